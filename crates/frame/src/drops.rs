@@ -1,0 +1,110 @@
+use core::fmt;
+
+/// On which side of a port a frame was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// A frame that the port received: it made no copies for other ports.
+    Ingress,
+    /// A copy on its way out of the port.
+    Egress,
+}
+
+/// Declares the reasons once, with their stable names, directions and explanations.
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $variant:ident, $name:literal, $direction:ident;)+) => {
+        /// Why a frame was dropped. An index into a port's counters; the names are stable.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[$doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The stable name, in snake case.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)+ }
+            }
+
+            /// On which side of the port the reason is counted.
+            pub const fn direction(self) -> Direction {
+                match self { $(DropReason::$variant => Direction::$direction,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than an Ethernet header (14 octets).
+    Runt, "runt", Ingress;
+    /// Longer than the network's MTU with header and tag.
+    Oversize, "oversize", Ingress;
+    /// The source address is a group address or zero.
+    BadSource, "bad_source", Ingress;
+    /// The destination is one of the addresses that a bridge never forwards.
+    ReservedAddress, "reserved_address", Ingress;
+    /// The source address is not the one set for the port.
+    SourceGuard, "source_guard", Ingress;
+    /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag.
+    VlanNotAllowed, "vlan_not_allowed", Ingress;
+    /// Nobody else to send it to.
+    NoDestination, "no_destination", Ingress;
+    /// An input filter dropped it.
+    InputFilter, "input_filter", Ingress;
+    /// An input filter, a demultiplexer or a protocol took it.
+    Consumed, "consumed", Ingress;
+    /// No protocol wants it.
+    NoProtocol, "no_protocol", Ingress;
+    /// The protocol refused it.
+    ProtocolError, "protocol_error", Ingress;
+    /// The link is not attached, or is being detached.
+    NotAttached, "not_attached", Ingress;
+    /// The offload request contradicts the frame.
+    BadOffload, "bad_offload", Ingress;
+    /// A record whose framing is wrong: its length, family or header.
+    Malformed, "malformed", Ingress;
+    /// From a sender that is not the port's peer.
+    Stranger, "stranger", Ingress;
+    /// No buffer was free.
+    NoBuffer, "no_buffer", Ingress;
+    /// Waited in a bounded queue between contexts that was full or came to its end.
+    InputQueue, "input_queue", Ingress;
+
+    /// The port's queue is full: the newest frame goes.
+    QueueFull, "queue_full", Egress;
+    /// No peer is there.
+    NoPeer, "no_peer", Egress;
+    /// More than the peer can take, or than the port's MTU.
+    TooLong, "too_long", Egress;
+    /// The system refused it.
+    TransmitError, "transmit_error", Egress;
+    /// An output filter dropped it.
+    OutputFilter, "output_filter", Egress;
+    /// An output filter took it.
+    OutputConsumed, "output_consumed", Egress;
+    /// The framer or the resolver refused it.
+    OutputError, "output_error", Egress;
+    /// The link is not attached, or is being detached.
+    LinkDetached, "link_detached", Egress;
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn index_and_names_are_unique() {
+        let names: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
+    }
+}

@@ -1,0 +1,33 @@
+#![forbid(unsafe_code)]
+//! Ethernet frames and what they are made of: addresses, header views, checksums, buffers and batches.
+//!
+//! The crate is pure: it does no I/O, reads no clock and writes no log. A [`Frame`] is an owned handle to a range of
+//! a buffer of a worker's [`Pool`]; its octets are an Ethernet frame without FCS, and the outer 802.1Q tag is held
+//! beside it ([`Meta::tag`]), never inside, so that filters and forwarding see one form only.
+
+mod backlog;
+mod batch;
+mod buffer;
+pub mod checksum;
+mod drops;
+#[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]
+mod frame;
+mod instant;
+mod mac;
+mod vlan;
+pub mod wire;
+
+pub use backlog::{Backlog, Entry};
+pub use batch::Batch;
+pub use buffer::{Pool, PoolSizes, SharedBuf, Size, WriteBuf};
+pub use drops::{Direction, DropReason};
+pub use frame::{Frame, Meta, Offload, TrafficClass};
+pub use instant::Instant;
+pub use mac::{MacAddr, ParseMacError};
+pub use vlan::{InvalidVlanId, VlanId, VlanTag};
+
+/// Octets of an Ethernet header without a tag: two addresses and the type (IEEE 802.3 3.1.1).
+pub const ETHERNET_HEADER: usize = 14;
+
+/// Octets that an 802.1Q tag adds to a frame (IEEE 802.1Q-2022 9.3).
+pub const VLAN_TAG: usize = 4;

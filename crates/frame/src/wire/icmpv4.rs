@@ -1,0 +1,176 @@
+use super::field::{put, u16_at};
+use super::{EchoRepr, Malformed};
+use crate::checksum::{Sum, checksum};
+
+/// The type of an ICMP message (IANA ICMP type numbers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Icmpv4Type(pub u8);
+
+impl Icmpv4Type {
+    /// Echo reply (RFC 792).
+    pub const ECHO_REPLY: Icmpv4Type = Icmpv4Type(0);
+    /// Destination unreachable (RFC 792); code 4 is "fragmentation needed" (RFC 1191).
+    pub const DESTINATION_UNREACHABLE: Icmpv4Type = Icmpv4Type(3);
+    /// Redirect (RFC 792).
+    pub const REDIRECT: Icmpv4Type = Icmpv4Type(5);
+    /// Echo request (RFC 792).
+    pub const ECHO_REQUEST: Icmpv4Type = Icmpv4Type(8);
+    /// Router advertisement (RFC 1256).
+    pub const ROUTER_ADVERTISEMENT: Icmpv4Type = Icmpv4Type(9);
+    /// Time exceeded (RFC 792).
+    pub const TIME_EXCEEDED: Icmpv4Type = Icmpv4Type(11);
+}
+
+const TYPE: usize = 0;
+const CODE: usize = 1;
+const CHECKSUM: usize = 2;
+const IDENTIFIER: usize = 4;
+const SEQUENCE: usize = 6;
+const DATA: usize = 8;
+
+/// A view of an ICMP message (RFC 792). The octets end where the IP packet does.
+#[derive(Debug, Clone, Copy)]
+pub struct Icmpv4Packet<T> {
+    octets: T,
+}
+
+impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
+    /// Checks that the 8 octets that all messages have are there.
+    ///
+    /// # Errors
+    /// [`Malformed::Truncated`].
+    #[inline]
+    pub fn new_checked(octets: T) -> Result<Self, Malformed> {
+        if octets.as_ref().len() < DATA {
+            return Err(Malformed::Truncated);
+        }
+        Ok(Icmpv4Packet { octets })
+    }
+
+    /// The octets back.
+    #[inline]
+    pub fn into_inner(self) -> T {
+        self.octets
+    }
+
+    /// What the message is.
+    #[inline]
+    pub fn message_type(&self) -> Icmpv4Type {
+        Icmpv4Type(self.octets.as_ref()[TYPE])
+    }
+
+    /// What it is more exactly.
+    #[inline]
+    pub fn code(&self) -> u8 {
+        self.octets.as_ref()[CODE]
+    }
+
+    /// The checksum as sent.
+    #[inline]
+    pub fn checksum(&self) -> u16 {
+        u16_at(self.octets.as_ref(), CHECKSUM)
+    }
+
+    /// Whether the checksum is right.
+    #[inline]
+    pub fn verify_checksum(&self) -> bool {
+        Sum::new().add_octets(self.octets.as_ref()).is_valid()
+    }
+
+    /// The fields of an echo request or reply, else nothing.
+    #[inline]
+    pub fn echo(&self) -> Option<EchoRepr> {
+        let reply = match self.message_type() {
+            Icmpv4Type::ECHO_REQUEST => false,
+            Icmpv4Type::ECHO_REPLY => true,
+            _ => return None,
+        };
+        let octets = self.octets.as_ref();
+        Some(EchoRepr { reply, identifier: u16_at(octets, IDENTIFIER), sequence: u16_at(octets, SEQUENCE) })
+    }
+
+    /// What follows the 8 octets: an echo's data, or the packet that an error is about.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        &self.octets.as_ref()[DATA..]
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv4Packet<T> {
+    /// Sets what the message is; the checksum is left as it was.
+    #[inline]
+    pub fn set_message_type(&mut self, message_type: Icmpv4Type) {
+        self.octets.as_mut()[TYPE] = message_type.0;
+    }
+
+    /// Sets the checksum.
+    #[inline]
+    pub fn set_checksum(&mut self, checksum: u16) {
+        put(self.octets.as_mut(), CHECKSUM, &checksum.to_be_bytes());
+    }
+
+    /// Computes the checksum and sets it.
+    #[inline]
+    pub fn fill_checksum(&mut self) {
+        self.set_checksum(0);
+        let sum = checksum(self.octets.as_ref());
+        self.set_checksum(sum);
+    }
+}
+
+impl EchoRepr {
+    /// Writes an ICMP header with its checksum in front of the data, which is the rest of `octets`.
+    ///
+    /// # Panics
+    /// If `octets` is shorter than 8.
+    pub fn emit_v4(&self, octets: &mut [u8]) {
+        let message_type = if self.reply { Icmpv4Type::ECHO_REPLY } else { Icmpv4Type::ECHO_REQUEST };
+        octets[TYPE] = message_type.0;
+        octets[CODE] = 0;
+        put(octets, IDENTIFIER, &self.identifier.to_be_bytes());
+        put(octets, SEQUENCE, &self.sequence.to_be_bytes());
+        Icmpv4Packet { octets }.fill_checksum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: [u8; 11] = [0x08, 0x00, 0x21, 0x60, 0x12, 0x34, 0x00, 0x09, b'a', b'b', b'c'];
+
+    #[test]
+    fn echo_request() {
+        let packet = Icmpv4Packet::new_checked(&REQUEST).unwrap();
+
+        assert_eq!((packet.message_type(), packet.code()), (Icmpv4Type::ECHO_REQUEST, 0));
+        assert!(packet.verify_checksum());
+        assert_eq!(packet.echo(), Some(EchoRepr { reply: false, identifier: 0x1234, sequence: 9 }));
+        assert_eq!(packet.data(), b"abc");
+    }
+
+    #[test]
+    fn emit_writes_what_parse_read() {
+        let mut octets = [0xff; 11];
+        octets[8..].copy_from_slice(b"abc");
+        EchoRepr { reply: false, identifier: 0x1234, sequence: 9 }.emit_v4(&mut octets);
+        assert_eq!(octets, REQUEST);
+    }
+
+    #[test]
+    fn request_turned_into_reply() {
+        let mut packet = Icmpv4Packet::new_checked(REQUEST).unwrap();
+        packet.set_message_type(Icmpv4Type::ECHO_REPLY);
+        assert!(!packet.verify_checksum());
+        packet.fill_checksum();
+        assert!(packet.verify_checksum());
+        assert!(packet.echo().unwrap().reply);
+    }
+
+    #[test]
+    fn others_are_no_echo() {
+        let packet = Icmpv4Packet::new_checked([3, 4, 0, 0, 0, 0, 0x05, 0xdc]).unwrap();
+        assert_eq!(packet.echo(), None);
+        assert_eq!(Icmpv4Packet::new_checked(&REQUEST[..7]).unwrap_err(), Malformed::Truncated);
+    }
+}

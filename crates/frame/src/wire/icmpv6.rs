@@ -1,0 +1,210 @@
+use super::field::{put, u16_at};
+use super::{EchoRepr, IpProtocol, Malformed, NdpMessage};
+use crate::checksum::{Addresses, Sum};
+
+/// The type of an ICMPv6 message (IANA ICMPv6 type numbers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Icmpv6Type(pub u8);
+
+impl Icmpv6Type {
+    /// Destination unreachable (RFC 4443).
+    pub const DESTINATION_UNREACHABLE: Icmpv6Type = Icmpv6Type(1);
+    /// Packet too big (RFC 4443).
+    pub const PACKET_TOO_BIG: Icmpv6Type = Icmpv6Type(2);
+    /// Echo request (RFC 4443).
+    pub const ECHO_REQUEST: Icmpv6Type = Icmpv6Type(128);
+    /// Echo reply (RFC 4443).
+    pub const ECHO_REPLY: Icmpv6Type = Icmpv6Type(129);
+    /// Multicast listener query (RFC 2710, RFC 9777).
+    pub const LISTENER_QUERY: Icmpv6Type = Icmpv6Type(130);
+    /// Router solicitation (RFC 4861 section 4.1).
+    pub const ROUTER_SOLICITATION: Icmpv6Type = Icmpv6Type(133);
+    /// Router advertisement (RFC 4861 section 4.2).
+    pub const ROUTER_ADVERTISEMENT: Icmpv6Type = Icmpv6Type(134);
+    /// Neighbour solicitation (RFC 4861 section 4.3).
+    pub const NEIGHBOR_SOLICITATION: Icmpv6Type = Icmpv6Type(135);
+    /// Neighbour advertisement (RFC 4861 section 4.4).
+    pub const NEIGHBOR_ADVERTISEMENT: Icmpv6Type = Icmpv6Type(136);
+    /// Redirect (RFC 4861 section 4.5).
+    pub const REDIRECT: Icmpv6Type = Icmpv6Type(137);
+    /// Multicast listener report, version 2 (RFC 9777).
+    pub const LISTENER_REPORT_V2: Icmpv6Type = Icmpv6Type(143);
+}
+
+const TYPE: usize = 0;
+const CODE: usize = 1;
+const CHECKSUM: usize = 2;
+const IDENTIFIER: usize = 4;
+const SEQUENCE: usize = 6;
+const BODY: usize = 4;
+
+/// A view of an ICMPv6 message (RFC 4443 section 2.1). The octets end where the IPv6 packet does.
+#[derive(Debug, Clone, Copy)]
+pub struct Icmpv6Packet<T> {
+    octets: T,
+}
+
+impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
+    /// Checks that type, code and checksum are there.
+    ///
+    /// # Errors
+    /// [`Malformed::Truncated`] below 4 octets.
+    #[inline]
+    pub fn new_checked(octets: T) -> Result<Self, Malformed> {
+        if octets.as_ref().len() < BODY {
+            return Err(Malformed::Truncated);
+        }
+        Ok(Icmpv6Packet { octets })
+    }
+
+    /// The octets back.
+    #[inline]
+    pub fn into_inner(self) -> T {
+        self.octets
+    }
+
+    /// What the message is.
+    #[inline]
+    pub fn message_type(&self) -> Icmpv6Type {
+        Icmpv6Type(self.octets.as_ref()[TYPE])
+    }
+
+    /// What it is more exactly.
+    #[inline]
+    pub fn code(&self) -> u8 {
+        self.octets.as_ref()[CODE]
+    }
+
+    /// The checksum as sent.
+    #[inline]
+    pub fn checksum(&self) -> u16 {
+        u16_at(self.octets.as_ref(), CHECKSUM)
+    }
+
+    /// Whether the checksum is right.
+    #[inline]
+    pub fn verify_checksum(&self, addresses: &Addresses) -> bool {
+        self.sum(addresses).is_valid()
+    }
+
+    /// What follows type, code and checksum.
+    #[inline]
+    pub fn body(&self) -> &[u8] {
+        &self.octets.as_ref()[BODY..]
+    }
+
+    /// The fields of an echo request or reply, else nothing; the data starts 4 octets into the body.
+    #[inline]
+    pub fn echo(&self) -> Option<EchoRepr> {
+        let reply = match self.message_type() {
+            Icmpv6Type::ECHO_REQUEST => false,
+            Icmpv6Type::ECHO_REPLY => true,
+            _ => return None,
+        };
+        let octets = self.octets.as_ref();
+        if octets.len() < EchoRepr::HEADER_LEN {
+            return None;
+        }
+        Some(EchoRepr { reply, identifier: u16_at(octets, IDENTIFIER), sequence: u16_at(octets, SEQUENCE) })
+    }
+
+    /// The message as one of neighbour discovery.
+    ///
+    /// # Errors
+    /// As [`NdpMessage::new_checked`].
+    #[inline]
+    pub fn ndp(&self) -> Result<NdpMessage<&[u8]>, Malformed> {
+        NdpMessage::new_checked(self.octets.as_ref())
+    }
+
+    #[inline]
+    fn sum(&self, addresses: &Addresses) -> Sum {
+        let octets = self.octets.as_ref();
+        addresses.pseudo_header(IpProtocol::ICMPV6, octets.len() as u32).add_octets(octets)
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv6Packet<T> {
+    /// Sets what the message is; the checksum is left as it was.
+    #[inline]
+    pub fn set_message_type(&mut self, message_type: Icmpv6Type) {
+        self.octets.as_mut()[TYPE] = message_type.0;
+    }
+
+    /// Sets the checksum.
+    #[inline]
+    pub fn set_checksum(&mut self, checksum: u16) {
+        put(self.octets.as_mut(), CHECKSUM, &checksum.to_be_bytes());
+    }
+
+    /// Computes the checksum and sets it.
+    #[inline]
+    pub fn fill_checksum(&mut self, addresses: &Addresses) {
+        self.set_checksum(0);
+        let sum = self.sum(addresses).checksum();
+        self.set_checksum(sum);
+    }
+}
+
+impl EchoRepr {
+    /// Writes an ICMPv6 header with its checksum in front of the data, which is the rest of `octets`.
+    ///
+    /// # Panics
+    /// If `octets` is shorter than 8.
+    pub fn emit_v6(&self, octets: &mut [u8], addresses: &Addresses) {
+        let message_type = if self.reply { Icmpv6Type::ECHO_REPLY } else { Icmpv6Type::ECHO_REQUEST };
+        octets[TYPE] = message_type.0;
+        octets[CODE] = 0;
+        put(octets, IDENTIFIER, &self.identifier.to_be_bytes());
+        put(octets, SEQUENCE, &self.sequence.to_be_bytes());
+        Icmpv6Packet { octets }.fill_checksum(addresses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    const ADDRESSES: Addresses = Addresses::V6 {
+        source: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+        destination: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
+    };
+    const REPLY: [u8; 11] = [0x81, 0x00, 0xab, 0x15, 0x12, 0x34, 0x00, 0x09, b'a', b'b', b'c'];
+
+    #[test]
+    fn echo_reply() {
+        let packet = Icmpv6Packet::new_checked(&REPLY).unwrap();
+
+        assert_eq!((packet.message_type(), packet.code()), (Icmpv6Type::ECHO_REPLY, 0));
+        assert!(packet.verify_checksum(&ADDRESSES));
+        assert_eq!(packet.echo(), Some(EchoRepr { reply: true, identifier: 0x1234, sequence: 9 }));
+        assert_eq!(&packet.body()[4..], b"abc");
+        assert_eq!(packet.ndp().unwrap_err(), Malformed::Format);
+    }
+
+    #[test]
+    fn emit_writes_what_parse_read() {
+        let mut octets = [0xff; 11];
+        octets[8..].copy_from_slice(b"abc");
+        EchoRepr { reply: true, identifier: 0x1234, sequence: 9 }.emit_v6(&mut octets, &ADDRESSES);
+        assert_eq!(octets, REPLY);
+    }
+
+    #[test]
+    fn reply_turned_into_request() {
+        let mut packet = Icmpv6Packet::new_checked(REPLY).unwrap();
+        packet.set_message_type(Icmpv6Type::ECHO_REQUEST);
+        assert!(!packet.verify_checksum(&ADDRESSES));
+        packet.fill_checksum(&ADDRESSES);
+        assert!(packet.verify_checksum(&ADDRESSES));
+        assert!(!packet.echo().unwrap().reply);
+    }
+
+    #[test]
+    fn short_messages() {
+        assert_eq!(Icmpv6Packet::new_checked(&REPLY[..3]).unwrap_err(), Malformed::Truncated);
+        assert_eq!(Icmpv6Packet::new_checked(&REPLY[..7]).unwrap().echo(), None);
+    }
+}
