@@ -1,0 +1,35 @@
+//! System calls and the ABI of Linux and macOS: the only crate with unsafe code, and without decisions.
+//!
+//! What rustix offers safely is used from it directly, by whoever needs it; here is what it lacks. One function is
+//! one system call or one thing that the system should offer as one. Platforms are chosen by file.
+
+mod inherited;
+mod poll;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as platform;
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+pub use inherited::inherit;
+#[cfg(target_os = "linux")]
+pub use linux::{netdev, netns, tap};
+pub use platform::datagrams;
+pub use platform::poller::Poller;
+pub use platform::socket;
+pub use platform::waker::Waker;
+pub use poll::{Interest, Ready};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of the monotonic clock. It does not count while the machine sleeps.
+pub fn monotonic_nanos() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // The monotonic clock starts at boot, so both parts are positive and fit.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

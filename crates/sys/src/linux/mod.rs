@@ -1,0 +1,9 @@
+//! Linux.
+
+pub mod datagrams;
+pub mod netdev;
+pub mod netns;
+pub mod poller;
+pub mod socket;
+pub mod tap;
+pub mod waker;

@@ -1,0 +1,80 @@
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+
+use crate::poll::{Interest, Ready};
+
+/// Watches descriptors (epoll).
+pub struct Poller {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Poller {
+    /// # Errors
+    /// No descriptor or no memory.
+    pub fn new() -> io::Result<Poller> {
+        Ok(Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, events: Vec::with_capacity(128) })
+    }
+
+    /// Watches `fd` from now on; its readiness comes with `token`.
+    ///
+    /// # Errors
+    /// `EEXIST` when it is watched already, `EPERM` when it cannot be, `ENOSPC` or no memory.
+    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), flags(interest))?)
+    }
+
+    /// Changes what `fd` is watched for.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not watched.
+    pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), flags(interest))?)
+    }
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not watched.
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
+    /// Fills `ready` with what is ready, after waiting for it for at most `timeout` (`None`: as long as it takes).
+    /// A signal ends the wait with nothing ready.
+    ///
+    /// # Errors
+    /// Only for our own bugs.
+    pub fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        ready.clear();
+        self.events.clear();
+        let timeout =
+            timeout.map(|timeout| Timespec::try_from(timeout).expect("a timeout is far below 2^63 s"));
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        ready.extend(self.events.iter().map(|event| {
+            let flags = event.flags;
+            Ready {
+                token: event.data.u64(),
+                read: flags
+                    .intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR),
+                write: flags.contains(epoll::EventFlags::OUT),
+                failed: flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR),
+            }
+        }));
+        Ok(())
+    }
+}
+
+fn flags(interest: Interest) -> epoll::EventFlags {
+    let mut flags = epoll::EventFlags::empty();
+    flags.set(epoll::EventFlags::IN, interest.read);
+    flags.set(epoll::EventFlags::OUT, interest.write);
+    flags
+}

@@ -1,0 +1,34 @@
+//! Socket options and states that rustix has no safe call for.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Linux 6.16, include/uapi/asm-generic/socket.h; the libc crate has no name for it yet.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Makes the kernel refuse file descriptors that a peer sends along (SCM_RIGHTS), where it can (Linux 6.16).
+///
+/// Without it a peer makes a plain receive close what it sent, and closing can take seconds. Answers whether the
+/// kernel has the option.
+pub fn refuse_descriptors(fd: impl AsFd) -> bool {
+    let off: libc::c_int = 0;
+    // SAFETY: the pointer and the length describe `off`, which lives through the call; the descriptor is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            size_of_val(&off) as libc::socklen_t,
+        )
+    };
+    result == 0
+}
+
+/// Dissolves the connection of a datagram socket, so that everybody can send to it again.
+///
+/// # Errors
+/// What connect(2) says.
+pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(fd)?)
+}

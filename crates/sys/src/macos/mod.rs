@@ -1,0 +1,6 @@
+//! macOS.
+
+pub mod datagrams;
+pub mod poller;
+pub mod socket;
+pub mod waker;

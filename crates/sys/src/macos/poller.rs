@@ -1,0 +1,87 @@
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::kqueue::{Event, EventFilter, EventFlags, kevent_timespec, kqueue};
+
+use crate::poll::{Interest, Ready};
+
+/// Watches descriptors (kqueue).
+pub struct Poller {
+    queue: OwnedFd,
+    events: Vec<Event>,
+}
+
+impl Poller {
+    /// # Errors
+    /// No descriptor or no memory.
+    pub fn new() -> io::Result<Poller> {
+        Ok(Poller { queue: kqueue()?, events: Vec::with_capacity(128) })
+    }
+
+    /// Watches `fd` from now on; its readiness comes with `token`.
+    ///
+    /// # Errors
+    /// What kevent(2) says of a descriptor that cannot be watched.
+    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.modify(fd, token, interest)
+    }
+
+    /// Changes what `fd` is watched for.
+    ///
+    /// # Errors
+    /// What kevent(2) says.
+    pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        let number = fd.as_fd().as_raw_fd();
+        self.change(EventFilter::Read(number), token, interest.read)?;
+        self.change(EventFilter::Write(number), token, interest.write)
+    }
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    /// What kevent(2) says.
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        self.modify(fd, 0, Interest { read: false, write: false })
+    }
+
+    fn change(&self, filter: EventFilter, token: u64, watch: bool) -> io::Result<()> {
+        let flags = if watch { EventFlags::ADD } else { EventFlags::DELETE };
+        let change = Event::new(filter, flags, token as usize as *mut _);
+        // SAFETY: the descriptor in the filter is open: the caller borrows it through the call.
+        let result = unsafe { kevent_timespec(&self.queue, &[change], &mut [], None) };
+        match result {
+            Ok(_) => Ok(()),
+            // Taking off what was not there is what was wanted.
+            Err(rustix::io::Errno::NOENT) if !watch => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Fills `ready` with what is ready, after waiting for it for at most `timeout` (`None`: as long as it takes).
+    /// A signal ends the wait with nothing ready. Reading and writing of one descriptor come apart.
+    ///
+    /// # Errors
+    /// Only for our own bugs.
+    pub fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        ready.clear();
+        self.events.clear();
+        let timeout =
+            timeout.map(|timeout| Timespec::try_from(timeout).expect("a timeout is far below 2^63 s"));
+        let events = rustix::buffer::spare_capacity(&mut self.events);
+        // SAFETY: no change is asked for, so no descriptor is named.
+        match unsafe { kevent_timespec(&self.queue, &[], events, timeout.as_ref()) } {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        ready.extend(self.events.iter().map(|event| Ready {
+            token: event.udata() as usize as u64,
+            read: matches!(event.filter(), EventFilter::Read(_)),
+            write: matches!(event.filter(), EventFilter::Write(_)),
+            failed: event.flags().contains(EventFlags::EOF),
+        }));
+        Ok(())
+    }
+}

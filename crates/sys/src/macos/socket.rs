@@ -1,0 +1,17 @@
+//! Socket options and states that rustix has no safe call for.
+
+use std::io;
+use std::os::fd::AsFd;
+
+/// Makes the kernel refuse file descriptors that a peer sends along. macOS has no such option: answers false.
+pub fn refuse_descriptors(_fd: impl AsFd) -> bool {
+    false
+}
+
+/// Dissolves the connection of a datagram socket, so that everybody can send to it again.
+///
+/// # Errors
+/// What connect(2) says.
+pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(fd)?)
+}

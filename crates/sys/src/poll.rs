@@ -1,0 +1,21 @@
+/// What a descriptor is watched for. Readiness is told as long as it lasts (level-triggered).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interest {
+    /// There is something to read, or the other side closed.
+    pub read: bool,
+    /// There is room to write.
+    pub write: bool,
+}
+
+/// A descriptor's readiness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ready {
+    /// What the descriptor was added with.
+    pub token: u64,
+    /// A read will not block: there is data, an end, or an error to fetch.
+    pub read: bool,
+    /// A write will not block.
+    pub write: bool,
+    /// The other side is gone or the descriptor failed; told whatever the interest.
+    pub failed: bool,
+}
