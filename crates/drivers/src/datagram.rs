@@ -1,0 +1,175 @@
+//! One frame a datagram: Unix and UDP sockets (QEMU `-netdev dgram`, vfkit, krunkit, VDE's data socket).
+//!
+//! The socket is connected to its peer: the kernel then refuses strangers, and on Linux a connected receiver queues
+//! thousands of frames instead of the ten of `net.unix.max_dgram_qlen`. What strangers had queued before the
+//! connection was made is told apart by its address and dropped. Nothing of length zero is ever sent, for QEMU stops
+//! at it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use frame::{Batch, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
+use link::Context;
+use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
+use sys::datagrams::{self, LIMIT, Received};
+
+use crate::parts::parts;
+use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+
+/// A socket that is connected to its peer.
+pub struct Socket {
+    fd: Arc<OwnedFd>,
+    peer: Option<SocketAddrAny>,
+}
+
+impl Socket {
+    /// Takes a connected datagram socket. `peer` is its peer's address when others could have sent to the socket
+    /// before it was connected.
+    pub fn new(fd: OwnedFd, peer: Option<SocketAddrAny>) -> Socket {
+        sys::socket::refuse_descriptors(&fd);
+        Socket { fd: Arc::new(fd), peer }
+    }
+}
+
+impl Endpoint for Socket {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        Ok(Box::new(DatagramQueue {
+            fd: self.fd.clone(),
+            early: self.peer.clone().filter(|_| settings.receives),
+            // One octet more than the longest, so that a longer one is told by its length on every system.
+            size: Size::for_octets(settings.longest + 1).unwrap_or(Size::Large),
+            receives: settings.receives,
+            buffers: Vec::with_capacity(LIMIT),
+            outbox: Outbox::new(&settings),
+        }))
+    }
+}
+
+struct DatagramQueue {
+    fd: Arc<OwnedFd>,
+    /// The peer's address while datagrams from before the connection may be queued.
+    early: Option<SocketAddrAny>,
+    size: Size,
+    receives: bool,
+    /// Empty between calls; kept for its memory.
+    buffers: Vec<WriteBuf>,
+    outbox: Outbox,
+}
+
+impl Queue for DatagramQueue {
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        if !self.receives {
+            return Ok(Progress::Done);
+        }
+        if self.early.is_some() {
+            return self.receive_early(cx.pool, batch);
+        }
+        let wanted = batch.room().min(LIMIT);
+        self.buffers.extend((0..wanted).map_while(|_| cx.pool.take(self.size)));
+        if self.buffers.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let mut received = [Received::default(); LIMIT];
+        let result = datagrams::receive(&self.fd, &mut self.buffers, &mut received);
+        let came = match &result {
+            Ok(came) => *came,
+            Err(_) => 0,
+        };
+        for (buffer, received) in self.buffers.drain(..came).zip(&received) {
+            self.outbox.deliver(buffer, *received, batch);
+        }
+        self.buffers.clear();
+        match result {
+            Ok(_) => Ok(Progress::Done),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Done),
+            Err(error) => Err(Fault::of_socket(error)),
+        }
+    }
+
+    fn transmit(&mut self, _cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        let fd = &self.fd;
+        let result = self.outbox.send(batch, |chunk| send(fd.as_fd(), chunk));
+        result.map_err(|error| {
+            self.outbox.abandon(batch, DropReason::NoPeer);
+            Fault::of_socket(error)
+        })
+    }
+
+    fn status(&self) -> Status {
+        Status { waiting: self.outbox.backlog.len(), ..Status::default() }
+    }
+}
+
+impl DatagramQueue {
+    /// Receives one by one, with addresses, until nothing from before the connection can be queued.
+    fn receive_early(&mut self, pool: &Pool, batch: &mut Batch) -> Result<Progress, Fault> {
+        while batch.room() > 0 {
+            let Some(mut buffer) = pool.take(self.size) else {
+                return Ok(Progress::Done);
+            };
+            let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+            match recvfrom(&self.fd, &mut buffer[..], flags) {
+                Ok((_, len, address)) if address == self.early => {
+                    let truncated = len > buffer.len();
+                    self.outbox.deliver(buffer, Received { len, truncated }, batch);
+                }
+                Ok((_, len, _)) => {
+                    let counters = &self.outbox.counters;
+                    counters.received_and_dropped(self.outbox.worker, DropReason::Stranger, 1, len as u64);
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.early = None;
+                    return Ok(Progress::Done);
+                }
+                Err(error) => return Err(Fault::of_socket(error.into())),
+            }
+        }
+        Ok(Progress::Done)
+    }
+}
+
+impl Outbox {
+    /// Makes a frame of a received datagram.
+    fn deliver(&self, mut buffer: WriteBuf, received: Received, batch: &mut Batch) {
+        if received.truncated {
+            self.counters.received_and_dropped(self.worker, DropReason::Oversize, 1, received.len as u64);
+            return;
+        }
+        let (start, tag) = VlanTag::take(&mut buffer[..received.len]);
+        let mut frame = buffer.into_frame(start..received.len);
+        frame.meta.tag = tag;
+        batch.push(frame);
+    }
+}
+
+fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
+    let mut tags = [[0; 4]; LIMIT];
+    let mut pieces: [[&[u8]; 3]; LIMIT] = [[&[]; 3]; LIMIT];
+    for ((entry, tag), pieces) in chunk.iter().zip(&mut tags).zip(&mut pieces) {
+        *pieces = parts(entry, tag);
+    }
+    match datagrams::send(fd, chunk.len(), |i| pieces[i]) {
+        Ok(taken) => Ok(Sent { taken, ..Sent::default() }),
+        Err(error) => match rustix::io::Errno::from_io_error(&error) {
+            Some(rustix::io::Errno::AGAIN) => Ok(Sent { full: true, ..Sent::default() }),
+            Some(rustix::io::Errno::MSGSIZE) => {
+                Ok(Sent { refused: Some(DropReason::TooLong), ..Sent::default() })
+            }
+            Some(rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => {
+                Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() })
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+impl AsFd for DatagramQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[path = "datagram_tests.rs"]
+mod tests;

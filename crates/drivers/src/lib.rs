@@ -1,0 +1,20 @@
+#![forbid(unsafe_code)]
+//! Drivers: one module for each kind of attachment.
+//!
+//! A driver has two halves. An [`Endpoint`] is what a port is attached to: it owns the descriptors, is made by
+//! whoever sets the port up, and can be handed between threads. From it each worker gets a [`Queue`] of its own: the
+//! half that moves frames, and that never leaves its worker. Drivers hold no policy: what may be sent where, and
+//! what happens after a fault, is decided above.
+
+pub mod datagram;
+mod parts;
+mod queue;
+pub mod stream;
+pub mod unix;
+pub mod vde;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/tap.rs"]
+pub mod tap;
+
+pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};

@@ -1,0 +1,236 @@
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Meta};
+use link::{Context, Counters, Tally};
+
+/// What a port is attached to, ready for traffic.
+pub trait Endpoint: Send + Sync {
+    /// The queue for one worker.
+    ///
+    /// # Errors
+    /// No descriptor or no memory.
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>>;
+}
+
+/// What a queue has to know of its port and its worker.
+#[derive(Clone)]
+pub struct Settings {
+    /// The worker's number.
+    pub worker: usize,
+    /// Whether this worker receives. A medium with one queue has one receiver, so that order is kept; a medium with
+    /// a queue for each worker ignores this.
+    pub receives: bool,
+    /// The port's counters.
+    pub counters: Arc<Counters>,
+    /// Frames that may wait for the medium.
+    pub backlog: usize,
+    /// Octets of the longest frame that the network takes, with header and one tag, without FCS.
+    pub longest: usize,
+}
+
+impl Settings {
+    /// Octets that the waiting frames of one queue take together at most.
+    pub const BACKLOG_OCTETS: usize = 512 << 10;
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        Backlog::new(self.backlog, Settings::BACKLOG_OCTETS)
+    }
+}
+
+/// One worker's half of a driver. The descriptor behind it tells readiness.
+pub trait Queue: AsFd {
+    /// Adds what the medium has to `batch`, at most up to its limit, and never waits.
+    ///
+    /// # Errors
+    /// Why the attachment is of no more use. Frames that were added before stay in the batch.
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault>;
+
+    /// Sends what waited from before, then every frame of `batch`, and leaves it empty: what the medium does not take
+    /// now waits in a bounded backlog, what does not fit there is dropped and counted. An empty batch just sends what
+    /// waited.
+    ///
+    /// # Errors
+    /// Why the attachment is of no more use; every frame has been counted nevertheless.
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault>;
+
+    /// What the queue waits for.
+    fn status(&self) -> Status;
+}
+
+/// Whether a queue has more after one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Readiness of the descriptor tells when there is more.
+    Done,
+    /// Received already but not given out: call again before anything else of this queue.
+    Again,
+}
+
+/// What a queue waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// Frames that wait for the medium.
+    pub waiting: usize,
+    /// They wait for another worker, which readiness does not tell: try again soon.
+    pub retry: bool,
+    /// When `receive` has to be called although nothing is ready.
+    pub deadline: Option<Instant>,
+}
+
+/// Why an attachment is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The peer closed or left.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The device was deleted.
+    #[error("the device is gone")]
+    Gone,
+    /// The peer broke the medium's rules.
+    #[error("{0}")]
+    Violation(String),
+    /// The system failed.
+    #[error("the system call failed")]
+    Io(#[source] io::Error),
+}
+
+impl Fault {
+    /// What an error of a socket means for its attachment.
+    pub(crate) fn of_socket(error: io::Error) -> Fault {
+        use io::ErrorKind::*;
+        match error.kind() {
+            BrokenPipe | ConnectionReset | ConnectionRefused | ConnectionAborted | NotConnected
+            | NotFound => Fault::Closed,
+            _ => Fault::Io(error),
+        }
+    }
+}
+
+/// Counting and waiting that all queues share.
+pub(crate) struct Outbox {
+    pub(crate) worker: usize,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) backlog: Backlog,
+}
+
+impl Outbox {
+    pub(crate) fn new(settings: &Settings) -> Outbox {
+        Outbox { worker: settings.worker, counters: settings.counters.clone(), backlog: settings.backlog() }
+    }
+
+    /// Lets `frames` wait; the newest that do not fit are dropped.
+    pub(crate) fn defer(&mut self, frames: impl Iterator<Item = Frame>) {
+        let refused = frames.filter(|frame| !self.backlog.push(frame)).count();
+        self.dropped(DropReason::QueueFull, refused);
+    }
+
+    /// Gives up on `frames` and on everything that waits: there is nobody to send it to.
+    pub(crate) fn abandon(&mut self, batch: &mut Batch, reason: DropReason) {
+        let count = batch.len() + self.backlog.clear();
+        batch.clear();
+        self.dropped(reason, count);
+    }
+
+    /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
+    /// `batch`, until the medium takes no more.
+    pub(crate) fn send(
+        &mut self,
+        batch: &mut Batch,
+        mut send: impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
+    ) -> io::Result<()> {
+        while !self.backlog.is_empty() {
+            let (chunk, count) = chunk(self.backlog.iter());
+            let sent = send(&chunk[..count])?;
+            let tally = tally(&chunk[..sent.taken]);
+            self.count(tally, sent);
+            self.backlog.pop(sent.through());
+            if sent.full {
+                self.defer(batch.drain());
+                return Ok(());
+            }
+        }
+        while !batch.is_empty() {
+            let (chunk, count) =
+                chunk(batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta }));
+            let sent = send(&chunk[..count])?;
+            let tally = tally(&chunk[..sent.taken]);
+            self.count(tally, sent);
+            batch.drain_front(sent.through());
+            if sent.full {
+                self.defer(batch.drain());
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, tally: Tally, sent: Sent) {
+        self.counters.sent(self.worker, &tally);
+        if let Some(reason) = sent.refused {
+            self.dropped(reason, 1);
+        }
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason, count: usize) {
+        self.counters.dropped(self.worker, reason, count as u64);
+    }
+}
+
+impl Drop for Outbox {
+    /// What still waits when an attachment ends has nobody to go to.
+    fn drop(&mut self) {
+        let waiting = self.backlog.clear();
+        self.dropped(DropReason::NoPeer, waiting);
+    }
+}
+
+/// How far a medium got with a chunk of frames.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sent {
+    /// Frames that it took, from the front.
+    pub(crate) taken: usize,
+    /// Why it will never take the next one.
+    pub(crate) refused: Option<DropReason>,
+    /// It takes no more now.
+    pub(crate) full: bool,
+}
+
+impl Sent {
+    fn through(self) -> usize {
+        self.taken + usize::from(self.refused.is_some())
+    }
+}
+
+const NOTHING: Entry<'static> = Entry {
+    octets: &[],
+    meta: Meta {
+        tag: None,
+        class: frame::TrafficClass::BestEffort,
+        promiscuous: false,
+        offload: frame::Offload {
+            flags: 0,
+            gso_type: 0,
+            header_len: 0,
+            gso_size: 0,
+            checksum_start: 0,
+            checksum_offset: 0,
+        },
+    },
+};
+
+fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
+    let mut chunk = [NOTHING; Batch::LIMIT];
+    let mut count = 0;
+    for (slot, frame) in chunk.iter_mut().zip(frames) {
+        *slot = frame;
+        count += 1;
+    }
+    (chunk, count)
+}
+
+fn tally(entries: &[Entry<'_>]) -> Tally {
+    let mut tally = Tally::default();
+    entries.iter().for_each(|entry| tally.add_parts(entry.octets, &entry.meta));
+    tally
+}

@@ -1,0 +1,115 @@
+//! Frames over a stream socket, each behind its length (QEMU `-netdev stream`, socket_vmnet, passt, libkrun).
+//!
+//! Receiving: one large read, and frames are cut out of it where they lie; only the beginning of a frame at the end
+//! of a read is carried over. Sending: small frames are copied together, large ones gathered, and one write takes
+//! them all. A frame that a write cut in two is finished before anything else is written, so frames never mix. With
+//! several workers the sending half is locked for the time of a write; who finds it locked lets its frames wait.
+
+pub mod framing;
+mod receive;
+mod send;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, TryLockError};
+
+use frame::{Batch, DropReason};
+use link::Context;
+
+use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+use receive::Receiver;
+use send::Sender;
+
+/// A connected stream socket.
+pub struct Socket {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    fd: OwnedFd,
+    sender: Mutex<Sender>,
+}
+
+impl Socket {
+    /// Takes a connected stream socket, Unix or TCP.
+    pub fn new(fd: OwnedFd) -> Socket {
+        sys::socket::refuse_descriptors(&fd);
+        // Fails for what is not TCP, where nothing has to be done.
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+        Socket { shared: Arc::new(Shared { fd, sender: Mutex::default() }) }
+    }
+}
+
+impl Endpoint for Socket {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        Ok(Box::new(StreamQueue {
+            shared: self.shared.clone(),
+            receiver: settings.receives.then(Receiver::default),
+            outbox: Outbox::new(&settings),
+            retry: false,
+        }))
+    }
+}
+
+struct StreamQueue {
+    shared: Arc<Shared>,
+    receiver: Option<Receiver>,
+    outbox: Outbox,
+    /// Another worker was sending when this one wanted to.
+    retry: bool,
+}
+
+impl Queue for StreamQueue {
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.receive(self.shared.fd.as_fd(), cx, batch),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    fn transmit(&mut self, _cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        let mut sender = match self.shared.sender.try_lock() {
+            Ok(sender) => sender,
+            Err(TryLockError::WouldBlock) => {
+                self.retry = true;
+                self.outbox.defer(batch.drain());
+                return Ok(());
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                self.outbox.abandon(batch, DropReason::TransmitError);
+                return Err(Fault::Io(io::Error::other("a worker failed while it was sending")));
+            }
+        };
+        self.retry = false;
+        let fd = self.shared.fd.as_fd();
+        // What an earlier write cut in two goes first, whoever wrote it.
+        let result = match sender.finish(fd) {
+            Ok(true) => self.outbox.send(batch, |chunk| sender.send(fd, chunk)),
+            Ok(false) => self.outbox.send(batch, |_| Ok(Sent { full: true, ..Sent::default() })),
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| {
+            self.outbox.abandon(batch, DropReason::NoPeer);
+            Fault::of_socket(error)
+        })
+    }
+
+    fn status(&self) -> Status {
+        // The rest of a frame that was cut in two has to go out even when nothing waits behind it.
+        let unfinished = self.shared.sender.try_lock().map_or(0, |sender| usize::from(!sender.is_finished()));
+        Status {
+            waiting: self.outbox.backlog.len() + unfinished,
+            retry: self.retry,
+            deadline: self.receiver.as_ref().and_then(Receiver::deadline),
+        }
+    }
+}
+
+impl AsFd for StreamQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

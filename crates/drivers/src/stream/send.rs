@@ -1,0 +1,126 @@
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
+use frame::{Batch, Entry};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use super::framing::PREFIX;
+use crate::parts::parts;
+use crate::queue::Sent;
+
+/// Frames up to this many octets are copied together: cheaper than a piece of their own in the gathered write.
+const COPIED: usize = 512;
+
+/// The sending half of a stream.
+#[derive(Default)]
+pub(super) struct Sender {
+    /// The rest of a frame that the last write cut in two.
+    rest: Vec<u8>,
+    /// Lengths, tags and small frames of one write.
+    copied: Vec<u8>,
+    /// The pieces of one write.
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    /// In `copied`.
+    Copied(Range<usize>),
+    /// The last octets of frame `entry` of the chunk, from `from` on.
+    Lent { entry: usize, from: usize },
+}
+
+impl Sender {
+    pub(super) fn is_finished(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Writes the rest of a frame that was cut in two; false while some of it is left.
+    pub(super) fn finish(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        if !self.rest.is_empty() {
+            let wrote = write(fd, &[IoSlice::new(&self.rest)])?;
+            self.rest.drain(..wrote);
+        }
+        Ok(self.rest.is_empty())
+    }
+
+    /// Writes the frames of `chunk` with one call, as far as the socket takes them. Of the last one that it took it
+    /// may have taken only a part: the rest is kept.
+    pub(super) fn send(&mut self, fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
+        debug_assert!(self.rest.is_empty());
+        self.lay_out(chunk);
+        let mut slices = [IoSlice::new(&[]); 2 * Batch::LIMIT + 1];
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(match piece {
+                Piece::Copied(range) => &self.copied[range.clone()],
+                Piece::Lent { entry, from } => &chunk[*entry].octets[*from..],
+            });
+        }
+        let mut left = write(fd, &slices[..self.pieces.len()])?;
+        for (i, entry) in chunk.iter().enumerate() {
+            let len =
+                PREFIX + entry.octets.len() + if entry.meta.tag.is_some() { frame::VLAN_TAG } else { 0 };
+            if left < len {
+                if left > 0 {
+                    self.keep_rest(entry, left);
+                }
+                return Ok(Sent { taken: i + usize::from(left > 0), refused: None, full: true });
+            }
+            left -= len;
+        }
+        Ok(Sent { taken: chunk.len(), ..Sent::default() })
+    }
+
+    /// Decides what is copied and what is lent.
+    fn lay_out(&mut self, chunk: &[Entry<'_>]) {
+        self.copied.clear();
+        self.pieces.clear();
+        let mut from = 0;
+        for (i, entry) in chunk.iter().enumerate() {
+            let mut tag = [0; 4];
+            let [first, middle, last] = parts(entry, &mut tag);
+            let len = (first.len() + middle.len() + last.len()) as u32;
+            self.copied.extend_from_slice(&len.to_be_bytes());
+            if entry.octets.len() <= COPIED {
+                self.copied.extend_from_slice(first);
+                self.copied.extend_from_slice(middle);
+                self.copied.extend_from_slice(last);
+                continue;
+            }
+            let lent = if entry.meta.tag.is_some() {
+                self.copied.extend_from_slice(first);
+                self.copied.extend_from_slice(middle);
+                first.len()
+            } else {
+                0
+            };
+            self.pieces.push(Piece::Copied(from..self.copied.len()));
+            self.pieces.push(Piece::Lent { entry: i, from: lent });
+            from = self.copied.len();
+        }
+        if from < self.copied.len() {
+            self.pieces.push(Piece::Copied(from..self.copied.len()));
+        }
+    }
+
+    /// Keeps what follows the first `wrote` octets of `entry` on the wire.
+    fn keep_rest(&mut self, entry: &Entry<'_>, wrote: usize) {
+        let mut tag = [0; 4];
+        let pieces = parts(entry, &mut tag);
+        let len = pieces.iter().map(|piece| piece.len()).sum::<usize>() as u32;
+        self.rest.extend_from_slice(&len.to_be_bytes());
+        pieces.iter().for_each(|piece| self.rest.extend_from_slice(piece));
+        self.rest.drain(..wrote);
+    }
+}
+
+/// Writes without waiting; 0 when the socket takes nothing now.
+fn write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags) {
+        Ok(wrote) => Ok(wrote),
+        Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
