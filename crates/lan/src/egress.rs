@@ -1,0 +1,201 @@
+//! Where the copies wait between forwarding and transmission.
+//!
+//! An egress belongs to one worker and one network. Forwarding puts the copies of a batch into the queue of each port
+//! and lists the ports that it touched; the worker then takes these ports one by one and transmits each queue at once.
+//! Nothing on this way looks at a port that got nothing. A queue takes no more frames than the port has room for: the
+//! newest is dropped and counted at that port alone, and nobody waits.
+
+use core::mem;
+
+use frame::{Batch, Frame};
+
+use crate::PortId;
+
+/// A worker's queues toward the ports of one network.
+pub struct Egress {
+    /// By slot.
+    queues: Vec<Queue>,
+    /// Ports whose queue was empty before, in the order in which they got a frame.
+    touched: Vec<PortId>,
+    /// How many of `touched` were taken.
+    taken: usize,
+    /// Ports whose queue refused a frame.
+    overflowed: Vec<PortId>,
+    default_room: usize,
+}
+
+struct Queue {
+    port: PortId,
+    waiting: Batch,
+    room: usize,
+    listed: bool,
+    overflow: u64,
+}
+
+impl Egress {
+    /// Empty queues. A port takes `default_room` frames until [`Egress::set_room`] says otherwise.
+    pub fn new(default_room: usize) -> Egress {
+        Egress { queues: Vec::new(), touched: Vec::new(), taken: 0, overflowed: Vec::new(), default_room }
+    }
+
+    /// Says how many frames may wait for `port` until it is taken next: its limit less what its driver still holds.
+    /// It stays until it is set again.
+    pub fn set_room(&mut self, port: PortId, room: usize) {
+        queue_of(&mut self.queues, port, self.default_room).room = room;
+    }
+
+    /// The next port for which frames wait, in the order in which they were touched, and its frames.
+    ///
+    /// Frames that the caller leaves in the batch stay in front of the port's later ones.
+    #[inline]
+    pub fn next_touched(&mut self) -> Option<(PortId, &mut Batch)> {
+        while let Some(port) = self.touched.get(self.taken).copied() {
+            self.taken += 1;
+            let queue = &mut self.queues[port.slot()];
+            // A port that was removed meanwhile may have lost its slot to another one.
+            if queue.port == port {
+                queue.listed = false;
+                return Some((port, &mut self.queues[port.slot()].waiting));
+            }
+        }
+        self.touched.clear();
+        self.taken = 0;
+        None
+    }
+
+    /// Hands every touched port and its frames to `flush`, once each.
+    #[inline]
+    pub fn drain(&mut self, mut flush: impl FnMut(PortId, &mut Batch)) {
+        while let Some((port, batch)) = self.next_touched() {
+            flush(port, batch);
+        }
+    }
+
+    /// Whether no port is waiting to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.touched.len()
+    }
+
+    /// Queues a copy, or drops it when the port has no room.
+    #[inline]
+    pub(crate) fn push(&mut self, port: PortId, frame: Frame) {
+        let queue = queue_of(&mut self.queues, port, self.default_room);
+        if queue.waiting.len() >= queue.room {
+            if queue.overflow == 0 {
+                self.overflowed.push(port);
+            }
+            queue.overflow += 1;
+            return;
+        }
+        queue.waiting.push(frame);
+        if !queue.listed {
+            queue.listed = true;
+            self.touched.push(port);
+        }
+    }
+
+    /// Tells, port by port, how many frames were dropped since the last time.
+    #[inline]
+    pub(crate) fn settle(&mut self, mut count: impl FnMut(PortId, u64)) {
+        for port in self.overflowed.drain(..) {
+            let queue = &mut self.queues[port.slot()];
+            if queue.port == port {
+                count(port, mem::take(&mut queue.overflow));
+            }
+        }
+    }
+}
+
+#[inline]
+fn queue_of(queues: &mut Vec<Queue>, port: PortId, default_room: usize) -> &mut Queue {
+    let known = queues.get(port.slot()).is_some_and(|queue| queue.port == port);
+    if known { &mut queues[port.slot()] } else { claim(queues, port, default_room) }
+}
+
+/// Gives the slot of `port` to it. What waited for the slot's former port goes with that port.
+#[cold]
+fn claim(queues: &mut Vec<Queue>, port: PortId, room: usize) -> &mut Queue {
+    let slot = port.slot();
+    while queues.len() <= slot {
+        let unused = PortId::new(queues.len() as u16, 0);
+        queues.push(Queue { port: unused, waiting: Batch::default(), room, listed: false, overflow: 0 });
+    }
+    let queue = &mut queues[slot];
+    if queue.port != port {
+        *queue = Queue { port, waiting: Batch::default(), room, listed: false, overflow: 0 };
+    }
+    queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::{Pool, PoolSizes};
+
+    const A: PortId = PortId::new(0, 0);
+    const B: PortId = PortId::new(5, 0);
+
+    fn frame(pool: &Pool) -> Frame {
+        pool.copy(&[0; 60]).unwrap()
+    }
+
+    fn drained(egress: &mut Egress) -> Vec<(PortId, usize)> {
+        let mut ports = Vec::new();
+        egress.drain(|port, batch| ports.push((port, batch.drain().len())));
+        ports
+    }
+
+    #[test]
+    fn touched_ports_come_once_in_order() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(10);
+        [B, A, B].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        assert!(!egress.is_empty());
+        assert_eq!(drained(&mut egress), [(B, 2), (A, 1)]);
+        assert!(egress.is_empty());
+        egress.push(A, frame(&pool));
+        assert_eq!(drained(&mut egress), [(A, 1)]);
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn no_room_drops_the_newest_of_that_port() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(10);
+        egress.set_room(A, 1);
+        [A, A, B, A].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        let mut drops = Vec::new();
+        egress.settle(|port, count| drops.push((port, count)));
+        assert_eq!(drops, [(A, 2)]);
+        assert_eq!(drained(&mut egress), [(A, 1), (B, 1)]);
+        egress.settle(|port, count| drops.push((port, count)));
+        assert_eq!(drops.len(), 1);
+    }
+
+    #[test]
+    fn frames_that_are_left_stay_in_front() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(2);
+        egress.push(A, frame(&pool));
+        egress.drain(|_, _| {});
+        egress.push(A, frame(&pool));
+        egress.push(A, frame(&pool));
+        assert_eq!(drained(&mut egress), [(A, 2)]);
+    }
+
+    #[test]
+    fn a_new_port_in_an_old_slot_gets_nothing_of_the_old() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(10);
+        egress.set_room(A, 0);
+        egress.set_room(A, 1);
+        egress.push(A, frame(&pool));
+        egress.push(A, frame(&pool));
+        let successor = A.successor();
+        egress.push(successor, frame(&pool));
+        egress.push(successor, frame(&pool));
+        egress.settle(|port, _| panic!("{port:?} lost nothing"));
+        assert_eq!(drained(&mut egress), [(successor, 2)]);
+        assert_eq!(pool.out(), 0);
+    }
+}

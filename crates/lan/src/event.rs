@@ -1,0 +1,130 @@
+use std::collections::VecDeque;
+
+use frame::{MacAddr, VlanId};
+
+use crate::PortId;
+
+/// Something that the FDB did by itself. `vlan` is `None` in a network without VLANs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A new address.
+    Learnt {
+        /// The address.
+        mac: MacAddr,
+        /// Its VLAN.
+        vlan: Option<VlanId>,
+        /// Where it is.
+        port: PortId,
+    },
+    /// A learnt address sent from another port than before.
+    Moved {
+        /// The address.
+        mac: MacAddr,
+        /// Its VLAN.
+        vlan: Option<VlanId>,
+        /// Where it was.
+        from: PortId,
+        /// Where it is.
+        to: PortId,
+    },
+    /// An address moved too often in a second, and is held for a while at the port where it was before.
+    MoveDamped {
+        /// The address.
+        mac: MacAddr,
+        /// Its VLAN.
+        vlan: Option<VlanId>,
+        /// Where it is held.
+        port: PortId,
+        /// The port that claimed it last.
+        claimant: PortId,
+    },
+    /// An address was silent for the ageing time.
+    Expired {
+        /// The address.
+        mac: MacAddr,
+        /// Its VLAN.
+        vlan: Option<VlanId>,
+        /// Where it was.
+        port: PortId,
+    },
+    /// An address made room for another one.
+    Evicted {
+        /// The address.
+        mac: MacAddr,
+        /// Its VLAN.
+        vlan: Option<VlanId>,
+        /// Where it was.
+        port: PortId,
+    },
+    /// A port has as many learnt addresses as it may; further ones are not learnt.
+    QuotaReached {
+        /// The port.
+        port: PortId,
+    },
+}
+
+impl Event {
+    /// The same event as seen in a network without VLANs.
+    pub(crate) fn without_vlan(mut self) -> Event {
+        match &mut self {
+            Event::Learnt { vlan, .. }
+            | Event::Moved { vlan, .. }
+            | Event::MoveDamped { vlan, .. }
+            | Event::Expired { vlan, .. }
+            | Event::Evicted { vlan, .. } => *vlan = None,
+            Event::QuotaReached { .. } => {}
+        }
+        self
+    }
+}
+
+/// What happened since the last time somebody asked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Events {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// How many more there were, for which the queue had no room.
+    pub lost: u64,
+}
+
+/// Events on their way to the control side: bounded, and the newest is lost when it is full.
+pub(crate) struct EventQueue {
+    waiting: VecDeque<Event>,
+    lost: u64,
+}
+
+impl EventQueue {
+    const LIMIT: usize = 1024;
+
+    pub(crate) fn new() -> EventQueue {
+        EventQueue { waiting: VecDeque::with_capacity(EventQueue::LIMIT), lost: 0 }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        if self.waiting.len() < EventQueue::LIMIT {
+            self.waiting.push_back(event);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Events {
+        // Drained, not taken: the queue keeps its memory, for the data path must not allocate it again.
+        Events { events: self.waiting.drain(..).collect(), lost: core::mem::take(&mut self.lost) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_counts_what_it_loses() {
+        let mut queue = EventQueue::new();
+        let event = Event::QuotaReached { port: PortId::new(1, 0) };
+        (0..EventQueue::LIMIT + 3).for_each(|_| queue.push(event));
+        let events = queue.take();
+        assert_eq!((events.events.len(), events.lost), (EventQueue::LIMIT, 3));
+        assert_eq!(queue.take(), Events::default());
+    }
+}

@@ -1,0 +1,254 @@
+//! From the port that received a batch to the queues of the ports that get it.
+//!
+//! Theory of operation. A forwarder belongs to one worker and one network. It holds the port table that it last saw and
+//! takes up a newer one between batches, which costs one atomic load when nothing changed. Within a batch every frame
+//! goes through three steps: admission (`admission`: what the frame alone and the port's policy decide), its source
+//! (guard by other ports' set addresses, learning), its destination. The last step decides who gets a copy and moves
+//! the frame to the last of them, so unicast clones nothing.
+//!
+//! The last source and the last destination are remembered (`memo`) until the FDB changes, so that the frames of one
+//! flow are looked up once.
+
+mod admission;
+mod memo;
+
+use core::iter;
+use std::sync::Arc;
+
+use frame::{Batch, DropReason, Frame, Instant};
+
+use self::admission::Header;
+use self::memo::{Memo, Target};
+use crate::fdb::{EntryKind, Key, Learning};
+use crate::port::Port;
+use crate::port_table::PortTable;
+use crate::{Egress, Network, PortId};
+
+/// A worker's view of one network.
+pub struct Forwarder {
+    network: Arc<Network>,
+    ports: Arc<PortTable>,
+    memo: Memo,
+    drops: Drops,
+}
+
+/// Drops of the batch by reason, and how many together. All zero between batches.
+struct Drops {
+    reasons: [u32; DropReason::COUNT],
+    total: u64,
+}
+
+impl Forwarder {
+    /// A forwarder for `network`.
+    pub fn new(network: Arc<Network>) -> Forwarder {
+        let ports = network.ports();
+        let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
+        Forwarder { network, ports, memo: Memo::default(), drops }
+    }
+
+    /// Forwards what the port `ingress` received, in order, and empties the batch.
+    ///
+    /// Every frame is counted at `ingress`, in the shard of `worker`: as copies made or as a drop. Copies for which a
+    /// port has no room are counted there as [`DropReason::QueueFull`].
+    ///
+    /// Returns how many frames nobody counted, because `ingress` is no port of the network any more; the caller counts
+    /// them as [`DropReason::NotAttached`]. It is 0 otherwise.
+    pub fn forward(
+        &mut self,
+        worker: usize,
+        ingress: PortId,
+        batch: &mut Batch,
+        now: Instant,
+        egress: &mut Egress,
+    ) -> usize {
+        self.catch_up();
+        let Some(from) = self.ports.port(ingress) else {
+            let count = batch.len();
+            batch.clear();
+            return count;
+        };
+        // 2^32 seconds are 136 years.
+        let now = now.as_secs() as u32;
+        let (network, ports) = (&*self.network, &*self.ports);
+        let (memo, drops) = (&mut self.memo, &mut self.drops);
+        let mut pass = Pass { network, ports, from, now, memo, egress };
+        let mut copies = 0;
+        for frame in batch.drain() {
+            match pass.frame(frame) {
+                Ok(count) => copies += count,
+                Err(reason) => drops.add(reason),
+            }
+        }
+        from.counters.copied(worker, copies);
+        drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
+        egress.settle(|port, count| {
+            if let Some(port) = self.ports.port(port) {
+                port.counters.dropped(worker, DropReason::QueueFull, count);
+            }
+        });
+        0
+    }
+
+    /// Takes up what other threads changed.
+    #[inline]
+    fn catch_up(&mut self) {
+        if self.network.generation() != self.ports.generation {
+            self.ports = self.network.ports();
+            self.memo.forget();
+        }
+        self.memo.catch_up(self.network.fdb.version());
+    }
+}
+
+impl Drops {
+    #[inline]
+    fn add(&mut self, reason: DropReason) {
+        self.reasons[reason as usize] += 1;
+        self.total += 1;
+    }
+
+    #[inline]
+    fn settle(&mut self, mut count: impl FnMut(DropReason, u64)) {
+        if self.total == 0 {
+            return;
+        }
+        self.total = 0;
+        for (reason, drops) in DropReason::ALL.iter().zip(&mut self.reasons) {
+            count(*reason, core::mem::take(drops).into());
+        }
+    }
+}
+
+/// One batch on its way.
+struct Pass<'a> {
+    network: &'a Network,
+    ports: &'a PortTable,
+    /// The port that received the batch.
+    from: &'a Port,
+    /// In seconds.
+    now: u32,
+    memo: &'a mut Memo,
+    egress: &'a mut Egress,
+}
+
+impl Pass<'_> {
+    /// Forwards one frame; returns how many copies were made, at least one.
+    #[inline]
+    fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
+        let header = admission::admit(&frame, self.from, self.ports)?;
+        if !self.from.guard {
+            self.check_source(&header)?;
+        }
+        let copies = if header.destination.is_multicast() {
+            let ports = self.ports;
+            self.fan_out(frame, &header, ports.active.iter().map(|port| &**port))
+        } else if header.destination == header.source {
+            0
+        } else {
+            self.unicast(frame, &header)
+        };
+        if copies == 0 { Err(DropReason::NoDestination) } else { Ok(copies) }
+    }
+
+    /// Learns the source, or drops the frame when the source is set for another port.
+    #[inline]
+    fn check_source(&mut self, header: &Header) -> Result<(), DropReason> {
+        let key = Key::new(header.source, header.vlan);
+        if self.memo.knows_source(key, self.from.id, self.now) {
+            return Ok(());
+        }
+        self.look_at_source(key, header)
+    }
+
+    fn look_at_source(&mut self, key: Key, header: &Header) -> Result<(), DropReason> {
+        let fdb = &self.network.fdb;
+        match fdb.find(key) {
+            Some(entry) if entry.port == self.from.id => fdb.refresh(&entry, self.now),
+            Some(entry) if entry.kind == EntryKind::Set => {
+                // An address that is set for a trunk port says nothing about VLANs which that port is not in.
+                let owner = self.ports.port(entry.port);
+                if owner.is_some_and(|owner| owner.vlan.includes(header.vlan)) {
+                    return Err(DropReason::SourceGuard);
+                }
+            }
+            Some(entry) if entry.kind == EntryKind::Static => {}
+            _ => match fdb.learn(key, self.from.id, self.now) {
+                Learning::Changed => self.memo.forget(),
+                Learning::Refused => {}
+                Learning::Busy => return Ok(()),
+            },
+        }
+        self.memo.remember_source(key, self.from.id, self.now);
+        Ok(())
+    }
+
+    #[inline]
+    fn unicast(&mut self, frame: Frame, header: &Header) -> u64 {
+        let (ports, from) = (self.ports, self.from);
+        let to = match self.target(header) {
+            Target::Port(id) if id == from.id => return 0,
+            Target::Port(id) => ports.port(id),
+            Target::Unknown => None,
+        };
+        let Some(to) = to else {
+            return self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port));
+        };
+        if ports.promiscuous.is_empty() {
+            if !to.receives(from, header.vlan) {
+                return 0;
+            }
+            self.send(to, frame, header);
+            return 1;
+        }
+        let listeners = ports.promiscuous.iter().map(|port| &**port).filter(|port| port.id != to.id);
+        self.fan_out(frame, header, iter::once(to).chain(listeners))
+    }
+
+    #[inline]
+    fn target(&mut self, header: &Header) -> Target {
+        let key = Key::new(header.destination, header.vlan);
+        if let Some(target) = self.memo.target(key) {
+            return target;
+        }
+        let target = self.look_up(key, header);
+        self.memo.remember_target(key, target);
+        target
+    }
+
+    fn look_up(&self, key: Key, header: &Header) -> Target {
+        let Some(entry) = self.network.fdb.find(key) else {
+            return Target::Unknown;
+        };
+        match self.ports.port(entry.port) {
+            // Set for a trunk port that is not in this VLAN.
+            Some(port) if entry.key.is_wildcard() && !port.vlan.includes(header.vlan) => Target::Unknown,
+            Some(port) => Target::Port(port.id),
+            // Of a port that was just removed, or is in a table which comes with the next batch.
+            None => Target::Unknown,
+        }
+    }
+
+    /// Sends a copy to every one of `ports` that may get one, the frame itself to the last; returns how many.
+    #[inline]
+    fn fan_out<'p>(&mut self, frame: Frame, header: &Header, ports: impl Iterator<Item = &'p Port>) -> u64 {
+        let from = self.from;
+        let mut receivers = ports.filter(|port| port.receives(from, header.vlan));
+        let Some(mut to) = receivers.next() else {
+            return 0;
+        };
+        let mut copies = 1;
+        for next in receivers {
+            self.send(to, frame.clone(), header);
+            to = next;
+            copies += 1;
+        }
+        self.send(to, frame, header);
+        copies
+    }
+
+    #[inline]
+    fn send(&mut self, to: &Port, mut frame: Frame, header: &Header) {
+        frame.meta.tag = to.vlan.egress_tag(header.vlan, frame.meta.tag);
+        self.egress.push(to.id, frame);
+    }
+}

@@ -1,0 +1,40 @@
+#![forbid(unsafe_code)]
+//! Networks: an Ethernet switch that joins ports, with a forwarding database and VLANs.
+//!
+//! The crate is pure: it does no I/O, reads no clock and writes no log. A [`Network`] is shared by all workers and by
+//! the control side; each worker has a [`Forwarder`] and an [`Egress`] of its own for it. A worker hands the frames
+//! that a port received to [`Forwarder::forward`], and takes the copies for every other port out of the [`Egress`]:
+//!
+//! ```text
+//! batch of one port → admission → source: learn or guard → destination: FDB or flood → egress queue of each port
+//!                     (length, addresses, guard, VLAN)                                  (bounded by the port's room)
+//! ```
+//!
+//! What is shared between workers is read without a lock: the ports in an immutable table that is replaced as a whole
+//! when control changes something, the FDB in atomic words (see the `fdb` module's source). What happens to a frame is
+//! counted, not returned: a received frame either makes copies, counted at its ingress port, or is dropped there with
+//! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
+
+mod egress;
+mod event;
+mod fdb;
+mod forward;
+mod network;
+mod port;
+mod port_table;
+mod vlan;
+
+pub use egress::Egress;
+pub use event::{Event, Events};
+pub use fdb::{EntryKind, FdbConfig, FdbEntry};
+pub use forward::Forwarder;
+pub use network::{Network, NetworkConfig};
+pub use port::{PortConfig, PortError, PortId, PortPolicy};
+pub use vlan::{VlanRole, VlanSet};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks what every step leaves valid, so that another thread's panic does not spread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,406 @@
+//! A network as the control side sees it, and what it shares with the workers.
+//!
+//! Theory of operation. The truth about the ports is in [`Control`], behind a mutex that the data path never takes.
+//! Every change makes a new [`PortTable`] of it, puts that in the place of the old one and raises the generation;
+//! workers compare generations before each batch. An added port is first known to the FDB and then in the table; a
+//! removed one is first out of the table and then out of the FDB, which from then on refuses to learn for it.
+//! Whatever a worker that still has the old table asks, the id's generation tells it from the slot's next user.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use frame::{Instant, MacAddr, VlanId};
+use link::Counters;
+
+use crate::event::{Event, Events};
+use crate::fdb::{EntryKind, Fdb, FdbConfig, FdbEntry, Key};
+use crate::port::{Port, PortConfig, PortError, PortId, PortPolicy};
+use crate::port_table::PortTable;
+use crate::{VlanRole, lock};
+
+/// A new network.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// What the network is called.
+    pub name: String,
+    /// Octets that a frame carries at most, without Ethernet header, tags and FCS.
+    pub mtu: usize,
+    /// The forwarding database.
+    pub fdb: FdbConfig,
+    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded, which bridges keep to themselves (IEEE 802.1Q-2022
+    /// 8.6.3). PAUSE never is.
+    pub pass_reserved: bool,
+}
+
+/// An Ethernet network: ports, and which address is behind which. Shared by control and all workers.
+pub struct Network {
+    name: String,
+    pub(crate) fdb: Fdb,
+    /// Of `ports`; changed while that is locked.
+    generation: AtomicU64,
+    ports: Mutex<Arc<PortTable>>,
+    control: Mutex<Control>,
+}
+
+struct Control {
+    /// By slot.
+    ports: Vec<Option<Member>>,
+    /// The ids that the free slots get next, the slot that was free longest first.
+    free: VecDeque<PortId>,
+    statics: Vec<StaticEntry>,
+    mtu: usize,
+    pass_reserved: bool,
+    /// Whether a port names a VLAN.
+    aware: bool,
+}
+
+struct Member {
+    id: PortId,
+    name: String,
+    policy: PortPolicy,
+    active: bool,
+    counters: Arc<Counters>,
+    /// The same for the data path.
+    port: Arc<Port>,
+}
+
+struct StaticEntry {
+    key: Key,
+    port: PortId,
+}
+
+impl Network {
+    /// How many ports a network has at most.
+    pub const MAX_PORTS: usize = 4096;
+
+    /// A network without ports.
+    pub fn new(config: NetworkConfig) -> Arc<Network> {
+        let NetworkConfig { name, mtu, fdb, pass_reserved } = config;
+        let control = Control {
+            ports: Vec::new(),
+            free: VecDeque::new(),
+            statics: Vec::new(),
+            mtu,
+            pass_reserved,
+            aware: false,
+        };
+        Arc::new(Network {
+            name,
+            fdb: Fdb::new(&fdb),
+            generation: AtomicU64::new(0),
+            ports: Mutex::new(Arc::new(control.table(0))),
+            control: Mutex::new(control),
+        })
+    }
+
+    /// What the network is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The MTU, as in [`NetworkConfig::mtu`].
+    pub fn mtu(&self) -> usize {
+        lock(&self.control).mtu
+    }
+
+    /// Changes the MTU.
+    pub fn set_mtu(&self, mtu: usize) {
+        let mut control = lock(&self.control);
+        control.mtu = mtu;
+        self.publish(&mut control);
+    }
+
+    /// Whether a port names a VLAN, so that ports without a role are in VLAN 1.
+    pub fn is_vlan_aware(&self) -> bool {
+        lock(&self.control).aware
+    }
+
+    /// Adds a port. It is not active yet.
+    ///
+    /// # Errors
+    /// When the network is full, or an address cannot be set for the port. Nothing changed then.
+    pub fn add_port(&self, config: PortConfig) -> Result<PortId, PortError> {
+        let PortConfig { name, macs, guard, vlan, promiscuous, isolated, quota, counters } = config;
+        let policy = PortPolicy { macs, guard, vlan, promiscuous, isolated, quota };
+        let mut control = lock(&self.control);
+        control.check(&name, &policy, None)?;
+        let Some(id) = control.next_id() else {
+            return Err(PortError::TooManyPorts { port: name, limit: Network::MAX_PORTS });
+        };
+        self.set_addresses(&name, id, &keys(&policy))?;
+        self.fdb.admit_port(id, policy.quota);
+        control.claim(id);
+        let port = Arc::new(compile(id, &policy, false, &counters, control.aware));
+        control.ports[id.slot()] = Some(Member { id, name, policy, active: false, counters, port });
+        self.publish(&mut control);
+        Ok(id)
+    }
+
+    /// Removes a port and forgets its addresses and static entries; false when it is gone already.
+    ///
+    /// A worker may still forward batches of it until its next one: [`Forwarder`](crate::Forwarder) tells.
+    pub fn remove_port(&self, id: PortId) -> bool {
+        let mut control = lock(&self.control);
+        if control.member(id).is_err() {
+            return false;
+        }
+        control.ports[id.slot()] = None;
+        control.statics.retain(|entry| entry.port != id);
+        self.publish(&mut control);
+        self.fdb.dismiss_port(id);
+        control.free.push_back(id.successor());
+        true
+    }
+
+    /// Changes the policy of a port. What was learnt behind it is forgotten when its addresses or VLANs change.
+    ///
+    /// # Errors
+    /// When the port is gone, or an address cannot be set for it. Nothing changed then.
+    pub fn update_port(&self, id: PortId, policy: PortPolicy) -> Result<(), PortError> {
+        let mut control = lock(&self.control);
+        let member = control.member(id)?;
+        if member.policy == policy {
+            return Ok(());
+        }
+        control.check(&member.name, &policy, Some(id))?;
+        let (old, new) = (keys(&member.policy), keys(&policy));
+        let added = Vec::from_iter(new.iter().copied().filter(|key| !old.contains(key)));
+        self.set_addresses(&member.name, id, &added)?;
+        for key in old.iter().filter(|key| !new.contains(key)) {
+            self.fdb.remove_fixed(*key, EntryKind::Set);
+        }
+        self.fdb.admit_port(id, policy.quota);
+        let relearn = (&member.policy.macs, &member.policy.vlan, member.policy.guard)
+            != (&policy.macs, &policy.vlan, policy.guard);
+        let aware = control.aware;
+        let member = control.member_mut(id)?;
+        member.policy = policy;
+        member.compile(aware);
+        self.publish(&mut control);
+        if relearn {
+            self.fdb.flush(Some(id));
+        }
+        Ok(())
+    }
+
+    /// Says whether somebody is there to receive at the port. What was learnt behind it is forgotten when nobody is;
+    /// frames that it sends are forwarded all the same.
+    ///
+    /// # Errors
+    /// When the port is gone.
+    pub fn set_active(&self, id: PortId, active: bool) -> Result<(), PortError> {
+        let mut control = lock(&self.control);
+        let aware = control.aware;
+        let member = control.member_mut(id)?;
+        if member.active == active {
+            return Ok(());
+        }
+        member.active = active;
+        member.compile(aware);
+        self.fdb.set_learning(id, active);
+        self.publish(&mut control);
+        if !active {
+            self.fdb.flush(Some(id));
+        }
+        Ok(())
+    }
+
+    /// Enters an address by hand: it is neither learnt elsewhere nor ages. `vlan` `None` stands for every VLAN of the
+    /// port. An entry that was made before is replaced.
+    ///
+    /// # Errors
+    /// When the port is gone, the address is set for a port or no station's, or the FDB has no place.
+    pub fn add_static(&self, mac: MacAddr, vlan: Option<VlanId>, id: PortId) -> Result<(), PortError> {
+        let mut control = lock(&self.control);
+        let port = &control.member(id)?.name;
+        if !mac.is_station() {
+            return Err(PortError::NotAStation { port: port.clone(), mac });
+        }
+        if let Some(owner) = control.members().find(|member| member.policy.macs.contains(&mac)) {
+            return Err(PortError::MacTaken { port: port.clone(), mac, owner: owner.name.clone() });
+        }
+        let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
+        if !self.fdb.insert_fixed(key, EntryKind::Static, id) {
+            return Err(PortError::FdbFull { port: port.clone(), mac });
+        }
+        control.statics.retain(|entry| entry.key != key);
+        control.statics.push(StaticEntry { key, port: id });
+        Ok(())
+    }
+
+    /// Removes what [`Network::add_static`] entered; false when there is nothing.
+    pub fn remove_static(&self, mac: MacAddr, vlan: Option<VlanId>) -> bool {
+        let mut control = lock(&self.control);
+        let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
+        control.statics.retain(|entry| entry.key != key);
+        self.fdb.remove_fixed(key, EntryKind::Static)
+    }
+
+    /// Every address that the network knows, in no particular order.
+    pub fn fdb(&self, now: Instant) -> Vec<FdbEntry> {
+        let aware = self.is_vlan_aware();
+        let mut entries = self.fdb.entries(now.as_secs() as u32);
+        entries.iter_mut().filter(|_| !aware).for_each(|entry| entry.vlan = None);
+        entries
+    }
+
+    /// How many addresses the network can know.
+    pub fn fdb_capacity(&self) -> usize {
+        self.fdb.capacity()
+    }
+
+    /// Forgets every learnt address.
+    pub fn flush(&self) {
+        self.fdb.flush(None);
+    }
+
+    /// Forgets the addresses learnt behind one port.
+    pub fn flush_port(&self, id: PortId) {
+        self.fdb.flush(Some(id));
+    }
+
+    /// Forgets addresses that were silent for the ageing time. To be called about once a second; one call looks at
+    /// 8192 entries at most, so larger databases age within as many calls as it takes.
+    pub fn age(&self, now: Instant) {
+        self.fdb.age(now.as_secs() as u32);
+    }
+
+    /// What the FDB did since the last call.
+    pub fn events(&self) -> Events {
+        let aware = self.is_vlan_aware();
+        let mut events = self.fdb.events();
+        if !aware {
+            events.events = events.events.into_iter().map(Event::without_vlan).collect();
+        }
+        events
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ports(&self) -> Arc<PortTable> {
+        Arc::clone(&lock(&self.ports))
+    }
+
+    /// Enters the addresses of a port, all or none.
+    fn set_addresses(&self, port: &str, id: PortId, keys: &[Key]) -> Result<(), PortError> {
+        for (i, key) in keys.iter().enumerate() {
+            if !self.fdb.insert_fixed(*key, EntryKind::Set, id) {
+                keys[..i].iter().for_each(|key| {
+                    self.fdb.remove_fixed(*key, EntryKind::Set);
+                });
+                return Err(PortError::FdbFull { port: port.to_owned(), mac: key.mac() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the workers what changed.
+    fn publish(&self, control: &mut Control) {
+        let aware = control.members().any(|member| member.policy.vlan != VlanRole::Unset);
+        let flipped = control.aware != aware;
+        if flipped {
+            control.aware = aware;
+            control.ports.iter_mut().flatten().for_each(|member| member.compile(aware));
+        }
+        let old = {
+            let mut ports = lock(&self.ports);
+            let table = Arc::new(control.table(ports.generation + 1));
+            self.generation.store(table.generation, Ordering::Release);
+            core::mem::replace(&mut *ports, table)
+        };
+        drop(old);
+        if flipped {
+            // Without VLANs, tagged frames too were learnt for VLAN 1.
+            self.fdb.flush(None);
+        }
+    }
+}
+
+impl Control {
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.ports.iter().flatten()
+    }
+
+    fn member(&self, id: PortId) -> Result<&Member, PortError> {
+        let member = self.ports.get(id.slot()).and_then(Option::as_ref);
+        member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
+    }
+
+    fn member_mut(&mut self, id: PortId) -> Result<&mut Member, PortError> {
+        let member = self.ports.get_mut(id.slot()).and_then(Option::as_mut);
+        member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
+    }
+
+    /// Whether the addresses in `policy` can be set for the port `name`, which has the id `own` if it is there yet.
+    fn check(&self, name: &str, policy: &PortPolicy, own: Option<PortId>) -> Result<(), PortError> {
+        for mac in policy.macs.iter().copied() {
+            if !mac.is_station() {
+                return Err(PortError::NotAStation { port: name.to_owned(), mac });
+            }
+            if let Some(owner) = self.owner(mac, &policy.vlan, own) {
+                return Err(PortError::MacTaken { port: name.to_owned(), mac, owner: owner.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of another port for which `mac` is set, or entered by hand, where a port of role `vlan` is too.
+    fn owner(&self, mac: MacAddr, vlan: &VlanRole, own: Option<PortId>) -> Option<&str> {
+        let holds = |member: &&Member| {
+            let is_set = member.policy.macs.contains(&mac) && member.policy.vlan.overlaps(vlan);
+            is_set && Some(member.id) != own
+        };
+        let entered = self.statics.iter().find(|entry| entry.key.mac() == mac).map(|entry| entry.port);
+        let by_hand = entered.and_then(|port| self.member(port).ok());
+        self.members().find(holds).or(by_hand).map(|member| &*member.name)
+    }
+
+    fn next_id(&self) -> Option<PortId> {
+        let fresh = (self.ports.len() < Network::MAX_PORTS).then(|| PortId::new(self.ports.len() as u16, 0));
+        self.free.front().copied().or(fresh)
+    }
+
+    /// Takes what [`Control::next_id`] proposed.
+    fn claim(&mut self, id: PortId) {
+        if self.free.pop_front().is_none() {
+            debug_assert_eq!(id.slot(), self.ports.len());
+            self.ports.push(None);
+        }
+    }
+
+    fn table(&self, generation: u64) -> PortTable {
+        let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
+        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect())
+    }
+}
+
+impl Member {
+    fn compile(&mut self, aware: bool) {
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, &self.counters, aware));
+    }
+}
+
+fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counters>, aware: bool) -> Port {
+    Port {
+        id,
+        active,
+        macs: policy.macs.clone().into(),
+        guard: policy.guard && !policy.macs.is_empty(),
+        vlan: policy.vlan.membership(aware),
+        promiscuous: policy.promiscuous,
+        isolated: policy.isolated,
+        counters: Arc::clone(counters),
+    }
+}
+
+/// The FDB keys of a port's set addresses: in its VLAN, or in every VLAN for a trunk. A network without VLANs is
+/// VLAN 1 to the FDB, so entries stay as they are when another port brings VLANs in.
+fn keys(policy: &PortPolicy) -> Vec<Key> {
+    let vlan = policy.vlan.access_vlan();
+    let key = |mac: &MacAddr| vlan.map_or_else(|| Key::wildcard(*mac), |vlan| Key::new(*mac, vlan));
+    policy.macs.iter().map(key).collect()
+}

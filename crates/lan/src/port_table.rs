@@ -1,0 +1,44 @@
+use std::sync::Arc;
+
+use frame::ETHERNET_HEADER;
+
+use crate::PortId;
+use crate::port::Port;
+
+/// The ports of a network at one time. Never changed: control makes a new one, workers take it up before their next
+/// batch.
+pub(crate) struct PortTable {
+    /// Counts the tables of the network.
+    pub(crate) generation: u64,
+    /// Octets of the longest frame without a tag.
+    pub(crate) frame_limit: usize,
+    pub(crate) pass_reserved: bool,
+    slots: Vec<Option<Arc<Port>>>,
+    /// Who gets multicast and broadcast: every active port.
+    pub(crate) active: Vec<Arc<Port>>,
+    /// Who gets unicast to an unknown address: active ports that may hold it, and promiscuous ones.
+    pub(crate) flooded: Vec<Arc<Port>>,
+    /// Who gets unicast to others.
+    pub(crate) promiscuous: Vec<Arc<Port>>,
+}
+
+impl PortTable {
+    pub(crate) fn new(
+        generation: u64,
+        mtu: usize,
+        pass_reserved: bool,
+        slots: Vec<Option<Arc<Port>>>,
+    ) -> PortTable {
+        let active: Vec<Arc<Port>> = slots.iter().flatten().filter(|port| port.active).cloned().collect();
+        let select = |wanted: fn(&Port) -> bool| active.iter().filter(|port| wanted(port)).cloned().collect();
+        let flooded = select(|port| port.macs.is_empty() || port.promiscuous);
+        let promiscuous = select(|port| port.promiscuous);
+        let frame_limit = mtu.saturating_add(ETHERNET_HEADER);
+        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous }
+    }
+
+    #[inline]
+    pub(crate) fn port(&self, id: PortId) -> Option<&Port> {
+        self.slots.get(id.slot())?.as_deref().filter(|port| port.id == id)
+    }
+}

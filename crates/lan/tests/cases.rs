@@ -1,0 +1,499 @@
+//! The behaviour of a network, case by case.
+
+mod support;
+
+use std::sync::Arc;
+
+use frame::{DropReason, MacAddr, VlanId, VlanTag};
+use lan::{EntryKind, Event, PortError, PortPolicy, VlanRole};
+use support::{Lan, mac};
+
+const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);
+
+fn vlan(vid: u16) -> VlanId {
+    VlanId::new(vid).unwrap()
+}
+
+fn access(vid: u16) -> VlanRole {
+    VlanRole::Access(vlan(vid))
+}
+
+fn trunk(allowed: &[u16], native: Option<u16>) -> VlanRole {
+    VlanRole::Trunk { allowed: allowed.iter().copied().map(vlan).collect(), native: native.map(vlan) }
+}
+
+#[test]
+fn case_01_unicast_to_the_known_port_only() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, _) = lan.port(&[mac(2)]);
+    lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+}
+
+#[test]
+fn case_02_unknown_unicast_to_the_ports_without_a_set_address() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    lan.port(&[mac(2)]);
+    let (g3, _) = lan.port(&[]);
+    let (g4, _) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(1)), [g3, g4]);
+}
+
+#[test]
+fn case_03_unicast_to_an_absent_host_reaches_no_port_with_a_set_address() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    lan.port(&[mac(2)]);
+    assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(1)), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::NoDestination), 1);
+}
+
+#[test]
+fn case_04_broadcast_to_every_other_active_port() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, _) = lan.port(&[mac(2)]);
+    let (g3, _) = lan.port(&[]);
+    let (g4, _) = lan.port(&[]);
+    lan.network.set_active(g4, false).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), MacAddr::BROADCAST, mac(1)), [g2, g3]);
+    assert_eq!(lan.receivers((g1, &c1), MacAddr([1, 0, 0x5e, 0, 0, 0xfb]), mac(1)), [g2, g3]);
+    assert_eq!(c1.snapshot().copies, 4);
+}
+
+#[test]
+fn case_13_the_senders_own_address_goes_nowhere() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1), mac(11)]);
+    let (g2, c2) = lan.port(&[]);
+    lan.port_with(|config| config.promiscuous = true);
+    assert_eq!(lan.receivers((g1, &c1), mac(1), mac(1)), []);
+    assert_eq!(lan.receivers((g1, &c1), mac(11), mac(1)), []);
+    assert_eq!(lan.receivers((g2, &c2), mac(22), mac(22)), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::NoDestination), 2);
+    assert_eq!(c2.snapshot().dropped(DropReason::NoDestination), 1);
+}
+
+#[test]
+fn case_14_thirteen_octets_are_no_frame() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    lan.port(&[]);
+    let frames = [0, 13].map(|len| lan.pool.copy(&[2; 14][..len]).unwrap());
+    lan.receive((g1, &c1), frames);
+    assert_eq!(lan.copies(), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::Runt), 2);
+}
+
+#[test]
+fn case_15_an_inactive_port_receives_nothing_and_still_sends() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, c2) = lan.port(&[]);
+    let (g3, _) = lan.port(&[]);
+    lan.network.set_active(g1, false).unwrap();
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), []);
+    assert_eq!(lan.receivers((g2, &c2), MacAddr::BROADCAST, mac(2)), [g3]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+}
+
+#[test]
+fn case_16_a_port_without_a_set_address_gets_unknown_unicast_only() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, c2) = lan.port(&[mac(2)]);
+    let (g3, c3) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+    assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(1)), [g3]);
+    assert_eq!(lan.receivers((g3, &c3), mac(1), mac(3)), [g1]);
+    assert_eq!(lan.receivers((g2, &c2), mac(3), mac(2)), [g3]);
+}
+
+#[test]
+fn case_17_a_full_queue_drops_for_that_port_alone() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, c2) = lan.port(&[mac(2)]);
+    let (g3, c3) = lan.port(&[mac(3)]);
+    lan.egress.set_room(g2, 1);
+    let frames = [MacAddr::BROADCAST; 2].map(|to| lan.frame(to, mac(1)));
+    lan.receive((g1, &c1), frames);
+    let ports = Vec::from_iter(lan.copies().into_iter().map(|(port, ..)| port));
+    assert_eq!(ports, [g2, g3, g3]);
+    assert_eq!(c1.snapshot().copies, 4);
+    assert_eq!(c2.snapshot().dropped(DropReason::QueueFull), 1);
+    assert_eq!(c3.snapshot().dropped(DropReason::QueueFull), 0);
+    assert_eq!(lan.pool.out(), 0);
+}
+
+#[test]
+fn a_learnt_address_gets_its_frames_alone() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    let (g3, _) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2, g3]);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+    let expected = [(1, g1), (2, g2)].map(|(n, port)| Event::Learnt { mac: mac(n), vlan: None, port });
+    assert_eq!(lan.network.events().events, expected);
+}
+
+#[test]
+fn frames_of_one_batch_learn_from_each_other() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    lan.port(&[]);
+    // The second frame goes to the first one's source: behind the same port, so nowhere.
+    let frames = [lan.frame(mac(2), mac(1)), lan.frame(mac(1), mac(3)), lan.frame(mac(2), mac(1))];
+    lan.receive((g1, &c1), frames);
+    assert_eq!(lan.copies().len(), 4);
+    assert_eq!(c1.snapshot().dropped(DropReason::NoDestination), 1);
+    assert_eq!(lan.receivers((g2, &c2), mac(3), mac(2)), [g1]);
+}
+
+#[test]
+fn a_guest_that_moves_is_found_at_once() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    let (g3, c3) = lan.port(&[]);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    assert_eq!(lan.receivers((g3, &c3), mac(1), mac(3)), [g1]);
+    lan.receivers((g2, &c2), mac(3), mac(1));
+    assert_eq!(lan.receivers((g3, &c3), mac(1), mac(3)), [g2]);
+    let moved = Event::Moved { mac: mac(1), vlan: None, from: g1, to: g2 };
+    assert_eq!(lan.network.events().events.last(), Some(&moved));
+}
+
+#[test]
+fn addresses_age_unless_they_are_heard() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    let (g3, _) = lan.port(&[]);
+    let start = lan.now;
+    let later = |secs| start + std::time::Duration::from_secs(secs);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    lan.receivers((g2, &c2), mac(9), mac(2));
+    lan.now = later(200);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    lan.network.age(later(300));
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(3)), [g1]);
+    lan.network.age(later(600));
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(3)), [g1, g3]);
+}
+
+#[test]
+fn a_port_with_a_set_address_sends_from_it_only() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1), mac(11)]);
+    let (g2, _) = lan.port(&[mac(2)]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(11)), [g2]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), STRANGER), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::SourceGuard), 1);
+}
+
+#[test]
+fn without_the_guard_other_addresses_are_learnt() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port_with(|config| (config.macs, config.guard) = (vec![mac(1)], false));
+    let (g2, c2) = lan.port(&[mac(2)]);
+    assert_eq!(lan.receivers((g2, &c2), STRANGER, mac(2)), []);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), STRANGER), [g2]);
+    assert_eq!(lan.receivers((g2, &c2), STRANGER, mac(2)), [g1]);
+    assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(2)), [], "the address of another port");
+    assert_eq!(c1.snapshot().dropped(DropReason::SourceGuard), 1);
+}
+
+#[test]
+fn a_set_address_cannot_be_taken_by_a_learning_port() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(7)), [g2]);
+    let (g3, _) = lan.port(&[mac(7)]);
+    let entries = lan.network.fdb(lan.now);
+    assert_eq!(
+        entries.iter().map(|entry| (entry.port, entry.kind)).collect::<Vec<_>>(),
+        [(g3, EntryKind::Set)]
+    );
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(7)), []);
+    assert_eq!(lan.receivers((g2, &c2), mac(7), mac(2)), [g3]);
+    assert_eq!(c1.snapshot().dropped(DropReason::SourceGuard), 1);
+}
+
+#[test]
+fn a_promiscuous_port_gets_a_copy_of_everything_once() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, c2) = lan.port(&[mac(2)]);
+    let (g3, c3) = lan.port_with(|config| (config.macs, config.promiscuous) = (vec![mac(3)], true));
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2, g3]);
+    assert_eq!(lan.receivers((g1, &c1), mac(3), mac(1)), [g3]);
+    assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(1)), [g3]);
+    assert_eq!(lan.receivers((g1, &c1), MacAddr::BROADCAST, mac(1)), [g2, g3]);
+    assert_eq!(lan.receivers((g3, &c3), mac(2), mac(3)), [g2]);
+    lan.network.set_active(g2, false).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g3]);
+    lan.network.set_active(g3, false).unwrap();
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+}
+
+#[test]
+fn isolated_ports_talk_to_others_only() {
+    let mut lan = Lan::new();
+    let isolated = |config: &mut lan::PortConfig| config.isolated = true;
+    let (g1, c1) = lan.port_with(isolated);
+    let (g2, c2) = lan.port_with(isolated);
+    let (g3, c3) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), MacAddr::BROADCAST, mac(1)), [g3]);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), []);
+    assert_eq!(lan.receivers((g3, &c3), mac(1), mac(3)), [g1]);
+    assert_eq!(lan.receivers((g3, &c3), MacAddr::BROADCAST, mac(3)), [g1, g2]);
+}
+
+#[test]
+fn a_static_entry_stays_where_it_was_put() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, _) = lan.port(&[]);
+    let (g3, c3) = lan.port(&[]);
+    lan.network.add_static(mac(9), None, g2).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), mac(9), mac(1)), [g2]);
+    assert_eq!(lan.receivers((g3, &c3), mac(1), mac(9)), [g1], "it may be sent from elsewhere");
+    assert_eq!(lan.receivers((g1, &c1), mac(9), mac(1)), [g2]);
+    assert!(lan.network.remove_static(mac(9), None));
+    assert!(!lan.network.remove_static(mac(9), None));
+    assert_eq!(lan.receivers((g1, &c1), mac(9), mac(1)), [g2, g3]);
+    lan.network.add_static(mac(9), Some(vlan(1)), g2).unwrap();
+    assert!(lan.network.remove_port(g2));
+    assert_eq!(lan.receivers((g1, &c1), mac(9), mac(1)), [g3]);
+}
+
+#[test]
+fn addresses_that_cannot_be_set_are_refused() {
+    let lan = Lan::new();
+    let counters = || Arc::new(link::Counters::new(1));
+    let config = |name: &str, mac, vlan| {
+        let config = lan::PortConfig::new(name, counters());
+        lan::PortConfig { macs: vec![mac], vlan, ..config }
+    };
+    let web = lan.network.add_port(config("web", mac(1), VlanRole::Unset)).unwrap();
+    let taken = PortError::MacTaken { port: "db".into(), mac: mac(1), owner: "web".into() };
+    for role in [VlanRole::Unset, access(1), trunk(&[1], None), trunk(&[9], Some(1))] {
+        assert_eq!(lan.network.add_port(config("db", mac(1), role)), Err(taken.clone()));
+    }
+    assert!(lan.network.add_static(mac(1), None, web).is_err());
+    let group = MacAddr::BROADCAST;
+    let refused = lan.network.add_port(config("db", group, VlanRole::Unset));
+    assert_eq!(refused, Err(PortError::NotAStation { port: "db".into(), mac: group }));
+    let db = lan.network.add_port(config("db", mac(1), access(2))).unwrap();
+    let back = PortPolicy { macs: vec![mac(1)], ..PortPolicy::default() };
+    assert_eq!(lan.network.update_port(db, back.clone()), Err(taken));
+    assert!(lan.network.remove_port(web));
+    assert_eq!(lan.network.update_port(db, back), Ok(()));
+    assert_eq!(lan.network.fdb(lan.now).len(), 1);
+}
+
+#[test]
+fn a_removed_ports_id_reaches_nobody() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[mac(2)]);
+    lan.receivers((g1, &c1), mac(2), mac(1));
+    assert!(lan.network.remove_port(g1));
+    assert!(!lan.network.remove_port(g1));
+    assert_eq!(lan.network.set_active(g1, true), Err(PortError::Gone(g1)));
+    assert_eq!(lan.network.fdb(lan.now).len(), 1);
+    let (g3, _) = lan.port(&[]);
+    assert_eq!((g3.slot(), g3 == g1), (g1.slot(), false));
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::NotAttached), 1);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g3]);
+}
+
+#[test]
+fn the_longest_free_slot_is_used_next() {
+    let lan = Lan::new();
+    let ids = [lan.port(&[]).0, lan.port(&[]).0, lan.port(&[]).0];
+    [1, 0].into_iter().for_each(|n| assert!(lan.network.remove_port(ids[n])));
+    assert_eq!(lan.port(&[]).0.slot(), 1);
+    assert_eq!(lan.port(&[]).0.slot(), 0);
+    assert_eq!(lan.port(&[]).0.slot(), 3);
+}
+
+#[test]
+fn what_was_learnt_behind_a_port_is_forgotten_when_its_peer_goes() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    lan.port(&[]);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    lan.network.set_active(g1, false).unwrap();
+    assert_eq!(lan.network.fdb(lan.now), []);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    assert_eq!(lan.network.fdb(lan.now), [], "a port that receives nothing learns nothing");
+    lan.network.set_active(g1, true).unwrap();
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    assert_eq!(lan.network.fdb(lan.now).len(), 1);
+    lan.network.flush_port(g1);
+    assert_eq!(lan.network.fdb(lan.now), []);
+}
+
+#[test]
+fn the_mtu_can_change() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, _) = lan.port(&[]);
+    let mut long = support::octets(mac(2), mac(1));
+    long.resize(1515, 0);
+    let frame = lan.pool.copy(&long).unwrap();
+    lan.receive((g1, &c1), [frame.clone()]);
+    assert_eq!(c1.snapshot().dropped(DropReason::Oversize), 1);
+    lan.network.set_mtu(1501);
+    lan.receive((g1, &c1), [frame]);
+    assert_eq!(lan.copies(), [(g2, long, None)]);
+}
+
+#[test]
+fn a_network_without_vlans_passes_tags_unchanged() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    lan.port(&[]);
+    let tag = Some(VlanTag { tci: 0xe00a });
+    let mut frame = lan.frame(mac(2), mac(1));
+    frame.meta.tag = tag;
+    lan.receive((g1, &c1), [frame]);
+    assert!(lan.copies().iter().all(|(_, _, got)| *got == tag));
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1], "learnt without regard to the tag");
+    assert!(!lan.network.is_vlan_aware());
+}
+
+/// Ports of every role, and for a frame with each tag at each of them: who gets it, with which tag.
+#[test]
+fn vlan_roles() {
+    let mut lan = Lan::new();
+    let roles = [
+        VlanRole::Unset,
+        access(10),
+        access(10),
+        trunk(&[10, 20], Some(1)),
+        trunk(&[10, 20, 30], None),
+        access(20),
+    ];
+    let ports = roles.map(|role| lan.port_with(|config| config.vlan = role));
+    assert!(lan.network.is_vlan_aware());
+    let untagged = None;
+    let with = |tci| Some(VlanTag { tci });
+    let cases = [
+        (0, untagged, vec![(3, untagged)]),
+        (0, with(0x2000), vec![(3, untagged)]),
+        (0, with(1), vec![]),
+        (0, with(10), vec![]),
+        (1, untagged, vec![(2, untagged), (3, with(10)), (4, with(10))]),
+        (1, with(0xe000), vec![(2, untagged), (3, with(0xe00a)), (4, with(0xe00a))]),
+        (1, with(10), vec![]),
+        (3, untagged, vec![(0, untagged)]),
+        (3, with(0xe00a), vec![(1, untagged), (2, untagged), (4, with(0xe00a))]),
+        (3, with(30), vec![]),
+        (4, untagged, vec![]),
+        (4, with(20), vec![(3, with(20)), (5, untagged)]),
+        (4, with(4095), vec![]),
+    ];
+    for (n, (from, tag, expected)) in cases.into_iter().enumerate() {
+        let (id, counters) = &ports[from];
+        let mut frame = lan.frame(MacAddr::BROADCAST, mac(from as u8));
+        frame.meta.tag = tag;
+        lan.receive((*id, counters), [frame]);
+        let got = Vec::from_iter(lan.copies().into_iter().map(|(port, _, tag)| (port, tag)));
+        let expected = Vec::from_iter(expected.into_iter().map(|(to, tag)| (ports[to].0, tag)));
+        assert_eq!(got, expected, "case {n}: {tag:?} from port {from}");
+    }
+    assert_eq!(ports[4].1.snapshot().dropped(DropReason::VlanNotAllowed), 2);
+}
+
+#[test]
+fn a_tag_hidden_in_a_priority_tag_reaches_no_other_vlan() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port_with(|config| config.vlan = access(1));
+    lan.port_with(|config| config.vlan = trunk(&[20], Some(1)));
+    let mut octets = support::octets(MacAddr::BROADCAST, mac(1));
+    octets[12..16].copy_from_slice(&VlanTag::new(vlan(20)).octets());
+    let mut frame = lan.pool.copy(&octets).unwrap();
+    frame.meta.tag = Some(VlanTag { tci: 0 });
+    lan.receive((g1, &c1), [frame]);
+    assert_eq!(lan.copies(), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::VlanNotAllowed), 1);
+}
+
+#[test]
+fn the_same_address_lives_in_two_vlans() {
+    let mut lan = Lan::new();
+    let of = |vid| move |config: &mut lan::PortConfig| config.vlan = access(vid);
+    let [(g1, c1), (g2, c2)] = [lan.port_with(of(10)), lan.port_with(of(10))];
+    let [(g3, c3), (g4, c4)] = [lan.port_with(of(20)), lan.port_with(of(20))];
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    lan.receivers((g3, &c3), mac(9), mac(1));
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+    assert_eq!(lan.receivers((g4, &c4), mac(1), mac(4)), [g3]);
+    assert_eq!(lan.network.fdb(lan.now).len(), 4);
+}
+
+#[test]
+fn an_address_set_for_a_trunk_holds_in_its_vlans_only() {
+    let mut lan = Lan::new();
+    let (g1, c1) =
+        lan.port_with(|config| (config.macs, config.vlan) = (vec![mac(1)], trunk(&[10, 20], None)));
+    let (g2, c2) = lan.port_with(|config| config.vlan = access(10));
+    let (g3, c3) = lan.port_with(|config| config.vlan = access(30));
+    let (g4, c4) = lan.port_with(|config| config.vlan = access(30));
+    let mut frame = lan.frame(MacAddr::BROADCAST, mac(1));
+    frame.meta.tag = Some(VlanTag::new(vlan(10)));
+    lan.receive((g1, &c1), [frame]);
+    assert_eq!(lan.copies().len(), 1);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+    assert_eq!(lan.receivers((g2, &c2), mac(7), mac(1)), []);
+    assert_eq!(c2.snapshot().dropped(DropReason::SourceGuard), 1);
+    assert_eq!(lan.receivers((g3, &c3), mac(9), mac(1)), [g4], "VLAN 30 is another matter");
+    assert_eq!(lan.receivers((g4, &c4), mac(1), mac(4)), [g3]);
+    assert_eq!(c3.snapshot().dropped(DropReason::SourceGuard), 0);
+}
+
+#[test]
+fn the_first_and_the_last_vlan_role_make_the_difference() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, _) = lan.port(&[mac(2)]);
+    let (g3, _) = lan.port(&[]);
+    lan.receivers((g1, &c1), mac(9), mac(1));
+    let policy = PortPolicy { vlan: access(10), ..PortPolicy::default() };
+    lan.network.update_port(g3, policy).unwrap();
+    assert!(lan.network.is_vlan_aware());
+    assert_eq!(lan.receivers((g1, &c1), MacAddr::BROADCAST, mac(1)), [g2]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+    assert!(lan.network.fdb(lan.now).iter().all(|entry| entry.vlan == Some(vlan(1))));
+    assert!(lan.network.remove_port(g3));
+    assert!(!lan.network.is_vlan_aware());
+    assert!(lan.network.fdb(lan.now).iter().all(|entry| entry.vlan.is_none()));
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+}
+
+#[test]
+fn a_new_policy_takes_the_place_of_the_old() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, c2) = lan.port(&[mac(2), mac(22)]);
+    let policy = PortPolicy { macs: vec![mac(22), mac(23)], ..PortPolicy::default() };
+    lan.network.update_port(g2, policy).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), []);
+    assert_eq!(lan.receivers((g1, &c1), mac(22), mac(1)), [g2]);
+    assert_eq!(lan.receivers((g1, &c1), mac(23), mac(1)), [g2]);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), []);
+    lan.network.update_port(g2, PortPolicy::default()).unwrap();
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+    assert_eq!(lan.receivers((g1, &c1), mac(23), mac(1)), [g2], "unknown now");
+}
