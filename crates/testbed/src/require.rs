@@ -1,0 +1,158 @@
+//! What a test needs from the machine, and skipping it loudly where that is missing.
+
+use std::env;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// Something a test cannot run without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Effective user 0 (namespaces, TAP interfaces).
+    Root,
+    /// A program in `PATH`.
+    Tool(&'static str),
+    /// A file or device that exists.
+    File(&'static str),
+}
+
+/// Effective user 0.
+pub fn root() -> Need {
+    Need::Root
+}
+
+/// A program in `PATH`.
+pub fn tool(name: &'static str) -> Need {
+    Need::Tool(name)
+}
+
+/// A file or device that exists, such as `/dev/net/tun`.
+pub fn file(path: &'static str) -> Need {
+    Need::File(path)
+}
+
+/// What [`Vm`](crate::Vm) needs: QEMU, and apt to fetch Debian's cloud kernel and busybox.
+pub fn qemu() -> [Need; 3] {
+    [Need::Tool("qemu-system-x86_64"), Need::Tool("apt-get"), Need::Tool("dpkg-deb")]
+}
+
+/// What [`Netns`](crate::Netns) and TAP interfaces in it need.
+pub fn namespaces() -> [Need; 4] {
+    [Need::Root, Need::Tool("ip"), Need::Tool("ping"), Need::File("/dev/net/tun")]
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self {
+            Need::Root => rustix::process::geteuid().is_root(),
+            Need::Tool(name) => find_tool(name, env::var_os("PATH").unwrap_or_default().as_ref()),
+            Need::File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Need::Root => f.write_str("root"),
+            Need::Tool(name) => write!(f, "the program {name}"),
+            Need::File(path) => f.write_str(path),
+        }
+    }
+}
+
+impl From<Need> for Vec<Need> {
+    fn from(need: Need) -> Self {
+        vec![need]
+    }
+}
+
+fn find_tool(name: &str, path: &std::ffi::OsStr) -> bool {
+    env::split_paths(path).any(|directory| directory.join(name).is_file())
+}
+
+/// Whether the test may go on. Says on standard error, and in `VMLAN_SKIP_LOG`, why it may not; used by [`require!`](crate::require!).
+///
+/// # Panics
+/// When something is missing and `VMLAN_REQUIRE_ALL=1` is set.
+pub fn met(test: &str, needs: &[Need]) -> bool {
+    if flag("VMLAN_QUICK") {
+        skip(test, "is left out of a quick run");
+        return false;
+    }
+    let missing: Vec<String> = needs.iter().filter(|need| !need.is_met()).map(Need::to_string).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(
+        !flag("VMLAN_REQUIRE_ALL"),
+        "{test} needs {missing}, and VMLAN_REQUIRE_ALL=1 forbids skipping; run `cargo xtask test` as root, which installs programs"
+    );
+    skip(test, &format!("needs {missing}"));
+    false
+}
+
+fn flag(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| value == "1")
+}
+
+fn skip(test: &str, reason: &str) {
+    let line = format!("SKIPPED {test}: {reason}\n");
+    eprint!("{line}");
+    if let Some(log) = env::var_os("VMLAN_SKIP_LOG") {
+        // One write of one short line in append mode: tests of several processes do not mix.
+        let written = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .and_then(|mut f| f.write_all(line.as_bytes()));
+        written.expect("the file that VMLAN_SKIP_LOG names can be written");
+    }
+}
+
+/// Returns from the test, loudly, unless every need is met: `require!(root(), tool("iperf3"))`, `require!(qemu())`.
+///
+/// The names inside the parentheses are those of [`require`](mod@crate::require).
+#[macro_export]
+macro_rules! require {
+    ($($need:expr),+ $(,)?) => {{
+        fn here() {}
+        let needs: ::std::vec::Vec<$crate::require::Need> = {
+            #[allow(unused_imports, reason = "each caller names only the needs it has")]
+            use $crate::require::{file, namespaces, qemu, root, tool};
+            let groups: ::std::vec::Vec<::std::vec::Vec<$crate::require::Need>> = vec![$(::std::convert::Into::into($need)),+];
+            groups.concat()
+        };
+        let name = ::std::any::type_name_of_val(&here);
+        if !$crate::require::met(name.trim_end_matches("::here"), &needs) {
+            return;
+        }
+    }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_looked_up_in_every_directory_of_the_path() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join("frobnicate"), "").expect("a file");
+        let path = env::join_paths([Path::new("/nonexistent"), directory.path()]).expect("a path");
+
+        assert!(find_tool("frobnicate", &path));
+        assert!(!find_tool("frobnicat", &path));
+    }
+
+    #[test]
+    fn a_missing_need_is_named() {
+        let needs = [tool("no-such-program"), file("/no/such/file"), root()];
+
+        let names: Vec<String> = needs.iter().map(Need::to_string).collect();
+
+        assert_eq!(names, ["the program no-such-program", "/no/such/file", "root"]);
+        assert!(!needs[0].is_met() && !needs[1].is_met());
+    }
+}

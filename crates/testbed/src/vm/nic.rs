@@ -1,0 +1,103 @@
+//! A guest's network interfaces as QEMU (7.2 and later) is told about them.
+
+use std::path::{Path, PathBuf};
+
+/// How one network interface of a guest is attached.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    mac: String,
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    StreamConnect(PathBuf),
+    StreamListen(PathBuf),
+    Datagram { local: PathBuf, remote: PathBuf },
+    Tap(String),
+    Vde(PathBuf),
+}
+
+impl Nic {
+    /// A stream socket that someone else listens on. QEMU 7.2 connects once, when it starts, and not again: the
+    /// listener must be there before the guest.
+    pub fn stream(listener: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::StreamConnect(listener.to_owned()))
+    }
+
+    /// A stream socket that QEMU listens on.
+    pub fn stream_listen(path: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::StreamListen(path.to_owned()))
+    }
+
+    /// Datagram sockets: QEMU binds `local` and sends to `remote`, which may appear later.
+    pub fn datagram(local: &Path, remote: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::Datagram { local: local.to_owned(), remote: remote.to_owned() })
+    }
+
+    /// A TAP interface that exists; use it with [`VmBuilder::netns`](super::VmBuilder::netns) where it is in a namespace.
+    pub fn tap(interface: &str, mac: &str) -> Self {
+        Self::new(mac, Backend::Tap(interface.to_owned()))
+    }
+
+    /// A port of the VDE switch whose directory this is.
+    pub fn vde(directory: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::Vde(directory.to_owned()))
+    }
+
+    fn new(mac: &str, backend: Backend) -> Self {
+        Self { mac: mac.to_owned(), backend }
+    }
+
+    /// QEMU's arguments for the interface with this number.
+    pub(crate) fn arguments(&self, number: usize) -> Vec<String> {
+        let id = format!("net{number}");
+        let netdev = match &self.backend {
+            Backend::StreamConnect(path) => {
+                format!("stream,id={id},server=off,addr.type=unix,addr.path={}", value(path))
+            }
+            Backend::StreamListen(path) => {
+                format!("stream,id={id},server=on,addr.type=unix,addr.path={}", value(path))
+            }
+            Backend::Datagram { local, remote } => format!(
+                "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                value(local),
+                value(remote)
+            ),
+            Backend::Tap(name) => format!("tap,id={id},ifname={name},script=no,downscript=no"),
+            Backend::Vde(directory) => format!("vde,id={id},sock={}", value(directory)),
+        };
+        let device = format!("virtio-net-pci,netdev={id},mac={}", self.mac);
+        vec!["-netdev".into(), netdev, "-device".into(), device]
+    }
+}
+
+/// QEMU separates options with commas; one inside a value is written twice.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attachment_has_its_netdev() {
+        let (a, b) = (Path::new("/run/a"), Path::new("/run/b,c"));
+        let nics = [
+            (Nic::stream(a, "m"), "stream,id=net1,server=off,addr.type=unix,addr.path=/run/a"),
+            (Nic::stream_listen(a, "m"), "stream,id=net1,server=on,addr.type=unix,addr.path=/run/a"),
+            (
+                Nic::datagram(a, b, "m"),
+                "dgram,id=net1,local.type=unix,local.path=/run/a,remote.type=unix,remote.path=/run/b,,c",
+            ),
+            (Nic::tap("t0", "m"), "tap,id=net1,ifname=t0,script=no,downscript=no"),
+            (Nic::vde(a, "m"), "vde,id=net1,sock=/run/a"),
+        ];
+
+        for (nic, expected) in nics {
+            let arguments = nic.arguments(1);
+            assert_eq!(arguments, ["-netdev", expected, "-device", "virtio-net-pci,netdev=net1,mac=m"]);
+        }
+    }
+}

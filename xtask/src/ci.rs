@@ -1,0 +1,104 @@
+//! The whole check, the same by hand and in CI.
+
+use std::time::{Duration, Instant};
+
+use crate::shell::{Error, cargo, is_root, run as run_command};
+use crate::{fuzz, macos, test};
+
+/// Long enough to find what a change broke, short enough for every push.
+const FUZZ_SECONDS: u32 = 10;
+
+/// A part of the check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Formatting.
+    Format,
+    /// Lints; also that the lock file is up to date.
+    Clippy,
+    /// Documentation without warnings.
+    Docs,
+    /// Type-check for macOS.
+    Macos,
+    /// Each fuzz target for a short time.
+    Fuzz,
+    /// All tests; as root, one that cannot run fails.
+    Test,
+}
+
+impl Step {
+    /// All of them. The tests come last, so that their closing line stands at the end.
+    pub const ALL: [Self; 6] = [Self::Format, Self::Clippy, Self::Docs, Self::Macos, Self::Fuzz, Self::Test];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
+            Self::Macos => "macos",
+            Self::Fuzz => "fuzz",
+            Self::Test => "test",
+        }
+    }
+
+    /// The step of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn from_name(name: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.name() == name)
+            .ok_or_else(|| Error::Usage(format!("there is no step {name:?}")))
+    }
+
+    fn run(self) -> Result<(), Error> {
+        match self {
+            Self::Format => run_command(&mut cargo(["fmt", "--all", "--check"]))
+                .and(run_command(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))),
+            Self::Clippy => run_command(&mut cargo([
+                "clippy",
+                "--locked",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])),
+            Self::Docs => {
+                run_command(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+            }
+            Self::Macos => macos::run(),
+            Self::Fuzz => fuzz::run(FUZZ_SECONDS, &[]),
+            Self::Test => test::run(false, is_root(), &[]),
+        }
+    }
+}
+
+/// Runs the steps, all of them even when one fails, and closes with a line for each.
+///
+/// # Errors
+/// When a step failed; names it.
+pub fn run(steps: &[Step]) -> Result<(), Error> {
+    let mut done: Vec<(Step, Duration, Result<(), Error>)> = Vec::new();
+    for step in steps {
+        eprintln!("\n=== {} ===", step.name());
+        let start = Instant::now();
+        let result = step.run();
+        if let Err(Error::Failed(message) | Error::Usage(message)) = &result {
+            eprintln!("error: {message}");
+        }
+        eprintln!("--- {}: {} after {:.1} s", step.name(), word(&result), start.elapsed().as_secs_f32());
+        done.push((*step, start.elapsed(), result));
+    }
+    eprintln!("\n=== summary ===");
+    for (step, elapsed, result) in &done {
+        eprintln!("{:8} {:>7.1} s  {}", step.name(), elapsed.as_secs_f32(), word(result));
+    }
+    let failed: Vec<&str> =
+        done.iter().filter(|(_, _, result)| result.is_err()).map(|(step, ..)| step.name()).collect();
+    if failed.is_empty() { Ok(()) } else { Err(Error::Failed(format!("failed: {}", failed.join(", ")))) }
+}
+
+fn word(result: &Result<(), Error>) -> &'static str {
+    if result.is_ok() { "ok" } else { "FAILED" }
+}

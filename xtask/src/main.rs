@@ -1,0 +1,163 @@
+#![forbid(unsafe_code)]
+//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS type-check.
+//!
+//! Progress and messages go to standard error; what a tool prints stays where the tool prints it. The exit status
+//! is 0, 1 when a task failed, 2 for a command line that is not understood.
+
+mod ci;
+mod fuzz;
+mod macos;
+mod packages;
+mod shell;
+mod test;
+
+use std::env;
+use std::process::ExitCode;
+
+use shell::Error;
+
+const USAGE: &str = "\
+Usage: cargo xtask <TASK>
+
+Tasks:
+  test [--quick] [-- ARGS]        run all tests; as root, install with apt what they need.
+                                  --quick leaves out tests that need root, QEMU or other programs;
+                                  ARGS go to the test runner, for example a part of a test's name
+  ci [STEP...]                    the whole check: format, clippy, docs, macos, fuzz, test
+  fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
+  macos                           type-check for aarch64-apple-darwin
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Test { quick: bool, runner_arguments: Vec<String> },
+    Ci { steps: Vec<ci::Step> },
+    Fuzz { seconds: u32, targets: Vec<String> },
+    Macos,
+}
+
+fn main() -> ExitCode {
+    let result = parse(env::args().skip(1).collect()).and_then(run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(message)) => {
+            eprint!("error: {message}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Error::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<(), Error> {
+    match task {
+        Task::Help => print!("{USAGE}"),
+        Task::Test { quick, runner_arguments } => test::run(quick, false, &runner_arguments)?,
+        Task::Ci { steps } => ci::run(&steps)?,
+        Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
+        Task::Macos => macos::run()?,
+    }
+    Ok(())
+}
+
+fn parse(arguments: Vec<String>) -> Result<Task, Error> {
+    let mut words = arguments.into_iter();
+    let task = words.next().ok_or_else(|| Error::Usage("which task?".into()))?;
+    let rest: Vec<String> = words.collect();
+    match task.as_str() {
+        "test" => parse_test(rest),
+        "ci" => {
+            let steps = rest.iter().map(|word| ci::Step::from_name(word)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Task::Ci { steps: if steps.is_empty() { ci::Step::ALL.to_vec() } else { steps } })
+        }
+        "fuzz" => parse_fuzz(rest),
+        "macos" if rest.is_empty() => Ok(Task::Macos),
+        "help" | "--help" | "-h" => Ok(Task::Help),
+        "macos" => Err(Error::Usage("macos takes no arguments".into())),
+        other => Err(Error::Usage(format!("there is no task {other:?}"))),
+    }
+}
+
+fn parse_test(words: Vec<String>) -> Result<Task, Error> {
+    let mut quick = false;
+    let mut words = words.into_iter();
+    for word in words.by_ref() {
+        match word.as_str() {
+            "--quick" => quick = true,
+            "--" => break,
+            other => {
+                return Err(Error::Usage(format!(
+                    "test does not know {other:?}; arguments of the runner go after --"
+                )));
+            }
+        }
+    }
+    Ok(Task::Test { quick, runner_arguments: words.collect() })
+}
+
+fn parse_fuzz(words: Vec<String>) -> Result<Task, Error> {
+    let mut seconds = 60;
+    let mut targets = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        if word == "--seconds" {
+            let number = words.next().and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+            seconds = number.ok_or_else(|| Error::Usage("--seconds wants a number above 0".into()))?;
+        } else if word.starts_with('-') {
+            return Err(Error::Usage(format!("fuzz does not know {word:?}")));
+        } else {
+            targets.push(word);
+        }
+    }
+    Ok(Task::Fuzz { seconds, targets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task, Error> {
+        parse(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn command_lines_are_understood() {
+        let cases = [
+            ("test", Task::Test { quick: false, runner_arguments: vec![] }),
+            (
+                "test --quick -- -p x",
+                Task::Test { quick: true, runner_arguments: vec!["-p".into(), "x".into()] },
+            ),
+            ("ci", Task::Ci { steps: ci::Step::ALL.to_vec() }),
+            ("ci docs clippy", Task::Ci { steps: vec![ci::Step::Docs, ci::Step::Clippy] }),
+            ("fuzz", Task::Fuzz { seconds: 60, targets: vec![] }),
+            ("fuzz --seconds 5 a b", Task::Fuzz { seconds: 5, targets: vec!["a".into(), "b".into()] }),
+            ("macos", Task::Macos),
+            ("--help", Task::Help),
+        ];
+
+        for (line, expected) in cases {
+            assert_eq!(parsed(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_usage_error() {
+        for line in [
+            "",
+            "tset",
+            "test quick",
+            "ci everything",
+            "fuzz --seconds",
+            "fuzz --seconds 0",
+            "fuzz -x",
+            "macos x",
+        ] {
+            assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
+        }
+    }
+}
