@@ -1,0 +1,46 @@
+use std::sync::Arc;
+
+use crate::media::{Ethernet, Media};
+use crate::{ControlResult, Error, Event, Link, LinkAddress, Request};
+
+/// What a link asks of the driver below it, besides moving frames ([`Transmit`](crate::Transmit) and
+/// [`Link::input`]). Every hook has a default that does nothing; `()` is a driver with no hooks, on Ethernet.
+pub trait Driver: Send + Sync {
+    /// The medium; `None` when the driver cannot plumb protocols. Asked once, at attach.
+    fn media(&self) -> Option<Arc<dyn Media>> {
+        Some(Arc::new(Ethernet))
+    }
+
+    /// A control request.
+    ///
+    /// # Errors
+    /// [`Error::OperationNotSupported`] when the driver does not know it.
+    fn control(&self, link: &Link, request: &mut Request<'_>) -> ControlResult {
+        let _ = (link, request);
+        Err(Error::OperationNotSupported)
+    }
+
+    /// An event of the link, after filters and protocols saw it.
+    fn event(&self, link: &Link, event: &Event) {
+        let _ = (link, event);
+    }
+
+    /// Whether there are taps now.
+    ///
+    /// # Errors
+    /// What attaching the first tap then returns.
+    fn set_tap(&self, on: bool) -> Result<(), Error> {
+        let _ = on;
+        Ok(())
+    }
+
+    /// The groups that the link receives now; called in whichever thread changed or first used them.
+    fn set_multicasts(&self, groups: &[LinkAddress]) {
+        let _ = groups;
+    }
+
+    /// The link gives the driver back; no hook runs, and none follows.
+    fn detached(&self) {}
+}
+
+impl Driver for () {}

@@ -1,0 +1,26 @@
+use frame::DropReason;
+
+use crate::Counters;
+
+/// The drops of one batch, counted in the link's counters together.
+#[derive(Default)]
+pub(crate) struct Drops {
+    any: bool,
+    counts: [u32; DropReason::COUNT],
+}
+
+impl Drops {
+    #[inline]
+    pub(crate) fn add(&mut self, reason: DropReason, count: usize) {
+        self.any = true;
+        self.counts[reason as usize] += count as u32;
+    }
+
+    pub(crate) fn count(&self, counters: &Counters, worker: usize) {
+        if self.any {
+            for (reason, count) in DropReason::ALL.iter().zip(self.counts) {
+                counters.dropped(worker, *reason, u64::from(count));
+            }
+        }
+    }
+}

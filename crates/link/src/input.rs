@@ -1,0 +1,167 @@
+//! The input path: from the driver to taps, filters, and the network or the protocols.
+
+use core::cell::RefCell;
+use std::sync::Arc;
+
+use frame::{Batch, Direction, DropReason, Frame};
+
+use crate::drops::Drops;
+use crate::filter::{Entered, Verdict};
+use crate::plan::{BRIDGED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
+use crate::{Context, Demux, Link, ProtocolFamily, Tally, protocol};
+
+impl Link {
+    /// Takes a batch that the driver received: counts it, shows it to taps and filters, and gives it to the
+    /// protocols, or leaves it to the network.
+    ///
+    /// On return `batch` holds, in order, what a network takes: all that the filters let go on when the link is
+    /// bridged, else nothing. Every other frame was consumed, or dropped and counted.
+    pub fn input(&self, cx: &Context<'_>, batch: &mut Batch) {
+        let counters = self.counters();
+        let mut tally = Tally::default();
+        for frame in batch.iter() {
+            tally.add(frame);
+        }
+        counters.received(cx.worker, &tally);
+        let Some(inside) = self.io_ref() else {
+            counters.dropped(cx.worker, DropReason::NotAttached, tally.frames);
+            batch.clear();
+            return;
+        };
+        if inside.flags & SUSPENDED != 0 {
+            self.restore_multicasts();
+        }
+        match (inside.flags & INSPECTED != 0, inside.flags & (BRIDGED | PROTOCOLS)) {
+            (false, flags) if flags & BRIDGED != 0 => {}
+            (false, 0) => {
+                counters.dropped(cx.worker, DropReason::NoProtocol, tally.frames);
+                batch.clear();
+            }
+            _ => {
+                let plan = self.plan();
+                let mut walk = Walk::new(cx, &plan);
+                if plan.bridge.is_some() {
+                    batch.retain(|frame| walk.frame(frame).is_some());
+                } else {
+                    self.deliver(&mut walk, batch);
+                }
+                walk.drops.count(counters, cx.worker);
+            }
+        }
+    }
+
+    /// Gives what the filters let go on to the protocols, consecutive frames of one protocol together.
+    fn deliver(&self, walk: &mut Walk<'_>, batch: &mut Batch) {
+        let mut run = Run { link: self, slot: None, batch: SPARE.take() };
+        for frame in batch.iter_mut() {
+            let Some(family) = walk.frame(frame) else { continue };
+            let slot = match run.slot {
+                Some(slot) if slot.options.family == family => Some(slot),
+                _ => walk.plan.protocol(family),
+            };
+            // A frame that is not for this station is only for those who asked.
+            match slot.filter(|slot| slot.options.promiscuous || !frame.meta.promiscuous) {
+                None => walk.drop(frame, DropReason::NoProtocol),
+                Some(slot) => {
+                    if run.slot.is_some_and(|current| !Arc::ptr_eq(current, slot)) {
+                        run.deliver(walk);
+                    }
+                    run.slot = Some(slot);
+                    run.batch.push(core::mem::take(frame));
+                }
+            }
+        }
+        run.deliver(walk);
+        batch.clear();
+        SPARE.set(run.batch);
+    }
+}
+
+thread_local! {
+    /// Where runs are gathered, kept for its capacity. A nested input finds an empty one.
+    static SPARE: RefCell<Batch> = RefCell::default();
+}
+
+/// Consecutive frames of one protocol.
+struct Run<'a> {
+    link: &'a Link,
+    slot: Option<&'a Arc<protocol::Slot>>,
+    batch: Batch,
+}
+
+impl Run<'_> {
+    fn deliver(&mut self, walk: &mut Walk<'_>) {
+        let Some(slot) = self.slot.take() else { return };
+        let frames = self.batch.len();
+        let mut refused = 0;
+        let reason = match slot.enter(self.link) {
+            None => {
+                refused = frames;
+                DropReason::NoProtocol
+            }
+            Some(usage) => {
+                if usage.slot.protocol.input(walk.cx, &mut self.batch).is_err() {
+                    refused = self.batch.len().min(frames);
+                }
+                DropReason::ProtocolError
+            }
+        };
+        if refused > 0 {
+            self.batch.iter().for_each(|frame| walk.show_drop(frame, reason));
+        }
+        self.batch.clear();
+        walk.drops.add(reason, refused);
+        walk.drops.add(DropReason::Consumed, frames - refused);
+    }
+}
+
+/// One batch on its way through demultiplexer, taps and filters.
+struct Walk<'a> {
+    cx: &'a Context<'a>,
+    plan: &'a Plan,
+    entered: Entered<'a>,
+    drops: Drops,
+}
+
+impl<'a> Walk<'a> {
+    fn new(cx: &'a Context<'a>, plan: &'a Plan) -> Walk<'a> {
+        Walk { cx, plan, entered: Entered::all(&plan.filters), drops: Drops::default() }
+    }
+
+    /// The family of a frame that goes on; `None` for one that ended here.
+    #[inline]
+    fn frame(&mut self, frame: &mut Frame) -> Option<ProtocolFamily> {
+        let mut family = ProtocolFamily::UNSPECIFIED;
+        if self.plan.demultiplexes {
+            match self.plan.media.demux(frame) {
+                Demux::Family(known) => family = known,
+                Demux::Unknown => {}
+                Demux::Consumed => {
+                    self.drops.add(DropReason::Consumed, 1);
+                    return None;
+                }
+            }
+        }
+        for (_, tap) in &self.plan.taps {
+            tap.frame(self.cx, Direction::Ingress, frame);
+        }
+        match self.entered.walk(Direction::Ingress, self.cx, family, frame) {
+            Verdict::Continue => return Some(family),
+            Verdict::Consumed => self.drops.add(DropReason::Consumed, 1),
+            Verdict::Drop(reason) => self.drop(frame, reason),
+        }
+        None
+    }
+
+    fn drop(&mut self, frame: &mut Frame, reason: DropReason) {
+        self.drops.add(reason, 1);
+        self.show_drop(frame, reason);
+        *frame = Frame::default();
+    }
+
+    fn show_drop(&self, frame: &Frame, reason: DropReason) {
+        for (_, tap) in &self.plan.taps {
+            tap.dropped(self.cx, frame, reason);
+        }
+    }
+}

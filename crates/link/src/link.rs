@@ -1,0 +1,281 @@
+//! The link record and the handle to it.
+//!
+//! Theory of operation. A record exists from [`Registry::acquire`](crate::Registry::acquire) until its last handle is
+//! dropped; one with a unique id then waits in the registry to be recycled. What a batch needs is read without a
+//! lock: the gate (attached or not, who is inside, the plan's outline), the plan, the counters, the capabilities.
+//! Everything else is in [`Settings`], behind one lock that is never held while a hook runs.
+
+use core::net::IpAddr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::SystemTime;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::filter::Entered;
+use crate::gate::{Gate, lock};
+use crate::multicast::Membership;
+use crate::plan::Plan;
+use crate::queue::InputQueue;
+use crate::{
+    Capabilities, Counters, Error, Event, EventCode, Kind, LinkAddress, LinkFamily, LinkOptions, Name,
+    registry,
+};
+
+/// Whether a link is up, and which frames it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Flags {
+    /// Somebody wants to use the link.
+    pub up: bool,
+    /// It receives frames for every address.
+    pub promiscuous: bool,
+}
+
+/// A handle to a link. Cloning it gives another handle to the same one.
+///
+/// A handle stays good after the link was detached: every call then answers that it is not attached.
+#[derive(Clone)]
+pub struct Link {
+    lease: Arc<Lease>,
+}
+
+/// The use of a record by those who acquired it.
+struct Lease {
+    record: Arc<Record>,
+    registry: Weak<registry::Inner>,
+}
+
+pub(crate) struct Record {
+    pub(crate) gate: Gate,
+    pub(crate) plan: ArcSwap<Plan>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) queue: InputQueue,
+    pub(crate) capabilities: AtomicU32,
+    pub(crate) mtu: AtomicU32,
+    /// 0 until the first attach.
+    index: AtomicU32,
+    pub(crate) family: LinkFamily,
+    pub(crate) unique_id: Option<Box<[u8]>>,
+    settings: Mutex<Settings>,
+    /// Held while the set of protocols is changed, so that the medium is told one change at a time.
+    pub(crate) protocol_change: Mutex<()>,
+}
+
+pub(crate) struct Settings {
+    /// The name, with the unit that was asked for.
+    pub(crate) wanted: Name,
+    /// The name with the unit that it has.
+    pub(crate) name: Name,
+    pub(crate) kind: Kind,
+    pub(crate) header_len: u16,
+    pub(crate) baud_rate: u64,
+    pub(crate) address: Option<LinkAddress>,
+    /// Octets of every address, from the first one on.
+    pub(crate) address_len: Option<usize>,
+    pub(crate) flags: Flags,
+    pub(crate) carrier: bool,
+    pub(crate) last_change: Option<SystemTime>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) multicasts: Vec<Membership>,
+    pub(crate) link_local_arp: bool,
+    pub(crate) recycled: bool,
+    /// The last number given to a tap or a bridge.
+    pub(crate) last_id: u64,
+}
+
+impl Record {
+    pub(crate) fn new(options: LinkOptions, workers: usize) -> Record {
+        let unique_id = options.unique_id.clone().map(Vec::into_boxed_slice);
+        Record {
+            gate: Gate::closed(),
+            plan: ArcSwap::from_pointee(Plan::idle()),
+            counters: Arc::new(Counters::new(workers)),
+            queue: InputQueue::new(),
+            capabilities: AtomicU32::new(options.capabilities.bits()),
+            mtu: AtomicU32::new(options.mtu.get()),
+            index: AtomicU32::new(0),
+            family: options.family,
+            unique_id,
+            settings: Mutex::new(Settings::new(options)),
+            protocol_change: Mutex::new(()),
+        }
+    }
+
+    /// Makes an idle record ready for its next user. Index, addresses' storage and multicast memberships stay.
+    pub(crate) fn recycle(&self, options: LinkOptions) {
+        self.capabilities.store(options.capabilities.bits(), Relaxed);
+        self.mtu.store(options.mtu.get(), Relaxed);
+        let mut settings = self.settings();
+        let addresses = core::mem::take(&mut settings.addresses);
+        let multicasts = core::mem::take(&mut settings.multicasts);
+        *settings = Settings { addresses, multicasts, recycled: true, ..Settings::new(options) };
+    }
+
+    pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
+        lock(&self.settings)
+    }
+
+    pub(crate) fn index(&self) -> Option<u32> {
+        Some(self.index.load(Relaxed)).filter(|index| *index != 0)
+    }
+
+    pub(crate) fn set_index(&self, index: u32) {
+        self.index.store(index, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities::from_bits(self.capabilities.load(Relaxed))
+    }
+}
+
+impl Settings {
+    fn new(options: LinkOptions) -> Settings {
+        Settings {
+            wanted: options.name,
+            name: options.name,
+            kind: options.kind,
+            header_len: options.header_len,
+            baud_rate: options.baud_rate,
+            address: None,
+            address_len: None,
+            flags: Flags::default(),
+            carrier: true,
+            last_change: None,
+            addresses: Vec::new(),
+            multicasts: Vec::new(),
+            link_local_arp: false,
+            recycled: false,
+            last_id: 0,
+        }
+    }
+
+    /// The next number for a tap or a bridge.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Sets the link address.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when addresses of this link have another length.
+    pub(crate) fn set_address(&mut self, address: Option<LinkAddress>) -> Result<(), Error> {
+        if let Some(address) = address {
+            let len = address.octets().len();
+            if *self.address_len.get_or_insert(len) != len {
+                return Err(Error::InvalidArgument);
+            }
+            self.address = Some(address);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade() {
+            registry.release(&self.record);
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(record: Arc<Record>, registry: Weak<registry::Inner>) -> Link {
+        Link { lease: Arc::new(Lease { record, registry }) }
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &Record {
+        &self.lease.record
+    }
+
+    pub(crate) fn registry(&self) -> Option<Arc<registry::Inner>> {
+        self.lease.registry.upgrade()
+    }
+
+    #[inline]
+    pub(crate) fn plan(&self) -> Guard<Arc<Plan>> {
+        self.record().plan.load()
+    }
+
+    /// Replaces the plan by a changed one, unless `change` fails. Changes come one after the other.
+    pub(crate) fn change_plan<T>(
+        &self,
+        change: impl FnOnce(&mut Settings, &mut Plan) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let record = self.record();
+        // Dropped after the lock: hooks that go with it run code that is not ours.
+        let _old;
+        let mut settings = record.settings();
+        let mut plan = Plan::clone(&record.plan.load());
+        let result = change(&mut settings, &mut plan)?;
+        plan.settle();
+        let flags = plan.flags();
+        // The plan comes first: a flag promises that the plan has something.
+        _old = record.plan.swap(Arc::new(plan));
+        record.gate.set_flags(Plan::FLAGS, flags);
+        Ok(result)
+    }
+
+    /// As [`Link::change_plan`], for the hooks of an attached link.
+    pub(crate) fn change_hooks<T>(
+        &self,
+        change: impl FnOnce(&mut Settings, &mut Plan) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.change_plan(|settings, plan| match self.is_attached() {
+            true => change(settings, plan),
+            false => Err(Error::NotAttached),
+        })
+    }
+
+    /// Notes the time of a change.
+    pub(crate) fn touch(&self, settings: &mut Settings) {
+        settings.last_change = self.registry().map(|registry| registry.now());
+    }
+
+    /// Sends an event to filters, protocols, driver and subscribers. The caller is inside the link, or ends it.
+    pub(crate) fn post(&self, code: EventCode) {
+        let event = self.event(code);
+        let plan = self.plan();
+        for slot in &plan.filters {
+            let entered = Entered::one(slot);
+            if !entered.is_empty() {
+                slot.filter.event(self, &event);
+            }
+        }
+        for slot in &plan.protocols {
+            if let Some(usage) = slot.enter(self) {
+                usage.slot.protocol.event(self, &event);
+            }
+        }
+        plan.driver.event(self, &event);
+        self.publish(event);
+    }
+
+    /// Sends an event when the link is attached.
+    pub(crate) fn post_if_attached(&self, code: EventCode) {
+        if let Some(_inside) = self.io_ref() {
+            self.post(code);
+        }
+    }
+
+    pub(crate) fn event(&self, code: EventCode) -> Event {
+        Event { index: self.index().unwrap_or(0), name: self.name(), code }
+    }
+
+    pub(crate) fn publish(&self, event: Event) {
+        if let Some(registry) = self.registry() {
+            registry.subscribers.publish(event);
+        }
+    }
+}
+
+impl core::fmt::Debug for Link {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Link")
+            .field("name", &self.name())
+            .field("phase", &self.record().gate.phase())
+            .finish()
+    }
+}

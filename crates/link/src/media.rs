@@ -1,0 +1,242 @@
+//! What a kind of medium knows of protocols: Ethernet, tunnels, loopback.
+
+use frame::{ETHERNET_HEADER, Frame, Pool, Size};
+
+use crate::{Address, Error, LinkAddress, ProtocolFamily};
+
+/// What a demultiplexer says of a received frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Demux {
+    /// It belongs to this family.
+    Family(ProtocolFamily),
+    /// It belongs to none that the medium knows.
+    Unknown,
+    /// The demultiplexer owns the frame (it took it with [`core::mem::take`]).
+    Consumed,
+}
+
+/// The link header that the framer makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The family of what follows it.
+    pub family: ProtocolFamily,
+    /// The frame type: on Ethernet the EtherType.
+    pub frame_type: u16,
+    /// The link address of the next hop, where the medium has addresses.
+    pub destination: Option<LinkAddress>,
+    /// The link's own address.
+    pub source: Option<LinkAddress>,
+}
+
+/// A kind of medium: finds a frame's protocol, and makes the link header.
+pub trait Media: Send + Sync {
+    /// The family of a frame with its link header, without touching it.
+    fn family(&self, frame: &Frame) -> Option<ProtocolFamily>;
+
+    /// The family of a received frame. Asked for each frame only when [`Media::consumes`] or somebody needs it.
+    fn demux(&self, frame: &mut Frame) -> Demux {
+        self.family(frame).map_or(Demux::Unknown, Demux::Family)
+    }
+
+    /// Whether [`Media::demux`] may take frames for itself; asked once, at attach.
+    fn consumes(&self) -> bool {
+        false
+    }
+
+    /// The framer: puts the link header in front of `frame`.
+    ///
+    /// # Errors
+    /// [`Error::NoBuffers`] when the pool has none, [`Error::InvalidArgument`] when `header` does not fit the medium.
+    fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error>;
+
+    /// Lets the medium carry `family`.
+    ///
+    /// # Errors
+    /// What attaching the protocol then returns.
+    fn add_protocol(&self, family: ProtocolFamily) -> Result<(), Error>;
+
+    /// Takes back [`Media::add_protocol`].
+    fn del_protocol(&self, family: ProtocolFamily) {
+        let _ = family;
+    }
+
+    /// Whether `group` can be received; the answer is its link address.
+    ///
+    /// # Errors
+    /// [`Error::OperationNotSupported`] when the medium knows nothing of it.
+    fn check_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error>;
+}
+
+/// Ethernet (IEEE 802.3 3.2). Carries any protocol.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Ethernet;
+
+impl Media for Ethernet {
+    #[inline]
+    fn family(&self, frame: &Frame) -> Option<ProtocolFamily> {
+        /// Below it the field is the length of an LLC frame (IEEE 802.3 3.2.6).
+        const FIRST_TYPE: u16 = 0x600;
+        frame.ethertype().filter(|ethertype| *ethertype >= FIRST_TYPE).map(ProtocolFamily::from_ethertype)
+    }
+
+    fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
+        let mac = |address: Option<LinkAddress>| address.and_then(|address| address.mac());
+        let destination = mac(header.destination).ok_or(Error::InvalidArgument)?;
+        let source = mac(header.source).ok_or(Error::InvalidArgument)?;
+        let mut octets = [0; ETHERNET_HEADER];
+        octets[..6].copy_from_slice(&destination.0);
+        octets[6..12].copy_from_slice(&source.0);
+        octets[12..].copy_from_slice(&header.frame_type.to_be_bytes());
+        prepend_octets(pool, frame, &octets)
+    }
+
+    fn add_protocol(&self, _: ProtocolFamily) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Group MAC addresses are what they are; IPv4 and IPv6 groups map as in RFC 1112 6.4 and RFC 2464 7.
+    fn check_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error> {
+        use core::net::IpAddr;
+        let mac = match group {
+            Address::Link(link) => {
+                link.mac().filter(|mac| mac.is_multicast()).ok_or(Error::InvalidArgument)?
+            }
+            Address::Ip(ip) if !ip.is_multicast() => return Err(Error::InvalidArgument),
+            Address::Ip(IpAddr::V4(ip)) => {
+                let [_, b, c, d] = ip.octets();
+                frame::MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            Address::Ip(IpAddr::V6(ip)) => {
+                let [.., a, b, c, d] = ip.octets();
+                frame::MacAddr([0x33, 0x33, a, b, c, d])
+            }
+        };
+        Ok(Some(mac.into()))
+    }
+}
+
+/// Media without link addresses whose header is the protocol family in four octets, big-endian.
+#[derive(Clone, Copy, Debug)]
+pub struct FamilyHeader {
+    only_ip: bool,
+}
+
+impl FamilyHeader {
+    /// Octets of the header.
+    pub const LEN: usize = 4;
+    /// A user tunnel: carries IPv4 and IPv6 only.
+    pub const TUNNEL: FamilyHeader = FamilyHeader { only_ip: true };
+    /// Loopback: carries anything.
+    pub const LOOPBACK: FamilyHeader = FamilyHeader { only_ip: false };
+}
+
+impl Media for FamilyHeader {
+    /// A family that contradicts the packet's IP version is unknown.
+    #[inline]
+    fn family(&self, frame: &Frame) -> Option<ProtocolFamily> {
+        let (family, packet) = frame.octets().split_first_chunk::<{ FamilyHeader::LEN }>()?;
+        let family = ProtocolFamily(u32::from_be_bytes(*family));
+        let version = packet.first().map(|octet| octet >> 4);
+        let fits = match family {
+            ProtocolFamily::UNSPECIFIED => false,
+            ProtocolFamily::INET => version == Some(4),
+            ProtocolFamily::INET6 => version == Some(6),
+            _ => !self.only_ip,
+        };
+        fits.then_some(family)
+    }
+
+    fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
+        prepend_octets(pool, frame, &header.family.0.to_be_bytes())
+    }
+
+    fn add_protocol(&self, family: ProtocolFamily) -> Result<(), Error> {
+        let is_ip = family == ProtocolFamily::INET || family == ProtocolFamily::INET6;
+        if is_ip || !self.only_ip { Ok(()) } else { Err(Error::NoProtocolOption) }
+    }
+
+    /// Every group is received, and none has a link address.
+    fn check_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error> {
+        match group {
+            Address::Ip(ip) if ip.is_multicast() => Ok(None),
+            Address::Ip(_) => Err(Error::InvalidArgument),
+            Address::Link(_) => Err(Error::OperationNotSupported),
+        }
+    }
+}
+
+/// Copies `frame` to a buffer of its own with `header` in front; positions in its offload request move along.
+fn prepend_octets(pool: &Pool, frame: &mut Frame, header: &[u8]) -> Result<(), Error> {
+    let len = header.len() + frame.len();
+    let mut buffer = Size::for_octets(len).and_then(|size| pool.take(size)).ok_or(Error::NoBuffers)?;
+    buffer[..header.len()].copy_from_slice(header);
+    buffer[header.len()..len].copy_from_slice(frame.octets());
+    let mut meta = frame.meta;
+    if meta.offload != frame::Offload::default() {
+        let shift = header.len() as u16;
+        meta.offload.checksum_start = meta.offload.checksum_start.saturating_add(shift);
+        meta.offload.header_len = meta.offload.header_len.saturating_add(shift);
+    }
+    *frame = buffer.into_frame(0..len);
+    frame.meta = meta;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::{MacAddr, PoolSizes};
+
+    #[test]
+    fn ethernet_families() {
+        let pool = Pool::new(PoolSizes::default());
+        let family = |ethertype: u16| {
+            let mut octets = [0; 60];
+            octets[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            Ethernet.family(&pool.copy(&octets).unwrap())
+        };
+        assert_eq!(family(0x0800), Some(ProtocolFamily::INET));
+        assert_eq!(family(0x0806), Some(ProtocolFamily::INET));
+        assert_eq!(family(0x86dd), Some(ProtocolFamily::INET6));
+        assert_eq!(family(0x88cc), Some(ProtocolFamily::from_ethertype(0x88cc)));
+        assert_eq!(family(46), None);
+        assert_eq!(Ethernet.family(&pool.copy(&[0; 13]).unwrap()), None);
+    }
+
+    #[test]
+    fn ethernet_framer_moves_offload_positions() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut frame = pool.copy(&[0x45, 0, 0, 20]).unwrap();
+        frame.meta.offload = frame::Offload { flags: 1, checksum_start: 20, ..Default::default() };
+        let address = |last| Some(MacAddr([2, 0, 0, 0, 0, last]).into());
+        let family = ProtocolFamily::INET;
+        let header = Header { family, frame_type: 0x0800, destination: address(1), source: address(2) };
+        Ethernet.prepend(&pool, &mut frame, &header).unwrap();
+        assert_eq!(frame.octets(), [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 20]);
+        assert_eq!(frame.meta.offload.checksum_start, 34);
+        let nowhere = Header { destination: None, ..header };
+        assert_eq!(Ethernet.prepend(&pool, &mut frame, &nowhere), Err(Error::InvalidArgument));
+    }
+
+    #[test]
+    fn tunnel_families() {
+        let pool = Pool::new(PoolSizes::default());
+        let family = |octets: &[u8]| FamilyHeader::TUNNEL.family(&pool.copy(octets).unwrap());
+        assert_eq!(family(&[0, 0, 0, 2, 0x45]), Some(ProtocolFamily::INET));
+        assert_eq!(family(&[0, 0, 0, 0x1e, 0x60]), Some(ProtocolFamily::INET6));
+        assert_eq!(family(&[0, 0, 0, 2, 0x60]), None);
+        assert_eq!(family(&[0, 0, 0, 2]), None);
+        assert_eq!(family(&[0, 0, 2]), None);
+        assert_eq!(family(&[0, 0, 0, 7, 0x45]), None);
+        assert_eq!(FamilyHeader::TUNNEL.add_protocol(ProtocolFamily(7)), Err(Error::NoProtocolOption));
+    }
+
+    #[test]
+    fn ethernet_groups() {
+        let check = |ip: &str| Ethernet.check_multicast(&Address::Ip(ip.parse().unwrap()));
+        let mac = |octets| Ok(Some(LinkAddress::from(MacAddr(octets))));
+        assert_eq!(check("239.129.2.3"), mac([1, 0, 0x5e, 1, 2, 3]));
+        assert_eq!(check("ff02::1:ff00:1"), mac([0x33, 0x33, 0xff, 0, 0, 1]));
+        assert_eq!(check("10.0.0.1"), Err(Error::InvalidArgument));
+    }
+}

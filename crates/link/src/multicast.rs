@@ -1,0 +1,99 @@
+//! Multicast groups that a link receives.
+//!
+//! A membership counts how often it was joined. The memberships of a link with a unique id outlive its detach,
+//! suspended: the driver hears of them again with the first frame after the link is back.
+
+use crate::plan::SUSPENDED;
+use crate::{Address, Error, Link, LinkAddress};
+
+pub(crate) struct Membership {
+    group: LinkAddress,
+    joined: u32,
+}
+
+impl Link {
+    /// How many groups a link is a member of at most.
+    pub const MAX_GROUPS: usize = 1024;
+
+    /// The link address of a group: the protocol answers first; the medium then verifies its answer, or, when the
+    /// protocol had none, answers itself. `None` where the medium has no link addresses.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `EINVAL` when this is no group; else the protocol's.
+    pub fn resolve_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        let plan = self.plan();
+        let usage = plan.protocol(group.family()).and_then(|slot| slot.enter(self));
+        let answer = match &usage {
+            Some(usage) => usage.slot.protocol.resolve_multicast(group),
+            None => Err(Error::OperationNotSupported),
+        };
+        match answer {
+            Ok(address) => {
+                plan.media.check_multicast(&Address::Link(address)).map(|verified| verified.or(Some(address)))
+            }
+            Err(Error::OperationNotSupported) => plan.media.check_multicast(group),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Joins a group once more.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `ENOBUFS` beyond [`Link::MAX_GROUPS`]; what the medium says to it.
+    pub fn join_multicast(&self, group: LinkAddress) -> Result<(), Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        self.plan().media.check_multicast(&Address::Link(group))?;
+        {
+            let mut settings = self.record().settings();
+            if let Some(membership) =
+                settings.multicasts.iter_mut().find(|membership| membership.group == group)
+            {
+                membership.joined = membership.joined.saturating_add(1);
+                return Ok(());
+            }
+            if settings.multicasts.len() >= Link::MAX_GROUPS {
+                return Err(Error::NoBuffers);
+            }
+            settings.multicasts.push(Membership { group, joined: 1 });
+        }
+        self.set_multicasts();
+        Ok(())
+    }
+
+    /// Leaves a group as often as it was joined.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `EINVAL` when it is no member.
+    pub fn leave_multicast(&self, group: LinkAddress) -> Result<(), Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        {
+            let mut settings = self.record().settings();
+            let at = settings.multicasts.iter().position(|membership| membership.group == group);
+            let at = at.ok_or(Error::InvalidArgument)?;
+            settings.multicasts[at].joined -= 1;
+            if settings.multicasts[at].joined > 0 {
+                return Ok(());
+            }
+            settings.multicasts.remove(at);
+        }
+        self.set_multicasts();
+        Ok(())
+    }
+
+    /// The groups that the link is a member of.
+    pub fn multicasts(&self) -> Vec<LinkAddress> {
+        self.record().settings().multicasts.iter().map(|membership| membership.group).collect()
+    }
+
+    fn set_multicasts(&self) {
+        self.plan().driver.set_multicasts(&self.multicasts());
+    }
+
+    /// Tells the driver of the memberships that the link had before it was attached again.
+    #[cold]
+    pub(crate) fn restore_multicasts(&self) {
+        self.record().gate.set_flags(SUSPENDED, 0);
+        self.set_multicasts();
+    }
+}

@@ -1,0 +1,76 @@
+use std::sync::Arc;
+
+use crate::gate::Gate;
+use crate::media::Ethernet;
+use crate::{Driver, Media, ProtocolFamily, Tap, filter, protocol};
+
+/// There are filters or taps, or the demultiplexer consumes: a batch has to be looked at frame by frame.
+pub(crate) const INSPECTED: u64 = Gate::FIRST_FLAG;
+/// A network takes what the filters leave.
+pub(crate) const BRIDGED: u64 = INSPECTED << 1;
+/// There are protocols.
+pub(crate) const PROTOCOLS: u64 = BRIDGED << 1;
+/// Multicast memberships wait for the first frame.
+pub(crate) const SUSPENDED: u64 = PROTOCOLS << 1;
+
+/// Who sees a link's frames, as one immutable value that is replaced as a whole.
+///
+/// Its outline is also in the flags of the link's gate, so that a batch loads the plan only when there is something
+/// in it. The flags follow the plan: a batch may still load a plan that has nothing for it, which is harmless.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) media: Arc<dyn Media>,
+    /// Whether the demultiplexer may take frames.
+    pub(crate) consumes: bool,
+    /// Whether anybody has to know a received frame's family.
+    pub(crate) demultiplexes: bool,
+    pub(crate) taps: Vec<(u64, Arc<dyn Tap>)>,
+    pub(crate) filters: Vec<Arc<filter::Slot>>,
+    pub(crate) protocols: Vec<Arc<protocol::Slot>>,
+    /// The place of the network, by the number of its guard.
+    pub(crate) bridge: Option<u64>,
+}
+
+impl Plan {
+    /// The flags that a plan determines.
+    pub(crate) const FLAGS: u64 = INSPECTED | BRIDGED | PROTOCOLS;
+
+    pub(crate) fn new(driver: Arc<dyn Driver>, media: Arc<dyn Media>) -> Plan {
+        let consumes = media.consumes();
+        Plan {
+            driver,
+            media,
+            consumes,
+            demultiplexes: consumes,
+            taps: Vec::new(),
+            filters: Vec::new(),
+            protocols: Vec::new(),
+            bridge: None,
+        }
+    }
+
+    /// The plan of a link that is not attached.
+    pub(crate) fn idle() -> Plan {
+        Plan::new(Arc::new(()), Arc::new(Ethernet))
+    }
+
+    /// Brings what depends on the lists up to date.
+    pub(crate) fn settle(&mut self) {
+        let by_family = self.filters.iter().any(|slot| slot.options.protocol.is_some());
+        self.demultiplexes = self.consumes || by_family || !self.protocols.is_empty();
+    }
+
+    pub(crate) fn flags(&self) -> u64 {
+        let inspected = self.consumes || !self.taps.is_empty() || !self.filters.is_empty();
+        let flag = |on: bool, flag: u64| if on { flag } else { 0 };
+        flag(inspected, INSPECTED)
+            | flag(self.bridge.is_some(), BRIDGED)
+            | flag(!self.protocols.is_empty(), PROTOCOLS)
+    }
+
+    #[inline]
+    pub(crate) fn protocol(&self, family: ProtocolFamily) -> Option<&Arc<protocol::Slot>> {
+        self.protocols.iter().find(|slot| slot.options.family == family)
+    }
+}

@@ -1,0 +1,213 @@
+//! What a link is and what can be changed of it: the record's fields as calls on the handle.
+
+use core::net::IpAddr;
+use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::gate::Phase;
+use crate::{
+    Capabilities, Counters, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name,
+};
+
+impl Link {
+    /// How many addresses of protocols a link has at most.
+    pub const MAX_ADDRESSES: usize = 256;
+
+    /// The name; its unit is chosen at attach when none was asked for.
+    pub fn name(&self) -> Name {
+        self.record().settings().name
+    }
+
+    /// The index; `None` until the first attach.
+    pub fn index(&self) -> Option<u32> {
+        self.record().index()
+    }
+
+    /// The family.
+    pub fn family(&self) -> LinkFamily {
+        self.record().family
+    }
+
+    /// The kind of medium.
+    pub fn kind(&self) -> Kind {
+        self.record().settings().kind
+    }
+
+    /// What makes a link that comes back the same one.
+    pub fn unique_id(&self) -> Option<&[u8]> {
+        self.record().unique_id.as_deref()
+    }
+
+    /// Whether the record was used before, by a link with the same unique id.
+    pub fn is_recycled(&self) -> bool {
+        self.record().settings().recycled
+    }
+
+    /// Whether the link is attached and not being detached.
+    #[inline]
+    pub fn is_attached(&self) -> bool {
+        self.record().gate.phase() == Phase::Open
+    }
+
+    /// Whether a detach has begun and not ended.
+    pub fn is_detaching(&self) -> bool {
+        self.record().gate.phase() == Phase::Closing
+    }
+
+    /// How many I/O references are out, callbacks of hooks included.
+    pub fn references(&self) -> u64 {
+        self.record().gate.inside()
+    }
+
+    /// The counters.
+    #[inline]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.record().counters
+    }
+
+    /// Wall clock of the last attach, detach, address or state change.
+    pub fn last_change(&self) -> Option<SystemTime> {
+        self.record().settings().last_change
+    }
+
+    /// The MTU, without the link header.
+    #[inline]
+    pub fn mtu(&self) -> Mtu {
+        Mtu::new(self.record().mtu.load(Relaxed)).expect("only valid values are stored")
+    }
+
+    /// Changes the MTU.
+    pub fn set_mtu(&self, mtu: Mtu) {
+        if self.record().mtu.swap(mtu.get(), Relaxed) != mtu.get() {
+            self.post_if_attached(EventCode::MtuChanged(mtu));
+        }
+    }
+
+    /// Octets of the link header.
+    pub fn header_len(&self) -> u16 {
+        self.record().settings().header_len
+    }
+
+    /// Bits a second; 0 when it means nothing.
+    pub fn baud_rate(&self) -> u64 {
+        self.record().settings().baud_rate
+    }
+
+    /// Changes the baud rate, when the medium came up at another one.
+    pub fn set_baud_rate(&self, baud_rate: u64) {
+        self.record().settings().baud_rate = baud_rate;
+    }
+
+    /// What the driver does without help.
+    #[inline]
+    pub fn capabilities(&self) -> Capabilities {
+        self.record().capabilities()
+    }
+
+    /// Changes what the driver does without help.
+    pub fn set_capabilities(&self, capabilities: Capabilities) {
+        self.record().capabilities.store(capabilities.bits(), Relaxed);
+    }
+
+    /// The link address.
+    pub fn address(&self) -> Option<LinkAddress> {
+        self.record().settings().address
+    }
+
+    /// Changes the link address.
+    ///
+    /// # Errors
+    /// `EINVAL` when it has another length than the first one.
+    pub fn set_address(&self, address: LinkAddress) -> Result<(), Error> {
+        {
+            let mut settings = self.record().settings();
+            if settings.address == Some(address) {
+                return Ok(());
+            }
+            settings.set_address(Some(address))?;
+            self.touch(&mut settings);
+        }
+        self.post_if_attached(EventCode::LinkAddressChanged);
+        Ok(())
+    }
+
+    /// The flags.
+    pub fn flags(&self) -> Flags {
+        self.record().settings().flags
+    }
+
+    /// Changes the flags.
+    pub fn set_flags(&self, flags: Flags) {
+        {
+            let mut settings = self.record().settings();
+            if settings.flags == flags {
+                return;
+            }
+            settings.flags = flags;
+            self.touch(&mut settings);
+        }
+        self.post_if_attached(EventCode::FlagsChanged);
+    }
+
+    /// Whether the medium is there.
+    pub fn carrier(&self) -> bool {
+        self.record().settings().carrier
+    }
+
+    /// Says whether the medium is there; true at first.
+    pub fn set_carrier(&self, carrier: bool) {
+        {
+            let mut settings = self.record().settings();
+            if settings.carrier == carrier {
+                return;
+            }
+            settings.carrier = carrier;
+            self.touch(&mut settings);
+        }
+        self.post_if_attached(if carrier { EventCode::LinkOn } else { EventCode::LinkOff });
+    }
+
+    /// The addresses of protocols on this link, in the order in which they were added.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.record().settings().addresses.clone()
+    }
+
+    /// Adds an address of a protocol.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `EEXIST` when the address is there, `ENOBUFS` beyond
+    /// [`Link::MAX_ADDRESSES`].
+    pub fn add_address(&self, address: IpAddr) -> Result<(), Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        {
+            let mut settings = self.record().settings();
+            if settings.addresses.contains(&address) {
+                return Err(Error::AlreadyExists);
+            }
+            if settings.addresses.len() >= Link::MAX_ADDRESSES {
+                return Err(Error::NoBuffers);
+            }
+            settings.addresses.push(address);
+            self.touch(&mut settings);
+        }
+        self.post(EventCode::AddressAdded(address));
+        Ok(())
+    }
+
+    /// Removes an address of a protocol.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `EINVAL` when the address is not there.
+    pub fn remove_address(&self, address: IpAddr) -> Result<(), Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        {
+            let mut settings = self.record().settings();
+            let at = settings.addresses.iter().position(|other| *other == address);
+            settings.addresses.remove(at.ok_or(Error::InvalidArgument)?);
+            self.touch(&mut settings);
+        }
+        self.post(EventCode::AddressRemoved(address));
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Protocols on a link: who gets the frames that are for this station.
+//!
+//! Theory of operation. Protocols stand in the link's [`Plan`](crate::plan::Plan) as filters do, each behind a gate:
+//! a use in flight is being inside. Detaching takes the protocol off the list, so nobody finds it any more, and
+//! closes the gate; the last use out calls `detached` and posts the event. Nobody waits.
+
+use std::sync::Arc;
+
+use frame::{Batch, Frame};
+
+use crate::gate::{Gate, lock};
+use crate::{
+    Address, Arp, Context, ControlResult, Error, Event, EventCode, Link, LinkAddress, ProtocolFamily, Request,
+};
+
+/// What `pre_output` decides about a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PreOutput {
+    /// It goes to the next hop.
+    Send {
+        /// The frame type: on Ethernet the EtherType.
+        frame_type: u16,
+        /// The link address of the next hop, where the medium has addresses.
+        destination: Option<LinkAddress>,
+    },
+    /// The protocol owns the packet (it took it with [`core::mem::take`]), for example until an address is resolved.
+    Consumed,
+}
+
+/// A protocol on a link. Every hook but input has a default that does nothing.
+pub trait Protocol: Send + Sync {
+    /// Consecutive received frames of the family, in order, with their link header. What the protocol does not take
+    /// out of `batch` is freed.
+    ///
+    /// # Errors
+    /// What is left in `batch` was refused: it is freed, and counted as such.
+    fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error>;
+
+    /// Finds the next hop of a packet to be sent to `destination`.
+    ///
+    /// # Errors
+    /// Ends the call with this packet and all after it freed.
+    fn pre_output(
+        &self,
+        cx: &Context<'_>,
+        packet: &mut Frame,
+        destination: &Address,
+    ) -> Result<PreOutput, Error> {
+        let _ = (cx, packet, destination);
+        Err(Error::NotSupported)
+    }
+
+    /// An event of the link.
+    fn event(&self, link: &Link, event: &Event) {
+        let _ = (link, event);
+    }
+
+    /// A control request for this family.
+    ///
+    /// # Errors
+    /// [`Error::OperationNotSupported`] leaves the request to the driver; any other error ends it.
+    fn control(&self, link: &Link, request: &mut Request<'_>) -> ControlResult {
+        let _ = (link, request);
+        Err(Error::OperationNotSupported)
+    }
+
+    /// Sends an ARP message, or what the family has instead, on `link`.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] when the family has none.
+    fn send_arp(&self, link: &Link, arp: &Arp) -> Result<(), Error> {
+        let _ = (link, arp);
+        Err(Error::NotSupported)
+    }
+
+    /// The link address of a group of this family.
+    ///
+    /// # Errors
+    /// [`Error::OperationNotSupported`] leaves the answer to the driver; any other error ends the search.
+    fn resolve_multicast(&self, group: &Address) -> Result<LinkAddress, Error> {
+        let _ = group;
+        Err(Error::OperationNotSupported)
+    }
+
+    /// The protocol is off the link and no use of it is left.
+    fn detached(&self) {}
+}
+
+/// Turns a function that takes frames one by one into a [`Protocol`]. A frame for which it fails is freed, and the
+/// others go on.
+pub struct PerFrame<F>(pub F);
+
+impl<F> Protocol for PerFrame<F>
+where
+    F: Fn(&Context<'_>, &mut Frame) -> Result<(), Error> + Send + Sync,
+{
+    fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
+        let mut result = Ok(());
+        batch.retain(|frame| {
+            let refused = self.0(cx, frame);
+            if refused.is_err() {
+                result = refused;
+            }
+            refused.is_err()
+        });
+        result
+    }
+}
+
+/// How a protocol is attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProtocolOptions {
+    /// Its family.
+    pub family: ProtocolFamily,
+    /// Whether it also wants frames that are not for this link's address.
+    pub promiscuous: bool,
+}
+
+/// A protocol in its place on a link.
+pub(crate) struct Slot {
+    pub(crate) options: ProtocolOptions,
+    pub(crate) protocol: Arc<dyn Protocol>,
+    gate: Gate,
+}
+
+impl Slot {
+    /// How many protocols a link has at most.
+    const LIMIT: usize = 32;
+
+    /// Uses the protocol; `None` when it is being detached.
+    #[inline]
+    pub(crate) fn enter<'a>(&'a self, link: &'a Link) -> Option<Usage<'a>> {
+        self.gate.enter().map(|_| Usage { slot: self, link })
+    }
+
+    /// Begins the end of a protocol that is off the list.
+    pub(crate) fn close(&self, link: &Link) {
+        if self.gate.close() {
+            self.finish(link);
+        }
+    }
+
+    fn finish(&self, link: &Link) {
+        self.protocol.detached();
+        let left = link.plan().protocols.len();
+        link.post(EventCode::ProtocolDetached(self.options.family, left));
+    }
+}
+
+/// A use of a protocol in flight.
+pub(crate) struct Usage<'a> {
+    pub(crate) slot: &'a Slot,
+    link: &'a Link,
+}
+
+impl Drop for Usage<'_> {
+    fn drop(&mut self) {
+        if self.slot.gate.leave() {
+            self.slot.finish(self.link);
+        }
+    }
+}
+
+impl Link {
+    /// Attaches a protocol: frames of its family are given to it, unless the link is bridged.
+    ///
+    /// # Errors
+    /// `EINVAL` when the family is 0, `ENXIO` when the link is not attached, `EEXIST` when the family is there
+    /// already, `ENOBUFS` when there are too many; else what the medium says to it.
+    pub fn attach_protocol(
+        &self,
+        options: ProtocolOptions,
+        protocol: Arc<dyn Protocol>,
+    ) -> Result<(), Error> {
+        if options.family == ProtocolFamily::UNSPECIFIED {
+            return Err(Error::InvalidArgument);
+        }
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        let count = {
+            // The medium is asked once at a time, and only for a family that is not there.
+            let _change = lock(&self.record().protocol_change);
+            let plan = self.plan();
+            if plan.protocol(options.family).is_some() {
+                return Err(Error::AlreadyExists);
+            }
+            if plan.protocols.len() >= Slot::LIMIT {
+                return Err(Error::NoBuffers);
+            }
+            plan.media.add_protocol(options.family)?;
+            let slot = Arc::new(Slot { options, protocol, gate: Gate::opened() });
+            self.change_plan(|_, plan| {
+                plan.protocols.push(slot);
+                Ok(plan.protocols.len())
+            })?
+        };
+        self.post(EventCode::ProtocolAttached(options.family, count));
+        Ok(())
+    }
+
+    /// Detaches a protocol. Uses in flight end in their own time; the last one calls `detached` and posts the event.
+    ///
+    /// # Errors
+    /// `EINVAL` when the family is 0, `ENXIO` when it is not attached.
+    pub fn detach_protocol(&self, family: ProtocolFamily) -> Result<(), Error> {
+        if family == ProtocolFamily::UNSPECIFIED {
+            return Err(Error::InvalidArgument);
+        }
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        let slot = {
+            let _change = lock(&self.record().protocol_change);
+            let plan = self.plan();
+            let slot = plan.protocol(family).ok_or(Error::NotAttached)?.clone();
+            plan.media.del_protocol(family);
+            self.unlink_protocol(&slot);
+            slot
+        };
+        slot.close(self);
+        Ok(())
+    }
+
+    pub(crate) fn unlink_protocol(&self, slot: &Arc<Slot>) {
+        let unlinked = self.change_plan(|_, plan| {
+            plan.protocols.retain(|other| !Arc::ptr_eq(other, slot));
+            Ok(())
+        });
+        unlinked.expect("unlinking does not fail");
+    }
+
+    /// The families of the attached protocols, in the order of attachment.
+    pub fn protocols(&self) -> Vec<ProtocolFamily> {
+        self.plan().protocols.iter().map(|slot| slot.options.family).collect()
+    }
+}
