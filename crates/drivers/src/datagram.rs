@@ -97,7 +97,7 @@ impl Queue for DatagramQueue {
     }
 
     fn status(&self) -> Status {
-        Status { waiting: self.outbox.backlog.len(), ..Status::default() }
+        self.outbox.status()
     }
 }
 
@@ -108,10 +108,10 @@ impl DatagramQueue {
             let Some(mut buffer) = pool.take(self.size) else {
                 return Ok(Progress::Done);
             };
-            let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-            match recvfrom(&self.fd, &mut buffer[..], flags) {
+            match recvfrom(&self.fd, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((_, len, address)) if address == self.early => {
-                    let truncated = len > buffer.len();
+                    // The buffer is longer than any frame may be, so what fills it is too long in any case.
+                    let truncated = len == buffer.len();
                     self.outbox.deliver(buffer, Received { len, truncated }, batch);
                 }
                 Ok((_, len, _)) => {

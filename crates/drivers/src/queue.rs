@@ -73,6 +73,8 @@ pub enum Progress {
 pub struct Status {
     /// Frames that wait for the medium.
     pub waiting: usize,
+    /// Call `transmit` when the descriptor is writable.
+    pub write: bool,
     /// They wait for another worker, which readiness does not tell: try again soon.
     pub retry: bool,
     /// When `receive` has to be called although nothing is ready.
@@ -170,6 +172,12 @@ impl Outbox {
         if let Some(reason) = sent.refused {
             self.dropped(reason, 1);
         }
+    }
+
+    /// The status of a queue that nothing but the medium holds up.
+    pub(crate) fn status(&self) -> Status {
+        let waiting = self.backlog.len();
+        Status { waiting, write: waiting > 0, ..Status::default() }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {

@@ -97,7 +97,7 @@ impl Queue for TapQueue {
     }
 
     fn status(&self) -> Status {
-        Status { waiting: self.outbox.backlog.len(), ..Status::default() }
+        self.outbox.status()
     }
 }
 

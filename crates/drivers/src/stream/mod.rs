@@ -96,11 +96,13 @@ impl Queue for StreamQueue {
 
     fn status(&self) -> Status {
         // The rest of a frame that was cut in two has to go out even when nothing waits behind it.
-        let unfinished = self.shared.sender.try_lock().map_or(0, |sender| usize::from(!sender.is_finished()));
+        let unfinished = self.shared.sender.try_lock().is_ok_and(|sender| !sender.is_finished());
+        let status = self.outbox.status();
         Status {
-            waiting: self.outbox.backlog.len() + unfinished,
+            write: (status.write || unfinished) && !self.retry,
             retry: self.retry,
             deadline: self.receiver.as_ref().and_then(Receiver::deadline),
+            ..status
         }
     }
 }

@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use frame::{Batch, Entry};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, sendmsg};
+use sys::socket::SEND_NOW;
 
 use super::framing::PREFIX;
 use crate::parts::parts;
@@ -117,8 +118,7 @@ impl Sender {
 
 /// Writes without waiting; 0 when the socket takes nothing now.
 fn write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    match sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags) {
+    match sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SEND_NOW) {
         Ok(wrote) => Ok(wrote),
         Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(0),
         Err(error) => Err(error.into()),

@@ -1,4 +1,5 @@
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -6,17 +7,19 @@ use rustix::event::{Timespec, epoll};
 
 use crate::poll::{Interest, Ready};
 
+/// How many events one wait tells; the others come with the next.
+const EVENTS: usize = 64;
+
 /// Watches descriptors (epoll).
 pub struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
 }
 
 impl Poller {
     /// # Errors
     /// No descriptor or no memory.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, events: Vec::with_capacity(128) })
+        Ok(Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
     /// Watches `fd` from now on; its readiness comes with `token`.
@@ -48,17 +51,17 @@ impl Poller {
     ///
     /// # Errors
     /// Only for our own bugs.
-    pub fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         ready.clear();
-        self.events.clear();
         let timeout =
             timeout.map(|timeout| Timespec::try_from(timeout).expect("a timeout is far below 2^63 s"));
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
-            Ok(_) => {}
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
+        let events = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+            Ok((events, _)) => events,
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        ready.extend(self.events.iter().map(|event| {
+        };
+        ready.extend(events.iter().map(|event| {
             let flags = event.flags;
             Ready {
                 token: event.data.u64(),

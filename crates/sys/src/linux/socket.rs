@@ -3,8 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::net::SendFlags;
+
 /// Linux 6.16, include/uapi/asm-generic/socket.h; the libc crate has no name for it yet.
 const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Without waiting, and without a signal when the peer is gone.
+pub const SEND_NOW: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Makes the kernel refuse file descriptors that a peer sends along (SCM_RIGHTS), where it can (Linux 6.16).
 ///

@@ -1,4 +1,5 @@
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -7,17 +8,19 @@ use rustix::event::kqueue::{Event, EventFilter, EventFlags, kevent_timespec, kqu
 
 use crate::poll::{Interest, Ready};
 
+/// How many events one wait tells; the others come with the next.
+const EVENTS: usize = 64;
+
 /// Watches descriptors (kqueue).
 pub struct Poller {
     queue: OwnedFd,
-    events: Vec<Event>,
 }
 
 impl Poller {
     /// # Errors
     /// No descriptor or no memory.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { queue: kqueue()?, events: Vec::with_capacity(128) })
+        Ok(Poller { queue: kqueue()? })
     }
 
     /// Watches `fd` from now on; its readiness comes with `token`.
@@ -50,7 +53,7 @@ impl Poller {
         let flags = if watch { EventFlags::ADD } else { EventFlags::DELETE };
         let change = Event::new(filter, flags, token as usize as *mut _);
         // SAFETY: the descriptor in the filter is open: the caller borrows it through the call.
-        let result = unsafe { kevent_timespec(&self.queue, &[change], &mut [], None) };
+        let result = unsafe { kevent_timespec(&self.queue, &[change], &mut [] as &mut [Event; 0], None) };
         match result {
             Ok(_) => Ok(()),
             // Taking off what was not there is what was wanted.
@@ -64,19 +67,19 @@ impl Poller {
     ///
     /// # Errors
     /// Only for our own bugs.
-    pub fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         ready.clear();
-        self.events.clear();
         let timeout =
             timeout.map(|timeout| Timespec::try_from(timeout).expect("a timeout is far below 2^63 s"));
-        let events = rustix::buffer::spare_capacity(&mut self.events);
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
         // SAFETY: no change is asked for, so no descriptor is named.
-        match unsafe { kevent_timespec(&self.queue, &[], events, timeout.as_ref()) } {
-            Ok(_) => {}
+        let result = unsafe { kevent_timespec(&self.queue, &[], &mut events[..], timeout.as_ref()) };
+        let events = match result {
+            Ok((events, _)) => events,
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        ready.extend(self.events.iter().map(|event| Ready {
+        };
+        ready.extend(events.iter().map(|event| Ready {
             token: event.udata() as usize as u64,
             read: matches!(event.filter(), EventFilter::Read(_)),
             write: matches!(event.filter(), EventFilter::Write(_)),

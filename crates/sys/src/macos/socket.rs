@@ -3,6 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::net::SendFlags;
+
+/// Without waiting. macOS has no flag against the signal for a peer that is gone; Rust programs ignore it.
+pub const SEND_NOW: SendFlags = SendFlags::DONTWAIT;
+
 /// Makes the kernel refuse file descriptors that a peer sends along. macOS has no such option: answers false.
 pub fn refuse_descriptors(_fd: impl AsFd) -> bool {
     false

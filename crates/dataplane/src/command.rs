@@ -1,0 +1,90 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::{Endpoint, Fault};
+use lan::Network;
+use link::Link;
+
+/// A port in the data plane: a slot, and how often it was used before, so that a late word about an earlier port is
+/// never taken for one about its successor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PortKey {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl PortKey {
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    pub(crate) fn from_token(token: u64) -> PortKey {
+        PortKey { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+/// What a worker has to know of a new port.
+#[derive(Clone)]
+pub struct PortSetup {
+    /// The network it is a port of.
+    pub network: Arc<Network>,
+    /// Which port of that network.
+    pub id: lan::PortId,
+    /// Its link, attached and bridged.
+    pub link: Link,
+    /// Frames that may wait for its medium, for each worker.
+    pub backlog: usize,
+    /// Octets of the longest frame that it may get, with header and one tag, without FCS.
+    pub longest: usize,
+}
+
+/// Runs when every worker has done what was asked, or is gone. Clones share the one run.
+#[derive(Clone)]
+pub struct Done {
+    _when_dropped: Arc<WhenDropped>,
+}
+
+struct WhenDropped(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Done {
+    /// Runs `work` once the last clone is dropped.
+    pub fn new(work: impl FnOnce() + Send + Sync + 'static) -> Done {
+        Done { _when_dropped: Arc::new(WhenDropped(Some(Box::new(work)))) }
+    }
+}
+
+impl Drop for WhenDropped {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+    }
+}
+
+/// What control asks of a worker.
+pub(crate) enum Command {
+    AddPort { key: PortKey, setup: PortSetup },
+    Connect { key: PortKey, attachment: u64, endpoint: Arc<dyn Endpoint>, receives: bool, _done: Done },
+    Disconnect { key: PortKey, _done: Done },
+    RemovePort { key: PortKey, _done: Done },
+    Stop { patience: Duration },
+}
+
+/// What a worker tells control.
+#[derive(Debug)]
+pub enum Notice {
+    /// A port's attachment is of no more use on this worker. The port stays, without an attachment.
+    Fault {
+        /// The port.
+        port: PortKey,
+        /// Which attachment, as [`Plane::connect`](crate::Plane::connect) numbered it.
+        attachment: u64,
+        /// Why.
+        fault: Fault,
+    },
+    /// A worker ended by a bug of ours; its ports are dead.
+    WorkerFailed {
+        /// Its number.
+        worker: usize,
+    },
+}

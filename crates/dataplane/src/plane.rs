@@ -1,0 +1,167 @@
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use drivers::Endpoint;
+use frame::PoolSizes;
+use sys::Waker;
+
+use crate::command::{Command, Done, Notice, PortKey, PortSetup};
+use crate::worker::Worker;
+
+/// How the data plane is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many workers.
+    pub workers: usize,
+    /// Each worker's buffers.
+    pub pool: PoolSizes,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { workers: 1, pool: PoolSizes::default() }
+    }
+}
+
+/// The running workers. Dropping it ends them at once; [`Plane::stop`] lets queues drain first.
+pub struct Plane {
+    workers: Vec<Thread>,
+    slots: Mutex<Slots>,
+    attachments: AtomicU64,
+}
+
+struct Thread {
+    commands: mpsc::Sender<Command>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Which slots are free, and the generation that each will be used in next.
+#[derive(Default)]
+struct Slots {
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Plane {
+    /// Starts the workers; `notify` is called from their threads and must not wait.
+    ///
+    /// # Errors
+    /// No threads, descriptors or memory.
+    pub fn start(options: Options, notify: impl Fn(Notice) + Send + Sync + 'static) -> io::Result<Plane> {
+        let notify: Arc<dyn Fn(Notice) + Send + Sync> = Arc::new(notify);
+        let workers =
+            (0..options.workers.max(1)).map(|number| start_worker(number, options.pool, notify.clone()));
+        let workers = workers.collect::<io::Result<_>>()?;
+        Ok(Plane { workers, slots: Mutex::default(), attachments: AtomicU64::new(0) })
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Makes a port known to every worker. It has no attachment yet.
+    pub fn add_port(&self, setup: &PortSetup) -> PortKey {
+        let key = self.slots.lock().unwrap_or_else(PoisonError::into_inner).claim();
+        self.tell_all(|_| Command::AddPort { key, setup: setup.clone() });
+        key
+    }
+
+    /// Attaches a port to `endpoint`, in place of what it was attached to. Answers the attachment's number. The network
+    /// may send to the port when it is done.
+    pub fn connect(&self, key: PortKey, endpoint: Arc<dyn Endpoint>, done: Done) -> u64 {
+        let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
+        // Ports whose medium has one queue are spread over the workers by their slot.
+        let receiver = key.slot as usize % self.workers.len();
+        self.tell_all(|worker| Command::Connect {
+            key,
+            attachment,
+            endpoint: endpoint.clone(),
+            receives: worker == receiver,
+            _done: done.clone(),
+        });
+        attachment
+    }
+
+    /// Takes a port's attachment away.
+    pub fn disconnect(&self, key: PortKey, done: Done) {
+        self.tell_all(|_| Command::Disconnect { key, _done: done.clone() });
+    }
+
+    /// Removes a port.
+    pub fn remove_port(&self, key: PortKey, done: Done) {
+        self.tell_all(|_| Command::RemovePort { key, _done: done.clone() });
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).release(key);
+    }
+
+    /// Receives nothing more, sends what waits for at most `patience`, and ends.
+    pub fn stop(mut self, patience: Duration) {
+        self.end(patience);
+    }
+
+    fn end(&mut self, patience: Duration) {
+        self.tell_all(|_| Command::Stop { patience });
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                thread.join().expect("a worker catches its panics");
+            }
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn(usize) -> Command) {
+        for (number, worker) in self.workers.iter().enumerate() {
+            // A worker that failed has told so; what it is asked is dropped, which counts as done.
+            let _ = worker.commands.send(command(number));
+            worker.waker.wake();
+        }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+fn start_worker(
+    number: usize,
+    sizes: PoolSizes,
+    notify: Arc<dyn Fn(Notice) + Send + Sync>,
+) -> io::Result<Thread> {
+    let waker = Arc::new(Waker::new()?);
+    let (sender, receiver) = mpsc::channel();
+    let poller = Worker::poller(&waker)?;
+    let inside = waker.clone();
+    let run = move || {
+        let failed = notify.clone();
+        let work = || Worker::new(number, sizes, poller, inside, receiver, notify).run();
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            failed(Notice::WorkerFailed { worker: number });
+        }
+    };
+    let thread = thread::Builder::new().name(format!("vmlan-worker-{number}")).spawn(run)?;
+    Ok(Thread { commands: sender, waker, thread: Some(thread) })
+}
+
+impl Slots {
+    fn claim(&mut self) -> PortKey {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.generations.push(0);
+            (self.generations.len() - 1) as u32
+        });
+        PortKey { slot, generation: self.generations[slot as usize] }
+    }
+
+    fn release(&mut self, key: PortKey) {
+        let generation = &mut self.generations[key.slot as usize];
+        if *generation == key.generation {
+            *generation = generation.wrapping_add(1);
+            self.free.push(key.slot);
+        }
+    }
+}

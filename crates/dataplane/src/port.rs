@@ -1,0 +1,126 @@
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use drivers::{Endpoint, Fault, Queue, Settings, Status};
+use frame::{Batch, DropReason};
+use link::{Context, Counters, Link, Transmit};
+use sys::{Interest, Poller};
+
+use crate::command::{PortKey, PortSetup};
+
+/// A port as one worker sees it.
+pub(crate) struct Port {
+    pub(crate) key: PortKey,
+    pub(crate) network: usize,
+    pub(crate) id: lan::PortId,
+    pub(crate) link: Link,
+    pub(crate) attached: Option<Attached>,
+    backlog: usize,
+    longest: usize,
+}
+
+/// A worker's queue of what a port is attached to.
+pub(crate) struct Attached {
+    pub(crate) number: u64,
+    pub(crate) queue: Box<dyn Queue>,
+    receives: bool,
+    /// What the poller watches it for; `None` when it is not in the poller.
+    watched: Option<Interest>,
+    /// Times in a row that it was told to have failed and neither frames nor a fault came of it.
+    pub(crate) empty_failures: u32,
+}
+
+impl Port {
+    pub(crate) fn new(key: PortKey, network: usize, setup: PortSetup) -> Port {
+        let PortSetup { id, link, backlog, longest, .. } = setup;
+        Port { key, network, id, link, attached: None, backlog, longest }
+    }
+
+    /// How many more frames may be on their way to the port's medium.
+    pub(crate) fn room(&self, status: Status) -> usize {
+        self.backlog.saturating_sub(status.waiting)
+    }
+
+    /// How many frames may wait when none does.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog
+    }
+
+    pub(crate) fn attach(
+        &mut self,
+        worker: usize,
+        number: u64,
+        endpoint: &dyn Endpoint,
+        receives: bool,
+        poller: &Poller,
+    ) -> io::Result<()> {
+        let counters = Arc::clone(self.link.counters());
+        let (backlog, longest) = (self.backlog, self.longest);
+        let queue = endpoint.queue(Settings { worker, receives, counters, backlog, longest })?;
+        let mut attached = Attached { number, queue, receives, watched: None, empty_failures: 0 };
+        attached.watch(poller, self.key, false)?;
+        self.attached = Some(attached);
+        Ok(())
+    }
+
+    /// Lets go of the attachment; what still waited for it is counted as dropped.
+    pub(crate) fn detach(&mut self, worker: usize, poller: &Poller) -> Option<u64> {
+        let attached = self.attached.take()?;
+        self.link.counters().set_queued(worker, 0);
+        if attached.watched.is_some() {
+            // Fails only when the descriptor left the poller by itself, as a deleted device does.
+            let _ = poller.remove(attached.queue.as_fd());
+        }
+        Some(attached.number)
+    }
+}
+
+impl Attached {
+    /// From the next [`Attached::watch`] on, only writing is watched for.
+    pub(crate) fn stop_receiving(&mut self) {
+        self.receives = false;
+    }
+
+    /// Watches for reading when this worker receives, and for writing while `write`.
+    pub(crate) fn watch(&mut self, poller: &Poller, key: PortKey, write: bool) -> io::Result<()> {
+        // A descriptor with nothing to watch for would still report its end, again and again.
+        let wanted =
+            Some(Interest { read: self.receives, write }).filter(|wanted| wanted.read || wanted.write);
+        if wanted == self.watched {
+            return Ok(());
+        }
+        let fd = self.queue.as_fd();
+        match (self.watched, wanted) {
+            (None, Some(interest)) => poller.add(fd, key.token(), interest)?,
+            (Some(_), Some(interest)) => poller.modify(fd, key.token(), interest)?,
+            (_, None) => poller.remove(fd)?,
+        }
+        self.watched = wanted;
+        Ok(())
+    }
+}
+
+/// The end of the way out: hands frames to the attachment, if there is one.
+pub(crate) struct Out<'a, 'b, 'q> {
+    pub(crate) cx: &'a Context<'b>,
+    pub(crate) counters: &'a Counters,
+    pub(crate) queue: Option<&'q mut Box<dyn Queue>>,
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Transmit for Out<'_, '_, '_> {
+    fn transmit(&mut self, batch: &mut Batch) {
+        match &mut self.queue {
+            Some(queue) => {
+                if let Err(fault) = queue.transmit(self.cx, batch) {
+                    self.fault = Some(fault);
+                }
+            }
+            None => {
+                self.counters.dropped(self.cx.worker, DropReason::NoPeer, batch.len() as u64);
+                batch.clear();
+            }
+        }
+    }
+}

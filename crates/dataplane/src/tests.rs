@@ -1,0 +1,235 @@
+use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use drivers::{datagram, stream};
+use frame::{Direction, DropReason, MacAddr};
+use guest::{Attachment, RawGuest, ethernet};
+use lan::{FdbConfig, Network, NetworkConfig, PortConfig};
+use link::{BridgeGuard, LinkOptions, Registry, Snapshot};
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A network in a data plane of its own.
+struct Lab {
+    plane: Plane,
+    network: Arc<Network>,
+    registry: Registry,
+    notices: Mutex<Receiver<Notice>>,
+}
+
+struct LabPort {
+    key: PortKey,
+    id: lan::PortId,
+    bridge: BridgeGuard,
+}
+
+impl Lab {
+    fn new(workers: usize) -> Lab {
+        let (sender, notices) = channel();
+        let plane = Plane::start(Options { workers, ..Options::default() }, move |notice| {
+            // Nobody listens any more when the test is over.
+            let _ = sender.send(notice);
+        });
+        let fdb = FdbConfig::new([1, 2]);
+        let config = NetworkConfig { name: "lab".into(), mtu: 1500, fdb, pass_reserved: false };
+        Lab {
+            plane: plane.unwrap(),
+            network: Network::new(config),
+            registry: Registry::new(workers, std::time::SystemTime::now),
+            notices: Mutex::new(notices),
+        }
+    }
+
+    fn port(&self, name: &str, backlog: usize) -> LabPort {
+        let link = self.registry.acquire(LinkOptions::ethernet("port").unwrap()).unwrap();
+        link.attach(Arc::new(()), None).unwrap();
+        let bridge = link.attach_bridge().unwrap();
+        let id = self.network.add_port(PortConfig::new(name, link.counters().clone())).unwrap();
+        let network = self.network.clone();
+        let key = self.plane.add_port(&PortSetup { network, id, link, backlog, longest: 1518 });
+        LabPort { key, id, bridge }
+    }
+
+    fn connect(&self, port: &LabPort, endpoint: impl drivers::Endpoint + 'static) -> u64 {
+        let (done, wait) = done();
+        let attachment = self.plane.connect(port.key, Arc::new(endpoint), done);
+        wait.recv_timeout(LIMIT).unwrap();
+        self.network.set_active(port.id, true).unwrap();
+        attachment
+    }
+
+    /// A port with a guest at the other end of a pair of datagram sockets.
+    fn guest(&self, name: &str) -> (LabPort, RawGuest) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let port = self.port(name, 64);
+        self.connect(&port, datagram::Socket::new(ours.into(), None));
+        (port, RawGuest::attach(name, Attachment::Fd(theirs.into()), LIMIT).unwrap())
+    }
+
+    fn notice(&self) -> Notice {
+        self.notices.lock().unwrap().recv_timeout(LIMIT).unwrap()
+    }
+}
+
+impl LabPort {
+    fn counters(&self) -> Snapshot {
+        self.bridge.link().counters().snapshot()
+    }
+}
+
+fn done() -> (Done, Receiver<()>) {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    let tell = move || {
+        // The test may not wait for it.
+        let _ = sender.lock().unwrap().send(());
+    };
+    (Done::new(tell), receiver)
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn frame(to: MacAddr, from: MacAddr, number: u16) -> Vec<u8> {
+    ethernet(to, from, 0x88b5, &number.to_be_bytes())
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < end, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// Every received frame is dropped or makes copies, and every copy is sent, waits or is dropped. A guest may have a
+/// frame a moment before it is counted.
+fn assert_balanced(ports: &[&LabPort]) {
+    wait_until("a balance", || {
+        let sums: Vec<_> = ports.iter().map(|port| port.counters()).collect();
+        let copies: u64 = sums.iter().map(|sum| sum.copies).sum();
+        let settled = |sum: &Snapshot| sum.tx_frames + sum.queued + sum.dropped_on(Direction::Egress);
+        copies == sums.iter().map(settled).sum()
+    });
+    for sum in ports.iter().map(|port| port.counters()) {
+        assert!(sum.dropped_on(Direction::Ingress) <= sum.rx_frames, "{sum:#?}");
+    }
+}
+
+#[test]
+fn frames_reach_the_other_port_only() {
+    let lab = Lab::new(1);
+    let ((a, mut guest_a), (b, mut guest_b), (c, mut guest_c)) =
+        (lab.guest("a"), lab.guest("b"), lab.guest("c"));
+    guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), 0)).unwrap();
+    assert!(guest_b.receive(LIMIT).unwrap().is_some());
+    assert!(guest_c.receive(LIMIT).unwrap().is_some());
+    guest_b.send_frame(&frame(mac(1), mac(2), 1)).unwrap();
+    assert_eq!(guest_a.receive(LIMIT).unwrap().unwrap(), frame(mac(1), mac(2), 1));
+    wait_until("one frame at c", || c.counters().tx_frames == 1);
+    assert_eq!(a.counters().copies, 2);
+    assert_balanced(&[&a, &b, &c]);
+}
+
+#[test]
+fn a_peer_that_leaves_is_told_once_and_others_go_on() {
+    let lab = Lab::new(1);
+    let ((a, mut guest_a), (b, mut guest_b)) = (lab.guest("a"), lab.guest("b"));
+    let c = lab.port("c", 64);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let attachment = lab.connect(&c, stream::Socket::new(ours.into()));
+    drop(theirs);
+    match lab.notice() {
+        Notice::Fault { port, attachment: told, fault: drivers::Fault::Closed } => {
+            assert_eq!((port, told), (c.key, attachment));
+        }
+        other => panic!("{other:?}"),
+    }
+    guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), 0)).unwrap();
+    assert!(guest_b.receive(LIMIT).unwrap().is_some());
+    wait_until("the drop at c", || c.counters().dropped(DropReason::NoPeer) == 1);
+    assert_balanced(&[&a, &b, &c]);
+}
+
+#[test]
+fn a_port_that_stops_reading_costs_the_others_nothing() {
+    let lab = Lab::new(1);
+    let ((a, mut guest_a), (b, mut guest_b)) = (lab.guest("a"), lab.guest("b"));
+    let (c, _silent) = lab.guest("c");
+    let count = 3000;
+    for number in 0..count {
+        guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), number)).unwrap();
+        assert!(guest_b.receive(LIMIT).unwrap().is_some(), "frame {number}");
+    }
+    wait_until("all copies of c", || {
+        let sum = c.counters();
+        sum.tx_frames + sum.queued + sum.dropped(DropReason::QueueFull) == u64::from(count)
+    });
+    assert!(c.counters().queued <= 64);
+    assert_eq!(b.counters().dropped_on(Direction::Egress), 0);
+    assert_balanced(&[&a, &b, &c]);
+}
+
+#[test]
+fn removal_and_return_under_traffic_lose_nothing_elsewhere() {
+    let lab = Lab::new(2);
+    let ((a, mut guest_a), (b, mut guest_b)) = (lab.guest("a"), lab.guest("b"));
+    for number in 0..500 {
+        let (other, _guest) = lab.guest("other");
+        guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), number)).unwrap();
+        assert_eq!(guest_b.receive(LIMIT).unwrap().unwrap(), frame(MacAddr::BROADCAST, mac(1), number));
+        let (done, wait) = done();
+        assert!(lab.network.remove_port(other.id));
+        lab.plane.remove_port(other.key, done);
+        wait.recv_timeout(LIMIT).unwrap();
+        other.bridge.link().detach().unwrap();
+    }
+    assert_eq!(b.counters().dropped_on(Direction::Egress), 0);
+    assert_eq!(a.counters().dropped_on(Direction::Ingress), 0);
+}
+
+#[test]
+fn several_workers_keep_the_order_of_a_flow() {
+    let lab = Lab::new(2);
+    let ((a, mut guest_a), (b, mut guest_b)) = (lab.guest("a"), lab.guest("b"));
+    guest_b.send_frame(&frame(MacAddr::BROADCAST, mac(2), 0)).unwrap();
+    assert!(guest_a.receive(LIMIT).unwrap().is_some());
+    for burst in 0..50u16 {
+        for number in 0..32 {
+            guest_a.send_frame(&frame(mac(2), mac(1), burst * 32 + number)).unwrap();
+        }
+        for number in 0..32 {
+            let got = guest_b.receive(LIMIT).unwrap().unwrap();
+            assert_eq!(got, frame(mac(2), mac(1), burst * 32 + number));
+        }
+    }
+    assert_balanced(&[&a, &b]);
+}
+
+#[test]
+fn what_waits_is_sent_before_the_end() {
+    let lab = Lab::new(1);
+    let (_a, mut guest_a) = lab.guest("a");
+    let (b, mut guest_b) = lab.guest("b");
+    let mut sent = 0;
+    while b.counters().queued < 10 {
+        guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), sent)).unwrap();
+        sent += 1;
+    }
+    let accepted = |sum: &Snapshot| u64::from(sent) - sum.dropped(DropReason::QueueFull);
+    wait_until("everything received", || {
+        let sum = b.counters();
+        sum.tx_frames + sum.queued == accepted(&sum)
+    });
+    let expected = accepted(&b.counters());
+    let reader = std::thread::spawn(move || (0..expected).all(|_| guest_b.receive(LIMIT).unwrap().is_some()));
+    lab.plane.stop(LIMIT);
+    assert!(reader.join().unwrap());
+    let sum = b.counters();
+    assert_eq!((sum.queued, sum.tx_frames), (0, expected));
+}
