@@ -1,0 +1,123 @@
+//! Requests that change something, and the account of what was done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Config;
+
+/// The body of `POST /v1/apply`: a configuration, and beside it `dry_run`.
+///
+/// Unlike in a bare [`Config`], unknown keys are found by the daemon only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The configuration that shall run.
+    #[serde(flatten)]
+    pub config: Config,
+}
+
+/// The body of `POST /v1/reload`: read the daemon's own file again and apply it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was done, or would be, to come from the running to the wanted configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyReport {
+    /// Whether nothing was done because none was asked for.
+    pub dry_run: bool,
+    /// The actions in their order; none when the configuration runs already.
+    pub actions: Vec<ActionReport>,
+}
+
+impl ApplyReport {
+    /// How many actions failed.
+    pub fn failed(&self) -> usize {
+        self.actions.iter().filter(|action| action.outcome == Outcome::Failed).count()
+    }
+}
+
+/// One action and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionReport {
+    /// What kind of change.
+    pub action: ActionKind,
+    /// The network concerned.
+    pub network: Option<String>,
+    /// The port concerned.
+    pub port: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Cause and cure of a failure, or what else there is to say.
+    pub reason: Option<String>,
+}
+
+/// A kind of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ActionKind {
+    /// A port goes.
+    RemovePort,
+    /// A network goes; its ports went before.
+    RemoveNetwork,
+    /// A network comes.
+    AddNetwork,
+    /// A network's own settings change.
+    ChangeNetwork,
+    /// A port's attachment changes: its guest reconnects.
+    ReplacePort,
+    /// A port's policy changes: its guest notices nothing.
+    ChangePort,
+    /// A port comes.
+    AddPort,
+    /// The number of workers changes, which takes a restart of the daemon.
+    SetWorkers,
+}
+
+impl ActionKind {
+    /// The kind as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RemovePort => "remove_port",
+            Self::RemoveNetwork => "remove_network",
+            Self::AddNetwork => "add_network",
+            Self::ChangeNetwork => "change_network",
+            Self::ReplacePort => "replace_port",
+            Self::ChangePort => "change_port",
+            Self::AddPort => "add_port",
+            Self::SetWorkers => "set_workers",
+        }
+    }
+}
+
+/// What became of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It would be done: a dry run.
+    Planned,
+    /// It takes effect when the daemon is restarted.
+    NeedsRestart,
+    /// It was tried and undone; the reason says why.
+    Failed,
+}
+
+impl Outcome {
+    /// The outcome as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Planned => "planned",
+            Self::NeedsRestart => "needs_restart",
+            Self::Failed => "failed",
+        }
+    }
+}

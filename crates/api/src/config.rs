@@ -1,0 +1,212 @@
+//! The configuration as it is written: the same shape in TOML and in JSON.
+//!
+//! Numbers are unsigned 64-bit and addresses are text here; ranges and spelling are the validator's business.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::OneOrMany;
+
+/// A whole configuration: what the daemon shall bring about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Worker threads of the data plane; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u64>,
+    /// The networks by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub network: BTreeMap<String, NetworkConfig>,
+}
+
+/// One network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Largest packet in octets, without Ethernet header and FCS; 1500 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u64>,
+    /// Settings of the forwarding database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fdb: Option<FdbConfig>,
+    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is); false when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_reserved: Option<bool>,
+    /// The ports by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub port: BTreeMap<String, PortConfig>,
+}
+
+/// Settings of a network's forwarding database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FdbConfig {
+    /// Most addresses it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Seconds after which an address that was not seen is forgotten; 300 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ageing: Option<u64>,
+    /// Addresses that are always there.
+    #[serde(default, rename = "static", skip_serializing_if = "Vec::is_empty")]
+    pub static_entries: Vec<StaticEntry>,
+}
+
+/// An address that is always in the forwarding database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticEntry {
+    /// The address: `52:54:00:00:00:01`.
+    pub mac: String,
+    /// The port that holds it, by name.
+    pub port: String,
+    /// Its VLAN; all untagged traffic when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u64>,
+}
+
+/// One port: exactly one of `tap`, `stream`, `datagram` and `vde`, and its policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortConfig {
+    /// A TAP device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<TapConfig>,
+    /// A stream socket with length-prefixed frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamConfig>,
+    /// A datagram socket, one frame a datagram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagram: Option<DatagramConfig>,
+    /// A VDE switch directory, one port a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vde: Option<VdeConfig>,
+    /// The addresses that the guest may use; learnt when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<OneOrMany<String>>,
+    /// The role of the port in VLANs; no VLAN when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanConfig>,
+    /// Whether a port with a set MAC may send from that MAC only; on when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
+    /// Whether the port may see frames for others; deny when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promiscuous: Option<Promiscuous>,
+    /// Frames that may wait for the guest before further ones are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u64>,
+    /// Most addresses that are learnt from the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+}
+
+/// A TAP device: made by name, taken over by name, or inherited as a descriptor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TapConfig {
+    /// Name of the device, at most 15 characters; a `%d` in it is numbered by the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// User, by name or number as text, who may open the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether the device stays when the daemon ends; false when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<bool>,
+    /// Absolute path of a program that runs before the device is opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<String>,
+    /// Absolute path of a program that runs after the device was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminate: Option<String>,
+    /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Number of an inherited descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<u64>,
+}
+
+/// A stream socket: exactly one of its members. An address is a path, or `address:port` for TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// The guest connects to this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// The guest listens at this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<String>,
+    /// Number of an inherited descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<u64>,
+}
+
+/// A datagram socket: `listen`, or `local` with `remote`, or `fd`. An address is a path, or `address:port` for UDP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatagramConfig {
+    /// Our address; the guest is who sends first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Our address, when the guest's is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// The guest's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Number of an inherited descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<u64>,
+}
+
+/// A VDE switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VdeConfig {
+    /// The directory in which clients find `ctl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Permissions of the sockets in octal: `"0660"`; `"0600"` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// The role of a port in VLANs: `access`, or `trunk` with or without `native`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VlanConfig {
+    /// The VLAN of an access port, whose guest sends untagged frames (PVID).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<u64>,
+    /// The VLANs that a trunk port carries tagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Vec<u64>>,
+    /// The VLAN of a trunk port's untagged frames; they are dropped when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<u64>,
+}
+
+/// Whether a port with a set MAC may send from that MAC only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    /// Frames from another source are dropped as `source_guard`.
+    #[default]
+    On,
+    /// Any source is taken.
+    Off,
+}
+
+/// Whether a port may see frames that are for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promiscuous {
+    /// It never does.
+    #[default]
+    Deny,
+    /// It does.
+    Allow,
+}

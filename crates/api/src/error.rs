@@ -1,0 +1,140 @@
+//! Errors as a client sees them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An error: a stable code for programs, a message for people, and the member of the request that caused it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// What went wrong, for programs.
+    pub code: ErrorCode,
+    /// What went wrong and what to do, for people.
+    pub message: String,
+    /// The member at fault as a dotted path: `network.lab.port.web.mac`.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// Every single fault, where a request can have several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Error>,
+}
+
+impl Error {
+    /// An error that no member of the request is at fault for.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), field: None, details: Vec::new() }
+    }
+
+    /// An error of the member at the dotted path `field`.
+    pub fn at(code: ErrorCode, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(code, message) }
+    }
+
+    /// One error for all the faults of a configuration: the only one itself, else an
+    /// [`ErrorCode::InvalidConfig`] with all of them as details, which points at the first.
+    pub fn from_faults(mut faults: Vec<Error>) -> Self {
+        if faults.len() == 1
+            && let Some(only) = faults.pop()
+        {
+            return only;
+        }
+        let first = faults.first();
+        let message = match first {
+            Some(first) => {
+                format!("the configuration has {} errors; the first: {}", faults.len(), first.message)
+            }
+            None => "the configuration is not valid".to_owned(),
+        };
+        Self {
+            code: ErrorCode::InvalidConfig,
+            message,
+            field: first.and_then(|e| e.field.clone()),
+            details: faults,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What went wrong, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The request is not well-formed HTTP for this interface.
+    BadRequest,
+    /// There is no such path.
+    NotFound,
+    /// The path does not take this method.
+    MethodNotAllowed,
+    /// The body is longer than allowed.
+    TooLarge,
+    /// The body did not arrive in time.
+    Timeout,
+    /// The body is no JSON.
+    BadJson,
+    /// The body is nested deeper than allowed.
+    TooDeep,
+    /// The network does not exist.
+    UnknownNetwork,
+    /// The port does not exist.
+    UnknownPort,
+    /// A port of that name exists.
+    PortExists,
+    /// The daemon has no configuration file to read again.
+    NoConfigFile,
+    /// The daemon is ending or does not answer.
+    Unavailable,
+    /// A fault of the daemon itself.
+    Internal,
+    /// The configuration has several faults; they are in `details`.
+    InvalidConfig,
+    /// The configuration cannot be read from its file.
+    UnreadableFile,
+    /// The text is no TOML.
+    Syntax,
+    /// There is no such key.
+    UnknownKey,
+    /// The value is of another type than the key takes.
+    WrongType,
+    /// A key that has to be there is not.
+    MissingKey,
+    /// Keys that exclude each other are both there.
+    Conflict,
+    /// The name of a network or port breaks the rules for names.
+    BadName,
+    /// The number is outside its range.
+    OutOfRange,
+    /// The MAC address is none, or not one that a guest can have.
+    BadMac,
+    /// Two ports of a network, or two entries, claim one MAC address.
+    DuplicateMac,
+    /// A port has no attachment.
+    NoAttachment,
+    /// A port has several attachments.
+    SeveralAttachments,
+    /// Two ports claim one device, socket or descriptor.
+    DuplicateAttachment,
+    /// The device name is not one that the kernel takes.
+    BadDeviceName,
+    /// The path is relative, too long or otherwise unusable.
+    BadPath,
+    /// The network address is none.
+    BadAddress,
+    /// The user does not exist.
+    UnknownUser,
+    /// A program to run is missing or cannot be executed.
+    MissingProgram,
+    /// A code that this version of the types does not know.
+    #[serde(other)]
+    Other,
+}

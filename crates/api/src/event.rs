@@ -1,0 +1,53 @@
+//! What happened, as lines of `GET /v1/events`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// Something that happened, when, and to what: `{"time":"…","event":"port_up","network":"lab","port":"web"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Wall clock of the moment.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the members are the network and port concerned and repeat in every variant")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Frames can flow to and from the guest.
+    PortUp { network: String, port: String },
+    /// The device of the port has no link.
+    PortDown { network: String, port: String, reason: Option<String> },
+    /// The port waits for its guest.
+    PortWaiting { network: String, port: String, reason: Option<String> },
+    /// The port could not be set up.
+    PortFailed { network: String, port: String, reason: String },
+    /// A guest connected.
+    PeerConnected { network: String, port: String, peer: Option<String> },
+    /// A guest went away.
+    PeerDisconnected { network: String, port: String, peer: Option<String>, reason: Option<String> },
+    /// An address was seen for the first time.
+    MacLearnt { network: String, port: String, mac: String, vlan: Option<u64> },
+    /// An address went from one port to another.
+    MacMoved { network: String, from: String, port: String, mac: String, vlan: Option<u64> },
+    /// The port broke its protocol and was shut off.
+    Quarantined { network: String, port: String, reason: String },
+    /// A network was made.
+    NetworkAdded { network: String },
+    /// A network was removed.
+    NetworkRemoved { network: String },
+    /// A port was made.
+    PortAdded { network: String, port: String },
+    /// A port was removed.
+    PortRemoved { network: String, port: String },
+    /// A configuration was applied.
+    Applied { actions: u64, failed: u64 },
+    /// The reader was too slow: so many events are missing here.
+    Lost { count: u64 },
+}

@@ -1,0 +1,31 @@
+#![forbid(unsafe_code)]
+//! The control types of vmlan: what travels over the control socket, as JSON, in version 1 of the interface.
+//!
+//! Daemon, command line and other people's clients share these types. They are the *unchecked* form: a
+//! [`Config`] may name a MAC address that is none. The daemon's validator turns it into a checked form
+//! before anything acts on it.
+//!
+//! Names are `snake_case` and stable: members may be added within a version, never renamed or removed.
+//! Every member of an answer is always present; what does not apply is `null`.
+
+mod apply;
+mod config;
+mod error;
+mod event;
+mod list;
+mod status;
+mod time;
+
+pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
+pub use config::{
+    Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, PortConfig, Promiscuous, StaticEntry,
+    StreamConfig, TapConfig, VdeConfig, VlanConfig,
+};
+pub use error::{Error, ErrorCode};
+pub use event::{Event, EventKind};
+pub use list::OneOrMany;
+pub use status::{Counters, DaemonState, FdbEntry, Network, Port, PortCounters, PortKind, PortState, Status};
+pub use time::{ParseTimestampError, Timestamp};
+
+/// The first part of every path of this version of the interface: `/v1/ports`.
+pub const PATH_PREFIX: &str = "/v1";

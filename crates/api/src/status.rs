@@ -1,0 +1,187 @@
+//! What the daemon tells about itself, its networks and its ports.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{OneOrMany, VlanConfig};
+
+/// The daemon as a whole: `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// What it is doing.
+    pub state: DaemonState,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// Worker threads of the data plane.
+    pub workers: u64,
+    /// Number of networks.
+    pub networks: u64,
+    /// Number of ports.
+    pub ports: u64,
+    /// The configuration file, as an absolute path.
+    pub config: Option<String>,
+}
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DaemonState {
+    /// It is setting up its first configuration.
+    Starting,
+    /// It runs.
+    Running,
+    /// It drains its queues and ends.
+    Stopping,
+}
+
+/// A network: an element of `GET /v1/networks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub network: String,
+    /// Largest packet in octets, without Ethernet header and FCS.
+    pub mtu: u64,
+    /// Number of configured ports.
+    pub ports: u64,
+    /// How many of them are up.
+    pub ports_up: u64,
+    /// Addresses in the forwarding database, static ones included.
+    pub fdb_entries: u64,
+    /// Most addresses that the forwarding database holds.
+    pub fdb_size: u64,
+    /// Seconds after which an address that was not seen is forgotten.
+    pub fdb_ageing_seconds: u64,
+    /// Whether reserved group addresses are forwarded.
+    pub pass_reserved: bool,
+}
+
+/// A port: an element of `GET /v1/ports`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its network.
+    pub network: String,
+    /// Its name.
+    pub port: String,
+    /// The kind of its attachment.
+    pub kind: PortKind,
+    /// Whether a guest can be reached through it.
+    pub state: PortState,
+    /// Why it is in that state, where there is something to say: always for `failed`.
+    pub reason: Option<String>,
+    /// The other end: an address, a device name, or the process as far as known.
+    pub peer: Option<String>,
+    /// Its set MAC address or addresses.
+    pub mac: Option<OneOrMany<String>>,
+    /// Its role in VLANs.
+    pub vlan: Option<VlanConfig>,
+    /// Largest packet in octets, without Ethernet header and FCS.
+    pub mtu: u64,
+    /// What went through it.
+    pub counters: Counters,
+}
+
+/// The kind of a port's attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortKind {
+    /// A TAP device.
+    Tap,
+    /// A stream socket with length-prefixed frames.
+    Stream,
+    /// A datagram socket, one frame a datagram.
+    Datagram,
+    /// A VDE switch directory, or one client of it.
+    Vde,
+}
+
+impl PortKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde];
+
+    /// The key of the kind in a port's table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Stream => "stream",
+            Self::Datagram => "datagram",
+            Self::Vde => "vde",
+        }
+    }
+}
+
+/// Whether a guest can be reached through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortState {
+    /// Frames flow.
+    Up,
+    /// Set up; no guest is there yet, or it went away.
+    Waiting,
+    /// The device is there but has no link.
+    Down,
+    /// It could not be set up, or was quarantined; the reason says which.
+    Failed,
+}
+
+impl PortState {
+    /// The state as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Waiting => "waiting",
+            Self::Down => "down",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What went through a port; RX and TX from the port's view: RX came from the guest, TX went to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Frames from the guest.
+    pub rx_frames: u64,
+    /// Octets of those, with Ethernet header, without FCS.
+    pub rx_octets: u64,
+    /// Frames to the guest.
+    pub tx_frames: u64,
+    /// Octets of those, with Ethernet header, without FCS.
+    pub tx_octets: u64,
+    /// Copies that were made of the received frames for other ports: each was sent, queued or dropped there.
+    pub copies: u64,
+    /// Frames that wait for the guest now.
+    pub queued: u64,
+    /// Frames dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// The counters of a port: an element of `GET /v1/counters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCounters {
+    /// Its network.
+    pub network: String,
+    /// Its name.
+    pub port: String,
+    /// What went through it.
+    pub counters: Counters,
+}
+
+/// An address in a network's forwarding database: an element of `GET /v1/networks/{n}/fdb`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FdbEntry {
+    /// The address.
+    pub mac: String,
+    /// Its VLAN; `null` without VLANs.
+    pub vlan: Option<u64>,
+    /// The port behind which it is.
+    pub port: String,
+    /// Whether it is configured rather than learnt.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+    /// Seconds since it was last seen; `null` for a configured one.
+    pub age_seconds: Option<f64>,
+}
