@@ -1,0 +1,232 @@
+//! Datagram sockets: the guest sends first, or its address is known.
+//!
+//! The socket is connected to the guest as soon as that is known. A connected datagram socket is not told when its
+//! peer goes and nobody else can send to it, so the peer's path is looked at once a second; when the guest is gone
+//! the connection is dissolved and the next guest is taken.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::datagram::Socket;
+use drivers::{Fault, unix};
+use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+use super::stream::{describe, is_absent};
+use super::{Pause, peers, recover};
+use crate::config::{Address, Datagram};
+use crate::supervisor::Station;
+
+/// How long an attempt to connect may be off while the guest is not there.
+const RETRY: Duration = Duration::from_millis(250);
+
+pub(super) async fn keep(station: &mut Station, config: &Datagram) {
+    match config {
+        Datagram::Listen(address) => {
+            let local = bind(station, address).await;
+            learn(station, &local.socket).await
+        }
+        Datagram::Pair { local, remote } => {
+            let local = bind(station, local).await;
+            pair(station, &local.socket, remote).await
+        }
+        Datagram::Fd(number) => inherited(station, *number).await,
+    }
+}
+
+/// Our end, and its path while it has one.
+struct Local {
+    socket: OwnedFd,
+    _path: Option<unix::BoundPath>,
+}
+
+async fn bind(station: &mut Station, address: &Address) -> Local {
+    let mut pause = Pause::up_to(Duration::from_secs(1));
+    loop {
+        let bound = match address {
+            Address::Unix(path) => unix::bind_datagram(path)
+                .map(|(socket, path)| Local { socket, _path: Some(path) })
+                .map_err(|error| describe(&error)),
+            Address::Inet(address) => bind_udp(*address)
+                .map(|socket| Local { socket, _path: None })
+                .map_err(|error| format!("cannot use {address}: {error}; choose another address")),
+        };
+        match bound {
+            Ok(local) => return local,
+            Err(reason) => station.failed(reason),
+        }
+        pause.wait().await;
+    }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    let socket = socket.into();
+    unix::enlarge(&socket);
+    Ok(socket)
+}
+
+/// Takes whoever sends first, then the next when that one is gone.
+async fn learn(station: &mut Station, socket: &OwnedFd) {
+    station.waiting(None);
+    loop {
+        let address = match first_sender(socket).await {
+            Ok(address) => address,
+            Err(error) => {
+                station.failed(format!("the socket cannot be read: {error}; it is tried again"));
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        if let Err(error) = rustix::net::connect(socket, &address) {
+            tracing::debug!("a sender is gone or cannot be answered: {error}");
+            skip(socket);
+            continue;
+        }
+        carry(station, socket, address).await;
+    }
+}
+
+/// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting.
+async fn first_sender(socket: &OwnedFd) -> io::Result<SocketAddrAny> {
+    // Watched only while nobody is connected: the workers watch it afterwards, and this thread shall sleep then. Only
+    // readiness is asked of the copy, so its type fits UDP as well.
+    let watched = UnixDatagram::from_std(socket.try_clone()?.into())?;
+    loop {
+        watched.readable().await?;
+        let mut header = [0; frame::ETHERNET_HEADER];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peek = || Ok(recvfrom(socket, &mut header, flags)?);
+        match watched.try_io(Interest::READABLE, peek) {
+            Ok((_, len, Some(address))) if can_be_answered(&address) => {
+                if len < frame::ETHERNET_HEADER {
+                    // No frame: it only names the client, as vfkit's "VFKT" does.
+                    skip(socket);
+                }
+                return Ok(address);
+            }
+            Ok(_) => {
+                tracing::debug!(
+                    "a datagram of a sender without an address is dropped: it could not be answered"
+                );
+                skip(socket);
+            }
+            // Refused and reset are late answers to something that was sent to a guest that is gone.
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), WouldBlock | Interrupted | ConnectionRefused | ConnectionReset)
+}
+
+fn can_be_answered(address: &SocketAddrAny) -> bool {
+    address.address_family() != rustix::net::AddressFamily::UNIX || peers::path_of(address).is_some()
+}
+
+/// Drops one datagram.
+fn skip(socket: &OwnedFd) {
+    // Nothing there is as good as something dropped.
+    let _ = recvfrom(socket, &mut [0u8; 1], RecvFlags::DONTWAIT);
+}
+
+/// Keeps the port up while the guest at `address` is there, and dissolves the connection.
+async fn carry(station: &mut Station, socket: &OwnedFd, address: SocketAddrAny) {
+    let path = peers::path_of(&address);
+    let watch = path.as_deref().and_then(peers::Watch::new);
+    let peer = path.map_or_else(|| inet(&address), |path| path.display().to_string());
+    let fault = match socket.try_clone() {
+        Ok(copy) => {
+            station.up(Arc::new(Socket::new(copy, Some(address))), Some(peer)).await;
+            wait_for_the_end(station, watch).await
+        }
+        Err(error) => Fault::Io(error),
+    };
+    recover(station, fault).await;
+    if let Err(error) = sys::socket::disconnect(socket) {
+        tracing::warn!("port {}: the connection cannot be dissolved: {error}", station.place().port);
+    }
+    station.waiting(Some("the last guest is gone".into()));
+}
+
+async fn wait_for_the_end(station: &mut Station, watch: Option<peers::Watch>) -> Fault {
+    loop {
+        match station.fault_or_tick().await {
+            Some(fault) => return fault,
+            None if watch.as_ref().is_some_and(peers::Watch::is_gone) => return Fault::Closed,
+            None => {}
+        }
+    }
+}
+
+/// Connects to a guest whose address is known, whenever it is there.
+async fn pair(station: &mut Station, socket: &OwnedFd, remote: &Address) {
+    let address = match remote {
+        Address::Unix(path) => match unix::address(path) {
+            Ok(address) => SocketAddrAny::from(address),
+            Err(error) => {
+                station.failed(describe(&error));
+                return std::future::pending().await;
+            }
+        },
+        Address::Inet(address) => (*address).into(),
+    };
+    let mut pause = Pause::up_to(RETRY);
+    station.waiting(Some(format!("nobody is at {remote} yet")));
+    loop {
+        match rustix::net::connect(socket, &address) {
+            Ok(()) => {
+                pause.reset();
+                carry(station, socket, address.clone()).await;
+            }
+            Err(error) if is_absent(&error.into()) => {}
+            Err(error) => station.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
+        }
+        pause.wait().await;
+    }
+}
+
+async fn inherited(station: &mut Station, number: RawFd) {
+    let socket = match adopt(number) {
+        Ok(socket) => socket,
+        Err(error) => {
+            station.failed(format!(
+                "descriptor {number} is no datagram socket that this process was started with: {error}"
+            ));
+            return std::future::pending().await;
+        }
+    };
+    if rustix::net::getpeername(&socket).is_err() {
+        return learn(station, &socket).await;
+    }
+    station.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
+    let fault = station.fault().await;
+    recover(station, fault).await;
+    station.is_down(format!(
+        "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; start vmlan and \
+         the guest again"
+    ));
+    std::future::pending().await
+}
+
+fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    let socket = sys::inherit(number)?;
+    if rustix::net::sockopt::socket_type(&socket)? != rustix::net::SocketType::DGRAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
+    }
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    unix::enlarge(&socket);
+    Ok(socket)
+}
+
+fn inet(address: &SocketAddrAny) -> String {
+    SocketAddr::try_from(address.clone()).map_or_else(|_| "unnamed".into(), |address| address.to_string())
+}

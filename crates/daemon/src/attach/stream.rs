@@ -1,0 +1,221 @@
+//! Stream sockets: the guest connects to us, or we connect to it.
+
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::stream::Socket;
+use drivers::unix;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::throttle::Throttle;
+use super::{Pause, peers, recover};
+use crate::config::{Address, Stream};
+use crate::supervisor::Station;
+
+/// How long an attempt to connect may be off while the guest is not there.
+const RETRY: Duration = Duration::from_millis(250);
+
+pub(super) async fn keep(station: &mut Station, config: &Stream) {
+    match config {
+        Stream::Listen(address) => listen(station, address).await,
+        Stream::Connect(address) => connect(station, address).await,
+        Stream::Fd(number) => inherited(station, *number).await,
+    }
+}
+
+/// A connected guest.
+struct Guest {
+    socket: OwnedFd,
+    peer: String,
+}
+
+/// Where guests connect to.
+struct Listener {
+    socket: ListeningSocket,
+    /// The path that goes with it.
+    _path: Option<unix::BoundPath>,
+}
+
+enum ListeningSocket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn bind(address: &Address) -> Result<Listener, String> {
+        match address {
+            Address::Unix(path) => {
+                let (socket, bound) = unix::listen(path).map_err(|error| describe(&error))?;
+                let listener = UnixListener::from_std(socket.into());
+                let socket = listener.map_err(|error| format!("{}: {error}", path.display()))?;
+                Ok(Listener { socket: ListeningSocket::Unix(socket), _path: Some(bound) })
+            }
+            Address::Inet(address) => {
+                let bound = TcpListener::bind(address).await;
+                let socket = bound.map_err(|error| {
+                    format!("cannot listen at {address}: {error}; choose another address or end who uses it")
+                })?;
+                Ok(Listener { socket: ListeningSocket::Tcp(socket), _path: None })
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Guest> {
+        match &self.socket {
+            ListeningSocket::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = peers::describe(&stream);
+                Ok(Guest { socket: stream.into_std()?.into(), peer })
+            }
+            ListeningSocket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok(Guest { socket: stream.into_std()?.into(), peer: address.to_string() })
+            }
+        }
+    }
+}
+
+async fn listen(station: &mut Station, address: &Address) {
+    let mut pause = Pause::up_to(Duration::from_secs(1));
+    let listener = loop {
+        match Listener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(reason) => station.failed(reason),
+        }
+        pause.wait().await;
+    };
+    serve(station, &listener).await;
+}
+
+/// One guest after the other.
+async fn serve(station: &mut Station, listener: &Listener) {
+    let mut throttle = Throttle::new();
+    station.waiting(None);
+    loop {
+        let guest = next(listener, &mut throttle).await;
+        station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
+        let fault = tokio::select! {
+            fault = station.fault() => fault,
+            never = refuse_others(listener, &mut throttle) => match never {},
+        };
+        recover(station, fault).await;
+        station.waiting(None);
+    }
+}
+
+/// The next connection. Without descriptors left it waits until there are some again.
+async fn next(listener: &Listener, throttle: &mut Throttle) -> Guest {
+    let mut pause = Pause::up_to(Duration::from_secs(1));
+    loop {
+        throttle.pass().await;
+        match listener.accept().await {
+            Ok(guest) => return guest,
+            Err(error) => {
+                tracing::warn!("a connection cannot be accepted now: {error}");
+                pause.wait().await;
+            }
+        }
+    }
+}
+
+/// A port is one guest's: who else connects meanwhile is sent away at once, so that it can tell.
+async fn refuse_others(listener: &Listener, throttle: &mut Throttle) -> std::convert::Infallible {
+    loop {
+        let other = next(listener, throttle).await;
+        tracing::debug!("a second connection, of {}, is refused: the port is in use", other.peer);
+    }
+}
+
+async fn connect(station: &mut Station, address: &Address) {
+    let mut pause = Pause::up_to(RETRY);
+    station.waiting(Some(format!("nobody listens at {address} yet")));
+    loop {
+        match connect_once(address).await {
+            Ok(guest) => {
+                pause.reset();
+                station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
+                let fault = station.fault().await;
+                recover(station, fault).await;
+                station.waiting(Some(format!("nobody listens at {address} any more")));
+            }
+            Err(error) if is_absent(&error) => {}
+            Err(error) => station.failed(format!("cannot connect to {address}: {error}; it is tried again")),
+        }
+        pause.wait().await;
+    }
+}
+
+async fn connect_once(address: &Address) -> io::Result<Guest> {
+    match address {
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            Ok(Guest { socket: stream.into_std()?.into(), peer: path.display().to_string() })
+        }
+        Address::Inet(address) => {
+            let stream = TcpStream::connect(address).await?;
+            Ok(Guest { socket: stream.into_std()?.into(), peer: address.to_string() })
+        }
+    }
+}
+
+/// Whether the guest is just not there, or full for the moment.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        NotFound | ConnectionRefused | WouldBlock | TimedOut | HostUnreachable | NetworkUnreachable
+    )
+}
+
+async fn inherited(station: &mut Station, number: RawFd) {
+    match adopt(number) {
+        Ok(Adopted::Connected(socket)) => {
+            station.up(Arc::new(Socket::new(socket)), Some(format!("descriptor {number}"))).await;
+            let fault = station.fault().await;
+            recover(station, fault).await;
+            station.is_down(format!(
+                "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; \
+                 start vmlan and the guest again"
+            ));
+        }
+        Ok(Adopted::Listening(listener)) => serve(station, &listener).await,
+        Err(error) => station.failed(format!(
+            "descriptor {number} is no stream socket that this process was started with: {error}"
+        )),
+    }
+    std::future::pending().await
+}
+
+enum Adopted {
+    Connected(OwnedFd),
+    Listening(Listener),
+}
+
+fn adopt(number: RawFd) -> io::Result<Adopted> {
+    use rustix::net::{AddressFamily, SocketType, sockopt};
+    let socket = sys::inherit(number)?;
+    if sockopt::socket_type(&socket)? != SocketType::STREAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
+    }
+    if rustix::net::getpeername(&socket).is_ok() {
+        return Ok(Adopted::Connected(socket));
+    }
+    // No system but Linux tells whether a socket listens; asking a listening one to listen changes nothing.
+    rustix::net::listen(&socket, 64)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
+    let socket = if unix {
+        ListeningSocket::Unix(UnixListener::from_std(socket.into())?)
+    } else {
+        ListeningSocket::Tcp(TcpListener::from_std(socket.into())?)
+    };
+    Ok(Adopted::Listening(Listener { socket, _path: None }))
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,199 @@
+//! Frames on their way from the workers to the file.
+//!
+//! Two chunks of fixed size go back and forth: the workers fill one while the thread of the capture writes the other.
+//! Exchanging them is all that the thread does under the lock.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Options;
+
+/// Records are counted as if none had less than so many octets (the least that Ethernet sends).
+const SMALLEST: usize = 60;
+
+/// What is known of a captured frame besides its octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Its link, in the order in which links were added.
+    pub(super) interface: u32,
+    /// Received from the guest, not sent to it.
+    pub(super) inbound: bool,
+    /// Nanoseconds since the epoch.
+    pub(super) time: u64,
+    /// Octets that the frame had.
+    pub(super) length: u32,
+}
+
+/// Captured frames in the order of their capture.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    records: Vec<(Record, usize)>,
+    octets: Vec<u8>,
+}
+
+/// What was taken besides frames.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Names of links that were added.
+    pub(super) new_interfaces: Vec<String>,
+    /// Nothing follows.
+    pub(super) is_last: bool,
+}
+
+/// What happened to the frames of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Frames that passed.
+    pub(super) seen: u64,
+    /// Those of them that found no room.
+    pub(super) lost: u64,
+}
+
+/// All that was counted.
+#[derive(Debug)]
+pub(super) struct Tallies {
+    /// By link.
+    pub(super) interfaces: Vec<Tally>,
+    /// All that is lost.
+    pub(super) lost: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    snaplen: usize,
+    octets: usize,
+    state: Mutex<State>,
+    /// Something is there to be taken.
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunk: Chunk,
+    /// Frames that are still wanted.
+    wanted: u64,
+    ended: bool,
+    new_interfaces: Vec<String>,
+    tallies: Vec<Tally>,
+    /// Lost after they were taken.
+    lost_later: u64,
+}
+
+impl Chunk {
+    /// The frames with what is kept of their octets.
+    pub(super) fn records(&self) -> impl ExactSizeIterator<Item = (&Record, &[u8])> {
+        let mut start = 0;
+        self.records.iter().map(move |(record, len)| {
+            let octets = &self.octets[start..start + len];
+            start += len;
+            (record, octets)
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        self.octets.clear();
+    }
+
+    /// Takes the memory for its whole life, so that workers never wait for any.
+    fn reserve(&mut self, octets: usize) {
+        self.octets.reserve_exact(octets);
+        self.records.reserve_exact(octets / SMALLEST + 1);
+    }
+
+    fn has_room(&self, octets: usize) -> bool {
+        self.records.len() < self.records.capacity()
+            && octets <= self.octets.capacity() - self.octets.len()
+    }
+}
+
+impl Queue {
+    pub(super) fn new(options: Options) -> Queue {
+        let Options { snaplen, frames, queue } = options;
+        let mut state = State { wanted: frames.unwrap_or(u64::MAX), ..State::default() };
+        state.chunk.reserve(queue);
+        let snaplen = usize::try_from(snaplen).unwrap_or(usize::MAX);
+        Queue { snaplen, octets: queue, state: Mutex::new(state), filled: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a link known; its number in records.
+    pub(super) fn add_interface(&self, name: String) -> u32 {
+        let mut state = self.lock();
+        state.new_interfaces.push(name);
+        state.tallies.push(Tally::default());
+        self.filled.notify_one();
+        state.tallies.len() as u32 - 1
+    }
+
+    /// Copies a frame, which comes in parts, as far as it is wanted.
+    pub(super) fn push(&self, record: Record, parts: [&[u8]; 3]) {
+        let mut state = self.lock();
+        if state.is_over() {
+            return;
+        }
+        let len = parts.iter().map(|part| part.len()).sum::<usize>().min(self.snaplen);
+        let has_room = state.chunk.has_room(len);
+        let tally = &mut state.tallies[record.interface as usize];
+        tally.seen += 1;
+        if !has_room {
+            tally.lost += 1;
+            return;
+        }
+        let chunk = &mut state.chunk;
+        let was_empty = chunk.is_empty();
+        let end = chunk.octets.len() + len;
+        for part in parts {
+            let left = end - chunk.octets.len();
+            chunk.octets.extend_from_slice(&part[..part.len().min(left)]);
+        }
+        chunk.records.push((record, len));
+        state.wanted -= 1;
+        drop(state);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits until there is something, and gives it for what `chunk` held.
+    pub(super) fn take(&self, chunk: &mut Chunk) -> Taken {
+        chunk.clear();
+        chunk.reserve(self.octets);
+        let state = self.lock();
+        let idle = |state: &mut State| {
+            state.chunk.is_empty() && state.new_interfaces.is_empty() && !state.is_over()
+        };
+        let mut state = self.filled.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.chunk, chunk);
+        Taken { new_interfaces: std::mem::take(&mut state.new_interfaces), is_last: state.is_over() }
+    }
+
+    /// Nothing more is wanted.
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.filled.notify_one();
+    }
+
+    /// Counts frames that were taken and could not be written.
+    pub(super) fn count_lost(&self, count: u64) {
+        self.lock().lost_later += count;
+    }
+
+    pub(super) fn tallies(&self) -> Tallies {
+        let state = self.lock();
+        let lost = state.tallies.iter().map(|tally| tally.lost).sum::<u64>() + state.lost_later;
+        Tallies { interfaces: state.tallies.clone(), lost }
+    }
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.ended || self.wanted == 0
+    }
+}

@@ -1,0 +1,103 @@
+//! What only one port can have.
+//!
+//! The validator gives each claim to one port; the plan makes sure that one port has let go before another takes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use api::{Error, ErrorCode};
+
+use super::valid::{Address, Attachment, Datagram, Stream, TapSource};
+
+/// Something that only one port can have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Claim {
+    /// A device in a namespace.
+    Device(Option<PathBuf>, String),
+    /// A Unix socket that we make.
+    Socket(PathBuf),
+    /// The directory of a VDE switch.
+    Directory(PathBuf),
+    /// A TCP address that we listen at.
+    Tcp(SocketAddr),
+    /// A UDP address that we bind.
+    Udp(SocketAddr),
+    /// An inherited descriptor.
+    Descriptor(RawFd),
+}
+
+impl Attachment {
+    /// What a port with this attachment needs for itself, each with the key that asks for it.
+    pub(crate) fn claims(&self) -> Vec<(Claim, &'static str)> {
+        match self {
+            Self::Tap(tap) => match &tap.source {
+                TapSource::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
+                // The kernel finds a free name for a pattern.
+                TapSource::Named { name: Some(name), netns, .. } if !name.contains('%') => {
+                    vec![(Claim::Device(netns.clone(), name.clone()), "name")]
+                }
+                TapSource::Named { .. } => Vec::new(),
+            },
+            Self::Stream(stream) => match stream {
+                Stream::Listen(Address::Unix(path)) => vec![(Claim::Socket(path.clone()), "listen")],
+                Stream::Listen(Address::Inet(address)) => vec![(Claim::Tcp(*address), "listen")],
+                Stream::Connect(_) => Vec::new(),
+                Stream::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
+            },
+            Self::Datagram(datagram) => {
+                let (address, key) = match datagram {
+                    Datagram::Listen(address) => (address, "listen"),
+                    Datagram::Pair { local, .. } => (local, "local"),
+                    Datagram::Fd(fd) => return vec![(Claim::Descriptor(*fd), "fd")],
+                };
+                match address {
+                    Address::Unix(path) => vec![(Claim::Socket(path.clone()), key)],
+                    Address::Inet(address) => vec![(Claim::Udp(*address), key)],
+                }
+            }
+            Self::Vde(vde) => vec![
+                (Claim::Directory(vde.directory.clone()), "directory"),
+                (Claim::Socket(vde.directory.join("ctl")), "directory"),
+            ],
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(None, name) => write!(f, "device {name}"),
+            Self::Device(Some(netns), name) => write!(f, "device {name} in {}", netns.display()),
+            Self::Socket(path) => write!(f, "socket {}", path.display()),
+            Self::Directory(path) => write!(f, "directory {}", path.display()),
+            Self::Tcp(address) => write!(f, "TCP address {address}"),
+            Self::Udp(address) => write!(f, "UDP address {address}"),
+            Self::Descriptor(number) => write!(f, "descriptor {number}"),
+        }
+    }
+}
+
+/// Who has what.
+#[derive(Debug, Default)]
+pub(super) struct Claims(BTreeMap<Claim, String>);
+
+impl Claims {
+    /// Gives the port at the dotted path `port` what its attachment needs.
+    ///
+    /// # Errors
+    /// The first thing that another port has.
+    pub(super) fn take(&mut self, port: &str, attachment: &Attachment) -> Result<(), Error> {
+        for (claim, key) in attachment.claims() {
+            if let Some(holder) = self.0.get(&claim) {
+                let field = format!("{port}.{}.{key}", attachment.kind().as_str());
+                let message = format!("{claim} is that of {holder} already; each port needs its own");
+                return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
+            }
+            self.0.insert(claim, port.to_owned());
+        }
+        Ok(())
+    }
+}

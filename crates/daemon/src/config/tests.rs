@@ -1,0 +1,430 @@
+use api::ErrorCode::{self, *};
+use proptest::prelude::*;
+
+use super::*;
+
+/// The example of the configuration reference.
+const EXAMPLE: &str = r#"
+workers = 2
+[network.lab]
+mtu = 1500
+fdb = { size = 1024, ageing = 60, static = [{ mac = "52:54:00:00:00:99", port = "db", vlan = 10 }] }
+[network.lab.port.web]
+tap = { name = "vm-web", owner = 1000, netns = "blue" }
+mac = "52:54:00:00:00:01"
+[network.lab.port.db]
+stream = { listen = "db.sock" }
+vlan = { access = 10 }
+[network.lab.port.up]
+stream = { connect = "127.0.0.1:7000" }
+vlan = { trunk = [10, 20], native = 1 }
+[network.lab.port.cache]
+datagram = { local = "/run/vmlan/a.sock", remote = "/run/vmlan/b.sock" }
+mac = ["52:54:00:00:00:02", "52-54-00-00-00-03"]
+guard = "off"
+promiscuous = "allow"
+queue = 64
+quota = 8
+[network.lab.port.guests]
+vde = { directory = "/run/vmlan/lab.vde", mode = "0660" }
+"#;
+
+fn read(text: &str) -> Result<ValidConfig, ConfigErrors> {
+    parse(text, "vmlan.toml", Some(Path::new("/etc/vmlan")))
+}
+
+/// A configuration of one port `web` whose table has these lines.
+fn web(lines: &str) -> String {
+    format!("[network.lab.port.web]\n{lines}\n")
+}
+
+fn faults(text: &str) -> Vec<(ErrorCode, String)> {
+    let errors = read(text).expect_err(text);
+    errors.faults().iter().map(|f| (f.error.code, f.error.field.clone().unwrap_or_default())).collect()
+}
+
+#[test]
+fn every_documented_key_reaches_the_checked_form() {
+    let config = read(EXAMPLE).expect("a valid configuration");
+
+    assert_eq!(config.workers().get(), 2);
+    let settings = &config.network("lab").expect("the network").settings;
+    assert_eq!((settings.mtu.octets(), settings.fdb_size, settings.ageing.as_secs()), (1500, 1024, 60));
+    let port = |name| config.port("lab", name).expect("the port");
+    assert_eq!(
+        port("web").attachment,
+        Attachment::Tap(Tap {
+            source: TapSource::Named {
+                name: Some("vm-web".into()),
+                owner: Some(1000),
+                persistent: false,
+                netns: Some("/run/netns/blue".into())
+            },
+            setup: None,
+            terminate: None,
+        })
+    );
+    assert_eq!(
+        port("db").attachment,
+        Attachment::Stream(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into())))
+    );
+    assert_eq!(port("db").policy.static_entries.len(), 1);
+    let Vlan::Trunk { allowed, native } = &port("up").policy.vlan else { panic!("a trunk") };
+    assert_eq!((allowed.len(), native.map(frame::VlanId::get)), (2, Some(1)));
+    let cache = &port("cache").policy;
+    assert_eq!(
+        (cache.mac.len(), cache.guard, cache.promiscuous, cache.queue, cache.quota),
+        (2, false, true, 64, 8)
+    );
+    assert_eq!(
+        port("guests").attachment,
+        Attachment::Vde(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
+    );
+}
+
+#[test]
+fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
+    let config = read(&web("tap = { name = \"t0\" }")).expect("a valid configuration");
+    let policy = &config.port("lab", "web").expect("the port").policy;
+    assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty());
+    assert_eq!(policy.vlan, Vlan::None);
+}
+
+#[test]
+fn each_fault_has_its_code_and_field() {
+    let tap = "tap = { name = \"t0\" }\n";
+    let cases: &[(&str, ErrorCode, &str)] = &[
+        ("tapp = { name = \"t0\" }", UnknownKey, "tapp"),
+        ("tap = { nmae = \"t0\" }", UnknownKey, "tap.nmae"),
+        ("tap = \"t0\"", WrongType, "tap"),
+        ("tap = { name = 5 }", WrongType, "tap.name"),
+        ("tap = { name = \"\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"sixteencharacter\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"a/b\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"..\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"t%s\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"t%d%d\" }", BadDeviceName, "tap.name"),
+        ("tap = {}", MissingKey, "tap"),
+        ("tap = { fd = 3, name = \"t0\" }", Conflict, "tap"),
+        ("tap = { fd = 2 }", OutOfRange, "tap.fd"),
+        ("tap = { fd = -1 }", OutOfRange, "tap.fd"),
+        ("tap = { name = \"t0\", owner = \"nobody-of-this-name\" }", UnknownUser, "tap.owner"),
+        ("tap = { name = \"t0\", setup = \"/no/such/program\" }", MissingProgram, "tap.setup"),
+        ("tap = { name = \"t0\", terminate = \"/\" }", MissingProgram, "tap.terminate"),
+        ("tap = { name = \"t0\", setup = \"sh\" }", MissingProgram, "tap.setup"),
+        ("tap = { name = \"t0\", netns = \"a/b\" }", BadPath, "tap.netns"),
+        ("stream = {}", MissingKey, "stream"),
+        ("stream = { listen = \"/a\", connect = \"/b\" }", Conflict, "stream"),
+        ("stream = { listen = \"host:7000\" }", BadAddress, "stream.listen"),
+        ("stream = { listen = \"\" }", BadPath, "stream.listen"),
+        ("stream = { connect = \"0.0.0.0:7000\" }", BadAddress, "stream.connect"),
+        ("stream = { connect = \"127.0.0.1:0\" }", BadAddress, "stream.connect"),
+        ("stream = { listen = \"/a\\u0000b\" }", BadPath, "stream.listen"),
+        ("datagram = { local = \"/a\" }", MissingKey, "datagram"),
+        ("datagram = { local = \"/a\", remote = \"127.0.0.1:1\" }", Conflict, "datagram"),
+        ("datagram = { local = \"/a\", remote = \"/a\" }", Conflict, "datagram"),
+        ("datagram = { listen = \"/a\", fd = 4 }", Conflict, "datagram"),
+        ("vde = {}", MissingKey, "vde"),
+        ("vde = { directory = \"/a\", mode = \"999\" }", OutOfRange, "vde.mode"),
+        ("vde = { directory = \"/a\", mode = \"+60\" }", OutOfRange, "vde.mode"),
+        ("queue = 5", NoAttachment, ""),
+        ("tap = { name = \"t0\" }\nvde = { directory = \"/a\" }", SeveralAttachments, ""),
+    ];
+    for (lines, code, field) in cases {
+        let path = format!("network.lab.port.web{}{field}", if field.is_empty() { "" } else { "." });
+        assert_eq!(faults(&web(lines)), [(*code, path)], "{lines}");
+    }
+    let policies: &[(&str, ErrorCode, &str)] = &[
+        ("mac = \"52:54:00:00:00\"", BadMac, "mac"),
+        ("mac = \"01:00:5e:00:00:01\"", BadMac, "mac"),
+        ("mac = [\"52:54:00:00:00:01\", \"00:00:00:00:00:00\"]", BadMac, "mac[1]"),
+        ("mac = [\"52:54:00:00:00:01\", \"52:54:00:00:00:01\"]", DuplicateMac, "mac[1]"),
+        ("mac = 5", WrongType, "mac"),
+        ("vlan = {}", MissingKey, "vlan"),
+        ("vlan = { access = 0 }", OutOfRange, "vlan.access"),
+        ("vlan = { access = 4095 }", OutOfRange, "vlan.access"),
+        ("vlan = { access = 70000 }", OutOfRange, "vlan.access"),
+        ("vlan = { access = 1, trunk = [2] }", Conflict, "vlan"),
+        ("vlan = { native = 1 }", MissingKey, "vlan"),
+        ("vlan = { trunk = [] }", OutOfRange, "vlan.trunk"),
+        ("vlan = { trunk = [1, 4095] }", OutOfRange, "vlan.trunk[1]"),
+        ("guard = \"onn\"", OutOfRange, "guard"),
+        ("guard = true", WrongType, "guard"),
+        ("queue = 0", OutOfRange, "queue"),
+        ("queue = 1.5", WrongType, "queue"),
+        ("queue = 99999999999999999999999999999999999999999999", WrongType, "queue"),
+        ("quota = 100000", OutOfRange, "quota"),
+    ];
+    for (lines, code, field) in policies {
+        let path = format!("network.lab.port.web.{field}");
+        assert_eq!(faults(&web(&format!("{tap}{lines}"))), [(*code, path)], "{lines}");
+    }
+}
+
+#[test]
+fn faults_of_networks_and_of_the_whole() {
+    for (text, code, field) in [
+        ("workers = 0", OutOfRange, "workers"),
+        ("wrokers = 1", UnknownKey, "wrokers"),
+        ("network = 1", WrongType, "network"),
+        ("[network.lab]\nmtu = 67", OutOfRange, "network.lab.mtu"),
+        ("[network.lab]\nmtu = 65536", OutOfRange, "network.lab.mtu"),
+        ("[network.-lab]", BadName, "network.-lab"),
+        ("[network.\"\"]", BadName, "network."),
+        ("[network.a23456789012345678901234567890123]", BadName, "network.a23456789012345678901234567890123"),
+        ("[network.lab]\nfdb = { ageing = 0 }", OutOfRange, "network.lab.fdb.ageing"),
+        (
+            "[network.lab]\nfdb = { static = [{ mac = \"52:54:00:00:00:01\" }] }",
+            MissingKey,
+            "network.lab.fdb.static[0]",
+        ),
+        (
+            "[network.lab]\nfdb = { static = [{ mac = \"52:54:00:00:00:01\", port = \"web\" }] }",
+            UnknownPort,
+            "network.lab.fdb.static[0].port",
+        ),
+    ] {
+        assert_eq!(faults(text), [(code, field.to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn what_only_one_port_can_have_is_given_once() {
+    for (one, other, field) in [
+        ("tap = { name = \"t0\" }", "tap = { name = \"t0\", owner = 0 }", "tap.name"),
+        ("stream = { listen = \"/a/s\" }", "datagram = { listen = \"/a//./s\" }", "datagram.listen"),
+        ("stream = { listen = \"127.0.0.1:1\" }", "stream = { listen = \"127.0.0.1:1\" }", "stream.listen"),
+        ("stream = { fd = 3 }", "tap = { fd = 3 }", "tap.fd"),
+        ("stream = { listen = \"/a/ctl\" }", "vde = { directory = \"/a\" }", "vde.directory"),
+    ] {
+        let text = format!("[network.a.port.one]\n{one}\n[network.b.port.two]\n{other}\n");
+        assert_eq!(faults(&text), [(DuplicateAttachment, format!("network.b.port.two.{field}"))], "{text}");
+    }
+}
+
+#[test]
+fn what_several_ports_may_have_is_no_fault() {
+    for (one, other) in [
+        ("tap = { name = \"t0\" }", "tap = { name = \"t0\", netns = \"blue\" }"),
+        ("tap = { name = \"t%d\" }", "tap = { name = \"t%d\" }"),
+        ("stream = { listen = \"127.0.0.1:1\" }", "datagram = { listen = \"127.0.0.1:1\" }"),
+        ("stream = { listen = \"/a/s\" }", "stream = { connect = \"/a/s\" }"),
+    ] {
+        let text = format!("[network.a.port.one]\n{one}\n[network.b.port.two]\n{other}\n");
+        assert!(read(&text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn an_address_belongs_to_one_port_of_a_network() {
+    let port = |network: &str, name: &str| {
+        format!(
+            "[network.{network}.port.{name}]\ntap = {{ name = \"{network}{name}\" }}\nmac = \"52:54:00:00:00:01\"\n"
+        )
+    };
+    assert!(read(&(port("a", "one") + &port("b", "two"))).is_ok());
+    assert_eq!(
+        faults(&(port("a", "one") + &port("a", "two"))),
+        [(DuplicateMac, "network.a.port.two.mac".to_owned())]
+    );
+    let entry = "[network.a]\nfdb = { static = [{ mac = \"52:54:00:00:00:01\", port = \"two\" }] }\n";
+    let two = "[network.a.port.two]\ntap = { name = \"two\" }\n";
+    assert_eq!(
+        faults(&(entry.to_owned() + &port("a", "one") + two)),
+        [(DuplicateMac, "network.a.fdb.static[0].mac".to_owned())]
+    );
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_text() {
+    let text =
+        "[network.lab]\nmtu = 9\n[network.lab.port.web]\ntapp = {}\nmac = \"x\"\n[network.lab.port.db]\n";
+    let lines: Vec<_> = read(text)
+        .expect_err("several faults")
+        .faults()
+        .iter()
+        .map(|fault| (fault.error.code, fault.place.as_ref().map(|place| place.line)))
+        .collect();
+    assert_eq!(
+        lines,
+        [(OutOfRange, Some(2)), (UnknownKey, Some(4)), (BadMac, Some(5)), (NoAttachment, Some(6))]
+    );
+}
+
+#[test]
+fn a_fault_is_shown_at_its_place_with_a_suggestion() {
+    let text = "[network.lab]\n\n[network.lab.port.web]\n\ttapp = { name = \"vm-web\" }\n";
+    let shown = read(text).expect_err("an unknown key").to_string();
+    let expected = "error: unknown key `tapp`, did you mean `tap`?
+ --> vmlan.toml:4:2
+  |
+4 |  tapp = { name = \"vm-web\" }
+  |  ^^^^
+";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_syntax_error_is_shown_at_its_place() {
+    let errors = read("[network.lab\nmtu = 1500\n").expect_err("no closing bracket");
+    assert_eq!(errors.faults()[0].error.code, Syntax);
+    assert_eq!(errors.faults()[0].place.as_ref().map(|place| place.line), Some(1));
+}
+
+#[test]
+fn a_port_without_attachment_lists_the_kinds() {
+    let shown = read(&web("queue = 5")).expect_err("no attachment").to_string();
+    assert!(shown.contains("`tap`, `stream`, `datagram`, `vde`"), "{shown}");
+}
+
+#[test]
+fn long_lines_and_control_characters_are_shown_safely() {
+    let text = format!("{} = \"\u{1b}[31m\"\nx = 5 # {}", "k".repeat(300), "\u{7f}".repeat(300));
+    let shown = read(&text).map(|_| ()).expect_err("unknown keys").to_string();
+    assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+    assert!(!shown.contains(['\u{1b}', '\u{7f}']), "{shown:?}");
+}
+
+#[test]
+fn thousands_of_faults_are_cut_short() {
+    let text: String = (0..20_000).map(|n| format!("k{n} = 1\n")).collect();
+    let count = read(&text).expect_err("unknown keys").faults().len();
+    assert!((1..=50).contains(&count), "{count}");
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_no_crash() {
+    for text in [format!("network = {}", "[".repeat(100_000)), format!("{}b = 1", "a.".repeat(100_000))] {
+        assert!(read(&text).is_err());
+    }
+}
+
+#[test]
+fn too_long_a_text_is_refused_unread() {
+    assert_eq!(faults(&" ".repeat(LARGEST + 1)), [(TooLarge, String::new())]);
+}
+
+#[test]
+fn a_socket_path_must_fit_a_socket_address() {
+    let stream = |length: usize| web(&format!("stream = {{ listen = \"/{}\" }}", "x".repeat(length - 1)));
+    assert!(read(&stream(100)).is_ok());
+    assert_eq!(faults(&stream(108)), [(BadPath, "network.lab.port.web.stream.listen".to_owned())]);
+}
+
+#[test]
+fn requests_must_name_absolute_paths() {
+    let config =
+        serde_json::json!({"network": {"lab": {"port": {"web": {"stream": {"listen": "web.sock"}}}}}});
+    let errors = from_json(config).expect_err("a relative path");
+    assert_eq!(errors[0].code, BadPath);
+    assert_eq!(errors[0].field.as_deref(), Some("network.lab.port.web.stream.listen"));
+}
+
+#[test]
+fn null_members_of_a_request_are_as_if_absent() {
+    let config = serde_json::json!({"workers": null, "network": {"lab": {"mtu": null}}});
+    assert!(from_json(config).is_ok());
+}
+
+#[test]
+fn a_file_is_read_with_paths_relative_to_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("vmlan.toml");
+    std::fs::write(&file, web("vde = { directory = \"lab.vde\" }")).expect("a file");
+
+    let config = load(&file).expect("a valid configuration");
+    let port = config.as_api().network["lab"].port["web"].vde.clone().expect("the table");
+    assert_eq!(port.directory, directory.path().join("lab.vde").to_str().map(str::to_owned));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let missing = load(&directory.path().join("none.toml")).expect_err("no file");
+    assert!(missing.to_string().contains("none.toml"), "{missing}");
+
+    let binary = directory.path().join("binary.toml");
+    std::fs::write(&binary, b"x = \"\xff\"").expect("a file");
+    let fault = load(&binary).expect_err("no text").faults()[0].error.clone();
+    assert_eq!(fault.code, UnreadableFile);
+}
+
+#[test]
+fn ports_come_and_go_within_a_valid_configuration() {
+    let config = read(EXAMPLE).expect("a valid configuration");
+    let port = api::PortConfig {
+        stream: Some(api::StreamConfig { fd: Some(7), ..Default::default() }),
+        ..Default::default()
+    };
+
+    let more = config.with_port("lab", "new", port.clone()).expect("a port more");
+    assert!(more.port("lab", "new").is_some());
+    assert_eq!(more.without_port("lab", "new"), Ok(config.clone()));
+
+    let code = |result: Result<ValidConfig, Vec<Error>>| result.expect_err("a fault")[0].code;
+    assert_eq!(code(config.with_port("none", "new", port.clone())), UnknownNetwork);
+    assert_eq!(code(config.with_port("lab", "web", port.clone())), PortExists);
+    assert_eq!(code(config.with_port("lab", "a.b", port)), BadName);
+    assert_eq!(code(config.without_port("lab", "none")), UnknownPort);
+    assert_eq!(code(config.without_port("none", "web")), UnknownNetwork);
+}
+
+#[test]
+fn static_entries_of_a_port_go_with_it() {
+    let config = read(EXAMPLE).expect("a valid configuration");
+    let without = config.without_port("lab", "db").expect("no port db");
+    assert!(without.as_api().network["lab"].fdb.as_ref().is_some_and(|fdb| fdb.static_entries.is_empty()));
+}
+
+#[test]
+fn the_checked_form_reads_again_from_its_own_json() {
+    let config = read(EXAMPLE).expect("a valid configuration");
+    let json = serde_json::to_value(config.as_api()).expect("plain data");
+    assert_eq!(from_json(json.clone()), Ok(config.clone()));
+    assert_eq!(serde_json::from_value::<api::Config>(json).ok().as_ref(), Some(config.as_api()));
+}
+
+/// The blocks of the reference in TOML: whole configurations, or lines for a port's table.
+fn documented() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let text = std::fs::read_to_string(path).expect("the reference");
+    text.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned())).collect()
+}
+
+#[test]
+fn the_examples_of_the_reference_are_valid() {
+    let (whole, lines): (Vec<_>, Vec<_>) =
+        documented().into_iter().partition(|block| block.contains("[network."));
+    assert!(whole.len() >= 3 && lines.len() >= 3, "{} {}", whole.len(), lines.len());
+    whole
+        .iter()
+        .for_each(|text| assert_eq!(read(text).map(|_| ()).map_err(|e| e.to_string()), Ok(()), "{text}"));
+    // Programs and users of the examples are not on every machine.
+    let local = [MissingProgram, UnknownUser];
+    for line in lines.iter().flat_map(|block| block.lines()) {
+        let errors = read(&web(line)).err();
+        let faults = errors.iter().flat_map(|errors| errors.faults());
+        let others: Vec<_> = faults.filter(|fault| !local.contains(&fault.error.code)).collect();
+        assert!(others.is_empty(), "{line}: {others:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_breaks_the_reader(text in "\\PC{0,200}") {
+        let _ = read(&text);
+    }
+
+    /// Faults in a text that is almost right are found and shown without a panic.
+    #[test]
+    fn a_damaged_configuration_never_breaks_the_reader(
+        at in 0..EXAMPLE.len(), length in 0..12_usize, patch in "[\\[\\]{}=\"a-z0-9.,\\\\\n é]{0,6}"
+    ) {
+        let end = (at + length).min(EXAMPLE.len());
+        let text = format!("{}{patch}{}", &EXAMPLE[..at], &EXAMPLE[end..]);
+        if let Err(errors) = read(&text) {
+            prop_assert!(!errors.faults().is_empty());
+            prop_assert!(errors.to_string().starts_with("error: "));
+        }
+    }
+}

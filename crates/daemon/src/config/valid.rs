@@ -1,0 +1,248 @@
+//! The checked form of a configuration: what the rest of the daemon acts on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use frame::{MacAddr, VlanId};
+
+/// A configuration that passed every check; there is no other way to get one.
+///
+/// Paths in it are absolute, users resolved, and no two ports claim the same device, socket or descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidConfig {
+    pub(super) source: api::Config,
+    pub(super) workers: NonZeroUsize,
+    pub(super) networks: BTreeMap<String, Network>,
+}
+
+impl ValidConfig {
+    /// The configuration of nothing.
+    pub fn empty() -> Self {
+        Self { source: api::Config::default(), workers: NonZeroUsize::MIN, networks: BTreeMap::new() }
+    }
+
+    /// Worker threads of the data plane.
+    pub fn workers(&self) -> NonZeroUsize {
+        self.workers
+    }
+
+    /// The networks by name.
+    pub fn networks(&self) -> &BTreeMap<String, Network> {
+        &self.networks
+    }
+
+    /// One network.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.get(name)
+    }
+
+    /// One port.
+    pub fn port(&self, network: &str, name: &str) -> Option<&Port> {
+        self.network(network)?.ports.get(name)
+    }
+
+    /// The unchecked form that this was made of, with paths made absolute: to be sent, stored or changed.
+    pub fn as_api(&self) -> &api::Config {
+        &self.source
+    }
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its own settings.
+    pub settings: NetworkSettings,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, Port>,
+}
+
+/// The settings of a network as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Largest packet.
+    pub mtu: Mtu,
+    /// Most addresses in the forwarding database.
+    pub fdb_size: usize,
+    /// Time after which an address that was not seen is forgotten.
+    pub ageing: Duration,
+    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is).
+    pub pass_reserved: bool,
+}
+
+/// Largest packet in octets, without Ethernet header and FCS: 68 (the least of IPv4, RFC 791) to 65535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    /// Of a network that does not say: 1500 (IEEE 802.3).
+    pub const DEFAULT: Self = Self(1500);
+    /// The least, and the most.
+    pub const RANGE: std::ops::RangeInclusive<u64> = 68..=65535;
+
+    /// The MTU of so many octets; `None` outside [`Mtu::RANGE`].
+    pub fn new(octets: u64) -> Option<Self> {
+        Self::RANGE.contains(&octets).then(|| u16::try_from(octets).ok().map(Self))?
+    }
+
+    /// Octets, without Ethernet header and FCS.
+    pub fn octets(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A port: what hangs on it and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// How the guest is reached; a change makes it reconnect.
+    pub attachment: Attachment,
+    /// What the guest may do; a change goes unnoticed by the guest.
+    pub policy: Policy,
+}
+
+/// What a guest may do through its port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Its set addresses in the order given; none means that they are learnt.
+    pub mac: Vec<MacAddr>,
+    /// Its role in VLANs.
+    pub vlan: Vlan,
+    /// Whether frames from other than the set addresses are dropped.
+    pub guard: bool,
+    /// Whether it gets a copy of every frame.
+    pub promiscuous: bool,
+    /// Frames that may wait for the guest.
+    pub queue: usize,
+    /// Most addresses learnt from it.
+    pub quota: usize,
+    /// Static entries of the forwarding database that point to it.
+    pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
+}
+
+/// The role of a port in VLANs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vlan {
+    /// None: frames pass as they are.
+    None,
+    /// Untagged frames belong to this VLAN (PVID).
+    Access(VlanId),
+    /// Tagged frames of these VLANs.
+    Trunk {
+        /// The VLANs carried.
+        allowed: BTreeSet<VlanId>,
+        /// The VLAN of untagged frames; they are dropped without one.
+        native: Option<VlanId>,
+    },
+}
+
+/// How a guest is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// By a TAP device.
+    Tap(Tap),
+    /// By a stream socket with length-prefixed frames.
+    Stream(Stream),
+    /// By a datagram socket, one frame a datagram.
+    Datagram(Datagram),
+    /// By a VDE switch directory.
+    Vde(Vde),
+}
+
+impl Attachment {
+    /// Its kind.
+    pub fn kind(&self) -> api::PortKind {
+        match self {
+            Self::Tap(_) => api::PortKind::Tap,
+            Self::Stream(_) => api::PortKind::Stream,
+            Self::Datagram(_) => api::PortKind::Datagram,
+            Self::Vde(_) => api::PortKind::Vde,
+        }
+    }
+}
+
+/// A TAP device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// Where the device comes from.
+    pub source: TapSource,
+    /// Runs before the device is opened: an absolute path.
+    pub setup: Option<PathBuf>,
+    /// Runs after the device was closed: an absolute path.
+    pub terminate: Option<PathBuf>,
+}
+
+/// Where a TAP device comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TapSource {
+    /// Made, or taken over if it exists.
+    Named {
+        /// Its name, at most 15 octets, or a pattern with one `%d`; `None`: the setup program tells it.
+        name: Option<String>,
+        /// Who else may open it.
+        owner: Option<u32>,
+        /// Whether it stays when the daemon ends.
+        persistent: bool,
+        /// The file of the network namespace that it lives in; our own without one.
+        netns: Option<PathBuf>,
+    },
+    /// Inherited.
+    Fd(RawFd),
+}
+
+/// Where a socket is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// A Unix socket: an absolute path that fits a socket address.
+    Unix(PathBuf),
+    /// An IP socket.
+    Inet(SocketAddr),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Inet(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A stream socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stream {
+    /// The guest connects.
+    Listen(Address),
+    /// The guest listens.
+    Connect(Address),
+    /// Inherited: connected, or listening.
+    Fd(RawFd),
+}
+
+/// A datagram socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Datagram {
+    /// The guest is who sends first.
+    Listen(Address),
+    /// The guest's address is known; both are of one family.
+    Pair {
+        /// Ours.
+        local: Address,
+        /// The guest's.
+        remote: Address,
+    },
+    /// Inherited.
+    Fd(RawFd),
+}
+
+/// A VDE switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vde {
+    /// The directory that holds its control socket: an absolute path.
+    pub directory: PathBuf,
+    /// Permissions of its sockets.
+    pub mode: u32,
+}

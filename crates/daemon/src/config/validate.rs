@@ -1,0 +1,332 @@
+//! From the unchecked to the checked configuration: what the values mean, and whether they fit together.
+//!
+//! A fault costs only its own member; checking goes on, so that all faults are told at once. The result exists only
+//! without any fault.
+
+mod attachment;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use api::{Error, ErrorCode, OneOrMany};
+use frame::{MacAddr, VlanId};
+
+use super::claims::Claims;
+use super::read::{join, shown};
+use super::valid::{Mtu, Network, NetworkSettings, Policy, Port, ValidConfig, Vlan};
+
+/// Worker threads.
+const WORKERS: RangeInclusive<u64> = 1..=64;
+/// Addresses in a forwarding database, and how many without `fdb.size`.
+const FDB_SIZE: RangeInclusive<u64> = 16..=1_048_576;
+const DEFAULT_FDB_SIZE: u64 = 8192;
+/// Seconds of ageing (IEEE 802.1Q-2022 table 8-6 has 10 as the least; tests of guests want less).
+const AGEING: RangeInclusive<u64> = 1..=1_000_000;
+const DEFAULT_AGEING: u64 = 300;
+/// Frames in the queue of a port.
+const QUEUE: RangeInclusive<u64> = 1..=65_536;
+const DEFAULT_QUEUE: u64 = 1024;
+/// Addresses learnt from a port, unless the forwarding database is smaller.
+const DEFAULT_QUOTA: u64 = 256;
+/// Addresses set on a port.
+const MOST_MACS: usize = 256;
+/// Characters of a name.
+const LONGEST_NAME: usize = 32;
+
+/// Checks a whole configuration.
+///
+/// Socket paths must be absolute here; those of a file were resolved before.
+///
+/// # Errors
+/// Every fault found, each with the dotted path of its member as `field`.
+pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
+    let mut validator = Validator::default();
+    let workers = validator.in_range(config.workers, "workers", WORKERS, 1);
+    let networks: BTreeMap<_, _> = config
+        .network
+        .iter()
+        .filter_map(|(name, network)| {
+            let path = join("network", name);
+            validator.name(&path, "network", name);
+            Some((name.clone(), validator.network(&path, network)?))
+        })
+        .collect();
+    if !validator.faults.is_empty() {
+        return Err(validator.faults);
+    }
+    let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
+    Ok(ValidConfig { source: config, workers, networks })
+}
+
+impl ValidConfig {
+    /// This configuration with one port more.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownNetwork`], [`ErrorCode::PortExists`], or the faults of the port and of what it breaks.
+    pub fn with_port(&self, network: &str, name: &str, port: api::PortConfig) -> Result<Self, Vec<Error>> {
+        let mut config = self.source.clone();
+        let ports = ports_of(&mut config, network)?;
+        if ports.contains_key(name) {
+            let message = format!("port {} exists in network {network}; remove it first", shown(name));
+            return Err(vec![Error::at(ErrorCode::PortExists, "port", message)]);
+        }
+        ports.insert(name.to_owned(), port);
+        validate(config)
+    }
+
+    /// This configuration with one port less, and without the static entries that point to it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownNetwork`] or [`ErrorCode::UnknownPort`].
+    pub fn without_port(&self, network: &str, name: &str) -> Result<Self, Vec<Error>> {
+        let mut config = self.source.clone();
+        if ports_of(&mut config, network)?.remove(name).is_none() {
+            let message = format!("there is no port {} in network {network}", shown(name));
+            return Err(vec![Error::at(ErrorCode::UnknownPort, "port", message)]);
+        }
+        if let Some(fdb) = config.network.get_mut(network).and_then(|network| network.fdb.as_mut()) {
+            fdb.static_entries.retain(|entry| entry.port != name);
+        }
+        validate(config)
+    }
+}
+
+fn ports_of<'c>(
+    config: &'c mut api::Config,
+    network: &str,
+) -> Result<&'c mut BTreeMap<String, api::PortConfig>, Vec<Error>> {
+    config.network.get_mut(network).map(|network| &mut network.port).ok_or_else(|| {
+        vec![Error::at(
+            ErrorCode::UnknownNetwork,
+            "network",
+            format!("there is no network {}", shown(network)),
+        )]
+    })
+}
+
+/// Collects faults and what ports claim for themselves.
+#[derive(Debug, Default)]
+struct Validator {
+    faults: Vec<Error>,
+    claims: Claims,
+}
+
+impl Validator {
+    fn fault(&mut self, code: ErrorCode, field: &str, message: impl Into<String>) {
+        self.faults.push(Error::at(code, field, message));
+    }
+
+    fn name(&mut self, path: &str, what: &str, name: &str) {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let good = name.len() <= LONGEST_NAME
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(legal);
+        if !good {
+            let message = format!(
+                "`{}` is no name for a {what}; use 1 to {LONGEST_NAME} of a-z, A-Z, 0-9, - and _, beginning with a \
+                 letter or digit",
+                shown(name)
+            );
+            self.fault(ErrorCode::BadName, path, message);
+        }
+    }
+
+    fn network(&mut self, path: &str, network: &api::NetworkConfig) -> Option<Network> {
+        let before = self.faults.len();
+        let no_settings = api::FdbConfig::default();
+        let fdb = network.fdb.as_ref().unwrap_or(&no_settings);
+        let mtu = self.in_range(network.mtu, &join(path, "mtu"), Mtu::RANGE, 1500);
+        let fdb_size = self.in_range(fdb.size, &join(path, "fdb.size"), FDB_SIZE, DEFAULT_FDB_SIZE);
+        let ageing = self.in_range(fdb.ageing, &join(path, "fdb.ageing"), AGEING, DEFAULT_AGEING);
+
+        let mut owners = BTreeMap::new();
+        let mut ports: BTreeMap<String, Port> = BTreeMap::new();
+        for (name, port) in &network.port {
+            let path = join(path, &format!("port.{name}"));
+            self.name(&path, "port", name);
+            let policy = self.policy(&path, name, port, fdb_size, &mut owners);
+            if let (Some(attachment), Some(policy)) = (self.attachment(&path, port), policy) {
+                ports.insert(name.clone(), Port { attachment, policy });
+            }
+        }
+        for (index, entry) in fdb.static_entries.iter().enumerate() {
+            let path = join(path, &format!("fdb.static[{index}]"));
+            self.static_entry(&path, entry, network, &mut owners, &mut ports);
+        }
+        let settings = NetworkSettings {
+            mtu: Mtu::new(mtu)?,
+            fdb_size: as_usize(fdb_size),
+            ageing: Duration::from_secs(ageing),
+            pass_reserved: network.pass_reserved.unwrap_or(false),
+        };
+        (self.faults.len() == before).then_some(Network { settings, ports })
+    }
+
+    /// `owners` is who in the network has which address set.
+    fn policy(
+        &mut self,
+        path: &str,
+        name: &str,
+        port: &api::PortConfig,
+        fdb_size: u64,
+        owners: &mut BTreeMap<MacAddr, String>,
+    ) -> Option<Policy> {
+        let vlan = port.vlan.as_ref().map_or(Some(Vlan::None), |vlan| self.vlan(&join(path, "vlan"), vlan));
+        let queue = self.in_range(port.queue, &join(path, "queue"), QUEUE, DEFAULT_QUEUE);
+        let default_quota = DEFAULT_QUOTA.min(fdb_size);
+        let quota = self.in_range(port.quota, &join(path, "quota"), 1..=fdb_size, default_quota);
+
+        let mac_path = join(path, "mac");
+        let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
+        if texts.len() > MOST_MACS {
+            let message = format!("{} addresses are too many; a port takes {MOST_MACS}", texts.len());
+            self.fault(ErrorCode::OutOfRange, &mac_path, message);
+            return None;
+        }
+        let mut macs = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let path = match port.mac {
+                Some(OneOrMany::Many(_)) => format!("{mac_path}[{index}]"),
+                _ => mac_path.clone(),
+            };
+            let Some(mac) = self.mac(&path, text) else { continue };
+            if let Some(owner) = owners.insert(mac, name.to_owned()) {
+                let message = format!("{mac} is set on port {owner} already; each address has one port");
+                self.fault(ErrorCode::DuplicateMac, &path, message);
+            }
+            macs.push(mac);
+        }
+        Some(Policy {
+            mac: macs,
+            vlan: vlan?,
+            guard: port.guard.unwrap_or_default() == api::Guard::On,
+            promiscuous: port.promiscuous.unwrap_or_default() == api::Promiscuous::Allow,
+            queue: as_usize(queue),
+            quota: as_usize(quota),
+            static_entries: BTreeSet::new(),
+        })
+    }
+
+    fn static_entry(
+        &mut self,
+        path: &str,
+        entry: &api::StaticEntry,
+        network: &api::NetworkConfig,
+        owners: &mut BTreeMap<MacAddr, String>,
+        ports: &mut BTreeMap<String, Port>,
+    ) {
+        let mac = self.mac(&join(path, "mac"), &entry.mac);
+        let vlan = entry.vlan.map(|number| self.vlan_id(&join(path, "vlan"), number));
+        if !network.port.contains_key(&entry.port) {
+            let message = format!("there is no port {} in this network", shown(&entry.port));
+            self.fault(ErrorCode::UnknownPort, &join(path, "port"), message);
+            return;
+        }
+        let (Some(mac), Some(vlan)) = (mac, vlan.map_or(Some(None), |vlan| vlan.map(Some))) else { return };
+        let owner = owners.entry(mac).or_insert_with(|| entry.port.clone());
+        if *owner != entry.port {
+            let message = format!("{mac} belongs to port {owner} already; each address has one port");
+            self.fault(ErrorCode::DuplicateMac, &join(path, "mac"), message);
+        }
+        // A port with a fault of its own is not in the list.
+        if let Some(port) = ports.get_mut(&entry.port) {
+            port.policy.static_entries.insert((mac, vlan));
+        }
+    }
+
+    fn mac(&mut self, path: &str, text: &str) -> Option<MacAddr> {
+        let Ok(mac) = text.parse::<MacAddr>() else {
+            let message = format!(
+                "`{}` is no MAC address; write six pairs of hexadecimal digits as in 52:54:00:12:34:56",
+                shown(text)
+            );
+            self.fault(ErrorCode::BadMac, path, message);
+            return None;
+        };
+        if !mac.is_station() {
+            let kind =
+                if mac.is_multicast() { "a group address (the first octet is odd)" } else { "no address" };
+            self.fault(
+                ErrorCode::BadMac,
+                path,
+                format!("{mac} is {kind}; a guest needs an address of its own"),
+            );
+            return None;
+        }
+        Some(mac)
+    }
+
+    fn vlan(&mut self, path: &str, vlan: &api::VlanConfig) -> Option<Vlan> {
+        match (vlan.access, &vlan.trunk, vlan.native) {
+            (Some(access), None, None) => self.vlan_id(&join(path, "access"), access).map(Vlan::Access),
+            (None, Some(trunk), native) => {
+                let trunk_path = join(path, "trunk");
+                if trunk.is_empty() {
+                    self.fault(
+                        ErrorCode::OutOfRange,
+                        &trunk_path,
+                        "the list of VLANs is empty; name at least one",
+                    );
+                }
+                let each = trunk.iter().enumerate();
+                let allowed: BTreeSet<_> = each
+                    .filter_map(|(index, number)| self.vlan_id(&format!("{trunk_path}[{index}]"), *number))
+                    .collect();
+                let native = native.and_then(|number| self.vlan_id(&join(path, "native"), number));
+                Some(Vlan::Trunk { allowed, native })
+            }
+            (None, None, Some(_)) => {
+                self.fault(
+                    ErrorCode::MissingKey,
+                    path,
+                    "`native` is for trunks; add `trunk`, or write `access`",
+                );
+                None
+            }
+            (None, None, None) => {
+                self.fault(
+                    ErrorCode::MissingKey,
+                    path,
+                    "write { access = N } or { trunk = [N, …], native = N }",
+                );
+                None
+            }
+            (Some(_), _, _) => {
+                self.fault(
+                    ErrorCode::Conflict,
+                    path,
+                    "`access` excludes `trunk` and `native`; keep one of them",
+                );
+                None
+            }
+        }
+    }
+
+    fn vlan_id(&mut self, path: &str, number: u64) -> Option<VlanId> {
+        let id = u16::try_from(number).ok().and_then(|number| VlanId::new(number).ok());
+        if id.is_none() {
+            self.fault(ErrorCode::OutOfRange, path, format!("{number} is no VLAN; use 1 to 4094"));
+        }
+        id
+    }
+
+    /// The number, or `default` without one or with one out of range, which is a fault.
+    fn in_range(&mut self, number: Option<u64>, path: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        match number {
+            Some(number) if range.contains(&number) => number,
+            Some(number) => {
+                let message = format!("{number} is out of range; use {} to {}", range.start(), range.end());
+                self.fault(ErrorCode::OutOfRange, path, message);
+                default
+            }
+            None => default,
+        }
+    }
+}
+
+/// A number whose range was checked.
+fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

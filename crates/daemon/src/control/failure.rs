@@ -1,0 +1,78 @@
+//! Errors as responses.
+
+use api::{Error, ErrorCode};
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+/// An answer in JSON, or an error that becomes one.
+pub(super) type Answer = Result<Json, Failure>;
+
+/// A value as a response.
+pub(super) struct Json(Vec<u8>);
+
+/// An error as a response.
+pub(super) struct Failure(pub(super) Error);
+
+impl Failure {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(Error::new(code, message))
+    }
+
+    /// All faults of a body as one error.
+    pub(super) fn from_faults(faults: Vec<Error>) -> Self {
+        Self(Error::from_faults(faults))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl Json {
+    /// The value in JSON, with a newline at the end for terminals.
+    pub(super) fn of(value: &impl Serialize) -> Answer {
+        let mut text = serde_json::to_vec(value).map_err(|error| {
+            Failure::new(ErrorCode::Internal, format!("the answer cannot be written: {error}"))
+        })?;
+        text.push(b'\n');
+        Ok(Self(text))
+    }
+}
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.0));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response<Body> {
+        let mut response = match Json::of(&self.0) {
+            Ok(json) => json.into_response(),
+            Err(_) => Response::new(Body::empty()),
+        };
+        *response.status_mut() = status(self.0.code);
+        response
+    }
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::BadJson | ErrorCode::TooDeep => StatusCode::BAD_REQUEST,
+        ErrorCode::NotFound | ErrorCode::UnknownNetwork | ErrorCode::UnknownPort => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::Timeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::PortExists | ErrorCode::NoConfigFile => StatusCode::CONFLICT,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // The request is well-formed, its configuration is not.
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}

@@ -1,0 +1,163 @@
+//! The control interface: HTTP/1.1 with JSON over a Unix socket, version 1 (docs/api.md).
+//!
+//! A connection is accepted when a place is free, and kept only when its peer runs as our user or as root. Everything
+//! that it can make us hold is bounded ([`Limits`]): connections, event streams, octets and depth of a body, the time for
+//! a header and for a body. A reader of events that is too slow loses the oldest and is told how many. On the
+//! other side is the [`Handle`]: this module only translates.
+
+mod body;
+mod events;
+mod failure;
+mod routes;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+pub use socket::{BindError, ControlSocket};
+
+use crate::handle::Handle;
+
+/// Octets of the header of a request, and of what is read at once.
+const HEADER: usize = 16 * 1024;
+/// How long open requests may take when the daemon ends.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long to wait when no connection can be accepted, for want of descriptors for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a client can make us hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections; further ones wait.
+    pub connections: usize,
+    /// Of those, how many may be event streams.
+    pub event_streams: usize,
+    /// Time for the header of a request, and between requests.
+    pub header: Duration,
+    /// Time for the body of a request.
+    pub body: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            event_streams: 32,
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves the interface until `stop` is ready; then open requests get a second to end, and the socket is removed.
+pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: impl Future<Output = ()>) {
+    let (stopping, stopped) = watch::channel(false);
+    let state = routes::Shared {
+        handle,
+        body_time: limits.body,
+        event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+        stopped,
+    };
+    let mut server = Server { limits, state, connections: JoinSet::new(), refused: 0 };
+    tokio::select! {
+        () = server.accept(&socket) => {}
+        () = stop => {}
+    }
+    drop(socket);
+    // Nobody may be left to hear it.
+    let _ = stopping.send(true);
+    let finish = async { while server.connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finish).await.is_err() {
+        server.connections.shutdown().await;
+    }
+}
+
+struct Server {
+    limits: Limits,
+    state: routes::Shared,
+    connections: JoinSet<()>,
+    /// Connections closed because of who their peer is.
+    refused: u64,
+}
+
+impl Server {
+    /// Accepts connections for ever.
+    async fn accept(&mut self, socket: &ControlSocket) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        loop {
+            // Connections that ended give back their memory here.
+            while self.connections.try_join_next().is_some() {}
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match socket.accept().await {
+                Ok(stream) => {
+                    if !self.is_welcome(&stream) {
+                        continue;
+                    }
+                    let connection = serve_connection(stream, self.limits, self.state.clone());
+                    self.connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket accepts no connection for now");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the peer runs as our user or as root.
+    fn is_welcome(&mut self, stream: &UnixStream) -> bool {
+        let ours = rustix::process::geteuid().as_raw();
+        let peer = stream.peer_cred().map(|peer| peer.uid());
+        let welcome = matches!(peer, Ok(uid) if uid_may_connect(uid, ours));
+        if !welcome {
+            self.refused += 1;
+            // The first, and then ever fewer: a stubborn peer must not fill the log.
+            if self.refused.is_power_of_two() {
+                tracing::warn!(?peer, refused = self.refused, "refused a control connection of another user");
+            }
+        }
+        welcome
+    }
+}
+
+fn uid_may_connect(peer: u32, ours: u32) -> bool {
+    peer == ours || peer == 0
+}
+
+async fn serve_connection(stream: UnixStream, limits: Limits, state: routes::Shared) {
+    let mut stopped = state.stopped.clone();
+    let service = TowerToHyperService::new(routes::router(state));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(HEADER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a control connection ended");
+            }
+            return;
+        }
+        // An error means that the sender is gone, which is the same news.
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a control connection ended");
+    }
+}

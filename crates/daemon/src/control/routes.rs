@@ -1,0 +1,170 @@
+//! Which request asks the supervisor what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Error, ErrorCode};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::Response;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+
+use super::body::{self, LARGEST, LARGEST_CONFIG};
+use super::events;
+use super::failure::{Answer, Failure, Json};
+use crate::config;
+use crate::handle::Handle;
+
+/// What every request needs.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) handle: Handle,
+    pub(super) body_time: Duration,
+    pub(super) event_streams: Arc<Semaphore>,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+type PathArguments<T> = Result<Path<T>, PathRejection>;
+type QueryArguments<T> = Result<Query<T>, QueryRejection>;
+
+pub(super) fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/networks", get(networks))
+        .route("/v1/networks/{network}/fdb", get(fdb))
+        .route("/v1/networks/{network}/ports/{port}", post(add_port).delete(remove_port))
+        .route("/v1/ports", get(ports))
+        .route("/v1/counters", get(counters))
+        .route("/v1/apply", post(apply))
+        .route("/v1/reload", post(reload))
+        .route("/v1/events", get(event_stream))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared)
+}
+
+async fn not_found() -> Failure {
+    Failure::new(ErrorCode::NotFound, "there is no such path; the paths are in docs/api.md")
+}
+
+async fn method_not_allowed() -> Failure {
+    Failure::new(ErrorCode::MethodNotAllowed, "the path does not take this method; see docs/api.md")
+}
+
+async fn status(State(shared): State<Shared>) -> Answer {
+    Json::of(&shared.handle.status().await?)
+}
+
+async fn networks(State(shared): State<Shared>) -> Answer {
+    Json::of(&shared.handle.networks().await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortsQuery {
+    network: Option<String>,
+}
+
+async fn ports(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
+    Json::of(&shared.handle.ports(query_of(query)?.network).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CountersQuery {
+    port: Option<String>,
+}
+
+async fn counters(State(shared): State<Shared>, query: QueryArguments<CountersQuery>) -> Answer {
+    Json::of(&shared.handle.counters(query_of(query)?.port).await?)
+}
+
+async fn fdb(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+    Json::of(&shared.handle.fdb(path_of(network)?).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplyQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// The body is a configuration with `dry_run` beside it.
+async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
+    let mut dry_run = query_of(query)?.dry_run;
+    let Some(mut value) = body::read(body, LARGEST_CONFIG, shared.body_time).await? else {
+        let message =
+            "the body is empty; send a configuration, or POST /v1/reload to read the daemon's file again";
+        return Err(Failure::new(ErrorCode::BadJson, message));
+    };
+    dry_run |= take_dry_run(&mut value)?;
+    let config = config::from_json(value).map_err(Failure::from_faults)?;
+    Json::of(&shared.handle.apply(config, dry_run).await?)
+}
+
+async fn reload(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
+    let mut dry_run = query_of(query)?.dry_run;
+    if let Some(mut value) = body::read(body, LARGEST, shared.body_time).await? {
+        dry_run |= take_dry_run(&mut value)?;
+        if value.as_object().is_none_or(|members| !members.is_empty()) {
+            let message = "the body takes `dry_run` only; send a configuration to /v1/apply";
+            return Err(Failure::new(ErrorCode::UnknownKey, message));
+        }
+    }
+    Json::of(&shared.handle.reload(dry_run).await?)
+}
+
+async fn add_port(
+    State(shared): State<Shared>,
+    names: PathArguments<(String, String)>,
+    body: Body,
+) -> Answer {
+    let (network, name) = path_of(names)?;
+    let Some(value) = body::read(body, LARGEST, shared.body_time).await? else {
+        let message = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
+        return Err(Failure::new(ErrorCode::BadJson, message));
+    };
+    let port = config::port_from_json(value).map_err(Failure::from_faults)?;
+    Json::of(&shared.handle.add_port(network, name, port).await?)
+}
+
+async fn remove_port(State(shared): State<Shared>, names: PathArguments<(String, String)>) -> Answer {
+    let (network, name) = path_of(names)?;
+    Json::of(&shared.handle.remove_port(network, name).await?)
+}
+
+async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Failure> {
+    let place = shared
+        .event_streams
+        .try_acquire_owned()
+        .map_err(|_| Failure::new(ErrorCode::Unavailable, "too many event streams are open; close one"))?;
+    Ok(events::response(shared.handle.subscribe(), shared.stopped, place))
+}
+
+/// Takes the member `dry_run` out of a body.
+fn take_dry_run(body: &mut Value) -> Result<bool, Failure> {
+    let member = body.as_object_mut().and_then(|members| members.remove("dry_run"));
+    match member {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(dry_run)) => Ok(dry_run),
+        Some(_) => Err(Error::at(ErrorCode::WrongType, "dry_run", "dry_run must be true or false").into()),
+    }
+}
+
+fn path_of<T>(arguments: PathArguments<T>) -> Result<T, Failure> {
+    arguments.map(|Path(value)| value).map_err(|error| {
+        Failure::new(ErrorCode::BadRequest, format!("the path is not legal: {}", error.body_text()))
+    })
+}
+
+fn query_of<T>(arguments: QueryArguments<T>) -> Result<T, Failure> {
+    arguments
+        .map(|Query(value)| value)
+        .map_err(|error| Failure::new(ErrorCode::BadRequest, error.body_text()))
+}

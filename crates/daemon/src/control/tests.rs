@@ -1,0 +1,494 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+use crate::handle::{self, Request};
+
+/// No test waits longer for anything.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server over a supervisor that answers with fixed values and tells what it was asked to change.
+struct Daemon {
+    server: Server,
+    asked: mpsc::UnboundedReceiver<String>,
+    emit: mpsc::UnboundedSender<api::EventKind>,
+}
+
+/// A server alone.
+struct Server {
+    _directory: TempDir,
+    path: PathBuf,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+fn start(limits: Limits) -> Daemon {
+    let (handle, requests) = handle::channel();
+    let (tell, asked) = mpsc::unbounded_channel();
+    let (emit, to_emit) = mpsc::unbounded_channel();
+    tokio::spawn(supervise(requests, tell, to_emit));
+    Daemon { server: serve_with(handle, limits), asked, emit }
+}
+
+fn serve_alone(handle: Handle) -> Server {
+    serve_with(handle, Limits::default())
+}
+
+fn serve_with(handle: Handle, limits: Limits) -> Server {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("vmlan/control.sock");
+    let socket = ControlSocket::bind(&path).expect("a control socket");
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(serve(socket, handle, limits, async {
+        let _ = stopped.await;
+    }));
+    Server { _directory: directory, path, stop, task }
+}
+
+impl Server {
+    async fn end(self) {
+        self.stop.send(()).expect("a server");
+        timeout(DEADLINE, self.task).await.expect("the server's end").expect("no panic");
+    }
+}
+
+async fn supervise(
+    mut requests: handle::Requests,
+    tell: mpsc::UnboundedSender<String>,
+    mut to_emit: mpsc::UnboundedReceiver<api::EventKind>,
+) {
+    let report = |dry_run| Ok(api::ApplyReport { dry_run, actions: Vec::new() });
+    loop {
+        let request = tokio::select! {
+            request = requests.next() => request,
+            Some(event) = to_emit.recv() => {
+                requests.emit(event);
+                continue;
+            }
+        };
+        let Some(request) = request else { return };
+        match request {
+            Request::Status(reply) => drop(reply.send(Ok(status()))),
+            Request::Networks(reply) => drop(reply.send(Ok(Vec::new()))),
+            Request::Ports { reply, .. } => drop(reply.send(Ok(vec![port()]))),
+            Request::Fdb { network, reply } if network == "lab" => drop(reply.send(Ok(Vec::new()))),
+            Request::Fdb { reply, .. } => {
+                drop(
+                    reply.send(Err(api::Error::new(
+                        api::ErrorCode::UnknownNetwork,
+                        "there is no such network",
+                    ))),
+                );
+            }
+            Request::Apply { config, dry_run, reply } => {
+                let _ = tell.send(format!("apply {} {dry_run}", config.networks().len()));
+                drop(reply.send(report(dry_run)));
+            }
+            Request::Reload { dry_run, reply } => {
+                let _ = tell.send(format!("reload {dry_run}"));
+                drop(reply.send(report(dry_run)));
+            }
+            Request::AddPort { network, name, port, reply } => {
+                let _ = tell.send(format!("add {network} {name} {}", port.tap.is_some()));
+                drop(reply.send(report(false)));
+            }
+            Request::RemovePort { network, name, reply } => {
+                let _ = tell.send(format!("remove {network} {name}"));
+                drop(reply.send(report(false)));
+            }
+            Request::Shutdown(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+}
+
+fn status() -> api::Status {
+    api::Status {
+        version: "0.0.0".into(),
+        pid: 1,
+        state: api::DaemonState::Running,
+        uptime_seconds: 1.5,
+        workers: 1,
+        networks: 1,
+        ports: 1,
+        config: None,
+    }
+}
+
+fn port() -> api::Port {
+    api::Port {
+        network: "lab".into(),
+        port: "web".into(),
+        kind: api::PortKind::Stream,
+        state: api::PortState::Waiting,
+        reason: None,
+        peer: None,
+        mac: None,
+        vlan: None,
+        mtu: 1500,
+        counters: api::Counters::default(),
+    }
+}
+
+impl Daemon {
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.server.path).await.expect("a connection")
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        ask(&self.server.path, method, path, body).await
+    }
+
+    async fn asked(&mut self) -> String {
+        timeout(DEADLINE, self.asked.recv()).await.expect("a request in time").expect("a request")
+    }
+}
+
+/// Sends octets and reads until the server closes.
+async fn exchange(socket: &Path, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).await.expect("a connection");
+    // The server may have answered and closed before it read everything.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an answer in time");
+    assert!(read.is_ok() || !answer.is_empty(), "no answer: {read:?}");
+    String::from_utf8(answer).expect("text")
+}
+
+/// One request: its status code and its body.
+async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: vmlan\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    let answer = exchange(socket, (head + body).as_bytes()).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a header");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+/// Reads until `end` has come.
+async fn read_until(stream: &mut UnixStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&text).contains(end) {
+            let mut octets = [0; 4096];
+            let count = stream.read(&mut octets).await.expect("a readable stream");
+            assert!(count > 0, "the stream ended after {:?}", String::from_utf8_lossy(&text));
+            text.extend_from_slice(&octets[..count]);
+        }
+    };
+    timeout(DEADLINE, read).await.expect("the text in time");
+    String::from_utf8(text).expect("text")
+}
+
+#[tokio::test]
+async fn every_listing_answers_with_its_json() {
+    let daemon = start(Limits::default());
+    for (path, expected) in [
+        ("/v1/status", json!(status())),
+        ("/v1/networks", json!([])),
+        ("/v1/ports", json!([port()])),
+        ("/v1/ports?network=lab", json!([port()])),
+        ("/v1/networks/lab/fdb", json!([])),
+        ("/v1/counters", json!([{"network": "lab", "port": "web", "counters": api::Counters::default()}])),
+        (
+            "/v1/counters?port=lab%2Fweb",
+            json!([{"network": "lab", "port": "web", "counters": api::Counters::default()}]),
+        ),
+    ] {
+        assert_eq!(daemon.ask("GET", path, "").await, (200, expected), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_json_with_code_message_and_field() {
+    let daemon = start(Limits::default());
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let long = format!("{{\"mac\":\"{}\"}}", "x".repeat(64 * 1024));
+    let too_long = " ".repeat((1 << 20) + 1);
+    for (method, path, body, status, code) in [
+        ("GET", "/", "", 404, "not_found"),
+        ("GET", "/v2/ports", "", 404, "not_found"),
+        ("GET", "/v1/ports/../../../etc/passwd", "", 404, "not_found"),
+        ("DELETE", "/v1/ports", "", 405, "method_not_allowed"),
+        ("GET", "/v1/apply", "", 405, "method_not_allowed"),
+        ("GET", "/v1/ports?netwrok=lab", "", 400, "bad_request"),
+        ("GET", "/v1/networks/%ff/fdb", "", 400, "bad_request"),
+        ("GET", "/v1/networks/none/fdb", "", 404, "unknown_network"),
+        ("GET", "/v1/counters?port=none", "", 404, "unknown_port"),
+        ("POST", "/v1/apply", "", 400, "bad_json"),
+        ("POST", "/v1/apply", "{", 400, "bad_json"),
+        ("POST", "/v1/apply", &deep, 400, "too_deep"),
+        ("POST", "/v1/apply", &too_long, 413, "too_large"),
+        ("POST", "/v1/apply", "[]", 422, "wrong_type"),
+        ("POST", "/v1/apply", r#"{"dry_run": 1}"#, 422, "wrong_type"),
+        ("POST", "/v1/reload", r#"{"network": {}}"#, 422, "unknown_key"),
+        ("POST", "/v1/networks/lab/ports/web", "", 400, "bad_json"),
+        ("POST", "/v1/networks/lab/ports/web", &long, 413, "too_large"),
+        ("POST", "/v1/networks/lab/ports/web", r#"{"tapp": {}}"#, 422, "unknown_key"),
+    ] {
+        let (got, body) = daemon.ask(method, path, body).await;
+        assert_eq!((got, &body["code"]), (status, &json!(code)), "{method} {path}: {body}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+        assert!(body.get("field").is_some(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_with_faults_names_all_of_them() {
+    let daemon = start(Limits::default());
+    let config = json!({"network": {"lab": {"mtu": 9, "port": {"web": {"tapp": {}}}}}}).to_string();
+
+    let (status, body) = daemon.ask("POST", "/v1/apply", &config).await;
+
+    assert_eq!((status, &body["code"]), (422, &json!("invalid_config")));
+    let fields: Vec<_> =
+        body["details"].as_array().expect("details").iter().map(|fault| &fault["field"]).collect();
+    assert_eq!(fields, ["network.lab.port.web.tapp", "network.lab.mtu"]);
+    assert!(body["details"][0]["message"].as_str().is_some_and(|text| text.contains("did you mean `tap`?")));
+}
+
+#[tokio::test]
+async fn changes_reach_the_supervisor() {
+    let mut daemon = start(Limits::default());
+    // A long configuration is no long body.
+    let long = json!({"network": {"lab": {}}}).to_string() + &" ".repeat(200_000);
+    for (method, path, body, expected) in [
+        ("POST", "/v1/apply", r#"{"network": {"lab": {}}}"#, "apply 1 false"),
+        ("POST", "/v1/apply", r#"{"dry_run": true}"#, "apply 0 true"),
+        ("POST", "/v1/apply?dry_run=true", long.as_str(), "apply 1 true"),
+        ("POST", "/v1/reload", "", "reload false"),
+        ("POST", "/v1/reload", r#"{"dry_run": true}"#, "reload true"),
+        ("POST", "/v1/networks/lab/ports/web", r#"{"tap": {"name": "t0"}}"#, "add lab web true"),
+        ("DELETE", "/v1/networks/lab/ports/a%20b", "", "remove lab a b"),
+    ] {
+        let (status, answer) = daemon.ask(method, path, body).await;
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+        assert_eq!(daemon.asked().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_gigabyte_is_refused_before_it_is_sent() {
+    let daemon = start(Limits::default());
+    let head = b"POST /v1/apply HTTP/1.1\r\nHost: vmlan\r\nContent-Length: 1073741824\r\n\r\n";
+    let mut request = head.to_vec();
+    request.resize(head.len() + (2 << 20), b' ');
+    assert!(exchange(&daemon.server.path, &request).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused() {
+    let daemon = start(Limits::default());
+    for garbage in [b"\x00\x01\x02\x03\r\n\r\n".to_vec(), [&b"GET /"[..], &[b'x'; 100_000]].concat()] {
+        let answer = exchange(&daemon.server.path, &garbage).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_half_sent_request_is_closed() {
+    let limits =
+        Limits { header: Duration::from_millis(50), body: Duration::from_millis(50), ..Limits::default() };
+    let daemon = start(limits);
+    for (half, answer) in [
+        ("", ""),
+        ("GET /v1/sta", ""),
+        ("POST /v1/reload HTTP/1.1\r\nHost: vmlan\r\nContent-Length: 5\r\n\r\n{", "HTTP/1.1 408 "),
+    ] {
+        let mut stream = daemon.connect().await;
+        stream.write_all(half.as_bytes()).await.expect("half a request");
+        let mut text = Vec::new();
+        let closed = timeout(DEADLINE, stream.read_to_end(&mut text)).await;
+        assert!(closed.is_ok(), "{half} is open still");
+        assert!(String::from_utf8_lossy(&text).starts_with(answer), "{half}");
+    }
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_their_turn() {
+    let daemon = start(Limits { connections: 2, ..Limits::default() });
+    let request = b"GET /v1/status HTTP/1.1\r\nHost: vmlan\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = daemon.connect().await;
+        stream.write_all(request).await.expect("a request");
+        read_until(&mut stream, "\"running\"").await;
+        open.push(stream);
+    }
+    let mut third = daemon.connect().await;
+    third.write_all(request).await.expect("a request");
+    let mut octet = [0];
+    tokio::select! {
+        biased;
+        _ = third.read(&mut octet) => panic!("served beyond the limit"),
+        // Two whole exchanges on an open connection pass without the third being served.
+        () = async {
+            for _ in 0..2 {
+                open[0].write_all(request).await.expect("a request");
+                read_until(&mut open[0], "\"running\"").await;
+            }
+        } => {}
+    }
+    open.pop();
+    read_until(&mut third, "\"running\"").await;
+}
+
+#[tokio::test]
+async fn events_are_lines_until_the_daemon_ends() {
+    let daemon = start(Limits { event_streams: 1, ..Limits::default() });
+    let mut stream = daemon.connect().await;
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: vmlan\r\n\r\n").await.expect("a request");
+    let head = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(head.contains("application/x-ndjson"), "{head}");
+
+    let (status, body) = daemon.ask("GET", "/v1/events", "").await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
+
+    let event = api::EventKind::PortUp { network: "lab".into(), port: "web".into() };
+    daemon.emit.send(event).expect("a supervisor");
+    let line = read_until(&mut stream, "}\n").await;
+    assert!(line.contains(r#""event":"port_up","network":"lab","port":"web""#), "{line}");
+
+    daemon.server.end().await;
+    let mut rest = Vec::new();
+    timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("an end").expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_events_is_told_how_many_it_lost() {
+    let (handle, requests) = handle::channel();
+    let server = serve_alone(handle);
+    let mut stream = UnixStream::connect(&server.path).await.expect("a connection");
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: vmlan\r\n\r\n").await.expect("a request");
+    read_until(&mut stream, "\r\n\r\n").await;
+
+    // Nothing else runs meanwhile: all of them are there before the first is taken.
+    let count = 3 * handle::EVENT_QUEUE as u64;
+    for _ in 0..count {
+        requests.emit(api::EventKind::NetworkAdded { network: "lab".into() });
+    }
+    requests.emit(api::EventKind::NetworkRemoved { network: "last".into() });
+
+    let text = read_until(&mut stream, "\"last\"").await;
+    let lost = text.lines().find_map(|line| match serde_json::from_str::<api::Event>(line).ok()?.kind {
+        api::EventKind::Lost { count } => Some(count),
+        _ => None,
+    });
+    let told = text.matches("\"network_added\"").count() as u64;
+    assert_eq!(lost.map(|lost| lost + told), Some(count));
+}
+
+#[tokio::test]
+async fn without_a_supervisor_the_answer_is_unavailable() {
+    let (handle, requests) = handle::channel();
+    drop(requests);
+    let server = serve_alone(handle);
+    let (status, body) = ask(&server.path, "GET", "/v1/ports", "").await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_alone_and_goes_with_the_server() {
+    let daemon = start(Limits::default());
+    let mode = |path: &Path| path.metadata().expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&daemon.server.path), 0o600);
+    assert_eq!(mode(daemon.server.path.parent().expect("a directory")), 0o700);
+
+    let path = daemon.server.path.clone();
+    daemon.server.end().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("control.sock");
+
+    // A closed listener leaves its file behind, as a daemon that was killed does.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    let first = ControlSocket::bind(&path).expect("the stale socket is replaced");
+    assert!(matches!(ControlSocket::bind(&path), Err(BindError::InUse { .. })));
+    let inode = path.metadata().expect("a file").ino();
+
+    // Another file under the same name is not ours to remove.
+    std::fs::rename(&path, directory.path().join("moved")).expect("a rename");
+    let second = ControlSocket::bind(&path).expect("the name is free");
+    drop(first);
+    assert_ne!(path.metadata().expect("the second socket is there").ino(), inode);
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_never_replaced() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").expect("a file");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    for path in [&file, &link] {
+        assert!(matches!(ControlSocket::bind(path), Err(BindError::NoSocket { .. })));
+    }
+    assert!(matches!(
+        ControlSocket::bind(&directory.path().join("x".repeat(200))),
+        Err(BindError::BadPath { .. })
+    ));
+    let blocked = ControlSocket::bind(&file.join("control.sock"));
+    assert!(matches!(blocked, Err(BindError::System { .. })), "{blocked:?}");
+    assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("precious"));
+}
+
+#[test]
+fn only_our_user_and_root_may_connect() {
+    for (peer, ours, welcome) in [(1000, 1000, true), (0, 1000, true), (1000, 0, false), (1001, 1000, false)]
+    {
+        assert_eq!(uid_may_connect(peer, ours), welcome, "{peer} {ours}");
+    }
+}
+
+async fn run(program: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    match tokio::process::Command::new(program).args(arguments).output().await {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("SKIPPED: {program} cannot be run here: {error}");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn curl_speaks_to_it() {
+    let daemon = start(Limits::default());
+    let path = daemon.server.path.to_str().expect("text");
+    let Some(output) = run("curl", &["-sS", "--unix-socket", path, "http://vmlan/v1/ports"]).await else {
+        return;
+    };
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).ok(), Some(json!([port()])));
+}
+
+#[tokio::test]
+async fn another_user_is_closed_even_where_the_mode_lets_it_connect() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    let daemon = start(Limits::default());
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("our file");
+    };
+    daemon.server.path.ancestors().skip(1).take(2).for_each(|directory| open(directory, 0o755));
+    open(&daemon.server.path, 0o666);
+    let path = daemon.server.path.to_str().expect("text");
+    let curl = ["curl", "-sS", "--unix-socket", path, "http://vmlan/v1/status"];
+    let arguments = [&["--reuid=65534", "--clear-groups"][..], &curl].concat();
+    let Some(output) = run("setpriv", &arguments).await else { return };
+    assert!(output.stdout.is_empty() && !output.status.success(), "{output:?}");
+}

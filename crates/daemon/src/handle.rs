@@ -1,0 +1,326 @@
+//! How the rest of the process speaks to the supervisor.
+//!
+//! The supervisor owns all running state in one task; nobody else touches it. A [`Handle`] sends it [`Request`]s, each
+//! with a place for its one reply, and hands out the stream of events. Requests are answered in their order. When the
+//! supervisor is gone every method answers [`api::ErrorCode::Unavailable`].
+
+use std::future::Future;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::config::ValidConfig;
+
+/// Requests that may wait for the supervisor; further senders wait.
+const REQUEST_QUEUE: usize = 32;
+
+/// Events that a subscriber may lag behind before it is told how many it lost.
+pub const EVENT_QUEUE: usize = 1024;
+
+/// Where the one answer to a request goes.
+pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
+
+/// What can be asked of the supervisor.
+#[derive(Debug)]
+pub enum Request {
+    /// The state of the daemon.
+    Status(Reply<api::Status>),
+    /// All networks, by name.
+    Networks(Reply<Vec<api::Network>>),
+    /// The ports of one network or of all, by network and name.
+    Ports {
+        /// Only this network's; an error if there is none.
+        network: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<api::Port>>,
+    },
+    /// The forwarding database of a network.
+    Fdb {
+        /// Its name.
+        network: String,
+        /// The answer.
+        reply: Reply<Vec<api::FdbEntry>>,
+    },
+    /// Make this configuration the running one.
+    Apply {
+        /// What shall run.
+        config: ValidConfig,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// The answer, when everything was done or failed.
+        reply: Reply<api::ApplyReport>,
+    },
+    /// Read the daemon's own configuration file again and apply it.
+    Reload {
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// The answer, when everything was done or failed.
+        reply: Reply<api::ApplyReport>,
+    },
+    /// Add a port to a network; an error if the name is taken.
+    AddPort {
+        /// The network's name.
+        network: String,
+        /// The new port's name.
+        name: String,
+        /// Its table, to be validated within the running configuration ([`ValidConfig::with_port`]).
+        port: Box<api::PortConfig>,
+        /// The answer.
+        reply: Reply<api::ApplyReport>,
+    },
+    /// Remove a port.
+    RemovePort {
+        /// The network's name.
+        network: String,
+        /// The port's name.
+        name: String,
+        /// The answer.
+        reply: Reply<api::ApplyReport>,
+    },
+    /// End the daemon in order.
+    Shutdown(Reply<()>),
+}
+
+/// Speaks to the supervisor; clones speak to the same one.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<api::Event>,
+}
+
+/// The supervisor's end: requests to answer, and where events go.
+#[derive(Debug)]
+pub struct Requests {
+    requests: mpsc::Receiver<Request>,
+    events: broadcast::Sender<api::Event>,
+}
+
+/// Makes a handle and the supervisor's end of it.
+pub fn channel() -> (Handle, Requests) {
+    let (sender, receiver) = mpsc::channel(REQUEST_QUEUE);
+    let (events, _) = broadcast::channel(EVENT_QUEUE);
+    (Handle { requests: sender, events: events.clone() }, Requests { requests: receiver, events })
+}
+
+impl Requests {
+    /// The next request; `None` when no handle is left. Safe to cancel: no request is lost.
+    pub async fn next(&mut self) -> Option<Request> {
+        self.requests.recv().await
+    }
+
+    /// Tells all subscribers what happened, now; without subscribers it is forgotten.
+    pub fn emit(&self, kind: api::EventKind) {
+        self.emitter().emit(kind);
+    }
+
+    /// Who else may tell what happened.
+    pub fn emitter(&self) -> Emitter {
+        Emitter { events: self.events.clone() }
+    }
+}
+
+/// Tells subscribers what happened; clones tell the same ones.
+#[derive(Debug, Clone)]
+pub struct Emitter {
+    events: broadcast::Sender<api::Event>,
+}
+
+impl Emitter {
+    /// Tells all subscribers what happened, now; without subscribers it is forgotten.
+    pub fn emit(&self, kind: api::EventKind) {
+        // An error says that nobody listens.
+        let _ = self.events.send(api::Event { time: api::Timestamp::now(), kind });
+    }
+}
+
+impl Handle {
+    /// The state of the daemon.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::Unavailable`] when the supervisor is gone, here and in every method.
+    pub async fn status(&self) -> Result<api::Status, api::Error> {
+        self.ask(Request::Status).await
+    }
+
+    /// All networks, by name.
+    ///
+    /// # Errors
+    /// See [`Handle::status`].
+    pub async fn networks(&self) -> Result<Vec<api::Network>, api::Error> {
+        self.ask(Request::Networks).await
+    }
+
+    /// The ports of one network or of all.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`].
+    pub async fn ports(&self, network: Option<String>) -> Result<Vec<api::Port>, api::Error> {
+        self.ask(|reply| Request::Ports { network, reply }).await
+    }
+
+    /// The forwarding database of a network.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`].
+    pub async fn fdb(&self, network: String) -> Result<Vec<api::FdbEntry>, api::Error> {
+        self.ask(|reply| Request::Fdb { network, reply }).await
+    }
+
+    /// The counters of the ports that `filter` names: as `port` or `network/port`; of all without one.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownPort`] when the filter fits none.
+    pub async fn counters(&self, filter: Option<String>) -> Result<Vec<api::PortCounters>, api::Error> {
+        let ports = self.ports(None).await?;
+        let listed: Vec<_> = ports
+            .into_iter()
+            .filter(|port| filter.as_deref().is_none_or(|filter| names(filter, port)))
+            .map(|port| api::PortCounters { network: port.network, port: port.port, counters: port.counters })
+            .collect();
+        match filter {
+            Some(filter) if listed.is_empty() => Err(api::Error::at(
+                api::ErrorCode::UnknownPort,
+                "port",
+                format!("there is no port {}; GET /v1/ports lists them", filter.escape_debug()),
+            )),
+            _ => Ok(listed),
+        }
+    }
+
+    /// Makes `config` the running configuration, or only tells what would be done.
+    ///
+    /// # Errors
+    /// Only when nothing could be tried; an action that failed stands in the report.
+    pub async fn apply(&self, config: ValidConfig, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+        self.ask(|reply| Request::Apply { config, dry_run, reply }).await
+    }
+
+    /// Reads the daemon's own configuration file again and applies it.
+    ///
+    /// # Errors
+    /// The faults of the file; [`api::ErrorCode::NoConfigFile`] when the daemon runs without one.
+    pub async fn reload(&self, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+        self.ask(|reply| Request::Reload { dry_run, reply }).await
+    }
+
+    /// Adds a port to a running network.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`], [`api::ErrorCode::PortExists`], or the faults of its table.
+    pub async fn add_port(
+        &self,
+        network: String,
+        name: String,
+        port: api::PortConfig,
+    ) -> Result<api::ApplyReport, api::Error> {
+        self.ask(|reply| Request::AddPort { network, name, port: Box::new(port), reply }).await
+    }
+
+    /// Removes a port.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`] or [`api::ErrorCode::UnknownPort`].
+    pub async fn remove_port(&self, network: String, name: String) -> Result<api::ApplyReport, api::Error> {
+        self.ask(|reply| Request::RemovePort { network, name, reply }).await
+    }
+
+    /// The events from now on. A slow subscriber loses the oldest and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+        self.events.subscribe()
+    }
+
+    /// Asks the daemon to end; answers when it has begun to.
+    ///
+    /// # Errors
+    /// See [`Handle::status`].
+    pub async fn shutdown(&self) -> Result<(), api::Error> {
+        self.ask(Request::Shutdown).await
+    }
+
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> impl Future<Output = Result<T, api::Error>> {
+        let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        async move {
+            self.requests.send(request).await.map_err(|_| gone())?;
+            answer.await.unwrap_or_else(|_| Err(gone()))
+        }
+    }
+}
+
+fn names(filter: &str, port: &api::Port) -> bool {
+    match filter.split_once('/') {
+        Some((network, name)) => port.network == network && port.port == name,
+        None => port.port == filter,
+    }
+}
+
+fn gone() -> api::Error {
+    api::Error::new(api::ErrorCode::Unavailable, "vmlan is ending; start it again and repeat the request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(network: &str, name: &str) -> api::Port {
+        api::Port {
+            network: network.into(),
+            port: name.into(),
+            kind: api::PortKind::Tap,
+            state: api::PortState::Up,
+            reason: None,
+            peer: None,
+            mac: None,
+            vlan: None,
+            mtu: 1500,
+            counters: api::Counters::default(),
+        }
+    }
+
+    async fn answer_ports_once(mut requests: Requests) {
+        let Some(Request::Ports { reply, .. }) = requests.next().await else { panic!("a request for ports") };
+        reply.send(Ok(vec![port("a", "web"), port("b", "web"), port("b", "db")])).expect("a waiting asker");
+    }
+
+    #[tokio::test]
+    async fn counters_are_filtered_by_port_or_by_network_and_port() {
+        for (filter, expected) in [(None, 3), (Some("web"), 2), (Some("b/web"), 1)] {
+            let (handle, requests) = channel();
+            let (counters, ()) =
+                tokio::join!(handle.counters(filter.map(str::to_owned)), answer_ports_once(requests));
+            assert_eq!(counters.map(|list| list.len()), Ok(expected), "{filter:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_filter_that_fits_no_port_is_an_error() {
+        let (handle, requests) = channel();
+        let (counters, ()) = tokio::join!(handle.counters(Some("a/db".into())), answer_ports_once(requests));
+        assert_eq!(counters.map_err(|error| error.code), Err(api::ErrorCode::UnknownPort));
+    }
+
+    #[tokio::test]
+    async fn without_a_supervisor_requests_are_answered_with_unavailable() {
+        let (handle, requests) = channel();
+        drop(requests);
+        assert_eq!(handle.status().await.map_err(|error| error.code), Err(api::ErrorCode::Unavailable));
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_dies_over_a_request_is_unavailable() {
+        let (handle, mut requests) = channel();
+        let (status, ()) = tokio::join!(handle.status(), async move { drop(requests.next().await) });
+        assert_eq!(status.map_err(|error| error.code), Err(api::ErrorCode::Unavailable));
+    }
+
+    #[tokio::test]
+    async fn subscribers_see_what_is_emitted() {
+        let (handle, requests) = channel();
+        let mut events = handle.subscribe();
+        requests.emit(api::EventKind::NetworkAdded { network: "lab".into() });
+        let event = events.recv().await.expect("the event");
+        assert_eq!(event.kind, api::EventKind::NetworkAdded { network: "lab".into() });
+    }
+}

@@ -1,0 +1,276 @@
+//! The actions that lead from the running to the wanted configuration.
+//!
+//! The order is such that each action can be carried out on what the ones before it left: what goes, goes first, so
+//! that a device, socket or descriptor is free before another port takes it. A port that did not change is in no
+//! action, and neither is a network whose own settings did not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+
+use crate::config::{Claim, Network, NetworkSettings, Policy, Port, ValidConfig};
+
+#[cfg(test)]
+mod tests;
+
+/// A change that is done as a whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Detach a port and forget it.
+    RemovePort {
+        /// Its network.
+        network: String,
+        /// Its name.
+        name: String,
+    },
+    /// Forget a network, which has no ports any more.
+    RemoveNetwork {
+        /// Its name.
+        network: String,
+    },
+    /// Change the settings of a network; its ports stay.
+    ChangeNetwork {
+        /// Its name.
+        network: String,
+        /// The new settings.
+        settings: NetworkSettings,
+    },
+    /// Make a network without ports.
+    AddNetwork {
+        /// Its name.
+        network: String,
+        /// Its settings.
+        settings: NetworkSettings,
+    },
+    /// Give a port another attachment, and the policy that goes with it.
+    ReplacePort {
+        /// Its network.
+        network: String,
+        /// Its name.
+        name: String,
+        /// What it shall be.
+        port: Port,
+    },
+    /// Give a port another policy; its guest notices nothing.
+    ChangePort {
+        /// Its network.
+        network: String,
+        /// Its name.
+        name: String,
+        /// The new policy.
+        policy: Policy,
+    },
+    /// Make a port.
+    AddPort {
+        /// Its network.
+        network: String,
+        /// Its name.
+        name: String,
+        /// What it shall be.
+        port: Port,
+    },
+    /// Use another number of workers, which takes a restart of the daemon.
+    SetWorkers {
+        /// How many.
+        workers: NonZeroUsize,
+    },
+}
+
+impl Action {
+    /// The account of this action for clients.
+    pub fn report(&self, outcome: api::Outcome, reason: Option<String>) -> api::ActionReport {
+        api::ActionReport {
+            action: self.kind(),
+            network: self.network().map(str::to_owned),
+            port: self.port().map(str::to_owned),
+            outcome,
+            reason,
+        }
+    }
+
+    /// What kind of change this is.
+    pub fn kind(&self) -> api::ActionKind {
+        match self {
+            Self::RemovePort { .. } => api::ActionKind::RemovePort,
+            Self::RemoveNetwork { .. } => api::ActionKind::RemoveNetwork,
+            Self::ChangeNetwork { .. } => api::ActionKind::ChangeNetwork,
+            Self::AddNetwork { .. } => api::ActionKind::AddNetwork,
+            Self::ReplacePort { .. } => api::ActionKind::ReplacePort,
+            Self::ChangePort { .. } => api::ActionKind::ChangePort,
+            Self::AddPort { .. } => api::ActionKind::AddPort,
+            Self::SetWorkers { .. } => api::ActionKind::SetWorkers,
+        }
+    }
+
+    /// The network concerned.
+    pub fn network(&self) -> Option<&str> {
+        match self {
+            Self::RemovePort { network, .. }
+            | Self::RemoveNetwork { network }
+            | Self::ChangeNetwork { network, .. }
+            | Self::AddNetwork { network, .. }
+            | Self::ReplacePort { network, .. }
+            | Self::ChangePort { network, .. }
+            | Self::AddPort { network, .. } => Some(network),
+            Self::SetWorkers { .. } => None,
+        }
+    }
+
+    /// The port concerned.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Self::RemovePort { name, .. }
+            | Self::ReplacePort { name, .. }
+            | Self::ChangePort { name, .. }
+            | Self::AddPort { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The actions in the order in which they can be carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    actions: Vec<Action>,
+}
+
+impl Plan {
+    /// The actions in their order.
+    pub fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+
+    /// Whether the wanted configuration runs already.
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// What a dry run answers.
+    pub fn preview(&self) -> api::ApplyReport {
+        let planned = |action: &Action| action.report(api::Outcome::Planned, None);
+        api::ApplyReport { dry_run: true, actions: self.actions.iter().map(planned).collect() }
+    }
+}
+
+impl IntoIterator for Plan {
+    type Item = Action;
+    type IntoIter = std::vec::IntoIter<Action>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.actions.into_iter()
+    }
+}
+
+/// Compares the running with the wanted configuration.
+///
+/// Two set addresses that change places between ports are on both ports between the two actions.
+pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
+    let in_the_way = in_the_way(running, wanted);
+    let mut steps = Steps::default();
+    for (name, network) in running.networks() {
+        if !wanted.networks().contains_key(name) {
+            steps.remove_network(name, network);
+        }
+    }
+    for (name, network) in wanted.networks() {
+        match running.network(name) {
+            Some(before) => steps.change_network(name, before, network, &in_the_way),
+            None => steps.add_network(name, network),
+        }
+    }
+    let mut actions = steps.removals;
+    actions.append(&mut steps.networks);
+    actions.append(&mut steps.changes);
+    actions.append(&mut steps.additions);
+    if running.workers() != wanted.workers() {
+        actions.push(Action::SetWorkers { workers: wanted.workers() });
+    }
+    Plan { actions }
+}
+
+/// The ports, by network and name, that stay with another attachment and have what another port wants: replacing them
+/// in place could come too late, or in a circle, so they are removed and added.
+fn in_the_way<'c>(running: &'c ValidConfig, wanted: &ValidConfig) -> BTreeSet<(&'c str, &'c str)> {
+    let takers: BTreeMap<Claim, (&str, &str)> =
+        ports(wanted).flat_map(|(at, port)| claims(port).map(move |claim| (claim, at))).collect();
+    let keeps = |at: (&str, &str), claim: &Claim| takers.get(claim).is_none_or(|taker| *taker == at);
+    ports(running)
+        .filter(|(at, port)| claims(port).any(|claim| !keeps(*at, &claim)))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+fn ports(config: &ValidConfig) -> impl Iterator<Item = ((&str, &str), &Port)> {
+    config.networks().iter().flat_map(|(network, settings)| {
+        settings.ports.iter().map(|(name, port)| ((network.as_str(), name.as_str()), port))
+    })
+}
+
+fn claims(port: &Port) -> impl Iterator<Item = Claim> {
+    port.attachment.claims().into_iter().map(|(claim, _)| claim)
+}
+
+/// Actions by the stage in which they are carried out.
+#[derive(Debug, Default)]
+struct Steps {
+    removals: Vec<Action>,
+    networks: Vec<Action>,
+    changes: Vec<Action>,
+    additions: Vec<Action>,
+}
+
+impl Steps {
+    fn remove_network(&mut self, name: &str, network: &Network) {
+        for port in network.ports.keys() {
+            self.remove_port(name, port);
+        }
+        self.removals.push(Action::RemoveNetwork { network: name.to_owned() });
+    }
+
+    fn add_network(&mut self, name: &str, network: &Network) {
+        self.networks
+            .push(Action::AddNetwork { network: name.to_owned(), settings: network.settings.clone() });
+        for (port_name, port) in &network.ports {
+            self.add_port(name, port_name, port);
+        }
+    }
+
+    fn change_network(
+        &mut self,
+        name: &str,
+        before: &Network,
+        after: &Network,
+        in_the_way: &BTreeSet<(&str, &str)>,
+    ) {
+        if before.settings != after.settings {
+            let settings = after.settings.clone();
+            self.networks.push(Action::ChangeNetwork { network: name.to_owned(), settings });
+        }
+        for port in before.ports.keys().filter(|port| !after.ports.contains_key(*port)) {
+            self.remove_port(name, port);
+        }
+        for (port_name, port) in &after.ports {
+            let (network, name) = (name.to_owned(), port_name.to_owned());
+            match before.ports.get(port_name) {
+                None => self.add_port(&network, &name, port),
+                Some(same) if same == port => {}
+                Some(other) if other.attachment == port.attachment => {
+                    self.changes.push(Action::ChangePort { network, name, policy: port.policy.clone() });
+                }
+                Some(_) if in_the_way.contains(&(network.as_str(), name.as_str())) => {
+                    self.remove_port(&network, &name);
+                    self.add_port(&network, &name, port);
+                }
+                Some(_) => self.changes.push(Action::ReplacePort { network, name, port: port.clone() }),
+            }
+        }
+    }
+
+    fn remove_port(&mut self, network: &str, name: &str) {
+        self.removals.push(Action::RemovePort { network: network.to_owned(), name: name.to_owned() });
+    }
+
+    fn add_port(&mut self, network: &str, name: &str, port: &Port) {
+        let (network, name) = (network.to_owned(), name.to_owned());
+        self.additions.push(Action::AddPort { network, name, port: port.clone() });
+    }
+}

@@ -1,0 +1,175 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{parse, validate};
+
+/// What runs, as the actions leave it.
+#[derive(Debug, PartialEq, Eq)]
+struct Model {
+    workers: NonZeroUsize,
+    networks: BTreeMap<String, Network>,
+}
+
+impl Model {
+    fn of(config: &ValidConfig) -> Self {
+        Self { workers: config.workers(), networks: config.networks().clone() }
+    }
+
+    fn network(&mut self, name: &str) -> &mut Network {
+        self.networks.get_mut(name).expect("an action names a network that is there")
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::RemovePort { network, name } => {
+                self.network(&network).ports.remove(&name).expect("the port to remove");
+            }
+            Action::RemoveNetwork { network } => {
+                let removed = self.networks.remove(&network).expect("the network to remove");
+                assert!(removed.ports.is_empty(), "{network} had ports");
+            }
+            Action::ChangeNetwork { network, settings } => self.network(&network).settings = settings,
+            Action::AddNetwork { network, settings } => {
+                let before = self.networks.insert(network, Network { settings, ports: BTreeMap::new() });
+                assert_eq!(before, None);
+            }
+            Action::ReplacePort { network, name, port } => {
+                self.network(&network).ports.insert(name, port).expect("the port to replace");
+            }
+            Action::ChangePort { network, name, policy } => {
+                self.network(&network).ports.get_mut(&name).expect("the port to change").policy = policy;
+            }
+            Action::AddPort { network, name, port } => {
+                let before = self.network(&network).ports.insert(name, port);
+                assert_eq!(before, None);
+            }
+            Action::SetWorkers { workers } => self.workers = workers,
+        }
+        self.check_claims();
+    }
+
+    fn check_claims(&self) {
+        let mut taken = BTreeSet::new();
+        for (name, port) in self.networks.values().flat_map(|network| &network.ports) {
+            for claim in claims(port) {
+                assert!(taken.insert(claim.clone()), "port {name} takes {claim}, which another port has");
+            }
+        }
+    }
+}
+
+/// Few names and addresses, so that two configurations have much in common and much in each other's way.
+fn port() -> impl Strategy<Value = api::PortConfig> {
+    let tap = (0..4).prop_map(|n| api::PortConfig {
+        tap: Some(api::TapConfig { name: Some(format!("tap{n}")), ..Default::default() }),
+        ..Default::default()
+    });
+    let stream = (0..4).prop_map(|n| api::PortConfig {
+        stream: Some(api::StreamConfig { listen: Some(format!("/run/{n}.sock")), ..Default::default() }),
+        ..Default::default()
+    });
+    let fd = (3..6_u64).prop_map(|fd| api::PortConfig {
+        datagram: Some(api::DatagramConfig { fd: Some(fd), ..Default::default() }),
+        ..Default::default()
+    });
+    let vlan = proptest::option::of(1..3_u64);
+    (prop_oneof![tap, stream, fd], vlan, proptest::option::of(0..3_u8)).prop_map(|(port, vlan, mac)| {
+        api::PortConfig {
+            vlan: vlan.map(|access| api::VlanConfig { access: Some(access), ..Default::default() }),
+            mac: mac.map(|octet| api::OneOrMany::One(format!("52:54:00:00:00:{octet:02x}"))),
+            ..port
+        }
+    })
+}
+
+fn config() -> impl Strategy<Value = ValidConfig> {
+    let ports = proptest::collection::btree_map("[a-d]", port(), 0..5);
+    let network = (ports, proptest::option::of(1500..1502_u64));
+    (proptest::collection::btree_map("[x-z]", network, 0..4), proptest::option::of(1..3_u64)).prop_map(
+        |(networks, workers)| {
+            let empty = networks.iter().map(|(name, (_, mtu))| {
+                (name.clone(), api::NetworkConfig { mtu: *mtu, ..Default::default() })
+            });
+            let empty = api::Config { workers, network: empty.collect() };
+            let start = validate(empty).expect("networks without ports");
+            let ports = networks.into_iter().flat_map(|(network, (ports, _))| {
+                ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
+            });
+            // A port that is in the way of another is left out.
+            ports.fold(start, |config, (network, name, port)| {
+                config.with_port(&network, &name, port).unwrap_or(config)
+            })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_to_do_when_nothing_changes(config in config()) {
+        prop_assert!(plan(&config, &config).is_empty());
+    }
+
+    #[test]
+    fn the_actions_lead_to_what_is_wanted_and_never_share_an_attachment(running in config(), wanted in config()) {
+        let mut model = Model::of(&running);
+        for action in plan(&running, &wanted) {
+            model.carry_out(action);
+        }
+        prop_assert_eq!(model, Model::of(&wanted));
+    }
+
+    #[test]
+    fn unchanged_ports_and_networks_are_in_no_action(running in config(), wanted in config()) {
+        for action in plan(&running, &wanted) {
+            let (network, port) = (action.network().unwrap_or_default(), action.port());
+            match port {
+                Some(port) => prop_assert_ne!(running.port(network, port), wanted.port(network, port)),
+                None => {
+                    let settings = |config: &ValidConfig| config.network(network).map(|n| n.settings.clone());
+                    let same = settings(&running) == settings(&wanted);
+                    prop_assert!(!same || action.kind() == api::ActionKind::SetWorkers);
+                }
+            }
+        }
+    }
+}
+
+fn kinds(running: &str, wanted: &str) -> Vec<api::ActionKind> {
+    let read = |text: &str| parse(text, "test", None).expect("a valid configuration");
+    plan(&read(running), &read(wanted)).actions().iter().map(Action::kind).collect()
+}
+
+#[test]
+fn each_change_has_its_action() {
+    use api::ActionKind::*;
+    let web = "[network.lab.port.web]\ntap = { name = \"t0\" }\n";
+    let both = format!("{web}[network.lab.port.db]\ntap = {{ name = \"t1\" }}\n");
+    for (running, wanted, expected) in [
+        (String::new(), web.to_owned(), vec![AddNetwork, AddPort]),
+        (web.to_owned(), String::new(), vec![RemovePort, RemoveNetwork]),
+        (web.to_owned(), format!("{web}queue = 7\n"), vec![ChangePort]),
+        (web.to_owned(), web.replace("t0", "t1"), vec![ReplacePort]),
+        (web.to_owned(), format!("[network.lab]\nmtu = 9000\n{web}"), vec![ChangeNetwork]),
+        (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
+        (
+            both.clone(),
+            both.replace("t0", "t").replace("t1", "t0").replace("\"t\"", "\"t1\""),
+            vec![RemovePort, RemovePort, AddPort, AddPort],
+        ),
+        (both.clone(), web.replace("t0", "t1"), vec![RemovePort, ReplacePort]),
+    ] {
+        assert_eq!(kinds(&running, &wanted), expected, "from\n{running}to\n{wanted}");
+    }
+}
+
+#[test]
+fn a_dry_run_lists_the_actions_as_planned() {
+    let wanted = parse("[network.lab]\n", "test", None).expect("a valid configuration");
+    let report = plan(&ValidConfig::empty(), &wanted).preview();
+    assert!(report.dry_run);
+    assert_eq!(report.actions.len(), 1);
+    assert_eq!(report.actions[0].outcome, api::Outcome::Planned);
+    assert_eq!(report.actions[0].network.as_deref(), Some("lab"));
+}

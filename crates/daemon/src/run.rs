@@ -1,0 +1,170 @@
+//! The daemon in the foreground.
+
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::config::{self, ValidConfig};
+use crate::control::{self, ControlSocket, Limits};
+use crate::handle::{self, Handle};
+use crate::supervisor::{Ended, Supervisor};
+
+/// What `vmlan run` was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The configuration file; without one the daemon starts with no network and waits for requests.
+    pub config: Option<PathBuf>,
+    /// Where the control socket shall be.
+    pub control: PathBuf,
+}
+
+/// Runs the daemon until it is told to end, by SIGTERM, SIGINT or a request. SIGHUP makes it read its file again.
+///
+/// # Errors
+/// When it cannot start: a configuration that is not valid, a control socket that is in use; and when a worker fails.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    log_to_stderr();
+    let config = match &options.config {
+        Some(file) => config::load(file)?,
+        None => ValidConfig::empty(),
+    };
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start")?.block_on(serve(options, config))
+}
+
+async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
+    let signals = Signals::new().context("cannot receive signals")?;
+    let socket = ControlSocket::bind(&options.control)?;
+    let (handle, requests) = handle::channel();
+    let file = options.config.as_deref().map(std::path::absolute).transpose()?;
+    let mut supervisor =
+        Supervisor::start(requests, config.workers().get(), file).context("cannot start the data plane")?;
+    let report = supervisor.apply(config, false).await;
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let control = tokio::spawn(control::serve(socket, handle.clone(), Limits::default(), async {
+        // An error: the supervisor has ended, which stops it as well.
+        let _ = stopped.await;
+    }));
+    tokio::spawn(signals.obey(handle));
+    tell_ready(&report, &options.control);
+
+    let ended = supervisor.run().await;
+    tell_system(NotifyState::Stopping);
+    let _ = stop.send(());
+    control.await.context("the control interface failed")?;
+    match ended {
+        Ended::Asked => {
+            tracing::info!("ended");
+            Ok(())
+        }
+        Ended::WorkerFailed(worker) => {
+            anyhow::bail!(
+                "worker {worker} failed by a bug in vmlan; the message above says where, please report it"
+            )
+        }
+    }
+}
+
+fn tell_ready(report: &api::ApplyReport, control: &Path) {
+    let (actions, failed) = (report.actions.len(), report.failed());
+    let failed = match failed {
+        0 => String::new(),
+        count => format!(", {count} of them failed; see `vmlan ports`"),
+    };
+    tracing::info!("ready: {actions} changes made{failed}; control socket {}", control.display());
+    tell_system(NotifyState::Ready);
+}
+
+/// Tells the service manager, if there is one.
+fn tell_system(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager cannot be told: {error}");
+    }
+}
+
+/// `VMLAN_LOG` chooses what is said, as in `debug` or `daemon=debug,info`. The service manager adds the time itself.
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("VMLAN_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let format = format.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let result = if std::env::var_os("JOURNAL_STREAM").is_some() {
+        format.without_time().try_init()
+    } else {
+        format.try_init()
+    };
+    // An error: whoever embeds the daemon logs in another way.
+    drop(result);
+}
+
+/// Every port takes descriptors, so the daemon asks for as many as it may have.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Passes signals on as requests. A second signal to end ends the process at once.
+    async fn obey(mut self, handle: Handle) {
+        let mut ending = false;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hang_up.recv() => {
+                    // What is wrong with the file is in the log.
+                    let handle = handle.clone();
+                    tokio::spawn(async move { reload(handle).await });
+                    continue;
+                }
+            }
+            if ending {
+                tracing::warn!("ended at once by a second signal");
+                process::exit(1);
+            }
+            ending = true;
+            tracing::info!("ending; a second signal ends at once");
+            let handle = handle.clone();
+            // An error: it is ending already.
+            tokio::spawn(async move { handle.shutdown().await });
+        }
+    }
+}
+
+async fn reload(handle: Handle) {
+    match handle.reload(false).await {
+        Ok(report) => {
+            tracing::info!(
+                "read the configuration again: {} changes, {} failed",
+                report.actions.len(),
+                report.failed()
+            );
+        }
+        Err(error) => tracing::error!("the configuration was not read again: {error}"),
+    }
+}

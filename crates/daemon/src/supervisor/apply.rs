@@ -1,0 +1,197 @@
+//! Carrying out a plan.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use api::{ActionReport, ApplyReport, EventKind, Outcome};
+use lan::{FdbConfig, Network, NetworkConfig};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::clients::Clients;
+use super::fabric::{Joining, port_policy};
+use super::{Running, Supervisor, Task, place};
+use crate::attach;
+use crate::config::{Attachment, NetworkSettings, Policy, Port};
+use crate::plan::{Action, Plan};
+
+/// How long a report waits for ports that are being set up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of an action, or will.
+enum Progress {
+    Done,
+    Failed(String),
+    SettingUp(oneshot::Receiver<Result<(), String>>),
+    NeedsRestart,
+}
+
+impl Supervisor {
+    /// Carries out every action in its order, and tells what came of each.
+    pub(super) async fn carry_out(&mut self, plan: Plan) -> ApplyReport {
+        let mut steps = Vec::new();
+        for action in plan {
+            let progress = self.act(&action).await;
+            steps.push((action, progress));
+        }
+        let mut report = ApplyReport { dry_run: false, actions: Vec::with_capacity(steps.len()) };
+        // Ports are set up side by side, and so is the wait for them.
+        let end = tokio::time::Instant::now() + PATIENCE;
+        for (action, progress) in steps {
+            let settled = match progress {
+                Progress::SettingUp(ready) => match timeout_at(end, ready).await {
+                    Ok(Ok(Err(reason))) => Progress::Failed(reason),
+                    Ok(_) => Progress::Done,
+                    Err(_) => {
+                        let reason = Some("still being set up; see `vmlan ports`".to_owned());
+                        report.actions.push(action.report(Outcome::Done, reason));
+                        continue;
+                    }
+                },
+                settled => settled,
+            };
+            report.actions.push(settled.report(&action));
+        }
+        report
+    }
+
+    async fn act(&mut self, action: &Action) -> Progress {
+        match action {
+            Action::RemovePort { network, name } => self.remove_port(network, name).await,
+            Action::RemoveNetwork { network } => self.remove_network(network),
+            Action::AddNetwork { network, settings } => self.add_network(network, settings),
+            Action::ChangeNetwork { network, settings } => self.change_network(network, settings).await,
+            Action::AddPort { network, name, port } => self.add_port(network, name, port),
+            Action::ReplacePort { network, name, port } => {
+                self.remove_port(network, name).await;
+                self.add_port(network, name, port)
+            }
+            Action::ChangePort { network, name, policy } => self.change_port(network, name, policy).await,
+            Action::SetWorkers { .. } => Progress::NeedsRestart,
+        }
+    }
+
+    fn add_network(&mut self, name: &str, settings: &NetworkSettings) -> Progress {
+        let network = make_network(name, settings);
+        let running = Running { settings: settings.clone(), network, ports: Default::default() };
+        self.networks.insert(name.to_owned(), running);
+        self.requests.emit(EventKind::NetworkAdded { network: name.to_owned() });
+        Progress::Done
+    }
+
+    fn remove_network(&mut self, name: &str) -> Progress {
+        self.networks.remove(name);
+        self.requests.emit(EventKind::NetworkRemoved { network: name.to_owned() });
+        Progress::Done
+    }
+
+    /// A network's settings are fixed for its life: it is made anew, and its ports join the new one.
+    async fn change_network(&mut self, name: &str, settings: &NetworkSettings) -> Progress {
+        let Some(running) = self.networks.get_mut(name) else { return Progress::Done };
+        let ports: Vec<String> = running.ports.keys().cloned().collect();
+        for port in &ports {
+            self.remove_port(name, port).await;
+        }
+        if let Some(running) = self.networks.get_mut(name) {
+            running.network = make_network(name, settings);
+            running.settings = settings.clone();
+        }
+        for port in &ports {
+            if let Some(settings) = self.config.port(name, port).cloned() {
+                self.add_port(name, port, &settings);
+            }
+        }
+        Progress::Done
+    }
+
+    fn add_port(&mut self, network_name: &str, name: &str, port: &Port) -> Progress {
+        let Some(running) = self.networks.get_mut(network_name) else {
+            return Progress::Failed(format!("there is no network {network_name}"));
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (ready, setting_up) = oneshot::channel();
+        let place = place(network_name, name);
+        let network = &running.network;
+        let task = if let Attachment::Vde(config) = &port.attachment {
+            let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
+            let clients = Clients::new(fabric, network.clone(), place, policy, ready);
+            tokio::spawn(attach::run_directory(clients, config.clone(), stopped))
+        } else {
+            let kind = port.attachment.kind();
+            let joining = Joining { network, place, kind, policy: &port.policy, parent: None };
+            let mut station = match self.fabric.join(joining) {
+                Ok(station) => station,
+                Err(error) => return Progress::Failed(error.to_string()),
+            };
+            station.tell_when_ready(ready);
+            tokio::spawn(attach::run(station, port.attachment.clone(), stopped))
+        };
+        running.ports.insert(name.to_owned(), Task { stop, task });
+        Progress::SettingUp(setting_up)
+    }
+
+    async fn remove_port(&mut self, network: &str, name: &str) -> Progress {
+        let task = self.networks.get_mut(network).and_then(|running| running.ports.remove(name));
+        if let Some(task) = task {
+            task.end().await;
+        }
+        Progress::Done
+    }
+
+    /// Gives a port, and its clients, another policy. The length of the queue is part of the attachment.
+    async fn change_port(&mut self, network: &str, name: &str, policy: &Policy) -> Progress {
+        let place = place(network, name);
+        let same_queue = self.fabric.directory.policy(&place).is_some_and(|old| old.queue == policy.queue);
+        if !same_queue {
+            let Some(attachment) = self.config.port(network, name).map(|port| port.attachment.clone()) else {
+                return Progress::Done;
+            };
+            self.remove_port(network, name).await;
+            return self.add_port(network, name, &Port { attachment, policy: policy.clone() });
+        }
+        let family = self.fabric.directory.family(&place);
+        let mut rows = self.fabric.directory.rows();
+        for place in family {
+            let Some(row) = rows.get_mut(&place) else { continue };
+            if let Some(member) = &row.member {
+                if let Err(error) = member.network.update_port(member.id, port_policy(policy)) {
+                    return Progress::Failed(error.to_string());
+                }
+                for (mac, vlan) in row.policy.static_entries.difference(&policy.static_entries) {
+                    member.network.remove_static(*mac, *vlan);
+                }
+                for (mac, vlan) in policy.static_entries.difference(&row.policy.static_entries) {
+                    if let Err(error) = member.network.add_static(*mac, *vlan, member.id) {
+                        return Progress::Failed(error.to_string());
+                    }
+                }
+            }
+            row.policy = policy.clone();
+        }
+        Progress::Done
+    }
+}
+
+impl Progress {
+    fn report(self, action: &Action) -> ActionReport {
+        match self {
+            Progress::Done | Progress::SettingUp(_) => action.report(Outcome::Done, None),
+            Progress::Failed(reason) => action.report(Outcome::Failed, Some(reason)),
+            Progress::NeedsRestart => action.report(
+                Outcome::NeedsRestart,
+                Some("the number of workers changes when vmlan is started again".into()),
+            ),
+        }
+    }
+}
+
+fn make_network(name: &str, settings: &NetworkSettings) -> std::sync::Arc<Network> {
+    // Keyed by the system's randomness, so that nobody can choose addresses that collide.
+    let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
+    Network::new(NetworkConfig {
+        name: name.to_owned(),
+        mtu: settings.mtu.octets(),
+        fdb: FdbConfig { size: settings.fdb_size, ageing: settings.ageing, seed },
+        pass_reserved: settings.pass_reserved,
+    })
+}

@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::PortState;
+use lan::Network;
+
+use super::directory::{Place, Row};
+use super::fabric::{Fabric, Joining};
+use super::station::{Ready, Station};
+use crate::config::Policy;
+
+/// What the task of a port holds whose clients become ports of their own: `guests.0`, `guests.1`, …
+///
+/// The port itself is no part of the network; it stands in the directory so that one can see that it is there.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    fabric: Arc<Fabric>,
+    network: Arc<Network>,
+    place: Place,
+    numbers: Arc<Mutex<BTreeSet<usize>>>,
+    ready: Arc<Mutex<Option<Ready>>>,
+}
+
+impl Clients {
+    pub(super) fn new(
+        fabric: Arc<Fabric>,
+        network: Arc<Network>,
+        place: Place,
+        policy: Policy,
+        ready: Ready,
+    ) -> Clients {
+        let row = Row {
+            kind: api::PortKind::Vde,
+            state: PortState::Waiting,
+            reason: None,
+            peer: None,
+            policy,
+            mtu: network.mtu(),
+            member: None,
+            parent: None,
+        };
+        fabric.directory.insert(&place, row);
+        Clients { fabric, network, place, numbers: Arc::default(), ready: Arc::new(Mutex::new(Some(ready))) }
+    }
+
+    /// Clients can come, to `address`.
+    pub(crate) fn up(&self, address: String) {
+        self.tell(Ok(()));
+        self.fabric.directory.set_state(
+            &self.place,
+            PortState::Up,
+            Some(format!("clients connect to {address}")),
+            None,
+        );
+    }
+
+    /// It could not be set up.
+    pub(crate) fn failed(&self, reason: String) {
+        tracing::warn!("port {}: {reason}", self.place.port);
+        self.tell(Err(reason.clone()));
+        self.fabric.directory.set_state(&self.place, PortState::Failed, Some(reason), None);
+    }
+
+    /// Makes a port for a client, with the lowest free number; `None`, and a word in the log, when it cannot be.
+    pub(crate) fn join(&self) -> Option<(usize, Station)> {
+        let policy = self.fabric.directory.policy(&self.place)?;
+        let number = {
+            let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = (0..).find(|number| !numbers.contains(number))?;
+            numbers.insert(number);
+            number
+        };
+        let place =
+            Place { network: self.place.network.clone(), port: format!("{}.{number}", self.place.port) };
+        let kind = api::PortKind::Vde;
+        let parent = Some(self.place.port.clone());
+        let joining = Joining { network: &self.network, place, kind, policy: &policy, parent };
+        match self.fabric.join(joining) {
+            Ok(station) => Some((number, station)),
+            Err(error) => {
+                tracing::warn!("port {}: a client cannot join: {error}", self.place.port);
+                self.left(number);
+                None
+            }
+        }
+    }
+
+    /// The client's number is free again.
+    pub(crate) fn left(&self, number: usize) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// Takes the port out of the directory.
+    pub(crate) async fn leave(self) {
+        self.fabric.directory.remove(&self.place);
+    }
+
+    fn tell(&self, outcome: Result<(), String>) {
+        if let Some(ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Whoever asked may have gone.
+            let _ = ready.send(outcome);
+        }
+    }
+}

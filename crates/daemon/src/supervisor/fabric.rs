@@ -1,0 +1,224 @@
+//! What ports are made of: the data plane, the link layer's registry and the directory.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dataplane::{Done, Notice, Options, Plane, PortKey, PortSetup};
+use drivers::Fault;
+use frame::{ETHERNET_HEADER, VLAN_TAG};
+use lan::{Network, PortConfig, PortError, PortPolicy, VlanRole, VlanSet};
+use link::{BridgeGuard, LinkOptions, Registry};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::directory::{Directory, Member, Place, Row};
+use super::station::Station;
+use crate::config::{Policy, Vlan};
+use crate::handle::Emitter;
+
+/// A fault of the attachment with that number.
+pub(crate) type FaultNotice = (u64, Fault);
+
+/// Where faults of each port go.
+type Routes = Arc<Mutex<HashMap<PortKey, mpsc::UnboundedSender<FaultNotice>>>>;
+
+/// Shared by the supervisor and the tasks that keep ports attached.
+pub(crate) struct Fabric {
+    plane: Mutex<Option<Plane>>,
+    workers: usize,
+    registry: Registry,
+    pub(crate) directory: Directory,
+    routes: Routes,
+    /// Counts the seconds, so that everything that looks once in a while wakes the process together.
+    pub(crate) ticks: watch::Receiver<u64>,
+}
+
+/// A port that is to join a network.
+pub(crate) struct Joining<'a> {
+    pub(crate) network: &'a Arc<Network>,
+    pub(crate) place: Place,
+    pub(crate) kind: api::PortKind,
+    pub(crate) policy: &'a Policy,
+    pub(crate) parent: Option<String>,
+}
+
+/// Why a port could not join its network.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error("the link layer refused the port: {0}")]
+    Link(#[from] link::Error),
+    #[error("the data plane has ended")]
+    Ended,
+}
+
+/// What a joined port holds in every layer; gives it all back when dropped.
+pub(crate) struct Seat {
+    fabric: Arc<Fabric>,
+    pub(crate) place: Place,
+    pub(crate) network: Arc<Network>,
+    pub(crate) id: lan::PortId,
+    /// The network's place on the link, and the link.
+    bridge: BridgeGuard,
+    pub(crate) key: PortKey,
+}
+
+impl Fabric {
+    /// Starts the data plane. `failed` is told when a worker fails.
+    pub(crate) fn start(
+        workers: usize,
+        events: Emitter,
+        ticks: watch::Receiver<u64>,
+        failed: mpsc::UnboundedSender<usize>,
+    ) -> io::Result<Arc<Fabric>> {
+        let routes = Routes::default();
+        let known = routes.clone();
+        let notify = move |notice| match notice {
+            Notice::Fault { port, attachment, fault } => {
+                let routes = known.lock().unwrap_or_else(PoisonError::into_inner);
+                // Without a route the port has left already.
+                if let Some(route) = routes.get(&port) {
+                    let _ = route.send((attachment, fault));
+                }
+            }
+            Notice::WorkerFailed { worker } => {
+                let _ = failed.send(worker);
+            }
+        };
+        let plane = Plane::start(Options { workers, ..Options::default() }, notify)?;
+        Ok(Arc::new(Fabric {
+            workers: plane.workers(),
+            plane: Mutex::new(Some(plane)),
+            registry: Registry::new(workers, std::time::SystemTime::now),
+            directory: Directory::new(events),
+            routes,
+            ticks,
+        }))
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Ends the data plane after what waits was sent, or after `patience`.
+    pub(crate) fn stop(&self, patience: std::time::Duration) {
+        let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(plane) = plane {
+            plane.stop(patience);
+        }
+    }
+
+    pub(crate) fn with_plane<T>(&self, work: impl FnOnce(&Plane) -> T) -> Option<T> {
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    }
+
+    /// Makes a port in every layer. It is not attached to anything yet.
+    pub(crate) fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Station, JoinError> {
+        let Joining { network, place, kind, policy, parent } = joining;
+        let mtu = network.mtu();
+        let bridge = attach_link(&self.registry, mtu)?;
+        let link = bridge.link().clone();
+        let counters = link.counters().clone();
+        let id = match network.add_port(port_config(&place.port, policy, counters.clone())) {
+            Ok(id) => id,
+            Err(error) => {
+                detach_link(&bridge);
+                return Err(error.into());
+            }
+        };
+        let (sender, faults) = mpsc::unbounded_channel();
+        let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+        let setup = PortSetup { network: network.clone(), id, link, backlog: policy.queue, longest };
+        let key = self.with_plane(|plane| plane.add_port(&setup));
+        let Some(key) = key else {
+            network.remove_port(id);
+            detach_link(&bridge);
+            return Err(JoinError::Ended);
+        };
+        let seat =
+            Seat { fabric: self.clone(), place: place.clone(), network: network.clone(), id, bridge, key };
+        for (mac, vlan) in &policy.static_entries {
+            network.add_static(*mac, *vlan, id)?;
+        }
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
+        let member = Some(Member { network: network.clone(), id, counters });
+        let (state, reason) = (api::PortState::Waiting, None);
+        self.directory.insert(
+            &place,
+            Row { kind, state, reason, peer: None, policy: policy.clone(), mtu, member, parent },
+        );
+        Ok(Station::new(self.clone(), seat, faults))
+    }
+}
+
+impl Seat {
+    /// Gives everything back, and answers when no worker holds any of it.
+    pub(crate) async fn leave(self) {
+        let (done, wait) = done();
+        // The network stops sending to it first, so that nothing is on its way when the workers forget it.
+        self.network.remove_port(self.id);
+        self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
+        drop(self);
+        let _ = wait.await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.network.remove_port(self.id);
+        let (done, _) = done();
+        self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
+        self.fabric.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        detach_link(&self.bridge);
+        self.fabric.directory.remove(&self.place);
+    }
+}
+
+/// Something for the data plane to hold until it is done, and a way to wait for that.
+pub(crate) fn done() -> (Done, oneshot::Receiver<()>) {
+    let (sender, receiver) = oneshot::channel();
+    let tell = move || {
+        // Nobody has to wait for it.
+        let _ = sender.send(());
+    };
+    (Done::new(tell), receiver)
+}
+
+fn port_config(name: &str, policy: &Policy, counters: Arc<link::Counters>) -> PortConfig {
+    let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota } = port_policy(policy);
+    PortConfig { name: name.to_owned(), macs, guard, vlan, promiscuous, isolated, quota, counters }
+}
+
+/// The network's view of a policy.
+pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
+    let vlan = match &policy.vlan {
+        Vlan::None => VlanRole::Unset,
+        Vlan::Access(vlan) => VlanRole::Access(*vlan),
+        Vlan::Trunk { allowed, native } => {
+            VlanRole::Trunk { allowed: VlanSet::from_iter(allowed.iter().copied()), native: *native }
+        }
+    };
+    PortPolicy {
+        macs: policy.mac.clone(),
+        guard: policy.guard,
+        vlan,
+        promiscuous: policy.promiscuous,
+        isolated: false,
+        quota: policy.quota,
+    }
+}
+
+/// A link for a port, attached, with the network behind its filters.
+fn attach_link(registry: &Registry, mtu: usize) -> Result<BridgeGuard, link::Error> {
+    let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
+    let options = LinkOptions { mtu, ..LinkOptions::ethernet("port").expect("a good name") };
+    let link = registry.acquire(options)?;
+    link.attach(Arc::new(()), None)?;
+    link.attach_bridge()
+}
+
+fn detach_link(bridge: &BridgeGuard) {
+    // Fails when it is detached already, which is what is wanted.
+    let _ = bridge.link().detach();
+}

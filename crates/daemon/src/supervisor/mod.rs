@@ -1,0 +1,339 @@
+//! The supervisor: owns what runs, carries out plans, and answers requests.
+//!
+//! Theory of operation. One task owns the networks and a handle to the task of every port ([`crate::attach`]). It
+//! compares the configuration that runs with the one that is wanted ([`crate::plan`]) and carries out the actions in
+//! their order. An action is done as a whole or not at all; one that fails says why in the report and keeps no other
+//! from being done. A port that could not be set up stays, says why, and is tried again by its own task.
+//!
+//! Once a second, the networks age their addresses, what they learnt becomes events, and everything else that looks
+//! once in a while is woken with it, so that an idle daemon wakes once a second and no more.
+
+mod apply;
+mod clients;
+mod directory;
+mod fabric;
+mod station;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{Error, ErrorCode, EventKind};
+use lan::Network;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+pub(crate) use clients::Clients;
+use directory::Place;
+use fabric::Fabric;
+pub(crate) use station::Station;
+
+use crate::config::{self, NetworkSettings, ValidConfig};
+use crate::handle::{Request, Requests};
+use crate::plan::plan;
+
+/// How long frames that wait may take when the daemon ends.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What runs.
+pub struct Supervisor {
+    requests: Requests,
+    fabric: Arc<Fabric>,
+    networks: BTreeMap<String, Running>,
+    config: ValidConfig,
+    file: Option<PathBuf>,
+    started: Instant,
+    ticks: watch::Sender<u64>,
+    failed_workers: mpsc::UnboundedReceiver<usize>,
+    state: api::DaemonState,
+}
+
+/// A network that runs.
+struct Running {
+    settings: NetworkSettings,
+    network: Arc<Network>,
+    ports: BTreeMap<String, Task>,
+}
+
+/// The task that keeps a port attached.
+struct Task {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Task {
+    /// Ends the task; answers when the port is out of every layer.
+    async fn end(self) {
+        // An error: it has ended already.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!("the task of a port failed: {error}");
+        }
+    }
+}
+
+/// Why the supervisor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Asked,
+    /// A worker of the data plane failed by a bug of ours.
+    WorkerFailed(usize),
+}
+
+impl Supervisor {
+    /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads.
+    ///
+    /// # Errors
+    /// No threads, descriptors or memory.
+    pub fn start(requests: Requests, workers: usize, file: Option<PathBuf>) -> std::io::Result<Supervisor> {
+        let (ticks, ticked) = watch::channel(0);
+        let (failed, failed_workers) = mpsc::unbounded_channel();
+        let fabric = Fabric::start(workers, requests.emitter(), ticked, failed)?;
+        Ok(Supervisor {
+            requests,
+            fabric,
+            networks: BTreeMap::new(),
+            config: ValidConfig::empty(),
+            file,
+            started: Instant::now(),
+            ticks,
+            failed_workers,
+            state: api::DaemonState::Running,
+        })
+    }
+
+    /// Answers requests until it is asked to end, and then ends everything in order.
+    pub async fn run(mut self) -> Ended {
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ended = loop {
+            tokio::select! {
+                request = self.requests.next() => match request {
+                    Some(Request::Shutdown(reply)) => {
+                        // Whoever asked may have gone, here and below.
+                        let _ = reply.send(Ok(()));
+                        break Ended::Asked;
+                    }
+                    Some(request) => self.answer(request).await,
+                    None => break Ended::Asked,
+                },
+                Some(worker) = self.failed_workers.recv() => break Ended::WorkerFailed(worker),
+                _ = second.tick() => self.tick(),
+            }
+        };
+        self.end().await;
+        ended
+    }
+
+    async fn end(&mut self) {
+        self.state = api::DaemonState::Stopping;
+        let fabric = self.fabric.clone();
+        // Frames that wait are sent while the ports are still there.
+        let drained = tokio::task::spawn_blocking(move || fabric.stop(DRAIN));
+        if let Err(error) = drained.await {
+            tracing::error!("the data plane did not end in order: {error}");
+        }
+        for running in std::mem::take(&mut self.networks).into_values() {
+            for task in running.ports.into_values() {
+                task.end().await;
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
+            Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
+            Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+            Request::Apply { config, dry_run, reply } => {
+                drop(reply.send(Ok(self.apply(config, dry_run).await)));
+            }
+            Request::Reload { dry_run, reply } => drop(reply.send(self.reload(dry_run).await)),
+            Request::AddPort { network, name, port, reply } => {
+                let answer = match self.config.with_port(&network, &name, *port) {
+                    Ok(config) => Ok(self.apply(config, false).await),
+                    Err(faults) => Err(Error::from_faults(faults)),
+                };
+                drop(reply.send(answer));
+            }
+            Request::RemovePort { network, name, reply } => {
+                let answer = match self.config.without_port(&network, &name) {
+                    Ok(config) => Ok(self.apply(config, false).await),
+                    Err(faults) => Err(Error::from_faults(faults)),
+                };
+                drop(reply.send(answer));
+            }
+            Request::Shutdown(_) => unreachable!("taken by the loop"),
+        }
+    }
+
+    async fn reload(&mut self, dry_run: bool) -> Result<api::ApplyReport, Error> {
+        let Some(file) = self.file.clone() else {
+            let message = "vmlan runs without a configuration file; apply one with `vmlan apply FILE`";
+            return Err(Error::new(ErrorCode::NoConfigFile, message));
+        };
+        let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+        match loaded.map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))? {
+            Ok(config) => Ok(self.apply(config, dry_run).await),
+            Err(errors) => {
+                // The old configuration stays; the log says where the new one is wrong, for who sent only a signal.
+                tracing::error!("the configuration stays as it is:\n{errors}");
+                Err(errors.to_api())
+            }
+        }
+    }
+
+    /// Makes `config` run, or tells what would be done.
+    pub async fn apply(&mut self, config: ValidConfig, dry_run: bool) -> api::ApplyReport {
+        let plan = plan(&self.config, &config);
+        if dry_run {
+            return plan.preview();
+        }
+        let report = self.carry_out(plan).await;
+        self.config = config;
+        let (actions, failed) = (report.actions.len() as u64, report.failed() as u64);
+        self.requests.emit(EventKind::Applied { actions, failed });
+        report
+    }
+
+    fn status(&self) -> api::Status {
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            state: self.state,
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            workers: self.fabric.workers() as u64,
+            networks: self.networks.len() as u64,
+            ports: self.fabric.directory.rows().len() as u64,
+            config: self.file.as_ref().map(|file| file.display().to_string()),
+        }
+    }
+
+    fn list_networks(&self) -> Vec<api::Network> {
+        let ports = self.fabric.directory.ports();
+        let list = self.networks.iter().map(|(name, running)| {
+            let own = || ports.iter().filter(|port| port.network == *name);
+            api::Network {
+                network: name.clone(),
+                mtu: running.settings.mtu.octets() as u64,
+                ports: own().count() as u64,
+                ports_up: own().filter(|port| port.state == api::PortState::Up).count() as u64,
+                fdb_entries: running.network.fdb(now()).len() as u64,
+                fdb_size: running.network.fdb_capacity() as u64,
+                fdb_ageing_seconds: running.settings.ageing.as_secs(),
+                pass_reserved: running.settings.pass_reserved,
+            }
+        });
+        list.collect()
+    }
+
+    fn list_ports(&self, network: Option<String>) -> Result<Vec<api::Port>, Error> {
+        let mut ports = self.fabric.directory.ports();
+        if let Some(network) = network {
+            self.running(&network)?;
+            ports.retain(|port| port.network == network);
+        }
+        Ok(ports)
+    }
+
+    fn fdb(&self, name: &str) -> Result<Vec<api::FdbEntry>, Error> {
+        let running = self.running(name)?;
+        let names = self.port_names(&running.network);
+        let entries = running.network.fdb(now()).into_iter().filter_map(|entry| {
+            let is_static = entry.kind != lan::EntryKind::Learnt;
+            Some(api::FdbEntry {
+                mac: entry.mac.to_string(),
+                vlan: entry.vlan.map(|vlan| u64::from(vlan.get())),
+                port: names.get(&entry.port)?.clone(),
+                is_static,
+                age_seconds: entry.age.map(|age| age.as_secs_f64()),
+            })
+        });
+        Ok(entries.collect())
+    }
+
+    fn running(&self, name: &str) -> Result<&Running, Error> {
+        self.networks.get(name).ok_or_else(|| {
+            let message = format!("there is no network {}; GET /v1/networks lists them", name.escape_debug());
+            Error::at(ErrorCode::UnknownNetwork, "network", message)
+        })
+    }
+
+    /// What the ports of a network are called.
+    fn port_names(&self, network: &Arc<Network>) -> BTreeMap<lan::PortId, String> {
+        let rows = self.fabric.directory.rows();
+        let own = rows.iter().filter_map(|(place, row)| {
+            let member = row.member.as_ref().filter(|member| Arc::ptr_eq(&member.network, network))?;
+            Some((member.id, place.port.clone()))
+        });
+        own.collect()
+    }
+
+    /// What is done once a second.
+    fn tick(&mut self) {
+        self.ticks.send_modify(|count| *count += 1);
+        let now = now();
+        for (name, running) in &self.networks {
+            running.network.age(now);
+            let happened = running.network.events();
+            if !happened.events.is_empty() {
+                self.tell(name, &running.network, happened.events);
+            }
+            if happened.lost > 0 {
+                self.requests.emit(EventKind::Lost { count: happened.lost });
+            }
+        }
+    }
+
+    fn tell(&self, name: &str, network: &Arc<Network>, events: Vec<lan::Event>) {
+        let names = self.port_names(network);
+        let port_of = |id| names.get(&id).cloned();
+        for event in events {
+            let network = name.to_owned();
+            let number = |vlan: Option<frame::VlanId>| vlan.map(|vlan| u64::from(vlan.get()));
+            let told =
+                match event {
+                    lan::Event::Learnt { mac, vlan, port } => port_of(port).map(|port| {
+                        EventKind::MacLearnt { network, port, mac: mac.to_string(), vlan: number(vlan) }
+                    }),
+                    lan::Event::Moved { mac, vlan, from, to } => {
+                        port_of(to).zip(port_of(from)).map(|(port, from)| EventKind::MacMoved {
+                            network,
+                            from,
+                            port,
+                            mac: mac.to_string(),
+                            vlan: number(vlan),
+                        })
+                    }
+                    lan::Event::MoveDamped { mac, port, claimant, .. } => {
+                        let (port, claimant) = (port_of(port), port_of(claimant));
+                        tracing::warn!(
+                            "{mac} moves too often between {port:?} and {claimant:?}; it is held at the first"
+                        );
+                        None
+                    }
+                    lan::Event::QuotaReached { port } => {
+                        tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));
+                        None
+                    }
+                    lan::Event::Expired { .. } | lan::Event::Evicted { .. } => None,
+                };
+            if let Some(told) = told {
+                self.requests.emit(told);
+            }
+        }
+    }
+}
+
+fn now() -> frame::Instant {
+    frame::Instant::from_nanos(sys::monotonic_nanos())
+}
+
+/// The place of a port.
+fn place(network: &str, port: &str) -> Place {
+    Place { network: network.to_owned(), port: port.to_owned() }
+}

@@ -1,0 +1,143 @@
+use std::future::pending;
+use std::sync::Arc;
+
+use api::{EventKind, PortState};
+use drivers::{Endpoint, Fault};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::directory::Place;
+use super::fabric::{Fabric, FaultNotice, Seat, done};
+
+/// Where the outcome of a port's first attempt goes.
+pub(crate) type Ready = oneshot::Sender<Result<(), String>>;
+
+/// What a task holds that keeps a port attached: the port in every layer, and the means to bring it up and down.
+pub(crate) struct Station {
+    fabric: Arc<Fabric>,
+    seat: Seat,
+    faults: mpsc::UnboundedReceiver<FaultNotice>,
+    ticks: watch::Receiver<u64>,
+    /// The attachment that is up.
+    attachment: Option<u64>,
+    ready: Option<Ready>,
+}
+
+impl Station {
+    pub(super) fn new(
+        fabric: Arc<Fabric>,
+        seat: Seat,
+        faults: mpsc::UnboundedReceiver<FaultNotice>,
+    ) -> Station {
+        let ticks = fabric.ticks.clone();
+        Station { fabric, seat, faults, ticks, attachment: None, ready: None }
+    }
+
+    /// Tells `ready` how the first attempt to set the port up went.
+    pub(crate) fn tell_when_ready(&mut self, ready: Ready) {
+        self.ready = Some(ready);
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.seat.place
+    }
+
+    /// How many queues a device with several should have.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn workers(&self) -> usize {
+        self.fabric.workers()
+    }
+
+    /// The network's MTU in octets.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mtu(&self) -> usize {
+        self.seat.network.mtu()
+    }
+
+    /// Attaches the port and opens it for traffic.
+    pub(crate) async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
+        let (done, connected) = done();
+        let key = self.seat.key;
+        self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
+        let _ = connected.await;
+        // Fails only when the port has left the network.
+        let _ = self.seat.network.set_active(self.seat.id, true);
+        self.set_state(PortState::Up, None, peer);
+    }
+
+    /// Waits until the attachment is of no more use, and says why. Safe to cancel.
+    pub(crate) async fn fault(&mut self) -> Fault {
+        loop {
+            if let Some(fault) = self.fault_or_tick().await {
+                return fault;
+            }
+        }
+    }
+
+    /// The same, but answers `None` after no more than a second, for who has to look after something. Safe to cancel.
+    pub(crate) async fn fault_or_tick(&mut self) -> Option<Fault> {
+        loop {
+            tokio::select! {
+                notice = self.faults.recv() => match notice {
+                    Some((attachment, fault)) if Some(attachment) == self.attachment => return Some(fault),
+                    // A late word about an earlier attachment.
+                    Some(_) => {}
+                    None => pending().await,
+                },
+                changed = self.ticks.changed() => match changed {
+                    Ok(()) => return None,
+                    Err(_) => pending().await,
+                },
+            }
+        }
+    }
+
+    /// Closes the port for traffic and takes its attachment away; answers when no worker holds it any more.
+    pub(crate) async fn down(&mut self) {
+        let _ = self.seat.network.set_active(self.seat.id, false);
+        let (done, disconnected) = done();
+        self.fabric.with_plane(|plane| plane.disconnect(self.seat.key, done));
+        let _ = disconnected.await;
+        self.attachment = None;
+    }
+
+    /// The port waits for its guest.
+    pub(crate) fn waiting(&mut self, reason: Option<String>) {
+        self.set_state(PortState::Waiting, reason, None);
+    }
+
+    /// The port is there and cannot carry anything.
+    pub(crate) fn is_down(&mut self, reason: String) {
+        self.set_state(PortState::Down, Some(reason), None);
+    }
+
+    /// The port could not be set up.
+    pub(crate) fn failed(&mut self, reason: String) {
+        tracing::warn!("port {}: {reason}", self.seat.place.port);
+        self.set_state(PortState::Failed, Some(reason), None);
+    }
+
+    /// The guest broke the rules and is kept away for a while.
+    pub(crate) fn quarantined(&mut self, reason: String) {
+        let Place { network, port } = self.place().clone();
+        tracing::warn!("port {port}: quarantined: {reason}");
+        self.fabric.directory.events().emit(EventKind::Quarantined { network, port, reason: reason.clone() });
+        self.set_state(PortState::Failed, Some(format!("quarantined: {reason}")), None);
+    }
+
+    fn set_state(&mut self, state: PortState, reason: Option<String>, peer: Option<String>) {
+        if let Some(ready) = self.ready.take() {
+            let outcome = match (state, &reason) {
+                (PortState::Failed, Some(reason)) => Err(reason.clone()),
+                _ => Ok(()),
+            };
+            // Whoever asked may have gone.
+            let _ = ready.send(outcome);
+        }
+        self.fabric.directory.set_state(&self.seat.place, state, reason, peer);
+    }
+
+    /// Takes the port out of every layer; answers when no worker holds any of it.
+    pub(crate) async fn leave(self) {
+        self.seat.leave().await;
+    }
+}
