@@ -1,0 +1,220 @@
+//! The client of the control interface: one connection a request.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::Error;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+/// Octets of an answer that is still read.
+const LARGEST_ANSWER: usize = 256 << 20;
+/// Octets of a line of an event stream.
+const LONGEST_LINE: usize = 1 << 20;
+/// How long the daemon may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why a request got no answer, or not the one hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers at the socket.
+    #[error("cannot reach vmlan at {}: {}", .path.display(), .source)]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The daemon answered with an error.
+    #[error("{0}")]
+    Refused(Box<Error>),
+    /// The connection ended before the answer.
+    #[error("vmlan at {} closed the connection without an answer; it serves its own user and root only", .path.display())]
+    Closed {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// What answers does not speak the interface.
+    #[error("what answers at {} is not vmlan, or of another version: {what}", .path.display())]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// What was not understood.
+        what: String,
+    },
+}
+
+impl ClientError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the socket belongs to another user: run this as that user or as root")
+            }
+            Self::Unreachable { .. } => Some("is `vmlan run` running? Name another socket with --control"),
+            _ => None,
+        }
+    }
+}
+
+/// Speaks to the daemon at one socket.
+#[derive(Debug)]
+pub struct Client {
+    runtime: Runtime,
+    path: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon at `path`; connects with each request.
+    ///
+    /// # Errors
+    /// When the system gives no event queue.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, path: path.to_owned() })
+    }
+
+    /// Asks for `path`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// Sends `body` in JSON to `path`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.foreign(error.to_string()))?;
+        self.request(Method::POST, path, Bytes::from(body))
+    }
+
+    /// Deletes `path`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::DELETE, path, Bytes::new())
+    }
+
+    /// Hands each line of a stream to `take` until the stream ends or `take` fails.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the inner result is what `take` said.
+    pub fn follow<E>(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ClientError> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, path, Bytes::new()).await?;
+            if !response.status().is_success() {
+                return Err(self.refused(self.body_of(response).await?));
+            }
+            let mut body = response.into_body();
+            let mut pending = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { break };
+                pending.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+                while let Some(end) = pending.iter().position(|octet| *octet == b'\n') {
+                    let line: Vec<u8> = pending.drain(..=end).collect();
+                    if let Err(error) = take(String::from_utf8_lossy(&line).trim_end()) {
+                        return Ok(Err(error));
+                    }
+                }
+                if pending.len() > LONGEST_LINE {
+                    return Err(self.foreign("an endless line".to_owned()));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        self.runtime.block_on(async {
+            let response = self.send(method, path, body).await?;
+            let success = response.status().is_success();
+            let octets = self.body_of(response).await?;
+            if !success {
+                return Err(self.refused(octets));
+            }
+            serde_json::from_slice(&octets).map_err(|error| self.foreign(error.to_string()))
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { path: self.path.clone(), source };
+        let stream = tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(unreachable)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.foreign(error.to_string()))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "vmlan")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.foreign(error.to_string()))?;
+        sender.send_request(request).await.map_err(|error| match error.is_parse() {
+            true => self.foreign(error.to_string()),
+            false => ClientError::Closed { path: self.path.clone() },
+        })
+    }
+
+    async fn body_of(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| self.foreign(error.to_string()))
+    }
+
+    fn refused(&self, body: Bytes) -> ClientError {
+        match serde_json::from_slice(&body) {
+            Ok(error) => ClientError::Refused(Box::new(error)),
+            Err(error) => self.foreign(error.to_string()),
+        }
+    }
+
+    fn foreign(&self, what: String) -> ClientError {
+        ClientError::Foreign { path: self.path.clone(), what }
+    }
+}
+
+/// `text` as one segment of a path, or as a value in a query (RFC 3986 2.1).
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(octet.into()),
+            _ => encoded.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encode;
+
+    #[test]
+    fn whatever_is_no_plain_character_is_encoded() {
+        assert_eq!(encode("guests.0"), "guests.0");
+        assert_eq!(encode("lab/../x y?é"), "lab%2F..%2Fx%20y%3F%C3%A9");
+    }
+}

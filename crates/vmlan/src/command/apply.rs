@@ -1,0 +1,74 @@
+//! `check` and `apply`: configuration files.
+
+use std::path::Path;
+
+use daemon::config::{self, ValidConfig};
+
+use super::Failure;
+use crate::args::Output;
+use crate::client::Client;
+use crate::output::{or_dash, print, print_json, table};
+
+/// Checks a file and tells what it holds, or every fault in it.
+pub fn check(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
+    let summary = format!(
+        "{}: good, with {} and {}\n",
+        file.display(),
+        counted(config.networks().len(), "network"),
+        counted(ports, "port")
+    );
+    print(&summary)
+}
+
+/// Sends a file to the daemon, or has it read its own.
+pub fn apply(client: &Client, file: Option<&Path>, dry_run: bool, output: Output) -> Result<(), Failure> {
+    let report: api::ApplyReport = match file {
+        Some(file) => {
+            let config = load(file)?.as_api().clone();
+            client.post("/v1/apply", &api::ApplyRequest { dry_run, config })?
+        }
+        None => client.post("/v1/reload", &api::ReloadRequest { dry_run })?,
+    };
+    tell(&report, output)
+}
+
+/// Writes what was done; an action that failed makes the command fail.
+pub fn tell(report: &api::ApplyReport, output: Output) -> Result<(), Failure> {
+    if output.json {
+        print_json(report)?;
+    } else if report.actions.is_empty() {
+        print("nothing to do: this configuration runs already\n")?;
+    } else {
+        print(&table(&["ACTION", "NETWORK", "PORT", "OUTCOME", "REASON"], &rows(report)))?;
+    }
+    if report.failed() > 0 { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn rows(report: &api::ApplyReport) -> Vec<Vec<String>> {
+    let row = |action: &api::ActionReport| {
+        vec![
+            action.action.as_str().to_owned(),
+            or_dash(action.network.as_deref()),
+            or_dash(action.port.as_deref()),
+            action.outcome.as_str().to_owned(),
+            or_dash(action.reason.as_deref()),
+        ]
+    };
+    report.actions.iter().map(row).collect()
+}
+
+fn load(file: &Path) -> Result<ValidConfig, Failure> {
+    config::load(file).map_err(|errors| {
+        let count = errors.faults().len();
+        eprint!("{errors}");
+        eprintln!("\n{}: {}", file.display(), counted(count, "error"));
+        Failure::Told
+    })
+}
+
+/// `1 port`, `2 ports`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,45 @@
+//! `events`: what happens, as it happens.
+
+use serde_json::Value;
+
+use super::Failure;
+use crate::args::Output;
+use crate::client::Client;
+use crate::output::print;
+
+/// Writes events until the daemon ends or nobody reads any more.
+pub fn follow(client: &Client, output: Output) -> Result<(), Failure> {
+    let write = |line: &str| {
+        let text = if output.json { line.to_owned() } else { for_people(line) };
+        print(&(text + "\n"))
+    };
+    client.follow("/v1/events", write)??;
+    Err(Failure::Failed(anyhow::anyhow!("the daemon ended")))
+}
+
+/// `TIME  EVENT  member=value …`; what is no event stays as it is.
+fn for_people(line: &str) -> String {
+    let Ok(Value::Object(mut event)) = serde_json::from_str(line) else { return line.to_owned() };
+    let mut take = |member: &str| match event.remove(member) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (time, kind) = (take("time"), take("event"));
+    let members = event.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
+        Value::String(text) => format!("{name}={}", text.escape_debug()),
+        other => format!("{name}={other}"),
+    });
+    format!("{time}  {kind:17}  {}", members.collect::<Vec<_>>().join(" ")).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_people;
+
+    #[test]
+    fn an_event_is_one_line_with_its_members() {
+        let line = r#"{"time":"T","event":"port_down","network":"lab","port":"web","reason":null,"count":3}"#;
+        assert_eq!(for_people(line), "T  port_down          count=3 network=lab port=web");
+        assert_eq!(for_people("{"), "{");
+    }
+}

@@ -1,0 +1,164 @@
+//! What there is: `status`, `networks`, `ports`, `fdb` and `counters`.
+
+use super::Failure;
+use crate::args::Output;
+use crate::client::{Client, encode};
+use crate::output::{or_dash, print, print_json, table};
+
+pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
+    let status: api::Status = client.get("/v1/status")?;
+    if output.json {
+        return print_json(&status);
+    }
+    let state = serde_json::to_value(status.state).ok();
+    let rows = [
+        ("version", status.version.clone()),
+        ("pid", status.pid.to_string()),
+        ("state", or_dash(state.as_ref().and_then(|state| state.as_str()))),
+        ("uptime", duration(status.uptime_seconds)),
+        ("workers", status.workers.to_string()),
+        ("networks", status.networks.to_string()),
+        ("ports", status.ports.to_string()),
+        ("configuration", or_dash(status.config.as_deref())),
+    ];
+    print(&rows.map(|(name, value)| format!("{name:13}  {value}\n")).concat())
+}
+
+pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
+    let networks: Vec<api::Network> = client.get("/v1/networks")?;
+    if output.json {
+        return print_json(&networks);
+    }
+    let row = |network: &api::Network| {
+        vec![
+            network.network.clone(),
+            network.mtu.to_string(),
+            format!("{}/{}", network.ports_up, network.ports),
+            format!("{}/{}", network.fdb_entries, network.fdb_size),
+            duration(network.fdb_ageing_seconds as f64),
+        ]
+    };
+    let rows: Vec<_> = networks.iter().map(row).collect();
+    print(&table(&["NETWORK", "MTU", "PORTS UP", "FDB", "AGEING"], &rows))
+}
+
+pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
+    let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
+    let ports: Vec<api::Port> = client.get(&format!("/v1/ports{query}"))?;
+    if output.json {
+        return print_json(&ports);
+    }
+    let row = |port: &api::Port| {
+        vec![
+            port.network.clone(),
+            port.port.clone(),
+            port.kind.as_str().to_owned(),
+            port.state.as_str().to_owned(),
+            or_dash(port.peer.as_deref()),
+            macs(port.mac.as_ref()),
+            vlan(port.vlan.as_ref()),
+            port.mtu.to_string(),
+            port.counters.rx_frames.to_string(),
+            port.counters.tx_frames.to_string(),
+            port.counters.drops.values().sum::<u64>().to_string(),
+            port.reason.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = ports.iter().map(row).collect();
+    let head =
+        ["NETWORK", "PORT", "KIND", "STATE", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS", "REASON"];
+    print(&table(&head, &rows))
+}
+
+pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure> {
+    let entries: Vec<api::FdbEntry> = client.get(&format!("/v1/networks/{}/fdb", encode(network)))?;
+    if output.json {
+        return print_json(&entries);
+    }
+    let row = |entry: &api::FdbEntry| {
+        vec![
+            entry.mac.clone(),
+            or_dash(entry.vlan.map(|vlan| vlan.to_string()).as_deref()),
+            entry.port.clone(),
+            entry.age_seconds.filter(|_| !entry.is_static).map_or("static".to_owned(), duration),
+        ]
+    };
+    let rows: Vec<_> = entries.iter().map(row).collect();
+    print(&table(&["MAC", "VLAN", "PORT", "AGE"], &rows))
+}
+
+pub fn counters(client: &Client, port: Option<&str>, output: Output) -> Result<(), Failure> {
+    let query = port.map(|port| format!("?port={}", encode(port))).unwrap_or_default();
+    let ports: Vec<api::PortCounters> = client.get(&format!("/v1/counters{query}"))?;
+    if output.json {
+        return print_json(&ports);
+    }
+    let row = |port: &api::PortCounters| {
+        let api::Counters { rx_frames, rx_octets, tx_frames, tx_octets, drops, .. } = &port.counters;
+        let reasons: Vec<_> = drops
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| format!("{reason}={count}"))
+            .collect();
+        let numbers = [rx_frames, rx_octets, tx_frames, tx_octets].map(u64::to_string);
+        let names = [port.network.clone(), port.port.clone()];
+        names.into_iter().chain(numbers).chain([or_dash(Some(&reasons.join(" ")))]).collect()
+    };
+    let rows: Vec<Vec<String>> = ports.iter().map(row).collect();
+    let head = ["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "DROPS"];
+    print(&table(&head, &rows))
+}
+
+fn macs(macs: Option<&api::OneOrMany<String>>) -> String {
+    match macs.map(api::OneOrMany::as_slice) {
+        None | Some([]) => "-".to_owned(),
+        Some([only]) => only.clone(),
+        Some([first, rest @ ..]) => format!("{first} +{}", rest.len()),
+    }
+}
+
+fn vlan(vlan: Option<&api::VlanConfig>) -> String {
+    let Some(vlan) = vlan else { return "-".to_owned() };
+    if let Some(access) = vlan.access {
+        return access.to_string();
+    }
+    let trunk: Vec<_> = vlan.trunk.iter().flatten().map(u64::to_string).collect();
+    match vlan.native {
+        Some(native) => format!("trunk {} native {native}", trunk.join(",")),
+        None => format!("trunk {}", trunk.join(",")),
+    }
+}
+
+/// A number of seconds for people: `4.2s`, `3m 5s`, `2d 1h`.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..60 => format!("{:.1}s", seconds.max(0.0)),
+        60..3_600 => format!("{}m {}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h {}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d {}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_their_two_largest_units() {
+        for (seconds, text) in
+            [(0.04, "0.0s"), (59.5, "59.5s"), (185.0, "3m 5s"), (7_260.0, "2h 1m"), (180_000.0, "2d 2h")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn roles_in_vlans_are_short() {
+        let role =
+            |access, trunk: Option<Vec<u64>>, native| vlan(Some(&api::VlanConfig { access, trunk, native }));
+        assert_eq!(vlan(None), "-");
+        assert_eq!(role(Some(10), None, None), "10");
+        assert_eq!(role(None, Some(vec![10, 20]), Some(1)), "trunk 10,20 native 1");
+    }
+}

@@ -1,0 +1,54 @@
+//! The manual page: the command line as clap knows it, one section a command.
+
+use std::io;
+
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+
+use crate::args::Arguments;
+
+/// What clap does not know.
+const CLOSING: &str = r#".SH "EXIT STATUS"
+0 on success, 1 on failure, 2 when the command line is wrong.
+.SH FILES
+.TP
+/run/vmlan/control.sock
+Control socket of root's daemon; HTTP/1.1 with JSON, described in docs/api.md.
+.TP
+$XDG_RUNTIME_DIR/vmlan/control.sock
+Control socket of another user's daemon.
+"#;
+
+/// The page in roff.
+pub fn page() -> io::Result<String> {
+    let mut command = Arguments::command().term_width(80).disable_help_subcommand(true);
+    command.build();
+    let mut page = Vec::new();
+    let man = Man::new(command.clone()).manual("vmlan manual");
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut page = String::from_utf8_lossy(&page).into_owned();
+    for subcommand in command.get_subcommands_mut().filter(|subcommand| !subcommand.is_hide_set()) {
+        section(&mut page, subcommand);
+    }
+    page.push_str(CLOSING);
+    Ok(page)
+}
+
+fn section(page: &mut String, command: &mut Command) {
+    if command.has_subcommands() {
+        command.get_subcommands_mut().for_each(|subcommand| section(page, subcommand));
+        return;
+    }
+    let title = command.get_bin_name().unwrap_or(command.get_name()).to_uppercase();
+    page.push_str(&format!(".SH \"{title}\"\n.nf\n"));
+    for line in command.render_long_help().to_string().trim_end().lines() {
+        // A leading dot or quote would be a request to roff.
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        page.push_str(&format!("\\&{}\n", line.trim_end()));
+    }
+    page.push_str(".fi\n");
+}

@@ -1,0 +1,41 @@
+//! The control socket: whether a daemon answers, or could.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::Check;
+use crate::client::{Client, ClientError};
+
+const NAME: &str = "control_socket";
+
+pub fn check(path: anyhow::Result<PathBuf>) -> Check {
+    let path = match path {
+        Ok(path) => path,
+        Err(error) => return Check::fail(NAME, "none", error.to_string()),
+    };
+    let shown = path.display().to_string();
+    let client = match Client::new(&path) {
+        Ok(client) => client,
+        Err(error) => return Check::fail(NAME, shown, error.to_string()),
+    };
+    match client.get::<api::Status>("/v1/status") {
+        Ok(status) => {
+            Check::ok(NAME, format!("{shown}: vmlan {} runs as process {}", status.version, status.pid))
+        }
+        Err(ClientError::Unreachable { source, .. }) => match source.kind() {
+            ErrorKind::NotFound => Check::ok(NAME, format!("{shown}: no daemon runs")),
+            ErrorKind::ConnectionRefused => Check::warn(
+                NAME,
+                format!("{shown}: left behind"),
+                "a daemon was killed; `vmlan run` replaces it",
+            ),
+            ErrorKind::PermissionDenied => Check::warn(
+                NAME,
+                format!("{shown}: belongs to another user"),
+                "run this as that user or as root",
+            ),
+            _ => Check::fail(NAME, format!("{shown}: {source}"), "name another socket with --control"),
+        },
+        Err(error) => Check::warn(NAME, shown, error.to_string()),
+    }
+}

@@ -1,0 +1,125 @@
+//! What Linux offers.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Check;
+
+/// Where root's control socket lives.
+pub const ROOT_RUNTIME_DIRECTORY: &str = "/run";
+
+/// The bit of CAP_NET_ADMIN in a capability mask (linux/capability.h).
+const CAP_NET_ADMIN: u32 = 12;
+/// Datagrams that a Unix socket should queue; the kernel's default is 10.
+const WANTED_DATAGRAMS: u64 = 512;
+/// Octets of the receive and send buffers that datagram ports ask for.
+const WANTED_RMEM: u64 = 4 << 20;
+const WANTED_WMEM: u64 = 1 << 20;
+
+pub fn checks() -> Vec<Check> {
+    let net_admin = has_net_admin();
+    let tun = tun();
+    let tap_works = net_admin && matches!(tun.status, super::Level::Ok);
+    vec![
+        match net_admin {
+            true => Check::ok("net_admin", "yes"),
+            false => Check::warn(
+                "net_admin",
+                "no",
+                "making TAP devices needs CAP_NET_ADMIN: run as root, or have root make a persistent device that you own",
+            ),
+        },
+        tun,
+        namespaces(),
+        io_uring(),
+        at_least(
+            "max_dgram_qlen",
+            "net/unix/max_dgram_qlen",
+            WANTED_DATAGRAMS,
+            "datagram guests lose bursts",
+        ),
+        at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
+        at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
+        Check::ok("kinds", if tap_works { "stream, datagram, vde, tap" } else { "stream, datagram, vde" }),
+    ]
+}
+
+fn has_net_admin() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .is_some_and(|mask| mask >> CAP_NET_ADMIN & 1 == 1)
+}
+
+fn tun() -> Check {
+    let name = "dev_net_tun";
+    let device = "/dev/net/tun";
+    match OpenOptions::new().read(true).write(true).open(device) {
+        Ok(_) => Check::ok(name, device),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => Check::warn(
+            name,
+            "missing",
+            "TAP needs it: modprobe tun; in a container pass --device /dev/net/tun",
+        ),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied) => {
+            Check::warn(name, "no permission", "TAP needs it: run as root, or chmod 0666 /dev/net/tun")
+        }
+        Err(error) => Check::warn(name, error.to_string(), "TAP needs it: modprobe tun"),
+    }
+}
+
+/// Asks util-linux's unshare, because a namespace of our own would be one for good.
+fn namespaces() -> Check {
+    let name = "namespaces";
+    let user: &[&str] =
+        if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let made = Command::new("unshare")
+        .args(user)
+        .args(["--net", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match made {
+        Ok(status) if status.success() => Check::ok(name, "can be made"),
+        Ok(_) => Check::warn(
+            name,
+            "cannot be made",
+            "tests and the demo's TAP guest need them: as root, or sysctl -w user.max_user_namespaces=10000 \
+             kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        Err(_) => {
+            Check::warn(name, "not known", "the program `unshare` (util-linux) is not there to find out")
+        }
+    }
+}
+
+fn io_uring() -> Check {
+    let name = "io_uring";
+    match sysctl("kernel/io_uring_disabled") {
+        Some(0) => Check::ok(name, "allowed"),
+        Some(1) => {
+            Check::warn(name, "for a group only", "TAP is slower: sysctl -w kernel.io_uring_disabled=0")
+        }
+        Some(_) => Check::warn(name, "disabled", "TAP is slower: sysctl -w kernel.io_uring_disabled=0"),
+        None if Path::new("/proc/kallsyms").exists() => Check::ok(name, "not restricted by this kernel"),
+        None => Check::warn(name, "not known", "/proc is not mounted"),
+    }
+}
+
+fn at_least(name: &'static str, key: &str, wanted: u64, consequence: &str) -> Check {
+    match sysctl(key) {
+        Some(value) if value >= wanted => Check::ok(name, value.to_string()),
+        Some(value) => {
+            let hint = format!("{consequence}: sysctl -w {}={wanted}", key.replace('/', "."));
+            Check::warn(name, value.to_string(), hint)
+        }
+        None => Check::warn(name, "not known", format!("/proc/sys/{key} cannot be read here")),
+    }
+}
+
+fn sysctl(key: &str) -> Option<u64> {
+    fs::read_to_string(Path::new("/proc/sys").join(key)).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,130 @@
+//! `doctor`: what this machine offers to vmlan, and what to do where it does not.
+
+mod control;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use platform::ROOT_RUNTIME_DIRECTORY;
+
+use crate::args::Output;
+use crate::command::Failure;
+use crate::output::{print, print_json, table};
+
+/// Descriptors that a daemon with many ports wants.
+const WANTED_DESCRIPTORS: u64 = 4096;
+
+/// One look at the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at; stable.
+    check: &'static str,
+    /// How it is.
+    status: Level,
+    /// What was found.
+    value: String,
+    /// What to do about it.
+    hint: Option<String>,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As vmlan wants it.
+    Ok,
+    /// Something does not work, or not as well as it could.
+    Warn,
+    /// vmlan cannot run.
+    Fail,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl Check {
+    fn ok(check: &'static str, value: impl Into<String>) -> Self {
+        Self { check, status: Level::Ok, value: value.into(), hint: None }
+    }
+
+    fn warn(check: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { check, status: Level::Warn, value: value.into(), hint: Some(hint.into()) }
+    }
+
+    fn fail(check: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { check, status: Level::Fail, value: value.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Looks at everything; fails when vmlan cannot run here.
+pub fn run(control: anyhow::Result<PathBuf>, output: Output) -> Result<(), Failure> {
+    let mut checks = vec![user()];
+    checks.extend(platform::checks());
+    checks.push(descriptors());
+    checks.push(control::check(control));
+    if output.json {
+        print_json(&checks)?;
+    } else {
+        print(&table(&["STATUS", "CHECK", "VALUE", "HINT"], &checks.iter().map(row).collect::<Vec<_>>()))?;
+    }
+    if checks.iter().any(|check| check.status == Level::Fail) { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn row(check: &Check) -> Vec<String> {
+    vec![
+        check.status.as_str().to_owned(),
+        check.check.to_owned(),
+        check.value.clone(),
+        check.hint.clone().unwrap_or_default(),
+    ]
+}
+
+fn user() -> Check {
+    let uid = rustix::process::geteuid();
+    match uid.is_root() {
+        true => Check::ok("user", "root"),
+        false => Check::ok("user", format!("uid {}", uid.as_raw())),
+    }
+}
+
+fn descriptors() -> Check {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    match limit.current {
+        Some(current)
+            if current < WANTED_DESCRIPTORS
+                && limit.maximum.is_some_and(|most| most < WANTED_DESCRIPTORS) =>
+        {
+            Check::warn(
+                "descriptors",
+                current.to_string(),
+                format!(
+                    "a port takes a few each; for many ports raise the hard limit to {WANTED_DESCRIPTORS} (LimitNOFILE=)"
+                ),
+            )
+        }
+        Some(current) if current < WANTED_DESCRIPTORS => Check::warn(
+            "descriptors",
+            current.to_string(),
+            format!("a port takes a few each; for many ports run `ulimit -n {WANTED_DESCRIPTORS}` before"),
+        ),
+        Some(current) => Check::ok("descriptors", current.to_string()),
+        None => Check::ok("descriptors", "unlimited"),
+    }
+}

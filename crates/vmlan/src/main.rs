@@ -1,0 +1,33 @@
+#![forbid(unsafe_code)]
+//! `vmlan`: runs the daemon, or speaks to the one that runs. Maps errors to exit codes and does nothing else.
+
+mod args;
+mod client;
+mod command;
+mod demo;
+mod doctor;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::Failure;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    match command::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough.
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Told) => ExitCode::from(1),
+        Err(Failure::Failed(error)) => {
+            eprintln!("error: {}", output::error_text(&error));
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}\n\nFor more information, try '--help'.");
+            ExitCode::from(2)
+        }
+    }
+}

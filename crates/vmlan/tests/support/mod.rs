@@ -1,0 +1,290 @@
+//! What the tests of the running daemon share: the built program under a guard, its control interface, raw guests,
+//! and the books that have to balance.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+mod balance;
+mod http;
+mod peer;
+mod probe;
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use api::PortState;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use testbed::{poll_until, wait_for, wait_until};
+
+pub use balance::assert_balanced;
+pub use http::{Answer, Events};
+pub use peer::{Peer, TYPE, exchange, is_apart, mac, meet, numbered, reach};
+pub use probe::Probe;
+
+/// The most that any wait may take; other tests may have the machine to themselves meanwhile.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The built program.
+pub const VMLAN: &str = env!("CARGO_BIN_EXE_vmlan");
+
+/// A running `vmlan run` with a directory of its own, which holds its configuration, its control socket and whatever
+/// the configuration names with a relative path. Killed by its id on drop.
+pub struct Daemon {
+    directory: TempDir,
+    child: Child,
+    /// Ports that left, as they were when they did.
+    departed: RefCell<Vec<api::Port>>,
+}
+
+impl Daemon {
+    /// Starts with this configuration and waits until it is ready.
+    #[track_caller]
+    pub fn start(config: &str) -> Daemon {
+        Daemon::start_in(directory(), config)
+    }
+
+    /// The same in a directory that may hold what an earlier daemon left.
+    #[track_caller]
+    pub fn start_in(directory: TempDir, config: &str) -> Daemon {
+        Daemon::start_command(directory, config, Command::new(VMLAN), Stdio::null(), Stdio::null())
+    }
+
+    /// The same with two sockets to inherit, which the daemon finds as descriptors 3 and 4.
+    #[track_caller]
+    pub fn start_with_descriptors(config: &str, third: OwnedFd, fourth: OwnedFd) -> Daemon {
+        // They travel as standard input and output: nothing else that this process starts can inherit them.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null", "sh", VMLAN]);
+        Daemon::start_command(directory(), config, shell, third.into(), fourth.into())
+    }
+
+    #[track_caller]
+    fn start_command(
+        directory: TempDir,
+        config: &str,
+        mut command: Command,
+        stdin: Stdio,
+        stdout: Stdio,
+    ) -> Daemon {
+        let path = directory.path();
+        fs::write(path.join("vmlan.toml"), config).expect("a file in our own directory");
+        let log = File::create(path.join("log")).expect("a file in our own directory");
+        command.args(["run", "--config"]).arg(path.join("vmlan.toml"));
+        command.arg("--control").arg(path.join("control.sock"));
+        let child = command.stdin(stdin).stdout(stdout).stderr(log).spawn().expect("vmlan can be started");
+        let mut daemon = Daemon { directory, child, departed: RefCell::default() };
+        daemon.wait_ready();
+        daemon
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        let mut ended = None;
+        poll_until(PATIENCE, || {
+            ended = self.child.try_wait().expect("our own child");
+            ended.is_some() || self.log().contains("ready: ")
+        });
+        assert!(ended.is_none() && self.log().contains("ready: "), "vmlan is not ready:\n{}", self.log());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the configuration is, and everything that it names with a relative path.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn control(&self) -> PathBuf {
+        self.path("control.sock")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).expect("our own log")
+    }
+
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("{text:?} in the log"), PATIENCE, || self.log().contains(text));
+    }
+
+    /// Replaces the configuration file.
+    pub fn write_config(&self, config: &str) {
+        fs::write(self.path("vmlan.toml"), config).expect("a file in our own directory");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("our own child, not waited for yet, can be signalled");
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_none()
+    }
+
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
+        wait_for("the daemon's end", PATIENCE, || self.child.try_wait().expect("our own child"))
+    }
+
+    /// Ends the daemon with SIGTERM, checks that it ended well and left no socket behind, and gives its directory back.
+    #[track_caller]
+    pub fn stop(mut self) -> TempDir {
+        self.signal(Signal::TERM);
+        let status = self.wait_end();
+        assert_eq!(status.code(), Some(0), "the daemon's exit status; its log:\n{}", self.log());
+        assert!(!self.log().contains("panicked"), "a panic:\n{}", self.log());
+        let left = sockets(self.directory.path());
+        assert!(left.is_empty(), "sockets left behind: {left:?}");
+        self.take_directory()
+    }
+
+    /// Ends the daemon with SIGKILL, and gives its directory back.
+    #[track_caller]
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("our own child");
+        self.wait_end();
+        self.take_directory()
+    }
+
+    fn take_directory(mut self) -> TempDir {
+        std::mem::replace(&mut self.directory, directory())
+    }
+
+    /// Runs `vmlan` with these arguments against this daemon, from the daemon's directory.
+    #[track_caller]
+    pub fn cli(&self, arguments: &[&str]) -> testbed::Output {
+        let mut command = Command::new(VMLAN);
+        command.args(arguments).arg("--control").arg(self.control()).current_dir(self.directory.path());
+        testbed::run(command, PATIENCE)
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> api::Status {
+        self.get("/v1/status")
+    }
+
+    #[track_caller]
+    pub fn ports(&self) -> Vec<api::Port> {
+        self.get("/v1/ports")
+    }
+
+    pub fn find_port(&self, name: &str) -> Option<api::Port> {
+        self.ports().into_iter().find(|port| port.port == name)
+    }
+
+    #[track_caller]
+    pub fn port(&self, name: &str) -> api::Port {
+        self.find_port(name).unwrap_or_else(|| panic!("there is no port {name}: {:#?}", self.ports()))
+    }
+
+    /// Frames that a port dropped for this reason.
+    #[track_caller]
+    pub fn drops(&self, port: &str, reason: frame::DropReason) -> u64 {
+        self.port(port).counters.drops.get(reason.name()).copied().unwrap_or(0)
+    }
+
+    #[track_caller]
+    pub fn fdb(&self, network: &str) -> Vec<api::FdbEntry> {
+        self.get(&format!("/v1/networks/{network}/fdb"))
+    }
+
+    #[track_caller]
+    pub fn wait_state(&self, port: &str, state: PortState) {
+        let is_there = || self.find_port(port).is_some_and(|port| port.state == state);
+        assert!(
+            poll_until(PATIENCE, is_there),
+            "port {port} is not {}: {:#?}\n{}",
+            state.as_str(),
+            self.ports(),
+            self.log()
+        );
+    }
+
+    #[track_caller]
+    pub fn wait_up(&self, ports: &[&str]) {
+        ports.iter().for_each(|port| self.wait_state(port, PortState::Up));
+    }
+
+    /// Adds a port over the control interface.
+    #[track_caller]
+    pub fn add_port(&self, network: &str, name: &str, table: &str) -> Answer {
+        self.request("POST", &format!("/v1/networks/{network}/ports/{name}"), Some(table))
+    }
+
+    /// Removes a port that is quiet over the control interface.
+    #[track_caller]
+    pub fn remove_port(&self, network: &str, name: &str) -> Answer {
+        self.departs(name);
+        self.request("DELETE", &format!("/v1/networks/{network}/ports/{name}"), None)
+    }
+
+    /// Remembers the counters of a port that is about to leave, for the books: nothing may pass it any more.
+    #[track_caller]
+    pub fn departs(&self, port: &str) {
+        let port = self.port(port);
+        self.departed.borrow_mut().push(port);
+    }
+
+    /// The number of open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("our own child").count()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("our own child");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Processor time used, in clock ticks of 10 ms.
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("our own child");
+        // Fields 14 and 15 of proc(5), counted from the one behind the name, which may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("the name's end");
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        if failing && let Ok(log) = fs::read_to_string(self.path("log")) {
+            eprintln!("--- log of vmlan ---\n{log}--- end of the log ---");
+        }
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory whose name leaves room for socket paths in it.
+pub fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("vmlan-it-").tempdir().expect("a temporary directory")
+}
+
+/// A TCP and UDP port of the loopback interface that was free just now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket's address").port()
+}
+
+/// The sockets in a directory and the directories in it.
+fn sockets(directory: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("our own directory").flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(sockets(&entry.path())),
+            Ok(kind) if kind.is_socket() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
