@@ -40,6 +40,13 @@ pub enum Request {
         /// The answer.
         reply: Reply<Vec<api::FdbEntry>>,
     },
+    /// The links of the ports of one network or of all, by network and name.
+    Links {
+        /// Only this network's; an error if there is none.
+        network: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<PortLink>>,
+    },
     /// Make this configuration the running one.
     Apply {
         /// What shall run.
@@ -78,6 +85,17 @@ pub enum Request {
     },
     /// End the daemon in order.
     Shutdown(Reply<()>),
+}
+
+/// A port's link, for who wants to see what passes ([`crate::capture`]).
+#[derive(Debug, Clone)]
+pub struct PortLink {
+    /// The network's name.
+    pub network: String,
+    /// The port's name.
+    pub port: String,
+    /// Its link, which stays good for nothing when the port leaves.
+    pub link: link::Link,
 }
 
 /// Speaks to the supervisor; clones speak to the same one.
@@ -184,6 +202,14 @@ impl Handle {
             )),
             _ => Ok(listed),
         }
+    }
+
+    /// The links of the ports of one network or of all. Ports whose clients are ports of their own have none.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`].
+    pub async fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, api::Error> {
+        self.ask(|reply| Request::Links { network, reply }).await
     }
 
     /// Makes `config` the running configuration, or only tells what would be done.

@@ -6,8 +6,10 @@
 //! socket and speaks to the supervisor through a [`handle::Handle`].
 
 mod attach;
+pub mod capture;
 pub mod config;
 pub mod control;
+pub mod embedded;
 pub mod handle;
 pub mod plan;
 pub mod run;

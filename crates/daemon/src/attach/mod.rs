@@ -9,6 +9,7 @@
 //! A fault that is the guest's doing keeps it away for [`QUARANTINE`]; one of the system is tried again after a pause
 //! that doubles ([`Pause`]).
 
+mod accept;
 mod datagram;
 mod peers;
 #[cfg(target_os = "linux")]
@@ -62,11 +63,13 @@ pub(crate) async fn run_directory(
     config: crate::config::Vde,
     stop: oneshot::Receiver<()>,
 ) {
+    let mut directory = vde::Directory::default();
     tokio::select! {
-        () = vde::keep(&mut clients, &config) => {}
+        () = vde::keep(&mut clients, &config, &mut directory) => {}
         _ = stop => {}
     }
-    clients.leave().await;
+    directory.close().await;
+    clients.leave();
 }
 
 /// Takes a port down after `fault`, says so, and waits as long as the fault demands.

@@ -1,7 +1,7 @@
 //! Stream sockets: the guest connects to us, or we connect to it.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use drivers::stream::Socket;
 use drivers::unix;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::throttle::Throttle;
+use super::accept::Acceptor;
 use super::{Pause, peers, recover};
 use crate::config::{Address, Stream};
 use crate::supervisor::Station;
@@ -77,6 +77,28 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// The next guest, however long it takes. Safe to cancel.
+    async fn next(&self, acceptor: &mut Acceptor) -> Guest {
+        loop {
+            acceptor.pass().await;
+            match self.accept().await {
+                Ok(guest) => return guest,
+                Err(error) => acceptor.failed(self, error).await,
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            ListeningSocket::Unix(listener) => listener.as_fd(),
+            ListeningSocket::Tcp(listener) => listener.as_fd(),
+        }
+    }
+}
+
 async fn listen(station: &mut Station, address: &Address) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let listener = loop {
@@ -91,39 +113,24 @@ async fn listen(station: &mut Station, address: &Address) {
 
 /// One guest after the other.
 async fn serve(station: &mut Station, listener: &Listener) {
-    let mut throttle = Throttle::new();
+    let mut acceptor = Acceptor::new();
     station.waiting(None);
     loop {
-        let guest = next(listener, &mut throttle).await;
+        let guest = listener.next(&mut acceptor).await;
         station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
         let fault = tokio::select! {
             fault = station.fault() => fault,
-            never = refuse_others(listener, &mut throttle) => match never {},
+            never = refuse_others(listener, &mut acceptor) => match never {},
         };
         recover(station, fault).await;
         station.waiting(None);
     }
 }
 
-/// The next connection. Without descriptors left it waits until there are some again.
-async fn next(listener: &Listener, throttle: &mut Throttle) -> Guest {
-    let mut pause = Pause::up_to(Duration::from_secs(1));
-    loop {
-        throttle.pass().await;
-        match listener.accept().await {
-            Ok(guest) => return guest,
-            Err(error) => {
-                tracing::warn!("a connection cannot be accepted now: {error}");
-                pause.wait().await;
-            }
-        }
-    }
-}
-
 /// A port is one guest's: who else connects meanwhile is sent away at once, so that it can tell.
-async fn refuse_others(listener: &Listener, throttle: &mut Throttle) -> std::convert::Infallible {
+async fn refuse_others(listener: &Listener, acceptor: &mut Acceptor) -> std::convert::Infallible {
     loop {
-        let other = next(listener, throttle).await;
+        let other = listener.next(acceptor).await;
         tracing::debug!("a second connection, of {}, is refused: the port is in use", other.peer);
     }
 }

@@ -21,8 +21,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::accept::Acceptor;
 use super::stream::describe;
-use super::throttle::Throttle;
 use super::{Pause, peers};
 use crate::config::Vde;
 use crate::supervisor::{Clients, Station};
@@ -33,21 +33,45 @@ const CLIENTS: usize = 1024;
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn keep(clients: &mut Clients, config: &Vde) {
+/// What a directory's task leaves to be ended in order.
+#[derive(Default)]
+pub(super) struct Directory {
+    clients: JoinSet<()>,
+    made: Option<Made>,
+}
+
+impl Directory {
+    /// Ends every client's task, and removes the directory if we made it and nothing else is in it.
+    pub(super) async fn close(mut self) {
+        self.clients.shutdown().await;
+    }
+}
+
+/// A directory that we made.
+struct Made(PathBuf);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // Others may have put something there, which is theirs.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Directory) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let (listener, _path) = loop {
-        match listen(config) {
+        match make(config, directory).and_then(|()| listen(config)) {
             Ok(listener) => break listener,
             Err(reason) => clients.failed(reason),
         }
         pause.wait().await;
     };
     clients.up(config.directory.join("ctl").display().to_string());
-    let mut throttle = Throttle::new();
-    let mut running = JoinSet::new();
+    let mut acceptor = Acceptor::new();
+    let running = &mut directory.clients;
     loop {
         tokio::select! {
-            client = next(&listener, &mut throttle), if running.len() < CLIENTS => {
+            client = next(&listener, &mut acceptor), if running.len() < CLIENTS => {
                 running.spawn(serve(clients.clone(), config.clone(), client));
             }
             Some(_) = running.join_next() => {}
@@ -55,40 +79,43 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde) {
     }
 }
 
-fn listen(config: &Vde) -> Result<(UnixListener, BoundPath), String> {
-    let directory = &config.directory;
-    // Who may use the sockets has to be able to enter the directory: x wherever there is r.
-    let mode = config.mode | (config.mode & 0o444) >> 2;
-    let cannot = |what: &str, error: io::Error| format!("{what} {}: {error}", directory.display());
-    match fs::DirBuilder::new().mode(mode).create(directory) {
-        Ok(()) => {
-            // The umask may have taken away what the configuration gives.
-            fs::set_permissions(directory, Permissions::from_mode(mode))
-                .map_err(|error| cannot("cannot set the permissions of", error))?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(cannot("cannot make the directory", error)),
-    }
-    let path = directory.join("ctl");
-    let (socket, bound) = unix::listen(&path).map_err(|error| describe(&error))?;
-    let set = fs::set_permissions(&path, Permissions::from_mode(config.mode));
-    set.map_err(|error| cannot("cannot set the permissions of the control socket in", error))?;
-    let listener = UnixListener::from_std(socket.into());
-    Ok((listener.map_err(|error| cannot("cannot watch the control socket in", error))?, bound))
-}
-
-async fn next(listener: &UnixListener, throttle: &mut Throttle) -> UnixStream {
-    let mut pause = Pause::up_to(Duration::from_secs(1));
+/// The next client, however long it takes. Safe to cancel.
+async fn next(listener: &UnixListener, acceptor: &mut Acceptor) -> UnixStream {
     loop {
-        throttle.pass().await;
+        acceptor.pass().await;
         match listener.accept().await {
             Ok((client, _)) => return client,
-            Err(error) => {
-                tracing::warn!("a VDE client cannot be accepted now: {error}");
-                pause.wait().await;
-            }
+            Err(error) => acceptor.failed(listener, error).await,
         }
     }
+}
+
+/// Makes the directory, unless it is there.
+fn make(config: &Vde, directory: &mut Directory) -> Result<(), String> {
+    let path = &config.directory;
+    // Who may use the sockets has to be able to enter the directory: x wherever there is r.
+    let mode = config.mode | (config.mode & 0o444) >> 2;
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => directory.made = Some(Made(path.clone())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(cannot("make the directory", path, error)),
+    }
+    // The umask may have taken away what the configuration gives.
+    let set = fs::set_permissions(path, Permissions::from_mode(mode));
+    set.map_err(|error| cannot("set the permissions of", path, error))
+}
+
+fn cannot(what: &str, path: &Path, error: io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}
+
+fn listen(config: &Vde) -> Result<(UnixListener, BoundPath), String> {
+    let path = config.directory.join("ctl");
+    let (socket, bound) = unix::listen(&path).map_err(|error| describe(&error))?;
+    let set = fs::set_permissions(&path, Permissions::from_mode(config.mode));
+    set.map_err(|error| cannot("set the permissions of", &path, error))?;
+    let listener = UnixListener::from_std(socket.into()).map_err(|error| cannot("watch", &path, error))?;
+    Ok((listener, bound))
 }
 
 /// One client from its request to its end.
@@ -144,7 +171,7 @@ async fn attach(
     let path: PathBuf = config.directory.join(format!("{number:03}.{}", std::process::id()));
     let (socket, bound) = unix::bind_datagram(&path).map_err(|error| describe(&error))?;
     let set = fs::set_permissions(&path, Permissions::from_mode(config.mode));
-    set.map_err(|error| format!("cannot set the permissions of {}: {error}", path.display()))?;
+    set.map_err(|error| cannot("set the permissions of", &path, error))?;
     connect(&socket, &request.socket)?;
     Ok((Arc::new(Socket::new(socket, address(&request.socket))), bound))
 }

@@ -105,8 +105,7 @@ impl Chunk {
     }
 
     fn has_room(&self, octets: usize) -> bool {
-        self.records.len() < self.records.capacity()
-            && octets <= self.octets.capacity() - self.octets.len()
+        self.records.len() < self.records.capacity() && octets <= self.octets.capacity() - self.octets.len()
     }
 }
 
@@ -166,9 +165,8 @@ impl Queue {
         chunk.clear();
         chunk.reserve(self.octets);
         let state = self.lock();
-        let idle = |state: &mut State| {
-            state.chunk.is_empty() && state.new_interfaces.is_empty() && !state.is_over()
-        };
+        let idle =
+            |state: &mut State| state.chunk.is_empty() && state.new_interfaces.is_empty() && !state.is_over();
         let mut state = self.filled.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.chunk, chunk);
         Taken { new_interfaces: std::mem::take(&mut state.new_interfaces), is_last: state.is_over() }

@@ -91,7 +91,7 @@ impl Clients {
     }
 
     /// Takes the port out of the directory.
-    pub(crate) async fn leave(self) {
+    pub(crate) fn leave(self) {
         self.fabric.directory.remove(&self.place);
     }
 

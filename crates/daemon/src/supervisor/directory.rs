@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{EventKind, OneOrMany, PortKind, PortState};
-use link::Counters;
+use link::{Counters, Link};
 
 use crate::config::{Policy, Vlan};
 use crate::handle::Emitter;
@@ -38,7 +38,7 @@ pub(crate) struct Row {
 pub(crate) struct Member {
     pub(crate) network: Arc<lan::Network>,
     pub(crate) id: lan::PortId,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) link: Link,
 }
 
 /// The rows of all ports.
@@ -138,7 +138,7 @@ impl Row {
             mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),
             vlan: vlan(&self.policy.vlan),
             mtu: self.mtu as u64,
-            counters: self.member.as_ref().map(|member| counters(&member.counters)).unwrap_or_default(),
+            counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
         }
     }
 }

@@ -119,8 +119,7 @@ impl Fabric {
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, mtu)?;
         let link = bridge.link().clone();
-        let counters = link.counters().clone();
-        let id = match network.add_port(port_config(&place.port, policy, counters.clone())) {
+        let id = match network.add_port(port_config(&place.port, policy, link.counters().clone())) {
             Ok(id) => id,
             Err(error) => {
                 detach_link(&bridge);
@@ -129,7 +128,8 @@ impl Fabric {
         };
         let (sender, faults) = mpsc::unbounded_channel();
         let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
-        let setup = PortSetup { network: network.clone(), id, link, backlog: policy.queue, longest };
+        let setup =
+            PortSetup { network: network.clone(), id, link: link.clone(), backlog: policy.queue, longest };
         let key = self.with_plane(|plane| plane.add_port(&setup));
         let Some(key) = key else {
             network.remove_port(id);
@@ -142,7 +142,7 @@ impl Fabric {
             network.add_static(*mac, *vlan, id)?;
         }
         self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
-        let member = Some(Member { network: network.clone(), id, counters });
+        let member = Some(Member { network: network.clone(), id, link });
         let (state, reason) = (api::PortState::Waiting, None);
         self.directory.insert(
             &place,

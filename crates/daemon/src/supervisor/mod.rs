@@ -31,7 +31,7 @@ use fabric::Fabric;
 pub(crate) use station::Station;
 
 use crate::config::{self, NetworkSettings, ValidConfig};
-use crate::handle::{Request, Requests};
+use crate::handle::{PortLink, Request, Requests};
 use crate::plan::plan;
 
 /// How long frames that wait may take when the daemon ends.
@@ -149,6 +149,7 @@ impl Supervisor {
             Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
             Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
             Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+            Request::Links { network, reply } => drop(reply.send(self.links(network))),
             Request::Apply { config, dry_run, reply } => {
                 drop(reply.send(Ok(self.apply(config, dry_run).await)));
             }
@@ -238,6 +239,20 @@ impl Supervisor {
             ports.retain(|port| port.network == network);
         }
         Ok(ports)
+    }
+
+    fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, Error> {
+        if let Some(network) = &network {
+            self.running(network)?;
+        }
+        let rows = self.fabric.directory.rows();
+        let wanted =
+            rows.iter().filter(|(place, _)| network.as_ref().is_none_or(|name| *name == place.network));
+        let links = wanted.filter_map(|(Place { network, port }, row)| {
+            let link = row.member.as_ref()?.link.clone();
+            Some(PortLink { network: network.clone(), port: port.clone(), link })
+        });
+        Ok(links.collect())
     }
 
     fn fdb(&self, name: &str) -> Result<Vec<api::FdbEntry>, Error> {

@@ -1,0 +1,192 @@
+//! The daemon inside another process: no control socket, no signals, no log of its own.
+//!
+//! A thread runs the supervisor; the methods here wait for its answers, so they must not be called from an
+//! asynchronous task. Dropping an [`Embedded`] ends the daemon as [`Embedded::stop`] does.
+
+use std::fs::File;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use api::Error;
+use tokio::runtime;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+use crate::capture::{self, Capture};
+use crate::config::ValidConfig;
+use crate::handle::{self, Handle};
+use crate::supervisor::{Ended, Supervisor};
+
+/// How long a wait goes on without looking at the counters, of which no event tells.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A daemon that runs in this process.
+#[derive(Debug)]
+pub struct Embedded {
+    handle: Handle,
+    runtime: runtime::Handle,
+    /// None once it was waited for.
+    thread: Option<JoinHandle<Ended>>,
+}
+
+impl Embedded {
+    /// Starts a daemon with this configuration, and tells what came of every part of it. It runs even when some, or
+    /// all, failed.
+    ///
+    /// # Errors
+    /// No threads, descriptors or memory.
+    pub fn start(config: ValidConfig) -> io::Result<(Embedded, api::ApplyReport)> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (handle, requests) = handle::channel();
+        let mut supervisor = Supervisor::start(requests, config.workers().get(), None)?;
+        let on_runtime = runtime.handle().clone();
+        let (tell, report) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            runtime.block_on(async {
+                // Whoever starts it waits for the report.
+                let _ = tell.send(supervisor.apply(config, false).await);
+                supervisor.run().await
+            })
+        };
+        let thread = thread::Builder::new().name("vmlan".into()).spawn(run)?;
+        let embedded = Embedded { handle, runtime: on_runtime, thread: Some(thread) };
+        let report = report.recv().map_err(|_| io::Error::other("the supervisor failed"))?;
+        Ok((embedded, report))
+    }
+
+    /// A handle for asynchronous tasks, and for all that has no method here.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The ports of one network or of all.
+    ///
+    /// # Errors
+    /// See [`Handle::ports`].
+    pub fn ports(&self, network: Option<&str>) -> Result<Vec<api::Port>, Error> {
+        self.wait_for(self.handle.ports(network.map(str::to_owned)))
+    }
+
+    /// Waits until `condition` holds for all ports, at most for `patience`; the ports by then.
+    ///
+    /// # Errors
+    /// See [`Handle::ports`].
+    pub fn wait(
+        &self,
+        patience: Duration,
+        mut condition: impl FnMut(&[api::Port]) -> bool,
+    ) -> Result<Vec<api::Port>, Error> {
+        let deadline = Instant::now() + patience;
+        let mut events = self.subscribe();
+        self.wait_for(async {
+            loop {
+                let ports = self.handle.ports(None).await?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                if condition(&ports) || left.is_zero() {
+                    return Ok(ports);
+                }
+                // Whichever event it was, and even if it was missed: look again.
+                let _ = timeout(left.min(LOOK), events.recv()).await;
+            }
+        })
+    }
+
+    /// The forwarding database of a network.
+    ///
+    /// # Errors
+    /// See [`Handle::fdb`].
+    pub fn fdb(&self, network: &str) -> Result<Vec<api::FdbEntry>, Error> {
+        self.wait_for(self.handle.fdb(network.to_owned()))
+    }
+
+    /// The counters of the ports that `filter` names, as `port` or `network/port`, or of all.
+    ///
+    /// # Errors
+    /// See [`Handle::counters`].
+    pub fn counters(&self, filter: Option<&str>) -> Result<Vec<api::PortCounters>, Error> {
+        self.wait_for(self.handle.counters(filter.map(str::to_owned)))
+    }
+
+    /// Makes `config` the running configuration.
+    ///
+    /// # Errors
+    /// See [`Handle::apply`].
+    pub fn apply(&self, config: ValidConfig) -> Result<api::ApplyReport, Error> {
+        self.wait_for(self.handle.apply(config, false))
+    }
+
+    /// Adds a port to a running network.
+    ///
+    /// # Errors
+    /// See [`Handle::add_port`].
+    pub fn add_port(
+        &self,
+        network: &str,
+        name: &str,
+        port: api::PortConfig,
+    ) -> Result<api::ApplyReport, Error> {
+        self.wait_for(self.handle.add_port(network.to_owned(), name.to_owned(), port))
+    }
+
+    /// Removes a port.
+    ///
+    /// # Errors
+    /// See [`Handle::remove_port`].
+    pub fn remove_port(&self, network: &str, name: &str) -> Result<api::ApplyReport, Error> {
+        self.wait_for(self.handle.remove_port(network.to_owned(), name.to_owned()))
+    }
+
+    /// The events from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+        self.handle.subscribe()
+    }
+
+    /// Captures what passes the ports that there are now, of one network or of all, to `file`.
+    ///
+    /// # Errors
+    /// See [`Handle::links`] and [`Capture::start`].
+    pub fn capture(
+        &self,
+        network: Option<&str>,
+        file: File,
+        options: capture::Options,
+    ) -> Result<Capture, Error> {
+        let links = self.wait_for(self.handle.links(network.map(str::to_owned)))?;
+        let internal = |error: io::Error| {
+            Error::new(api::ErrorCode::Internal, format!("the capture cannot be started: {error}"))
+        };
+        let mut capture = Capture::start(file, options).map_err(internal)?;
+        for link in &links {
+            // Fails when the port has just left.
+            let _ = capture.attach(link);
+        }
+        Ok(capture)
+    }
+
+    /// Ends the daemon in order: what waits is sent, and every port gives back what it has.
+    ///
+    /// # Panics
+    /// When the supervisor did, which is a bug of ours.
+    pub fn stop(mut self) -> Ended {
+        self.end().expect("the supervisor does not panic")
+    }
+
+    fn end(&mut self) -> Option<Ended> {
+        let thread = self.thread.take()?;
+        // An error: it has ended already.
+        let _ = self.wait_for(self.handle.shutdown());
+        // A panic of the supervisor was reported by its thread.
+        thread.join().ok()
+    }
+
+    fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.runtime.block_on(answer)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
