@@ -9,6 +9,7 @@ mod backlog;
 mod batch;
 mod buffer;
 pub mod checksum;
+mod class;
 mod drops;
 #[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]
 mod frame;

@@ -1,7 +1,8 @@
-//! Two links, a filter between them, and frames that move from one to the other.
+//! Two links, a filter between them, a protocol, and frames that move from one to the other.
 //!
 //! This is the way of a frame through an embedder's own data plane, with the media left out: what one side's driver
-//! receives goes through its link's input, and what the filters leave goes out of the other link. Run it with
+//! receives goes through its link's input, and what the filters leave goes out of the other link. What that link
+//! receives is for its protocol. Run it with
 //! `cargo run -p vmlan-link --example two_links`.
 
 use std::error::Error;
@@ -9,7 +10,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
-use link::{Context, Counters, Filter, FilterOptions, Link, LinkOptions, Registry, Tally, Transmit, Verdict};
+use link::{
+    Context, Counters, Filter, FilterOptions, Link, LinkOptions, PerFrame, ProtocolFamily, ProtocolOptions,
+    Registry, Tally, Transmit, Verdict,
+};
+
+/// The type of the frames: for local experiments (IEEE 802-2014 9.2.3).
+const ETHERTYPE: u16 = 0x88b5;
 
 /// A rule: frames from one station are dropped.
 struct Blocked(MacAddr);
@@ -57,7 +64,7 @@ fn broadcast(pool: &Pool, source: MacAddr) -> Option<Frame> {
     let mut octets = [0; 60];
     octets[..6].copy_from_slice(&MacAddr::BROADCAST.0);
     octets[6..12].copy_from_slice(&source.0);
-    octets[12..14].copy_from_slice(&0x88b5u16.to_be_bytes());
+    octets[12..14].copy_from_slice(&ETHERTYPE.to_be_bytes());
     pool.copy(&octets)
 }
 
@@ -82,6 +89,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     left.input(&cx, &mut batch);
     right.output(&cx, &mut batch, &mut wire)?;
 
+    // A protocol gets the frames of its family that a link receives which no network has taken.
+    let family = ProtocolFamily::from_ethertype(ETHERTYPE);
+    let protocol = PerFrame(|_: &Context<'_>, frame: &mut Frame| {
+        println!("the protocol gets {} octets from {:?}", frame.len(), frame.source());
+        Ok(())
+    });
+    right.attach_protocol(ProtocolOptions { family, promiscuous: false }, Arc::new(protocol))?;
+    batch.push(broadcast(&pool, good).ok_or("no buffer is free")?);
+    right.input(&cx, &mut batch);
+
     let (rx, tx) = (left.counters().snapshot(), right.counters().snapshot());
     println!(
         "{}: {} frames received, {} dropped",
@@ -92,6 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}: {} frames sent; {} buffers are out", right.name(), tx.tx_frames, pool.out());
 
     left.detach_filter(filter)?;
+    right.detach_protocol(family)?;
     left.detach()?;
     right.detach()?;
     Ok(())

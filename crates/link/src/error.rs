@@ -37,6 +37,9 @@ pub enum Error {
     /// EIO.
     #[error("the device failed")]
     Io,
+    /// EHOSTUNREACH.
+    #[error("no next hop leads there, or it does not answer")]
+    HostUnreachable,
     /// EACCES.
     #[error("not allowed by the rules set for the link")]
     AccessDenied,
@@ -63,6 +66,7 @@ impl Error {
             Error::NotSupported => "ENOTSUP",
             Error::NoProtocolOption => "ENOPROTOOPT",
             Error::Io => "EIO",
+            Error::HostUnreachable => "EHOSTUNREACH",
             Error::AccessDenied => "EACCES",
             Error::NotPermitted | Error::Dropped(_) => "EPERM",
         }

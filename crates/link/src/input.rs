@@ -3,11 +3,11 @@
 use core::cell::RefCell;
 use std::sync::Arc;
 
-use frame::{Batch, Direction, DropReason, Frame};
+use frame::{Batch, Direction, DropReason, Frame, TrafficClass};
 
 use crate::drops::Drops;
 use crate::filter::{Entered, Verdict};
-use crate::plan::{BRIDGED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
+use crate::plan::{BRIDGED, CLASSIFIED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
 use crate::{Context, Demux, Link, ProtocolFamily, Tally, protocol};
 
 impl Link {
@@ -17,13 +17,17 @@ impl Link {
     /// On return `batch` holds, in order, what a network takes: all that the filters let go on when the link is
     /// bridged, else nothing. Every other frame was consumed, or dropped and counted.
     pub fn input(&self, cx: &Context<'_>, batch: &mut Batch) {
+        let inside = self.io_ref();
+        if inside.as_ref().is_some_and(|inside| inside.flags & CLASSIFIED != 0) {
+            self.classify(batch);
+        }
         let counters = self.counters();
         let mut tally = Tally::default();
         for frame in batch.iter() {
             tally.add(frame);
         }
         counters.received(cx.worker, &tally);
-        let Some(inside) = self.io_ref() else {
+        let Some(inside) = inside else {
             counters.dropped(cx.worker, DropReason::NotAttached, tally.frames);
             batch.clear();
             return;
@@ -47,6 +51,14 @@ impl Link {
                 }
                 walk.drops.count(counters, cx.worker);
             }
+        }
+    }
+
+    /// Gives frames the class that they ask for, where the driver did not know better.
+    fn classify(&self, batch: &mut Batch) {
+        let plan = self.plan();
+        for frame in batch.iter_mut().filter(|frame| frame.meta.class == TrafficClass::BestEffort) {
+            frame.meta.class = plan.media.class(frame);
         }
     }
 

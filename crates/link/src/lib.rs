@@ -35,6 +35,7 @@ mod properties;
 mod protocol;
 mod queue;
 mod registry;
+pub mod resolver;
 mod sync;
 mod tap;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use frame::DropReason;
 
 use crate::filter;
 use crate::gate::Phase;
-use crate::plan::{Plan, SUSPENDED};
+use crate::plan::{CLASSIFIED, Plan, SUSPENDED};
 use crate::{
     Driver, Error, EventCode, Filter, FilterId, FilterOptions, Flags, Link, LinkAddress, Tap, TapId,
 };
@@ -96,11 +96,12 @@ impl Link {
                 settings.last_change = Some(registry.now());
                 settings.set_address(address).expect("the length was checked");
                 let suspended = if settings.multicasts.is_empty() { 0 } else { SUSPENDED };
+                let classified = if settings.classifies { CLASSIFIED } else { 0 };
                 record.counters.reset();
                 record.queue.start();
                 let flags = plan.flags();
                 record.plan.store(Arc::new(plan));
-                record.gate.open(flags | suspended);
+                record.gate.open(flags | suspended | classified);
             })?;
         }
         if let Some(_inside) = self.io_ref() {

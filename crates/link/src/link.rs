@@ -78,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) multicasts: Vec<Membership>,
     pub(crate) link_local_arp: bool,
+    pub(crate) classifies: bool,
     pub(crate) recycled: bool,
     /// The last number given to a tap or a bridge.
     pub(crate) last_id: u64,
@@ -145,6 +146,7 @@ impl Settings {
             addresses: Vec::new(),
             multicasts: Vec::new(),
             link_local_arp: false,
+            classifies: options.classifies,
             recycled: false,
             last_id: 0,
         }

@@ -1,6 +1,6 @@
 //! What a kind of medium knows of protocols: Ethernet, tunnels, loopback.
 
-use frame::{ETHERNET_HEADER, Frame, Pool, Size};
+use frame::{ETHERNET_HEADER, Frame, Meta, Pool, Size, TrafficClass};
 
 use crate::{Address, Error, LinkAddress, ProtocolFamily};
 
@@ -43,6 +43,12 @@ pub trait Media: Send + Sync {
         false
     }
 
+    /// The traffic class that a received frame asks for.
+    fn class(&self, frame: &Frame) -> TrafficClass {
+        let _ = frame;
+        TrafficClass::BestEffort
+    }
+
     /// The framer: puts the link header in front of `frame`.
     ///
     /// # Errors
@@ -77,6 +83,10 @@ impl Media for Ethernet {
         /// Below it the field is the length of an LLC frame (IEEE 802.3 3.2.6).
         const FIRST_TYPE: u16 = 0x600;
         frame.ethertype().filter(|ethertype| *ethertype >= FIRST_TYPE).map(ProtocolFamily::from_ethertype)
+    }
+
+    fn class(&self, frame: &Frame) -> TrafficClass {
+        TrafficClass::of(frame)
     }
 
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
@@ -146,6 +156,10 @@ impl Media for FamilyHeader {
         fits.then_some(family)
     }
 
+    fn class(&self, frame: &Frame) -> TrafficClass {
+        frame.octets().get(FamilyHeader::LEN..).map_or(TrafficClass::BestEffort, TrafficClass::of_packet)
+    }
+
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
         prepend_octets(pool, frame, &header.family.0.to_be_bytes())
     }
@@ -165,21 +179,26 @@ impl Media for FamilyHeader {
     }
 }
 
-/// Copies `frame` to a buffer of its own with `header` in front; positions in its offload request move along.
 fn prepend_octets(pool: &Pool, frame: &mut Frame, header: &[u8]) -> Result<(), Error> {
-    let len = header.len() + frame.len();
-    let mut buffer = Size::for_octets(len).and_then(|size| pool.take(size)).ok_or(Error::NoBuffers)?;
+    *frame = framed(pool, header, frame.octets(), frame.meta).ok_or(Error::NoBuffers)?;
+    Ok(())
+}
+
+/// Copies a packet to a buffer of its own with `header` in front; positions in its offload request move along. `None`
+/// when no buffer is free or large enough.
+pub(crate) fn framed(pool: &Pool, header: &[u8], packet: &[u8], mut meta: Meta) -> Option<Frame> {
+    let len = header.len() + packet.len();
+    let mut buffer = Size::for_octets(len).and_then(|size| pool.take(size))?;
     buffer[..header.len()].copy_from_slice(header);
-    buffer[header.len()..len].copy_from_slice(frame.octets());
-    let mut meta = frame.meta;
+    buffer[header.len()..len].copy_from_slice(packet);
     if meta.offload != frame::Offload::default() {
         let shift = header.len() as u16;
         meta.offload.checksum_start = meta.offload.checksum_start.saturating_add(shift);
         meta.offload.header_len = meta.offload.header_len.saturating_add(shift);
     }
-    *frame = buffer.into_frame(0..len);
+    let mut frame = buffer.into_frame(0..len);
     frame.meta = meta;
-    Ok(())
+    Some(frame)
 }
 
 #[cfg(test)]

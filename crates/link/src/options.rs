@@ -149,13 +149,15 @@ pub struct LinkOptions {
     pub baud_rate: u64,
     /// What the driver does without help.
     pub capabilities: Capabilities,
+    /// Whether input gives received frames their traffic class; see [`Link::set_classifies`](crate::Link::set_classifies).
+    pub classifies: bool,
 }
 
 impl LinkOptions {
     /// Octets of the longest unique id.
     pub const MAX_UNIQUE_ID: usize = 255;
 
-    /// An Ethernet link whose unit the registry chooses: MTU 1500, no unique id, no capabilities.
+    /// An Ethernet link whose unit the registry chooses: MTU 1500, no unique id, no capabilities, no traffic classes.
     ///
     /// # Errors
     /// [`InvalidName`] when `base` cannot name a link.
@@ -169,6 +171,7 @@ impl LinkOptions {
             header_len: frame::ETHERNET_HEADER as u16,
             baud_rate: 0,
             capabilities: Capabilities::NONE,
+            classifies: false,
         })
     }
 

@@ -12,6 +12,8 @@ pub(crate) const BRIDGED: u64 = INSPECTED << 1;
 pub(crate) const PROTOCOLS: u64 = BRIDGED << 1;
 /// Multicast memberships wait for the first frame.
 pub(crate) const SUSPENDED: u64 = PROTOCOLS << 1;
+/// Received frames get their traffic class.
+pub(crate) const CLASSIFIED: u64 = SUSPENDED << 1;
 
 /// Who sees a link's frames, as one immutable value that is replaced as a whole.
 ///

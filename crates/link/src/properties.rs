@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::gate::Phase;
+use crate::plan::CLASSIFIED;
 use crate::{
     Capabilities, Counters, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name,
 };
@@ -108,6 +109,22 @@ impl Link {
     /// Changes what the driver does without help.
     pub fn set_capabilities(&self, capabilities: Capabilities) {
         self.record().capabilities.store(capabilities.bits(), Relaxed);
+    }
+
+    /// Whether received frames get their traffic class.
+    pub fn classifies(&self) -> bool {
+        self.record().settings().classifies
+    }
+
+    /// Has [`Link::input`] give every received frame that the driver left at best effort the class that it asks for
+    /// ([`TrafficClass::of`](frame::TrafficClass::of) says which), before it is counted and before anybody sees it.
+    ///
+    /// It is off at first, because it reads each frame, and a network forwards without it. Turn it on for links whose
+    /// classes are counted, or on whose frames somebody decides by class.
+    pub fn set_classifies(&self, on: bool) {
+        let mut settings = self.record().settings();
+        settings.classifies = on;
+        self.record().gate.set_flags(CLASSIFIED, if on { CLASSIFIED } else { 0 });
     }
 
     /// The link address.

@@ -179,6 +179,36 @@ fn case_26_best_effort_is_not_counted_by_class() {
 }
 
 #[test]
+fn classes_are_assigned_where_that_is_wanted() {
+    let (registry, worker) = (registry(), Worker::new());
+    let link = attached(&registry);
+    let bridge = link.attach_bridge().unwrap();
+    let receive = || {
+        let mut octets = [0; 60];
+        octets[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 46 << 2]);
+        let mut batch = Batch::from_iter((0..3).map(|_| worker.pool.copy(&octets).unwrap()));
+        let mut frames = batch.iter_mut();
+        frames.next().unwrap().meta.class = TrafficClass::Video;
+        frames.next().unwrap().meta.tag = Some(frame::VlanTag { tci: 1 << 13 | 5 });
+        link.input(&worker.cx(), &mut batch);
+        Vec::from_iter(batch.iter().map(|frame| frame.meta.class))
+    };
+    assert_eq!(receive(), [TrafficClass::Video, TrafficClass::BestEffort, TrafficClass::BestEffort]);
+    link.set_classifies(true);
+    let classified = [TrafficClass::Video, TrafficClass::Background, TrafficClass::Voice];
+    assert_eq!((receive(), link.classifies()), (classified.to_vec(), true));
+    assert_eq!(link.counters().snapshot().rx_classes, [[1, 64], [2, 120], [1, 60]]);
+    // It stays from one attach to the next.
+    drop(bridge);
+    link.detach().unwrap();
+    link.attach(Arc::new(()), None).unwrap();
+    let _bridge = link.attach_bridge().unwrap();
+    assert_eq!(receive(), classified);
+    link.set_classifies(false);
+    assert_eq!(receive()[2], TrafficClass::BestEffort);
+}
+
+#[test]
 fn a_network_takes_what_the_filters_leave() {
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());
     let link = dual(&registry, &log, None);
