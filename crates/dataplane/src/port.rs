@@ -57,6 +57,7 @@ impl Port {
     ) -> io::Result<()> {
         let counters = Arc::clone(self.link.counters());
         let (backlog, longest) = (self.backlog, self.longest);
+        let receives = receives || endpoint.has_queue_for(worker);
         let queue = endpoint.queue(Settings { worker, receives, counters, backlog, longest })?;
         let mut attached = Attached { number, queue, receives, watched: None, empty_failures: 0 };
         attached.watch(poller, self.key, false)?;

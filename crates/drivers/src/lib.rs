@@ -14,7 +14,6 @@ pub mod unix;
 pub mod vde;
 
 #[cfg(target_os = "linux")]
-#[path = "linux/tap.rs"]
 pub mod tap;
 
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};

@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Meta};
+use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant};
 use link::{Context, Counters, Tally};
 
 /// What a port is attached to, ready for traffic.
@@ -12,6 +12,11 @@ pub trait Endpoint: Send + Sync {
     /// # Errors
     /// No descriptor or no memory.
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>>;
+
+    /// Whether `worker` has a queue of the medium to itself, and so receives whatever [`Settings::receives`] says.
+    fn has_queue_for(&self, _worker: usize) -> bool {
+        false
+    }
 }
 
 /// What a queue has to know of its port and its worker.
@@ -210,25 +215,8 @@ impl Sent {
     }
 }
 
-const NOTHING: Entry<'static> = Entry {
-    octets: &[],
-    meta: Meta {
-        tag: None,
-        class: frame::TrafficClass::BestEffort,
-        promiscuous: false,
-        offload: frame::Offload {
-            flags: 0,
-            gso_type: 0,
-            header_len: 0,
-            gso_size: 0,
-            checksum_start: 0,
-            checksum_offset: 0,
-        },
-    },
-};
-
 fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
-    let mut chunk = [NOTHING; Batch::LIMIT];
+    let mut chunk = [Entry::default(); Batch::LIMIT];
     let mut count = 0;
     for (slot, frame) in chunk.iter_mut().zip(frames) {
         *slot = frame;

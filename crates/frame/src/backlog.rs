@@ -28,8 +28,8 @@ struct Slot {
     meta: Meta,
 }
 
-/// A waiting frame.
-#[derive(Clone, Copy)]
+/// A waiting frame; the default is none.
+#[derive(Clone, Copy, Default)]
 pub struct Entry<'a> {
     /// The frame's octets, without the tag.
     pub octets: &'a [u8],

@@ -6,4 +6,5 @@ pub mod netns;
 pub mod poller;
 pub mod socket;
 pub mod tap;
+pub mod uring;
 pub mod waker;
