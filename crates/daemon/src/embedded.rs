@@ -39,7 +39,7 @@ impl Embedded {
     pub fn start(config: ValidConfig) -> io::Result<(Embedded, api::ApplyReport)> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, requests) = handle::channel();
-        let mut supervisor = Supervisor::start(requests, config.workers().get(), None)?;
+        let mut supervisor = Supervisor::start(requests, config.workers(), None)?;
         let on_runtime = runtime.handle().clone();
         let (tell, report) = std::sync::mpsc::sync_channel(1);
         let run = move || {
@@ -188,5 +188,39 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_daemon_without_a_control_socket_starts_changes_and_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = "[network.lab.port.web]\nstream = { listen = \"web.sock\" }\n";
+        let config = config::parse(text, "test", Some(directory.path())).expect("a good configuration");
+
+        let (daemon, report) = Embedded::start(config).expect("a daemon");
+
+        assert_eq!((report.actions.len(), report.failed()), (2, 0));
+        let path = directory.path().join("db.sock");
+        let listen = Some(path.to_str().expect("text").to_owned());
+        let stream = Some(api::StreamConfig { listen, ..Default::default() });
+        let port = api::PortConfig { stream, ..Default::default() };
+        daemon.add_port("lab", "db", port).expect("a new name");
+        let waiting = |ports: &[api::Port]| {
+            ports.len() == 2 && ports.iter().all(|port| port.state == api::PortState::Waiting)
+        };
+        let ports = daemon.wait(PATIENCE, waiting).expect("a daemon");
+        assert!(waiting(&ports) && path.exists(), "{ports:?}");
+        daemon.remove_port("lab", "web").expect("a known port");
+        assert_eq!(daemon.counters(None).expect("a daemon").len(), 1);
+
+        assert_eq!(daemon.stop(), Ended::Asked);
+        assert_eq!(directory.path().read_dir().expect("a directory").count(), 0);
     }
 }

@@ -44,7 +44,7 @@ async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
     let (handle, requests) = handle::channel();
     let file = options.config.as_deref().map(std::path::absolute).transpose()?;
     let mut supervisor =
-        Supervisor::start(requests, config.workers().get(), file).context("cannot start the data plane")?;
+        Supervisor::start(requests, config.workers(), file).context("cannot start the data plane")?;
     let report = supervisor.apply(config, false).await;
 
     let (stop, stopped) = oneshot::channel::<()>();

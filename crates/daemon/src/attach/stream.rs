@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::stream::Socket;
-use drivers::unix;
+use drivers::{Fault, unix};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use super::accept::Acceptor;
 use super::{Pause, peers, recover};
@@ -16,6 +17,9 @@ use crate::supervisor::Station;
 
 /// How long an attempt to connect may be off while the guest is not there.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How long the word of a guest's end may take to come after its successor's connection.
+const SUCCESSION: Duration = Duration::from_millis(100);
 
 pub(super) async fn keep(station: &mut Station, config: &Stream) {
     match config {
@@ -114,23 +118,36 @@ async fn listen(station: &mut Station, address: &Address) {
 /// One guest after the other.
 async fn serve(station: &mut Station, listener: &Listener) {
     let mut acceptor = Acceptor::new();
+    let mut successor = None;
     station.waiting(None);
     loop {
-        let guest = listener.next(&mut acceptor).await;
-        station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
-        let fault = tokio::select! {
-            fault = station.fault() => fault,
-            never = refuse_others(listener, &mut acceptor) => match never {},
+        let guest = match successor.take() {
+            Some(guest) => guest,
+            None => listener.next(&mut acceptor).await,
         };
+        station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
+        let fault;
+        (fault, successor) = until_the_end(station, listener, &mut acceptor).await;
         recover(station, fault).await;
         station.waiting(None);
     }
 }
 
-/// A port is one guest's: who else connects meanwhile is sent away at once, so that it can tell.
-async fn refuse_others(listener: &Listener, acceptor: &mut Acceptor) -> std::convert::Infallible {
+/// Waits for the guest's end. A port is one guest's: who else connects meanwhile is sent away, so that it can tell,
+/// unless the guest has just left and the word of it was still on its way.
+async fn until_the_end(
+    station: &mut Station,
+    listener: &Listener,
+    acceptor: &mut Acceptor,
+) -> (Fault, Option<Guest>) {
     loop {
-        let other = listener.next(acceptor).await;
+        let other = tokio::select! {
+            fault = station.fault() => return (fault, None),
+            other = listener.next(acceptor) => other,
+        };
+        if let Ok(fault) = timeout(SUCCESSION, station.fault()).await {
+            return (fault, Some(other));
+        }
         tracing::debug!("a second connection, of {}, is refused: the port is in use", other.peer);
     }
 }

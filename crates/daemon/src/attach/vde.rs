@@ -7,7 +7,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
         }
         pause.wait().await;
     };
+    sweep(&config.directory);
     clients.up(config.directory.join("ctl").display().to_string());
     let mut acceptor = Acceptor::new();
     let running = &mut directory.clients;
@@ -116,6 +117,22 @@ fn listen(config: &Vde) -> Result<(UnixListener, BoundPath), String> {
     set.map_err(|error| cannot("set the permissions of", &path, error))?;
     let listener = UnixListener::from_std(socket.into()).map_err(|error| cannot("watch", &path, error))?;
     Ok((listener, bound))
+}
+
+/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: nobody holds them.
+fn sweep(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_digit());
+        let parts = name.to_str().and_then(|name| name.split_once('.'));
+        let is_ours = parts.is_some_and(|(number, process)| is_number(number) && is_number(process));
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_ours && is_socket && !peers::is_held(&entry.path()) {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// One client from its request to its end.

@@ -1,8 +1,8 @@
 //! Captures: what passes the links of ports, as a pcapng file.
 //!
-//! Theory of operation. Every captured link has a [`tap`] that copies the first octets of each frame into a bounded
-//! [`queue`], which all workers share. A thread of the capture's own takes all that is there at once and writes it
-//! ([`pcapng`]). The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
+//! Theory of operation. Every captured link has a `tap` that copies the first octets of each frame into a bounded
+//! `queue`, which all workers share. A thread of the capture's own takes all that is there at once and writes it
+//! (`pcapng`). The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
 //! allocation, so the file can be as slow as it wants: a frame that finds no room in the queue is counted as lost, and
 //! the traffic goes on. When the file cannot be written at all, the rest is counted as lost too.
 //!
@@ -126,13 +126,16 @@ fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
     let mut result = Ok(());
     loop {
         let taken = queue.take(&mut chunk);
-        let before = frames;
+        let count = chunk.records().len() as u64;
         if result.is_ok() {
-            result = write_chunk(&mut file, &taken.new_interfaces, &chunk, &mut frames);
+            result = write_chunk(&mut file, &taken.new_interfaces, &chunk);
             interfaces += taken.new_interfaces.len();
         }
-        // Once the file failed, whatever else comes is lost.
-        queue.count_lost(chunk.records().len() as u64 - (frames - before));
+        // Nobody knows how much of a chunk is in the file when that fails; whatever comes later is not.
+        match result {
+            Ok(()) => frames += count,
+            Err(_) => queue.count_lost(count),
+        }
         if taken.is_last {
             break;
         }
@@ -148,19 +151,17 @@ fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
     Report { frames, lost: tallies.lost, error: result.err() }
 }
 
-/// Writes what was taken, and counts the frames in `frames`.
+/// Writes what was taken.
 fn write_chunk<W: Write>(
     file: &mut pcapng::Writer<W>,
     new_interfaces: &[String],
     chunk: &Chunk,
-    frames: &mut u64,
 ) -> io::Result<()> {
     for name in new_interfaces {
         file.interface(name)?;
     }
     for (record, octets) in chunk.records() {
         file.frame(record, octets)?;
-        *frames += 1;
     }
     // Whoever reads along sees it now.
     file.flush()

@@ -3,6 +3,7 @@
 //! Two chunks of fixed size go back and forth: the workers fill one while the thread of the capture writes the other.
 //! Exchanging them is all that the thread does under the lock.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Options;
@@ -61,6 +62,8 @@ pub(super) struct Tallies {
 pub(super) struct Queue {
     snaplen: usize,
     octets: usize,
+    /// Nothing more is wanted: spares the workers the lock until their taps are gone. The state has the last word.
+    over: AtomicBool,
     state: Mutex<State>,
     /// Something is there to be taken.
     filled: Condvar,
@@ -115,7 +118,13 @@ impl Queue {
         let mut state = State { wanted: frames.unwrap_or(u64::MAX), ..State::default() };
         state.chunk.reserve(queue);
         let snaplen = usize::try_from(snaplen).unwrap_or(usize::MAX);
-        Queue { snaplen, octets: queue, state: Mutex::new(state), filled: Condvar::new() }
+        Queue {
+            snaplen,
+            octets: queue,
+            over: AtomicBool::new(false),
+            state: Mutex::new(state),
+            filled: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,6 +142,9 @@ impl Queue {
 
     /// Copies a frame, which comes in parts, as far as it is wanted.
     pub(super) fn push(&self, record: Record, parts: [&[u8]; 3]) {
+        if self.over.load(Relaxed) {
+            return;
+        }
         let mut state = self.lock();
         if state.is_over() {
             return;
@@ -154,6 +166,7 @@ impl Queue {
         }
         chunk.records.push((record, len));
         state.wanted -= 1;
+        self.over.store(state.is_over(), Relaxed);
         drop(state);
         if was_empty {
             self.filled.notify_one();
@@ -175,6 +188,7 @@ impl Queue {
     /// Nothing more is wanted.
     pub(super) fn end(&self) {
         self.lock().ended = true;
+        self.over.store(true, Relaxed);
         self.filled.notify_one();
     }
 

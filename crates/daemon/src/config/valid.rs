@@ -26,6 +26,12 @@ impl ValidConfig {
         Self { source: api::Config::default(), workers: NonZeroUsize::MIN, networks: BTreeMap::new() }
     }
 
+    /// The configuration of nothing, for so many workers.
+    pub fn empty_for(workers: NonZeroUsize) -> Self {
+        let source = api::Config { workers: Some(workers.get() as u64), ..api::Config::default() };
+        Self { source, workers, networks: BTreeMap::new() }
+    }
+
     /// Worker threads of the data plane.
     pub fn workers(&self) -> NonZeroUsize {
         self.workers

@@ -1,6 +1,6 @@
 //! The supervisor: owns what runs, carries out plans, and answers requests.
 //!
-//! Theory of operation. One task owns the networks and a handle to the task of every port ([`crate::attach`]). It
+//! Theory of operation. One task owns the networks and a handle to the task of every port (`attach`). It
 //! compares the configuration that runs with the one that is wanted ([`crate::plan`]) and carries out the actions in
 //! their order. An action is done as a whole or not at all; one that fails says why in the report and keeps no other
 //! from being done. A port that could not be set up stays, says why, and is tried again by its own task.
@@ -15,6 +15,7 @@ mod fabric;
 mod station;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,15 +89,19 @@ impl Supervisor {
     ///
     /// # Errors
     /// No threads, descriptors or memory.
-    pub fn start(requests: Requests, workers: usize, file: Option<PathBuf>) -> std::io::Result<Supervisor> {
+    pub fn start(
+        requests: Requests,
+        workers: NonZeroUsize,
+        file: Option<PathBuf>,
+    ) -> std::io::Result<Supervisor> {
         let (ticks, ticked) = watch::channel(0);
         let (failed, failed_workers) = mpsc::unbounded_channel();
-        let fabric = Fabric::start(workers, requests.emitter(), ticked, failed)?;
+        let fabric = Fabric::start(workers.get(), requests.emitter(), ticked, failed)?;
         Ok(Supervisor {
             requests,
             fabric,
             networks: BTreeMap::new(),
-            config: ValidConfig::empty(),
+            config: ValidConfig::empty_for(workers),
             file,
             started: Instant::now(),
             ticks,

@@ -1,5 +1,9 @@
 //! Interfaces by name: flags, MTU and addresses (netdevice(7)), in the network namespace of the calling thread.
 
+mod address;
+
+pub use address::add_address;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 

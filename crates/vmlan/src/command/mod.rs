@@ -60,7 +60,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Counters { port, output } => list::counters(&client()?, port.as_deref(), output),
         Command::Events { output } => events::follow(&client()?, output),
         Command::Port(command) => port::run(&client()?, command),
-        Command::Demo => Ok(demo::run()?),
+        Command::Demo => demo::run(),
         Command::Doctor { output } => doctor::run(control_path(control.as_deref()), output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,146 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use anyhow::Context;
+use api::PortState;
+use daemon::config;
+use daemon::embedded::Embedded;
+use daemon::supervisor::Ended;
+use frame::MacAddr;
+use guest::{Attachment, Guest, GuestConfig};
+
+use super::host::{GuestHost, Host};
+use super::kernel::Kernel;
+use super::{PATIENCE, progress};
+
+/// The network.
+pub const NETWORK: &str = "demo";
+
+/// What the daemon is told; paths are relative to the demonstration's directory.
+const CONFIG: &str = r#"
+[network.demo.port.web]
+stream = { listen = "web.sock" }
+mac = "52:54:00:00:00:01"
+
+[network.demo.port.db]
+datagram = { local = "db.sock", remote = "db-guest.sock" }
+
+[network.demo.port.cache]
+vde = { directory = "cache.vde" }
+"#;
+
+/// The ports that the guests are behind: a VDE switch makes one for each client.
+const GUEST_PORTS: [&str; 3] = ["web", "db", "cache.0"];
+
+/// Everything that runs. Guests end before the daemon does.
+pub struct Lab {
+    /// The guests of this process.
+    pub guests: Vec<GuestHost>,
+    /// The kernel's stack, behind a TAP.
+    pub kernel: Option<Kernel>,
+    /// What could not be shown here, and why.
+    pub left_out: Vec<String>,
+    /// The daemon.
+    pub daemon: Embedded,
+}
+
+impl Lab {
+    /// Starts the daemon and attaches everybody. Sockets are made in `directory`.
+    pub fn start(directory: &Path) -> anyhow::Result<Lab> {
+        progress(
+            "starting: network demo, with guests on a stream socket, a datagram socket and a VDE switch",
+        );
+        let Ok(config) = config::parse(CONFIG, "demo", Some(directory)) else {
+            // Nothing else in it depends on the machine.
+            let directory = directory.display();
+            anyhow::bail!("{directory} is too long for the paths of sockets; set TMPDIR to a shorter one");
+        };
+        let (daemon, report) = Embedded::start(config).context("the daemon cannot be started")?;
+        for action in &report.actions {
+            if let (api::Outcome::Failed, Some(reason)) = (action.outcome, &action.reason) {
+                anyhow::bail!("port {}: {reason}", action.port.as_deref().unwrap_or("?"));
+            }
+        }
+        let guests = [
+            ("web", Attachment::Stream { path: directory.join("web.sock") }),
+            (
+                "db",
+                Attachment::Datagram {
+                    local: directory.join("db-guest.sock"),
+                    remote: directory.join("db.sock"),
+                },
+            ),
+            ("cache", Attachment::Vde { directory: directory.join("cache.vde") }),
+        ];
+        let guests = guests.into_iter().zip(1..);
+        let guests = guests.map(|((name, attachment), number)| start_guest(name, number, attachment));
+        let guests = guests.collect::<anyhow::Result<_>>()?;
+        let mut lab = Lab { guests, kernel: None, left_out: Vec::new(), daemon };
+        lab.wait_until_up(&GUEST_PORTS)?;
+        lab.attach_kernel();
+        Ok(lab)
+    }
+
+    /// Who takes part.
+    pub fn hosts(&self) -> Vec<&dyn Host> {
+        let guests = self.guests.iter().map(|guest| guest as &dyn Host);
+        guests.chain(self.kernel.as_ref().map(|kernel| kernel as &dyn Host)).collect()
+    }
+
+    /// Ends everything in order.
+    pub fn end(self) -> anyhow::Result<()> {
+        let Lab { guests, kernel, left_out: _, daemon } = self;
+        drop(guests);
+        drop(kernel);
+        match daemon.stop() {
+            Ended::Asked => Ok(()),
+            Ended::WorkerFailed(_) => {
+                anyhow::bail!(
+                    "a worker failed by a bug in vmlan; the message above says where, please report it"
+                )
+            }
+        }
+    }
+
+    fn wait_until_up(&self, names: &[&str]) -> anyhow::Result<()> {
+        let is_up = |ports: &[api::Port], name: &str| {
+            ports.iter().any(|port| port.port == name && port.state == PortState::Up)
+        };
+        let ports = self.daemon.wait(PATIENCE, |ports| names.iter().all(|name| is_up(ports, name)))?;
+        let Some(missing) = names.iter().find(|name| !is_up(&ports, name)) else { return Ok(()) };
+        let port = ports.iter().find(|port| port.port == **missing);
+        let reason = port.and_then(|port| port.reason.clone()).unwrap_or("its guest did not come".into());
+        anyhow::bail!("port {missing} did not come up: {reason}")
+    }
+
+    fn attach_kernel(&mut self) {
+        match Kernel::attach(&self.daemon) {
+            Ok(kernel) => {
+                progress("starting: the kernel of this machine, on a TAP in a namespace of its own");
+                self.left_out.extend(kernel.lacks().map(str::to_owned));
+                self.kernel = Some(kernel);
+            }
+            Err(reason) => {
+                let left_out = format!("the kernel's own stack on a TAP: {reason}");
+                progress(&format!("left out: {left_out}"));
+                self.left_out.push(left_out);
+            }
+        }
+    }
+}
+
+/// The address of host `number` of the demonstration's network (RFC 5737).
+pub fn ipv4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, number)
+}
+
+/// The same, of IPv6 (RFC 3849).
+pub fn ipv6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into())
+}
+
+fn start_guest(name: &str, number: u8, attachment: Attachment) -> anyhow::Result<GuestHost> {
+    let mac = MacAddr([0x52, 0x54, 0, 0, 0, number]);
+    let config = GuestConfig::new(name, mac, attachment).ipv4(ipv4(number), 24).ipv6(ipv6(number), 64);
+    GuestHost::new(Guest::spawn(GuestConfig { timeout: PATIENCE, ..config })?)
+}
