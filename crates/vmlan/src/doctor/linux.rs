@@ -99,7 +99,7 @@ fn namespaces() -> Check {
 /// Tried, not guessed: a ring as TAP ports use it.
 fn io_uring() -> Check {
     let name = "io_uring";
-    let slower = "TAP ports move frames one by one, at half the rate";
+    let slower = "TAP ports move frames one by one, which is slower";
     match sys::uring::probe() {
         Ok(()) => Check::ok(name, "works"),
         Err(error) if sysctl("kernel/io_uring_disabled").is_some_and(|value| value > 0) => {

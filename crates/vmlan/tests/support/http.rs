@@ -59,7 +59,10 @@ impl Daemon {
             "{method} {path} HTTP/1.1\r\nHost: vmlan\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("a request");
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(body.as_bytes()))
+            .expect("a request");
         Answer::read(&mut stream).unwrap_or_else(|| panic!("no answer to {method} {path}\n{}", self.log()))
     }
 

@@ -1,6 +1,6 @@
 //! What the tests of the running daemon share: the built program under a guard, its control interface, raw guests,
 //! and the books that have to balance.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod balance;
 mod http;
@@ -9,9 +9,13 @@ mod probe;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use api::PortState;
@@ -20,7 +24,7 @@ use tempfile::TempDir;
 use testbed::{poll_until, wait_for, wait_until};
 
 pub use balance::assert_balanced;
-pub use http::{Answer, Events};
+pub use http::Answer;
 pub use peer::{Peer, TYPE, exchange, is_apart, mac, meet, numbered, reach};
 pub use probe::Probe;
 
@@ -139,7 +143,7 @@ impl Daemon {
         let status = self.wait_end();
         assert_eq!(status.code(), Some(0), "the daemon's exit status; its log:\n{}", self.log());
         assert!(!self.log().contains("panicked"), "a panic:\n{}", self.log());
-        let left = sockets(self.directory.path());
+        let left = left_behind(self.directory.path());
         assert!(left.is_empty(), "sockets left behind: {left:?}");
         self.take_directory()
     }
@@ -227,8 +231,14 @@ impl Daemon {
     /// Remembers the counters of a port that is about to leave, for the books: nothing may pass it any more.
     #[track_caller]
     pub fn departs(&self, port: &str) {
-        let port = self.port(port);
-        self.departed.borrow_mut().push(port);
+        // A frame is counted only after the guest can have it.
+        let mut last = None;
+        let settled = wait_for("the port's counters to stand still", PATIENCE, || {
+            let now = self.port(port);
+            let before = last.replace(now.counters.clone());
+            (before.as_ref() == Some(&now.counters)).then_some(now)
+        });
+        self.departed.borrow_mut().push(settled);
     }
 
     /// The number of open descriptors.
@@ -269,22 +279,36 @@ pub fn directory() -> TempDir {
     tempfile::Builder::new().prefix("vmlan-it-").tempdir().expect("a temporary directory")
 }
 
-/// A TCP and UDP port of the loopback interface that was free just now.
+/// A TCP and UDP port of the loopback interface that is free, and that no other test is given: it is below those that
+/// the kernel gives to whoever asks for none.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket's address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 1200 * 10;
+    loop {
+        let number = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (number % 12_000) as u16;
+        let address = ("127.0.0.1", port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return port;
+        }
+    }
 }
 
-/// The sockets in a directory and the directories in it.
-fn sockets(directory: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::FileTypeExt;
+/// The sockets in a directory and the directories in it that nobody holds any more.
+fn left_behind(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("our own directory").flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => found.extend(sockets(&entry.path())),
-            Ok(kind) if kind.is_socket() => found.push(entry.path()),
+            Ok(kind) if kind.is_dir() => found.extend(left_behind(&entry.path())),
+            Ok(kind) if kind.is_socket() && !is_held(&entry.path()) => found.push(entry.path()),
             _ => {}
         }
     }
     found
+}
+
+/// Whether a process holds the socket; one of another type than datagrams answers differently, but answers.
+fn is_held(path: &Path) -> bool {
+    let probe = UnixDatagram::unbound().expect("a socket");
+    !matches!(probe.connect(path), Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }

@@ -1,0 +1,10 @@
+//! The running daemon with guests that live in this process: quick, and without privileges.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attach;
+mod change;
+mod lifecycle;
+mod policy;
+mod reconnect;

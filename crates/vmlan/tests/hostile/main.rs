@@ -1,0 +1,12 @@
+//! Hostile peers: each attack runs beside two honest guests that exchange a thousand numbered frames a second and must
+//! lose and repeat nothing, while the daemon keeps its process, and gives back descriptors and memory.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arena;
+mod control;
+mod datagram;
+mod frames;
+mod stream;
+mod vde;

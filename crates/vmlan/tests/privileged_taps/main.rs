@@ -1,0 +1,10 @@
+//! TAP devices as guests: each in a network namespace that stands for the guest.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod change;
+mod device;
+mod lab;
+mod program;
+mod traffic;
