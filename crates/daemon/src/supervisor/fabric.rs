@@ -159,8 +159,9 @@ impl Seat {
         // The network stops sending to it first, so that nothing is on its way when the workers forget it.
         self.network.remove_port(self.id);
         self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
-        drop(self);
         let _ = wait.await;
+        // The directory forgets it last: who sees that it is gone finds its place and its number free.
+        drop(self);
     }
 }
 
