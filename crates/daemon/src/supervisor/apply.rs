@@ -26,18 +26,19 @@ enum Progress {
     NeedsRestart,
 }
 
-impl Supervisor {
-    /// Carries out every action in its order, and tells what came of each.
-    pub(super) async fn carry_out(&mut self, plan: Plan) -> ApplyReport {
-        let mut steps = Vec::new();
-        for action in plan {
-            let progress = self.act(&action).await;
-            steps.push((action, progress));
-        }
-        let mut report = ApplyReport { dry_run: false, actions: Vec::with_capacity(steps.len()) };
-        // Ports are set up side by side, and so is the wait for them.
+/// Actions that were carried out, some of whose ports are still being set up.
+pub(super) struct Steps {
+    steps: Vec<(Action, Progress)>,
+}
+
+impl Steps {
+    /// Waits, within bounds, until every port is set up or has failed, and tells what came of each action.
+    ///
+    /// Ports are set up side by side, and so is the wait for them; the supervisor does not wait here.
+    pub(super) async fn settle(self) -> ApplyReport {
+        let mut report = ApplyReport { dry_run: false, actions: Vec::with_capacity(self.steps.len()) };
         let end = tokio::time::Instant::now() + PATIENCE;
-        for (action, progress) in steps {
+        for (action, progress) in self.steps {
             let settled = match progress {
                 Progress::SettingUp(ready) => match timeout_at(end, ready).await {
                     Ok(Ok(Err(reason))) => Progress::Failed(reason),
@@ -53,6 +54,18 @@ impl Supervisor {
             report.actions.push(settled.report(&action));
         }
         report
+    }
+}
+
+impl Supervisor {
+    /// Carries out every action in its order.
+    pub(super) async fn carry_out(&mut self, plan: Plan) -> Steps {
+        let mut steps = Vec::new();
+        for action in plan {
+            let progress = self.act(&action).await;
+            steps.push((action, progress));
+        }
+        Steps { steps }
     }
 
     async fn act(&mut self, action: &Action) -> Progress {

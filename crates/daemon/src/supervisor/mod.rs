@@ -26,13 +26,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use apply::Steps;
 pub(crate) use clients::Clients;
 use directory::Place;
 use fabric::Fabric;
 pub(crate) use station::Station;
 
 use crate::config::{self, NetworkSettings, ValidConfig};
-use crate::handle::{PortLink, Request, Requests};
+use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
 use crate::plan::plan;
 
 /// How long frames that wait may take when the daemon ends.
@@ -72,6 +73,33 @@ impl Task {
         if let Err(error) = self.task.await {
             tracing::error!("the task of a port failed: {error}");
         }
+    }
+}
+
+/// A configuration that is being applied.
+enum Applying {
+    Preview(api::ApplyReport),
+    Done { steps: Steps, events: Emitter },
+}
+
+impl Applying {
+    /// The account of it, once it is known.
+    async fn finish(self) -> api::ApplyReport {
+        match self {
+            Applying::Preview(report) => report,
+            Applying::Done { steps, events } => {
+                let report = steps.settle().await;
+                let (actions, failed) = (report.actions.len() as u64, report.failed() as u64);
+                events.emit(EventKind::Applied { actions, failed });
+                report
+            }
+        }
+    }
+
+    /// Answers when the account is known, and keeps nobody waiting meanwhile.
+    fn answer(self, reply: Reply<api::ApplyReport>) {
+        // Whoever asked may have gone.
+        tokio::spawn(async move { reply.send(Ok(self.finish().await)) });
     }
 }
 
@@ -155,36 +183,33 @@ impl Supervisor {
             Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
             Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
             Request::Links { network, reply } => drop(reply.send(self.links(network))),
-            Request::Apply { config, dry_run, reply } => {
-                drop(reply.send(Ok(self.apply(config, dry_run).await)));
-            }
-            Request::Reload { dry_run, reply } => drop(reply.send(self.reload(dry_run).await)),
+            Request::Apply { config, dry_run, reply } => self.begin(config, dry_run).await.answer(reply),
+            Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
+                Ok(applying) => applying.answer(reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             Request::AddPort { network, name, port, reply } => {
-                let answer = match self.config.with_port(&network, &name, *port) {
-                    Ok(config) => Ok(self.apply(config, false).await),
-                    Err(faults) => Err(Error::from_faults(faults)),
-                };
-                drop(reply.send(answer));
+                match self.config.with_port(&network, &name, *port) {
+                    Ok(config) => self.begin(config, false).await.answer(reply),
+                    Err(faults) => drop(reply.send(Err(Error::from_faults(faults)))),
+                }
             }
-            Request::RemovePort { network, name, reply } => {
-                let answer = match self.config.without_port(&network, &name) {
-                    Ok(config) => Ok(self.apply(config, false).await),
-                    Err(faults) => Err(Error::from_faults(faults)),
-                };
-                drop(reply.send(answer));
-            }
+            Request::RemovePort { network, name, reply } => match self.config.without_port(&network, &name) {
+                Ok(config) => self.begin(config, false).await.answer(reply),
+                Err(faults) => drop(reply.send(Err(Error::from_faults(faults)))),
+            },
             Request::Shutdown(_) => unreachable!("taken by the loop"),
         }
     }
 
-    async fn reload(&mut self, dry_run: bool) -> Result<api::ApplyReport, Error> {
+    async fn reload(&mut self, dry_run: bool) -> Result<Applying, Error> {
         let Some(file) = self.file.clone() else {
             let message = "vmlan runs without a configuration file; apply one with `vmlan apply FILE`";
             return Err(Error::new(ErrorCode::NoConfigFile, message));
         };
         let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
         match loaded.map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))? {
-            Ok(config) => Ok(self.apply(config, dry_run).await),
+            Ok(config) => Ok(self.begin(config, dry_run).await),
             Err(errors) => {
                 // The old configuration stays; the log says where the new one is wrong, for who sent only a signal.
                 tracing::error!("the configuration stays as it is:\n{errors}");
@@ -195,15 +220,18 @@ impl Supervisor {
 
     /// Makes `config` run, or tells what would be done.
     pub async fn apply(&mut self, config: ValidConfig, dry_run: bool) -> api::ApplyReport {
+        self.begin(config, dry_run).await.finish().await
+    }
+
+    /// Does what there is to do for `config`; its ports may still be being set up afterwards.
+    async fn begin(&mut self, config: ValidConfig, dry_run: bool) -> Applying {
         let plan = plan(&self.config, &config);
         if dry_run {
-            return plan.preview();
+            return Applying::Preview(plan.preview());
         }
-        let report = self.carry_out(plan).await;
+        let steps = self.carry_out(plan).await;
         self.config = config;
-        let (actions, failed) = (report.actions.len() as u64, report.failed() as u64);
-        self.requests.emit(EventKind::Applied { actions, failed });
-        report
+        Applying::Done { steps, events: self.requests.emitter() }
     }
 
     fn status(&self) -> api::Status {
