@@ -76,7 +76,7 @@ mod tests {
 
     fn read(kind: &str, settings: &[&str]) -> Result<api::PortConfig, String> {
         let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        parse(kind, &settings, Path::new("/work"))
+        parse(kind, &settings, Path::new("/srv"))
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     fn lists_have_commas_and_relative_paths_become_absolute() {
         let port = read("stream", &["listen=db.sock", "vlan.trunk=10,20", "vlan.native=1", "mac=a,b"])
             .expect("a port");
-        assert_eq!(port.stream.and_then(|stream| stream.listen).as_deref(), Some("/work/db.sock"));
+        assert_eq!(port.stream.and_then(|stream| stream.listen).as_deref(), Some("/srv/db.sock"));
         assert_eq!(port.vlan.and_then(|vlan| vlan.trunk), Some(vec![10, 20]));
         assert_eq!(port.mac.map(|mac| mac.as_slice().len()), Some(2));
     }
