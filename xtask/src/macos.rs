@@ -10,8 +10,8 @@ const NEEDED: [Tool; 2] = [
     Tool { file: COMPILER, package: "rustc-web" },
     Tool { file: "/usr/lib/rustlib/src/rust/library/std/Cargo.toml", package: "rust-web-src" },
 ];
-/// Test support for Linux, and this program.
-const LINUX_ONLY: [&str; 2] = ["vmlan-testbed", "xtask"];
+/// Test support and the benchmark for Linux, and this program.
+const LINUX_ONLY: [&str; 3] = ["vmlan-testbed", "vmlan-bench", "xtask"];
 
 /// Checks libraries and binaries of the workspace; says so and does nothing where the compiler is missing and may
 /// not be installed.

@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
-//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS type-check.
+//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS type-check, the benchmark.
 //!
 //! Progress and messages go to standard error; what a tool prints stays where the tool prints it. The exit status
 //! is 0, 1 when a task failed, 2 for a command line that is not understood.
 
+mod bench;
 mod ci;
 mod fuzz;
 mod macos;
@@ -26,6 +27,9 @@ Tasks:
   ci [STEP...]                    the whole check: format, clippy, docs, macos, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   macos                           type-check for aarch64-apple-darwin
+  bench [--rounds N] [--only NAME,...] [--seconds S] [--patience S] [--json FILE]
+                                  compare vmlan with a Linux bridge, VDE and bare relays on this machine;
+                                  needs root, installs with apt what it needs, see docs/performance.md
 ";
 
 /// What the command line asks for.
@@ -36,6 +40,7 @@ enum Task {
     Ci { steps: Vec<ci::Step> },
     Fuzz { seconds: u32, targets: Vec<String> },
     Macos,
+    Bench { arguments: Vec<String> },
 }
 
 fn main() -> ExitCode {
@@ -60,6 +65,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Ci { steps } => ci::run(&steps)?,
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Macos => macos::run()?,
+        Task::Bench { arguments } => bench::run(&arguments)?,
     }
     Ok(())
 }
@@ -75,6 +81,7 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
             Ok(Task::Ci { steps: if steps.is_empty() { ci::Step::ALL.to_vec() } else { steps } })
         }
         "fuzz" => parse_fuzz(rest),
+        "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
         "macos" if rest.is_empty() => Ok(Task::Macos),
         "help" | "--help" | "-h" => Ok(Task::Help),
         "macos" => Err(Error::Usage("macos takes no arguments".into())),
@@ -137,6 +144,11 @@ mod tests {
             ("fuzz", Task::Fuzz { seconds: 60, targets: vec![] }),
             ("fuzz --seconds 5 a b", Task::Fuzz { seconds: 5, targets: vec!["a".into(), "b".into()] }),
             ("macos", Task::Macos),
+            ("bench", Task::Bench { arguments: vec![] }),
+            (
+                "bench --rounds 1 --only=vmlan,bridge",
+                Task::Bench { arguments: vec!["--rounds".into(), "1".into(), "--only=vmlan,bridge".into()] },
+            ),
             ("--help", Task::Help),
         ];
 
@@ -156,6 +168,10 @@ mod tests {
             "fuzz --seconds 0",
             "fuzz -x",
             "macos x",
+            "bench 5",
+            "bench --round 5",
+            "bench --rounds",
+            "bench --rounds --json",
         ] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }

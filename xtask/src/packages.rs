@@ -27,6 +27,16 @@ pub const FOR_TESTS: [Tool; 10] = [
     Tool { file: "passt", package: "passt" },
 ];
 
+/// What the benchmark uses.
+pub const FOR_BENCH: [Tool; 6] = [
+    Tool { file: "ip", package: "iproute2" },
+    Tool { file: "ping", package: "iputils-ping" },
+    Tool { file: "iperf3", package: "iperf3" },
+    Tool { file: "ethtool", package: "ethtool" },
+    Tool { file: "vde_switch", package: "vde2" },
+    Tool { file: "vde_plug2tap", package: "vde2" },
+];
+
 impl Tool {
     fn is_missing(&self) -> bool {
         if self.file.starts_with('/') {

@@ -34,17 +34,20 @@ pub struct Iperf {
     pub seconds: u32,
     /// The server sends and the client receives.
     pub reverse: bool,
+    /// TCP's congestion control on both sides; `None` for the system's.
+    pub congestion_control: Option<&'static str>,
 }
 
 impl Iperf {
     /// TCP from the client to the server.
     pub fn tcp(seconds: u32) -> Self {
-        Self { traffic: Traffic::Tcp, seconds, reverse: false }
+        Self { traffic: Traffic::Tcp, seconds, reverse: false, congestion_control: None }
     }
 
     /// UDP in datagrams of 1,200 octets from the client to the server.
     pub fn udp(seconds: u32, bits_per_second: u64) -> Self {
-        Self { traffic: Traffic::Udp { bits_per_second, payload: 1200 }, seconds, reverse: false }
+        let traffic = Traffic::Udp { bits_per_second, payload: 1200 };
+        Self { traffic, seconds, reverse: false, congestion_control: None }
     }
 
     /// The same the other way: from the server to the client.
@@ -127,6 +130,9 @@ pub fn iperf3(
     }
     if wanted.reverse {
         command.arg("--reverse");
+    }
+    if let Some(algorithm) = wanted.congestion_control {
+        command.args(["--congestion", algorithm]);
     }
     let limit = Duration::from_secs(u64::from(wanted.seconds) + 20);
     let output = run(command, limit);

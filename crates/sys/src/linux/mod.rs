@@ -3,6 +3,7 @@
 pub mod datagrams;
 pub mod netdev;
 pub mod netns;
+pub mod packet;
 pub mod poller;
 pub mod socket;
 pub mod tap;

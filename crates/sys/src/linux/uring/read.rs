@@ -10,6 +10,9 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 /// The only group of buffers.
 const GROUP: u16 = 0;
 
+/// Places for requests; the kernel wants at least as many for completions.
+const REQUESTS: u32 = 4;
+
 /// Marks the read; its cancellation has another mark.
 const READ: u64 = 1;
 const CANCEL: u64 = 2;
@@ -38,8 +41,8 @@ impl Reader {
             .setup_single_issuer()
             .setup_coop_taskrun()
             .setup_taskrun_flag()
-            .setup_cqsize(u32::from(buffers) * 2)
-            .build(4)?;
+            .setup_cqsize((u32::from(buffers) * 2).max(REQUESTS))
+            .build(REQUESTS)?;
         let mut probe = register::Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         if !probe.is_supported(opcode::ReadMulti::CODE) {
@@ -232,6 +235,13 @@ mod tests {
         reader.arm(socket).unwrap();
         reader.reap(limit, |buffer, len| reads.push((buffer, len))).unwrap();
         reads
+    }
+
+    #[test]
+    fn where_rings_work_the_probe_says_so() {
+        if reader().is_some() {
+            crate::uring::probe().unwrap();
+        }
     }
 
     #[test]
