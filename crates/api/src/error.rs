@@ -134,6 +134,8 @@ pub enum ErrorCode {
     UnknownUser,
     /// A program to run is missing or cannot be executed.
     MissingProgram,
+    /// A capture's filter is no program in the form of `tcpdump -ddd`, or breaks a rule.
+    BadFilter,
     /// A code that this version of the types does not know.
     #[serde(other)]
     Other,

@@ -9,6 +9,7 @@
 //! Every member of an answer is always present; what does not apply is `null`.
 
 mod apply;
+mod capture;
 mod config;
 mod error;
 mod event;
@@ -17,6 +18,7 @@ mod status;
 mod time;
 
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
+pub use capture::{CaptureEnded, CaptureRequest};
 pub use config::{
     Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, PortConfig, Promiscuous, StaticEntry,
     StreamConfig, TapConfig, VdeConfig, VlanConfig,

@@ -109,7 +109,8 @@ fn the_examples_of_the_reference_are_complete() {
     let text = std::fs::read_to_string(path).expect("the reference");
     let examples: Vec<_> =
         text.split("```json\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
-    let [error, status, networks, fdb, ports, counters, planned, added, removed, event] = examples[..] else {
+    let [error, status, networks, fdb, ports, counters, planned, added, removed, event, ended] = examples[..]
+    else {
         panic!("{} examples", examples.len());
     };
     same::<Error>(error);
@@ -120,4 +121,5 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<PortCounters>>(counters);
     [planned, added, removed].into_iter().for_each(same::<ApplyReport>);
     same::<Event>(event);
+    same::<api::CaptureEnded>(ended);
 }

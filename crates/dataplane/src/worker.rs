@@ -224,7 +224,14 @@ impl Worker {
             port.link.input(&cx, &mut self.batch);
             if let Some(network) = &mut self.networks[place] {
                 let WorkerNetwork { forwarder, egress, .. } = network;
-                let left = forwarder.forward(cx.worker, port.id, &mut self.batch, now, egress);
+                let (id, batch) = (port.id, &mut self.batch);
+                let left = match port.link.taps() {
+                    None => forwarder.forward(cx.worker, id, batch, now, egress),
+                    Some(taps) => {
+                        let mut watch = |frame: &_, reason| taps.dropped(&cx, frame, reason);
+                        forwarder.forward_watched(cx.worker, id, batch, now, egress, &mut watch)
+                    }
+                };
                 // The network has just removed the port, and the command to forget it is on its way.
                 port.link.counters().dropped(cx.worker, DropReason::NotAttached, left as u64);
                 flush(network, &mut self.ports, &cx, &self.poller, &mut self.retries, &*self.notify);

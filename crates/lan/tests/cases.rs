@@ -198,6 +198,30 @@ fn a_port_with_a_set_address_sends_from_it_only() {
 }
 
 #[test]
+fn who_watches_sees_what_is_dropped_and_why() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[mac(1)]);
+    let (g2, _) = lan.port(&[mac(2)]);
+    let sent = [(mac(2), STRANGER), (mac(2), mac(1)), (mac(1), mac(1)), (mac(2), MacAddr::ZERO)];
+    let mut batch: frame::Batch = sent.iter().map(|(to, from)| lan.frame(*to, *from)).collect();
+
+    let mut seen = Vec::new();
+    let mut watch = |frame: &frame::Frame, reason| seen.push((frame.source(), reason));
+    let now = lan.now;
+    lan.forwarder.forward_watched(0, g1, &mut batch, now, &mut lan.egress, &mut watch);
+
+    let expected = [
+        (Some(STRANGER), DropReason::SourceGuard),
+        (Some(mac(1)), DropReason::NoDestination),
+        (Some(MacAddr::ZERO), DropReason::BadSource),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(lan.copies().into_iter().map(|(port, ..)| port).collect::<Vec<_>>(), [g2]);
+    assert_eq!(expected.map(|(_, reason)| c1.snapshot().dropped(reason)), [1, 1, 1]);
+    assert_eq!(lan.pool.out(), 0);
+}
+
+#[test]
 fn without_the_guard_other_addresses_are_learnt() {
     let mut lan = Lan::new();
     let (g1, c1) = lan.port_with(|config| (config.macs, config.guard) = (vec![mac(1)], false));

@@ -101,6 +101,12 @@ impl Gate {
         }
     }
 
+    /// The owner's flags, for one load; they may change at once.
+    #[inline]
+    pub(crate) fn flags(&self) -> u64 {
+        self.word.load(Ordering::Relaxed) & OWNED
+    }
+
     /// Whether the gate is open; the cheap question for one who is inside.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {

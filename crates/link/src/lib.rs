@@ -57,4 +57,4 @@ pub use name::{InvalidName, Name};
 pub use options::{Capabilities, InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
 pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};
 pub use registry::Registry;
-pub use tap::{Tap, TapId};
+pub use tap::{Tap, TapId, Taps};

@@ -14,6 +14,8 @@ pub(crate) const PROTOCOLS: u64 = BRIDGED << 1;
 pub(crate) const SUSPENDED: u64 = PROTOCOLS << 1;
 /// Received frames get their traffic class.
 pub(crate) const CLASSIFIED: u64 = SUSPENDED << 1;
+/// There are taps.
+pub(crate) const TAPPED: u64 = CLASSIFIED << 1;
 
 /// Who sees a link's frames, as one immutable value that is replaced as a whole.
 ///
@@ -36,7 +38,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The flags that a plan determines.
-    pub(crate) const FLAGS: u64 = INSPECTED | BRIDGED | PROTOCOLS;
+    pub(crate) const FLAGS: u64 = INSPECTED | BRIDGED | PROTOCOLS | TAPPED;
 
     pub(crate) fn new(driver: Arc<dyn Driver>, media: Arc<dyn Media>) -> Plan {
         let consumes = media.consumes();
@@ -69,6 +71,7 @@ impl Plan {
         flag(inspected, INSPECTED)
             | flag(self.bridge.is_some(), BRIDGED)
             | flag(!self.protocols.is_empty(), PROTOCOLS)
+            | flag(!self.taps.is_empty(), TAPPED)
     }
 
     #[inline]

@@ -1,6 +1,10 @@
+use std::sync::Arc;
+
+use arc_swap::Guard;
 use frame::{Direction, DropReason, Frame};
 
-use crate::Context;
+use crate::plan::{Plan, TAPPED};
+use crate::{Context, Link};
 
 /// A capture on a link. It sees frames received before the filters and frames to be sent after them.
 ///
@@ -10,7 +14,7 @@ pub trait Tap: Send + Sync {
     /// A frame passes.
     fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame);
 
-    /// The link drops a frame, on its way in after it was seen, on its way out before.
+    /// The link, or the network behind it, drops a frame: on its way in after it was seen, on its way out before.
     fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
         let _ = (cx, frame, reason);
     }
@@ -22,3 +26,23 @@ pub trait Tap: Send + Sync {
 /// Names a tap on its link.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TapId(pub(crate) u64);
+
+/// The taps that a link had just now, for a network that drops what the link gave it. Hold it for one batch.
+pub struct Taps(Guard<Arc<Plan>>);
+
+impl Taps {
+    /// Shows a received frame that the network drops.
+    pub fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        for (_, tap) in &self.0.taps {
+            tap.dropped(cx, frame, reason);
+        }
+    }
+}
+
+impl Link {
+    /// The taps, if there are any. Costs one atomic load when there are none.
+    #[inline]
+    pub fn taps(&self) -> Option<Taps> {
+        (self.record().gate.flags() & TAPPED != 0).then(|| Taps(self.plan()))
+    }
+}

@@ -41,6 +41,12 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// The connection ended within the answer.
+    #[error("vmlan at {} broke off the connection", .path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+    },
     /// What answers does not speak the interface.
     #[error("what answers at {} is not vmlan, or of another version: {what}", .path.display())]
     Foreign {
@@ -139,6 +145,27 @@ impl Client {
         })
     }
 
+    /// Sends `body` in JSON to `path`, and gives the answer piece by piece as it comes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_for_stream(&self, path: &str, body: &impl Serialize) -> Result<Pieces<'_>, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.foreign(error.to_string()))?;
+        let response = self.runtime.block_on(async {
+            let response = self.send(Method::POST, path, Bytes::from(body)).await?;
+            match response.status().is_success() {
+                true => Ok(response),
+                false => Err(self.refused(self.body_of(response).await?)),
+            }
+        })?;
+        Ok(Pieces { client: self, response })
+    }
+
+    /// The daemon's socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -193,6 +220,38 @@ impl Client {
 
     fn foreign(&self, what: String) -> ClientError {
         ClientError::Foreign { path: self.path.clone(), what }
+    }
+}
+
+/// An answer that comes in pieces. What is not asked for makes the daemon wait.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    client: &'a Client,
+    response: Response<Incoming>,
+}
+
+impl Pieces<'_> {
+    /// A header of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Waits for the next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`].
+    pub fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let body = self.response.body_mut();
+        self.client.runtime.block_on(async {
+            while let Some(frame) = body.frame().await {
+                let broken = |_| ClientError::Broken { path: self.client.path.clone() };
+                // Trailers say nothing.
+                if let Ok(octets) = frame.map_err(broken)?.into_data() {
+                    return Ok(Some(octets));
+                }
+            }
+            Ok(None)
+        })
     }
 }
 

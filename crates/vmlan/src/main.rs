@@ -2,6 +2,7 @@
 //! `vmlan`: runs the daemon, or speaks to the one that runs. Maps errors to exit codes and does nothing else.
 
 mod args;
+mod capture;
 mod client;
 mod command;
 mod demo;

@@ -1,35 +1,46 @@
 //! Captures: what passes the links of ports, as a pcapng file.
 //!
 //! Theory of operation. Every captured link has a `tap` that copies the first octets of each frame into a bounded
-//! `queue`, which all workers share. A thread of the capture's own takes all that is there at once and writes it
+//! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all that is there at once and writes it
 //! (`pcapng`). The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
 //! allocation, so the file can be as slow as it wants: a frame that finds no room in the queue is counted as lost, and
 //! the traffic goes on. When the file cannot be written at all, the rest is counted as lost too.
+//!
+//! Links can join at any time: whoever wants the ports of a network that are still to come follows the events
+//! (`follow`). A port that left and came back is the same interface in the file, so the file has no more interfaces
+//! than there were names.
 //!
 //! A capture is over when it has as many frames as were wanted or is stopped. Then every link gets the count of its
 //! frames, and the file is whole. A link without a capture pays nothing: whether it has taps is among the flags that it
 //! reads once a batch.
 
+mod follow;
 mod pcapng;
 mod queue;
+mod selection;
 mod tap;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bpf::ValidProgram;
 use link::{Link, TapId};
 
-use self::queue::{Chunk, Queue};
+pub use self::follow::{attach_all, follow};
+use self::pcapng::Seen;
+use self::queue::{Chunk, Queue, Tally};
+pub use self::selection::{BadSelection, Selection};
 use self::tap::PortTap;
 use crate::handle::PortLink;
 
 /// What is captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Octets kept of each frame, from its destination address on, the tag included.
     pub snaplen: u32,
@@ -37,11 +48,16 @@ pub struct Options {
     pub frames: Option<u64>,
     /// Octets of frames that may wait for the file. Memory for twice as many is asked for.
     pub queue: usize,
+    /// Only frames that were dropped, with the reason, instead of those that pass: what the link layer drops, and what
+    /// the network does with received frames. Drivers and queues count what they drop and show it to nobody.
+    pub drops: bool,
+    /// Only frames for which the program answers more than 0, which is also how many of their octets are kept.
+    pub filter: Option<Arc<ValidProgram>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { snaplen: 65_535, frames: None, queue: 4 << 20 }
+        Options { snaplen: 65_535, frames: None, queue: 4 << 20, drops: false, filter: None }
     }
 }
 
@@ -62,8 +78,17 @@ pub struct Capture {
     queue: Arc<Queue>,
     /// Nanoseconds from the epoch to the origin of the monotonic clock.
     epoch: u64,
-    taps: Vec<(Link, TapId)>,
+    options: Options,
+    /// By the name in the file.
+    ports: BTreeMap<String, Captured>,
     writer: Option<JoinHandle<Report>>,
+}
+
+/// A port that is captured, or was.
+#[derive(Debug)]
+struct Captured {
+    interface: u32,
+    tap: Option<(Link, TapId)>,
 }
 
 impl Capture {
@@ -72,25 +97,35 @@ impl Capture {
     /// # Errors
     /// When no thread can be made, or the file's first block cannot be written.
     pub fn start(output: impl Write + Send + 'static, options: Options) -> io::Result<Capture> {
-        let queue = Arc::new(Queue::new(options));
+        let queue = Arc::new(Queue::new(&options));
         // The thread writes in large pieces, and whenever it has nothing else to do.
         let file = pcapng::Writer::new(BufWriter::with_capacity(64 << 10, output), options.snaplen)?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let epoch = u64::try_from(wall).unwrap_or(u64::MAX).saturating_sub(sys::monotonic_nanos());
         let source = queue.clone();
         let writer = thread::Builder::new().name("capture".into()).spawn(move || write(&source, file))?;
-        Ok(Capture { queue, epoch, taps: Vec::new(), writer: Some(writer) })
+        Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }
 
-    /// Captures what passes a port's link as well. The file calls it `network/port`.
+    /// Captures what passes a port's link as well. The file calls it `network/port`, and knows it by that name when it
+    /// left and came back. A link that is captured already stays as it is.
     ///
     /// # Errors
     /// When the port left its network, or its driver refuses.
     pub fn attach(&mut self, port: &PortLink) -> Result<(), link::Error> {
-        let interface = self.queue.add_interface(format!("{}/{}", port.network, port.port));
-        let tap = PortTap::new(self.queue.clone(), interface, self.epoch);
-        let id = port.link.attach_tap(Arc::new(tap))?;
-        self.taps.push((port.link.clone(), id));
+        let name = format!("{}/{}", port.network, port.port);
+        let captured = self.ports.entry(name).or_insert_with_key(|name| Captured {
+            interface: self.queue.add_interface(name.clone()),
+            tap: None,
+        });
+        let is_same = |link: &Link| link.index() == port.link.index() && link.is_attached();
+        if captured.tap.as_ref().is_some_and(|(link, _)| is_same(link)) {
+            return Ok(());
+        }
+        let tap = PortTap::new(self.queue.clone(), captured.interface, self.epoch, &self.options);
+        let tap = port.link.attach_tap(Arc::new(tap))?;
+        // What had this name before has left, and took its tap along.
+        captured.tap = Some((port.link.clone(), tap));
         Ok(())
     }
 
@@ -100,9 +135,9 @@ impl Capture {
     }
 
     fn end(&mut self) -> Report {
-        for (link, id) in self.taps.drain(..) {
+        for (link, tap) in self.ports.values_mut().filter_map(|captured| captured.tap.take()) {
             // Fails when the link is detached, which takes its taps away.
-            let _ = link.detach_tap(id);
+            let _ = link.detach_tap(tap);
         }
         self.queue.end();
         match self.writer.take() {
@@ -121,9 +156,11 @@ impl Drop for Capture {
 /// The thread of a capture.
 fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
     let mut chunk = Chunk::default();
+    let filtered = queue.is_filtered();
     let mut frames = 0;
     let mut interfaces = 0;
-    let mut result = Ok(());
+    // Whoever reads along learns that it has begun.
+    let mut result = file.flush();
     loop {
         let taken = queue.take(&mut chunk);
         let count = chunk.records().len() as u64;
@@ -143,9 +180,10 @@ fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
     let tallies = queue.tallies();
     if result.is_ok() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seen = |tally: &Tally| if filtered { Seen::Accepted(tally.seen) } else { Seen::All(tally.seen) };
         result = (0..interfaces as u32)
             .zip(&tallies.interfaces)
-            .try_for_each(|(interface, tally)| file.statistics(interface, now, tally.seen, tally.lost))
+            .try_for_each(|(interface, tally)| file.statistics(interface, now, seen(tally), tally.lost))
             .and_then(|()| file.flush());
     }
     Report { frames, lost: tallies.lost, error: result.err() }

@@ -20,6 +20,15 @@ const NANOSECONDS: u8 = 9;
 const INBOUND: u32 = 1;
 const OUTBOUND: u32 = 2;
 
+/// How many frames of an interface there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// All of them (isb_ifrecv).
+    All(u64),
+    /// Those that the filter wanted (isb_filteraccept).
+    Accepted(u64),
+}
+
 /// Writes the blocks of a pcapng file (draft-ietf-opsawg-pcapng), one interface for each link.
 pub(super) struct Writer<W: Write> {
     file: PcapNgWriter<W>,
@@ -30,9 +39,8 @@ impl<W: Write> Writer<W> {
     pub(super) fn new(output: W, snaplen: u32) -> io::Result<Writer<W>> {
         let application = Cow::Borrowed(concat!("vmlan ", env!("CARGO_PKG_VERSION")));
         let section = SectionHeaderBlock {
-            // Times are two words, the upper one first in either order. The library writes that of the statistics as
-            // one number, which is right in this order only.
-            endianness: Endianness::Big,
+            // Wireshark takes no other from a pipe.
+            endianness: Endianness::native(),
             options: vec![SectionHeaderOption::UserApplication(application)],
             ..SectionHeaderBlock::default()
         };
@@ -54,12 +62,16 @@ impl<W: Write> Writer<W> {
 
     pub(super) fn frame(&mut self, record: &Record, octets: &[u8]) -> io::Result<()> {
         let direction = if record.inbound { INBOUND } else { OUTBOUND };
+        let mut options = vec![EnhancedPacketOption::Flags(direction)];
+        if let Some(reason) = record.dropped {
+            options.push(EnhancedPacketOption::Comment(Cow::Owned(format!("dropped: {reason}"))));
+        }
         self.block(EnhancedPacketBlock {
             interface_id: record.interface,
             timestamp: Duration::from_nanos(record.time),
             original_len: record.length,
             data: Cow::Borrowed(octets),
-            options: vec![EnhancedPacketOption::Flags(direction)],
+            options,
         })
     }
 
@@ -68,16 +80,22 @@ impl<W: Write> Writer<W> {
         &mut self,
         interface: u32,
         now: Duration,
-        seen: u64,
+        seen: Seen,
         lost: u64,
     ) -> io::Result<()> {
+        let seen = match seen {
+            Seen::All(count) => InterfaceStatisticsOption::IsbIfRecv(count),
+            Seen::Accepted(count) => InterfaceStatisticsOption::IsbFilterAccept(count),
+        };
+        let time = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        // The format has two words, the upper one first in either order of octets; the library writes one number.
+        let mut words = [0; 8];
+        words[..4].copy_from_slice(&((time >> 32) as u32).to_ne_bytes());
+        words[4..].copy_from_slice(&(time as u32).to_ne_bytes());
         self.block(InterfaceStatisticsBlock {
             interface_id: interface,
-            timestamp: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-            options: vec![
-                InterfaceStatisticsOption::IsbIfRecv(seen),
-                InterfaceStatisticsOption::IsbIfDrop(lost),
-            ],
+            timestamp: u64::from_ne_bytes(words),
+            options: vec![seen, InterfaceStatisticsOption::IsbIfDrop(lost)],
         })
     }
 

@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use frame::DropReason;
+
 use super::Options;
 
 /// Records are counted as if none had less than so many octets (the least that Ethernet sends).
@@ -22,6 +24,8 @@ pub(super) struct Record {
     pub(super) time: u64,
     /// Octets that the frame had.
     pub(super) length: u32,
+    /// Why it went no further, in a capture of dropped frames.
+    pub(super) dropped: Option<DropReason>,
 }
 
 /// Captured frames in the order of their capture.
@@ -60,8 +64,9 @@ pub(super) struct Tallies {
 
 #[derive(Debug)]
 pub(super) struct Queue {
-    snaplen: usize,
     octets: usize,
+    /// Only what a filter wants comes here.
+    filtered: bool,
     /// Nothing more is wanted: spares the workers the lock until their taps are gone. The state has the last word.
     over: AtomicBool,
     state: Mutex<State>,
@@ -113,14 +118,12 @@ impl Chunk {
 }
 
 impl Queue {
-    pub(super) fn new(options: Options) -> Queue {
-        let Options { snaplen, frames, queue } = options;
-        let mut state = State { wanted: frames.unwrap_or(u64::MAX), ..State::default() };
-        state.chunk.reserve(queue);
-        let snaplen = usize::try_from(snaplen).unwrap_or(usize::MAX);
+    pub(super) fn new(options: &Options) -> Queue {
+        let mut state = State { wanted: options.frames.unwrap_or(u64::MAX), ..State::default() };
+        state.chunk.reserve(options.queue);
         Queue {
-            snaplen,
-            octets: queue,
+            octets: options.queue,
+            filtered: options.filter.is_some(),
             over: AtomicBool::new(false),
             state: Mutex::new(state),
             filled: Condvar::new(),
@@ -140,16 +143,23 @@ impl Queue {
         state.tallies.len() as u32 - 1
     }
 
-    /// Copies a frame, which comes in parts, as far as it is wanted.
-    pub(super) fn push(&self, record: Record, parts: [&[u8]; 3]) {
-        if self.over.load(Relaxed) {
-            return;
-        }
+    /// Whether a filter stands before it.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.filtered
+    }
+
+    /// Whether nothing more is wanted, for one load; what is pushed nevertheless is ignored.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
+    }
+
+    /// Copies the first `keep` octets of a frame, which comes in parts.
+    pub(super) fn push(&self, record: Record, parts: [&[u8]; 2], keep: usize) {
         let mut state = self.lock();
         if state.is_over() {
             return;
         }
-        let len = parts.iter().map(|part| part.len()).sum::<usize>().min(self.snaplen);
+        let len = parts.iter().map(|part| part.len()).sum::<usize>().min(keep);
         let has_room = state.chunk.has_room(len);
         let tally = &mut state.tallies[record.interface as usize];
         tally.seen += 1;

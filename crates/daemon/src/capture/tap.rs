@@ -1,43 +1,79 @@
 use std::sync::Arc;
 
-use frame::{Direction, Frame};
+use bpf::ValidProgram;
+use frame::{Direction, DropReason, Frame};
 use link::{Context, Tap};
 
+use super::Options;
 use super::queue::{Queue, Record};
 
 /// Octets of the two addresses, after which the tag stands.
 const ADDRESSES: usize = 12;
+/// Octets of a tag.
+const TAG: usize = 4;
 
 /// The tap of a capture on one port's link.
 pub(super) struct PortTap {
     queue: Arc<Queue>,
     interface: u32,
     epoch: u64,
+    snaplen: u32,
+    drops: bool,
+    filter: Option<Arc<ValidProgram>>,
 }
 
 impl PortTap {
     /// `epoch`: nanoseconds from 1970 to the origin of the workers' clock.
-    pub(super) fn new(queue: Arc<Queue>, interface: u32, epoch: u64) -> PortTap {
-        PortTap { queue, interface, epoch }
+    pub(super) fn new(queue: Arc<Queue>, interface: u32, epoch: u64, options: &Options) -> PortTap {
+        let Options { snaplen, drops, ref filter, .. } = *options;
+        PortTap { queue, interface, epoch, snaplen, drops, filter: filter.clone() }
     }
-}
 
-impl Tap for PortTap {
-    fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame) {
+    fn record(&self, cx: &Context<'_>, direction: Direction, frame: &Frame, dropped: Option<DropReason>) {
+        if self.queue.is_over() {
+            return;
+        }
+        let octets = frame.octets();
+        let (addresses, rest) = octets.split_at(octets.len().min(ADDRESSES));
+        let mut head = [0; ADDRESSES + TAG];
+        // The tag, which lies beside the frame, stands behind the addresses on the wire.
+        let (head, rest) = match frame.meta.tag {
+            None => (&head[..0], octets),
+            Some(tag) => {
+                head[..addresses.len()].copy_from_slice(addresses);
+                head[addresses.len()..][..TAG].copy_from_slice(&tag.octets());
+                (&head[..addresses.len() + TAG], rest)
+            }
+        };
+        let wanted = match &self.filter {
+            None => self.snaplen,
+            Some(filter) => filter.run_split(head, rest).min(self.snaplen),
+        };
+        if wanted == 0 {
+            return;
+        }
         let record = Record {
             interface: self.interface,
             inbound: direction == Direction::Ingress,
             time: self.epoch.saturating_add(cx.now.as_nanos()),
             // Frames are far shorter than 4 GiB.
             length: frame.wire_len() as u32,
+            dropped,
         };
-        let octets = frame.octets();
-        match frame.meta.tag {
-            None => self.queue.push(record, [octets, &[], &[]]),
-            Some(tag) => {
-                let (addresses, rest) = octets.split_at(octets.len().min(ADDRESSES));
-                self.queue.push(record, [addresses, &tag.octets(), rest]);
-            }
+        self.queue.push(record, [head, rest], usize::try_from(wanted).unwrap_or(usize::MAX));
+    }
+}
+
+impl Tap for PortTap {
+    fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame) {
+        if !self.drops {
+            self.record(cx, direction, frame, None);
+        }
+    }
+
+    fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        if self.drops {
+            self.record(cx, reason.direction(), frame, Some(reason));
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frame::{Batch, Instant, MacAddr, Pool, PoolSizes, VlanId, VlanTag};
+use frame::{Batch, DropReason, Instant, MacAddr, Pool, PoolSizes, VlanId, VlanTag};
 use link::{BridgeGuard, Context, LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
@@ -70,11 +70,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::named("web")
+    }
+
+    fn named(name: &str) -> Bench {
         let registry = Registry::new(1, SystemTime::now);
         let link = registry.acquire(LinkOptions::ethernet("port").expect("a name")).expect("a link");
         link.attach(Arc::new(()), None).expect("attached once");
         let bridge = link.attach_bridge().expect("one network");
-        let port = PortLink { network: "lab".into(), port: "web".into(), link };
+        let port = PortLink { network: "lab".into(), port: name.into(), link };
         Bench { pool: Pool::new(PoolSizes::default()), bridge, port }
     }
 
@@ -148,6 +152,12 @@ fn frames_are_in_the_file_with_direction_time_tag_and_length() {
     assert_eq!(second.timestamp - first.timestamp, Duration::from_nanos(7));
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     assert!(wall.abs_diff(first.timestamp) < Duration::from_secs(60), "{:?}", first.timestamp);
+    // The upper word comes first.
+    let octets = statistics.timestamp.to_ne_bytes();
+    let (upper, lower) = octets.split_at(4);
+    let word = |octets: &[u8]| u64::from(u32::from_ne_bytes(octets.try_into().expect("four octets")));
+    let ended = Duration::from_nanos(word(upper) << 32 | word(lower));
+    assert!(wall.abs_diff(ended) < Duration::from_secs(60), "{ended:?}");
     let counted = [InterfaceStatisticsOption::IsbIfRecv(2), InterfaceStatisticsOption::IsbIfDrop(0)];
     assert_eq!(statistics.options, counted);
 }
@@ -167,7 +177,7 @@ fn after_as_many_frames_as_were_wanted_the_file_is_whole() {
 
 #[test]
 fn a_link_that_joins_later_is_described_before_its_frames() {
-    let (bench, other) = (Bench::new(), Bench::new());
+    let (bench, other) = (Bench::new(), Bench::named("db"));
     let file = Memory::default();
     let mut capture = started(file.clone(), Options::default(), &bench);
 
@@ -199,17 +209,98 @@ fn what_a_full_disk_does_not_take_is_lost_and_counted() {
 
 #[test]
 fn a_full_queue_loses_the_newest_and_counts() {
-    let queue = Queue::new(Options { queue: 200, ..Options::default() });
+    let queue = Queue::new(&Options { queue: 200, ..Options::default() });
     let interface = queue.add_interface("lab/web".into());
-    let record = queue::Record { interface, inbound: true, time: 0, length: 90 };
+    let record = queue::Record { interface, inbound: true, time: 0, length: 90, dropped: None };
 
-    (0..5).for_each(|_| queue.push(record, [&[1; 90], &[], &[]]));
+    (0..5).for_each(|_| queue.push(record, [&[1; 90], &[]], 90));
 
     let tally = queue::Tally { seen: 5, lost: 3 };
     assert_eq!((queue.tallies().interfaces, queue.tallies().lost), (vec![tally], 3));
     let mut chunk = Chunk::default();
     let taken = queue.take(&mut chunk);
     assert_eq!((taken.new_interfaces.len(), taken.is_last, chunk.records().len()), (1, false, 2));
-    queue.push(record, [&[1; 90], &[], &[]]);
+    queue.push(record, [&[1; 90], &[]], 90);
     assert_eq!(queue.tallies().lost, 3);
+}
+
+#[test]
+fn a_port_that_comes_back_is_the_same_interface() {
+    let (bench, again) = (Bench::new(), Bench::new());
+    let file = Memory::default();
+    let mut capture = started(file.clone(), Options::default(), &bench);
+
+    capture.attach(&bench.port).expect("an attached link");
+    bench.receive(0, 60, None);
+    bench.port.link.detach().expect("an attached link");
+    assert!(capture.attach(&bench.port).is_err());
+    capture.attach(&again.port).expect("an attached link");
+    again.receive(0, 60, None);
+    let report = capture.stop();
+
+    assert_eq!((report.frames, report.lost), (2, 0));
+    let blocks = file.blocks();
+    let interfaces = blocks.iter().filter(|block| matches!(block, Block::InterfaceDescription(_))).count();
+    let packets: Vec<u32> = blocks
+        .iter()
+        .filter_map(|block| match block {
+            Block::EnhancedPacket(packet) => Some(packet.interface_id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((interfaces, packets), (1, vec![0, 0]));
+}
+
+#[test]
+fn a_filter_sees_the_tag_on_the_wire_and_says_how_much_to_keep() {
+    // Keeps 20 octets of what has the TPID 0x8100 where the EtherType would be.
+    let filter = "4\n40 0 0 12\n21 0 1 33024\n6 0 0 20\n6 0 0 0\n";
+    let filter = filter.parse::<bpf::Program>().expect("a program").check().expect("a good program");
+    let bench = Bench::new();
+    let file = Memory::default();
+    let options = Options { filter: Some(Arc::new(filter)), frames: Some(2), ..Options::default() };
+    let capture = started(file.clone(), options, &bench);
+    let tag = VlanTag::new(VlanId::new(10).expect("a VLAN"));
+
+    for tag in [None, Some(tag), None, Some(tag), Some(tag)] {
+        bench.receive(0, 60, tag);
+    }
+    let report = capture.stop();
+
+    assert_eq!((report.frames, report.lost), (2, 0));
+    let blocks = file.blocks();
+    let [_, Block::EnhancedPacket(first), Block::EnhancedPacket(_), Block::InterfaceStatistics(statistics)] =
+        &blocks[..]
+    else {
+        panic!("{blocks:?}")
+    };
+    assert_eq!((first.data.len(), first.original_len, &first.data[12..16]), (20, 64, &tag.octets()[..]));
+    let counted = [InterfaceStatisticsOption::IsbFilterAccept(2), InterfaceStatisticsOption::IsbIfDrop(0)];
+    assert_eq!(statistics.options, counted);
+}
+
+#[test]
+fn a_capture_of_drops_has_what_was_dropped_and_why() {
+    let bench = Bench::new();
+    let file = Memory::default();
+    let capture = started(file.clone(), Options { drops: true, ..Options::default() }, &bench);
+
+    bench.receive(0, 60, None);
+    for reason in [DropReason::SourceGuard, DropReason::TooLong] {
+        let taps = bench.port.link.taps().expect("a tap");
+        let dropped = bench.frame(70, None);
+        taps.dropped(&bench.context(0), dropped.iter().next().expect("a frame"), reason);
+    }
+    let report = capture.stop();
+
+    assert_eq!((report.frames, report.lost), (2, 0));
+    assert!(bench.port.link.taps().is_none());
+    let blocks = file.blocks();
+    let [_, Block::EnhancedPacket(received), Block::EnhancedPacket(sent), _] = &blocks[..] else {
+        panic!("{blocks:?}")
+    };
+    for (packet, flags, comment) in [(received, 1, "dropped: source_guard"), (sent, 2, "dropped: too_long")] {
+        let options = [EnhancedPacketOption::Flags(flags), EnhancedPacketOption::Comment(comment.into())];
+        assert_eq!((packet.data.len(), &packet.options[..]), (70, &options[..]));
+    }
 }

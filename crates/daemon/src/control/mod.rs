@@ -1,11 +1,13 @@
 //! The control interface: HTTP/1.1 with JSON over a Unix socket, version 1 (docs/api.md).
 //!
 //! A connection is accepted when a place is free, and kept only when its peer runs as our user or as root. Everything
-//! that it can make us hold is bounded ([`Limits`]): connections, event streams, octets and depth of a body, the time for
+//! that it can make us hold is bounded ([`Limits`]): connections, event streams, captures, octets and depth of a body, the time for
 //! a header and for a body. A reader of events that is too slow loses the oldest and is told how many. On the
 //! other side is the [`Handle`]: this module only translates.
 
 mod body;
+mod capture;
+mod capture_request;
 mod events;
 mod failure;
 mod routes;
@@ -42,6 +44,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of those, how many may be event streams.
     pub event_streams: usize,
+    /// Of those, how many may be captures; each holds up to 16 MiB.
+    pub captures: usize,
     /// Time for the header of a request, and between requests.
     pub header: Duration,
     /// Time for the body of a request.
@@ -53,6 +57,7 @@ impl Default for Limits {
         Self {
             connections: 64,
             event_streams: 32,
+            captures: 8,
             header: Duration::from_secs(10),
             body: Duration::from_secs(10),
         }
@@ -66,6 +71,7 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
         handle,
         body_time: limits.body,
         event_streams: Arc::new(Semaphore::new(limits.event_streams)),
+        captures: capture::Captures::new(limits.captures),
         stopped,
     };
     let mut server = Server { limits, state, connections: JoinSet::new(), refused: 0 };

@@ -9,12 +9,14 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::body::{self, LARGEST, LARGEST_CONFIG};
+use super::capture::Captures;
+use super::capture_request::CaptureRequest;
 use super::events;
 use super::failure::{Answer, Failure, Json};
 use crate::config;
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) body_time: Duration,
     pub(super) event_streams: Arc<Semaphore>,
+    pub(super) captures: Captures,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -43,6 +46,8 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/apply", post(apply))
         .route("/v1/reload", post(reload))
         .route("/v1/events", get(event_stream))
+        .route("/v1/capture", post(capture))
+        .route("/v1/capture/{capture}", delete(end_capture))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
@@ -145,6 +150,21 @@ async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Fa
         .try_acquire_owned()
         .map_err(|_| Failure::new(ErrorCode::Unavailable, "too many event streams are open; close one"))?;
     Ok(events::response(shared.handle.subscribe(), shared.stopped, place))
+}
+
+async fn capture(State(shared): State<Shared>, body: Body) -> Result<Response<Body>, Failure> {
+    // The longest filter is longer than other bodies.
+    let body = body::read(body, LARGEST_CONFIG, shared.body_time).await?;
+    let request = CaptureRequest::parse(body)?;
+    shared.captures.start(shared.handle, request, shared.stopped).await
+}
+
+async fn end_capture(State(shared): State<Shared>, number: PathArguments<u64>) -> Answer {
+    let number = path_of(number)?;
+    if !shared.captures.end(number) {
+        return Err(Failure::new(ErrorCode::NotFound, format!("there is no capture {number}; it has ended")));
+    }
+    Json::of(&api::CaptureEnded { capture: number })
 }
 
 /// Takes the member `dry_run` out of a body.

@@ -231,6 +231,12 @@ async fn errors_are_json_with_code_message_and_field() {
         ("POST", "/v1/apply", "[]", 422, "wrong_type"),
         ("POST", "/v1/apply", r#"{"dry_run": 1}"#, 422, "wrong_type"),
         ("POST", "/v1/reload", r#"{"network": {}}"#, 422, "unknown_key"),
+        ("GET", "/v1/capture", "", 405, "method_not_allowed"),
+        ("POST", "/v1/capture", r#"{"port": ["lab"]}"#, 422, "unknown_key"),
+        ("POST", "/v1/capture", r#"{"filter": "icmp"}"#, 422, "bad_filter"),
+        ("POST", "/v1/capture", r#"{"ports": ["lab/none"]}"#, 404, "unknown_port"),
+        ("DELETE", "/v1/capture/1", "", 404, "not_found"),
+        ("DELETE", "/v1/capture/x", "", 400, "bad_request"),
         ("POST", "/v1/networks/lab/ports/web", "", 400, "bad_json"),
         ("POST", "/v1/networks/lab/ports/web", &long, 413, "too_large"),
         ("POST", "/v1/networks/lab/ports/web", r#"{"tapp": {}}"#, 422, "unknown_key"),
@@ -361,6 +367,63 @@ async fn events_are_lines_until_the_daemon_ends() {
     daemon.server.end().await;
     let mut rest = Vec::new();
     timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("an end").expect("a clean end");
+}
+
+/// Asks for a capture and waits for the head of the answer: the connection and the capture's number, or `None` when
+/// there is no place.
+async fn capture(daemon: &Daemon) -> Option<(UnixStream, String)> {
+    let mut stream = daemon.connect().await;
+    let request =
+        b"POST /v1/capture HTTP/1.1\r\nHost: vmlan\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(request).await.expect("a request");
+    let mut head = Vec::new();
+    // The magic number of the first block.
+    while !head.windows(4).any(|octets| octets == 0x1a2b_3c4d_u32.to_ne_bytes()) {
+        if head.starts_with(b"HTTP/1.1 503 ") {
+            return None;
+        }
+        let mut octets = [0; 4096];
+        let count = timeout(DEADLINE, stream.read(&mut octets)).await.expect("a head").expect("a stream");
+        head.extend_from_slice(&octets[..count]);
+        assert!(count > 0, "{}", String::from_utf8_lossy(&head));
+    }
+    let head = String::from_utf8_lossy(&head);
+    assert!(head.contains("content-type: application/x-pcapng\r\n"), "{head}");
+    let number = head.split("vmlan-capture: ").nth(1).expect("a number");
+    Some((stream, number.split("\r\n").next().expect("a line").to_owned()))
+}
+
+#[tokio::test]
+async fn captures_end_when_asked_when_their_reader_leaves_and_with_the_daemon() {
+    let daemon = start(Limits { captures: 2, ..Limits::default() });
+    let (mut asked, number) = capture(&daemon).await.expect("a place");
+    let (left, _) = capture(&daemon).await.expect("a place");
+    let (status, body) = daemon.ask("POST", "/v1/capture", "").await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
+
+    let (status, body) = daemon.ask("DELETE", &format!("/v1/capture/{number}"), "").await;
+    assert_eq!((status, body.to_string()), (200, format!("{{\"capture\":{number}}}")));
+    let mut rest = Vec::new();
+    timeout(DEADLINE, asked.read_to_end(&mut rest)).await.expect("an end").expect("a clean end");
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the last chunk is missing");
+    let (status, _) = daemon.ask("DELETE", &format!("/v1/capture/{number}"), "").await;
+    assert_eq!(status, 404);
+
+    // Both places are free again, although nothing was ever captured.
+    drop(left);
+    let mut open = Vec::new();
+    let both = async {
+        while open.len() < 2 {
+            open.extend(capture(&daemon).await.map(|(stream, _)| stream));
+        }
+    };
+    timeout(DEADLINE, both).await.expect("free places");
+    daemon.server.end().await;
+    for mut stream in open {
+        let mut rest = Vec::new();
+        timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("an end").expect("a clean end");
+        assert!(rest.ends_with(b"0\r\n\r\n"), "the last chunk is missing");
+    }
 }
 
 #[tokio::test]

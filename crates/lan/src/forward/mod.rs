@@ -32,6 +32,9 @@ pub struct Forwarder {
     drops: Drops,
 }
 
+/// Somebody who sees dropped frames.
+type Watch<'a> = &'a mut dyn FnMut(&Frame, DropReason);
+
 /// Drops of the batch by reason, and how many together. All zero between batches.
 struct Drops {
     reasons: [u32; DropReason::COUNT],
@@ -61,6 +64,32 @@ impl Forwarder {
         now: Instant,
         egress: &mut Egress,
     ) -> usize {
+        self.pass(worker, ingress, batch, now, egress, None)
+    }
+
+    /// As [`Forwarder::forward`], and shows `watch` every frame that it drops at `ingress`, as it was received.
+    pub fn forward_watched(
+        &mut self,
+        worker: usize,
+        ingress: PortId,
+        batch: &mut Batch,
+        now: Instant,
+        egress: &mut Egress,
+        watch: &mut dyn FnMut(&Frame, DropReason),
+    ) -> usize {
+        self.pass(worker, ingress, batch, now, egress, Some(watch))
+    }
+
+    #[inline]
+    fn pass(
+        &mut self,
+        worker: usize,
+        ingress: PortId,
+        batch: &mut Batch,
+        now: Instant,
+        egress: &mut Egress,
+        mut watch: Option<Watch<'_>>,
+    ) -> usize {
         self.catch_up();
         let Some(from) = self.ports.port(ingress) else {
             let count = batch.len();
@@ -74,9 +103,16 @@ impl Forwarder {
         let mut pass = Pass { network, ports, from, now, memo, egress };
         let mut copies = 0;
         for frame in batch.drain() {
+            // Whoever is to see what becomes of the frame needs a handle to it meanwhile.
+            let watched = watch.is_some().then(|| frame.clone());
             match pass.frame(frame) {
                 Ok(count) => copies += count,
-                Err(reason) => drops.add(reason),
+                Err(reason) => {
+                    drops.add(reason);
+                    if let (Some(watch), Some(frame)) = (&mut watch, &watched) {
+                        watch(frame, reason);
+                    }
+                }
             }
         }
         from.counters.copied(worker, copies);

@@ -184,6 +184,27 @@ fn taps_see_input_before_and_output_after_the_filters() {
 }
 
 #[test]
+fn a_network_shows_taps_what_it_drops() {
+    let (registry, worker) = (registry(), Worker::new());
+    let link = attached(&registry);
+    assert!(link.taps().is_none());
+    let tap = Arc::new(Counting::default());
+    let id = link.attach_tap(tap.clone()).unwrap();
+
+    let frames = worker.frames(1);
+    let taps = link.taps().unwrap();
+    frames.iter().for_each(|frame| taps.dropped(&worker.cx(), frame, DropReason::SourceGuard));
+    assert_eq!((tap.dropped.load(SeqCst), dropped(&link, DropReason::SourceGuard)), (1, 0));
+
+    link.detach_tap(id).unwrap();
+    assert!(link.taps().is_none());
+    link.attach_tap(tap).unwrap();
+    assert!(link.taps().is_some());
+    link.detach().unwrap();
+    assert!(link.taps().is_none());
+}
+
+#[test]
 fn what_a_driver_leaves_is_freed_and_counted() {
     struct Lazy;
     impl Transmit for Lazy {

@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use crate::args::{Arguments, Command};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json};
-use crate::{demo, doctor};
+use crate::{capture, demo, doctor};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Fdb { network, output } => list::fdb(&client()?, &network, output),
         Command::Counters { port, output } => list::counters(&client()?, port.as_deref(), output),
         Command::Events { output } => events::follow(&client()?, output),
+        Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Port(command) => port::run(&client()?, command),
         Command::Demo => demo::run(),
         Command::Doctor { output } => doctor::run(control_path(control.as_deref()), output),

@@ -1,0 +1,55 @@
+//! A signal ends a capture in order: what was captured until then still arrives.
+
+use std::path::PathBuf;
+use std::{io, process, thread};
+
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::client::{Client, ClientError};
+
+/// From now on the first signal that ends processes has the daemon end the capture, a second one ends this process.
+///
+/// # Errors
+/// No thread or descriptor.
+pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate, mut hang_up) = {
+        let _on_it = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    let mut wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        });
+    };
+    let run = move || {
+        wait();
+        let ended =
+            Client::new(&control).map_err(anyhow::Error::new).and_then(|client| Ok(end(&client, capture)?));
+        if let Err(error) = ended {
+            // Without an answer nothing more arrives, and nobody has to wait for it.
+            eprintln!("error: the capture cannot be ended in order: {error:#}");
+            process::exit(1);
+        }
+        wait();
+        eprintln!("ended by a second signal; what was on its way is lost");
+        process::exit(1);
+    };
+    thread::Builder::new().name("signals".into()).spawn(run).map(drop)
+}
+
+/// Has the daemon end the capture; it may have ended already.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn end(client: &Client, capture: u64) -> Result<(), ClientError> {
+    match client.delete::<api::CaptureEnded>(&format!("/v1/capture/{capture}")) {
+        Err(ClientError::Refused(error)) if error.code == api::ErrorCode::NotFound => Ok(()),
+        result => result.map(drop),
+    }
+}
