@@ -130,11 +130,7 @@ impl Worker {
                 let Some(port) = port_of(&mut self.ports, key) else { return };
                 port.detach(self.number, &self.poller);
                 match port.attach(self.number, attachment, &*endpoint, receives, &self.poller) {
-                    Ok(()) => {
-                        self.set_room(key);
-                        // Some media tell readiness only once they have been asked.
-                        self.turn(key, now(), false);
-                    }
+                    Ok(()) => self.set_room(key),
                     Err(error) => {
                         (self.notify)(Notice::Fault { port: key, attachment, fault: Fault::Io(error) });
                     }

@@ -1,12 +1,11 @@
 //! Buffers and the pool that they come from and go back to.
 //!
-//! Theory of operation. A pool belongs to one worker thread. Its buffers are made when the pool is made, and when a
-//! port comes that keeps some out for itself ([`Pool::grow`]), so the data path allocates nothing; memory that was never written costs nothing, for the system gives zero
-//! pages on first use. A buffer is in one of four hands:
+//! Theory of operation. A pool belongs to one worker thread. All its buffers are made when the pool is made, so the
+//! data path allocates nothing afterwards; memory that was never written costs nothing, for the system gives zero
+//! pages on first use. A buffer is in one of three hands:
 //!
 //! - the pool's free list, last in first out, so that the hottest one is used next;
 //! - one [`WriteBuf`], unique and writable: a driver reads from the medium into it;
-//! - the kernel, which was lent its octets to read into ([`Pool::lend`]);
 //! - one or more [`Frame`](crate::Frame)s or [`SharedBuf`]s, which share it by reference count.
 //!
 //! The last hand to let go puts it back on the free list, whatever the path: nothing has to be returned by hand and
@@ -14,7 +13,6 @@
 //! threads is copied out.
 
 use core::cell::{Cell, RefCell};
-use core::mem;
 use core::ops::{Deref, DerefMut, Range};
 use std::rc::{Rc, Weak};
 
@@ -82,9 +80,7 @@ impl Buffer {
 
 struct Inner {
     free: [RefCell<Vec<Rc<Buffer>>>; 3],
-    /// Buffers whose octets are lent.
-    hollow: [RefCell<Vec<Rc<Buffer>>>; 3],
-    total: Cell<usize>,
+    total: usize,
     out: Cell<usize>,
 }
 
@@ -98,49 +94,14 @@ impl Pool {
     /// Makes every buffer of the pool.
     pub fn new(sizes: PoolSizes) -> Pool {
         let counts = [sizes.small, sizes.large, sizes.bulk];
-        let (free, hollow) = (Default::default(), Default::default());
-        let inner = Inner { free, hollow, total: Cell::new(0), out: Cell::new(0) };
+        let inner = Inner { free: Default::default(), total: counts.iter().sum(), out: Cell::new(0) };
         let pool = Pool { inner: Rc::new(inner) };
-        Size::ALL.into_iter().zip(counts).for_each(|(size, count)| pool.grow(size, count));
+        for (size, count) in Size::ALL.into_iter().zip(counts) {
+            let make =
+                || Buffer { octets: vec![0; size.octets()].into(), size, pool: Rc::downgrade(&pool.inner) };
+            pool.inner.free[size as usize].borrow_mut().extend((0..count).map(|_| Rc::new(make())));
+        }
         pool
-    }
-
-    /// Makes `count` more buffers of `size`, for a port that keeps some out for as long as it is there.
-    pub fn grow(&self, size: Size, count: usize) {
-        let make =
-            || Buffer { octets: vec![0; size.octets()].into(), size, pool: Rc::downgrade(&self.inner) };
-        self.inner.free[size as usize].borrow_mut().extend((0..count).map(|_| Rc::new(make())));
-        self.inner.total.set(self.inner.total.get() + count);
-    }
-
-    /// Frees `count` buffers of `size`, or as many as are in the pool.
-    pub fn shrink(&self, size: Size, count: usize) {
-        let mut free = self.inner.free[size as usize].borrow_mut();
-        let left = free.len().saturating_sub(count);
-        self.inner.total.set(self.inner.total.get() - (free.len() - left));
-        free.truncate(left);
-    }
-
-    /// The octets of a buffer of `size`, to be given to the kernel; `None` when all are out. They come back by
-    /// [`Pool::redeem`].
-    #[inline]
-    pub fn lend(&self, size: Size) -> Option<Box<[u8]>> {
-        let mut buffer = self.take(size)?.buffer.take()?;
-        let octets = Rc::get_mut(&mut buffer).map(|buffer| mem::take(&mut buffer.octets))?;
-        self.inner.hollow[size as usize].borrow_mut().push(buffer);
-        Some(octets)
-    }
-
-    /// Takes back octets that this pool lent.
-    ///
-    /// # Panics
-    /// When it lent none of that length.
-    #[inline]
-    pub fn redeem(&self, octets: Box<[u8]>) -> WriteBuf {
-        let size = Size::for_octets(octets.len()).expect("it was lent");
-        let mut buffer = self.inner.hollow[size as usize].borrow_mut().pop().expect("it was lent");
-        Rc::get_mut(&mut buffer).expect("nobody holds a hollow buffer").octets = octets;
-        WriteBuf { buffer: Some(buffer) }
     }
 
     /// A writable buffer of `size`; `None` when all are out.
@@ -168,9 +129,9 @@ impl Pool {
         self.inner.out.get()
     }
 
-    /// How many buffers the pool has, in whatever hands.
+    /// How many buffers the pool was made with.
     pub fn total(&self) -> usize {
-        self.inner.total.get()
+        self.inner.total
     }
 }
 

@@ -243,30 +243,6 @@ mod tests {
     }
 
     #[test]
-    fn lent_octets_come_back_as_a_buffer() {
-        let pool = pool();
-        let mut octets = pool.lend(Size::Small).unwrap();
-        octets[0] = 7;
-        assert_eq!((pool.out(), pool.free(Size::Small)), (1, 2));
-        let frame = pool.redeem(octets).into_frame(0..60);
-        assert_eq!(frame.octets()[0], 7);
-        drop(frame);
-        assert_eq!((pool.out(), pool.free(Size::Small)), (0, 3));
-    }
-
-    #[test]
-    fn a_pool_grows_and_shrinks() {
-        let pool = pool();
-        pool.grow(Size::Large, 2);
-        assert_eq!((pool.free(Size::Large), pool.total()), (3, 7));
-        let held = pool.take(Size::Large);
-        pool.shrink(Size::Large, 9);
-        assert_eq!((pool.free(Size::Large), pool.total()), (0, 5));
-        drop(held);
-        assert_eq!(pool.free(Size::Large), 1);
-    }
-
-    #[test]
     fn a_short_frame_has_no_addresses() {
         let pool = pool();
         let frame = pool.copy(&[1; 11]).unwrap();
