@@ -14,16 +14,19 @@ pub struct Tool {
 }
 
 /// What the tests use. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 10] = [
+pub const FOR_TESTS: [Tool; 13] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
     Tool { file: "ethtool", package: "ethtool" },
     Tool { file: "tcpdump", package: "tcpdump" },
+    Tool { file: "tshark", package: "tshark" },
     Tool { file: "curl", package: "curl" },
     Tool { file: "cpio", package: "cpio" },
     Tool { file: "qemu-system-x86_64", package: "qemu-system-x86" },
-    Tool { file: "vde_plug", package: "vde2" },
+    Tool { file: "vde_plug", package: "vdeplug" },
+    Tool { file: "vde_plug2tap", package: "vde2" },
+    Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "passt", package: "passt" },
 ];
 
@@ -33,7 +36,7 @@ pub const FOR_BENCH: [Tool; 6] = [
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
     Tool { file: "ethtool", package: "ethtool" },
-    Tool { file: "vde_switch", package: "vde2" },
+    Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "vde_plug2tap", package: "vde2" },
 ];
 
