@@ -42,9 +42,9 @@ impl Port {
         self.backlog.saturating_sub(status.waiting)
     }
 
-    /// How many frames may wait when none does.
-    pub(crate) fn backlog(&self) -> usize {
-        self.backlog
+    /// What the port's queue waits for; nothing without an attachment.
+    pub(crate) fn status(&self) -> Status {
+        self.attached.as_ref().map(|attached| attached.queue.status()).unwrap_or_default()
     }
 
     pub(crate) fn attach(

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use drivers::{Fault, Progress};
+use drivers::{Fault, Progress, Status};
 use frame::{Batch, DropReason, Instant, Pool, PoolSizes};
 use lan::{Egress, Forwarder, Network};
 use link::Context;
@@ -260,9 +260,9 @@ impl Worker {
     fn set_room(&mut self, key: PortKey) {
         let Some(port) = port_of(&mut self.ports, key) else { return };
         let (place, id) = (port.network, port.id);
-        let result = settle(port, self.number, &self.poller, &mut self.retries);
-        let room =
-            port.attached.as_ref().map_or(port.backlog(), |attached| port.room(attached.queue.status()));
+        let status = port.status();
+        let room = port.room(status);
+        let result = settle(port, status, self.number, &self.poller, &mut self.retries);
         if let Some(network) = &mut self.networks[place] {
             network.egress.set_room(id, room);
         }
@@ -335,8 +335,8 @@ impl Worker {
     /// The ports for whose medium something waits.
     fn waiting(&self) -> Vec<PortKey> {
         let waits = |port: &&Port| {
-            let status = port.attached.as_ref().map(|attached| attached.queue.status());
-            status.is_some_and(|status| status.write || status.retry)
+            let status = port.status();
+            status.write || status.retry
         };
         self.ports.iter().flatten().filter(waits).map(|port| port.key).collect()
     }
@@ -364,9 +364,9 @@ fn flush(
         // The outcome of each frame has been counted; nobody upstream waits for a result.
         let _ = port.link.output(cx, batch, &mut out);
         let fault = out.fault;
-        let status = port.attached.as_ref().map(|attached| attached.queue.status()).unwrap_or_default();
+        let status = port.status();
         let room = port.room(status);
-        let fault = fault.or_else(|| settle(port, cx.worker, poller, retries).err().map(Fault::Io));
+        let fault = fault.or_else(|| settle(port, status, cx.worker, poller, retries).err().map(Fault::Io));
         network.egress.set_room(id, room);
         if let Some(fault) = fault {
             report(port, fault, cx.worker, poller, notify);
@@ -375,10 +375,15 @@ fn flush(
 }
 
 /// Watches for what the port's queue waits for now.
-fn settle(port: &mut Port, worker: usize, poller: &Poller, retries: &mut Vec<PortKey>) -> io::Result<()> {
+fn settle(
+    port: &mut Port,
+    status: Status,
+    worker: usize,
+    poller: &Poller,
+    retries: &mut Vec<PortKey>,
+) -> io::Result<()> {
     let key = port.key;
     let Some(attached) = &mut port.attached else { return Ok(()) };
-    let status = attached.queue.status();
     if status.retry && !retries.contains(&key) {
         retries.push(key);
     }
@@ -401,7 +406,7 @@ fn port_of(ports: &mut [Option<Port>], key: PortKey) -> Option<&mut Port> {
 }
 
 fn deadline_of(ports: &mut [Option<Port>], key: PortKey) -> Option<Instant> {
-    port_of(ports, key)?.attached.as_ref()?.queue.status().deadline
+    port_of(ports, key)?.status().deadline
 }
 
 fn now() -> Instant {

@@ -1,6 +1,5 @@
 //! TAP devices through /dev/net/tun (Documentation/networking/tuntap.rst).
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -96,16 +95,6 @@ pub fn set_persistent(fd: impl AsFd, persistent: bool) -> io::Result<()> {
 pub fn set_owner(fd: impl AsFd, uid: u32) -> io::Result<()> {
     // SAFETY: TUNSETOWNER takes its argument by value and touches no memory.
     unsafe { ioctl(&fd, libc::TUNSETOWNER, uid as usize as *mut libc::c_void) }.map(drop)
-}
-
-/// Whether a descriptor can be had for /dev/net/tun at all.
-///
-/// # Errors
-/// What open(2) says.
-pub fn probe() -> io::Result<()> {
-    const PATH: &CStr = c"/dev/net/tun";
-    rustix::fs::open(PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(())
 }
 
 #[cfg(test)]
