@@ -3,7 +3,7 @@ use core::ops::Range;
 use std::rc::Rc;
 
 use crate::buffer::{self, Buffer, Pool};
-use crate::{MacAddr, VlanTag};
+use crate::{MacAddr, Sides, VlanTag};
 
 /// Which service a frame asks for; background, video and voice are counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,6 +57,8 @@ pub struct Meta {
     pub promiscuous: bool,
     /// What is left to be done to it.
     pub offload: Offload,
+    /// Where it came from, or who is to get it, at a trunk.
+    pub sides: Sides,
 }
 
 /// An Ethernet frame: a range of a pool's buffer, and what is known beside it.

@@ -15,6 +15,7 @@ mod drops;
 mod frame;
 mod instant;
 mod mac;
+mod sides;
 mod vlan;
 pub mod wire;
 
@@ -25,6 +26,7 @@ pub use drops::{Direction, DropReason};
 pub use frame::{Frame, Meta, Offload, TrafficClass};
 pub use instant::Instant;
 pub use mac::{MacAddr, ParseMacError};
+pub use sides::Sides;
 pub use vlan::{InvalidVlanId, VlanId, VlanTag};
 
 /// Octets of an Ethernet header without a tag: two addresses and the type (IEEE 802.3 3.1.1).
