@@ -78,6 +78,8 @@ pub enum ActionKind {
     AddPort,
     /// The number of workers changes, which takes a restart of the daemon.
     SetWorkers,
+    /// Workers wait for traffic in another way from now on.
+    SetPoll,
 }
 
 impl ActionKind {
@@ -92,6 +94,7 @@ impl ActionKind {
             Self::ChangePort => "change_port",
             Self::AddPort => "add_port",
             Self::SetWorkers => "set_workers",
+            Self::SetPoll => "set_poll",
         }
     }
 }

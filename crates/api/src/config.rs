@@ -15,9 +15,36 @@ pub struct Config {
     /// Worker threads of the data plane; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u64>,
+    /// How workers wait for traffic; adaptive when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<Poll>,
     /// The networks by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub network: BTreeMap<String, NetworkConfig>,
+}
+
+/// How a worker waits for traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Poll {
+    /// It looks for more for a moment after work, then sleeps: idle it costs nothing.
+    #[default]
+    Adaptive,
+    /// It never sleeps: the lowest latency, for a whole processor.
+    Busy,
+    /// It sleeps as soon as there is nothing: the fewest cycles.
+    Sleep,
+}
+
+impl Poll {
+    /// The mode as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Busy => "busy",
+            Self::Sleep => "sleep",
+        }
+    }
 }
 
 /// One network.

@@ -20,7 +20,7 @@ mod time;
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
 pub use capture::{CaptureEnded, CaptureRequest};
 pub use config::{
-    Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, PortConfig, Promiscuous, StaticEntry,
+    Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, Poll, PortConfig, Promiscuous, StaticEntry,
     StreamConfig, TapConfig, VdeConfig, VlanConfig,
 };
 pub use error::{Error, ErrorCode};

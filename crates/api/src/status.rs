@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OneOrMany, VlanConfig};
+use crate::{OneOrMany, Poll, VlanConfig};
 
 /// The daemon as a whole: `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// Worker threads of the data plane.
     pub workers: u64,
+    /// How they wait for traffic.
+    pub poll: Poll,
     /// Number of networks.
     pub networks: u64,
     /// Number of ports.

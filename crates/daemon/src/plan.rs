@@ -73,6 +73,11 @@ pub enum Action {
         /// How many.
         workers: NonZeroUsize,
     },
+    /// Wait for traffic in another way.
+    SetPoll {
+        /// How.
+        poll: api::Poll,
+    },
 }
 
 impl Action {
@@ -98,6 +103,7 @@ impl Action {
             Self::ChangePort { .. } => api::ActionKind::ChangePort,
             Self::AddPort { .. } => api::ActionKind::AddPort,
             Self::SetWorkers { .. } => api::ActionKind::SetWorkers,
+            Self::SetPoll { .. } => api::ActionKind::SetPoll,
         }
     }
 
@@ -111,7 +117,7 @@ impl Action {
             | Self::ReplacePort { network, .. }
             | Self::ChangePort { network, .. }
             | Self::AddPort { network, .. } => Some(network),
-            Self::SetWorkers { .. } => None,
+            Self::SetWorkers { .. } | Self::SetPoll { .. } => None,
         }
     }
 
@@ -183,6 +189,9 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
     actions.append(&mut steps.additions);
     if running.workers() != wanted.workers() {
         actions.push(Action::SetWorkers { workers: wanted.workers() });
+    }
+    if running.poll() != wanted.poll() {
+        actions.push(Action::SetPoll { poll: wanted.poll() });
     }
     Plan { actions }
 }

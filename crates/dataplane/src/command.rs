@@ -61,12 +61,25 @@ impl Drop for WhenDropped {
     }
 }
 
+/// How a worker waits for traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Polling {
+    /// After work it looks for more a few times before it sleeps.
+    #[default]
+    Adaptive,
+    /// It never sleeps, which costs a whole processor.
+    Busy,
+    /// It sleeps as soon as there is nothing.
+    Sleep,
+}
+
 /// What control asks of a worker.
 pub(crate) enum Command {
     AddPort { key: PortKey, setup: PortSetup },
     Connect { key: PortKey, attachment: u64, endpoint: Arc<dyn Endpoint>, receives: bool, _done: Done },
     Disconnect { key: PortKey, _done: Done },
     RemovePort { key: PortKey, _done: Done },
+    SetPolling { polling: Polling },
     Stop { patience: Duration },
 }
 

@@ -18,7 +18,7 @@ mod plane;
 mod port;
 mod worker;
 
-pub use command::{Done, Notice, PortKey, PortSetup};
+pub use command::{Done, Notice, Polling, PortKey, PortSetup};
 pub use plane::{Options, Plane};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use drivers::Endpoint;
 use frame::PoolSizes;
 use sys::Waker;
 
-use crate::command::{Command, Done, Notice, PortKey, PortSetup};
+use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
 use crate::worker::Worker;
 
 /// How the data plane is made.
@@ -97,6 +97,11 @@ impl Plane {
     pub fn remove_port(&self, key: PortKey, done: Done) {
         self.tell_all(|_| Command::RemovePort { key, _done: done.clone() });
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).release(key);
+    }
+
+    /// Lets every worker wait in another way.
+    pub fn set_polling(&self, polling: Polling) {
+        self.tell_all(|_| Command::SetPolling { polling });
     }
 
     /// Receives nothing more, sends what waits for at most `patience`, and ends.

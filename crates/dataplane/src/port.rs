@@ -78,6 +78,11 @@ impl Port {
 }
 
 impl Attached {
+    /// Whether this worker receives from it.
+    pub(crate) fn receives(&self) -> bool {
+        self.receives
+    }
+
     /// From the next [`Attached::watch`] on, only writing is watched for.
     pub(crate) fn stop_receiving(&mut self) {
         self.receives = false;

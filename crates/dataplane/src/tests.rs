@@ -212,6 +212,33 @@ fn several_workers_keep_the_order_of_a_flow() {
 }
 
 #[test]
+fn every_way_of_waiting_moves_frames_and_hears_commands() {
+    for workers in [1, 2] {
+        let lab = Lab::new(workers);
+        let ((a, mut guest_a), (b, mut guest_b)) = (lab.guest("a"), lab.guest("b"));
+        for polling in [Polling::Busy, Polling::Sleep, Polling::Adaptive, Polling::Busy] {
+            lab.plane.set_polling(polling);
+            // More ports than a busy worker gives turns unasked.
+            let others: Vec<_> = (0..10).map(|_| lab.guest("other")).collect();
+            for number in 0..50 {
+                guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), number)).unwrap();
+                assert!(guest_b.receive(LIMIT).unwrap().is_some(), "{polling:?}");
+            }
+            for (other, _guest) in others {
+                let (done, wait) = done();
+                lab.network.remove_port(other.id);
+                lab.plane.remove_port(other.key, done);
+                wait.recv_timeout(LIMIT).unwrap();
+                other.bridge.link().detach().unwrap();
+            }
+            guest_b.send_frame(&frame(mac(1), mac(2), 0)).unwrap();
+            assert!(guest_a.receive(LIMIT).unwrap().is_some(), "{polling:?}");
+        }
+        assert_eq!((a.counters().rx_frames, b.counters().rx_frames), (200, 4));
+    }
+}
+
+#[test]
 fn what_waits_is_sent_before_the_end() {
     let lab = Lab::new(1);
     let (_a, mut guest_a) = lab.guest("a");

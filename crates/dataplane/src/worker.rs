@@ -3,7 +3,8 @@
 //! Theory of operation. The loop waits for readiness, gives each ready port one turn, and waits again. A turn takes
 //! at most one batch of a packet medium or one read of a stream, so no port keeps the others from theirs for long.
 //! After work the loop looks again without sleeping a few times before it sleeps ([`LOOKS`]): under load it polls,
-//! idle it costs nothing. Commands are taken when the waker is ready, between two turns.
+//! idle it costs nothing. Told to be busy ([`Polling`]) it never sleeps, and while it has few ports it does not even ask
+//! which of them are ready: it gives each a turn, for asking costs as much as looking. Commands are taken when the waker is ready, between two turns.
 //!
 //! A fault takes the attachment off its port at once, so that a dead descriptor cannot keep the loop busy, and control
 //! is told; the port itself stays until control removes it.
@@ -18,11 +19,17 @@ use lan::{Egress, Forwarder, Network};
 use link::Context;
 use sys::{Interest, Poller, Ready, Waker};
 
-use crate::command::{Command, Notice, PortKey, PortSetup};
-use crate::port::{Out, Port};
+use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
+use crate::port::{Attached, Out, Port};
 
 /// How often the loop looks for more work without sleeping, after it had some.
 const LOOKS: u32 = 16;
+
+/// To how many ports a busy worker gives turns unasked.
+const FEW_PORTS: usize = 8;
+
+/// How many rounds of such turns lie between two looks at readiness, which tells commands and room for writing.
+const ROUNDS: u32 = 16;
 
 /// How often in a row a descriptor may report a failure that nothing comes of.
 const EMPTY_FAILURES: u32 = 16;
@@ -44,6 +51,7 @@ pub(crate) struct Worker {
     retries: Vec<PortKey>,
     /// Ports that have a deadline.
     timed: Vec<PortKey>,
+    polling: Polling,
     stopping: Option<Duration>,
 }
 
@@ -85,6 +93,7 @@ impl Worker {
             batch: Batch::new(),
             retries: Vec::new(),
             timed: Vec::new(),
+            polling: Polling::default(),
             stopping: None,
         }
     }
@@ -93,17 +102,42 @@ impl Worker {
         let mut ready = Vec::new();
         let mut looks: u32 = 0;
         while self.stopping.is_none() {
-            let timeout = if looks > 0 { Some(Duration::ZERO) } else { self.timeout(now()) };
+            let awake = looks > 0 || self.polling == Polling::Busy;
+            let timeout = if awake { Some(Duration::ZERO) } else { self.timeout(now()) };
             self.poller.wait(&mut ready, timeout).expect("the poller is ours");
-            looks = if ready.is_empty() { looks.saturating_sub(1) } else { LOOKS };
+            looks = match self.polling {
+                Polling::Sleep => 0,
+                _ if ready.is_empty() => looks.saturating_sub(1),
+                _ => LOOKS,
+            };
             let now = now();
             for event in &ready {
                 self.handle(*event, now);
             }
             self.retry(now);
             self.check_deadlines(now);
+            if self.polling == Polling::Busy {
+                self.give_turns();
+            }
         }
         self.drain();
+    }
+
+    /// Gives every port some turns without asking whether it is ready, when they are few.
+    fn give_turns(&mut self) {
+        let receives = |port: &&Port| port.attached.as_ref().is_some_and(Attached::receives);
+        let mut few = [None; FEW_PORTS];
+        let mut count = 0;
+        for port in self.ports.iter().flatten().filter(receives) {
+            let Some(place) = few.get_mut(count) else { return };
+            *place = Some(port.key);
+            count += 1;
+        }
+        for _ in 0..ROUNDS {
+            for key in few.iter().flatten() {
+                self.turn(*key, now(), false);
+            }
+        }
     }
 
     fn handle(&mut self, event: Ready, now: Instant) {
@@ -142,6 +176,7 @@ impl Worker {
                 }
             }
             Command::RemovePort { key, .. } => self.remove_port(key),
+            Command::SetPolling { polling } => self.polling = polling,
             Command::Stop { patience } => self.stopping = Some(patience),
         }
     }

@@ -93,6 +93,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 state: api::DaemonState::Running,
                 uptime_seconds: 75.0,
                 workers: 2,
+                poll: api::Poll::Adaptive,
                 networks: 1,
                 ports: 1,
                 config: Some("/etc/vmlan.toml".into()),

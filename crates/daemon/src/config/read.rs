@@ -25,11 +25,15 @@ struct Table<'n> {
 impl Reader {
     /// A whole configuration.
     pub(super) fn config(&mut self, node: &Node) -> api::Config {
-        let Some(table) = self.table("", node, &["workers", "network"]) else {
+        let Some(table) = self.table("", node, &["workers", "poll", "network"]) else {
             return api::Config::default();
         };
         api::Config {
             workers: self.member(&table, "workers", Self::number),
+            poll: self.member(&table, "poll", |r, at, n| {
+                let modes = [api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep];
+                r.choice(at, n, &modes.map(|mode| (mode.as_str(), mode)))
+            }),
             network: self
                 .member(&table, "network", |r, at, n| r.named(at, n, Self::network))
                 .unwrap_or_default(),

@@ -17,24 +17,30 @@ use frame::{MacAddr, VlanId};
 pub struct ValidConfig {
     pub(super) source: api::Config,
     pub(super) workers: NonZeroUsize,
+    pub(super) poll: api::Poll,
     pub(super) networks: BTreeMap<String, Network>,
 }
 
 impl ValidConfig {
     /// The configuration of nothing.
     pub fn empty() -> Self {
-        Self { source: api::Config::default(), workers: NonZeroUsize::MIN, networks: BTreeMap::new() }
+        Self::empty_for(NonZeroUsize::MIN)
     }
 
     /// The configuration of nothing, for so many workers.
     pub fn empty_for(workers: NonZeroUsize) -> Self {
         let source = api::Config { workers: Some(workers.get() as u64), ..api::Config::default() };
-        Self { source, workers, networks: BTreeMap::new() }
+        Self { source, workers, poll: api::Poll::default(), networks: BTreeMap::new() }
     }
 
     /// Worker threads of the data plane.
     pub fn workers(&self) -> NonZeroUsize {
         self.workers
+    }
+
+    /// How workers wait for traffic.
+    pub fn poll(&self) -> api::Poll {
+        self.poll
     }
 
     /// The networks by name.

@@ -57,7 +57,8 @@ pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
         return Err(validator.faults);
     }
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
-    Ok(ValidConfig { source: config, workers, networks })
+    let poll = config.poll.unwrap_or_default();
+    Ok(ValidConfig { source: config, workers, poll, networks })
 }
 
 impl ValidConfig {

@@ -116,6 +116,7 @@ fn status() -> api::Status {
         state: api::DaemonState::Running,
         uptime_seconds: 1.5,
         workers: 1,
+        poll: api::Poll::Adaptive,
         networks: 1,
         ports: 1,
         config: None,

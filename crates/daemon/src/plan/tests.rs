@@ -9,12 +9,13 @@ use crate::config::{parse, validate};
 #[derive(Debug, PartialEq, Eq)]
 struct Model {
     workers: NonZeroUsize,
+    poll: api::Poll,
     networks: BTreeMap<String, Network>,
 }
 
 impl Model {
     fn of(config: &ValidConfig) -> Self {
-        Self { workers: config.workers(), networks: config.networks().clone() }
+        Self { workers: config.workers(), poll: config.poll(), networks: config.networks().clone() }
     }
 
     fn network(&mut self, name: &str) -> &mut Network {
@@ -46,6 +47,7 @@ impl Model {
                 assert_eq!(before, None);
             }
             Action::SetWorkers { workers } => self.workers = workers,
+            Action::SetPoll { poll } => self.poll = poll,
         }
         self.check_claims();
     }
@@ -84,15 +86,21 @@ fn port() -> impl Strategy<Value = api::PortConfig> {
     })
 }
 
+fn poll() -> impl Strategy<Value = Option<api::Poll>> {
+    proptest::option::of(proptest::sample::select(
+        &[api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep][..],
+    ))
+}
+
 fn config() -> impl Strategy<Value = ValidConfig> {
     let ports = proptest::collection::btree_map("[a-d]", port(), 0..5);
     let network = (ports, proptest::option::of(1500..1502_u64));
-    (proptest::collection::btree_map("[x-z]", network, 0..4), proptest::option::of(1..3_u64)).prop_map(
-        |(networks, workers)| {
+    (proptest::collection::btree_map("[x-z]", network, 0..4), proptest::option::of(1..3_u64), poll())
+        .prop_map(|(networks, workers, poll)| {
             let empty = networks.iter().map(|(name, (_, mtu))| {
                 (name.clone(), api::NetworkConfig { mtu: *mtu, ..Default::default() })
             });
-            let empty = api::Config { workers, network: empty.collect() };
+            let empty = api::Config { workers, poll, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
             let ports = networks.into_iter().flat_map(|(network, (ports, _))| {
                 ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
@@ -101,8 +109,7 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             ports.fold(start, |config, (network, name, port)| {
                 config.with_port(&network, &name, port).unwrap_or(config)
             })
-        },
-    )
+        })
 }
 
 proptest! {
@@ -129,7 +136,8 @@ proptest! {
                 None => {
                     let settings = |config: &ValidConfig| config.network(network).map(|n| n.settings.clone());
                     let same = settings(&running) == settings(&wanted);
-                    prop_assert!(!same || action.kind() == api::ActionKind::SetWorkers);
+                    let of_all = [api::ActionKind::SetWorkers, api::ActionKind::SetPoll];
+                    prop_assert!(!same || of_all.contains(&action.kind()));
                 }
             }
         }
@@ -153,6 +161,7 @@ fn each_change_has_its_action() {
         (web.to_owned(), web.replace("t0", "t1"), vec![ReplacePort]),
         (web.to_owned(), format!("[network.lab]\nmtu = 9000\n{web}"), vec![ChangeNetwork]),
         (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
+        (web.to_owned(), format!("poll = \"busy\"\n{web}"), vec![SetPoll]),
         (
             both.clone(),
             both.replace("t0", "t").replace("t1", "t0").replace("\"t\"", "\"t1\""),

@@ -81,6 +81,10 @@ impl Supervisor {
             }
             Action::ChangePort { network, name, policy } => self.change_port(network, name, policy).await,
             Action::SetWorkers { .. } => Progress::NeedsRestart,
+            Action::SetPoll { poll } => {
+                self.fabric.set_poll(*poll);
+                Progress::Done
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dataplane::{Done, Notice, Options, Plane, PortKey, PortSetup};
+use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
 use lan::{Network, PortConfig, PortError, PortPolicy, VlanRole, VlanSet};
@@ -99,6 +99,16 @@ impl Fabric {
 
     pub(crate) fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Lets the workers wait for traffic in another way.
+    pub(crate) fn set_poll(&self, poll: api::Poll) {
+        let polling = match poll {
+            api::Poll::Adaptive => Polling::Adaptive,
+            api::Poll::Busy => Polling::Busy,
+            api::Poll::Sleep => Polling::Sleep,
+        };
+        self.with_plane(|plane| plane.set_polling(polling));
     }
 
     /// Ends the data plane after what waits was sent, or after `patience`.

@@ -241,6 +241,7 @@ impl Supervisor {
             state: self.state,
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             workers: self.fabric.workers() as u64,
+            poll: self.config.poll(),
             networks: self.networks.len() as u64,
             ports: self.fabric.directory.rows().len() as u64,
             config: self.file.as_ref().map(|file| file.display().to_string()),

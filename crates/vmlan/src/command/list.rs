@@ -17,6 +17,7 @@ pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
         ("state", or_dash(state.as_ref().and_then(|state| state.as_str()))),
         ("uptime", duration(status.uptime_seconds)),
         ("workers", status.workers.to_string()),
+        ("poll", status.poll.as_str().to_owned()),
         ("networks", status.networks.to_string()),
         ("ports", status.ports.to_string()),
         ("configuration", or_dash(status.config.as_deref())),
