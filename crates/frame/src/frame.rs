@@ -3,7 +3,7 @@ use core::ops::Range;
 use std::rc::Rc;
 
 use crate::buffer::{self, Buffer, Pool};
-use crate::{MacAddr, Sides, VlanTag};
+use crate::{MacAddr, Offload, Sides, VlanTag};
 
 /// Which service a frame asks for; background, video and voice are counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,33 +17,6 @@ pub enum TrafficClass {
     Video,
     /// Voice.
     Voice,
-}
-
-/// What the sender left to be done to the frame, in the terms of the virtio-net header (virtio 1.3 5.1.6).
-///
-/// The default asks for nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Offload {
-    /// Flags as in the header: 1 needs a checksum, 2 the checksum is known to be valid.
-    pub flags: u8,
-    /// Segmentation type as in the header; 0 is none.
-    pub gso_type: u8,
-    /// Octets of all headers together.
-    pub header_len: u16,
-    /// Payload octets of each segment.
-    pub gso_size: u16,
-    /// Where the sum starts, from the frame's start.
-    pub checksum_start: u16,
-    /// Where the sum goes, from its start.
-    pub checksum_offset: u16,
-}
-
-impl Offload {
-    /// Whether the frame must be cut into segments before a plain medium takes it.
-    #[inline]
-    pub const fn is_segmentation(self) -> bool {
-        self.gso_type != 0
-    }
 }
 
 /// What is known of a frame besides its octets.

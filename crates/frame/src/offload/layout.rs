@@ -1,0 +1,169 @@
+use crate::checksum::{Addresses, Sum};
+use crate::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Ipv6Repr, Network, TcpRepr, UdpRepr, Upper};
+
+/// Where the checksum is in a TCP header (RFC 9293 section 3.1).
+pub(super) const TCP_CHECKSUM: usize = 16;
+/// Where the checksum is in a UDP header (RFC 768).
+pub(super) const UDP_CHECKSUM: usize = 6;
+
+/// Where an IP header is, and which version it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ip {
+    V4 { at: usize },
+    V6 { at: usize },
+}
+
+/// Where the headers of a frame are that carries one whole IP packet to its end; in octets from the frame's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    /// The IP header around the inner one, in a tunnel of IP in IP.
+    pub outer: Option<Ip>,
+    /// The IP header in front of the transport header.
+    pub inner: Ip,
+    /// Where the transport header starts, or the payload of a later fragment.
+    pub transport: usize,
+    /// Whose header it is.
+    pub protocol: IpProtocol,
+    /// Octets of the inner IP packet's payload before this fragment's; 0 for whole packets.
+    pub fragment_offset: usize,
+    /// Whether it is a fragment, the first or another.
+    pub is_fragment: bool,
+}
+
+impl Layout {
+    /// Finds the headers. `None` unless every IP packet is in order and ends with the frame, and for headers beyond
+    /// the bounds of the walk.
+    pub fn parse(octets: &[u8]) -> Option<Layout> {
+        let headers = Headers::parse(octets);
+        let first = headers.network_offset();
+        let whole = headers.network_end == octets.len();
+        let (ip, upper) = match (headers.network, headers.upper) {
+            (Network::Ipv4, upper) if whole => (Ip::V4 { at: first }, upper),
+            (Network::Ipv6, upper) if whole => (Ip::V6 { at: first }, upper),
+            _ => return None,
+        };
+        let (protocol, transport) = place(upper)?;
+        let (offset, is_fragment) =
+            headers.fragment.map_or((0, false), |fragment| (usize::from(fragment.offset), true));
+        let layout =
+            Layout { outer: None, inner: ip, transport, protocol, fragment_offset: offset, is_fragment };
+        match protocol {
+            IpProtocol::IPV4 | IpProtocol::IPV6 if !is_fragment => layout.enter(octets),
+            _ => Some(layout),
+        }
+    }
+
+    /// Goes on into the packet that the transport "header" is; a tunnel in a tunnel is not followed.
+    fn enter(self, octets: &[u8]) -> Option<Layout> {
+        let at = self.transport;
+        let packet = &octets[at..];
+        let (inner, upper, fragment) = if self.protocol == IpProtocol::IPV4 {
+            let packet = Ipv4Packet::new_checked(packet).ok()?;
+            if at + usize::from(packet.total_length()) != octets.len() {
+                return None;
+            }
+            (Ip::V4 { at }, packet.upper(), packet.fragment())
+        } else {
+            let packet = Ipv6Packet::new_checked(packet).ok()?;
+            if at + packet.total_len() != octets.len() {
+                return None;
+            }
+            let extensions = packet.extension_headers();
+            (Ip::V6 { at }, extensions.upper, extensions.fragment)
+        };
+        let (protocol, transport) = place(upper)?;
+        let (fragment_offset, is_fragment) =
+            fragment.map_or((0, false), |fragment| (usize::from(fragment.offset), true));
+        Some(Layout {
+            outer: Some(self.inner),
+            inner,
+            transport: at + transport,
+            protocol,
+            fragment_offset,
+            is_fragment,
+        })
+    }
+
+    /// Octets of all headers, with a TCP or UDP header that is there whole; `None` for other protocols.
+    pub fn header_len(&self, octets: &[u8]) -> Option<usize> {
+        if self.fragment_offset > 0 {
+            return Some(self.transport);
+        }
+        let transport = &octets[self.transport..];
+        let len = match self.protocol {
+            IpProtocol::TCP => 4 * usize::from(transport.get(12)? >> 4),
+            IpProtocol::UDP => UdpRepr::HEADER_LEN,
+            _ => return None,
+        };
+        let least =
+            if self.protocol == IpProtocol::TCP { TcpRepr::MIN_HEADER_LEN } else { UdpRepr::HEADER_LEN };
+        (len >= least && len <= transport.len()).then_some(self.transport + len)
+    }
+
+    /// The sum of the pseudo header without the length.
+    ///
+    /// With a routing header that has segments left the final receiver's address stands there, and the sender has
+    /// put the sum that belongs to it in the checksum field (RFC 8200 section 8.1).
+    pub fn pseudo_header(&self, octets: &[u8]) -> Sum {
+        let pseudo = |addresses: Addresses| addresses.pseudo_header(self.protocol, 0);
+        match self.inner {
+            Ip::V4 { at } => {
+                let [a, b, c, d, e, f, g, h] = array::<8>(octets, at + 12);
+                pseudo(Addresses::V4 { source: [a, b, c, d].into(), destination: [e, f, g, h].into() })
+            }
+            Ip::V6 { at } if self.is_routed(octets, at) => {
+                let offset = if self.protocol == IpProtocol::TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
+                let length = (octets.len() - self.transport) as u16;
+                Sum::new().add_word(u16_at(octets, self.transport + offset)).add_word(!length)
+            }
+            Ip::V6 { at } => pseudo(Addresses::V6 {
+                source: array::<16>(octets, at + 8).into(),
+                destination: array::<16>(octets, at + 24).into(),
+            }),
+        }
+    }
+
+    /// Whether a routing header with segments left stands between the IPv6 header at `at` and the transport header.
+    /// The walk that found the transport header has checked the lengths.
+    fn is_routed(&self, octets: &[u8], at: usize) -> bool {
+        let mut protocol = IpProtocol(octets[at + 6]);
+        let mut header = at + Ipv6Repr::HEADER_LEN;
+        while header < self.transport {
+            let [next, length, _, segments_left] = array::<4>(octets, header);
+            if protocol == IpProtocol::ROUTING && segments_left > 0 {
+                return true;
+            }
+            header += match protocol {
+                IpProtocol::FRAGMENT => 8,
+                IpProtocol::AUTHENTICATION => 8 + 4 * usize::from(length),
+                _ => 8 + 8 * usize::from(length),
+            };
+            protocol = IpProtocol(next);
+        }
+        false
+    }
+}
+
+fn place(upper: Upper) -> Option<(IpProtocol, usize)> {
+    match upper {
+        Upper::Header { protocol, offset } | Upper::LaterFragment { protocol, offset } => {
+            Some((protocol, offset))
+        }
+        Upper::Absent | Upper::Undecidable(_) => None,
+    }
+}
+
+#[inline]
+pub(super) fn array<const N: usize>(octets: &[u8], at: usize) -> [u8; N] {
+    *octets[at..].first_chunk().expect("the headers have been checked")
+}
+
+#[inline]
+pub(super) fn u16_at(octets: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(array(octets, at))
+}
+
+#[inline]
+pub(super) fn put_u16(octets: &mut [u8], at: usize, value: u16) {
+    octets[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
