@@ -154,6 +154,9 @@ pub struct TapConfig {
     /// Number of an inherited descriptor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<u64>,
+    /// Whether segmentation and checksums may be left to the receiver; true when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offloads: Option<bool>,
 }
 
 /// A stream socket: exactly one of its members. An address is a path, or `address:port` for TCP.

@@ -77,6 +77,9 @@ pub struct Port {
     pub reason: Option<String>,
     /// The other end: an address, a device name, or the process as far as known.
     pub peer: Option<String>,
+    /// By what means its frames are moved, while it is up.
+    #[serde(default)]
+    pub mechanism: Option<String>,
     /// Its set MAC address or addresses.
     pub mac: Option<OneOrMany<String>>,
     /// Its role in VLANs.
@@ -155,6 +158,24 @@ pub struct Counters {
     pub tx_octets: u64,
     /// Copies that were made of the received frames for other ports: each was sent, queued or dropped there.
     pub copies: u64,
+    /// Segmentation frames from the guest, each of which stands for several frames.
+    #[serde(default)]
+    pub rx_large: u64,
+    /// Segments that those stand for.
+    #[serde(default)]
+    pub rx_large_segments: u64,
+    /// Segmentation frames to the guest.
+    #[serde(default)]
+    pub tx_large: u64,
+    /// Segments that those stand for.
+    #[serde(default)]
+    pub tx_large_segments: u64,
+    /// Frames made on the way to the guest by cutting segmentation frames, besides the copies.
+    #[serde(default)]
+    pub segmented: u64,
+    /// Copies that became part of others on the way to the guest.
+    #[serde(default)]
+    pub coalesced: u64,
     /// Frames that wait for the guest now.
     pub queued: u64,
     /// Frames dropped, by reason.

@@ -44,6 +44,7 @@ fn a_port_lists_every_member() {
         state: PortState::Up,
         reason: None,
         peer: None,
+        mechanism: None,
         mac: OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
         vlan: None,
         mtu: 1500,
@@ -52,10 +53,12 @@ fn a_port_lists_every_member() {
     assert_eq!(
         serde_json::to_value(port).expect("plain data"),
         json!({
-            "network": "lab", "port": "web", "kind": "tap", "state": "up", "reason": null, "peer": null,
+            "network": "lab", "port": "web", "kind": "tap", "state": "up", "reason": null, "peer": null, "mechanism": null,
             "mac": "52:54:00:00:00:01", "vlan": null, "mtu": 1500,
             "counters": {
                 "rx_frames": 0, "rx_octets": 0, "tx_frames": 0, "tx_octets": 0, "copies": 0, "queued": 0,
+                "rx_large": 0, "rx_large_segments": 0, "tx_large": 0, "tx_large_segments": 0,
+                "segmented": 0, "coalesced": 0,
                 "drops": {"queue_full": 3},
             },
         })

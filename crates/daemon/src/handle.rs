@@ -298,6 +298,7 @@ mod tests {
             state: api::PortState::Up,
             reason: None,
             peer: None,
+            mechanism: None,
             mac: None,
             vlan: None,
             mtu: 1500,

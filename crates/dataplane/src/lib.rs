@@ -16,6 +16,7 @@
 mod command;
 mod plane;
 mod port;
+mod translate;
 mod worker;
 
 pub use command::{Done, Notice, Polling, PortKey, PortSetup};

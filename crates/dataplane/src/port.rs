@@ -8,6 +8,7 @@ use link::{Context, Counters, Link, Transmit};
 use sys::{Interest, Poller};
 
 use crate::command::{PortKey, PortSetup};
+use crate::translate::Translator;
 
 /// A port as one worker sees it.
 pub(crate) struct Port {
@@ -112,6 +113,7 @@ pub(crate) struct Out<'a, 'b, 'q> {
     pub(crate) cx: &'a Context<'b>,
     pub(crate) counters: &'a Counters,
     pub(crate) queue: Option<&'q mut Box<dyn Queue>>,
+    pub(crate) translator: &'a mut Translator,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -119,7 +121,7 @@ impl Transmit for Out<'_, '_, '_> {
     fn transmit(&mut self, batch: &mut Batch) {
         match &mut self.queue {
             Some(queue) => {
-                if let Err(fault) = queue.transmit(self.cx, batch) {
+                if let Err(fault) = self.translator.transmit(self.cx, self.counters, &mut ***queue, batch) {
                     self.fault = Some(fault);
                 }
             }

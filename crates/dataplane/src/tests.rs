@@ -112,8 +112,9 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 fn assert_balanced(ports: &[&LabPort]) {
     wait_until("a balance", || {
         let sums: Vec<_> = ports.iter().map(|port| port.counters()).collect();
-        let copies: u64 = sums.iter().map(|sum| sum.copies).sum();
-        let settled = |sum: &Snapshot| sum.tx_frames + sum.queued + sum.dropped_on(Direction::Egress);
+        let copies: u64 = sums.iter().map(|sum| sum.copies + sum.segmented).sum();
+        let settled =
+            |sum: &Snapshot| sum.tx_frames + sum.coalesced + sum.queued + sum.dropped_on(Direction::Egress);
         copies == sums.iter().map(settled).sum()
     });
     for sum in ports.iter().map(|port| port.counters()) {

@@ -21,6 +21,7 @@ use sys::{Interest, Poller, Ready, Waker};
 
 use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
 use crate::port::{Attached, Out, Port};
+use crate::translate::Translator;
 
 /// How often the loop looks for more work without sleeping, after it had some.
 const LOOKS: u32 = 16;
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     ports: Vec<Option<Port>>,
     networks: Vec<Option<WorkerNetwork>>,
     batch: Batch,
+    translator: Translator,
     /// Ports that wait for another worker.
     retries: Vec<PortKey>,
     /// Ports that have a deadline.
@@ -91,6 +93,7 @@ impl Worker {
             ports: Vec::new(),
             networks: Vec::new(),
             batch: Batch::new(),
+            translator: Translator::default(),
             retries: Vec::new(),
             timed: Vec::new(),
             polling: Polling::default(),
@@ -127,11 +130,9 @@ impl Worker {
     fn give_turns(&mut self) {
         let receives = |port: &&Port| port.attached.as_ref().is_some_and(Attached::receives);
         let mut few = [None; FEW_PORTS];
-        let mut count = 0;
-        for port in self.ports.iter().flatten().filter(receives) {
-            let Some(place) = few.get_mut(count) else { return };
+        for (i, port) in self.ports.iter().flatten().filter(receives).enumerate() {
+            let Some(place) = few.get_mut(i) else { return };
             *place = Some(port.key);
-            count += 1;
         }
         for _ in 0..ROUNDS {
             for key in few.iter().flatten() {
@@ -265,7 +266,15 @@ impl Worker {
                 };
                 // The network has just removed the port, and the command to forget it is on its way.
                 port.link.counters().dropped(cx.worker, DropReason::NotAttached, left as u64);
-                flush(network, &mut self.ports, &cx, &self.poller, &mut self.retries, &*self.notify);
+                let poller = &self.poller;
+                let mut ways = Ways {
+                    cx: &cx,
+                    translator: &mut self.translator,
+                    poller,
+                    retries: &mut self.retries,
+                    notify: &*self.notify,
+                };
+                flush(network, &mut self.ports, &mut ways);
             }
             self.batch.clear();
             match result {
@@ -377,15 +386,18 @@ impl Worker {
     }
 }
 
+/// What of a worker takes part in sending.
+struct Ways<'a> {
+    cx: &'a Context<'a>,
+    translator: &'a mut Translator,
+    poller: &'a Poller,
+    retries: &'a mut Vec<PortKey>,
+    notify: &'a dyn Fn(Notice),
+}
+
 /// Hands every touched port of `network` what it got.
-fn flush(
-    network: &mut WorkerNetwork,
-    ports: &mut [Option<Port>],
-    cx: &Context<'_>,
-    poller: &Poller,
-    retries: &mut Vec<PortKey>,
-    notify: &dyn Fn(Notice),
-) {
+fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>) {
+    let cx = ways.cx;
     while let Some((id, batch)) = network.egress.next_touched() {
         let slot = network.ports.get(id.slot()).copied().flatten();
         let Some(port) = slot.and_then(|slot| find(ports, slot, id)) else {
@@ -395,16 +407,17 @@ fn flush(
         };
         let queue = port.attached.as_mut().map(|attached| &mut attached.queue);
         let counters = Arc::clone(port.link.counters());
-        let mut out = Out { cx, counters: &counters, queue, fault: None };
+        let mut out = Out { cx, counters: &counters, queue, translator: ways.translator, fault: None };
         // The outcome of each frame has been counted; nobody upstream waits for a result.
         let _ = port.link.output(cx, batch, &mut out);
         let fault = out.fault;
         let status = port.status();
         let room = port.room(status);
-        let fault = fault.or_else(|| settle(port, status, cx.worker, poller, retries).err().map(Fault::Io));
+        let fault =
+            fault.or_else(|| settle(port, status, cx.worker, ways.poller, ways.retries).err().map(Fault::Io));
         network.egress.set_room(id, room);
         if let Some(fault) = fault {
-            report(port, fault, cx.worker, poller, notify);
+            report(port, fault, cx.worker, ways.poller, ways.notify);
         }
     }
 }

@@ -44,6 +44,10 @@ impl Endpoint for Socket {
             outbox: Outbox::new(&settings),
         }))
     }
+
+    fn mechanism(&self) -> String {
+        datagrams::CALLS.to_owned()
+    }
 }
 
 struct DatagramQueue {

@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant};
+use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Takes};
 use link::{Context, Counters, Tally};
 
 /// What a port is attached to, ready for traffic.
@@ -17,6 +17,9 @@ pub trait Endpoint: Send + Sync {
     fn has_queue_for(&self, _worker: usize) -> bool {
         false
     }
+
+    /// By what means frames are moved, for people to read.
+    fn mechanism(&self) -> String;
 }
 
 /// What a queue has to know of its port and its worker.
@@ -62,6 +65,11 @@ pub trait Queue: AsFd {
 
     /// What the queue waits for.
     fn status(&self) -> Status;
+
+    /// Which offload requests the medium takes as they are; what else a frame asks for is done before it gets here.
+    fn takes(&self) -> Takes {
+        Takes::NONE
+    }
 }
 
 /// Whether a queue has more after one call.

@@ -80,6 +80,8 @@ reasons! {
     TooLong, "too_long", Egress;
     /// The system refused it.
     TransmitError, "transmit_error", Egress;
+    /// No buffer was free for the form that the medium takes: its segments, or a copy with its checksum.
+    NoSendBuffer, "no_send_buffer", Egress;
     /// An output filter dropped it.
     OutputFilter, "output_filter", Egress;
     /// An output filter took it.

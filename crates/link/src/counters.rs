@@ -18,6 +18,8 @@ struct Shard {
     rx: Direction,
     tx: Direction,
     copies: AtomicU64,
+    segmented: AtomicU64,
+    coalesced: AtomicU64,
     queued: AtomicU64,
     drops: [AtomicU64; DropReason::COUNT],
 }
@@ -28,6 +30,8 @@ struct Direction {
     octets: AtomicU64,
     multicasts: AtomicU64,
     errors: AtomicU64,
+    /// Segmentation frames, and the segments that they stand for.
+    large: [AtomicU64; 2],
     classes: [[AtomicU64; 2]; 3],
 }
 
@@ -40,6 +44,8 @@ pub struct Tally {
     pub octets: u64,
     /// Frames to a group address, broadcast too.
     pub multicasts: u64,
+    /// Segmentation frames among them, and the segments that those stand for.
+    pub large: [u64; 2],
     /// Frames and octets by class: background, video, voice. Best effort is not counted by class.
     pub classes: [[u64; 2]; 3],
 }
@@ -55,6 +61,8 @@ pub struct Snapshot {
     pub rx_multicasts: u64,
     /// Failures to receive.
     pub rx_errors: u64,
+    /// Segmentation frames received, and the segments that they stand for.
+    pub rx_large: [u64; 2],
     /// Frames sent.
     pub tx_frames: u64,
     /// Octets sent.
@@ -63,8 +71,14 @@ pub struct Snapshot {
     pub tx_multicasts: u64,
     /// Failures to send.
     pub tx_errors: u64,
+    /// Segmentation frames sent, and the segments that they stand for.
+    pub tx_large: [u64; 2],
     /// Copies of received frames that were made for other links: the fan-out.
     pub copies: u64,
+    /// Frames that were made of copies on their way out by cutting segmentation frames: one less than the segments.
+    pub segmented: u64,
+    /// Copies that went into others on their way out.
+    pub coalesced: u64,
     /// Frames that wait for the medium now.
     pub queued: u64,
     /// Frames and octets received, by class: background, video, voice.
@@ -102,6 +116,10 @@ impl Tally {
         self.frames += 1;
         self.octets += octets;
         self.multicasts += u64::from(frame.first().is_some_and(|octet| octet & 1 != 0));
+        if meta.offload.is_segmentation() {
+            self.large[0] += 1;
+            self.large[1] += meta.offload.segments(frame.len()) as u64;
+        }
         let class = match meta.class {
             TrafficClass::BestEffort => return,
             TrafficClass::Background => 0,
@@ -162,6 +180,22 @@ impl Counters {
         }
     }
 
+    /// Counts frames made by cutting segmentation frames on their way out.
+    #[inline]
+    pub fn segmented(&self, worker: usize, count: u64) {
+        if count > 0 {
+            self.shard(worker).segmented.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Counts copies that went into others on their way out.
+    #[inline]
+    pub fn coalesced(&self, worker: usize, count: u64) {
+        if count > 0 {
+            self.shard(worker).coalesced.fetch_add(count, Relaxed);
+        }
+    }
+
     /// Says how many frames wait for the medium at this worker.
     #[inline]
     pub fn set_queued(&self, worker: usize, count: u64) {
@@ -192,7 +226,13 @@ impl Counters {
             sum.tx_multicasts += get(&shard.tx.multicasts);
             sum.tx_errors += get(&shard.tx.errors);
             sum.copies += get(&shard.copies);
+            sum.segmented += get(&shard.segmented);
+            sum.coalesced += get(&shard.coalesced);
             sum.queued += get(&shard.queued);
+            for unit in 0..2 {
+                sum.rx_large[unit] += get(&shard.rx.large[unit]);
+                sum.tx_large[unit] += get(&shard.tx.large[unit]);
+            }
             for class in 0..3 {
                 for unit in 0..2 {
                     sum.rx_classes[class][unit] += get(&shard.rx.classes[class][unit]);
@@ -213,10 +253,15 @@ impl Counters {
                 let plain = [&side.frames, &side.octets, &side.multicasts, &side.errors];
                 plain
                     .into_iter()
+                    .chain(&side.large)
                     .chain(side.classes.iter().flatten())
                     .for_each(|counter| counter.store(0, Relaxed));
             }
-            shard.drops.iter().chain([&shard.copies]).for_each(|counter| counter.store(0, Relaxed));
+            shard
+                .drops
+                .iter()
+                .chain([&shard.copies, &shard.segmented, &shard.coalesced])
+                .for_each(|counter| counter.store(0, Relaxed));
         }
     }
 }
@@ -233,6 +278,8 @@ impl Direction {
         add(&self.frames, tally.frames);
         add(&self.octets, tally.octets);
         add(&self.multicasts, tally.multicasts);
+        add(&self.large[0], tally.large[0]);
+        add(&self.large[1], tally.large[1]);
         for (counters, values) in self.classes.iter().zip(&tally.classes) {
             add(&counters[0], values[0]);
             add(&counters[1], values[1]);

@@ -87,11 +87,13 @@ impl Capabilities {
     pub const MULTI_SEGMENT: Capabilities = Capabilities(1 << 6);
     /// Takes the VLAN tag beside the frame.
     pub const VLAN: Capabilities = Capabilities(1 << 7);
+    /// Fragments UDP over IPv4, which old guests ask for.
+    pub const UFO: Capabilities = Capabilities(1 << 8);
     /// Every kind of segmentation.
     pub const SEGMENTATION: Capabilities =
-        Capabilities(Capabilities::TSO4.0 | Capabilities::TSO6.0 | Capabilities::USO.0);
+        Capabilities(Capabilities::TSO4.0 | Capabilities::TSO6.0 | Capabilities::USO.0 | Capabilities::UFO.0);
     /// Everything: the driver, or what stands before it, translates whatever its medium lacks.
-    pub const ALL: Capabilities = Capabilities((1 << 8) - 1);
+    pub const ALL: Capabilities = Capabilities((1 << 9) - 1);
 
     /// Whether all of `others` are among these.
     #[inline]
@@ -115,6 +117,7 @@ impl Capabilities {
         const ECN: u8 = 0x80;
         match gso_type & !ECN {
             1 => Some(Capabilities::TSO4),
+            3 => Some(Capabilities::UFO),
             4 => Some(Capabilities::TSO6),
             5 => Some(Capabilities::USO),
             _ => None,

@@ -158,6 +158,7 @@ fn port() -> api::Port {
         state: api::PortState::Waiting,
         reason: None,
         peer: None,
+        mechanism: None,
         mac: api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
         vlan: Some(api::VlanConfig { access: Some(10), ..Default::default() }),
         mtu: 1500,

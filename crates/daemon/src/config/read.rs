@@ -93,7 +93,8 @@ impl Reader {
     }
 
     fn tap(&mut self, path: &str, node: &Node) -> Option<api::TapConfig> {
-        const KEYS: &[&str] = &["name", "owner", "persistent", "setup", "terminate", "netns", "fd"];
+        const KEYS: &[&str] =
+            &["name", "owner", "persistent", "setup", "terminate", "netns", "fd", "offloads"];
         let table = self.table(path, node, KEYS)?;
         Some(api::TapConfig {
             name: self.member(&table, "name", Self::text),
@@ -103,6 +104,7 @@ impl Reader {
             terminate: self.member(&table, "terminate", Self::text),
             netns: self.member(&table, "netns", Self::text),
             fd: self.member(&table, "fd", Self::number),
+            offloads: self.member(&table, "offloads", Self::boolean),
         })
     }
 

@@ -61,6 +61,7 @@ fn every_documented_key_reaches_the_checked_form() {
                 netns: Some("/run/netns/blue".into())
             },
             setup: None,
+            offloads: true,
             terminate: None,
         })
     );

@@ -183,6 +183,8 @@ pub struct Tap {
     pub source: TapSource,
     /// Runs before the device is opened: an absolute path.
     pub setup: Option<PathBuf>,
+    /// Whether segmentation and checksums may be left to the receiver.
+    pub offloads: bool,
     /// Runs after the device was closed: an absolute path.
     pub terminate: Option<PathBuf>,
 }

@@ -131,6 +131,7 @@ fn port() -> api::Port {
         state: api::PortState::Waiting,
         reason: None,
         peer: None,
+        mechanism: None,
         mac: None,
         vlan: None,
         mtu: 1500,

@@ -34,6 +34,7 @@ impl Clients {
             state: PortState::Waiting,
             reason: None,
             peer: None,
+            mechanism: None,
             policy,
             mtu: network.mtu(),
             member: None,

@@ -25,6 +25,8 @@ pub(crate) struct Row {
     pub(crate) state: PortState,
     pub(crate) reason: Option<String>,
     pub(crate) peer: Option<String>,
+    /// By what means frames are moved while the port is up.
+    pub(crate) mechanism: Option<String>,
     pub(crate) policy: Policy,
     pub(crate) mtu: usize,
     /// None where clients become ports of their own.
@@ -102,6 +104,13 @@ impl Directory {
         });
     }
 
+    /// Writes down by what means a port's frames are moved from now on.
+    pub(crate) fn set_mechanism(&self, place: &Place, mechanism: String) {
+        if let Some(row) = self.rows().get_mut(place) {
+            row.mechanism = Some(mechanism);
+        }
+    }
+
     /// The policy that a port has now.
     pub(crate) fn policy(&self, place: &Place) -> Option<Policy> {
         self.rows().get(place).map(|row| row.policy.clone())
@@ -135,6 +144,7 @@ impl Row {
             state: self.state,
             reason: self.reason.clone(),
             peer: self.peer.clone(),
+            mechanism: self.mechanism.clone().filter(|_| self.state == PortState::Up),
             mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),
             vlan: vlan(&self.policy.vlan),
             mtu: self.mtu as u64,
@@ -166,6 +176,12 @@ fn counters(counters: &Counters) -> api::Counters {
         tx_frames: sum.tx_frames,
         tx_octets: sum.tx_octets,
         copies: sum.copies,
+        rx_large: sum.rx_large[0],
+        rx_large_segments: sum.rx_large[1],
+        tx_large: sum.tx_large[0],
+        tx_large_segments: sum.tx_large[1],
+        segmented: sum.segmented,
+        coalesced: sum.coalesced,
         queued: sum.queued,
         drops: dropped.filter(|(_, count)| *count > 0).collect(),
     }

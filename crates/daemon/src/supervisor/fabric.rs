@@ -8,7 +8,7 @@ use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
 use lan::{Network, PortConfig, PortError, PortPolicy, VlanRole, VlanSet};
-use link::{BridgeGuard, LinkOptions, Registry};
+use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
@@ -156,7 +156,17 @@ impl Fabric {
         let (state, reason) = (api::PortState::Waiting, None);
         self.directory.insert(
             &place,
-            Row { kind, state, reason, peer: None, policy: policy.clone(), mtu, member, parent },
+            Row {
+                kind,
+                state,
+                reason,
+                peer: None,
+                mechanism: None,
+                policy: policy.clone(),
+                mtu,
+                member,
+                parent,
+            },
         );
         Ok(Station::new(self.clone(), seat, faults))
     }
@@ -223,7 +233,9 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
 /// A link for a port, attached, with the network behind its filters.
 fn attach_link(registry: &Registry, mtu: usize) -> Result<BridgeGuard, link::Error> {
     let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
-    let options = LinkOptions { mtu, ..LinkOptions::ethernet("port").expect("a good name") };
+    // The workers bring every frame into the form that the port's medium takes.
+    let capabilities = Capabilities::ALL;
+    let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
     let link = registry.acquire(options)?;
     link.attach(Arc::new(()), None)?;
     link.attach_bridge()

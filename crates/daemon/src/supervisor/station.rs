@@ -57,6 +57,7 @@ impl Station {
     pub(crate) async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
         let (done, connected) = done();
         let key = self.seat.key;
+        self.fabric.directory.set_mechanism(&self.seat.place, endpoint.mechanism());
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
         // Fails only when the port has left the network.

@@ -49,6 +49,10 @@ impl Endpoint for Socket {
             retry: false,
         }))
     }
+
+    fn mechanism(&self) -> String {
+        "one read, one write a batch".to_owned()
+    }
 }
 
 struct StreamQueue {

@@ -92,6 +92,13 @@ impl Offload {
         self.gso_type != 0
     }
 
+    /// How many segments a frame of `octets` octets with this request, which has been validated, stands for.
+    #[inline]
+    pub const fn segments(self, octets: usize) -> usize {
+        let payload = octets.saturating_sub(self.header_len as usize);
+        if self.gso_size == 0 { 1 } else { payload.div_ceil(self.gso_size as usize) }
+    }
+
     /// Whether the checksum must be finished before a plain medium takes the frame.
     #[inline]
     pub const fn needs_checksum(self) -> bool {

@@ -1,3 +1,4 @@
+use core::fmt;
 use core::ops::BitOr;
 
 use super::Offload;
@@ -28,6 +29,12 @@ impl Takes {
     #[inline]
     pub const fn contains(self, others: Takes) -> bool {
         self.0 & others.0 == others.0
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
     }
 
     /// Those that are in both sets.
@@ -72,6 +79,28 @@ impl BitOr for Takes {
     }
 }
 
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [(Takes, &str); 6] = [
+            (Takes::CHECKSUM, "checksum"),
+            (Takes::TSO4, "tso4"),
+            (Takes::TSO6, "tso6"),
+            (Takes::ECN, "ecn"),
+            (Takes::USO, "uso"),
+            (Takes::UFO, "ufo"),
+        ];
+        if self.is_none() {
+            return f.write_str("none");
+        }
+        let mut separator = "";
+        for (_, name) in NAMES.iter().filter(|(one, _)| self.contains(*one)) {
+            write!(f, "{separator}{name}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +130,12 @@ mod tests {
         ] {
             assert_eq!(takes.takes(request(flags, gso_type)), expected, "{takes:?} {flags} {gso_type}");
         }
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!((Takes::CHECKSUM | Takes::USO).to_string(), "checksum uso");
+        assert_eq!(Takes::NONE.to_string(), "none");
     }
 
     #[test]

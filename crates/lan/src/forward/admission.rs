@@ -44,12 +44,17 @@ pub(super) fn admit(frame: &Frame, from: &Port, ports: &PortTable) -> Result<Hea
     Ok(Header { destination, source, vlan })
 }
 
-/// Whether a frame above the limit exceeds it with its nested tags taken off too. A segmentation request is cut to
-/// size when it leaves; that it is valid was checked where it came in.
+/// Whether a frame above the limit exceeds it with its nested tags taken off too. Of a segmentation frame, which may be
+/// cut when it leaves, the segments count; that the request is valid was checked where it came in.
 #[cold]
 fn is_oversize(frame: &Frame, limit: usize) -> bool {
     let nested = VLAN_TAG * vlan::nested_tags(frame.octets());
-    !frame.meta.offload.is_segmentation() && frame.len() > limit.saturating_add(nested)
+    let offload = &frame.meta.offload;
+    let longest = match offload.is_segmentation() {
+        true => usize::from(offload.header_len) + usize::from(offload.gso_size),
+        false => frame.len(),
+    };
+    longest > limit.saturating_add(nested)
 }
 
 #[inline]
@@ -114,9 +119,16 @@ mod tests {
         assert_eq!(of(&SERVICE[..4], 1519, plain), Some(DropReason::Oversize));
         assert_eq!(of(SERVICE, 1522, plain), None);
         assert_eq!(of(SERVICE, 1523, plain), Some(DropReason::Oversize));
-        let segmentation =
-            |frame: &mut Frame| frame.meta.offload = Offload { gso_type: 1, ..Offload::default() };
+        let segmentation = |frame: &mut Frame| {
+            frame.meta.offload =
+                Offload { gso_type: 1, header_len: 54, gso_size: 1460, ..Offload::default() };
+        };
         assert_eq!(of(&[8, 0], 60_000, segmentation), None);
+        let long_segments = |frame: &mut Frame| {
+            frame.meta.offload =
+                Offload { gso_type: 1, header_len: 54, gso_size: 1461, ..Offload::default() };
+        };
+        assert_eq!(of(&[8, 0], 60_000, long_segments), Some(DropReason::Oversize));
     }
 
     #[test]

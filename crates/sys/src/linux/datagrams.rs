@@ -8,6 +8,9 @@ use std::ptr;
 /// How many datagrams one call moves at most.
 pub const LIMIT: usize = 64;
 
+/// The system calls that move them.
+pub const CALLS: &str = "recvmmsg and sendmmsg";
+
 /// A received datagram.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {

@@ -70,7 +70,23 @@ fn prepare(fd: impl AsFd) -> io::Result<()> {
     set_offloads(fd, 0)
 }
 
-/// Which offloads the kernel may leave to us: the `TUN_F_` flags.
+/// Offloads that a TAP may have: the `TUN_F_` flags of linux/if_tun.h.
+pub mod offload {
+    /// Frames whose checksum is still open; the others need it.
+    pub const CHECKSUM: u32 = libc::TUN_F_CSUM;
+    /// Segmentation of TCP over IPv4.
+    pub const TSO4: u32 = libc::TUN_F_TSO4;
+    /// Segmentation of TCP over IPv6.
+    pub const TSO6: u32 = libc::TUN_F_TSO6;
+    /// Segmentation of TCP with ECN bits.
+    pub const ECN: u32 = libc::TUN_F_TSO_ECN;
+    /// Segmentation of UDP over IPv4 into datagrams, since Linux 6.2.
+    pub const USO4: u32 = libc::TUN_F_USO4;
+    /// Segmentation of UDP over IPv6 into datagrams, since Linux 6.2.
+    pub const USO6: u32 = libc::TUN_F_USO6;
+}
+
+/// Which offloads the kernel may leave to us: flags of [`offload`].
 ///
 /// # Errors
 /// `EINVAL` for a flag that the kernel does not know.

@@ -10,6 +10,9 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 /// How many datagrams one call moves at most.
 pub const LIMIT: usize = 64;
 
+/// The system calls that move them.
+pub const CALLS: &str = "recvfrom and sendmsg";
+
 /// A received datagram.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {

@@ -62,12 +62,14 @@ pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(
             port.counters.rx_frames.to_string(),
             port.counters.tx_frames.to_string(),
             port.counters.drops.values().sum::<u64>().to_string(),
+            or_dash(port.mechanism.as_deref()),
             port.reason.clone().unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = ports.iter().map(row).collect();
-    let head =
-        ["NETWORK", "PORT", "KIND", "STATE", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS", "REASON"];
+    let head = [
+        "NETWORK", "PORT", "KIND", "STATE", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS", "BY", "REASON",
+    ];
     print(&table(&head, &rows))
 }
 

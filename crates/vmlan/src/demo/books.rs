@@ -4,7 +4,8 @@ use frame::{Direction, DropReason};
 
 use super::report::grouped;
 
-/// What became of the copies that all ports made of the frames they received.
+/// What became of the copies that all ports made of the frames they received. The further segments of a frame that was cut
+/// count as copies, and what became part of another frame as sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Books {
     copies: u64,
@@ -18,8 +19,8 @@ impl Books {
     pub fn of(ports: &[api::Port]) -> Books {
         let mut books = Books::default();
         for counters in ports.iter().map(|port| &port.counters) {
-            books.copies += counters.copies;
-            books.sent += counters.tx_frames;
+            books.copies += counters.copies + counters.segmented;
+            books.sent += counters.tx_frames + counters.coalesced;
             books.queued += counters.queued;
             books.dropped += dropped(counters, Direction::Egress);
         }
@@ -67,6 +68,7 @@ mod tests {
             state: api::PortState::Up,
             reason: None,
             peer: None,
+            mechanism: None,
             mac: None,
             vlan: None,
             mtu: 1500,

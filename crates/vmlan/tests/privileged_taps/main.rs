@@ -6,5 +6,6 @@ mod support;
 mod change;
 mod device;
 mod lab;
+mod offloads;
 mod program;
 mod traffic;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::tap::Device;
+use drivers::tap::{Device, set_offloads};
 use rustix::io::Errno;
 use sys::{netdev, netns, tap};
 
@@ -37,9 +37,9 @@ pub(super) async fn keep(station: &mut Station, config: &Tap, opened: &mut Opene
     let mut pause = Pause::up_to(Duration::from_secs(1));
     loop {
         match open(station, config, opened).await {
-            Ok((queues, name)) => {
+            Ok((device, name)) => {
                 pause.reset();
-                station.up(Arc::new(Device::new(queues)), Some(name)).await;
+                station.up(Arc::new(device), Some(name)).await;
                 let fault = station.fault().await;
                 recover(station, fault).await;
                 opened.close().await;
@@ -60,14 +60,10 @@ pub(super) async fn keep(station: &mut Station, config: &Tap, opened: &mut Opene
 }
 
 /// Opens the device's queues, after its setup program, and answers the device's name.
-async fn open(
-    station: &Station,
-    config: &Tap,
-    opened: &mut Opened,
-) -> Result<(Vec<OwnedFd>, String), String> {
+async fn open(station: &Station, config: &Tap, opened: &mut Opened) -> Result<(Device, String), String> {
     let (name, owner, persistent, netns) = match &config.source {
         TapSource::Named { name, owner, persistent, netns } => (name, *owner, *persistent, netns),
-        TapSource::Fd(number) => return adopt(*number),
+        TapSource::Fd(number) => return adopt(*number, config.offloads),
     };
     let mut name = name.clone();
     if let Some(path) = &config.setup {
@@ -80,7 +76,14 @@ async fn open(
     if let Some(path) = &config.terminate {
         opened.terminate = Some((path.clone(), name.clone()));
     }
-    let wanted = Wanted { name: &name, owner, persistent, workers: station.workers(), mtu: station.mtu() };
+    let wanted = Wanted {
+        name: &name,
+        owner,
+        persistent,
+        workers: station.workers(),
+        mtu: station.mtu(),
+        offloads: config.offloads,
+    };
     let result = match netns {
         // A thread of its own enters the namespace; this one only waits for it.
         Some(path) => netns::within(path, || Ok(wanted.open())).map_err(|error| {
@@ -98,6 +101,7 @@ struct Wanted<'a> {
     persistent: bool,
     workers: usize,
     mtu: usize,
+    offloads: bool,
 }
 
 /// What failed.
@@ -108,7 +112,7 @@ struct Failure {
 
 impl Wanted<'_> {
     /// In the calling thread's network namespace.
-    fn open(&self) -> Result<(Vec<OwnedFd>, String), Failure> {
+    fn open(&self) -> Result<(Device, String), Failure> {
         let at = |call| move |error| Failure { call, error };
         let (first, name) = self.open_first().map_err(at("open"))?;
         if let Some(owner) = self.owner {
@@ -127,7 +131,9 @@ impl Wanted<'_> {
             let options = tap::Options { multi_queue: true };
             queues.push(tap::open(&name, options).map_err(at("open another queue of"))?.0);
         }
-        Ok((queues, name))
+        // They belong to the device, whichever of its queues they are set through.
+        let takes = set_offloads(&queues[0], self.offloads).map_err(at("set the offloads of"))?;
+        Ok((Device::new(queues, takes), name))
     }
 
     /// With several workers, several queues, unless the device was made with one.
@@ -169,7 +175,7 @@ impl Failure {
     }
 }
 
-fn adopt(number: i32) -> Result<(Vec<OwnedFd>, String), String> {
+fn adopt(number: i32, offloads: bool) -> Result<(Device, String), String> {
     let explain = |error: io::Error| {
         format!(
             "descriptor {number} is no TAP that this process was started with: {error}; \
@@ -178,5 +184,6 @@ fn adopt(number: i32) -> Result<(Vec<OwnedFd>, String), String> {
     };
     let fd = sys::inherit(number).map_err(explain)?;
     let name = tap::adopt(&fd).map_err(explain)?;
-    Ok((vec![fd], name))
+    let takes = set_offloads(&fd, offloads).map_err(explain)?;
+    Ok((Device::new(vec![fd], takes), name))
 }

@@ -62,7 +62,8 @@ impl Validator {
             Some(fd) => self.tap_by_descriptor(path, tap, fd),
             None => self.tap_by_name(path, tap),
         };
-        Some(Tap { source: source?, setup: setup?, terminate: terminate? })
+        let offloads = tap.offloads.unwrap_or(true);
+        Some(Tap { source: source?, setup: setup?, offloads, terminate: terminate? })
     }
 
     fn tap_by_descriptor(&mut self, path: &str, tap: &api::TapConfig, fd: u64) -> Option<TapSource> {
@@ -75,7 +76,7 @@ impl Validator {
             self.fault(
                 ErrorCode::Conflict,
                 path,
-                "an inherited `fd` goes with `terminate` only; remove the others",
+                "an inherited `fd` goes with `terminate` and `offloads` only; remove the others",
             );
         }
         self.descriptor(&join(path, "fd"), fd).map(TapSource::Fd)
