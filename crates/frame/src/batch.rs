@@ -56,6 +56,16 @@ impl Batch {
         self.frames.iter_mut()
     }
 
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    #[inline]
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Frame] {
+        &mut self.frames
+    }
+
     /// Takes every frame out, in order.
     #[inline]
     pub fn drain(&mut self) -> vec::Drain<'_, Frame> {

@@ -135,6 +135,12 @@ impl Frame {
         self.len -= count as u32;
     }
 
+    /// Whether it is more than the empty place that a frame leaves.
+    #[inline]
+    pub(crate) fn has_buffer(&self) -> bool {
+        self.buffer.is_some()
+    }
+
     fn is_unique(&self) -> bool {
         self.buffer.as_ref().is_none_or(|buffer| Rc::strong_count(buffer) == 1)
     }

@@ -27,7 +27,7 @@ pub use drops::{Direction, DropReason};
 pub use frame::{Frame, Meta, TrafficClass};
 pub use instant::Instant;
 pub use mac::{MacAddr, ParseMacError};
-pub use offload::{BadOffload, Offload, SegmentError, Takes};
+pub use offload::{BadOffload, Coalescer, Offload, SegmentError, Takes};
 pub use sides::Sides;
 pub use vlan::{InvalidVlanId, VlanId, VlanTag};
 

@@ -17,6 +17,7 @@
 //! Positions count from the start of a frame's octets, which is without the outer tag; [`Offload::shifted`] is for
 //! where the tag is put in or taken out.
 
+mod coalesce;
 mod finish;
 mod layout;
 mod request;
@@ -27,6 +28,7 @@ mod takes;
 mod template;
 mod validate;
 
+pub use coalesce::Coalescer;
 pub use finish::finish_checksum;
 pub use request::{Offload, VIRTIO_HEADER};
 pub use segment::{SegmentError, segment, segment_partial};
