@@ -1,6 +1,5 @@
 use super::layout::{Ip, Layout, TCP_CHECKSUM, UDP_CHECKSUM, u16_at};
 use super::{MAX_HEADERS, MAX_SEGMENTS, MIN_SEGMENT, Offload};
-use crate::ETHERNET_HEADER;
 use crate::wire::{Headers, IpProtocol, Network, TcpFlags, UdpRepr, Upper};
 
 /// How an offload request contradicts its frame.
@@ -27,9 +26,6 @@ pub enum BadOffload {
     /// Less than [`MIN_SEGMENT`], more than there is, or for fragments no multiple of 8.
     #[error("the offload request has a bad segment size of {0} octets")]
     SegmentSize(u16),
-    /// More than [`MAX_SEGMENTS`].
-    #[error("the offload request asks for {0} segments")]
-    TooManySegments(usize),
 }
 
 /// Checks a request against its frame, once, on entry.
@@ -151,9 +147,6 @@ impl Plan {
             return Err(BadOffload::SegmentSize(request.gso_size));
         }
         let count = payload.div_ceil(size);
-        if count > MAX_SEGMENTS {
-            return Err(BadOffload::TooManySegments(count));
-        }
         let request = canonical(kind, request, &layout, header_len, octets);
         Ok(Plan { request, kind, layout, headers, size, count })
     }
@@ -210,7 +203,10 @@ fn canonical(kind: Kind, request: Offload, layout: &Layout, header_len: usize, o
     canonical
 }
 
-const _: () = assert!(MAX_HEADERS > ETHERNET_HEADER && MAX_HEADERS <= u16::MAX as usize);
+const _: () = assert!(
+    (u16::MAX as usize).div_ceil(MIN_SEGMENT) <= MAX_SEGMENTS,
+    "an IP packet cannot have too many segments of the least size"
+);
 
 #[cfg(test)]
 mod tests;
