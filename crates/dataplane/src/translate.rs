@@ -6,12 +6,13 @@
 
 use drivers::{Fault, Queue};
 use frame::offload::{finish_checksum, segment};
-use frame::{Batch, DropReason, Frame, Offload, Pool, SegmentError, Takes};
+use frame::{Batch, Coalescer, DropReason, Frame, Offload, Pool, SegmentError, Takes};
 use link::{Context, Counters};
 
 /// A worker's means to change the form of frames.
 #[derive(Default)]
 pub(crate) struct Translator {
+    coalescer: Coalescer,
     /// What the medium gets next; empty between calls.
     ready: Batch,
 }
@@ -29,6 +30,9 @@ impl Translator {
         batch: &mut Batch,
     ) -> Result<(), Fault> {
         let takes = queue.takes();
+        if !takes.is_none() && batch.len() > 1 {
+            counters.coalesced(cx.worker, self.coalescer.coalesce(batch, cx.pool, takes) as u64);
+        }
         if batch.iter().all(|frame| takes.takes(frame.meta.offload)) {
             return queue.transmit(cx, batch);
         }

@@ -57,6 +57,26 @@ fn large_frames_are_cut_for_one_that_does_not_take_them() {
 }
 
 #[test]
+fn small_segments_of_a_sender_without_offloads_arrive_merged() {
+    require!(namespaces(), tool("iperf3"));
+    let (plain, large) = (Guest::new(1), Guest::new(2));
+    let daemon = Daemon::start(&format!("{}{}", port_with(&plain, PLAIN), large.port("")));
+    configure(&daemon, &[&plain, &large]);
+    for to in [IpAddr::from(v4(2)), v6(2).into()] {
+        let before = daemon.port("guest2").counters;
+        let report = iperf3(&plain.netns, &large.netns, to, Iperf::tcp(1));
+        assert!(report.received_octets > 1_000_000, "{report:?}");
+        let after = daemon.port("guest2").counters;
+        assert!(
+            after.coalesced - before.coalesced > 100 && after.tx_large > before.tx_large,
+            "{to}: {after:?}"
+        );
+    }
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
 fn an_open_checksum_is_finished_for_a_socket() {
     require!(namespaces());
     let guest = Guest::new(1);
