@@ -13,14 +13,18 @@ pub struct Tool {
     pub package: &'static str,
 }
 
+/// What a program that is linked with libpcap is built with.
+pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
+
 /// What the tests use. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 13] = [
+pub const FOR_TESTS: [Tool; 14] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
     Tool { file: "ethtool", package: "ethtool" },
     Tool { file: "tcpdump", package: "tcpdump" },
     Tool { file: "tshark", package: "tshark" },
+    Tool { file: LIBPCAP, package: "libpcap-dev" },
     Tool { file: "curl", package: "curl" },
     Tool { file: "cpio", package: "cpio" },
     Tool { file: "qemu-system-x86_64", package: "qemu-system-x86" },

@@ -1,6 +1,7 @@
 //! All tests, with what they need.
 
 use std::fs;
+use std::path::Path;
 
 use crate::packages;
 use crate::shell::{self, Error, capture, cargo, has_program, is_root, target};
@@ -34,6 +35,7 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
     } else {
         Ok(())
     };
+    let feature = if quick || !runner_arguments.is_empty() { Ok(()) } else { with_libpcap() };
     let has_nextest = capture(&mut cargo(["nextest", "--version"])).is_some();
     let mut runner = if has_nextest {
         cargo(["nextest", "run", "--no-fail-fast"])
@@ -57,7 +59,17 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
         let count = lines.lines().count();
         eprintln!("\nskipped tests (counted as passed by the runner): {count}\n{}", lines.trim_end());
     }
-    documentation.and(tests)
+    documentation.and(feature).and(tests)
+}
+
+/// The tests of what is different when the program is linked with libpcap.
+fn with_libpcap() -> Result<(), Error> {
+    if !Path::new(packages::LIBPCAP).exists() {
+        eprintln!("NO LIBPCAP: filters that are compiled by it are not tested");
+        return Ok(());
+    }
+    let chosen = ["-p", "vmlan", "--bin", "vmlan", "--features", "libpcap", "capture::filter"];
+    shell::run(cargo(["test"]).args(chosen))
 }
 
 fn names_package(arguments: &[String]) -> bool {

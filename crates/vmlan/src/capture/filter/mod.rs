@@ -1,12 +1,17 @@
-//! The filter of a capture: a program of classic BPF as text, or an expression that tcpdump makes one of.
+//! The filter of a capture: a program of classic BPF as text, or an expression that libpcap makes one of: the library
+//! itself with the feature `libpcap`, else tcpdump, which has it.
+
+#[cfg_attr(feature = "libpcap", path = "libpcap.rs")]
+#[cfg_attr(not(feature = "libpcap"), path = "tcpdump.rs")]
+mod expression;
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::io::Read;
 
 use anyhow::{Context, anyhow};
 use bpf::Program;
 
+use self::expression::{COMPILER, compile};
 use crate::command::Failure;
 
 /// Octets of a filter's file; the longest program takes a tenth.
@@ -28,32 +33,14 @@ pub fn program(filter: &str) -> Result<String, Failure> {
     if first.parse::<u64>().is_ok() {
         return checked(filter).map_err(|error| Failure::Usage(format!("the filter: {error}")));
     }
-    let text = compile("tcpdump", filter)?;
-    checked(&text).map_err(|error| Failure::Failed(anyhow!("what tcpdump made of `{filter}`: {error}")))
+    let text = compile(filter)?;
+    checked(&text).map_err(|error| Failure::Failed(anyhow!("what {COMPILER} made of `{filter}`: {error}")))
 }
 
 /// The program as it travels; an error names the line or the instruction.
 fn checked(text: &str) -> Result<String, String> {
     let program = text.parse::<Program>().map_err(|error| error.to_string())?;
     program.check().map(|program| program.to_string()).map_err(|error| error.to_string())
-}
-
-/// What `tcpdump` makes of an expression.
-fn compile(tcpdump: &str, expression: &str) -> Result<String, Failure> {
-    let mut command = Command::new(tcpdump);
-    command.args(["-ddd", "-y", "EN10MB", "--", expression]).stdin(Stdio::null());
-    let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => anyhow!(
-            "`{expression}` is an expression, and tcpdump, which makes a program of it, is not installed; install it, \
-             or do it on another machine: tcpdump -ddd -y EN10MB '{expression}' > FILE, and then -f @FILE"
-        ),
-        _ => anyhow::Error::new(error).context("tcpdump cannot be run"),
-    })?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::Usage(format!("tcpdump does not take `{expression}`: {}", complaint.trim())));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -91,16 +78,10 @@ mod tests {
     #[test]
     fn a_file_holds_a_program_and_no_expression() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
-        io::Write::write_all(&mut file, b"1\n6 0 0 7\n").expect("room");
+        std::io::Write::write_all(&mut file, b"1\n6 0 0 7\n").expect("room");
         let argument = format!("@{}", file.path().display());
         assert_eq!(program(&argument).expect("a program"), "1\n6 0 0 7\n");
         std::fs::write(file.path(), "icmp").expect("room");
         assert!(complaint(program(&argument)).contains("line 1: `icmp`"));
-    }
-
-    #[test]
-    fn without_tcpdump_the_message_says_what_to_do() {
-        let message = complaint(compile("/no/such/tcpdump", "icmp"));
-        assert!(message.contains("tcpdump -ddd -y EN10MB 'icmp' > FILE"), "{message}");
     }
 }
