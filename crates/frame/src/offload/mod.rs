@@ -21,8 +21,6 @@ mod coalesce;
 mod finish;
 mod layout;
 mod request;
-#[cfg(test)]
-mod samples;
 mod segment;
 mod takes;
 mod template;

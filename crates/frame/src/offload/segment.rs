@@ -116,6 +116,3 @@ impl Space {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

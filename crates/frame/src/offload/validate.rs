@@ -207,6 +207,3 @@ const _: () = assert!(
     (u16::MAX as usize).div_ceil(MIN_SEGMENT) <= MAX_SEGMENTS,
     "an IP packet cannot have too many segments of the least size"
 );
-
-#[cfg(test)]
-mod tests;

@@ -214,6 +214,3 @@ impl Run {
         self.identification = self.identification.wrapping_add(self.packet.identification_step);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,34 +1,13 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::samples::*;
-use super::super::{Offload, segment, validate};
-use super::*;
-use crate::wire::{Ipv4Packet, TcpFlags};
-use crate::{Meta, PoolSizes, VlanTag};
+use frame::checksum::Sum;
+use frame::offload::{Coalescer, Takes};
+use frame::wire::{EtherType, Ipv4Packet, TcpFlags};
+use frame::{Frame, Offload, Pool, PoolSizes, VlanTag};
 
-fn large_pool() -> Pool {
-    Pool::new(PoolSizes { small: 2048, large: 80, bulk: 2 })
-}
-
-fn batch(pool: &Pool, frames: &[Vec<u8>]) -> Batch {
-    frames.iter().map(|octets| pool.copy(octets).unwrap()).collect()
-}
-
-/// What a plain medium gets of a batch.
-fn segmented(batch: &Batch, pool: &Pool) -> Vec<(Vec<u8>, Meta)> {
-    let mut out = Batch::new();
-    for frame in batch {
-        if frame.meta.offload.is_segmentation() {
-            let request = frame.meta.offload;
-            assert_eq!(validate(frame.octets(), request), Ok(request));
-            segment(frame, pool, &mut out).unwrap();
-        } else {
-            out.push(frame.clone());
-        }
-    }
-    out.iter().map(|frame| (frame.octets().to_vec(), frame.meta)).collect()
-}
+use crate::flows::*;
+use crate::shape::*;
 
 /// Merges the frames and says into how many octets each; cutting has to give the frames back.
 fn coalesced(frames: &[Vec<u8>], takes: Takes) -> Vec<usize> {
@@ -40,9 +19,6 @@ fn coalesced(frames: &[Vec<u8>], takes: Takes) -> Vec<usize> {
     assert!(back == frames);
     batch.iter().map(Frame::len).collect()
 }
-
-/// TCP with nothing on its last segment, since FIN is not merged.
-const PLAIN: Shape = Shape { flags: TcpFlags(0), ..TCP4 };
 
 #[test]
 fn case_9_segments_of_every_kind_become_one_frame() {
@@ -57,6 +33,7 @@ fn case_9_segments_of_every_kind_become_one_frame() {
         Shape { identification: 0, dont_fragment: true, ..PLAIN },
         Shape { identification: 0, ..UDP4 },
         Shape { identification: 7, dont_fragment: true, ..PLAIN },
+        Shape { sequence: 0xffff_fc00, ..PLAIN },
     ] {
         for (len, size) in [(1024, 512), (2500, 1000), (40_000, 1448), (1025, 1024)] {
             let payload = payload(len);
@@ -196,7 +173,7 @@ fn checksums_that_are_right_but_not_what_we_would_compute() {
     for index in 0..2 {
         let sum = PLAIN.segments(&payload, 1000)[index][50..52].to_vec();
         let old = u16::from_be_bytes([payload[1000 * index], payload[1000 * index + 1]]);
-        let new = crate::checksum::Sum::new().add_word(old).add_octets(&sum).fold();
+        let new = Sum::new().add_word(old).add_octets(&sum).fold();
         payload[1000 * index..][..2].copy_from_slice(&new.to_be_bytes());
     }
     let mut frames = PLAIN.segments(&payload, 1000);
@@ -225,7 +202,7 @@ fn whatever_else_comes_of_a_flow_ends_its_run() {
         octets
     };
     let other = UDP4.whole(&payload(10));
-    let arp = ethernet(&[], crate::wire::EtherType::ARP, &[0; 28]);
+    let arp = ethernet(&[], EtherType::ARP, &[0; 28]);
     for (what, between, frames) in [
         ("pure acknowledgement", &acknowledgement, 3),
         ("fragment", &fragment, 3),
@@ -278,31 +255,6 @@ fn runs_share_large_buffers() {
     assert_eq!((batch.len(), pool.out()), (10, 1));
 }
 
-/// One frame of a generated batch: the next segment of its flow, or something that is not quite.
-#[derive(Clone, Debug)]
-struct Step {
-    flow: usize,
-    len: usize,
-    twist: Twist,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Twist {
-    None,
-    /// Octets are missing before it.
-    Hole,
-    /// Numbers are missing before it.
-    Skip,
-    Flags(u16),
-    Ttl,
-    Options,
-    Corrupt(usize),
-    Pad,
-    Tag,
-    Valid,
-    Fragment,
-}
-
 fn step() -> impl Strategy<Value = Step> {
     let len = select(vec![0usize, 1, 100, 511, 512, 513, 600, 600, 600, 1000, 1000, 1000, 1000, 1448]);
     let none = Just(Twist::None);
@@ -320,59 +272,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Twist::Fragment),
     ];
     let twist = prop_oneof![6 => none, 1 => rare];
-    (0usize..6, len, twist).prop_map(|(flow, len, twist)| Step { flow, len, twist })
-}
-
-/// The frames of a batch, each with its meta.
-fn generated(steps: &[Step], runs: usize) -> Vec<(Vec<u8>, Meta)> {
-    let mut places = [Place { offset: 0, index: 0, last: true }; 6];
-    let mut frames = Vec::new();
-    let repeated = steps.iter().flat_map(|step| std::iter::repeat_n(step, runs));
-    for Step { flow, len, twist } in repeated {
-        let mut shape = [
-            PLAIN,
-            Shape { source_port: 7, dont_fragment: true, identification: 0, ..PLAIN },
-            Shape { v6: true, tcp_options: TIMESTAMPS, ..PLAIN },
-            Shape { dont_fragment: true, ..UDP4 },
-            UDP6,
-            Shape { source_port: 9, dont_fragment: true, ..PLAIN },
-        ][*flow];
-        let place = &mut places[*flow];
-        let mut meta = Meta::default();
-        match *twist {
-            Twist::Hole => place.offset += 1,
-            Twist::Skip => place.index += 1,
-            Twist::Flags(flags) => shape.flags = TcpFlags(flags),
-            Twist::Ttl => shape.ttl -= 1,
-            Twist::Options => shape.tcp_options = PADDING_OPTIONS,
-            Twist::Tag => meta.tag = Some(VlanTag { tci: 9 }),
-            Twist::Valid => meta.offload.flags = Offload::CHECKSUM_VALID,
-            Twist::None | Twist::Corrupt(_) | Twist::Pad | Twist::Fragment => {}
-        }
-        // Segments take CWR off all but the first; here it may be on any.
-        let index = if shape.flags.contains(TcpFlags::CWR) { 0 } else { place.index };
-        let mut octets = shape.segment(Place { index, ..*place }, &payload(*len));
-        match *twist {
-            Twist::Corrupt(at) => {
-                let at = at % octets.len();
-                octets[at] ^= 1;
-            }
-            Twist::Pad => octets.push(0),
-            Twist::Fragment => octets[20] ^= 0x20,
-            _ => {}
-        }
-        place.offset += len;
-        place.index += 1;
-        frames.push((octets, meta));
-    }
-    frames
-}
-
-/// The flow of a generated frame: its type, protocol, addresses and ports.
-fn flow_of(octets: &[u8]) -> Vec<u8> {
-    let rest = if octets[12] == 0x86 { [20..21, 22..54, 54..58] } else { [23..24, 26..34, 34..38] };
-    let [protocol, addresses, ports] = rest.map(|range| &octets[range]);
-    [&octets[12..14], protocol, addresses, ports].concat()
+    (0usize..6, len, 1usize..5, twist).prop_map(|(flow, len, times, twist)| Step { flow, len, times, twist })
 }
 
 proptest! {
@@ -382,38 +282,8 @@ proptest! {
     #[test]
     fn case_9_segmenting_what_was_coalesced_gives_it_back(
         steps in prop::collection::vec(step(), 1..40),
-        runs in 1usize..5,
         takes in select(vec![Takes::ALL, Takes::CHECKSUM | Takes::TSO4, Takes::CHECKSUM | Takes::TSO6 | Takes::USO]),
     ) {
-        let pool = large_pool();
-        let frames = generated(&steps, runs);
-        let mut batch: Batch = frames
-            .iter()
-            .map(|(octets, meta)| {
-                let mut frame = pool.copy(octets).unwrap();
-                frame.meta = *meta;
-                frame
-            })
-            .collect();
-        let mut coalescer = Coalescer::new();
-        let fewer = coalescer.coalesce(&mut batch, &pool, takes);
-        prop_assert_eq!(batch.len() + fewer, frames.len());
-        prop_assert!(batch.iter().all(|frame| takes.takes(frame.meta.offload)));
-        let back = segmented(&batch, &pool);
-        prop_assert_eq!(back.len(), frames.len());
-        let without_request = |meta: Meta| Meta { offload: Offload::NONE, ..meta };
-        let sorted = |frames: &[(Vec<u8>, Meta)]| {
-            let mut frames: Vec<_> = frames
-                .iter()
-                .map(|(octets, meta)| (flow_of(octets), octets.clone(), without_request(*meta)))
-                .collect();
-            frames.sort_by(|a, b| a.0.cmp(&b.0));
-            frames
-        };
-        prop_assert!(sorted(&back) == sorted(&frames));
-        // Nothing more can be merged, and the same coalescer can be used again.
-        prop_assert_eq!(coalescer.coalesce(&mut batch, &pool, takes), 0);
-        drop(batch);
-        prop_assert_eq!(pool.out(), 0);
+        gives_it_back(&generated(&steps), takes);
     }
 }

@@ -1,12 +1,14 @@
-//! Frames for the tests, built layer by layer with the emitters of [`wire`](crate::wire), which know nothing of
-//! segmentation.
+//! Frames for tests, built layer by layer with the emitters of [`frame::wire`], which know nothing of segmentation.
+//! Shared by the tests of this crate, the differential test against the kernel, and the fuzz targets.
+
+#![allow(dead_code, reason = "everyone uses a part of it")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Offload, validate};
-use crate::checksum::Addresses;
-use crate::wire::{EtherType, IpProtocol, Ipv4Repr, Ipv6Repr, TcpFlags, TcpRepr, UdpRepr};
-use crate::{Frame, Pool, PoolSizes};
+use frame::checksum::Addresses;
+use frame::offload::validate;
+use frame::wire::{EtherType, IpProtocol, Ipv4Repr, Ipv6Repr, TcpFlags, TcpRepr, UdpRepr};
+use frame::{Frame, Offload, Pool, PoolSizes};
 
 const SOURCE_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const DESTINATION_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -16,6 +18,8 @@ const DESTINATION_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 pub const V4: Addresses = Addresses::V4 { source: SOURCE_V4, destination: DESTINATION_V4 };
 pub const V6: Addresses = Addresses::V6 { source: SOURCE_V6, destination: DESTINATION_V6 };
 
+/// 802.1Q with priority 3, VLAN 10.
+pub const TAG: &[u8] = &[0x81, 0x00, 0x60, 0x0a];
 /// 802.1Q within 802.1ad.
 pub const QINQ: &[u8] = &[0x88, 0xa8, 0x00, 0x64, 0x81, 0x00, 0x20, 0x0a];
 /// Three NOPs and an end, in IPv4 and in TCP.
@@ -41,6 +45,7 @@ pub struct Shape {
     pub flags: TcpFlags,
     pub ttl: u8,
     pub source_port: u16,
+    pub sequence: u32,
     pub acknowledgement: u32,
 }
 
@@ -58,6 +63,7 @@ pub const TCP4: Shape = Shape {
     flags: TcpFlags(TcpFlags::FIN.0 | TcpFlags::PSH.0),
     ttl: 64,
     source_port: 1000,
+    sequence: 0x0102_0304,
     acknowledgement: 5,
 };
 pub const TCP6: Shape = Shape { v6: true, ..TCP4 };
@@ -93,6 +99,17 @@ impl Shape {
     /// The frame that holds all segments, before it is cut.
     pub fn whole(&self, payload: &[u8]) -> Vec<u8> {
         self.segment(Place { offset: 0, index: 0, last: true }, payload)
+    }
+
+    /// That frame as its sender leaves it: the checksum field holds the sum of the pseudo header.
+    pub fn unfinished(&self, payload: &[u8]) -> Vec<u8> {
+        let mut octets = self.whole(payload);
+        let start = self.transport_offset();
+        let length = (octets.len() - start) as u32;
+        let pseudo = self.addresses().pseudo_header(self.protocol(), length).fold();
+        let field = start + if self.udp { 6 } else { 16 };
+        octets[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+        octets
     }
 
     /// The segments of that frame.
@@ -156,7 +173,7 @@ impl Shape {
         let repr = TcpRepr {
             source_port,
             destination_port,
-            sequence: 0x0102_0304_u32.wrapping_add(place.offset as u32),
+            sequence: self.sequence.wrapping_add(place.offset as u32),
             acknowledgement: self.acknowledgement,
             flags,
             window: 1024,
@@ -238,7 +255,7 @@ pub fn pool() -> Pool {
 ///
 /// # Panics
 /// When the request is refused.
-pub fn frame(pool: &Pool, octets: &[u8], request: Offload) -> Frame {
+pub fn with_request(pool: &Pool, octets: &[u8], request: Offload) -> Frame {
     let mut frame = pool.copy(octets).expect("the pool is large enough");
     frame.meta.offload = validate(octets, request).expect("a good request");
     frame

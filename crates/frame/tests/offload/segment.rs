@@ -1,15 +1,19 @@
 use proptest::prelude::*;
 
-use super::super::samples::*;
-use super::super::{MAX_SEGMENTS, finish_checksum, validate};
-use super::*;
-use crate::wire::{Ipv4Packet, TcpFlags, TcpSegment};
-use crate::{PoolSizes, VlanTag};
+use frame::checksum::Addresses;
+use frame::offload::{
+    BadOffload, MAX_SEGMENTS, SegmentError, VIRTIO_HEADER, finish_checksum, segment, segment_partial,
+    validate,
+};
+use frame::wire::{IpProtocol, Ipv4Packet, TcpFlags, TcpSegment};
+use frame::{Batch, Meta, Offload, Pool, PoolSizes, TrafficClass, VlanTag};
+
+use crate::shape::*;
 
 fn segments(octets: &[u8], request: Offload) -> Vec<Vec<u8>> {
     let pool = pool();
     let mut out = Batch::new();
-    let count = segment(&frame(&pool, octets, request), &pool, &mut out).unwrap();
+    let count = segment(&with_request(&pool, octets, request), &pool, &mut out).unwrap();
     assert_eq!(count, out.len());
     assert!(out.iter().all(|frame| frame.meta.offload == Offload::NONE));
     out.iter().map(|frame| frame.octets().to_vec()).collect()
@@ -69,6 +73,7 @@ fn segments_are_as_if_sent_one_by_one() {
         Shape { identification: 0, dont_fragment: true, ..UDP4 },
         Shape { identification: 0, ..TCP4 },
         Shape { identification: 7, dont_fragment: true, ..TCP4 },
+        Shape { sequence: 0xffff_f000, ..TCP4 },
     ] {
         for (len, size) in
             [(2500, 1000), (3000, 1000), (513, 512), (512, 512), (40_001, 1448), (20_000, 8948)]
@@ -85,7 +90,7 @@ fn partial_segments_are_finished_to_complete_ones() {
     for shape in [TCP4, TCP6, UDP4, UDP6, Shape { tags: QINQ, tcp_options: TIMESTAMPS, ..TCP4 }] {
         let (pool, mut out) = (pool(), Batch::new());
         let payload = payload(3001);
-        let whole = frame(&pool, &shape.whole(&payload), shape.request(1000));
+        let whole = with_request(&pool, &shape.whole(&payload), shape.request(1000));
         assert_eq!(segment_partial(&whole, &pool, &mut out), Ok(4));
         let expected = shape.segments(&payload, 1000);
         for (frame, expected) in out.iter_mut().zip(&expected) {
@@ -174,13 +179,11 @@ fn a_routing_header_takes_the_senders_pseudo_header() {
         octets[54 + 2..54 + 4].copy_from_slice(&[4, 1]);
         octets
     };
-    let final_receiver = crate::checksum::Addresses::V6 {
-        source: "fd00::1".parse().unwrap(),
-        destination: "fd00::9".parse().unwrap(),
-    };
+    let final_receiver =
+        Addresses::V6 { source: "fd00::1".parse().unwrap(), destination: "fd00::9".parse().unwrap() };
     let mut whole = with_routing(shape.whole(&payload(2500)));
     let length = (whole.len() - 62) as u32;
-    let pseudo = final_receiver.pseudo_header(crate::wire::IpProtocol::TCP, length).fold();
+    let pseudo = final_receiver.pseudo_header(IpProtocol::TCP, length).fold();
     whole[62 + 16..62 + 18].copy_from_slice(&pseudo.to_be_bytes());
     for segment in segments(&whole, shape.request(1000)) {
         let tcp = TcpSegment::new_checked(&segment[62..]).unwrap();
@@ -192,9 +195,9 @@ fn a_routing_header_takes_the_senders_pseudo_header() {
 fn meta_is_kept_and_the_source_is_not_changed() {
     let (octets, request) = case_1();
     let (pool, mut out) = (pool(), Batch::new());
-    let mut whole = frame(&pool, &octets, request);
+    let mut whole = with_request(&pool, &octets, request);
     whole.meta.tag = Some(VlanTag { tci: 0x600a });
-    whole.meta.class = crate::TrafficClass::Voice;
+    whole.meta.class = TrafficClass::Voice;
     let shared = whole.clone();
     segment(&whole, &pool, &mut out).unwrap();
     assert!(out.iter().all(|frame| frame.meta == Meta { offload: Offload::NONE, ..shared.meta }));
@@ -209,8 +212,8 @@ fn without_enough_buffers_nothing_is_made() {
     for (small, large, bulk, enough) in
         [(2, 0, 0, false), (3, 0, 0, true), (2, 1, 0, true), (0, 0, 1, true), (0, 0, 0, false)]
     {
+        let source = with_request(&pool(), &whole, TCP4.request(1000));
         let pool = Pool::new(PoolSizes { small, large, bulk });
-        let source = frame(&super::super::samples::pool(), &whole, TCP4.request(1000));
         let mut out = Batch::new();
         let result = segment(&source, &pool, &mut out);
         assert_eq!(result.is_ok(), enough, "{small} {large} {bulk}");
@@ -222,7 +225,7 @@ fn without_enough_buffers_nothing_is_made() {
 #[test]
 fn large_segments_share_a_large_buffer() {
     let pool = pool();
-    let whole = frame(&pool, &TCP4.whole(&payload(60_000)), TCP4.request(8948));
+    let whole = with_request(&pool, &TCP4.whole(&payload(60_000)), TCP4.request(8948));
     let mut out = Batch::new();
     assert_eq!(segment(&whole, &pool, &mut out), Ok(7));
     assert_eq!(pool.out(), 2);
@@ -231,7 +234,7 @@ fn large_segments_share_a_large_buffer() {
 #[test]
 fn a_request_that_does_not_fit_is_refused_again() {
     let (pool, mut out) = (pool(), Batch::new());
-    let mut whole = frame(&pool, &case_1().0, case_1().1);
+    let mut whole = with_request(&pool, &case_1().0, case_1().1);
     whole.meta.offload.gso_size = 3000;
     let refused = SegmentError::NotValid(BadOffload::SegmentSize(3000));
     assert_eq!(segment(&whole, &pool, &mut out), Err(refused));
@@ -268,7 +271,7 @@ fn every_value_of_every_field(shape: Shape) {
             segment_anything(&pool, &octets, request);
         }
     }
-    for at in (0..super::super::VIRTIO_HEADER).step_by(2) {
+    for at in (0..VIRTIO_HEADER).step_by(2) {
         let mut header = request.to_virtio();
         for value in 0..=u16::MAX {
             header[at..at + 2].copy_from_slice(&value.to_le_bytes());
