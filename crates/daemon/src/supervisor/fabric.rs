@@ -129,7 +129,11 @@ impl Fabric {
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, mtu)?;
         let link = bridge.link().clone();
-        let id = match network.add_port(port_config(&place.port, policy, link.counters().clone())) {
+        let id = match network.add_port(PortConfig::with(
+            &place.port,
+            port_policy(policy),
+            link.counters().clone(),
+        )) {
             Ok(id) => id,
             Err(error) => {
                 detach_link(&bridge);
@@ -206,12 +210,6 @@ pub(crate) fn done() -> (Done, oneshot::Receiver<()>) {
     (Done::new(tell), receiver)
 }
 
-fn port_config(name: &str, policy: &Policy, counters: Arc<link::Counters>) -> PortConfig {
-    let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota } = port_policy(policy);
-    let name = name.to_owned();
-    PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, counters }
-}
-
 /// The network's view of a policy.
 pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
     let vlan = match &policy.vlan {
@@ -227,6 +225,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         vlan,
         promiscuous: policy.promiscuous,
         sees_trunk: false,
+        limits: lan::Limits::default(),
         isolated: false,
         quota: policy.quota,
     }
