@@ -81,6 +81,8 @@ reasons! {
     NoBuffer, "no_buffer", Ingress;
     /// Waited in a bounded queue between contexts that was full or came to its end.
     InputQueue, "input_queue", Ingress;
+    /// A packet of a tunnel whose next hop is not known, or does not answer.
+    NoNextHop, "no_next_hop", Ingress;
 
     /// The port's queue is full: the newest frame goes.
     QueueFull, "queue_full", Egress;
@@ -100,6 +102,8 @@ reasons! {
     OutputError, "output_error", Egress;
     /// The link is not attached, or is being detached.
     LinkDetached, "link_detached", Egress;
+    /// A tunnel gets IP packets only, and only those for its own link address or for groups.
+    NotForTunnel, "not_for_tunnel", Egress;
 }
 
 impl fmt::Display for DropReason {

@@ -2,7 +2,7 @@ use core::fmt;
 use core::ops::Range;
 use std::rc::Rc;
 
-use crate::buffer::{self, Buffer, Pool};
+use crate::buffer::{self, Buffer, Pool, Size};
 use crate::{MacAddr, Offload, Sides, VlanTag};
 
 /// Which service a frame asks for; background, video and voice are counted apart.
@@ -155,6 +155,38 @@ impl Frame {
         self.buffer.is_some()
     }
 
+    /// Keeps only the first `len` octets.
+    ///
+    /// # Panics
+    /// When the frame is shorter.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        assert!(len <= self.len(), "cannot keep more than there is");
+        self.len = len as u32;
+    }
+
+    /// Puts `header` in front: in place where this frame alone has the buffer and room was left before it, else in a
+    /// copy from `pool`. False, and nothing changed, when the pool has no buffer for that.
+    #[must_use = "without a buffer the frame has no header"]
+    pub fn prepend(&mut self, pool: &Pool, header: &[u8]) -> bool {
+        let count = header.len();
+        if let Some(start) = (self.start as usize).checked_sub(count)
+            && let Some(octets) = self.buffer.as_mut().and_then(buffer::unique)
+        {
+            octets[start..start + count].copy_from_slice(header);
+            (self.start, self.len) = (start as u32, self.len + count as u32);
+            return true;
+        }
+        let len = count + self.len();
+        let Some(mut copy) = Size::for_octets(len).and_then(|size| pool.take(size)) else { return false };
+        copy[..count].copy_from_slice(header);
+        copy[count..len].copy_from_slice(self.octets());
+        let meta = self.meta;
+        *self = copy.into_frame(0..len);
+        self.meta = meta;
+        true
+    }
+
     fn is_unique(&self) -> bool {
         self.buffer.as_ref().is_none_or(|buffer| Rc::strong_count(buffer) == 1)
     }
@@ -183,7 +215,7 @@ impl fmt::Debug for Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PoolSizes, Size};
+    use crate::PoolSizes;
 
     fn pool() -> Pool {
         Pool::new(PoolSizes { small: 3, large: 1, bulk: 1 })
@@ -242,6 +274,32 @@ mod tests {
         let d = c.clone();
         assert!(c.unshare().is_none());
         drop(d);
+    }
+
+    #[test]
+    fn a_header_is_put_in_place_or_in_a_copy() {
+        let pool = pool();
+        let mut buffer = pool.take(Size::Small).unwrap();
+        buffer[4..6].copy_from_slice(&[5, 6]);
+        let mut frame = buffer.into_frame(4..6);
+        frame.meta.promiscuous = true;
+        assert!(frame.prepend(&pool, &[3, 4]));
+        assert_eq!((frame.octets(), pool.out()), (&[3, 4, 5, 6][..], 1));
+        // There is no room for three more, and then the buffer is shared.
+        assert!(frame.prepend(&pool, &[0, 1, 2]));
+        let shared = frame.clone();
+        frame.trim_front(1);
+        assert!(frame.prepend(&pool, &[9]));
+        assert_eq!(
+            (frame.octets(), shared.octets()),
+            (&[9, 1, 2, 3, 4, 5, 6][..], &[0, 1, 2, 3, 4, 5, 6][..])
+        );
+        assert!(frame.meta.promiscuous);
+        let _third = pool.take(Size::Small).unwrap();
+        assert!(!frame.prepend(&pool, &[8]));
+        assert_eq!(frame.len(), 7);
+        frame.truncate(2);
+        assert_eq!(frame.octets(), [9, 1]);
     }
 
     #[test]
