@@ -18,7 +18,11 @@ use macos as platform;
 
 pub use inherited::inherit;
 #[cfg(target_os = "linux")]
+pub use linux::tun as tunnel;
+#[cfg(target_os = "linux")]
 pub use linux::{netdev, netns, packet, tap, uring};
+#[cfg(target_os = "macos")]
+pub use macos::utun as tunnel;
 pub use platform::datagrams;
 pub use platform::poller::Poller;
 pub use platform::socket;

@@ -7,5 +7,6 @@ pub mod packet;
 pub mod poller;
 pub mod socket;
 pub mod tap;
+pub mod tun;
 pub mod uring;
 pub mod waker;

@@ -3,13 +3,27 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::net::SendFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags};
 
 /// Linux 6.16, include/uapi/asm-generic/socket.h; the libc crate has no name for it yet.
 const SO_PASSRIGHTS: libc::c_int = 83;
 
 /// Without waiting, and without a signal when the peer is gone.
 pub const SEND_NOW: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// Without a signal when the peer is gone.
+pub const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// Descriptors that come along are closed on exec.
+pub const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+
+/// Whether the peer of a connected socket has closed it, or sends nothing more.
+pub fn is_over(fd: impl AsFd) -> bool {
+    let ends = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+    let mut fds = [PollFd::new(&fd, PollFlags::RDHUP)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..)) && fds[0].revents().intersects(ends)
+}
 
 /// Makes the kernel refuse file descriptors that a peer sends along (SCM_RIGHTS), where it can (Linux 6.16).
 ///

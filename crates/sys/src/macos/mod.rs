@@ -3,4 +3,5 @@
 pub mod datagrams;
 pub mod poller;
 pub mod socket;
+pub mod utun;
 pub mod waker;
