@@ -10,6 +10,7 @@ pub mod datagram;
 mod parts;
 mod queue;
 pub mod stream;
+pub mod tunnel;
 pub mod unix;
 pub mod vde;
 

@@ -92,6 +92,16 @@ pub fn listen(path: &Path) -> Result<(OwnedFd, BoundPath), Error> {
     Ok((socket, bound))
 }
 
+/// A socket that listens at `path` for connections that keep records apart (`SOCK_SEQPACKET`), and does not wait.
+///
+/// # Errors
+/// [`Error`]; a socket that nobody listens at any more is replaced without one. macOS has no such sockets.
+pub fn listen_records(path: &Path) -> Result<(OwnedFd, BoundPath), Error> {
+    let (socket, bound) = bind_at(path, SocketType::SEQPACKET)?;
+    start_listening(&socket, 64).map_err(|source| system("listen", path, source))?;
+    Ok((socket, bound))
+}
+
 /// A datagram socket bound at `path`, with large buffers, that does not wait.
 ///
 /// # Errors

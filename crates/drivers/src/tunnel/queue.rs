@@ -1,0 +1,395 @@
+//! One worker's half of a tunnel: packets to frames and back.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, MutexGuard};
+
+use frame::{Backlog, Batch, DropReason, ETHERNET_HEADER, Entry, Frame, Instant, Size};
+use link::resolver::{Resolution, Resolver};
+use link::{Context, Counters, Tally, Transmit};
+
+use super::interface::Interface;
+use super::medium::{Behind, Medium, Read};
+use super::proxy::{Kind, Proxy};
+use super::record::{self, Family, HEADER};
+use crate::{Fault, Progress, Queue, Settings, Status};
+
+/// Octets by which a frame is longer than the record with the same packet.
+const LONGER: usize = ETHERNET_HEADER - HEADER;
+
+pub(super) struct TunnelQueue {
+    proxy: Proxy,
+    interface: Arc<Interface>,
+    receives: bool,
+    size: Size,
+    /// The port's counters; those of the tunnel's link are the link's own.
+    port: Arc<Counters>,
+    worker: usize,
+    outlet: Outlet,
+    /// Empty between calls; kept for their memory.
+    records: Batch,
+    buffers: Vec<Behind>,
+    /// When the resolver has something to do, as this worker left it.
+    deadline: Option<Instant>,
+}
+
+impl TunnelQueue {
+    pub(super) fn new(
+        medium: Medium,
+        proxy: Proxy,
+        interface: Arc<Interface>,
+        settings: Settings,
+    ) -> TunnelQueue {
+        // The receiving worker begins with the announcements; others have no timers until they change something.
+        let deadline = settings.receives.then(|| proxy.lock().poll_timeout()).flatten();
+        let outlet = Outlet {
+            medium,
+            backlog: Backlog::new(settings.backlog, Settings::BACKLOG_OCTETS),
+            link: interface.link().counters().clone(),
+            port: settings.counters.clone(),
+            worker: settings.worker,
+            limit: 0,
+            fault: None,
+        };
+        TunnelQueue {
+            proxy,
+            interface,
+            receives: settings.receives,
+            size: Medium::size(settings.longest),
+            port: settings.counters,
+            worker: settings.worker,
+            outlet,
+            records: Batch::new(),
+            buffers: Vec::new(),
+            deadline,
+        }
+    }
+}
+
+impl Queue for TunnelQueue {
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        let mut result = Ok(());
+        // What waited goes before what comes now.
+        let due = self.deadline.is_some_and(|deadline| deadline <= cx.now);
+        if due {
+            let mut resolver = self.proxy.lock();
+            while batch.room() > 0 {
+                let Some(frame) = resolver.poll_transmit(cx.now, cx.pool) else { break };
+                batch.push(frame);
+            }
+            self.deadline = settle(&self.proxy, &self.port, self.worker, resolver);
+        }
+        if self.receives && batch.room() > 0 {
+            result = self.read(cx, batch.room());
+            let total = |records: &Batch| -> u64 { records.iter().map(|record| record.len() as u64).sum() };
+            let (frames, octets) = (self.records.len(), total(&self.records));
+            self.interface.input(cx, &mut self.records);
+            let refused = (frames - self.records.len()) as u64;
+            if refused > 0 {
+                let octets = octets - total(&self.records);
+                self.port.received_and_dropped(self.worker, DropReason::InputFilter, refused, octets);
+            }
+            if !self.records.is_empty() {
+                self.resolve(cx, batch);
+            }
+        }
+        result.map(|()| Progress::Done)
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        self.outlet.limit = (self.interface.max_pending() as usize).max(1);
+        self.outlet.flush();
+        self.take(cx, batch);
+        if !self.records.is_empty() {
+            let before = self.records.len();
+            // The outcome of each record is counted; nobody upstream waits for a result.
+            let _ = self.interface.refuse_oversize(cx, &mut self.records);
+            let fitting = self.records.len();
+            self.port.dropped(self.worker, DropReason::TooLong, (before - fitting) as u64);
+            let mut arrival = Arrival { outlet: &mut self.outlet, came: 0 };
+            let _ = self.interface.output(cx, &mut self.records, &mut arrival);
+            let came = arrival.came;
+            self.port.dropped(self.worker, DropReason::OutputFilter, (fitting - came) as u64);
+        }
+        match self.outlet.fault.take() {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let waiting = self.outlet.backlog.len();
+        Status { waiting, write: waiting > 0, deadline: self.deadline, ..Status::default() }
+    }
+}
+
+/// Gives the resolver back; answers when it has something to do again.
+fn settle(
+    proxy: &Proxy,
+    port: &Counters,
+    worker: usize,
+    resolver: MutexGuard<'_, Resolver>,
+) -> Option<Instant> {
+    let new = proxy.newly_given_up(&resolver.statistics());
+    let deadline = resolver.poll_timeout();
+    drop(resolver);
+    port.received_and_dropped(worker, DropReason::NoNextHop, new, 0);
+    deadline
+}
+
+impl TunnelQueue {
+    /// Reads records, and leaves those that are some in `self.records`.
+    fn read(&mut self, cx: &Context<'_>, most: usize) -> Result<(), Fault> {
+        let TunnelQueue { outlet, interface, records, buffers, .. } = self;
+        let (medium, link) = (&outlet.medium, interface.link());
+        let longest = link.mtu().get() as usize + HEADER;
+        let (mut bad, mut long) = ([0; 2], [0; 2]);
+        let count = |[frames, octets]: &mut [u64; 2], more: u64| {
+            *frames += 1;
+            *octets += more;
+        };
+        let result = medium.receive(cx.pool, (self.size, most), buffers, |read| match read {
+            Read::TooLong(octets) => count(&mut long, octets),
+            Read::Record(record) => match record.check(medium.form()) {
+                Ok(record) if record.len() > longest => count(&mut long, record.len() as u64),
+                Ok(record) => records.push(record),
+                Err(octets) => count(&mut bad, octets),
+            },
+        });
+        for ([frames, octets], reason) in [(bad, DropReason::Malformed), (long, DropReason::Oversize)] {
+            if frames > 0 {
+                link.counters().rx_errors(cx.worker, frames);
+                for counters in [link.counters(), &self.port] {
+                    counters.received_and_dropped(cx.worker, reason, frames, octets);
+                }
+            }
+        }
+        result
+    }
+
+    /// Makes frames of the records whose next hop is known.
+    fn resolve(&mut self, cx: &Context<'_>, batch: &mut Batch) {
+        let mut resolver = self.proxy.lock();
+        let mut drops =
+            [(DropReason::Malformed, 0, 0), (DropReason::NoNextHop, 0, 0), (DropReason::NoBuffer, 0, 0)];
+        for mut packet in self.records.drain() {
+            let octets = packet.len() as u64;
+            packet.trim_front(HEADER);
+            let outcome = match Family::of_packet(packet.octets())
+                .and_then(|family| Some((family, record::destination(family, packet.octets())?)))
+            {
+                None => Some(0),
+                Some((family, destination)) => match resolver.send(destination, &packet, cx.now) {
+                    Resolution::Send(mac) => {
+                        let mut header = [0; ETHERNET_HEADER];
+                        header[..6].copy_from_slice(&mac.0);
+                        header[6..12].copy_from_slice(&self.proxy.mac.0);
+                        header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
+                        match packet.prepend(cx.pool, &header) {
+                            true => {
+                                batch.push(packet);
+                                None
+                            }
+                            false => Some(2),
+                        }
+                    }
+                    Resolution::Waiting => None,
+                    Resolution::Refused(_) => Some(1),
+                },
+            };
+            if let Some(which) = outcome {
+                drops[which].1 += 1;
+                drops[which].2 += octets;
+            }
+        }
+        self.deadline = settle(&self.proxy, &self.port, self.worker, resolver);
+        let [(_, malformed, _), ..] = drops;
+        self.interface.link().counters().rx_errors(cx.worker, malformed);
+        for (reason, frames, octets) in drops {
+            self.port.received_and_dropped(cx.worker, reason, frames, octets);
+        }
+    }
+
+    /// Takes frames from the network: messages for the resolver, and packets, which become `self.records`.
+    fn take(&mut self, cx: &Context<'_>, batch: &mut Batch) {
+        let mut locked: Option<MutexGuard<'_, Resolver>> = None;
+        let mut handled = Tally::default();
+        let (mut foreign, mut lost) = (0, 0);
+        for frame in batch.drain() {
+            let family = match self.proxy.kind(&frame) {
+                Kind::Foreign => None,
+                Kind::Packet(family) => Some(family),
+                Kind::Message(family) => {
+                    if locked.get_or_insert_with(|| self.proxy.lock()).handle(&frame, cx.now) {
+                        handled.add(&frame);
+                        continue;
+                    }
+                    family
+                }
+            };
+            match family.map(|family| unframe(cx, frame, family)) {
+                Some(Ok(record)) => self.records.push(record),
+                None | Some(Err(Unframed::NoPacket)) => foreign += 1,
+                Some(Err(Unframed::NoBuffer)) => lost += 1,
+            }
+        }
+        if let Some(resolver) = locked {
+            self.deadline = settle(&self.proxy, &self.port, self.worker, resolver);
+        }
+        // What the proxy answers has arrived, as at any host.
+        self.port.sent(self.worker, &handled);
+        self.port.dropped(self.worker, DropReason::NotForTunnel, foreign);
+        self.port.dropped(self.worker, DropReason::TransmitError, lost);
+    }
+}
+
+enum Unframed {
+    NoPacket,
+    NoBuffer,
+}
+
+/// The record with a frame's packet, without the frame's padding.
+fn unframe(cx: &Context<'_>, mut frame: Frame, family: Family) -> Result<Frame, Unframed> {
+    frame.trim_front(ETHERNET_HEADER.min(frame.len()));
+    let len = record::packet_len(family, frame.octets()).ok_or(Unframed::NoPacket)?;
+    frame.truncate(len);
+    frame.meta.offload = frame::Offload::default();
+    if frame.prepend(cx.pool, &family.header()) { Ok(frame) } else { Err(Unframed::NoBuffer) }
+}
+
+/// Notes how many records the link let through to the client.
+struct Arrival<'a> {
+    outlet: &'a mut Outlet,
+    came: usize,
+}
+
+impl Transmit for Arrival<'_> {
+    fn transmit(&mut self, batch: &mut Batch) {
+        self.came = batch.len();
+        self.outlet.send(batch);
+    }
+}
+
+/// Where records go: to the medium, or to a bounded backlog until it takes them. Counts on the port and on the link.
+struct Outlet {
+    medium: Medium,
+    backlog: Backlog,
+    link: Arc<Counters>,
+    port: Arc<Counters>,
+    worker: usize,
+    /// Records that may wait now.
+    limit: usize,
+    fault: Option<Fault>,
+}
+
+impl Outlet {
+    /// Sends what waited, as far as the medium takes it.
+    fn flush(&mut self) {
+        while self.fault.is_none() && !self.backlog.is_empty() {
+            let through = {
+                let (chunk, count) = chunk(self.backlog.iter());
+                self.send_chunk(&chunk[..count])
+            };
+            match through {
+                Ok((through, full)) => {
+                    self.backlog.pop(through);
+                    if full {
+                        return;
+                    }
+                }
+                Err(fault) => self.fail(fault),
+            }
+        }
+    }
+
+    /// Sends `batch` behind what waits, and leaves it empty.
+    fn send(&mut self, batch: &mut Batch) {
+        while self.fault.is_none() && self.backlog.is_empty() && !batch.is_empty() {
+            let through = {
+                let entries = batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta });
+                let (chunk, count) = chunk(entries);
+                self.send_chunk(&chunk[..count])
+            };
+            match through {
+                Ok((through, full)) => {
+                    batch.drain_front(through);
+                    if full {
+                        break;
+                    }
+                }
+                Err(fault) => self.fail(fault),
+            }
+        }
+        if self.fault.is_some() {
+            self.dropped(DropReason::NoPeer, batch.len());
+        } else {
+            let (backlog, limit) = (&mut self.backlog, self.limit);
+            let refused = batch.iter().filter(|frame| backlog.len() >= limit || !backlog.push(frame)).count();
+            self.dropped(DropReason::QueueFull, refused);
+        }
+        batch.clear();
+    }
+
+    /// How many records are done with, and whether the medium is full.
+    fn send_chunk(&self, chunk: &[Entry<'_>]) -> Result<(usize, bool), Fault> {
+        let sent = self.medium.send(chunk)?;
+        let mut tally = Tally::default();
+        chunk[..sent.taken].iter().for_each(|entry| tally.add_parts(entry.octets, &entry.meta));
+        // The first octet of a record is no address.
+        tally.multicasts = 0;
+        self.link.sent(self.worker, &tally);
+        // The port counts frames.
+        tally.octets += tally.frames * LONGER as u64;
+        self.port.sent(self.worker, &tally);
+        if let Some(reason) = sent.refused {
+            self.link.tx_errors(self.worker, 1);
+            self.dropped(reason, 1);
+        }
+        Ok((sent.taken + usize::from(sent.refused.is_some()), sent.full))
+    }
+
+    /// There is nobody to send to any more.
+    fn fail(&mut self, fault: Fault) {
+        let waiting = self.backlog.clear();
+        self.dropped(DropReason::NoPeer, waiting);
+        self.fault = Some(fault);
+    }
+
+    fn dropped(&self, reason: DropReason, count: usize) {
+        self.link.dropped(self.worker, reason, count as u64);
+        self.port.dropped(self.worker, reason, count as u64);
+    }
+}
+
+impl Drop for Outlet {
+    /// What still waits when a tunnel ends has nobody to go to.
+    fn drop(&mut self) {
+        let waiting = self.backlog.clear();
+        self.dropped(DropReason::NoPeer, waiting);
+    }
+}
+
+fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
+    let mut chunk = [Entry::default(); Batch::LIMIT];
+    let mut count = 0;
+    for (slot, frame) in chunk.iter_mut().zip(frames) {
+        *slot = frame;
+        count += 1;
+    }
+    (chunk, count)
+}
+
+impl AsFd for TunnelQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.outlet.medium.as_fd()
+    }
+}
+
+pub(super) fn queue(
+    medium: &Medium,
+    proxy: &Proxy,
+    interface: &Arc<Interface>,
+    settings: Settings,
+) -> io::Result<Box<dyn Queue>> {
+    Ok(Box::new(TunnelQueue::new(medium.clone(), proxy.clone(), interface.clone(), settings)))
+}
