@@ -272,6 +272,7 @@ impl Worker {
                     translator: &mut self.translator,
                     poller,
                     retries: &mut self.retries,
+                    timed: &mut self.timed,
                     notify: &*self.notify,
                 };
                 flush(network, &mut self.ports, &mut ways);
@@ -306,7 +307,7 @@ impl Worker {
         let (place, id) = (port.network, port.id);
         let status = port.status();
         let room = port.room(status);
-        let result = settle(port, status, self.number, &self.poller, &mut self.retries);
+        let result = settle(port, status, self.number, &self.poller, &mut self.retries, &mut self.timed);
         if let Some(network) = &mut self.networks[place] {
             network.egress.set_room(id, room);
         }
@@ -392,6 +393,7 @@ struct Ways<'a> {
     translator: &'a mut Translator,
     poller: &'a Poller,
     retries: &'a mut Vec<PortKey>,
+    timed: &'a mut Vec<PortKey>,
     notify: &'a dyn Fn(Notice),
 }
 
@@ -413,8 +415,9 @@ fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Way
         let fault = out.fault;
         let status = port.status();
         let room = port.room(status);
-        let fault =
-            fault.or_else(|| settle(port, status, cx.worker, ways.poller, ways.retries).err().map(Fault::Io));
+        let fault = fault.or_else(|| {
+            settle(port, status, cx.worker, ways.poller, ways.retries, ways.timed).err().map(Fault::Io)
+        });
         network.egress.set_room(id, room);
         if let Some(fault) = fault {
             report(port, fault, cx.worker, ways.poller, ways.notify);
@@ -429,11 +432,16 @@ fn settle(
     worker: usize,
     poller: &Poller,
     retries: &mut Vec<PortKey>,
+    timed: &mut Vec<PortKey>,
 ) -> io::Result<()> {
     let key = port.key;
     let Some(attached) = &mut port.attached else { return Ok(()) };
     if status.retry && !retries.contains(&key) {
         retries.push(key);
+    }
+    // What a port was sent may make it have something to say later.
+    if status.deadline.is_some() && !timed.contains(&key) {
+        timed.push(key);
     }
     port.link.counters().set_queued(worker, status.waiting as u64);
     attached.watch(poller, key, status.write)
