@@ -93,7 +93,7 @@ pub struct StaticEntry {
     pub vlan: Option<u64>,
 }
 
-/// One port: exactly one of `tap`, `stream`, `datagram` and `vde`, and its policy.
+/// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortConfig {
@@ -109,6 +109,9 @@ pub struct PortConfig {
     /// A VDE switch directory, one port a client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vde: Option<VdeConfig>,
+    /// A tunnel for packets, joined to the network by proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelConfig>,
     /// The addresses that the guest may use; learnt when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<OneOrMany<String>>,
@@ -202,6 +205,42 @@ pub struct VdeConfig {
     /// Permissions of the sockets in octal: `"0660"`; `"0600"` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+}
+
+/// A tunnel: exactly one of `listen` and `device`. Addresses are written with the bits of their network: `10.0.0.9/24`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelConfig {
+    /// Path of the control socket at which programs ask for tunnels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Name of the kernel's device whose other end is the host: a TUN on Linux, `utun` with or without a number on macOS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The addresses of the one client, or of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<OneOrMany<String>>,
+    /// The networks in which clients of the control socket choose addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<OneOrMany<String>>,
+    /// The next hops of packets that leave the networks of the addresses, one a family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<OneOrMany<String>>,
+    /// Largest packet in octets; the network's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u64>,
+    /// Permissions of the control socket in octal; `"0600"` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Clients at a time, with `allow`; 64 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<u64>,
+    /// Whether packets of the TUN have packet information in front; false when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_information: Option<bool>,
+    /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
 }
 
 /// The role of a port in VLANs: `access`, or `trunk` with or without `native`.

@@ -21,7 +21,7 @@ pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, Re
 pub use capture::{CaptureEnded, CaptureRequest};
 pub use config::{
     Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, Poll, PortConfig, Promiscuous, StaticEntry,
-    StreamConfig, TapConfig, VdeConfig, VlanConfig,
+    StreamConfig, TapConfig, TunnelConfig, VdeConfig, VlanConfig,
 };
 pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};

@@ -102,11 +102,13 @@ pub enum PortKind {
     Datagram,
     /// A VDE switch directory, or one client of it.
     Vde,
+    /// A tunnel for packets: its control socket, one client of that, or a device.
+    Tunnel,
 }
 
 impl PortKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde];
+    pub const ALL: [Self; 5] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel];
 
     /// The key of the kind in a port's table.
     pub fn as_str(self) -> &'static str {
@@ -115,6 +117,7 @@ impl PortKind {
             Self::Stream => "stream",
             Self::Datagram => "datagram",
             Self::Vde => "vde",
+            Self::Tunnel => "tunnel",
         }
     }
 }

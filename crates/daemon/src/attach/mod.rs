@@ -16,6 +16,7 @@ mod peers;
 mod program;
 mod stream;
 mod throttle;
+mod tunnel;
 mod vde;
 
 #[cfg(target_os = "linux")]
@@ -25,13 +26,21 @@ mod tap;
 #[path = "macos/tap.rs"]
 mod tap;
 
+#[cfg(target_os = "linux")]
+#[path = "linux/tunnel_device.rs"]
+mod tunnel_device;
+#[cfg(target_os = "macos")]
+#[path = "macos/tunnel_device.rs"]
+mod tunnel_device;
+
 use std::time::Duration;
 
 use drivers::Fault;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::config::Attachment;
+use crate::config::{Attachment, TunnelSource};
 use crate::supervisor::{Clients, Station};
 
 /// How long a guest that broke the rules is kept away.
@@ -45,7 +54,16 @@ pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: ones
             Attachment::Tap(config) => tap::keep(&mut station, config, &mut device).await,
             Attachment::Stream(config) => stream::keep(&mut station, config).await,
             Attachment::Datagram(config) => datagram::keep(&mut station, config).await,
-            Attachment::Vde(_) => unreachable!("a VDE directory is kept by `run_directory`"),
+            Attachment::Tunnel(config) => match &config.source {
+                TunnelSource::Device { name, addresses, packet_information, netns } => {
+                    let (packet_information, netns) = (*packet_information, netns.as_deref());
+                    let wanted =
+                        tunnel::device::Wanted { name, addresses, packet_information, netns, mtu: 0 };
+                    tunnel::device::keep(&mut station, config, wanted).await
+                }
+                TunnelSource::Listen { .. } => unreachable!("a control socket is kept by `run_clients`"),
+            },
+            Attachment::Vde(_) => unreachable!("a VDE directory is kept by `run_clients`"),
         }
     };
     tokio::select! {
@@ -57,18 +75,28 @@ pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: ones
     device.close().await;
 }
 
-/// Keeps a VDE directory, whose clients become ports of their own, until `stop`.
-pub(crate) async fn run_directory(
-    mut clients: Clients,
-    config: crate::config::Vde,
-    stop: oneshot::Receiver<()>,
-) {
+/// Keeps a port whose clients become ports of their own, a VDE directory or a tunnel's control socket, until `stop`.
+pub(crate) async fn run_clients(mut clients: Clients, attachment: Attachment, stop: oneshot::Receiver<()>) {
     let mut directory = vde::Directory::default();
+    let mut tunnels = JoinSet::new();
+    let keep = async {
+        match &attachment {
+            Attachment::Vde(config) => vde::keep(&mut clients, config, &mut directory).await,
+            Attachment::Tunnel(config) => match &config.source {
+                TunnelSource::Listen { path, mode, addresses } => {
+                    tunnel::socket::keep(&mut clients, config, (path, *mode, addresses), &mut tunnels).await;
+                }
+                TunnelSource::Device { .. } => unreachable!("a device is kept by `run`"),
+            },
+            _ => unreachable!("kept by `run`"),
+        }
+    };
     tokio::select! {
-        () = vde::keep(&mut clients, &config, &mut directory) => {}
+        () = keep => {}
         _ = stop => {}
     }
     directory.close().await;
+    tunnels.shutdown().await;
     clients.leave();
 }
 

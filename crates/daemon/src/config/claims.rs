@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use api::{Error, ErrorCode};
 
-use super::valid::{Address, Attachment, Datagram, Stream, TapSource};
+use super::valid::{Address, Attachment, Datagram, Stream, TapSource, TunnelSource};
 
 /// Something that only one port can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,14 @@ impl Attachment {
                 (Claim::Directory(vde.directory.clone()), "directory"),
                 (Claim::Socket(vde.directory.join("ctl")), "directory"),
             ],
+            Self::Tunnel(tunnel) => match &tunnel.source {
+                TunnelSource::Listen { path, .. } => vec![(Claim::Socket(path.clone()), "listen")],
+                // The kernel finds a free name for a pattern, and a free number for utun.
+                TunnelSource::Device { name, .. } if name.contains('%') || name == "utun" => Vec::new(),
+                TunnelSource::Device { name, netns, .. } => {
+                    vec![(Claim::Device(netns.clone(), name.clone()), "device")]
+                }
+            },
         }
     }
 }

@@ -27,7 +27,7 @@ pub use report::{ConfigErrors, Located, Place};
 pub use resolve::resolve_port;
 pub use valid::{
     Address, Attachment, Datagram, Mtu, Network, NetworkSettings, Policy, Port, Stream, Tap, TapSource,
-    ValidConfig, Vde, Vlan,
+    Tunnel, TunnelAddresses, TunnelSource, ValidConfig, Vde, Vlan,
 };
 pub use validate::validate;
 

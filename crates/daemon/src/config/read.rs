@@ -71,14 +71,26 @@ impl Reader {
 
     /// One port's table.
     pub(super) fn port(&mut self, path: &str, node: &Node) -> Option<api::PortConfig> {
-        const KEYS: &[&str] =
-            &["tap", "stream", "datagram", "vde", "mac", "vlan", "guard", "promiscuous", "queue", "quota"];
+        const KEYS: &[&str] = &[
+            "tap",
+            "stream",
+            "datagram",
+            "vde",
+            "tunnel",
+            "mac",
+            "vlan",
+            "guard",
+            "promiscuous",
+            "queue",
+            "quota",
+        ];
         let table = self.table(path, node, KEYS)?;
         Some(api::PortConfig {
             tap: self.member(&table, "tap", Self::tap),
             stream: self.member(&table, "stream", Self::stream),
             datagram: self.member(&table, "datagram", Self::datagram),
             vde: self.member(&table, "vde", Self::vde),
+            tunnel: self.member(&table, "tunnel", Self::tunnel),
             mac: self.member(&table, "mac", Self::one_or_many_texts),
             vlan: self.member(&table, "vlan", Self::vlan),
             guard: self.member(&table, "guard", |r, at, n| {
@@ -132,6 +144,34 @@ impl Reader {
         Some(api::VdeConfig {
             directory: self.member(&table, "directory", Self::text),
             mode: self.member(&table, "mode", Self::text),
+        })
+    }
+
+    fn tunnel(&mut self, path: &str, node: &Node) -> Option<api::TunnelConfig> {
+        const KEYS: &[&str] = &[
+            "listen",
+            "device",
+            "address",
+            "allow",
+            "gateway",
+            "mtu",
+            "mode",
+            "clients",
+            "packet_information",
+            "netns",
+        ];
+        let table = self.table(path, node, KEYS)?;
+        Some(api::TunnelConfig {
+            listen: self.member(&table, "listen", Self::text),
+            device: self.member(&table, "device", Self::text),
+            address: self.member(&table, "address", Self::one_or_many_texts),
+            allow: self.member(&table, "allow", Self::one_or_many_texts),
+            gateway: self.member(&table, "gateway", Self::one_or_many_texts),
+            mtu: self.member(&table, "mtu", Self::number),
+            mode: self.member(&table, "mode", Self::text),
+            clients: self.member(&table, "clients", Self::number),
+            packet_information: self.member(&table, "packet_information", Self::boolean),
+            netns: self.member(&table, "netns", Self::text),
         })
     }
 

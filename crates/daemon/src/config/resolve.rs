@@ -24,7 +24,8 @@ pub fn resolve_port(port: &mut api::PortConfig, directory: &Path) {
         .iter_mut()
         .flat_map(|datagram| [&mut datagram.listen, &mut datagram.local, &mut datagram.remote]);
     let vde = port.vde.iter_mut().map(|vde| &mut vde.directory);
-    for text in stream.chain(datagram).chain(vde).flatten() {
+    let tunnel = port.tunnel.iter_mut().map(|tunnel| &mut tunnel.listen);
+    for text in stream.chain(datagram).chain(vde).chain(tunnel).flatten() {
         if is_path(text)
             && !text.is_empty()
             && let Some(absolute) = directory.join(&*text).to_str()

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drivers::tunnel::message::Prefixed;
 use frame::{MacAddr, VlanId};
 
 /// A configuration that passed every check; there is no other way to get one.
@@ -162,9 +163,20 @@ pub enum Attachment {
     Datagram(Datagram),
     /// By a VDE switch directory.
     Vde(Vde),
+    /// By a tunnel.
+    Tunnel(Tunnel),
 }
 
 impl Attachment {
+    /// Whether clients become ports of their own.
+    pub fn has_clients(&self) -> bool {
+        match self {
+            Self::Vde(_) => true,
+            Self::Tunnel(tunnel) => matches!(tunnel.source, TunnelSource::Listen { .. }),
+            Self::Tap(_) | Self::Stream(_) | Self::Datagram(_) => false,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> api::PortKind {
         match self {
@@ -172,6 +184,7 @@ impl Attachment {
             Self::Stream(_) => api::PortKind::Stream,
             Self::Datagram(_) => api::PortKind::Datagram,
             Self::Vde(_) => api::PortKind::Vde,
+            Self::Tunnel(_) => api::PortKind::Tunnel,
         }
     }
 }
@@ -259,4 +272,54 @@ pub struct Vde {
     pub directory: PathBuf,
     /// Permissions of its sockets.
     pub mode: u32,
+}
+
+/// A tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Who is at the other end.
+    pub source: TunnelSource,
+    /// The next hops of packets that leave the networks of the addresses, one a family.
+    pub gateways: Vec<IpAddr>,
+    /// Octets of the largest packet, no more than the network's; that of the network without one.
+    pub mtu: Option<Mtu>,
+}
+
+/// Who is at the other end of a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelSource {
+    /// Clients of a control socket.
+    Listen {
+        /// Its path, absolute.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Which addresses they have.
+        addresses: TunnelAddresses,
+    },
+    /// The host's own stack.
+    Device {
+        /// The device's name, or a pattern.
+        name: String,
+        /// Its addresses, at least one.
+        addresses: Vec<Prefixed>,
+        /// Whether packets have packet information in front.
+        packet_information: bool,
+        /// The file of the network namespace that it lives in; our own without one.
+        netns: Option<PathBuf>,
+    },
+}
+
+/// Which addresses the clients of a control socket have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelAddresses {
+    /// There is one client at a time, with these.
+    Fixed(Vec<Prefixed>),
+    /// Each client names its own, in one of these networks.
+    Chosen {
+        /// The networks.
+        allowed: Vec<Prefixed>,
+        /// Clients at a time.
+        clients: usize,
+    },
 }

@@ -142,13 +142,14 @@ impl Validator {
         let fdb_size = self.in_range(fdb.size, &join(path, "fdb.size"), FDB_SIZE, DEFAULT_FDB_SIZE);
         let ageing = self.in_range(fdb.ageing, &join(path, "fdb.ageing"), AGEING, DEFAULT_AGEING);
 
-        let mut owners = BTreeMap::new();
+        let (mut owners, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         let mut ports: BTreeMap<String, Port> = BTreeMap::new();
         for (name, port) in &network.port {
             let path = join(path, &format!("port.{name}"));
             self.name(&path, "port", name);
             let policy = self.policy(&path, name, port, fdb_size, &mut owners);
             if let (Some(attachment), Some(policy)) = (self.attachment(&path, port), policy) {
+                self.tunnel_fits(&path, (&attachment, &policy), mtu, &mut hosts);
                 ports.insert(name.clone(), Port { attachment, policy });
             }
         }

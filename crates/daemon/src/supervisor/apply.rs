@@ -12,7 +12,7 @@ use super::clients::Clients;
 use super::fabric::{Joining, port_policy};
 use super::{Running, Supervisor, Task, place};
 use crate::attach;
-use crate::config::{Attachment, NetworkSettings, Policy, Port};
+use crate::config::{NetworkSettings, Policy, Port};
 use crate::plan::{Action, Plan};
 
 /// How long a report waits for ports that are being set up.
@@ -129,12 +129,12 @@ impl Supervisor {
         let (ready, setting_up) = oneshot::channel();
         let place = place(network_name, name);
         let network = &running.network;
-        let task = if let Attachment::Vde(config) = &port.attachment {
+        let kind = port.attachment.kind();
+        let task = if port.attachment.has_clients() {
             let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
-            let clients = Clients::new(fabric, network.clone(), place, policy, ready);
-            tokio::spawn(attach::run_directory(clients, config.clone(), stopped))
+            let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
+            tokio::spawn(attach::run_clients(clients, port.attachment.clone(), stopped))
         } else {
-            let kind = port.attachment.kind();
             let joining = Joining { network, place, kind, policy: &port.policy, parent: None };
             let mut station = match self.fabric.join(joining) {
                 Ok(station) => station,
@@ -158,8 +158,13 @@ impl Supervisor {
     /// Gives a port, and its clients, another policy. The length of the queue is part of the attachment.
     async fn change_port(&mut self, network: &str, name: &str, policy: &Policy) -> Progress {
         let place = place(network, name);
-        let same_queue = self.fabric.directory.policy(&place).is_some_and(|old| old.queue == policy.queue);
-        if !same_queue {
+        let old = self.fabric.directory.policy(&place);
+        let same_queue = old.as_ref().is_some_and(|old| old.queue == policy.queue);
+        // A tunnel's link address is part of it.
+        let is_tunnel = |port: &Port| port.attachment.kind() == api::PortKind::Tunnel;
+        let same_mac = old.is_none_or(|old| old.mac == policy.mac)
+            || !self.config.port(network, name).is_some_and(is_tunnel);
+        if !(same_queue && same_mac) {
             let Some(attachment) = self.config.port(network, name).map(|port| port.attachment.clone()) else {
                 return Progress::Done;
             };

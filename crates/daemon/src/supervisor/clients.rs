@@ -17,6 +17,7 @@ pub(crate) struct Clients {
     fabric: Arc<Fabric>,
     network: Arc<Network>,
     place: Place,
+    kind: api::PortKind,
     numbers: Arc<Mutex<BTreeSet<usize>>>,
     ready: Arc<Mutex<Option<Ready>>>,
 }
@@ -25,12 +26,12 @@ impl Clients {
     pub(super) fn new(
         fabric: Arc<Fabric>,
         network: Arc<Network>,
-        place: Place,
+        (place, kind): (Place, api::PortKind),
         policy: Policy,
         ready: Ready,
     ) -> Clients {
         let row = Row {
-            kind: api::PortKind::Vde,
+            kind,
             state: PortState::Waiting,
             reason: None,
             peer: None,
@@ -41,7 +42,14 @@ impl Clients {
             parent: None,
         };
         fabric.directory.insert(&place, row);
-        Clients { fabric, network, place, numbers: Arc::default(), ready: Arc::new(Mutex::new(Some(ready))) }
+        Clients {
+            fabric,
+            network,
+            place,
+            kind,
+            numbers: Arc::default(),
+            ready: Arc::new(Mutex::new(Some(ready))),
+        }
     }
 
     /// Clients can come, to `address`.
@@ -73,7 +81,7 @@ impl Clients {
         };
         let place =
             Place { network: self.place.network.clone(), port: format!("{}.{number}", self.place.port) };
-        let kind = api::PortKind::Vde;
+        let kind = self.kind;
         let parent = Some(self.place.port.clone());
         let joining = Joining { network: &self.network, place, kind, policy: &policy, parent };
         match self.fabric.join(joining) {

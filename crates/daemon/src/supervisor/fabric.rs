@@ -26,7 +26,7 @@ type Routes = Arc<Mutex<HashMap<PortKey, mpsc::UnboundedSender<FaultNotice>>>>;
 pub(crate) struct Fabric {
     plane: Mutex<Option<Plane>>,
     workers: usize,
-    registry: Registry,
+    pub(super) registry: Registry,
     pub(crate) directory: Directory,
     routes: Routes,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.

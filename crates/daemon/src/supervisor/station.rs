@@ -47,8 +47,22 @@ impl Station {
         self.fabric.workers()
     }
 
+    /// Where links come from.
+    pub(crate) fn registry(&self) -> &link::Registry {
+        &self.fabric.registry
+    }
+
+    /// The address that is set for the port, the first when there are several.
+    pub(crate) fn mac(&self) -> Option<frame::MacAddr> {
+        self.fabric.directory.policy(&self.seat.place)?.mac.first().copied()
+    }
+
+    /// Frames that may wait for the guest.
+    pub(crate) fn queue(&self) -> usize {
+        self.fabric.directory.policy(&self.seat.place).map_or(1, |policy| policy.queue)
+    }
+
     /// The network's MTU in octets.
-    #[cfg(target_os = "linux")]
     pub(crate) fn mtu(&self) -> usize {
         self.seat.network.mtu()
     }

@@ -1,5 +1,7 @@
 //! How a guest is reached: exactly one way, with names and addresses that can work.
 
+mod tunnel;
+
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ impl Validator {
             port.stream.as_ref().map(|_| api::PortKind::Stream),
             port.datagram.as_ref().map(|_| api::PortKind::Datagram),
             port.vde.as_ref().map(|_| api::PortKind::Vde),
+            port.tunnel.as_ref().map(|_| api::PortKind::Tunnel),
         ];
         let kinds: Vec<_> = tables.into_iter().flatten().collect();
         let [kind] = kinds[..] else {
@@ -37,6 +40,7 @@ impl Validator {
             api::PortKind::Stream => Attachment::Stream(self.stream(&at, port.stream.as_ref()?)?),
             api::PortKind::Datagram => Attachment::Datagram(self.datagram(&at, port.datagram.as_ref()?)?),
             api::PortKind::Vde => Attachment::Vde(self.vde(&at, port.vde.as_ref()?)?),
+            api::PortKind::Tunnel => Attachment::Tunnel(self.tunnel(&at, port.tunnel.as_ref()?)?),
         };
         self.claims.take(path, &attachment).map_err(|error| self.faults.push(error)).ok()?;
         Some(attachment)
@@ -228,16 +232,10 @@ impl Validator {
         let directory_path = join(path, "directory");
         let longest_socket = format!("{}/{}", text.trim_end_matches('/'), "x".repeat(LONGEST_VDE_NAME - 1));
         let fits = self.socket_path(&directory_path, &longest_socket);
-        let mode = vde.mode.as_deref().unwrap_or("0600");
-        let octal =
-            mode.bytes().all(|c| c.is_ascii_digit()).then(|| u32::from_str_radix(mode, 8).ok()).flatten();
-        let Some(mode) = octal.filter(|mode| mode & !0o777 == 0) else {
-            let message = format!("`{}` are no permissions; write them in octal: \"0660\"", shown(mode));
-            return self.refuse(ErrorCode::OutOfRange, &join(path, "mode"), message);
-        };
+        let mode = self.mode(path, vde.mode.as_deref());
         fits?;
         let directory = PathBuf::from(text);
-        Some(Vde { directory, mode })
+        Some(Vde { directory, mode: mode? })
     }
 
     /// An address of ours.

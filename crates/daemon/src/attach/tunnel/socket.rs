@@ -1,0 +1,73 @@
+//! A tunnel's control socket: every client becomes a port of its own.
+//!
+//! The socket's task accepts connections; each gets a task ([`serve`]) that waits for the client's wish, joins the
+//! network as a port, and leaves when the client closes its connection or its data socket. How many connections there
+//! are, how fast they come and how long they may take to ask is bounded.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use drivers::unix::{self, BoundPath};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::lease::Leases;
+use super::serve::serve;
+use crate::attach::Pause;
+use crate::attach::accept::Acceptor;
+use crate::attach::stream::describe;
+use crate::config::{Tunnel, TunnelAddresses};
+use crate::supervisor::Clients;
+
+/// Connections of one socket at a time, those included that have no tunnel.
+const CONNECTIONS: usize = 1280;
+
+pub(in crate::attach) async fn keep(
+    clients: &mut Clients,
+    config: &Tunnel,
+    (path, mode, addresses): (&Path, u32, &TunnelAddresses),
+    running: &mut JoinSet<()>,
+) {
+    let mut pause = Pause::up_to(Duration::from_secs(1));
+    let (listener, _path) = loop {
+        match listen(path, mode) {
+            Ok(listener) => break listener,
+            Err(reason) => clients.failed(reason),
+        }
+        pause.wait().await;
+    };
+    clients.up(path.display().to_string());
+    let leases = Leases::new(addresses.clone());
+    let mut acceptor = Acceptor::new();
+    loop {
+        tokio::select! {
+            client = next(&listener, &mut acceptor), if running.len() < CONNECTIONS => {
+                running.spawn(serve(clients.clone(), config.clone(), leases.clone(), client));
+            }
+            Some(_) = running.join_next() => {}
+        }
+    }
+}
+
+/// The next client, however long it takes. Safe to cancel.
+async fn next(listener: &UnixListener, acceptor: &mut Acceptor) -> UnixStream {
+    loop {
+        acceptor.pass().await;
+        match listener.accept().await {
+            Ok((client, _)) => return client,
+            Err(error) => acceptor.failed(listener, error).await,
+        }
+    }
+}
+
+/// A listener for connections that keep records apart. Only accepting, readiness and credentials are asked of its type,
+/// which are the same for all of them.
+fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundPath), String> {
+    let (socket, bound) = unix::listen_records(path).map_err(|error| describe(&error))?;
+    let set = fs::set_permissions(path, Permissions::from_mode(mode));
+    set.map_err(|error| format!("cannot set the permissions of {}: {error}", path.display()))?;
+    let listener = UnixListener::from_std(socket.into());
+    Ok((listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?, bound))
+}
