@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use drivers::tunnel::message::Prefixed;
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]
@@ -100,6 +101,14 @@ pub enum Command {
     /// Add or remove a port of a running network
     #[command(subcommand)]
     Port(PortCommand),
+    /// Give this machine an interface on a network
+    ///
+    /// On Linux it is a TAP in the network namespace of this command, on macOS a utun. It is there until Ctrl-C.
+    #[command(after_help = "Example: vmlan host lab --address 10.0.0.1/24 --address fd00::1/64")]
+    Host(HostArguments),
+    /// Join a network by a tunnel socket
+    #[command(subcommand)]
+    Tunnel(TunnelCommand),
     /// Show what vmlan does, without root and without any virtual machine
     Demo,
     /// Check this machine for what vmlan needs
@@ -152,6 +161,55 @@ pub struct CaptureArguments {
     pub drops: bool,
 }
 
+/// Which interface this machine gets.
+#[derive(Debug, Args)]
+pub struct HostArguments {
+    /// Network
+    pub network: String,
+    /// An address of the interface and the bits of its network; several times for several
+    #[arg(short, long, required = true, value_name = "ADDRESS/BITS")]
+    pub address: Vec<Prefixed>,
+    /// Name of the interface [default: vmlan0 or the next free number; on macOS utun with one]
+    #[arg(short, long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Name of the port
+    #[arg(long, default_value = "host")]
+    pub port: String,
+    /// End at once and leave port and interface, until `vmlan port remove` or the end of the daemon
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What to do with a tunnel.
+#[derive(Debug, Subcommand)]
+pub enum TunnelCommand {
+    /// Connect this machine, or a program, to a tunnel socket
+    ///
+    /// Makes a TUN with the tunnel's addresses, or moves records on stdin and stdout, each with its length in front
+    /// (32 bits, most significant octet first). It ends with the tunnel, and everything ends with it.
+    #[command(after_help = "Example: vmlan tunnel connect /run/vmlan/vpn.sock --address 10.0.0.130/24")]
+    Connect(ConnectArguments),
+}
+
+/// Which tunnel, and what is joined to it.
+#[derive(Debug, Args)]
+pub struct ConnectArguments {
+    /// The tunnel socket: `listen` of the port's tunnel
+    pub socket: PathBuf,
+    /// The unit wanted; 0 is the lowest free one
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub unit: u32,
+    /// An address wanted and the bits of its network, where the port lets clients choose; several times for several
+    #[arg(short, long, value_name = "ADDRESS/BITS")]
+    pub address: Vec<Prefixed>,
+    /// Name of the TUN [default: tun0 or the next free number]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "stdio")]
+    pub device: Option<String>,
+    /// Move records on stdin and stdout instead of making a TUN
+    #[arg(long)]
+    pub stdio: bool,
+}
+
 /// Octets, with K, M or G for the powers of 1024.
 fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().last() {
@@ -181,7 +239,7 @@ pub enum PortCommand {
         /// Name of the new port
         name: String,
         /// Kind of its attachment
-        #[arg(value_parser = ["tap", "stream", "datagram", "vde"])]
+        #[arg(value_parser = ["tap", "stream", "datagram", "vde", "tunnel"])]
         kind: String,
         /// What the configuration file would say
         #[arg(value_name = "KEY=VALUE")]

@@ -7,7 +7,9 @@ mod client;
 mod command;
 mod demo;
 mod doctor;
+mod host;
 mod output;
+mod tunnel;
 
 use std::process::ExitCode;
 

@@ -13,10 +13,10 @@ use rustix::net::{
     recv, recvmsg, send, socket,
 };
 
+use super::Statistics;
 use super::message::{BadMessage, LONGEST, Opened, Prefixed, Refusal, Request, option, parse_answer};
 use super::options::statistics;
 use super::record::{Family, HEADER, Malformed};
-use super::{Statistics, record::Form};
 use crate::unix;
 
 /// How long the daemon may take to answer.
@@ -165,8 +165,18 @@ impl Client {
         }
     }
 
-    /// The form of the data socket's records.
-    pub const FORM: Form = Form::Family;
+    /// Waits for a record as it is, and answers its length; `None` when the tunnel has ended.
+    ///
+    /// # Errors
+    /// What recv(2) says.
+    pub fn receive_record(&self, record: &mut [u8]) -> io::Result<Option<usize>> {
+        // The daemon sends no empty records.
+        match recv(&self.data, record, RecvFlags::empty()) {
+            Ok((len, _)) => Ok(Some(len).filter(|len| *len > 0)),
+            Err(Errno::CONNRESET) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 const NO_SIGNAL: SendFlags = sys::socket::NO_SIGNAL;
@@ -194,16 +204,4 @@ fn ask(control: &OwnedFd, request: &Request<'_>) -> Result<(Vec<u8>, Option<Owne
     }
     let value = parse_answer(request, &octets[..received.bytes])?.map_err(Error::Refused)?;
     Ok((value.to_vec(), descriptor))
-}
-
-/// Reads one record from a data socket without a [`Client`]; `None` when nothing is there now.
-///
-/// # Errors
-/// What recv(2) says.
-pub fn receive_now(data: BorrowedFd<'_>, record: &mut [u8]) -> io::Result<Option<usize>> {
-    match recv(data, record, RecvFlags::DONTWAIT) {
-        Ok((len, _)) => Ok(Some(len)),
-        Err(Errno::AGAIN) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

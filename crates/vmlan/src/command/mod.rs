@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use crate::args::{Arguments, Command};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json};
-use crate::{capture, demo, doctor};
+use crate::{capture, demo, doctor, host, tunnel};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Events { output } => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Port(command) => port::run(&client()?, command),
+        Command::Tunnel(command) => tunnel::run(command),
+        Command::Host(arguments) => host::run(&client()?, &arguments),
         Command::Demo => demo::run(),
         Command::Doctor { output } => doctor::run(control_path(control.as_deref()), output),
         Command::Completions { shell } => {

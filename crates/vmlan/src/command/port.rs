@@ -62,10 +62,12 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortC
 fn value(key: &str, text: &str) -> Value {
     let number = |text: &str| text.parse::<u64>().map_or_else(|_| text.into(), Value::from);
     match key {
-        "fd" | "queue" | "quota" | "vlan.access" | "vlan.native" => number(text),
+        "fd" | "queue" | "quota" | "mtu" | "clients" | "vlan.access" | "vlan.native" => number(text),
         "vlan.trunk" => text.split(',').map(number).collect(),
-        "persistent" => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
-        "mac" if text.contains(',') => text.split(',').map(Value::from).collect(),
+        "persistent" | "packet_information" => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        "mac" | "address" | "allow" | "gateway" if text.contains(',') => {
+            text.split(',').map(Value::from).collect()
+        }
         _ => text.into(),
     }
 }

@@ -42,7 +42,10 @@ pub fn checks() -> Vec<Check> {
         ),
         at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
         at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
-        Check::ok("kinds", if tap_works { "stream, datagram, vde, tap" } else { "stream, datagram, vde" }),
+        Check::ok(
+            "kinds",
+            if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
+        ),
     ]
 }
 

@@ -1,0 +1,40 @@
+//! A TAP, which the daemon makes in our network namespace, and we set up.
+
+use std::fs;
+
+use anyhow::Context;
+use drivers::tunnel::message::Prefixed;
+use rustix::process::getpid;
+use sys::netdev;
+
+use crate::args::HostArguments;
+use crate::client::Client;
+
+/// What is asked of the daemon.
+pub fn port(client: &Client, arguments: &HostArguments) -> anyhow::Result<api::PortConfig> {
+    let name = arguments.device.clone().unwrap_or_else(|| "vmlan%d".to_owned());
+    let tap = api::TapConfig { name: Some(name), netns: namespace(client)?, ..Default::default() };
+    Ok(api::PortConfig { tap: Some(tap), ..Default::default() })
+}
+
+/// Our network namespace, when the daemon is in another.
+fn namespace(client: &Client) -> anyhow::Result<Option<String>> {
+    let status: api::Status = client.get("/v1/status")?;
+    let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
+    // Without the right to look at the daemon's it is taken for ours.
+    let is_elsewhere = match (of("self"), of(&status.pid.to_string())) {
+        (Ok(ours), Ok(theirs)) => ours != theirs,
+        _ => false,
+    };
+    Ok(is_elsewhere.then(|| format!("/proc/{}/ns/net", getpid().as_raw_nonzero())))
+}
+
+/// Gives the interface its addresses.
+pub fn configure(name: &str, addresses: &[Prefixed]) -> anyhow::Result<()> {
+    for Prefixed { address, prefix } in addresses {
+        let added = netdev::add_address(name, *address, *prefix);
+        added
+            .with_context(|| format!("{name} cannot be given {address}/{prefix}; it takes CAP_NET_ADMIN"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `vmlan host`: gives this machine an interface on a network, for as long as the command runs, or longer.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+use anyhow::Context;
+use api::{ApplyReport, Outcome, PortState};
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::HostArguments;
+use crate::client::{Client, ClientError, encode};
+use crate::command::Failure;
+use crate::output::print;
+
+/// Adds the port, gives the interface its addresses, and removes the port again at a signal.
+pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
+    // From here on a signal waits until everything is there, so that everything is taken away again.
+    let wait = signals().context("signals cannot be waited for")?;
+    let HostArguments { network, port, .. } = arguments;
+    let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
+    let report: ApplyReport = match client.post(&path, &platform::port(client, arguments)?) {
+        Err(ClientError::Refused(error)) if error.code == api::ErrorCode::PortExists => {
+            let error = ClientError::Refused(error);
+            return Err(anyhow::Error::new(error).context("name another port with --port").into());
+        }
+        report => report?,
+    };
+    let joined = set_up(client, arguments, &report);
+    let kept = arguments.keep && joined.is_ok();
+    if let Ok(name) = &joined {
+        let how_long = match kept {
+            true => format!("until `vmlan port remove {network} {port}`"),
+            false => "until this ends (Ctrl-C)".to_owned(),
+        };
+        let addresses: Vec<_> = arguments.address.iter().map(ToString::to_string).collect();
+        print(&format!("{name} is on network {network} with {}, {how_long}\n", addresses.join(", ")))?;
+        if kept {
+            return Ok(());
+        }
+        wait();
+    }
+    let removed = client.delete::<ApplyReport>(&path).context("the port cannot be removed");
+    joined?;
+    removed?;
+    Ok(())
+}
+
+/// The interface's name, when it is ready.
+fn set_up(client: &Client, arguments: &HostArguments, report: &ApplyReport) -> anyhow::Result<String> {
+    if let Some(failed) = report.actions.iter().find(|action| action.outcome == Outcome::Failed) {
+        anyhow::bail!("{}", failed.reason.as_deref().unwrap_or("the port could not be set up"));
+    }
+    let ports: Vec<api::Port> = client.get("/v1/ports")?;
+    let is_ours = |port: &&api::Port| port.network == arguments.network && port.port == arguments.port;
+    let port = ports.iter().find(is_ours).context("somebody removed the port")?;
+    let name = port.peer.clone().filter(|_| port.state == PortState::Up);
+    let name = name.with_context(|| {
+        let reason = port.reason.as_deref().unwrap_or("see `vmlan ports`");
+        format!("the port is {}: {reason}", port.state.as_str())
+    })?;
+    platform::configure(&name, &arguments.address)?;
+    Ok(name)
+}
+
+/// Waits for a signal that ends processes; those that came before it is called count.
+fn signals() -> std::io::Result<impl FnOnce()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate, mut hang_up) = {
+        let _on_it = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    Ok(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        });
+    })
+}
