@@ -8,3 +8,4 @@ mod change;
 mod lifecycle;
 mod policy;
 mod reconnect;
+mod tunnel;
