@@ -9,4 +9,5 @@ mod control;
 mod datagram;
 mod frames;
 mod stream;
+mod tunnel;
 mod vde;
