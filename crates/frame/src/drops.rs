@@ -1,4 +1,5 @@
-use core::fmt;
+use core::ops::{Index, IndexMut};
+use core::{array, fmt, slice};
 
 /// On which side of a port a frame was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +110,46 @@ reasons! {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Something for every [`DropReason`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PerReason<T>([T; DropReason::COUNT]);
+
+impl<T> PerReason<T> {
+    /// In the order of [`DropReason::ALL`].
+    #[inline]
+    pub fn iter(&self) -> slice::Iter<'_, T> {
+        self.0.iter()
+    }
+
+    /// In the order of [`DropReason::ALL`], for changing.
+    #[inline]
+    pub fn iter_mut(&mut self) -> slice::IterMut<'_, T> {
+        self.0.iter_mut()
+    }
+}
+
+impl<T: Default> Default for PerReason<T> {
+    fn default() -> Self {
+        PerReason(array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> Index<DropReason> for PerReason<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, reason: DropReason) -> &T {
+        &self.0[reason as usize]
+    }
+}
+
+impl<T> IndexMut<DropReason> for PerReason<T> {
+    #[inline]
+    fn index_mut(&mut self, reason: DropReason) -> &mut T {
+        &mut self.0[reason as usize]
     }
 }
 

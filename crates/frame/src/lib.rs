@@ -23,7 +23,7 @@ pub mod wire;
 pub use backlog::{Backlog, Entry};
 pub use batch::Batch;
 pub use buffer::{Pool, PoolSizes, SharedBuf, Size, WriteBuf};
-pub use drops::{Direction, DropReason};
+pub use drops::{Direction, DropReason, PerReason};
 pub use frame::{Frame, Meta, TrafficClass};
 pub use instant::Instant;
 pub use mac::{MacAddr, ParseMacError};

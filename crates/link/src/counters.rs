@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use frame::{DropReason, Frame, Meta, TrafficClass, VLAN_TAG};
+use frame::{DropReason, Frame, Meta, PerReason, TrafficClass, VLAN_TAG};
 
 /// The counters of one link.
 pub struct Counters {
@@ -21,7 +21,7 @@ struct Shard {
     segmented: AtomicU64,
     coalesced: AtomicU64,
     queued: AtomicU64,
-    drops: [AtomicU64; DropReason::COUNT],
+    drops: PerReason<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -85,14 +85,14 @@ pub struct Snapshot {
     pub rx_classes: [[u64; 2]; 3],
     /// Frames and octets sent, by class: background, video, voice.
     pub tx_classes: [[u64; 2]; 3],
-    /// Drops, indexed by [`DropReason`].
-    pub drops: [u64; DropReason::COUNT],
+    /// Drops by reason.
+    pub drops: PerReason<u64>,
 }
 
 impl Snapshot {
     /// How many frames were dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize]
+        self.drops[reason]
     }
 
     /// All drops on one side of the link.
@@ -158,7 +158,7 @@ impl Counters {
     #[inline]
     pub fn dropped(&self, worker: usize, reason: DropReason, count: u64) {
         if count > 0 {
-            self.shard(worker).drops[reason as usize].fetch_add(count, Relaxed);
+            self.shard(worker).drops[reason].fetch_add(count, Relaxed);
         }
     }
 
@@ -239,7 +239,7 @@ impl Counters {
                     sum.tx_classes[class][unit] += get(&shard.tx.classes[class][unit]);
                 }
             }
-            for (total, counter) in sum.drops.iter_mut().zip(&shard.drops) {
+            for (total, counter) in sum.drops.iter_mut().zip(shard.drops.iter()) {
                 *total += get(counter);
             }
         }

@@ -1,4 +1,4 @@
-use frame::DropReason;
+use frame::{DropReason, PerReason};
 
 use crate::Counters;
 
@@ -6,20 +6,20 @@ use crate::Counters;
 #[derive(Default)]
 pub(crate) struct Drops {
     any: bool,
-    counts: [u32; DropReason::COUNT],
+    counts: PerReason<u32>,
 }
 
 impl Drops {
     #[inline]
     pub(crate) fn add(&mut self, reason: DropReason, count: usize) {
         self.any = true;
-        self.counts[reason as usize] += count as u32;
+        self.counts[reason] += count as u32;
     }
 
     pub(crate) fn count(&self, counters: &Counters, worker: usize) {
         if self.any {
-            for (reason, count) in DropReason::ALL.iter().zip(self.counts) {
-                counters.dropped(worker, *reason, u64::from(count));
+            for (reason, count) in DropReason::ALL.iter().zip(self.counts.iter()) {
+                counters.dropped(worker, *reason, u64::from(*count));
             }
         }
     }

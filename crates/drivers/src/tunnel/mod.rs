@@ -86,4 +86,8 @@ impl Endpoint for Tunnel {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         queue::queue(&self.medium, &self.proxy, &self.interface, settings)
     }
+
+    fn mechanism(&self) -> String {
+        "one read, one write a packet, neighbour proxy".to_owned()
+    }
 }
