@@ -165,3 +165,30 @@ fn a_machine_that_listens_one_on_vde_and_a_trunk() {
     }
     daemon.stop();
 }
+
+#[test]
+fn a_machine_and_a_tunnel_reach_each_other() {
+    require!(namespaces(), qemu());
+    let netns = Netns::new("tunnel");
+    let daemon = Daemon::start(
+        "[network.lab.port.stream]\nstream = { listen = \"stream.sock\" }\n\
+         [network.lab.port.vpn]\n\
+         tunnel = { listen = \"vpn.sock\", address = [\"10.9.0.9/24\", \"fd00:9::9/64\"] }\n",
+    );
+    daemon.wait_up(&["vpn"]);
+    let mut one = machine(1, |mac| Nic::stream(&daemon.path("stream.sock"), mac), None);
+    let socket = daemon.path("vpn.sock").display().to_string();
+    let mut client = netns.spawn(support::VMLAN, ["tunnel", "connect", &socket]);
+    client.wait_for_log("is joined by", PATIENCE);
+    pings(&mut one, 9);
+    for address in [std::net::IpAddr::from(v4(1)), v6(1).into()] {
+        let report = ping(&netns, address, 3);
+        assert!(report.all(), "{address}: {report:?}");
+    }
+    daemon.departs("vpn.0");
+    drop(client);
+    testbed::wait_until("the port to go", PATIENCE, || daemon.find_port("vpn.0").is_none());
+    assert_balanced(&daemon);
+    drop(one);
+    daemon.stop();
+}

@@ -27,8 +27,7 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
     let report: ApplyReport = match client.post(&path, &platform::port(client, arguments)?) {
         Err(ClientError::Refused(error)) if error.code == api::ErrorCode::PortExists => {
-            let error = ClientError::Refused(error);
-            return Err(anyhow::Error::new(error).context("name another port with --port").into());
+            return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
         report => report?,
     };

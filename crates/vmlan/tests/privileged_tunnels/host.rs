@@ -1,0 +1,61 @@
+//! `vmlan host`: an interface on a network in one command.
+
+use rustix::process::Signal;
+use testbed::{Netns, require, wait_until};
+
+use crate::lab::{pings, v4, v6, with_tap_guest};
+use crate::support::{PATIENCE, VMLAN};
+
+fn arguments(daemon: &crate::support::Daemon, more: &[&str]) -> Vec<String> {
+    let addresses = [format!("{}/24", v4(1)), format!("{}/64", v6(1))];
+    let control = daemon.control().display().to_string();
+    let fixed =
+        ["host", "lab", "--address", &addresses[0], "--address", &addresses[1], "--control", &control];
+    fixed.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+}
+
+#[test]
+fn the_host_is_on_a_network_until_its_command_ends() {
+    require!(namespaces());
+    let (daemon, tap) = with_tap_guest("", "");
+    let netns = Netns::new("host");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = netns.spawn(VMLAN, arguments(&daemon, &[]));
+        command.wait_for_log("vmlan0 is on network lab", PATIENCE);
+        pings(&netns, 2);
+        pings(&tap, 1);
+        command.signal(signal);
+        wait_until("the command's end", PATIENCE, || !command.is_running());
+        assert!(daemon.find_port("host").is_none() && !netns.has_interface("vmlan0"));
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_host_that_is_kept_stays_until_its_port_is_removed() {
+    require!(namespaces());
+    let (daemon, _tap) = with_tap_guest("", "");
+    let netns = Netns::new("host");
+    let wanted = ["--keep", "--device", "lab0", "--port", "router"];
+    netns.exec(VMLAN, arguments(&daemon, &wanted)).expect_success();
+    pings(&netns, 2);
+    let again = netns.exec(VMLAN, arguments(&daemon, &wanted));
+    assert!(!again.success() && again.stderr.contains("--port"), "{}", again.stderr);
+    daemon.cli(&["port", "remove", "lab", "router"]).expect_success();
+    assert!(!netns.has_interface("lab0"));
+    daemon.stop();
+}
+
+#[test]
+fn an_address_that_cannot_be_leaves_no_port_behind() {
+    require!(namespaces());
+    let (daemon, _tap) = with_tap_guest("", "");
+    let netns = Netns::new("host");
+    let address = format!("{}/24", v4(1));
+    let control = daemon.control().display().to_string();
+    let twice = ["host", "lab", "-a", &address, "-a", &address, "--control", &control];
+    let output = netns.exec(VMLAN, twice);
+    assert!(!output.success() && output.stderr.contains("cannot be given"), "{}", output.stderr);
+    assert!(daemon.find_port("host").is_none() && !netns.has_interface("vmlan0"));
+    daemon.stop();
+}
