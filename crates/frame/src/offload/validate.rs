@@ -41,16 +41,21 @@ pub enum BadOffload {
 /// [`BadOffload`] says what contradicts the frame.
 #[inline]
 pub fn validate(octets: &[u8], request: Offload) -> Result<Offload, BadOffload> {
-    if request.flags & !(Offload::NEEDS_CHECKSUM | Offload::CHECKSUM_VALID) != 0 {
-        return Err(BadOffload::UnknownFlags(request.flags));
-    }
     if request.is_segmentation() {
-        Plan::new(octets, request).map(|plan| plan.request)
-    } else if request.needs_checksum() {
+        return Plan::new(octets, request).map(|plan| plan.request);
+    }
+    check_flags(request)?;
+    if request.needs_checksum() {
         checksum_only(octets, request)
     } else {
         Ok(Offload { flags: request.flags, ..Offload::NONE })
     }
+}
+
+#[inline]
+fn check_flags(request: Offload) -> Result<(), BadOffload> {
+    let unknown = request.flags & !(Offload::NEEDS_CHECKSUM | Offload::CHECKSUM_VALID);
+    if unknown == 0 { Ok(()) } else { Err(BadOffload::UnknownFlags(request.flags)) }
 }
 
 /// Checks where a checksum is to be finished when there is nothing to cut.
@@ -112,8 +117,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks a segmentation request whose flags are known.
+    /// Checks a segmentation request.
     pub fn new(octets: &[u8], request: Offload) -> Result<Plan, BadOffload> {
+        check_flags(request)?;
         let kind = match request.gso_type {
             0x01 | 0x81 | 0x04 | 0x84 => Kind::Tcp,
             Offload::UDP => Kind::Datagrams,
