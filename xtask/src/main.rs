@@ -27,9 +27,10 @@ Tasks:
   ci [STEP...]                    the whole check: format, clippy, docs, macos, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   macos                           type-check for aarch64-apple-darwin
-  bench [--rounds N] [--only NAME,...] [--seconds S] [--patience S] [--json FILE]
-                                  compare vmlan with a Linux bridge, VDE and bare relays on this machine;
-                                  needs root, installs with apt what it needs, see docs/performance.md
+  bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
+        [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
+                                  compare vmlan with Open vSwitch, VDE, a Linux bridge and bare relays on this
+                                  machine; needs root, installs with apt what it can, see docs/performance.md
 ";
 
 /// What the command line asks for.
@@ -145,9 +146,10 @@ mod tests {
             ("fuzz --seconds 5 a b", Task::Fuzz { seconds: 5, targets: vec!["a".into(), "b".into()] }),
             ("macos", Task::Macos),
             ("bench", Task::Bench { arguments: vec![] }),
+            ("bench --list", Task::Bench { arguments: vec!["--list".into()] }),
             (
-                "bench --rounds 1 --only=vmlan,bridge",
-                Task::Bench { arguments: vec!["--rounds".into(), "1".into(), "--only=vmlan,bridge".into()] },
+                "bench --rounds 1 --only=tap,dgram",
+                Task::Bench { arguments: vec!["--rounds".into(), "1".into(), "--only=tap,dgram".into()] },
             ),
             ("--help", Task::Help),
         ];

@@ -34,15 +34,34 @@ pub const FOR_TESTS: [Tool; 14] = [
     Tool { file: "passt", package: "passt" },
 ];
 
-/// What the benchmark uses.
-pub const FOR_BENCH: [Tool; 6] = [
+/// What the benchmark cannot do without.
+pub const FOR_BENCH: [Tool; 4] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
     Tool { file: "ethtool", package: "ethtool" },
+];
+
+/// What it compares with.
+pub const PEERS: [Tool; 3] = [
     Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "vde_plug2tap", package: "vde2" },
+    Tool { file: "ovs-vswitchd", package: "openvswitch-switch" },
 ];
+
+/// Forbids packages to start their services (policy-rc.d of invoke-rc.d(8)) while the command in its arguments runs, and
+/// puts back what was there, also when it is interrupted.
+const WITHOUT_SERVICES: &str = "\
+policy=/usr/sbin/policy-rc.d
+kept=
+restore() { rm -f \"$policy\"; [ -z \"$kept\" ] || mv \"$kept\" \"$policy\"; }
+trap 'exit 130' INT TERM HUP
+trap restore EXIT
+if [ -e \"$policy\" ]; then kept=$policy.vmlan; mv \"$policy\" \"$kept\"; fi
+printf '#!/bin/sh\\nexit 101\\n' >\"$policy\"
+chmod 755 \"$policy\"
+\"$@\"
+";
 
 impl Tool {
     fn is_missing(&self) -> bool {
@@ -68,6 +87,22 @@ fn missing(tools: &[Tool]) -> Vec<&'static str> {
 /// # Errors
 /// When root, and apt fails.
 pub fn ensure(tools: &[Tool], what: &str) -> Result<Vec<&'static str>, Error> {
+    install(tools, what, |command| command)
+}
+
+/// The same for packages whose services nobody wants: they are not started.
+///
+/// # Errors
+/// When root, and apt fails.
+pub fn ensure_without_services(tools: &[Tool], what: &str) -> Result<Vec<&'static str>, Error> {
+    install(tools, what, without_services)
+}
+
+fn install(
+    tools: &[Tool],
+    what: &str,
+    wrapped: impl FnOnce(Command) -> Command,
+) -> Result<Vec<&'static str>, Error> {
     let wanted = missing(tools);
     if wanted.is_empty() {
         return Ok(wanted);
@@ -75,7 +110,9 @@ pub fn ensure(tools: &[Tool], what: &str) -> Result<Vec<&'static str>, Error> {
     if is_root() && has_program("apt-get") {
         eprintln!("installing packages: {}", wanted.join(" "));
         refresh()?;
-        run(apt(["install", "--yes", "--no-install-recommends", "-qq"]).args(&wanted))?;
+        let mut install = apt(["install", "--yes", "--no-install-recommends", "-qq"]);
+        install.args(&wanted);
+        run(&mut wrapped(install))?;
         return Ok(Vec::new());
     }
     let list = wanted.join(" ");
@@ -97,9 +134,30 @@ fn apt<const N: usize>(arguments: [&str; N]) -> Command {
     command
 }
 
+fn without_services(command: Command) -> Command {
+    let mut shell = program("sh", ["-e", "-c", WITHOUT_SERVICES, "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            shell.env(name, value);
+        }
+    }
+    shell
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrapped_keeps_its_arguments_and_environment() {
+        let wrapped = without_services(apt(["install", "a package"]));
+
+        let arguments: Vec<_> = wrapped.get_args().collect();
+        assert_eq!(arguments[3..5], ["sh", "apt-get"]);
+        assert_eq!(arguments[arguments.len() - 2..], ["install", "a package"]);
+        assert!(wrapped.get_envs().any(|(name, _)| name == "DEBIAN_FRONTEND"));
+    }
 
     #[test]
     fn each_missing_package_is_named_once() {

@@ -5,31 +5,42 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::peer::Peer;
-use crate::relay::Mechanism;
+use crate::relay::Relay;
 
-/// Compares vmlan with what else joins two network namespaces, on this machine; needs root
+/// Compares vmlan with what else moves frames on this machine; needs root
 #[derive(Debug, Parser)]
 #[command(name = "vmlan-bench", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// How many times each is measured
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Only these, with commas between them
+    /// Only these groups and rows, with commas between them: tap, dgram, stream, scale, fair, host, or a row's name [see --list]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub only: Vec<Peer>,
+    pub only: Vec<String>,
     /// How long a measurement takes; iperf3 takes whole seconds, rounded up
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
     pub seconds: Duration,
+    /// How long the row scale-memory takes
+    #[arg(long, value_name = "S", default_value = "10", value_parser = long)]
+    pub long: Duration,
     /// How many seconds a measurement waits at most for a quiet machine
     #[arg(long, value_name = "S", default_value = "5", value_parser = patience)]
     pub patience: Duration,
     /// Write every round's figures, and what the machine is, to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the tables to this file as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Draw a chart of each row into this directory, as SVG
+    #[arg(long, value_name = "DIRECTORY")]
+    pub charts: Option<PathBuf>,
     /// The vmlan to measure [default: the one beside this program]
     #[arg(long, value_name = "PROGRAM")]
     pub vmlan: Option<PathBuf>,
+    /// List the rows, and who takes part in them, instead of measuring
+    #[arg(long)]
+    pub list: bool,
     /// Something else than measuring.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -38,27 +49,17 @@ pub struct Arguments {
 /// Something else than measuring.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Join two namespaces with a relay
-    #[command(hide = true)]
-    Relay {
-        /// How frames are moved
-        mechanism: Mechanism,
-        /// Path of a network namespace
-        first: PathBuf,
-        /// Path of the other
-        second: PathBuf,
-    },
-}
-
-impl Arguments {
-    /// Who is measured, each once, in the order in which they are always told.
-    pub fn peers(&self) -> Vec<Peer> {
-        Peer::ALL.into_iter().filter(|peer| self.only.is_empty() || self.only.contains(peer)).collect()
-    }
+    /// Relay frames between two of a kind
+    #[command(hide = true, subcommand)]
+    Relay(Relay),
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     between(text, 0.05, 60.0)
+}
+
+fn long(text: &str) -> Result<Duration, String> {
+    between(text, 0.05, 86_400.0)
 }
 
 fn patience(text: &str) -> Result<Duration, String> {
@@ -86,16 +87,16 @@ mod tests {
     fn without_arguments_all_are_measured() {
         let arguments = parsed("").expect("nothing is needed");
 
-        assert_eq!(arguments.peers(), Peer::ALL);
+        assert!(arguments.only.is_empty() && !arguments.list);
         assert_eq!((arguments.rounds, arguments.seconds), (5, Duration::from_secs(2)));
     }
 
     #[test]
-    fn chosen_ones_are_measured_once_each() {
+    fn names_are_taken_apart() {
         let arguments =
-            parsed("--only bridge,vmlan,bridge --rounds 1 --seconds 0.3").expect("both are there");
+            parsed("--only tap,dgram-64 --rounds 1 --seconds 0.3 --long 600").expect("all is well");
 
-        assert_eq!(arguments.peers(), [Peer::Vmlan, Peer::Bridge]);
+        assert_eq!(arguments.only, ["tap", "dgram-64"]);
         assert_eq!((arguments.rounds, arguments.seconds), (1, Duration::from_millis(300)));
     }
 
@@ -107,9 +108,8 @@ mod tests {
             "--seconds nan",
             "--seconds 1e9",
             "--patience -1",
-            "--only brigde",
-            "relay sendfile /a /b",
-            "--rounds 2 relay epoll /a /b",
+            "relay tap sendfile /a /b",
+            "--rounds 2 relay datagram /a /b",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -14,10 +14,10 @@ thread_local! {
 /// # Errors
 /// That of `work`, or its panic's message.
 pub fn attempt<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    ATTEMPTING.set(true);
+    let before = ATTEMPTING.replace(true);
     // Whatever `work` borrows is only read afterwards.
     let result = panic::catch_unwind(AssertUnwindSafe(work));
-    ATTEMPTING.set(false);
+    ATTEMPTING.set(before);
     result.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());

@@ -1,128 +1,168 @@
 //! Who is measured when.
 //!
-//! In each round every peer is measured once, so that whatever changes from minute to minute changes for all of them alike, and each round
-//! begins with another peer. A peer that fails in a round is left out of that round and tried again in the next. A request to end is
-//! looked at between measurements.
+//! In each round everyone in every row is measured once, row by row, so that whatever changes from minute to minute changes for all in a row alike,
+//! and each round begins every row with another one. Who fails in a round is left out of that round and tried again in the next; what is
+//! missing on this machine is not tried again. A request to end is looked at between measurements.
 
-use std::fmt::Display;
+use std::env;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::ensure;
 
 use crate::attempt::attempt;
 use crate::interrupt;
-use crate::machine::wait_for_quiet;
-use crate::measure::{self, Placement};
-use crate::peer::{Peer, Programs};
 use crate::progress::Progress;
-use crate::report::{Figures, Run, Sample, Settings};
-use crate::world::World;
+use crate::report::{Outcome, Run, number};
+use crate::row::{Contestant, Figure, Row, Setting, Unavailable};
 
-/// Measurements of a peer in a round.
-const MEASUREMENTS: u32 = 4;
+/// Namespaces, programs and waiting for a quiet machine take about so long for each.
+const OVERHEAD: Duration = Duration::from_millis(2500);
 
-/// A benchmark to run.
-pub struct Campaign {
-    settings: Settings,
-    patience: Duration,
-    peers: Vec<Peer>,
-    programs: Programs,
-    progress: Progress,
-}
-
-impl Campaign {
-    /// Of these peers.
-    pub fn new(settings: Settings, patience: Duration, peers: Vec<Peer>, programs: Programs) -> Campaign {
-        // Namespaces and programs take a second or so for each peer.
-        let guess = Duration::from_secs_f64(settings.seconds + 1.0);
-        let progress = Progress::new(settings.rounds * peers.len() as u32 * MEASUREMENTS, guess);
-        Campaign { settings, patience, peers, programs, progress }
-    }
-
-    /// Runs all rounds, or those until the user has enough.
-    pub fn run(mut self) -> Vec<Run> {
-        let mut runs = Vec::new();
-        for round in 1..=self.settings.rounds {
-            for peer in order(&self.peers, round) {
-                let before = self.progress.done();
-                let result = attempt(|| self.measure(round, peer));
+/// Runs all rounds, or those until the user has enough.
+pub fn run(rows: &[Row], rounds: u32, setting: &Setting) -> Vec<Run> {
+    let total: usize = rows.iter().map(|row| row.contestants.len()).sum();
+    let guess = guess(rows, setting) / total.max(1) as u32;
+    let mut progress = Progress::new(rounds * total as u32, guess);
+    let mut runs: Vec<Run> = Vec::new();
+    for round in 1..=rounds {
+        for row in rows {
+            for contestant in order(&row.contestants, round) {
+                let what = format!("round {round} of {rounds}, {}, {}", row.name, contestant.name);
+                eprint!("{} {what}: ", progress.prefix());
+                // Only for the eye; a closed standard error shall not end the measurement.
+                let _ = io::stderr().flush();
+                let known = runs.iter().find(|run| {
+                    run.row == row.name
+                        && run.contestant == contestant.name
+                        && matches!(run.outcome, Outcome::Missing(_))
+                });
+                let outcome = match known {
+                    Some(run) => run.outcome.clone(),
+                    None => measure(row, contestant, setting),
+                };
                 // What Ctrl-C broke did not fail.
                 if interrupt::requested() {
                     return runs;
                 }
-                let figures = result.map_err(|error| {
-                    eprintln!("\nerror: round {round}: {}: {error:#}", peer.name());
-                    format!("{error:#}")
-                });
-                self.progress.advance(before + MEASUREMENTS - self.progress.done());
-                runs.push(Run { round, peer, figures });
+                let quiet = setting.take_quiet();
+                eprintln!("{}", told(&outcome, row.figures));
+                progress.advance(1);
+                runs.push(Run { round, row: row.name, contestant: contestant.name, quiet, outcome });
             }
         }
-        runs
     }
+    runs
+}
 
-    fn measure(&mut self, round: u32, peer: Peer) -> anyhow::Result<Figures> {
-        let duration = Duration::from_secs_f64(self.settings.seconds);
-        let mut world = World::new()?;
-        peer.join(&mut world, &self.programs)?;
-        world.settle()?;
-        let tcp = self.step(round, peer, "TCP", || measure::tcp(&world, duration))?;
-        let rate = self.step(round, peer, "64-octet packets", || measure::packet_rate(&world, duration))?;
-        let round_trip =
-            self.step(round, peer, "round trip", || measure::round_trip(&world, Placement::Apart))?;
-        let round_trip_one_cpu = self.step(round, peer, "round trip on one processor", || {
-            measure::round_trip(&world, Placement::Together)
-        })?;
-        world.check()?;
-        Ok(Figures { tcp, rate, round_trip, round_trip_one_cpu })
+/// How long a round takes, roughly.
+pub fn guess(rows: &[Row], setting: &Setting) -> Duration {
+    let measured = |row: &Row| match row.name {
+        "scale-memory" => setting.long,
+        _ => setting.duration.mul_f64(row.measurements),
+    };
+    rows.iter().map(|row| (OVERHEAD + measured(row)) * row.contestants.len() as u32).sum()
+}
+
+fn measure(row: &Row, contestant: &Contestant, setting: &Setting) -> Outcome {
+    let missing: Vec<&str> = contestant.needs.iter().copied().filter(|program| !is_there(program)).collect();
+    if !missing.is_empty() {
+        return Outcome::Missing(format!("no {}", missing.join(", ")));
     }
+    let figures = attempt(|| {
+        let figures = contestant.measure(setting)?;
+        ensure!(
+            figures.len() == row.figures.len(),
+            "{} figures instead of {}",
+            figures.len(),
+            row.figures.len()
+        );
+        Ok(figures)
+    });
+    figures.map_or_else(
+        |error| match error.downcast_ref::<Unavailable>() {
+            Some(Unavailable(why)) => Outcome::Missing(why.clone()),
+            None => Outcome::Failed(format!("{error:#}")),
+        },
+        Outcome::Figures,
+    )
+}
 
-    fn step<T: Display>(
-        &mut self,
-        round: u32,
-        peer: Peer,
-        what: &str,
-        measure: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<Sample<T>> {
-        let (name, rounds) = (peer.name(), self.settings.rounds);
-        eprint!("{} round {round} of {rounds}, {name}, {what}: ", self.progress.prefix());
-        // Only for the eye; a closed standard error shall not end the measurement.
-        let _ = io::stderr().flush();
-        let quiet = wait_for_quiet(self.patience, interrupt::requested).context("/proc/stat")?;
-        if interrupt::requested() {
-            bail!("interrupted");
+/// Whether a program is in `PATH`.
+pub fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn told(outcome: &Outcome, figures: &[Figure]) -> String {
+    match outcome {
+        Outcome::Figures(values) => {
+            let told = |(figure, value): (&Figure, &f64)| {
+                format!("{} {} {}", figure.name, number(Some(*value)), figure.unit)
+            };
+            figures.iter().zip(values).map(told).collect::<Vec<_>>().join(", ")
         }
-        let value = measure().context(what.to_owned())?;
-        if quiet.is_noisy() {
-            eprintln!("{value}  (noisy: the machine was {:.0} % busy before)", quiet.busy * 100.0);
-        } else {
-            eprintln!("{value}");
-        }
-        self.progress.advance(1);
-        Ok(Sample { value, busy_before: quiet.busy, noisy: quiet.is_noisy() })
+        Outcome::Missing(why) => format!("MISSING: {why}"),
+        Outcome::Failed(why) => format!("FAILED\nerror: {why}"),
     }
 }
 
-/// Each round begins with another peer, since the first may find the machine otherwise than the last.
-fn order(peers: &[Peer], round: u32) -> Vec<Peer> {
-    let mut peers = peers.to_vec();
-    let first = (round as usize - 1) % peers.len().max(1);
-    peers.rotate_left(first);
-    peers
+/// Each round begins with another one, since the first may find the machine otherwise than the last.
+fn order<T>(all: &[T], round: u32) -> impl Iterator<Item = &T> {
+    let (before, after) = all.split_at((round as usize - 1) % all.len().max(1));
+    after.iter().chain(before)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::{Group, Pairs, Programs};
+
+    fn contestant(name: &'static str, needs: &[&'static str], good: bool) -> Contestant {
+        Contestant::new(name, needs, move |_| {
+            ensure!(good, "no ping came through");
+            Ok(vec![2.0])
+        })
+    }
+
+    fn setting() -> Setting {
+        let programs = Programs { bench: "/bench".into(), vmlan: "/vmlan".into() };
+        Setting::new(programs, Duration::from_secs(1), Duration::from_secs(1), Duration::ZERO)
+    }
 
     #[test]
-    fn each_round_begins_with_another_peer() {
-        let peers = [Peer::Vmlan, Peer::Bridge, Peer::RelayUring];
+    fn each_round_begins_with_another_one() {
+        let first: Vec<_> = (1..=4).map(|round| order(&["a", "b", "c"], round).next()).collect();
 
-        let first: Vec<Peer> = (1..=4).map(|round| order(&peers, round)[0]).collect();
+        assert_eq!(first, [Some(&"a"), Some(&"b"), Some(&"c"), Some(&"a")]);
+        assert!(order(&["a", "b", "c"], 2).eq(&["b", "c", "a"]));
+    }
 
-        assert_eq!(first, [Peer::Vmlan, Peer::Bridge, Peer::RelayUring, Peer::Vmlan]);
-        assert_eq!(order(&peers, 2), [Peer::Bridge, Peer::RelayUring, Peer::Vmlan]);
+    #[test]
+    fn who_fails_or_is_missing_does_not_stop_the_others() {
+        let contestants = vec![
+            contestant("bad", &[], false),
+            contestant("gone", &["no-such-program"], true),
+            contestant("good", &["sh"], true),
+        ];
+        let row = Row {
+            group: Group::Tap,
+            name: "tap-x",
+            title: "x",
+            figures: &[Figure::TCP],
+            contestants,
+            pairs: Pairs::FirstToOthers,
+            targets: vec![],
+            measurements: 1.0,
+        };
+
+        let runs = run(&[row], 2, &setting());
+
+        let of = |name: &str| -> Vec<_> {
+            runs.iter().filter(|run| run.contestant == name).map(|run| run.outcome.clone()).collect()
+        };
+        assert_eq!(of("bad"), vec![Outcome::Failed("no ping came through".into()); 2]);
+        assert_eq!(of("gone"), vec![Outcome::Missing("no no-such-program".into()); 2]);
+        assert_eq!(of("good"), vec![Outcome::Figures(vec![2.0]); 2]);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,4 +38,16 @@ pub fn install() -> io::Result<()> {
 /// Whether the user wants an end.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Sleeps for `duration`, or until the user wants an end.
+pub fn sleep(duration: Duration) {
+    let deadline = Instant::now() + duration;
+    while !requested() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }

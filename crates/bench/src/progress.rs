@@ -22,11 +22,6 @@ impl Progress {
         self.done += count;
     }
 
-    /// How many are made.
-    pub fn done(&self) -> u32 {
-        self.done
-    }
-
     /// Which one comes next and how long all that are left take: `[ 3/21, 2 min left]`.
     pub fn prefix(&self) -> String {
         let left = left(self.start.elapsed(), self.done, self.total, self.guess);

@@ -17,7 +17,7 @@ use testbed::{Interface, Netns, Process};
 pub const INTERFACE: &str = "t0";
 
 /// What every measurement needs.
-pub const PROGRAMS: [&str; 3] = ["ip", "ping", "iperf3"];
+pub const PROGRAMS: [&str; 4] = ["ip", "ping", "iperf3", "ethtool"];
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 

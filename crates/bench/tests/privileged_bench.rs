@@ -1,12 +1,13 @@
 //! The benchmark itself, as short as it can be: figures come out, failures are told, nothing stays behind.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use testbed::{Output, require, run};
 
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(200);
 
 fn bench(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vmlan-bench"));
@@ -14,43 +15,92 @@ fn bench(arguments: &[&str]) -> Output {
     run(command, LIMIT)
 }
 
+fn json(file: &Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(file).expect("figures")).expect("JSON")
+}
+
+/// With no vmlan to measure, everything else is measured nevertheless.
 #[test]
 fn peers_are_measured_and_told() {
     require!(namespaces(), tool("iperf3"), tool("ethtool"), tool("vde_switch"), tool("vde_plug2tap"));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let json = directory.path().join("figures.json");
-    let peers = ["bridge", "bridge-plain", "vde-switch", "relay-epoll", "relay-uring"];
-    let io_uring = sys::uring::probe().is_ok();
+    let at = |name: &str| directory.path().join(name);
+    let text = |name: &str| at(name).to_str().expect("UTF-8").to_owned();
+    let rows = "tap-tcp-plain,tap-rtt-one-cpu,dgram-64,stream-64,fair";
 
-    let output = bench(&["--only", &peers.join(","), "--json", json.to_str().expect("UTF-8")]);
+    let output = bench(&[
+        "--vmlan",
+        "/bin/false",
+        "--only",
+        rows,
+        "--json",
+        &text("json"),
+        "--markdown",
+        &text("markdown"),
+        "--charts",
+        &text("charts"),
+    ]);
 
-    assert_eq!(output.success(), io_uring, "{}", output.stderr);
-    let json = fs::read_to_string(json).expect("figures");
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    for (peer, run) in peers.iter().zip(json["runs"].as_array().expect("a list")) {
-        assert_eq!(run["peer"], *peer);
-        let figure = |of: &str, name: &str| run["figures"][of][name].as_f64();
-        let figures = [
-            figure("tcp", "gbit_per_s"),
-            figure("rate", "received_mpps"),
-            figure("round_trip", "p50_us"),
-            figure("round_trip_one_cpu", "p99_us"),
-        ];
-        let wanted = io_uring || *peer != "relay-uring";
-        assert_eq!(figures.map(|figure| figure.is_some_and(|figure| figure > 0.0)), [wanted; 4], "{run}");
-        assert!(output.stdout.contains(peer), "{}", output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    let failed = "error: dgram-64: vmlan failed in round 1: /bin/false run";
+    assert!(output.stderr.contains(failed), "{}", output.stderr);
+    let json = json(&at("json"));
+    let uring = if sys::uring::probe().is_ok() { "relay-uring" } else { "relay-epoll" };
+    for (row, contestant) in [
+        ("tap-tcp-plain", "bridge-plain"),
+        ("tap-tcp-plain", "relay-epoll"),
+        ("tap-tcp-plain", uring),
+        ("tap-tcp-plain", "vde-switch"),
+        ("tap-rtt-one-cpu", "bridge-plain"),
+        ("dgram-64", "relay-mmsg"),
+        ("dgram-64", "vde-switch"),
+        ("stream-64", "relay-stream"),
+    ] {
+        let runs = json["runs"].as_array().expect("a list");
+        let run =
+            runs.iter().find(|run| run["row"] == row && run["contestant"] == contestant).expect(contestant);
+        let figures = run["figures"].as_array().unwrap_or_else(|| panic!("{run}"));
+        assert!(figures.iter().all(|figure| figure.as_f64().is_some_and(|figure| figure > 0.0)), "{run}");
+        assert!(output.stdout.contains(contestant), "{}", output.stdout);
     }
+    let markdown = fs::read_to_string(at("markdown")).expect("tables");
+    assert!(markdown.contains("](charts/dgram-64.svg)"), "{markdown}");
+    assert!(at("charts").join("dgram-64.svg").exists() && !at("charts").join("fair-flood-tcp.svg").exists());
 }
 
 #[test]
-fn one_that_fails_is_named_and_the_others_go_on() {
-    require!(namespaces(), tool("iperf3"));
+fn what_is_missing_is_told_and_is_no_failure() {
+    require!(namespaces(), tool("iperf3"), tool("ethtool"));
+    // Everything that is needed, and no peer.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for program in ["ip", "ping", "iperf3", "ethtool"] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").expect("a path"))
+            .map(|at| at.join(program))
+            .find(|file| file.exists())
+            .expect(program);
+        std::os::unix::fs::symlink(found, directory.path().join(program)).expect("a link");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmlan-bench"));
+    command.args(["--rounds", "2", "--seconds", "0.05", "--patience", "0", "--only", "scale-ports-vde"]);
+    command.args(["--vmlan", "/bin/false"]).env("PATH", directory.path());
 
-    let output = bench(&["--only", "vmlan,bridge", "--vmlan", "/bin/false"]);
+    let output = run(command, LIMIT);
 
-    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains("error: vmlan failed in round 1: /bin/false run"), "{}", output.stderr);
-    assert!(!output.stderr.contains("bridge failed"), "{}", output.stderr);
-    let bridge = output.stdout.lines().find(|line| line.starts_with("bridge ")).expect("a row");
-    assert!(bridge.ends_with(" 1") && !bridge.contains(" - "), "{bridge}");
+    assert!(output.success(), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("MISSING: scale-ports-vde: vde, 2 ports: no vde_switch"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.stdout.contains("MISSING"), "{}", output.stdout);
+}
+
+#[test]
+fn rows_are_listed_without_measuring_and_unknown_ones_refused() {
+    let listed = bench(&["--list", "--only", "scale"]);
+    let unknown = bench(&["--only", "tap,tpa"]);
+
+    assert!(listed.success() && listed.stdout.contains("100,000 MACs"), "{}", listed.stdout);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(unknown.stderr.contains("no group or row tpa"), "{}", unknown.stderr);
 }

@@ -12,6 +12,9 @@ use crate::netns::{Interface, Netns};
 use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// Ports of VDE's switch unless it is told otherwise.
+const VDE_PORTS: usize = 32;
+
 /// Frames that a plug keeps for the test; more wait in the plug's pipe.
 const KEPT_FRAMES: usize = 1024;
 
@@ -21,8 +24,17 @@ const KEPT_FRAMES: usize = 1024;
 /// When it does not start.
 #[track_caller]
 pub fn vde_switch(directory: &Path) -> Process {
+    vde_switch_with_ports(directory, VDE_PORTS)
+}
+
+/// The same with room for so many ports.
+///
+/// # Panics
+/// When it does not start.
+#[track_caller]
+pub fn vde_switch_with_ports(directory: &Path, ports: usize) -> Process {
     let mut command = Command::new("vde_switch");
-    command.arg("-s").arg(directory);
+    command.arg("-s").arg(directory).arg("--numports").arg(ports.to_string());
     let mut process = Process::spawn_with_open_stdin(command);
     let control = directory.join("ctl");
     process.wait_while_running("its control socket", START_LIMIT, || control.exists().then_some(()));

@@ -23,11 +23,19 @@ pub(super) fn stay_on_first() -> io::Result<()> {
     Ok(sched_setaffinity(None, &choose(&sched_getaffinity(None)?, Placement::Together))?)
 }
 
+/// Keeps the calling thread on the first processor where there are only two, to leave the other to the switch.
+///
+/// # Errors
+/// What sched_setaffinity(2) says.
+pub(super) fn stay_with_sender() -> io::Result<()> {
+    if sched_getaffinity(None)?.count() <= 2 { stay_on_first() } else { Ok(()) }
+}
+
 /// Places all threads of a process.
 ///
 /// # Errors
 /// What sched_setaffinity(2) says, and when there is no such process.
-pub(super) fn place(process: u32, placement: Placement) -> io::Result<()> {
+pub fn place(process: u32, placement: Placement) -> io::Result<()> {
     let wanted = choose(&sched_getaffinity(None)?, placement);
     for entry in fs::read_dir(format!("/proc/{process}/task"))? {
         let thread = entry?.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));

@@ -3,7 +3,6 @@
 //! A thread sends frames of 64 octets as fast as it can, 64 with a system call, past A's protocol stack, which would be slower than some of what
 //! is measured. What arrives is counted where it leaves what is measured: at B's interface, before its protocol stack, which ignores it.
 
-use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,30 +11,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::io::Errno;
-use serde::Serialize;
 use sys::datagrams;
 
-use super::SMALL;
 use super::counter::Counter;
 use super::processors::stay_on_first;
+use super::{SMALL, frame};
+use crate::interrupt;
 use crate::world::{INTERFACE, World};
 
 /// Until caches, queues and the scheduler have settled.
 const WARM_UP: Duration = Duration::from_millis(200);
 
 /// Packets of 64 octets in one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PacketRate {
     /// Received, in 10⁶ packets a second.
     pub received_mpps: f64,
     /// Taken by A's interface, in 10⁶ packets a second.
     pub sent_mpps: f64,
-}
-
-impl fmt::Display for PacketRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} Mpps of {:.3} sent", self.received_mpps, self.sent_mpps)
-    }
 }
 
 /// Sends from A to B, and counts for so long after a warm-up.
@@ -45,7 +38,7 @@ impl fmt::Display for PacketRate {
 pub fn packet_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRate> {
     let source = sys::netns::within(&world.a.netns.path(), || sys::packet::sender(INTERFACE))
         .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
-    let frame = frame(world.b.mac, world.a.mac);
+    let frame = frame(world.b.mac, world.a.mac, SMALL);
     let mut counter = Counter::of(&world.b)?;
     let (sent, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let rate = thread::scope(|scope| {
@@ -64,22 +57,13 @@ fn count(sent: &AtomicU64, received: &mut Counter, duration: Duration) -> io::Re
         || Ok::<_, io::Error>((Instant::now(), sent.load(Ordering::Relaxed), received.received()?));
     thread::sleep(WARM_UP);
     let before = look()?;
-    thread::sleep(duration);
+    interrupt::sleep(duration);
     let after = look()?;
     let micros = (after.0 - before.0).as_secs_f64() * 1e6;
     Ok(PacketRate {
         received_mpps: after.2.saturating_sub(before.2) as f64 / micros,
         sent_mpps: after.1.saturating_sub(before.1) as f64 / micros,
     })
-}
-
-/// Of the type that IEEE 802 leaves for experiments.
-fn frame(to: [u8; 6], from: [u8; 6]) -> [u8; SMALL] {
-    let mut frame = [0; SMALL];
-    frame[..6].copy_from_slice(&to);
-    frame[6..12].copy_from_slice(&from);
-    frame[12..14].copy_from_slice(&0x88b5_u16.to_be_bytes());
-    frame
 }
 
 fn flood(socket: impl AsFd, frame: &[u8], sent: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {

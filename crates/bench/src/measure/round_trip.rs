@@ -4,7 +4,6 @@
 //! runs on another, as a switch beside a busy guest does, or on the same one. In the former case a processor wakes
 //! another four times for a round trip, which in a virtual machine takes longer than all else; in the latter only the work counts.
 
-use std::fmt;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use serde::Serialize;
 
 use super::SMALL;
 use super::processors::{Placement, place, stay_on_first};
@@ -34,20 +32,12 @@ const LOSS: Duration = Duration::from_millis(200);
 const MOST_LOST: u64 = 20;
 
 /// Round-trip times of packets of 64 octets.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundTrip {
     /// Median in microseconds.
     pub p50_us: f64,
     /// What one in a hundred takes or more, in microseconds.
     pub p99_us: f64,
-    /// Packets that did not return.
-    pub lost: u64,
-}
-
-impl fmt::Display for RoundTrip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {:.1} µs, p99 {:.1} µs", self.p50_us, self.p99_us)
-    }
 }
 
 /// Sends 2,000 packets from A to B and back, one after another.
@@ -60,7 +50,7 @@ pub fn round_trip(world: &World, placement: Placement) -> anyhow::Result<RoundTr
     }
     let [a, b] = sockets(&world.a, &world.b)?;
     let stop = AtomicBool::new(false);
-    let (times, lost) = thread::scope(|scope| {
+    let times = thread::scope(|scope| {
         let echo = scope.spawn(|| echo(&b, &stop));
         let asker = scope.spawn(|| ask(&a));
         let asked = asker.join().expect("the asker does not panic");
@@ -69,7 +59,7 @@ pub fn round_trip(world: &World, placement: Placement) -> anyhow::Result<RoundTr
         asked
     })?;
     let micros = |share| quantile(&times, share).unwrap_or(f64::NAN);
-    Ok(RoundTrip { p50_us: micros(0.5), p99_us: micros(0.99), lost })
+    Ok(RoundTrip { p50_us: micros(0.5), p99_us: micros(0.99) })
 }
 
 /// A UDP socket in each of two namespaces, connected to each other.
@@ -101,8 +91,8 @@ fn echo(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-/// Round-trip times in microseconds, and how many did not return.
-fn ask(socket: &UdpSocket) -> anyhow::Result<(Vec<f64>, u64)> {
+/// Round-trip times in microseconds.
+fn ask(socket: &UdpSocket) -> anyhow::Result<Vec<f64>> {
     stay_on_first()?;
     socket.set_read_timeout(Some(LOSS))?;
     let mut times = Vec::with_capacity(COUNT as usize);
@@ -121,7 +111,7 @@ fn ask(socket: &UdpSocket) -> anyhow::Result<(Vec<f64>, u64)> {
             times.push(start.elapsed().as_secs_f64() * 1e6);
         }
     }
-    Ok((times, lost))
+    Ok(times)
 }
 
 /// Whether this very packet returns in time; ones that were given up on before may come first.

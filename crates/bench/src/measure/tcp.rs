@@ -1,10 +1,8 @@
 //! Throughput of one TCP connection, by iperf3.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::ensure;
-use serde::Serialize;
 use testbed::{Iperf, iperf3};
 
 use crate::world::World;
@@ -13,18 +11,10 @@ use crate::world::World;
 const CONGESTION_CONTROL: &str = "cubic";
 
 /// What one TCP connection moved.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tcp {
     /// Payload that arrived, in 10⁹ bits a second.
     pub gbit_per_s: f64,
-    /// Segments that were sent again.
-    pub retransmits: u64,
-}
-
-impl fmt::Display for Tcp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} Gbit/s", self.gbit_per_s)
-    }
 }
 
 /// Sends from A to B for so long, rounded up to whole seconds, which iperf3 wants. Nothing is left out at the beginning:
@@ -41,5 +31,5 @@ pub fn tcp(world: &World, duration: Duration) -> anyhow::Result<Tcp> {
     let wanted = Iperf { congestion_control: Some(CONGESTION_CONTROL), ..Iperf::tcp(seconds) };
     let report = iperf3(&world.a.netns, &world.b.netns, world.b.address, wanted);
     ensure!(report.received_octets > 0, "iperf3 moved nothing");
-    Ok(Tcp { gbit_per_s: report.bits_per_second / 1e9, retransmits: report.retransmits })
+    Ok(Tcp { gbit_per_s: report.bits_per_second / 1e9 })
 }

@@ -1,37 +1,50 @@
 use testbed::Netns;
 
+use super::ends::switch_off;
 use crate::world::{INTERFACE, World};
 
-/// The bridge's ends of the pairs.
-const PORTS: [&str; 2] = ["a0", "b0"];
+/// The switch's ends of the pairs.
+pub const PORTS: [&str; 2] = ["a0", "b0"];
 
-/// What the kernel would otherwise leave undone between the namespaces: segmentation, reassembly, checksums.
-const OFFLOADS: [&str; 5] = ["tso", "gso", "gro", "tx", "rx"];
-
-/// As it comes: segments of up to 64 KiB pass whole.
-pub fn with_offloads(world: &mut World) {
-    world.between().ip(["link", "add", "br0", "type", "bridge"]);
+/// A veth pair for each namespace; the other ends are [`PORTS`] of the namespace between them, and up.
+pub fn pairs(world: &mut World) {
     for (number, port) in PORTS.into_iter().enumerate() {
         let host = [&world.a, &world.b][number].netns.name().to_owned();
         let between = world.between();
         between.ip(["link", "add", port, "type", "veth", "peer", "name", INTERFACE, "netns", &host]);
-        between.ip(["link", "set", port, "master", "br0"]);
         between.ip(["link", "set", port, "up"]);
     }
-    world.between().ip(["link", "set", "br0", "up"]);
+}
+
+/// The same without offloads on any of the four.
+pub fn plain_pairs(world: &mut World) {
+    pairs(world);
+    let ends: [(&Netns, &str); 2] = [(&world.a.netns, INTERFACE), (&world.b.netns, INTERFACE)];
+    for (netns, interface) in ends {
+        switch_off(netns, interface);
+    }
+    for port in PORTS {
+        switch_off(world.between(), port);
+    }
+}
+
+/// As it comes: segments of up to 64 KiB pass whole.
+pub fn with_offloads(world: &mut World) {
+    pairs(world);
+    bridge(world);
 }
 
 /// Every packet by itself, complete, with an MTU of 1500 octets: what a switch without offloads moves.
 pub fn without_offloads(world: &mut World) {
-    with_offloads(world);
-    for port in PORTS {
-        switch_off(world.between(), port);
-    }
-    switch_off(&world.a.netns, INTERFACE);
-    switch_off(&world.b.netns, INTERFACE);
+    plain_pairs(world);
+    bridge(world);
 }
 
-fn switch_off(netns: &Netns, interface: &str) {
-    let settings = OFFLOADS.into_iter().flat_map(|offload| [offload, "off"]);
-    netns.exec("ethtool", ["-K", interface].into_iter().chain(settings)).expect_success();
+fn bridge(world: &mut World) {
+    let between = world.between();
+    between.ip(["link", "add", "br0", "type", "bridge"]);
+    for port in PORTS {
+        between.ip(["link", "set", port, "master", "br0"]);
+    }
+    between.ip(["link", "set", "br0", "up"]);
 }

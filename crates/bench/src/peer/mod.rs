@@ -1,125 +1,101 @@
 //! The ways to join the two namespaces.
 
 mod bridge;
+mod ends;
+mod ovs;
 mod relay;
 mod vde;
-mod vmlan;
+pub mod vmlan;
 
-use std::path::PathBuf;
-
-use clap::ValueEnum;
+pub use ends::Ends;
 
 use crate::relay::Mechanism;
+use crate::row::Programs;
 use crate::world::World;
 
+pub use relay::start as start_relay;
+
 /// A way to join the two namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
-pub enum Peer {
-    /// vmlan with two TAP ports
-    Vmlan,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// vmlan with two TAP ports, and what its configuration says of `poll`
+    Vmlan { poll: Option<&'static str> },
+    /// vmlan's VDE port with two TAP plugs
+    VmlanVde,
     /// Linux bridge and veth, with their offloads: segments of up to 64 KiB, no checksums
     Bridge,
     /// Linux bridge and veth without offloads
     BridgePlain,
     /// vde_switch with two TAP plugs
     VdeSwitch,
-    /// vmlan's VDE port with two TAP plugs
-    VmlanVde,
-    /// No switch: a loop of read and write between two TAPs
-    RelayEpoll,
-    /// No switch: io_uring between two TAPs
-    RelayUring,
+    /// Open vSwitch in user space with two TAPs
+    OvsTap { tso: bool },
+    /// Open vSwitch in user space with two veth pairs through AF_PACKET, with TSO
+    OvsVeth,
+    /// Open vSwitch in user space with two veth pairs through AF_XDP, polling
+    OvsAfXdp,
+    /// No switch: a loop between two TAPs
+    Relay { mechanism: Mechanism, offloads: bool },
 }
 
-/// Our own programs.
-pub struct Programs {
-    /// This one, which is the relays too.
-    pub bench: PathBuf,
-    /// The vmlan to measure.
-    pub vmlan: PathBuf,
-}
+impl Join {
+    /// vmlan as it comes.
+    pub const VMLAN: Join = Join::Vmlan { poll: None };
+    /// vmlan that never sleeps.
+    pub const VMLAN_BUSY: Join = Join::Vmlan { poll: Some("busy") };
 
-impl Peer {
-    /// All, in the order in which they are told.
-    pub const ALL: [Peer; 7] = [
-        Peer::Vmlan,
-        Peer::Bridge,
-        Peer::BridgePlain,
-        Peer::VdeSwitch,
-        Peer::VmlanVde,
-        Peer::RelayEpoll,
-        Peer::RelayUring,
-    ];
-
-    /// Whose figure is divided by whose.
-    pub const RATIOS: [(Peer, Peer); 7] = [
-        (Peer::Vmlan, Peer::Bridge),
-        (Peer::Vmlan, Peer::BridgePlain),
-        (Peer::Vmlan, Peer::VdeSwitch),
-        (Peer::Vmlan, Peer::VmlanVde),
-        (Peer::Vmlan, Peer::RelayEpoll),
-        (Peer::Vmlan, Peer::RelayUring),
-        (Peer::VmlanVde, Peer::VdeSwitch),
-    ];
-
-    /// The name on the command line and in reports.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Peer::Vmlan => "vmlan",
-            Peer::Bridge => "bridge",
-            Peer::BridgePlain => "bridge-plain",
-            Peer::VdeSwitch => "vde-switch",
-            Peer::VmlanVde => "vmlan-vde",
-            Peer::RelayEpoll => "relay-epoll",
-            Peer::RelayUring => "relay-uring",
+            Join::Vmlan { poll: None } => "vmlan",
+            Join::Vmlan { poll: Some(_) } => "vmlan-busy",
+            Join::VmlanVde => "vmlan-vde",
+            Join::Bridge => "bridge",
+            Join::BridgePlain => "bridge-plain",
+            Join::VdeSwitch => "vde-switch",
+            Join::OvsTap { tso: false } => "ovs-tap",
+            Join::OvsTap { tso: true } => "ovs-tap-tso",
+            Join::OvsVeth => "ovs-veth-tso",
+            Join::OvsAfXdp => "ovs-afxdp",
+            Join::Relay { mechanism: Mechanism::Epoll, offloads: false } => "relay-epoll",
+            Join::Relay { mechanism: Mechanism::Epoll, offloads: true } => "relay-epoll-offloads",
+            Join::Relay { mechanism: Mechanism::Busy, offloads: false } => "relay-busy",
+            Join::Relay { mechanism: Mechanism::Busy, offloads: true } => "relay-busy-offloads",
+            Join::Relay { mechanism: Mechanism::Uring, offloads: false } => "relay-uring",
+            Join::Relay { mechanism: Mechanism::Uring, offloads: true } => "relay-uring-offloads",
         }
     }
 
     /// Programs of others that it needs.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
-            Peer::BridgePlain => &["ethtool"],
-            Peer::VdeSwitch => &["vde_switch", "vde_plug2tap"],
-            Peer::VmlanVde => &["vde_plug2tap"],
-            Peer::Vmlan | Peer::Bridge | Peer::RelayEpoll | Peer::RelayUring => &[],
+            Join::BridgePlain => &["ethtool"],
+            Join::VdeSwitch => &["vde_switch", "vde_plug2tap"],
+            Join::VmlanVde => &["vde_plug2tap"],
+            Join::OvsTap { .. } | Join::OvsVeth | Join::OvsAfXdp => &ovs::PROGRAMS,
+            Join::Vmlan { .. } | Join::Bridge | Join::Relay { .. } => &[],
         }
-    }
-
-    /// Whether vmlan is in it.
-    pub fn is_vmlan(self) -> bool {
-        matches!(self, Peer::Vmlan | Peer::VmlanVde)
     }
 
     /// Joins the namespaces of `world`: afterwards each has its interface, which is not up yet.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written; [`Unavailable`](crate::row::Unavailable) where this machine cannot do it.
     ///
     /// # Panics
     /// When a program cannot be started or does not come up; the message shows what it said.
     pub fn join(self, world: &mut World, programs: &Programs) -> anyhow::Result<()> {
         match self {
-            Peer::Vmlan => vmlan::taps(world, &programs.vmlan)?,
-            Peer::VmlanVde => vmlan::vde(world, &programs.vmlan)?,
-            Peer::Bridge => bridge::with_offloads(world),
-            Peer::BridgePlain => bridge::without_offloads(world),
-            Peer::VdeSwitch => vde::switch(world),
-            Peer::RelayEpoll => relay::start(world, &programs.bench, Mechanism::Epoll),
-            Peer::RelayUring => relay::start(world, &programs.bench, Mechanism::Uring),
+            Join::Vmlan { poll } => vmlan::taps(world, programs, poll)?,
+            Join::VmlanVde => vmlan::vde(world, programs)?,
+            Join::Bridge => bridge::with_offloads(world),
+            Join::BridgePlain => bridge::without_offloads(world),
+            Join::VdeSwitch => vde::switch(world),
+            Join::OvsTap { tso } => ovs::taps(world, tso)?,
+            Join::OvsVeth => ovs::veth(world)?,
+            Join::OvsAfXdp => ovs::af_xdp(world)?,
+            Join::Relay { mechanism, offloads } => relay::taps(world, &programs.bench, mechanism, offloads)?,
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_knows_the_names() {
-        for peer in Peer::ALL {
-            assert_eq!(Peer::from_str(peer.name(), false), Ok(peer));
-        }
-        assert_eq!(Peer::value_variants(), Peer::ALL);
     }
 }

@@ -1,37 +1,81 @@
-//! A relay between two TAPs: every frame that one reads is written to the other, and nothing is looked at.
+//! Bare relays: every frame that one side has is given to the other, and nothing is looked at.
 //!
-//! It has no switch, no ports, no counters: a switch that moves frames by the same system calls cannot be faster, only come near. It is a
-//! program of its own, so that it has its processor time to itself as the others do.
+//! They have no switch, no ports, no counters: a switch that moves frames by the same system calls cannot be faster, only come near. They are
+//! programs of their own, so that they have their processor time to themselves as the others do.
 
+mod datagram;
 mod plain;
 mod ring;
+mod stream;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ValueEnum;
+use clap::{Subcommand, ValueEnum};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use sys::{Interest, Poller, Ready};
 
 use crate::world::INTERFACE;
 
-/// What a relay says once both TAPs are there.
+/// What a relay says once both sides are there.
 pub const READY: &str = "relay is ready";
 
-/// How many frames are moved from one TAP before the other has its turn.
+/// How many frames are moved from one side before the other has its turn.
 const BATCH: usize = 64;
 
 /// Room for a header of virtio-net, an Ethernet header with a tag and 1500 octets.
 const BUFFER: usize = 2048;
 
-/// How frames are moved.
+/// The same for a segment of 64 KiB.
+const LARGE_BUFFER: usize = 68 << 10;
+
+/// Checksums, TCP segments with ECN and UDP segments, IPv4 and IPv6 (TUN_F_* of linux/if_tun.h).
+const OFFLOADS: u32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40;
+
+/// The same without UDP segments, which kernels before 6.2 do not have.
+const OLD_OFFLOADS: u32 = 0x01 | 0x02 | 0x04 | 0x08;
+
+/// Between what is relayed.
+#[derive(Debug, Subcommand)]
+pub enum Relay {
+    /// A TAP in each of two network namespaces
+    Tap {
+        /// How frames are moved
+        mechanism: Mechanism,
+        /// Path of a network namespace
+        first: PathBuf,
+        /// Path of the other
+        second: PathBuf,
+        /// Take and give segments of up to 64 KiB and open checksums
+        #[arg(long)]
+        offloads: bool,
+    },
+    /// Two datagram sockets
+    Datagram {
+        /// Path of a socket
+        first: PathBuf,
+        /// Path of the other
+        second: PathBuf,
+    },
+    /// Two stream sockets
+    Stream {
+        /// Path of a socket
+        first: PathBuf,
+        /// Path of the other
+        second: PathBuf,
+    },
+}
+
+/// How frames are moved between TAPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mechanism {
     /// One system call for each read and each write
     Epoll,
+    /// The same without ever waiting
+    Busy,
     /// Reads that are armed once, and many writes with one system call
     Uring,
 }
@@ -41,31 +85,62 @@ impl Mechanism {
     pub fn name(self) -> &'static str {
         match self {
             Mechanism::Epoll => "epoll",
+            Mechanism::Busy => "busy",
             Mechanism::Uring => "uring",
         }
     }
 }
 
-/// Makes a TAP in each of two namespaces and relays between them until it is killed.
-///
-/// # Errors
-/// When a TAP cannot be made, or is taken away.
-pub fn run(mechanism: Mechanism, first: &Path, second: &Path) -> anyhow::Result<()> {
-    // Who started us ends us, but may be killed itself.
-    set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
-    let taps = [open(first)?, open(second)?];
-    println!("{READY}");
-    std::io::stdout().flush()?;
-    match mechanism {
-        Mechanism::Epoll => relay(plain::Mover::new(&taps)?, &taps),
-        Mechanism::Uring => relay(ring::Mover::new(&taps).context("io_uring is not allowed here")?, &taps),
+impl Relay {
+    /// Relays until it is killed.
+    ///
+    /// # Errors
+    /// When a side cannot be made, or is taken away.
+    pub fn run(&self) -> anyhow::Result<()> {
+        // Who started us ends us, but may be killed itself.
+        set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
+        match self {
+            Relay::Tap { mechanism, first, second, offloads } => {
+                taps(*mechanism, [open(first, *offloads)?, open(second, *offloads)?], *offloads)
+            }
+            Relay::Datagram { first, second } => datagram::run(first, second),
+            Relay::Stream { first, second } => stream::run(first, second),
+        }
     }
 }
 
-fn open(netns: &Path) -> anyhow::Result<OwnedFd> {
+fn say_ready() -> std::io::Result<()> {
+    println!("{READY}");
+    std::io::stdout().flush()
+}
+
+fn taps(mechanism: Mechanism, taps: [OwnedFd; 2], offloads: bool) -> anyhow::Result<()> {
+    let buffer = if offloads { LARGE_BUFFER } else { BUFFER };
+    say_ready()?;
+    match mechanism {
+        Mechanism::Epoll => relay(plain::Mover::new(&taps, buffer)?, &taps),
+        Mechanism::Busy => {
+            let mut mover = plain::Mover::new(&taps, buffer)?;
+            loop {
+                mover.relay(0)?;
+                mover.relay(1)?;
+            }
+        }
+        Mechanism::Uring => {
+            relay(ring::Mover::new(&taps, buffer).context("io_uring is not allowed here")?, &taps)
+        }
+    }
+}
+
+fn open(netns: &Path, offloads: bool) -> anyhow::Result<OwnedFd> {
     let made = sys::netns::within(netns, || sys::tap::open(INTERFACE, sys::tap::Options::default()));
     let (tap, _) =
         made.with_context(|| format!("cannot make a TAP {INTERFACE} in namespace {}", netns.display()))?;
+    if offloads {
+        sys::tap::set_offloads(&tap, OFFLOADS)
+            .or_else(|_| sys::tap::set_offloads(&tap, OLD_OFFLOADS))
+            .context("asking for offloads")?;
+    }
     Ok(tap)
 }
 

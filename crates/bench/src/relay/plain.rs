@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::{Errno, read, write};
 use sys::Poller;
 
-use super::{BATCH, BUFFER, Move, READABLE};
+use super::{BATCH, Move, READABLE};
 
 pub(super) struct Mover<'a> {
     taps: &'a [OwnedFd; 2],
@@ -12,8 +12,8 @@ pub(super) struct Mover<'a> {
 }
 
 impl<'a> Mover<'a> {
-    pub(super) fn new(taps: &'a [OwnedFd; 2]) -> io::Result<Self> {
-        Ok(Mover { taps, buffer: vec![0; BUFFER].into() })
+    pub(super) fn new(taps: &'a [OwnedFd; 2], buffer: usize) -> io::Result<Self> {
+        Ok(Mover { taps, buffer: vec![0; buffer].into() })
     }
 }
 

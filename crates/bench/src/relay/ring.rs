@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use sys::Poller;
 use sys::uring::{Reader, Writer};
 
-use super::{BATCH, BUFFER, Move, READABLE};
+use super::{BATCH, Move, READABLE};
 
 /// Buffers of a TAP that are with the kernel. More fall out of the processor's cache and are slower.
 const BUFFERS: u16 = 64;
@@ -20,11 +20,11 @@ pub(super) struct Mover<'a> {
 }
 
 impl<'a> Mover<'a> {
-    pub(super) fn new(taps: &'a [OwnedFd; 2]) -> io::Result<Self> {
+    pub(super) fn new(taps: &'a [OwnedFd; 2], buffer: usize) -> io::Result<Self> {
         let mut readers = [Reader::new(BUFFERS)?, Reader::new(BUFFERS)?];
         for reader in &mut readers {
             for _ in 0..reader.places() {
-                reader.provide(vec![0; BUFFER].into()).expect("there is a place");
+                reader.provide(vec![0; buffer].into()).expect("there is a place");
             }
         }
         Ok(Mover { taps, readers, writer: Writer::new()?, batch: Vec::with_capacity(BATCH) })

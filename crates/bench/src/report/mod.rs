@@ -1,144 +1,121 @@
-//! What came of it: medians, ratios, every figure.
+//! What came of it: medians, ratios, what was reached, every figure.
 //!
 //! Figures of different rounds are never divided by each other: the same program differs by a third from one minute to the next. A ratio is made within
 //! each round, and its median over the rounds is told.
 
+mod charts;
 mod statistics;
 mod table;
 
 pub use statistics::quantile;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
-use crate::machine::Machine;
-use crate::measure::{PacketRate, RoundTrip, Tcp};
-use crate::peer::Peer;
-use statistics::median;
-use table::Table;
+use crate::machine::{Machine, Quiet};
+use crate::row::{Bound, Figure, Pairs, Row, Target};
+use statistics::{Spread, median};
+use table::{Style, Table};
 
 /// How the measurements were made.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Settings {
-    /// How many times each peer was measured.
+    /// How many times each was measured.
     pub rounds: u32,
     /// How long a measurement took.
     pub seconds: f64,
+    /// How long the long run took.
+    pub long_seconds: f64,
 }
 
-/// A measurement, and how busy the machine was just before.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Sample<T> {
-    /// What was measured.
-    #[serde(flatten)]
-    pub value: T,
-    /// Share of all processors' time that something else used, 0 to 1.
-    pub busy_before: f64,
-    /// Whether that was too much to trust the figure by itself.
-    pub noisy: bool,
+/// What came of measuring someone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The row's figures, in order.
+    Figures(Vec<f64>),
+    /// This machine cannot do it, and why.
+    Missing(String),
+    /// It should have worked.
+    Failed(String),
 }
 
-/// All that was measured of a peer in a round.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Figures {
-    /// Throughput.
-    pub tcp: Sample<Tcp>,
-    /// Packets of 64 octets.
-    pub rate: Sample<PacketRate>,
-    /// Packets of 64 octets there and back, through another processor.
-    pub round_trip: Sample<RoundTrip>,
-    /// The same with everything on one processor.
-    pub round_trip_one_cpu: Sample<RoundTrip>,
-}
-
-impl Figures {
-    fn noisy(&self) -> impl Iterator<Item = bool> {
-        let Figures { tcp, rate, round_trip, round_trip_one_cpu } = self;
-        [tcp.noisy, rate.noisy, round_trip.noisy, round_trip_one_cpu.noisy].into_iter()
-    }
-}
-
-/// A peer in a round.
-#[derive(Debug, Serialize)]
+/// Someone in a row in a round.
+#[derive(Debug)]
 pub struct Run {
     /// Counted from 1.
     pub round: u32,
+    /// The row's name.
+    pub row: &'static str,
     /// Who was measured.
-    #[serde(serialize_with = "name")]
-    pub peer: Peer,
-    /// What came of it, or why nothing did.
-    #[serde(flatten, serialize_with = "outcome")]
-    pub figures: Result<Figures, String>,
+    pub contestant: &'static str,
+    /// How busy the machine was just before, when it came to that.
+    pub quiet: Option<Quiet>,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
-fn name<S: Serializer>(peer: &Peer, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(peer.name())
-}
-
-fn outcome<S: Serializer>(figures: &Result<Figures, String>, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Outcome<'a> {
-        figures: Option<&'a Figures>,
-        error: Option<&'a str>,
-    }
-    let error = figures.as_ref().err().map(String::as_str);
-    Outcome { figures: figures.as_ref().ok(), error }.serialize(serializer)
-}
-
-/// A figure that is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Metric {
-    Tcp,
-    Rate,
-    RoundTripMedian,
-    RoundTripTail,
-    RoundTripOneCpu,
-}
-
-impl Metric {
-    const ALL: [Metric; 5] =
-        [Metric::Tcp, Metric::Rate, Metric::RoundTripMedian, Metric::RoundTripTail, Metric::RoundTripOneCpu];
-
-    fn of(self, figures: &Figures) -> f64 {
-        match self {
-            Metric::Tcp => figures.tcp.value.gbit_per_s,
-            Metric::Rate => figures.rate.value.received_mpps,
-            Metric::RoundTripMedian => figures.round_trip.value.p50_us,
-            Metric::RoundTripTail => figures.round_trip.value.p99_us,
-            Metric::RoundTripOneCpu => figures.round_trip_one_cpu.value.p50_us,
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Metric::Tcp => "TCP Gbit/s",
-            Metric::Rate => "64 octets Mpps",
-            Metric::RoundTripMedian => "RTT p50 µs",
-            Metric::RoundTripTail => "RTT p99 µs",
-            Metric::RoundTripOneCpu => "one CPU p50 µs",
-        }
+impl Serialize for Run {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (figures, missing, error) = match &self.outcome {
+            Outcome::Figures(figures) => (Some(figures), None, None),
+            Outcome::Missing(why) => (None, Some(why), None),
+            Outcome::Failed(why) => (None, None, Some(why)),
+        };
+        let run = serde_json::json!({
+            "round": self.round,
+            "row": self.row,
+            "contestant": self.contestant,
+            "figures": figures,
+            "missing": missing,
+            "error": error,
+            "busy_before": self.quiet.map(|quiet| quiet.busy),
+            "noisy": self.quiet.is_some_and(Quiet::is_noisy),
+        });
+        run.serialize(serializer)
     }
 }
 
-/// A number for each metric as JSON, in the order of [`Metric::ALL`]; `null` where no round has one.
-#[derive(Debug, PartialEq, Serialize)]
-struct Summary {
-    tcp_gbit_per_s: Option<f64>,
-    received_mpps: Option<f64>,
-    rtt_p50_us: Option<f64>,
-    rtt_p99_us: Option<f64>,
-    rtt_one_cpu_p50_us: Option<f64>,
+/// A figure by itself or divided by another's, over the rounds.
+struct Comparison {
+    figure: usize,
+    of: &'static str,
+    to: Option<&'static str>,
+    target: Option<Target>,
+    median: Option<f64>,
+    rounds: usize,
 }
 
-impl Summary {
-    fn new(of: impl Fn(Metric) -> Option<f64>) -> Summary {
-        Summary {
-            tcp_gbit_per_s: of(Metric::Tcp),
-            received_mpps: of(Metric::Rate),
-            rtt_p50_us: of(Metric::RoundTripMedian),
-            rtt_p99_us: of(Metric::RoundTripTail),
-            rtt_one_cpu_p50_us: of(Metric::RoundTripOneCpu),
+impl Comparison {
+    fn name(&self) -> String {
+        self.to.map_or_else(|| self.of.to_owned(), |to| format!("{} / {to}", self.of))
+    }
+
+    fn wanted(&self) -> String {
+        let Some(target) = self.target else { return String::new() };
+        let bound = match target.bound {
+            Bound::AtLeast(bound) => format!("≥ {bound}"),
+            Bound::AtMost(bound) => format!("≤ {bound}"),
+        };
+        target.reach.map_or(bound.clone(), |reach| format!("{bound}, better {reach}"))
+    }
+
+    /// Whether the target is reached; `None` without a target or without figures.
+    fn reached(&self) -> Option<bool> {
+        Some(self.target?.bound.holds(self.median?))
+    }
+
+    fn verdict(&self) -> &'static str {
+        let better = self.target.and_then(|target| target.reach).zip(self.median);
+        match (self.target, self.reached()) {
+            (None, _) => "",
+            (Some(_), None) => "NOT MEASURED",
+            (Some(_), Some(false)) => "NO",
+            (Some(_), Some(true)) if better.is_some_and(|(reach, median)| median >= reach) => {
+                "yes, the better one"
+            }
+            (Some(_), Some(true)) => "yes",
         }
     }
 }
@@ -147,13 +124,14 @@ impl Summary {
 pub struct Report {
     machine: Machine,
     settings: Settings,
+    rows: Vec<Row>,
     runs: Vec<Run>,
 }
 
 impl Report {
-    /// Of these runs.
-    pub fn new(machine: Machine, settings: Settings, runs: Vec<Run>) -> Report {
-        Report { machine, settings, runs }
+    /// Of these runs of these rows.
+    pub fn new(machine: Machine, settings: Settings, rows: Vec<Row>, runs: Vec<Run>) -> Report {
+        Report { machine, settings, rows, runs }
     }
 
     /// Whether nobody was measured or tried.
@@ -162,40 +140,79 @@ impl Report {
     }
 
     /// One message for each run that failed.
-    pub fn failures(&self) -> impl Iterator<Item = String> {
-        self.runs.iter().filter_map(|run| {
-            let error = run.figures.as_ref().err()?;
-            Some(format!("{} failed in round {}: {error}", run.peer.name(), run.round))
-        })
+    pub fn failures(&self) -> Vec<String> {
+        let failed = |run: &Run| match &run.outcome {
+            Outcome::Failed(why) => {
+                Some(format!("{}: {} failed in round {}: {why}", run.row, run.contestant, run.round))
+            }
+            Outcome::Figures(_) | Outcome::Missing(_) => None,
+        };
+        self.runs.iter().filter_map(failed).collect()
+    }
+
+    /// One message for each who could not be measured on this machine.
+    pub fn missing(&self) -> Vec<String> {
+        let missing = |run: &Run| match &run.outcome {
+            Outcome::Missing(why) => Some(format!("{}: {}: {why}", run.row, run.contestant)),
+            Outcome::Figures(_) | Outcome::Failed(_) => None,
+        };
+        let mut messages: Vec<String> = self.runs.iter().filter_map(missing).collect();
+        messages.sort_unstable();
+        messages.dedup();
+        messages
     }
 
     /// Tables of medians and ratios, for a person.
     pub fn tables(&self) -> String {
-        let head = |first| [first].into_iter().chain(Metric::ALL.map(Metric::title)).chain(["rounds"]);
-        let mut medians = Table::new(head("median"));
-        for peer in self.peers() {
-            let rounds = self.figures(peer).count().to_string();
-            let values = Metric::ALL.map(|metric| number(self.median(peer, metric)));
-            medians.row([peer.name().to_owned()].into_iter().chain(values).chain([rounds]));
+        let mut text = format!("{}\n{}\n", self.machine.line(), self.conditions());
+        for row in self.tried() {
+            let [medians, ratios] = self.row_tables(row);
+            text += &format!("\n{}: {}, {}\n", row.name, row.group.title(), row.title);
+            text += &medians.to_text(Style::Plain);
+            if !ratios.is_empty() {
+                text.push('\n');
+                text += &ratios.to_text(Style::Plain);
+            }
         }
-        let mut ratios = Table::new(head("median ratio"));
-        for (ours, theirs) in self.pairs() {
-            let rounds = self.rounds_of_both(ours, theirs).count().to_string();
-            let values = Metric::ALL.map(|metric| number(self.ratio(ours, theirs, metric)));
-            let name = format!("{} / {}", ours.name(), theirs.name());
-            ratios.row([name].into_iter().chain(values).chain([rounds]));
+        text
+    }
+
+    /// The same as Markdown for a document beside the directory `charts`, which has the charts, when there is one.
+    pub fn markdown(&self, charts: Option<&Path>) -> String {
+        let mut text = format!("{}.\n{}.\n", self.machine.line(), self.conditions());
+        let mut group = None;
+        for row in self.tried() {
+            if group.replace(row.group) != Some(row.group) {
+                text += &format!("\n### {}\n", row.group.title());
+            }
+            text += &format!("\n**{}** (`{}`)\n", row.title, row.name);
+            for table in self.row_tables(row).iter().filter(|table| !table.is_empty()) {
+                text.push('\n');
+                text += &table.to_text(Style::Markdown);
+            }
+            let Some(directory) = charts.and_then(Path::file_name).and_then(|name| name.to_str()) else {
+                continue;
+            };
+            for (figure, file) in charts::files(row) {
+                text += &format!("\n![{}: {}]({directory}/{file})\n", row.title, figure.name);
+            }
         }
-        let good = self.runs.iter().filter_map(|run| run.figures.as_ref().ok());
-        let noisy: Vec<bool> = good.flat_map(Figures::noisy).collect();
-        let (measured, noisy) = (noisy.len(), noisy.into_iter().filter(|noisy| *noisy).count());
-        format!(
-            "{}\nrounds: {}, seconds: {}, {noisy} of {measured} measurements began on a noisy machine\n\n{}\n{}",
-            self.machine.line(),
-            self.settings.rounds,
-            self.settings.seconds,
-            medians,
-            ratios
-        )
+        text
+    }
+
+    /// A chart of each figure of each row, as SVG files in `directory`.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn draw(&self, directory: &Path) -> anyhow::Result<()> {
+        for row in self.tried() {
+            for (number, (figure, file)) in charts::files(row).into_iter().enumerate() {
+                let spread = |name| Some((name, self.spread(row, name, number)?));
+                let bars: Vec<_> = row.contestants.iter().filter_map(|one| spread(one.name)).collect();
+                charts::draw(&directory.join(file), row.title, figure, &bars)?;
+            }
+        }
+        Ok(())
     }
 
     /// Everything as JSON.
@@ -203,22 +220,12 @@ impl Report {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
-        let medians: Vec<_> = self.peers().map(|peer| {
-            serde_json::json!({ "peer": peer.name(), "median": Summary::new(|metric| self.median(peer, metric)) })
-        }).collect();
-        let ratios: Vec<_> = self
-            .pairs()
-            .map(|(ours, theirs)| {
-                let median = Summary::new(|metric| self.ratio(ours, theirs, metric));
-                serde_json::json!({ "of": ours.name(), "to": theirs.name(), "median": median })
-            })
-            .collect();
+        let rows: Vec<_> = self.tried().map(|row| self.row_json(row)).collect();
         let report = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "machine": self.machine,
             "settings": self.settings,
-            "medians": medians,
-            "ratios": ratios,
+            "rows": rows,
             "runs": self.runs,
         });
         serde_json::to_writer_pretty(&mut *to, &report)?;
@@ -226,40 +233,159 @@ impl Report {
         to.flush()
     }
 
-    /// Who was measured or tried.
-    fn peers(&self) -> impl Iterator<Item = Peer> {
-        Peer::ALL.into_iter().filter(|peer| self.runs.iter().any(|run| run.peer == *peer))
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (Peer, Peer)> {
-        let has = |peer| self.runs.iter().any(|run| run.peer == peer);
-        Peer::RATIOS.into_iter().filter(move |(ours, theirs)| has(*ours) && has(*theirs))
-    }
-
-    /// By round.
-    fn figures(&self, peer: Peer) -> impl Iterator<Item = (u32, &Figures)> {
-        let of_peer = self.runs.iter().filter(move |run| run.peer == peer);
-        of_peer.filter_map(|run| Some((run.round, run.figures.as_ref().ok()?)))
-    }
-
-    fn median(&self, peer: Peer, metric: Metric) -> Option<f64> {
-        median(self.figures(peer).map(|(_, figures)| metric.of(figures)))
-    }
-
-    fn rounds_of_both(&self, ours: Peer, theirs: Peer) -> impl Iterator<Item = (&Figures, &Figures)> {
-        self.figures(ours).filter_map(move |(round, figures)| {
-            let (_, others) = self.figures(theirs).find(|(other, _)| *other == round)?;
-            Some((figures, others))
+    fn row_json(&self, row: &Row) -> serde_json::Value {
+        let medians = |name| -> Vec<_> {
+            (0..row.figures.len())
+                .map(|figure| self.spread(row, name, figure).map(|spread| spread.median))
+                .collect()
+        };
+        let contestants: Vec<_> = row
+            .contestants
+            .iter()
+            .map(|one| serde_json::json!({ "name": one.name, "medians": medians(one.name) }))
+            .collect();
+        let comparisons: Vec<_> = self
+            .comparisons(row)
+            .iter()
+            .map(|one| {
+                serde_json::json!({
+                    "figure": row.figures[one.figure].name,
+                    "of": one.of,
+                    "to": one.to,
+                    "median": one.median,
+                    "rounds": one.rounds,
+                    "target": one.target.map(|target| target.bound),
+                    "better": one.target.and_then(|target| target.reach),
+                    "reached": one.reached(),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "group": row.group,
+            "name": row.name,
+            "title": row.title,
+            "figures": row.figures,
+            "contestants": contestants,
+            "comparisons": comparisons,
         })
     }
 
-    fn ratio(&self, ours: Peer, theirs: Peer, metric: Metric) -> Option<f64> {
-        median(self.rounds_of_both(ours, theirs).map(|(ours, theirs)| metric.of(ours) / metric.of(theirs)))
+    fn conditions(&self) -> String {
+        let Settings { rounds, seconds, .. } = self.settings;
+        let measured = self.runs.iter().filter_map(|run| run.quiet).count();
+        let noisy = self.runs.iter().filter_map(|run| run.quiet).filter(|quiet| quiet.is_noisy()).count();
+        format!("{rounds} rounds of {seconds} s, {noisy} of {measured} measurements began on a noisy machine")
+    }
+
+    fn row_tables(&self, row: &Row) -> [Table; 2] {
+        let mut medians = Table::new(["figure", "who", "median", "least", "most", "rounds"]);
+        for (number, figure) in row.figures.iter().enumerate() {
+            for one in &row.contestants {
+                let spread = self.spread(row, one.name, number);
+                let of = |value: fn(&Spread) -> f64| self::number(spread.as_ref().map(value));
+                let median = spread
+                    .as_ref()
+                    .map_or_else(|| self.why_not(row, one.name), |s| self::number(Some(s.median)));
+                let rounds = spread.as_ref().map_or(0, |spread| spread.count).to_string();
+                let name = format!("{} {}", figure.name, figure.unit);
+                medians.row([name, one.name.to_owned(), median, of(|s| s.least), of(|s| s.most), rounds]);
+            }
+        }
+        let mut ratios = Table::new(["figure", "ratio", "median", "target", "reached", "rounds"]);
+        for one in self.comparisons(row) {
+            let figure = row.figures[one.figure].name.to_owned();
+            let verdict = one.verdict().to_owned();
+            ratios.row([
+                figure,
+                one.name(),
+                number(one.median),
+                one.wanted(),
+                verdict,
+                one.rounds.to_string(),
+            ]);
+        }
+        [medians, ratios]
+    }
+
+    /// Why someone has no figures.
+    fn why_not(&self, row: &Row, name: &str) -> String {
+        let outcome = self.runs_of(row, name).map(|run| &run.outcome).next();
+        match outcome {
+            Some(Outcome::Missing(_)) => "MISSING",
+            Some(Outcome::Failed(_)) => "FAILED",
+            Some(Outcome::Figures(_)) | None => "-",
+        }
+        .to_owned()
+    }
+
+    /// The rows in which somebody was measured or tried.
+    fn tried(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| self.runs.iter().any(|run| run.row == row.name))
+    }
+
+    fn runs_of<'a>(&'a self, row: &'a Row, name: &'a str) -> impl Iterator<Item = &'a Run> {
+        self.runs.iter().filter(move |run| run.row == row.name && run.contestant == name)
+    }
+
+    /// By round.
+    fn figures<'a>(
+        &'a self,
+        row: &'a Row,
+        name: &'a str,
+        figure: usize,
+    ) -> impl Iterator<Item = (u32, f64)> + 'a {
+        self.runs_of(row, name).filter_map(move |run| match &run.outcome {
+            Outcome::Figures(figures) => Some((run.round, *figures.get(figure)?)),
+            Outcome::Missing(_) | Outcome::Failed(_) => None,
+        })
+    }
+
+    fn spread(&self, row: &Row, name: &str, figure: usize) -> Option<Spread> {
+        Spread::of(self.figures(row, name, figure).map(|(_, value)| value))
+    }
+
+    /// Within each round in which there are both.
+    fn ratios(&self, row: &Row, of: &str, to: &str, figure: usize) -> Vec<f64> {
+        let ratio = |(round, value): (u32, f64)| {
+            let (_, other) = self.figures(row, to, figure).find(|(other, _)| *other == round)?;
+            Some(value / other)
+        };
+        self.figures(row, of, figure).filter_map(ratio).collect()
+    }
+
+    /// What has a target first, then what has none.
+    fn comparisons(&self, row: &Row) -> Vec<Comparison> {
+        let compare = |figure, of, to: Option<&'static str>, target| {
+            let values = match to {
+                Some(to) => self.ratios(row, of, to, figure),
+                None => self.figures(row, of, figure).map(|(_, value)| value).collect(),
+            };
+            Comparison { figure, of, to, target, rounds: values.len(), median: median(values.into_iter()) }
+        };
+        let mut all: Vec<Comparison> = row
+            .targets
+            .iter()
+            .map(|target| compare(target.figure, target.of, target.to, Some(*target)))
+            .collect();
+        let Some((first, others)) = row.contestants.split_first() else { return all };
+        for figure in 0..row.figures.len() {
+            for other in others {
+                let (of, to) = match row.pairs {
+                    Pairs::FirstToOthers => (first.name, other.name),
+                    Pairs::OthersToFirst => (other.name, first.name),
+                };
+                let known = all.iter().any(|one| one.figure == figure && (one.of, one.to) == (of, Some(to)));
+                if !known {
+                    all.push(compare(figure, of, Some(to), None));
+                }
+            }
+        }
+        all
     }
 }
 
 /// With about three digits that mean something.
-fn number(value: Option<f64>) -> String {
+pub fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value >= 100.0 => format!("{value:.0}"),
@@ -267,6 +393,11 @@ fn number(value: Option<f64>) -> String {
         Some(value) if value >= 1.0 => format!("{value:.2}"),
         Some(value) => format!("{value:.3}"),
     }
+}
+
+/// The name of a figure as part of a file's name.
+fn slug(figure: &Figure) -> String {
+    figure.name.to_lowercase().replace(' ', "-")
 }
 
 #[cfg(test)]

@@ -1,45 +1,59 @@
 //! Columns that line up.
 
-use std::fmt;
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// With spaces, for a terminal.
+    Plain,
+    /// As Markdown has it.
+    Markdown,
+}
 
-/// A table of text: the first column stands left, the others right.
+/// A table of text.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// With these titles.
-    pub fn new<'a>(titles: impl Iterator<Item = &'a str>) -> Table {
-        Table { rows: vec![titles.map(str::to_owned).collect()] }
+    pub fn new<const N: usize>(titles: [&str; N]) -> Table {
+        Table { rows: vec![titles.map(str::to_owned).to_vec()] }
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: impl Iterator<Item = String>) {
-        self.rows.push(cells.collect());
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
     }
-}
 
-impl fmt::Display for Table {
-    /// Nothing without rows.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.rows.len() < 2 {
-            return Ok(());
-        }
+    /// Whether it has titles only.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+
+    /// A line for each row. What is said in the line above already is left out of the first column.
+    pub fn to_text(&self, style: Style) -> String {
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max()
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
         };
-        for row in &self.rows {
+        let mut text = String::new();
+        let mut before: Option<&String> = None;
+        for (number, row) in self.rows.iter().enumerate() {
+            let repeated = before.replace(&row[0]) == Some(&row[0]);
+            let mut cells = Vec::with_capacity(row.len());
             for (column, cell) in row.iter().enumerate() {
-                let width = width(column).unwrap_or(0);
-                if column == 0 {
-                    write!(f, "{cell:<width$}")?;
-                } else {
-                    write!(f, "  {cell:>width$}")?;
-                }
+                let cell = if column == 0 && repeated { "" } else { cell };
+                let width = if style == Style::Plain { width(column).unwrap_or(0) } else { 0 };
+                cells.push(format!("{cell:<width$}"));
             }
-            writeln!(f)?;
+            match style {
+                Style::Plain => text += &format!("  {}\n", cells.join("  ").trim_end()),
+                Style::Markdown => text += &format!("| {} |\n", cells.join(" | ")),
+            }
+            if number == 0 && style == Style::Markdown {
+                text += &format!("|{}\n", "---|".repeat(row.len()));
+            }
         }
-        Ok(())
+        text
     }
 }
 
@@ -47,17 +61,24 @@ impl fmt::Display for Table {
 mod tests {
     use super::*;
 
-    #[test]
-    fn columns_line_up_by_characters() {
-        let mut table = Table::new(["name", "µs"].into_iter());
-        table.row(["a".to_owned(), "100".to_owned()].into_iter());
-        table.row(["longer".to_owned(), "1".to_owned()].into_iter());
-
-        assert_eq!(table.to_string(), "name     µs\na       100\nlonger    1\n");
+    fn table() -> Table {
+        let mut table = Table::new(["figure", "who"]);
+        table.row(["µs".into(), "x".into()]);
+        table.row(["µs".into(), "vmlan".into()]);
+        table
     }
 
     #[test]
-    fn a_table_without_rows_is_nothing() {
-        assert_eq!(Table::new(["name"].into_iter()).to_string(), "");
+    fn columns_line_up_and_nothing_is_said_twice() {
+        assert_eq!(table().to_text(Style::Plain), "  figure  who\n  µs      x\n          vmlan\n");
+    }
+
+    #[test]
+    fn markdown_has_a_line_below_the_titles() {
+        assert_eq!(
+            table().to_text(Style::Markdown),
+            "| figure | who |\n|---|---|\n| µs | x |\n|  | vmlan |\n"
+        );
+        assert!(Table::new(["a"]).is_empty());
     }
 }

@@ -1,0 +1,254 @@
+//! What is measured: rows of the report, each with those who take part in it and what vmlan is to reach.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::interrupt;
+use crate::machine::{Quiet, wait_for_quiet};
+
+/// Rows that are asked for together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// Two namespaces with a TAP each
+    Tap,
+    /// Two datagram sockets
+    Dgram,
+    /// Two stream sockets
+    Stream,
+    /// Many ports, addresses, networks; memory
+    Scale,
+    /// A port that floods beside two that talk
+    Fair,
+    /// The host's interface as a port of the network
+    Host,
+}
+
+impl Group {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Tap => "tap",
+            Group::Dgram => "dgram",
+            Group::Stream => "stream",
+            Group::Scale => "scale",
+            Group::Fair => "fair",
+            Group::Host => "host",
+        }
+    }
+
+    /// As the title of a section.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Tap => "TAP to TAP",
+            Group::Dgram => "Datagram sockets",
+            Group::Stream => "Stream sockets",
+            Group::Scale => "Scale and cost",
+            Group::Fair => "Fairness",
+            Group::Host => "Host filter",
+        }
+    }
+}
+
+/// One number of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// What it is.
+    pub name: &'static str,
+    /// What it is counted in.
+    pub unit: &'static str,
+    /// Whether more is better.
+    pub more_is_better: bool,
+}
+
+impl Figure {
+    /// TCP payload.
+    pub const TCP: Figure = Figure { name: "TCP", unit: "Gbit/s", more_is_better: true };
+    /// Frames.
+    pub const RATE: Figure = Figure { name: "frames", unit: "Mpps", more_is_better: true };
+    /// Median of the round-trip time.
+    pub const P50: Figure = Figure { name: "RTT p50", unit: "µs", more_is_better: false };
+    /// What one round trip in a hundred takes or more.
+    pub const P99: Figure = Figure { name: "RTT p99", unit: "µs", more_is_better: false };
+    /// Resident memory of the switch.
+    pub const MEMORY: Figure = Figure { name: "memory", unit: "MiB", more_is_better: false };
+}
+
+/// A limit that a number keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Not less.
+    AtLeast(f64),
+    /// Not more.
+    AtMost(f64),
+}
+
+impl Bound {
+    /// Whether `value` keeps to it.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Bound::AtLeast(bound) => value >= bound,
+            Bound::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+/// What vmlan is to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Target {
+    /// Which of the row's figures.
+    pub figure: usize,
+    /// Whose.
+    pub of: &'static str,
+    /// Divided within each round by whose; by itself when absent.
+    pub to: Option<&'static str>,
+    /// What the median has to keep to.
+    pub bound: Bound,
+    /// What it would be good to reach.
+    pub reach: Option<f64>,
+}
+
+impl Target {
+    /// A ratio that is to be so much at least.
+    pub const fn ratio(figure: usize, of: &'static str, to: &'static str, least: f64) -> Target {
+        Target { figure, of, to: Some(to), bound: Bound::AtLeast(least), reach: None }
+    }
+
+    /// A ratio that is to be so much at most.
+    pub const fn ratio_at_most(figure: usize, of: &'static str, to: &'static str, most: f64) -> Target {
+        Target { figure, of, to: Some(to), bound: Bound::AtMost(most), reach: None }
+    }
+
+    /// A figure that keeps to `bound` by itself.
+    pub const fn absolute(figure: usize, of: &'static str, bound: Bound) -> Target {
+        Target { figure, of, to: None, bound, reach: None }
+    }
+
+    /// The same, and what would be good.
+    pub const fn reaching(mut self, reach: f64) -> Target {
+        self.reach = Some(reach);
+        self
+    }
+}
+
+/// A measurement: its figures in the row's order.
+type Measure = Box<dyn Fn(&Setting) -> anyhow::Result<Vec<f64>>>;
+
+/// One of those who are compared in a row.
+pub struct Contestant {
+    /// The name in reports.
+    pub name: &'static str,
+    /// Programs of others that it needs.
+    pub needs: Vec<&'static str>,
+    measure: Measure,
+}
+
+impl Contestant {
+    /// Made ready, measured and cleaned up by `measure`.
+    pub fn new(
+        name: &'static str,
+        needs: &[&'static str],
+        measure: impl Fn(&Setting) -> anyhow::Result<Vec<f64>> + 'static,
+    ) -> Contestant {
+        Contestant { name, needs: needs.to_vec(), measure: Box::new(measure) }
+    }
+
+    /// Measures once.
+    ///
+    /// # Errors
+    /// Why there are no figures; [`Unavailable`] when there cannot be any on this machine.
+    ///
+    /// # Panics
+    /// When a program cannot be started or does not come up; the message shows what it said.
+    pub fn measure(&self, setting: &Setting) -> anyhow::Result<Vec<f64>> {
+        (self.measure)(setting)
+    }
+}
+
+/// This machine cannot do it, for no fault of the benchmark or of who is measured.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// Which ratios a row shows besides those that have a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// The first contestant, which is vmlan, to each other one.
+    FirstToOthers,
+    /// Each other one to the first, which is where vmlan has least to do.
+    OthersToFirst,
+}
+
+/// One line of work.
+pub struct Row {
+    /// Where it belongs.
+    pub group: Group,
+    /// The name on the command line and of its charts: the group, a hyphen, and what is particular.
+    pub name: &'static str,
+    /// What is measured, for a person.
+    pub title: &'static str,
+    /// What comes out.
+    pub figures: &'static [Figure],
+    /// Who is compared.
+    pub contestants: Vec<Contestant>,
+    /// Which ratios are shown.
+    pub pairs: Pairs,
+    /// What is to be reached.
+    pub targets: Vec<Target>,
+    /// How often `Setting::duration` a measurement takes about.
+    pub measurements: f64,
+}
+
+/// Our own programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// This one, which is the relays too.
+    pub bench: PathBuf,
+    /// The vmlan to measure.
+    pub vmlan: PathBuf,
+}
+
+/// How to measure.
+pub struct Setting {
+    /// What is run.
+    pub programs: Programs,
+    /// How long a measurement takes.
+    pub duration: Duration,
+    /// How long the long run takes.
+    pub long: Duration,
+    patience: Duration,
+    quiet: Cell<Option<Quiet>>,
+}
+
+impl Setting {
+    /// With these programs; waits for at most `patience` for a quiet machine before each measurement.
+    pub fn new(programs: Programs, duration: Duration, long: Duration, patience: Duration) -> Setting {
+        Setting { programs, duration, long, patience, quiet: Cell::new(None) }
+    }
+
+    /// Waits for a quiet machine: everything is set up and the measurement comes next.
+    ///
+    /// # Errors
+    /// When the user wants an end.
+    pub fn wait_for_quiet(&self) -> anyhow::Result<()> {
+        let quiet = wait_for_quiet(self.patience, interrupt::requested).context("/proc/stat")?;
+        // The busiest of several counts.
+        let busiest = self.quiet.get().filter(|before| before.busy > quiet.busy).unwrap_or(quiet);
+        self.quiet.set(Some(busiest));
+        if interrupt::requested() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
+    /// How busy the machine was at most before the measurements since the last time; `None` when there were none.
+    pub fn take_quiet(&self) -> Option<Quiet> {
+        self.quiet.take()
+    }
+}

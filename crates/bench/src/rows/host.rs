@@ -1,0 +1,220 @@
+//! The host's interface as a port of the network: what that costs the host, and what guests get of it.
+//!
+//! Three parties: the wire (another machine), the host, a guest. In the first rows A is the host itself and B the wire; in the others A is a
+//! guest, and B is the wire or the host.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use testbed::{Netns, Process};
+
+use super::tap::joined;
+use crate::measure;
+use crate::peer::{Ends, Join, vmlan};
+use crate::relay::Mechanism;
+use crate::row::{Contestant, Figure, Group, Pairs, Programs, Row, Setting, Target};
+use crate::world::{INTERFACE, World};
+
+/// The host's interface, where B is not the host.
+const UPLINK: &str = "up0";
+
+/// Addresses that one port has at most.
+const MACS_A_PORT: usize = 250;
+
+const TRUNK: &str = "[network.bench.trunk]\nmode = \"filter\"\n";
+
+/// What is measured from A to B.
+#[derive(Clone, Copy)]
+enum Work {
+    Tcp,
+    Rate,
+}
+
+impl Work {
+    fn figures(self) -> &'static [Figure] {
+        match self {
+            Work::Tcp => &[Figure::TCP],
+            Work::Rate => &[Figure::RATE],
+        }
+    }
+
+    fn measure(self, setting: &Setting, world: &World) -> anyhow::Result<Vec<f64>> {
+        Ok(vec![match self {
+            Work::Tcp => measure::tcp(world, setting.duration)?.gbit_per_s,
+            Work::Rate => measure::packet_rate(world, setting.duration)?.received_mpps,
+        }])
+    }
+}
+
+fn contestant(
+    name: &'static str,
+    work: Work,
+    prepare: impl Fn(&mut World, &Programs) -> anyhow::Result<()> + 'static,
+) -> Contestant {
+    Contestant::new(name, &[], move |setting| {
+        let mut world = World::new()?;
+        prepare(&mut world, &setting.programs)?;
+        world.settle()?;
+        setting.wait_for_quiet()?;
+        let figures = work.measure(setting, &world)?;
+        world.check()?;
+        Ok(figures)
+    })
+}
+
+/// A cable between the interfaces of A and B.
+fn cable(world: &World) {
+    world.a.netns.veth(INTERFACE, &world.b.netns, INTERFACE);
+}
+
+/// Runs vmlan in the namespace `host` with these ports and its interface for a trunk.
+fn filter(
+    programs: &Programs,
+    directory: &Path,
+    host: &Netns,
+    interface: &str,
+    ports: &str,
+) -> anyhow::Result<Process> {
+    let config = format!("{TRUNK}interface = \"{interface}\"\n{ports}");
+    vmlan::start(programs, directory, &config, Some(host))
+}
+
+/// Ports of guests that have so many addresses together.
+fn ports(macs: usize) -> anyhow::Result<String> {
+    let mut config = String::new();
+    for (port, first) in (0..macs).step_by(MACS_A_PORT).enumerate() {
+        let numbers = first..macs.min(first + MACS_A_PORT);
+        let macs: Vec<String> = numbers
+            .map(|number| format!("\"02:00:00:03:{:02x}:{:02x}\"", number >> 8, number & 0xff))
+            .collect();
+        write!(
+            config,
+            "[network.bench.port.g{port}]\ndatagram = {{ listen = \"g{port}.sock\" }}\nmac = [{}]\n",
+            macs.join(", ")
+        )?;
+    }
+    Ok(config)
+}
+
+/// A is the host, and its guests have so many addresses; without a filter when `None`.
+fn host_to_wire(name: &'static str, work: Work, macs: Option<usize>) -> Contestant {
+    contestant(name, work, move |world, programs| {
+        cable(world);
+        let Some(macs) = macs else { return Ok(()) };
+        world.a.netns.ip(["link", "set", INTERFACE, "up"]);
+        let process = filter(programs, world.directory(), &world.a.netns, INTERFACE, &ports(macs)?)?;
+        world.keep(process);
+        Ok(())
+    })
+}
+
+/// A is a guest of the host between it and the wire.
+fn guest_to_wire(work: Work) -> Contestant {
+    contestant("vmlan", work, |world, programs| {
+        let wire = world.b.netns.name().to_owned();
+        let guest = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&world.a.netns));
+        let directory = world.directory().to_owned();
+        let host = world.between();
+        host.ip(["link", "add", UPLINK, "type", "veth", "peer", "name", INTERFACE, "netns", &wire]);
+        host.ip(["link", "set", UPLINK, "up"]);
+        let process = filter(programs, &directory, host, UPLINK, &guest)?;
+        world.keep(process);
+        Ok(())
+    })
+}
+
+/// A is a guest of B, whose interface leads to a silent wire.
+fn guest_to_host(work: Work) -> Contestant {
+    contestant("vmlan", work, |world, programs| {
+        let host = world.b.netns.name().to_owned();
+        let guest = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&world.a.netns));
+        let wire = world.between();
+        wire.ip(["link", "add", UPLINK, "type", "veth", "peer", "name", INTERFACE, "netns", &host]);
+        wire.ip(["link", "set", UPLINK, "up"]);
+        let host = &world.b.netns;
+        host.ip(["link", "set", INTERFACE, "up"]);
+        let process = filter(programs, world.directory(), host, INTERFACE, &guest)?;
+        world.keep(process);
+        Ok(())
+    })
+}
+
+/// Another way to join A and B, for comparison.
+fn instead(join: Join, work: Work) -> Contestant {
+    Contestant::new(join.name(), join.programs(), move |setting| {
+        let mut world = joined(setting, join, Ends::AsTheyCome)?;
+        let figures = work.measure(setting, &world)?;
+        world.check()?;
+        Ok(figures)
+    })
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let row = |name, title, work: Work, contestants, pairs, targets| Row {
+        group: Group::Host,
+        name,
+        title,
+        figures: work.figures(),
+        contestants,
+        pairs,
+        targets,
+        measurements: 1.0,
+    };
+    let cost = |work| {
+        vec![
+            host_to_wire("without", work, None),
+            host_to_wire("filter, 1 MAC", work, Some(1)),
+            host_to_wire("filter, 1,000 MACs", work, Some(1000)),
+        ]
+    };
+    let cost_targets = || {
+        vec![
+            Target::ratio(0, "filter, 1 MAC", "without", 0.97),
+            Target::ratio(0, "filter, 1,000 MACs", "filter, 1 MAC", 0.95),
+        ]
+    };
+    let relay = Join::Relay { mechanism: Mechanism::Uring, offloads: true };
+    let plain_relay = Join::Relay { mechanism: Mechanism::Uring, offloads: false };
+    let guest_targets = || {
+        vec![
+            Target::ratio(0, "vmlan", "relay-uring-offloads", 0.9),
+            Target::ratio(0, "vmlan", "ovs-veth-tso", 2.0),
+        ]
+    };
+    let (tcp, rate) = (Work::Tcp, Work::Rate);
+    vec![
+        row("host-wire-tcp", "host to wire, TCP", tcp, cost(tcp), Pairs::OthersToFirst, cost_targets()),
+        row(
+            "host-wire-64",
+            "host to wire, 64 octets",
+            rate,
+            cost(rate),
+            Pairs::OthersToFirst,
+            cost_targets(),
+        ),
+        row(
+            "host-guest-wire-tcp",
+            "guest to wire, TCP",
+            tcp,
+            vec![guest_to_wire(tcp), instead(relay, tcp), instead(Join::OvsVeth, tcp)],
+            Pairs::FirstToOthers,
+            guest_targets(),
+        ),
+        row(
+            "host-guest-host-tcp",
+            "guest to host, TCP",
+            tcp,
+            vec![guest_to_host(tcp), instead(relay, tcp), instead(Join::OvsVeth, tcp)],
+            Pairs::FirstToOthers,
+            guest_targets(),
+        ),
+        row(
+            "host-guest-wire-64",
+            "guest to wire, 64 octets",
+            rate,
+            vec![guest_to_wire(rate), instead(plain_relay, rate)],
+            Pairs::FirstToOthers,
+            vec![Target::ratio(0, "vmlan", "relay-uring", 0.9)],
+        ),
+    ]
+}
