@@ -221,7 +221,7 @@ const ADDRESS: usize = 2 + 108;
 fn vde_plug(directory: &Path, number: usize) -> anyhow::Result<Plug> {
     let ours = directory.join(format!("bench.{number}"));
     let socket = UnixDatagram::bind(&ours).context("a guest's socket")?;
-    let mut request = Vec::from([0xfeed_face_u32, 3, 0].map(u32::to_ne_bytes).concat());
+    let mut request = [0xfeed_face_u32, 3, 0].map(u32::to_ne_bytes).concat();
     request.extend(1_u16.to_ne_bytes());
     request.extend(ours.as_os_str().as_bytes());
     ensure!(request.len() < 12 + ADDRESS, "{} is too long for a socket address", ours.display());
