@@ -94,7 +94,7 @@ impl Board {
     /// When vde_switch does not come up.
     pub fn vde_switch(count: usize) -> anyhow::Result<Board> {
         let directory = directory()?;
-        let switch = vde_switch_with_ports(&directory.path().join("switch"), count.max(32));
+        let switch = vde_switch_with_ports(&directory.path().join("switch"), 2 * count.max(16));
         Board::vde(directory, switch, count)
     }
 

@@ -160,6 +160,32 @@ fn send_datagrams(
     Ok(())
 }
 
+/// Sends so many frames, as `refill` changes them, and counts nothing.
+///
+/// # Errors
+/// When the switch does not take them, or the socket fails.
+pub fn teach(from: &UnixDatagram, mut frames: Frames, refill: Refill<'_>, count: u64) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut sent = 0;
+    while sent < count {
+        ensure!(start.elapsed() < WARM_UP_LIMIT, "fewer than {count} frames were taken in {WARM_UP_LIMIT:?}");
+        ensure!(!interrupt::requested(), "interrupted");
+        refill(&mut frames);
+        // None may be left out, so that all addresses are heard.
+        let mut done = 0;
+        while done < frames.len() {
+            match datagrams::send(from, frames.len() - done, |i| [&frames[done + i], &[], &[]]) {
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(from, PollFlags::OUT)?,
+                Err(error) => return Err(error).context("sending"),
+            }
+            ensure!(start.elapsed() < WARM_UP_LIMIT, "the switch takes no frames any more");
+        }
+        sent += frames.len() as u64;
+    }
+    Ok(())
+}
+
 /// Sends `frame` until `stop`, as fast as the switch takes it, and counts.
 ///
 /// # Errors

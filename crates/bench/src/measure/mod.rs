@@ -8,7 +8,7 @@ mod rate;
 mod round_trip;
 mod tcp;
 
-pub use flow::{Frames, datagrams, flood_patiently, streams};
+pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use processors::{Placement, place};
 pub use rate::{PacketRate, packet_rate};

@@ -69,6 +69,7 @@ fn render(
     chart
         .configure_mesh()
         .disable_y_mesh()
+        .max_light_lines(0)
         .disable_y_axis()
         .y_labels(0)
         .x_desc(format!("{}, {} ({better})", figure.name, figure.unit))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::ensure;
 use testbed::run;
@@ -65,8 +65,7 @@ fn macs(name: &'static str, count: u32, both: bool) -> Contestant {
                 }
             };
             let frames = vec![frame(from.mac, to.mac, SMALL); BATCH];
-            let short = Duration::from_millis(1);
-            measure::datagrams(&to.socket, &from.socket, frames, &mut next, each.into(), short)?;
+            measure::teach(&to.socket, frames, &mut next, each.into())?;
             board.drain();
         }
         setting.wait_for_quiet()?;
