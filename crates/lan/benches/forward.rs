@@ -42,7 +42,8 @@ struct Setup {
 impl Setup {
     /// A network with `ports` ports: the first sends, and `addresses` addresses are spread over the others.
     fn new(ports: usize, addresses: u32) -> Setup {
-        // Room for twice as many, so that none is refused for want of a place.
+        // Room for twice as many, so that none is refused for want of a place. A million fill the largest table there is:
+        // the few that found no place are flooded, to the one other port.
         let size = (2 * addresses as usize).clamp(1024, 1 << 20);
         let fdb = FdbConfig { size, ..FdbConfig::new([1, 2]) };
         let network =

@@ -11,7 +11,7 @@ mod tcp;
 pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use processors::{Placement, place};
-pub use rate::{PacketRate, packet_rate};
+pub use rate::{PacketRate, packet_rate, udp_rate};
 pub use round_trip::round_trip;
 pub use tcp::tcp;
 

@@ -1,6 +1,6 @@
 //! How many of the smallest packets come through.
 //!
-//! A thread sends frames of 64 octets as fast as it can, 64 with a system call, past A's protocol stack, which would be slower than some of what
+//! A thread sends frames of 64 octets as fast as it can, 64 with a system call, past A's protocol stack where that would be slower than what
 //! is measured. What arrives is counted where it leaves what is measured: at B's interface, before its protocol stack, which ignores it.
 
 use std::io;
@@ -15,7 +15,7 @@ use sys::datagrams;
 
 use super::counter::Counter;
 use super::processors::stay_on_first;
-use super::{SMALL, frame};
+use super::{SMALL, frame, round_trip};
 use crate::interrupt;
 use crate::world::{INTERFACE, World};
 
@@ -31,18 +31,36 @@ pub struct PacketRate {
     pub sent_mpps: f64,
 }
 
-/// Sends from A to B, and counts for so long after a warm-up.
+/// Sends from A to B past A's protocol stack and traffic control, and counts for so long after a warm-up.
 ///
 /// # Errors
 /// When nothing arrives, or a socket fails.
 pub fn packet_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRate> {
     let source = sys::netns::within(&world.a.netns.path(), || sys::packet::sender(INTERFACE))
         .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
-    let frame = frame(world.b.mac, world.a.mac, SMALL);
+    rate(world, source, &frame(world.b.mac, world.a.mac, SMALL), duration)
+}
+
+/// The same through A's protocol stack and traffic control, as A's own programs send: UDP in frames of 64 octets.
+///
+/// # Errors
+/// When nothing arrives, or a socket fails.
+pub fn udp_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRate> {
+    // B's socket reads nothing; without it, B would answer that there is none.
+    let [source, _sink] = round_trip::sockets(&world.a, &world.b)?;
+    rate(world, source, &[0; round_trip::PAYLOAD], duration)
+}
+
+fn rate(
+    world: &World,
+    source: impl AsFd + Send + Sync,
+    octets: &[u8],
+    duration: Duration,
+) -> anyhow::Result<PacketRate> {
     let mut counter = Counter::of(&world.b)?;
     let (sent, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let rate = thread::scope(|scope| {
-        let sender = scope.spawn(|| flood(&source, &frame, &sent, &stop));
+        let sender = scope.spawn(|| flood(&source, octets, &sent, &stop));
         let rate = count(&sent, &mut counter, duration);
         stop.store(true, Ordering::Relaxed);
         sender.join().expect("the sender does not panic").context("sending")?;

@@ -18,7 +18,7 @@ use crate::report::quantile;
 use crate::world::{Host, World};
 
 /// A small frame has so many octets of UDP payload.
-const PAYLOAD: usize = SMALL - 14 - 20 - 8;
+pub(super) const PAYLOAD: usize = SMALL - 14 - 20 - 8;
 
 const PORT: u16 = 7000;
 
@@ -63,7 +63,7 @@ pub fn round_trip(world: &World, placement: Placement) -> anyhow::Result<RoundTr
 }
 
 /// A UDP socket in each of two namespaces, connected to each other.
-fn sockets(a: &Host, b: &Host) -> anyhow::Result<[UdpSocket; 2]> {
+pub(super) fn sockets(a: &Host, b: &Host) -> anyhow::Result<[UdpSocket; 2]> {
     let socket = |host: &Host, to: &Host| {
         let make = || {
             let socket = UdpSocket::bind((host.address, PORT))?;
