@@ -14,6 +14,9 @@ pub mod unix;
 pub mod vde;
 
 #[cfg(target_os = "linux")]
+#[path = "linux/host/mod.rs"]
+pub mod host;
+#[cfg(target_os = "linux")]
 pub mod tap;
 
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};

@@ -18,7 +18,7 @@ use macos as platform;
 
 pub use inherited::inherit;
 #[cfg(target_os = "linux")]
-pub use linux::{netdev, netns, packet, tap, uring};
+pub use linux::{ebpf, netdev, netns, packet, tap, uring};
 pub use platform::datagrams;
 pub use platform::poller::Poller;
 pub use platform::socket;
