@@ -11,6 +11,9 @@ pub mod config;
 pub mod control;
 pub mod embedded;
 pub mod handle;
+#[cfg(target_os = "linux")]
+#[path = "linux/kernel/mod.rs"]
+mod kernel;
 pub mod plan;
 pub mod run;
 pub mod supervisor;
