@@ -47,6 +47,8 @@ reasons! {
     ReservedAddress, "reserved_address", Ingress;
     /// The source address is not the one set for the port.
     SourceGuard, "source_guard", Ingress;
+    /// From a side of the trunk that is not enabled.
+    SideDisabled, "side_disabled", Ingress;
     /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
     /// Nobody else to send it to.

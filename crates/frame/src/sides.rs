@@ -33,6 +33,12 @@ impl Sides {
         Sides(self.0 & !sides.0)
     }
 
+    /// Those of these that are among `sides` too.
+    #[inline]
+    pub const fn within(self, sides: Sides) -> Sides {
+        Sides(self.0 & sides.0)
+    }
+
     /// Whether there are none.
     #[inline]
     pub const fn is_empty(self) -> bool {
@@ -49,6 +55,7 @@ mod tests {
         assert_eq!(Sides::HOST.with(Sides::WIRE), Sides::BOTH);
         assert_eq!(Sides::BOTH.without(Sides::HOST), Sides::WIRE);
         assert!(Sides::BOTH.contains(Sides::WIRE) && !Sides::HOST.contains(Sides::BOTH));
+        assert_eq!(Sides::BOTH.within(Sides::HOST), Sides::HOST);
         assert!(Sides::default().is_empty() && Sides::HOST.contains(Sides::NONE));
     }
 }

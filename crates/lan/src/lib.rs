@@ -22,14 +22,16 @@ mod forward;
 mod network;
 mod port;
 mod port_table;
+mod trunk;
 mod vlan;
 
 pub use egress::Egress;
 pub use event::{Event, Events};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
-pub use network::{Network, NetworkConfig};
+pub use network::{Network, NetworkConfig, Station};
 pub use port::{PortConfig, PortError, PortId, PortPolicy};
+pub use trunk::{Diversion, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
 pub use vlan::{VlanRole, VlanSet};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

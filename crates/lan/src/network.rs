@@ -7,7 +7,8 @@
 //! Whatever a worker that still has the old table asks, the id's generation tells it from the slot's next user.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use frame::{Instant, MacAddr, VlanId};
@@ -17,7 +18,12 @@ use crate::event::{Event, Events};
 use crate::fdb::{EntryKind, Fdb, FdbConfig, FdbEntry, Key};
 use crate::port::{Port, PortConfig, PortError, PortId, PortPolicy};
 use crate::port_table::PortTable;
+use crate::trunk::{Trunk, TrunkNotice, TrunkPolicy};
 use crate::{VlanRole, lock};
+
+mod trunk;
+
+pub use self::trunk::Station;
 
 /// A new network.
 #[derive(Clone, Debug)]
@@ -53,6 +59,10 @@ struct Control {
     pass_reserved: bool,
     /// Whether a port names a VLAN.
     aware: bool,
+    /// Whether a guest is active.
+    wanted: bool,
+    /// The host's addresses on the trunk's interface.
+    host: BTreeSet<IpAddr>,
 }
 
 struct Member {
@@ -63,6 +73,15 @@ struct Member {
     counters: Arc<Counters>,
     /// The same for the data path.
     port: Arc<Port>,
+    trunk: Option<TrunkMember>,
+}
+
+/// What a member is besides a port when it is the trunk.
+struct TrunkMember {
+    policy: TrunkPolicy,
+    notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
+    /// For the data path.
+    trunk: Arc<Trunk>,
 }
 
 struct StaticEntry {
@@ -84,6 +103,8 @@ impl Network {
             mtu,
             pass_reserved,
             aware: false,
+            wanted: false,
+            host: BTreeSet::new(),
         };
         Arc::new(Network {
             name,
@@ -121,9 +142,25 @@ impl Network {
     /// # Errors
     /// When the network is full, or an address cannot be set for the port. Nothing changed then.
     pub fn add_port(&self, config: PortConfig) -> Result<PortId, PortError> {
-        let PortConfig { name, macs, guard, vlan, promiscuous, isolated, quota, counters } = config;
-        let policy = PortPolicy { macs, guard, vlan, promiscuous, isolated, quota };
+        let PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, counters } =
+            config;
+        let policy = PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota };
+        self.add_member(name, policy, counters, None)
+    }
+
+    fn add_member(
+        &self,
+        name: String,
+        policy: PortPolicy,
+        counters: Arc<Counters>,
+        trunk: Option<TrunkMember>,
+    ) -> Result<PortId, PortError> {
         let mut control = lock(&self.control);
+        if trunk.is_some()
+            && let Some(other) = control.trunk()
+        {
+            return Err(PortError::TrunkTaken { port: name, trunk: other.name.clone() });
+        }
         control.check(&name, &policy, None)?;
         let Some(id) = control.next_id() else {
             return Err(PortError::TooManyPorts { port: name, limit: Network::MAX_PORTS });
@@ -132,7 +169,10 @@ impl Network {
         self.fdb.admit_port(id, policy.quota);
         control.claim(id);
         let port = Arc::new(compile(id, &policy, false, &counters, control.aware));
-        control.ports[id.slot()] = Some(Member { id, name, policy, active: false, counters, port });
+        if let Some(trunk) = &trunk {
+            self.fdb.watch(id, Some(Arc::clone(&trunk.notify)));
+        }
+        control.ports[id.slot()] = Some(Member { id, name, policy, active: false, counters, port, trunk });
         self.publish(&mut control);
         Ok(id)
     }
@@ -142,8 +182,10 @@ impl Network {
     /// A worker may still forward batches of it until its next one: [`Forwarder`](crate::Forwarder) tells.
     pub fn remove_port(&self, id: PortId) -> bool {
         let mut control = lock(&self.control);
-        if control.member(id).is_err() {
-            return false;
+        match control.member(id) {
+            Err(_) => return false,
+            Ok(member) if member.trunk.is_some() => self.fdb.watch(id, None),
+            Ok(_) => {}
         }
         control.ports[id.slot()] = None;
         control.statics.retain(|entry| entry.port != id);
@@ -159,6 +201,13 @@ impl Network {
     /// When the port is gone, or an address cannot be set for it. Nothing changed then.
     pub fn update_port(&self, id: PortId, policy: PortPolicy) -> Result<(), PortError> {
         let mut control = lock(&self.control);
+        if control.member(id)?.trunk.is_some() {
+            return Err(control.member(id)?.other_kind());
+        }
+        self.update_member(&mut control, id, policy)
+    }
+
+    fn update_member(&self, control: &mut Control, id: PortId, policy: PortPolicy) -> Result<(), PortError> {
         let member = control.member(id)?;
         if member.policy == policy {
             return Ok(());
@@ -177,7 +226,7 @@ impl Network {
         let member = control.member_mut(id)?;
         member.policy = policy;
         member.compile(aware);
-        self.publish(&mut control);
+        self.publish(control);
         if relearn {
             self.fdb.flush(Some(id));
         }
@@ -313,6 +362,12 @@ impl Network {
             core::mem::replace(&mut *ports, table)
         };
         drop(old);
+        let wanted = control.members().any(|member| member.active && member.trunk.is_none());
+        if core::mem::replace(&mut control.wanted, wanted) != wanted
+            && let Some(trunk) = control.trunk().and_then(|member| member.trunk.as_ref())
+        {
+            (trunk.notify)(TrunkNotice::Wanted);
+        }
         if flipped {
             // Without VLANs, tagged frames too were learnt for VLAN 1.
             self.fdb.flush(None);
@@ -328,6 +383,10 @@ impl Control {
     fn member(&self, id: PortId) -> Result<&Member, PortError> {
         let member = self.ports.get(id.slot()).and_then(Option::as_ref);
         member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
+    }
+
+    fn trunk(&self) -> Option<&Member> {
+        self.members().find(|member| member.trunk.is_some())
     }
 
     fn member_mut(&mut self, id: PortId) -> Result<&mut Member, PortError> {
@@ -374,7 +433,10 @@ impl Control {
 
     fn table(&self, generation: u64) -> PortTable {
         let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
-        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect())
+        let trunk = self.trunk().and_then(|member| {
+            member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))
+        });
+        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect(), trunk)
     }
 }
 
@@ -392,6 +454,7 @@ fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counter
         guard: policy.guard && !policy.macs.is_empty(),
         vlan: policy.vlan.membership(aware),
         promiscuous: policy.promiscuous,
+        sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         counters: Arc::clone(counters),
     }

@@ -57,6 +57,8 @@ pub struct PortConfig {
     pub vlan: VlanRole,
     /// See [`PortPolicy::promiscuous`].
     pub promiscuous: bool,
+    /// See [`PortPolicy::sees_trunk`].
+    pub sees_trunk: bool,
     /// See [`PortPolicy::isolated`].
     pub isolated: bool,
     /// See [`PortPolicy::quota`].
@@ -68,8 +70,19 @@ pub struct PortConfig {
 impl PortConfig {
     /// A port with the default policy.
     pub fn new(name: impl Into<String>, counters: Arc<Counters>) -> PortConfig {
-        let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota } = PortPolicy::default();
-        PortConfig { name: name.into(), macs, guard, vlan, promiscuous, isolated, quota, counters }
+        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota } =
+            PortPolicy::default();
+        PortConfig {
+            name: name.into(),
+            macs,
+            guard,
+            vlan,
+            promiscuous,
+            sees_trunk,
+            isolated,
+            quota,
+            counters,
+        }
     }
 }
 
@@ -83,8 +96,11 @@ pub struct PortPolicy {
     pub guard: bool,
     /// The port's part in the VLANs of the network.
     pub vlan: VlanRole,
-    /// Whether the port gets a copy of everything that its VLANs forward.
+    /// Whether the port gets a copy of everything that its VLANs forward, except what goes from one side of the trunk
+    /// to the other.
     pub promiscuous: bool,
+    /// Whether a promiscuous port gets that too.
+    pub sees_trunk: bool,
     /// Whether the port talks only to ports that are not isolated.
     pub isolated: bool,
     /// How many addresses are learnt at most.
@@ -103,6 +119,7 @@ impl Default for PortPolicy {
             guard: true,
             vlan: VlanRole::Unset,
             promiscuous: false,
+            sees_trunk: false,
             isolated: false,
             quota: PortPolicy::DEFAULT_QUOTA,
         }
@@ -148,6 +165,22 @@ pub enum PortError {
         /// The address.
         mac: MacAddr,
     },
+    /// The network has a trunk.
+    #[error("port {port}: {trunk} is the network's trunk already; remove that one first")]
+    TrunkTaken {
+        /// The port that was to be the trunk.
+        port: String,
+        /// The trunk.
+        trunk: String,
+    },
+    /// A guest's policy was given for the trunk, or the other way round.
+    #[error("port {port} is {what}, which cannot be changed into the other; remove it and add it anew")]
+    OtherKind {
+        /// The port.
+        port: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// The port was removed.
     #[error("{0:?} is no longer in the network")]
     Gone(PortId),
@@ -162,6 +195,7 @@ pub(crate) struct Port {
     pub(crate) guard: bool,
     pub(crate) vlan: Membership,
     pub(crate) promiscuous: bool,
+    pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
     pub(crate) counters: Arc<Counters>,
 }

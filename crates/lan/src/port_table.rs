@@ -4,6 +4,7 @@ use frame::ETHERNET_HEADER;
 
 use crate::PortId;
 use crate::port::Port;
+use crate::trunk::Trunk;
 
 /// The ports of a network at one time. Never changed: control makes a new one, workers take it up before their next
 /// batch.
@@ -14,12 +15,23 @@ pub(crate) struct PortTable {
     pub(crate) frame_limit: usize,
     pub(crate) pass_reserved: bool,
     slots: Vec<Option<Arc<Port>>>,
-    /// Who gets multicast and broadcast: every active port.
+    /// Who gets multicast and broadcast: every active guest.
     pub(crate) active: Vec<Arc<Port>>,
-    /// Who gets unicast to an unknown address: active ports that may hold it, and promiscuous ones.
+    /// Who gets unicast to an unknown address: active guests that may hold it, and promiscuous ones.
     pub(crate) flooded: Vec<Arc<Port>>,
     /// Who gets unicast to others.
     pub(crate) promiscuous: Vec<Arc<Port>>,
+    pub(crate) trunk: Option<TrunkEntry>,
+}
+
+/// The trunk in a port table; its port is not in the table's lists.
+pub(crate) struct TrunkEntry {
+    pub(crate) port: Arc<Port>,
+    pub(crate) trunk: Arc<Trunk>,
+    /// Who gets unicast from one side to an unknown address.
+    pub(crate) flooded: Vec<Arc<Port>>,
+    /// Who gets unicast from one side to the other.
+    pub(crate) listeners: Vec<Arc<Port>>,
 }
 
 impl PortTable {
@@ -28,13 +40,22 @@ impl PortTable {
         mtu: usize,
         pass_reserved: bool,
         slots: Vec<Option<Arc<Port>>>,
+        trunk: Option<(Arc<Port>, Arc<Trunk>)>,
     ) -> PortTable {
-        let active: Vec<Arc<Port>> = slots.iter().flatten().filter(|port| port.active).cloned().collect();
+        let is_trunk = |port: &Port| trunk.as_ref().is_some_and(|(trunk, _)| trunk.id == port.id);
+        let guests = slots.iter().flatten().filter(|port| port.active && !is_trunk(port));
+        let active: Vec<Arc<Port>> = guests.cloned().collect();
         let select = |wanted: fn(&Port) -> bool| active.iter().filter(|port| wanted(port)).cloned().collect();
         let flooded = select(|port| port.macs.is_empty() || port.promiscuous);
         let promiscuous = select(|port| port.promiscuous);
+        let trunk = trunk.map(|(port, trunk)| TrunkEntry {
+            port,
+            trunk,
+            flooded: select(|port| port.macs.is_empty() || port.promiscuous && port.sees_trunk),
+            listeners: select(|port| port.promiscuous && port.sees_trunk),
+        });
         let frame_limit = mtu.saturating_add(ETHERNET_HEADER);
-        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous }
+        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous, trunk }
     }
 
     #[inline]

@@ -193,6 +193,7 @@ fn policy() -> impl Strategy<Value = PortPolicy> {
             promiscuous,
             isolated,
             quota,
+            ..PortPolicy::default()
         },
     )
 }
@@ -237,17 +238,16 @@ impl Bench {
     }
 
     fn add(&mut self, policy: PortPolicy) {
-        let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota } = policy.clone();
+        let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota, .. } = policy.clone();
         let counters = Arc::new(Counters::new(1));
         let config = PortConfig {
-            name: "guest".into(),
             macs,
             guard,
             vlan,
             promiscuous,
             isolated,
             quota,
-            counters: Arc::clone(&counters),
+            ..PortConfig::new("guest", Arc::clone(&counters))
         };
         let aware = self.model.is_aware();
         let Ok(id) = self.lan.network.add_port(config) else { return };

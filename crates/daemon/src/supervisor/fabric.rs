@@ -187,8 +187,9 @@ pub(crate) fn done() -> (Done, oneshot::Receiver<()>) {
 }
 
 fn port_config(name: &str, policy: &Policy, counters: Arc<link::Counters>) -> PortConfig {
-    let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota } = port_policy(policy);
-    PortConfig { name: name.to_owned(), macs, guard, vlan, promiscuous, isolated, quota, counters }
+    let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota } = port_policy(policy);
+    let name = name.to_owned();
+    PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, counters }
 }
 
 /// The network's view of a policy.
@@ -205,6 +206,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         guard: policy.guard,
         vlan,
         promiscuous: policy.promiscuous,
+        sees_trunk: false,
         isolated: false,
         quota: policy.quota,
     }

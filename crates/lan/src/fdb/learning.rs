@@ -8,9 +8,11 @@
 use core::cmp::Reverse;
 use core::mem;
 use core::ops::Range;
+use std::sync::Arc;
 
 use super::table::{Entry, Key, Table};
 use super::{EntryKind, PortId};
+use crate::TrunkNotice;
 use crate::event::{Event, EventQueue};
 
 /// How often an address may move in a second.
@@ -65,12 +67,29 @@ pub(super) struct State {
     /// Where ageing goes on.
     cursor: usize,
     pub(super) events: EventQueue,
+    pub(super) watch: Option<Watch>,
+}
+
+/// Who is told of changes.
+pub(super) type Notify = Arc<dyn Fn(TrunkNotice) + Send + Sync>;
+
+/// Somebody who follows which addresses are behind other ports than the trunk.
+pub(super) struct Watch {
+    pub(super) trunk: PortId,
+    pub(super) notify: Notify,
 }
 
 impl State {
     pub(super) fn new(capacity: usize) -> State {
         let moves = vec![Moves::default(); capacity].into();
-        State { loads: Vec::new(), moves, cursor: 0, events: EventQueue::new() }
+        State { loads: Vec::new(), moves, cursor: 0, events: EventQueue::new(), watch: None }
+    }
+
+    /// Tells who watches that an address came to be behind `port`, or left it.
+    pub(super) fn tell(&self, port: PortId) {
+        if let Some(watch) = self.watch.as_ref().filter(|watch| watch.trunk != port) {
+            (watch.notify)(TrunkNotice::Stations);
+        }
     }
 
     pub(super) fn admit_port(&mut self, port: PortId, quota: usize) {
@@ -120,6 +139,7 @@ impl State {
         self.moves[index] = Moves::default();
         table.write(index, key, EntryKind::Learnt, port, now);
         self.add(port);
+        self.tell(port);
         self.events.push(Event::Learnt { mac: key.mac(), vlan: key.vlan(), port });
         Learning::Changed
     }
@@ -179,6 +199,8 @@ impl State {
         table.write(entry.index, entry.key, EntryKind::Learnt, to, now);
         self.subtract(entry.port);
         self.add(to);
+        self.tell(entry.port);
+        self.tell(to);
     }
 
     /// Frees a place for an address that `port` wants learnt: of the learnt addresses there, one of the port that
@@ -225,6 +247,7 @@ impl State {
         if entry.kind == EntryKind::Learnt {
             self.subtract(entry.port);
         }
+        self.tell(entry.port);
     }
 
     pub(super) fn expired(&mut self, entry: &Entry) {

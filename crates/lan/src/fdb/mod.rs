@@ -24,7 +24,7 @@ use std::sync::{Mutex, TryLockError};
 use frame::{MacAddr, VlanId};
 
 pub(crate) use self::learning::Learning;
-use self::learning::State;
+use self::learning::{Notify, State, Watch};
 use self::table::Table;
 pub(crate) use self::table::{Entry, Key};
 use crate::event::Events;
@@ -154,6 +154,11 @@ impl Fdb {
         learning
     }
 
+    /// Tells `notify` from now on when an address comes to be behind another port than `trunk`, or leaves it.
+    pub(crate) fn watch(&self, trunk: PortId, notify: Option<Notify>) {
+        lock(&self.state).watch = notify.map(|notify| Watch { trunk, notify });
+    }
+
     /// Lets `port` hold up to `quota` learnt addresses from now on. A new port does not learn yet.
     pub(crate) fn admit_port(&self, port: PortId, quota: usize) {
         lock(&self.state).admit_port(port, quota);
@@ -179,12 +184,12 @@ impl Fdb {
     #[must_use]
     pub(crate) fn insert_fixed(&self, key: Key, kind: EntryKind, port: PortId) -> bool {
         let mut state = lock(&self.state);
-        let is_new = self.table.find(key).is_none();
+        let former = self.table.find(key);
         let Some(index) = state.place_fixed(&self.table, key) else {
             return false;
         };
         self.table.write(index, key, kind, port, 0);
-        if key.is_wildcard() && is_new {
+        if key.is_wildcard() && former.is_none() {
             self.wildcards.fetch_add(1, Ordering::Relaxed);
             let of_mac = |entry: &Entry| entry.kind == EntryKind::Learnt && entry.key.mac() == key.mac();
             for entry in self.table.entries().filter(of_mac) {
@@ -192,6 +197,8 @@ impl Fdb {
             }
         }
         self.changed();
+        state.tell(port);
+        former.inspect(|entry| state.tell(entry.port));
         true
     }
 

@@ -77,6 +77,7 @@ mod tests {
             guard,
             vlan: vlan.membership(vlan != VlanRole::Unset),
             promiscuous: false,
+            sees_trunk: false,
             isolated: false,
             counters: Arc::new(Counters::new(1)),
         }
@@ -96,7 +97,7 @@ mod tests {
     ) -> Option<DropReason> {
         let mut frame = Pool::new(PoolSizes::default()).copy(octets).unwrap();
         change(&mut frame);
-        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, vec![])).err()
+        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, vec![], None)).err()
     }
 
     #[test]

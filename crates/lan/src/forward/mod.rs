@@ -8,9 +8,12 @@
 //!
 //! The last source and the last destination are remembered (`memo`) until the FDB changes, so that the frames of one
 //! flow are looked up once.
+//!
+//! A network with a trunk goes another way (`trunk`) through the same steps; which of the two is asked once a batch.
 
 mod admission;
 mod memo;
+mod trunk;
 
 use core::iter;
 use std::sync::Arc;
@@ -88,7 +91,7 @@ impl Forwarder {
         batch: &mut Batch,
         now: Instant,
         egress: &mut Egress,
-        mut watch: Option<Watch<'_>>,
+        watch: Option<Watch<'_>>,
     ) -> usize {
         self.catch_up();
         let Some(from) = self.ports.port(ingress) else {
@@ -101,20 +104,10 @@ impl Forwarder {
         let (network, ports) = (&*self.network, &*self.ports);
         let (memo, drops) = (&mut self.memo, &mut self.drops);
         let mut pass = Pass { network, ports, from, now, memo, egress };
-        let mut copies = 0;
-        for frame in batch.drain() {
-            // Whoever is to see what becomes of the frame needs a handle to it meanwhile.
-            let watched = watch.is_some().then(|| frame.clone());
-            match pass.frame(frame) {
-                Ok(count) => copies += count,
-                Err(reason) => {
-                    drops.add(reason);
-                    if let (Some(watch), Some(frame)) = (&mut watch, &watched) {
-                        watch(frame, reason);
-                    }
-                }
-            }
-        }
+        let copies = match &ports.trunk {
+            None => each(batch, drops, watch, |frame| pass.frame(frame)),
+            Some(entry) => each(batch, drops, watch, |frame| pass.frame_beside(frame, entry)),
+        };
         from.counters.copied(worker, copies);
         drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
         egress.settle(|port, count| {
@@ -134,6 +127,31 @@ impl Forwarder {
         }
         self.memo.catch_up(self.network.fdb.version());
     }
+}
+
+/// Forwards every frame with `forward`, which makes copies or gives a reason; returns how many copies were made.
+#[inline]
+fn each(
+    batch: &mut Batch,
+    drops: &mut Drops,
+    mut watch: Option<Watch<'_>>,
+    mut forward: impl FnMut(Frame) -> Result<u64, DropReason>,
+) -> u64 {
+    let mut copies = 0;
+    for frame in batch.drain() {
+        // Whoever is to see what becomes of the frame needs a handle to it meanwhile.
+        let watched = watch.is_some().then(|| frame.clone());
+        match forward(frame) {
+            Ok(count) => copies += count,
+            Err(reason) => {
+                drops.add(reason);
+                if let (Some(watch), Some(frame)) = (&mut watch, &watched) {
+                    watch(frame, reason);
+                }
+            }
+        }
+    }
+    copies
 }
 
 impl Drops {

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, VlanTag};
-use lan::{Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId};
+use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
+use lan::{
+    Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig, TrunkPolicy,
+};
 use link::{Counters, Tally};
 
 pub struct Lan {
@@ -50,6 +52,16 @@ impl Lan {
         (id, counters)
     }
 
+    /// The active trunk with this policy, and its counters.
+    pub fn trunk(&self, policy: TrunkPolicy) -> (PortId, Arc<Counters>) {
+        let counters = Arc::new(Counters::new(2));
+        let notify = Arc::new(|_| {});
+        let config = TrunkConfig { name: "trunk".into(), policy, notify, counters: Arc::clone(&counters) };
+        let id = self.network.add_trunk(config).unwrap();
+        self.network.set_active(id, true).unwrap();
+        (id, counters)
+    }
+
     pub fn frame(&self, destination: MacAddr, source: MacAddr) -> Frame {
         self.pool.copy(&octets(destination, source)).unwrap()
     }
@@ -72,6 +84,15 @@ impl Lan {
         let mut copies = Vec::new();
         self.egress.drain(|port, batch| {
             copies.extend(batch.drain().map(|frame| (port, frame.octets().to_vec(), frame.meta.tag)));
+        });
+        copies
+    }
+
+    /// What waits for every port, with the sides that are to get it.
+    pub fn copies_beside(&mut self) -> Vec<(PortId, Sides, Vec<u8>)> {
+        let mut copies = Vec::new();
+        self.egress.drain(|port, batch| {
+            copies.extend(batch.drain().map(|frame| (port, frame.meta.sides, frame.octets().to_vec())));
         });
         copies
     }

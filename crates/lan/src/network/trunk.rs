@@ -1,0 +1,129 @@
+//! The trunk of a network as control sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use frame::{Instant, MacAddr, VlanId};
+
+use super::{Member, Network, TrunkMember};
+use crate::trunk::{Trunk, TrunkConfig, TrunkPolicy};
+use crate::{PortError, PortId, PortPolicy, lock};
+
+/// An address behind a port that is not the trunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Station {
+    /// The address.
+    pub mac: MacAddr,
+    /// Its VLAN; `None` in a network without VLANs, and for an address that holds in every VLAN of its port.
+    pub vlan: Option<VlanId>,
+    /// The port behind which it is.
+    pub port: PortId,
+}
+
+impl Network {
+    /// Adds the trunk. It is not active yet: [`Network::set_active`] says when its driver is there, and
+    /// [`Network::remove_port`] removes it.
+    ///
+    /// # Errors
+    /// When there is a trunk already, the network is full, or one of the host's addresses is a guest's. Nothing changed
+    /// then.
+    pub fn add_trunk(&self, config: TrunkConfig) -> Result<PortId, PortError> {
+        let TrunkConfig { name, policy, notify, counters } = config;
+        let trunk = TrunkMember { trunk: Arc::new(Trunk::new(&policy)), notify, policy: policy.clone() };
+        self.add_member(name, policy.as_port(), counters, Some(trunk))
+    }
+
+    /// Changes the policy of the trunk: a new address of the host, a side that is enabled, and so on.
+    ///
+    /// # Errors
+    /// When the port is gone or is no trunk, or one of the host's addresses is a guest's. Nothing changed then.
+    pub fn update_trunk(&self, id: PortId, policy: TrunkPolicy) -> Result<(), PortError> {
+        let mut control = lock(&self.control);
+        let member = control.member(id)?;
+        let Some(trunk) = &member.trunk else {
+            return Err(member.other_kind());
+        };
+        if trunk.policy == policy {
+            return Ok(());
+        }
+        self.update_member(&mut control, id, policy.as_port())?;
+        if let Some(trunk) = &mut control.member_mut(id)?.trunk {
+            trunk.trunk = Arc::new(Trunk::new(&policy));
+            trunk.policy = policy;
+        }
+        self.publish(&mut control);
+        Ok(())
+    }
+
+    /// The trunk, if there is one.
+    pub fn trunk(&self) -> Option<PortId> {
+        lock(&self.control).trunk().map(|member| member.id)
+    }
+
+    /// Whether a port that is not the trunk is active, so that the trunk has somebody to work for.
+    pub fn is_trunk_wanted(&self) -> bool {
+        lock(&self.control).wanted
+    }
+
+    /// Says that the host has `address` on the trunk's interface. Guests that claim it are kept from it, and reported.
+    /// False when it was known.
+    pub fn add_host_address(&self, address: IpAddr) -> bool {
+        let mut control = lock(&self.control);
+        let added = control.host.insert(address);
+        if added {
+            self.publish(&mut control);
+        }
+        added
+    }
+
+    /// Says that the host no longer has `address`. False when it was not known.
+    pub fn remove_host_address(&self, address: IpAddr) -> bool {
+        let mut control = lock(&self.control);
+        let removed = control.host.remove(&address);
+        if removed {
+            self.publish(&mut control);
+        }
+        removed
+    }
+
+    /// The host's addresses on the trunk's interface, in ascending order.
+    pub fn host_addresses(&self) -> Vec<IpAddr> {
+        lock(&self.control).host.iter().copied().collect()
+    }
+
+    /// Every unicast address that is behind a port other than the trunk, set, static or learnt, in ascending order:
+    /// what a driver diverts to the network. An address may be there once for each VLAN.
+    pub fn stations(&self) -> Vec<Station> {
+        let trunk = self.trunk();
+        let entries = self.fdb(Instant::ZERO).into_iter().filter(|entry| Some(entry.port) != trunk);
+        let mut stations = Vec::from_iter(entries.map(|entry| Station {
+            mac: entry.mac,
+            vlan: entry.vlan,
+            port: entry.port,
+        }));
+        stations.sort_by_key(|station| (station.mac, station.vlan));
+        stations
+    }
+}
+
+impl Member {
+    /// That a policy of the other kind was given for the member.
+    pub(super) fn other_kind(&self) -> PortError {
+        let what = if self.trunk.is_some() { "the trunk" } else { "a guest's port" };
+        PortError::OtherKind { port: self.name.clone(), what }
+    }
+}
+
+impl TrunkPolicy {
+    /// The same for what a trunk has in common with other ports. The host's addresses are set, so that nobody else
+    /// sends from them; other stations are learnt.
+    fn as_port(&self) -> PortPolicy {
+        PortPolicy {
+            macs: self.macs.clone(),
+            guard: false,
+            vlan: self.vlan.clone(),
+            quota: self.quota,
+            ..PortPolicy::default()
+        }
+    }
+}

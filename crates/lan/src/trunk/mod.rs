@@ -1,0 +1,151 @@
+//! The trunk of a network: the port behind which the host and the wire are.
+//!
+//! Theory of operation. A network has at most one trunk. It is one port with one link and one queue, and has two
+//! *sides* ([`Sides`]): the host's own stack, and the wire, the physical network behind the host's interface. A frame
+//! that the trunk received carries in its [`Meta::sides`](frame::Meta::sides) where it came from, when the driver knows
+//! it; otherwise a frame from one of the host's addresses is the host's and any other the wire's. A frame in the trunk's
+//! queue carries the sides that are to get it; one frame may be for both.
+//!
+//! What a driver hands to the network may be the frame itself, taken off its way, or a copy of a frame that goes on by
+//! itself. [`Diversion`] says which, and decides whether the network itself has to send a frame from one side on to
+//! the other:
+//!
+//! | Driver | Takes | The network sends from side to side |
+//! |---|---|---|
+//! | Linux, mode `packet` | nothing: all frames are copies | never |
+//! | Linux, mode `filter` | unicast to guests; groups are mirrored | never, but a guest's frames to a promiscuous side |
+//! | one that is the interface | everything | always |
+//! | one that asks before the frame goes on | what [`Verdict`] says | never: the verdict does |
+//!
+//! The trunk is wanted while a guest's port is active: [`Network::is_trunk_wanted`](crate::Network::is_trunk_wanted)
+//! tells, and [`TrunkNotice::Wanted`] when that changes.
+
+use std::sync::Arc;
+
+use frame::{MacAddr, Sides};
+use link::Counters;
+
+use crate::{PortPolicy, VlanRole};
+
+/// A new trunk.
+#[derive(Clone)]
+pub struct TrunkConfig {
+    /// What the port is called in messages.
+    pub name: String,
+    /// What can be changed while it is there.
+    pub policy: TrunkPolicy,
+    /// Told when something changed that a driver follows. It is called by control and by workers, with locks of the
+    /// network held: it must not block and not call the network, only wake somebody up who then asks.
+    pub notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
+    /// The counters of the trunk's link.
+    pub counters: Arc<Counters>,
+}
+
+/// What can be changed about a trunk while it is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrunkPolicy {
+    /// The host's addresses on the interface, the interface's own first; empty while it is not known. Guests do not
+    /// send from them.
+    pub macs: Vec<MacAddr>,
+    /// The sides that are enabled. What comes from another one is dropped, and nothing is sent there.
+    pub enabled: Sides,
+    /// The sides that get a copy of everything.
+    pub promiscuous: Sides,
+    /// The sides to which the driver can deliver.
+    pub reaches: Sides,
+    /// What the driver takes off its way.
+    pub diversion: Diversion,
+    /// The trunk's part in the VLANs of the network.
+    pub vlan: VlanRole,
+    /// Whether the wire takes frames from the host's address only, as Wi-Fi does: guests then share it (see the
+    /// `shared_mac` module's source).
+    pub shared_mac: bool,
+    /// How many addresses of stations on the wire are learnt at most.
+    pub quota: usize,
+}
+
+impl Default for TrunkPolicy {
+    /// Both sides, none of them promiscuous, no address, and a driver that takes nothing.
+    fn default() -> Self {
+        TrunkPolicy {
+            macs: Vec::new(),
+            enabled: Sides::BOTH,
+            promiscuous: Sides::NONE,
+            reaches: Sides::BOTH,
+            diversion: Diversion::Nothing,
+            vlan: VlanRole::Unset,
+            shared_mac: false,
+            quota: PortPolicy::DEFAULT_QUOTA,
+        }
+    }
+}
+
+/// Which of the frames that a trunk's driver hands to the network it has taken off their way between host and wire.
+/// All others are copies, whose originals go on by themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Diversion {
+    /// None.
+    Nothing,
+    /// Unicast to the addresses behind the network's ports ([`Network::stations`](crate::Network::stations)), and in
+    /// shared-MAC mode what is for their IP addresses.
+    Guests,
+    /// All.
+    Everything,
+}
+
+/// What a driver that sees a frame from one side before the other gets it does with it. What guests get of it is the
+/// network's business in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Only guests get it: it goes no further.
+    Consume,
+    /// Guests get a copy, and it goes on.
+    Copy,
+    /// Nothing for guests: it goes on.
+    Pass,
+    /// Nobody gets it.
+    Drop,
+}
+
+/// What changed that a trunk's driver follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrunkNotice {
+    /// The first guest became active, or the last one ceased to be:
+    /// [`Network::is_trunk_wanted`](crate::Network::is_trunk_wanted).
+    Wanted,
+    /// An address came to be behind a port, or left it: [`Network::stations`](crate::Network::stations).
+    Stations,
+}
+
+/// A trunk as the data path sees it, besides its port.
+pub(crate) struct Trunk {
+    pub(crate) macs: Box<[MacAddr]>,
+    pub(crate) enabled: Sides,
+    pub(crate) promiscuous: Sides,
+    pub(crate) reaches: Sides,
+    pub(crate) diversion: Diversion,
+    pub(crate) shared_mac: bool,
+}
+
+impl Trunk {
+    pub(crate) fn new(policy: &TrunkPolicy) -> Trunk {
+        Trunk {
+            macs: policy.macs.clone().into(),
+            enabled: policy.enabled,
+            promiscuous: policy.promiscuous,
+            reaches: policy.reaches,
+            diversion: policy.diversion,
+            shared_mac: policy.shared_mac,
+        }
+    }
+
+    /// The side that a frame with these marks and this source came from.
+    #[inline]
+    pub(crate) fn side(&self, marked: Sides, source: MacAddr) -> Sides {
+        match marked {
+            Sides::HOST | Sides::WIRE => marked,
+            _ if self.macs.contains(&source) => Sides::HOST,
+            _ => Sides::WIRE,
+        }
+    }
+}
