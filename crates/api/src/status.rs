@@ -97,10 +97,12 @@ pub enum PortKind {
     Datagram,
     /// A VDE switch directory, or one client of it.
     Vde,
+    /// The trunk of the network, which has no port's table.
+    Trunk,
 }
 
 impl PortKind {
-    /// Every kind.
+    /// Every kind that a port's table can have.
     pub const ALL: [Self; 4] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde];
 
     /// The key of the kind in a port's table.
@@ -110,6 +112,7 @@ impl PortKind {
             Self::Stream => "stream",
             Self::Datagram => "datagram",
             Self::Vde => "vde",
+            Self::Trunk => "trunk",
         }
     }
 }

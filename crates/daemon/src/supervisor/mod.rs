@@ -13,6 +13,7 @@ mod clients;
 mod directory;
 mod fabric;
 mod station;
+mod trunks;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -30,7 +31,9 @@ use apply::Steps;
 pub(crate) use clients::Clients;
 use directory::Place;
 use fabric::Fabric;
+pub(crate) use fabric::vlan_role;
 pub(crate) use station::Station;
+pub(crate) use trunks::{TrunkRow, TrunkWish};
 
 use crate::config::{self, NetworkSettings, ValidConfig};
 use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
@@ -57,6 +60,7 @@ struct Running {
     settings: NetworkSettings,
     network: Arc<Network>,
     ports: BTreeMap<String, Task>,
+    trunk: Option<Task>,
 }
 
 /// The task that keeps a port attached.
@@ -170,7 +174,8 @@ impl Supervisor {
             tracing::error!("the data plane did not end in order: {error}");
         }
         for running in std::mem::take(&mut self.networks).into_values() {
-            for task in running.ports.into_values() {
+            // The trunk first: what it diverts has nobody to go to.
+            for task in running.trunk.into_iter().chain(running.ports.into_values()) {
                 task.end().await;
             }
         }
@@ -182,6 +187,7 @@ impl Supervisor {
             Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
             Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
             Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+            Request::Trunks { network, reply } => drop(reply.send(self.list_trunks(network))),
             Request::Links { network, reply } => drop(reply.send(self.links(network))),
             Request::Apply { config, dry_run, reply } => self.begin(config, dry_run).await.answer(reply),
             Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
@@ -272,6 +278,13 @@ impl Supervisor {
             ports.retain(|port| port.network == network);
         }
         Ok(ports)
+    }
+
+    fn list_trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, Error> {
+        if let Some(network) = &network {
+            self.running(network)?;
+        }
+        Ok(self.fabric.trunks.list(network.as_deref()))
     }
 
     fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use frame::{Instant, MacAddr, VlanId};
 
 use super::{Member, Network, TrunkMember};
+use crate::fdb::Key;
 use crate::trunk::{Trunk, TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy, lock};
 
@@ -89,6 +90,12 @@ impl Network {
     /// The host's addresses on the trunk's interface, in ascending order.
     pub fn host_addresses(&self) -> Vec<IpAddr> {
         lock(&self.control).host.iter().copied().collect()
+    }
+
+    /// The port behind which `mac` is, in that VLAN (`None`: the one of frames without a tag where no port says
+    /// otherwise). Takes no lock, so that workers can ask.
+    pub fn port_of(&self, mac: MacAddr, vlan: Option<VlanId>) -> Option<PortId> {
+        self.fdb.find(Key::new(mac, vlan.unwrap_or(VlanId::DEFAULT))).map(|entry| entry.port)
     }
 
     /// Every unicast address that is behind a port other than the trunk, set, static or learnt, in ascending order:

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
+const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const PROG_LOAD: libc::c_long = 5;
 
 /// `BPF_MAP_TYPE_HASH`.
@@ -38,7 +39,7 @@ struct Create {
     map_name: [u8; NAME],
 }
 
-/// `union bpf_attr` of MAP_UPDATE and MAP_DELETE.
+/// `union bpf_attr` of MAP_UPDATE, MAP_DELETE and MAP_GET_NEXT_KEY, whose next key is in the place of the value.
 #[repr(C)]
 struct Element {
     map_fd: u32,
@@ -63,9 +64,9 @@ struct Load {
     prog_name: [u8; NAME],
 }
 
-/// A table of eight octets each, which a program can ask whether it holds a key.
+/// A table of keys of eight octets, which a program can ask whether it holds one; and how many it holds at most.
 #[derive(Debug)]
-pub struct Set(OwnedFd);
+pub struct Set(OwnedFd, u32);
 
 impl Set {
     /// An empty table for at most `limit` keys; the kernel shows it under `name`, of letters, digits, `_` and `.`.
@@ -86,7 +87,7 @@ impl Set {
         // SAFETY: MAP_CREATE reads the members above and keeps no pointer.
         let fd = unsafe { bpf(MAP_CREATE, &request) }?;
         // SAFETY: the call has just made this descriptor, and nobody else knows it.
-        Ok(Set(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Set(unsafe { OwnedFd::from_raw_fd(fd) }, limit))
     }
 
     /// Puts a key in; it may be there already.
@@ -98,8 +99,8 @@ impl Set {
         let request = Element {
             map_fd: self.0.as_raw_fd() as u32,
             padding: 0,
-            key: (&raw const key).addr() as u64,
-            value: (&raw const present).addr() as u64,
+            key: (&raw const key).expose_provenance() as u64,
+            value: (&raw const present).expose_provenance() as u64,
             flags: 0,
         };
         // SAFETY: MAP_UPDATE reads eight octets at `key` and four at `value`, which live through the call.
@@ -114,12 +115,41 @@ impl Set {
         let request = Element {
             map_fd: self.0.as_raw_fd() as u32,
             padding: 0,
-            key: (&raw const key).addr() as u64,
+            key: (&raw const key).expose_provenance() as u64,
             value: 0,
             flags: 0,
         };
         // SAFETY: MAP_DELETE reads eight octets at `key`, which lives through the call.
         unsafe { bpf(MAP_DELETE, &request) }.map(drop)
+    }
+
+    /// The keys, in no particular order. A key that comes or goes meanwhile may be missing or be there.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub fn keys(&self) -> io::Result<Vec<[u32; 2]>> {
+        let mut keys = Vec::new();
+        let mut last: Option<[u32; 2]> = None;
+        loop {
+            let mut next = [0; 2];
+            let request = Element {
+                map_fd: self.0.as_raw_fd() as u32,
+                padding: 0,
+                key: last.as_ref().map_or(0, |key| std::ptr::from_ref(key).expose_provenance() as u64),
+                value: (&raw mut next).expose_provenance() as u64,
+                flags: 0,
+            };
+            // SAFETY: MAP_GET_NEXT_KEY reads eight octets at `key`, or starts anew where that is null, and writes
+            // eight to the last pointer; both live through the call.
+            match unsafe { bpf(MAP_GET_NEXT_KEY, &request) } {
+                // A table that changes all the time could be gone through for ever.
+                Ok(_) if keys.len() < self.1 as usize => keys.push(next),
+                Ok(_) => return Ok(keys),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(keys),
+                Err(error) => return Err(error),
+            }
+            last = Some(next);
+        }
     }
 }
 
@@ -138,8 +168,8 @@ pub fn load_classifier(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> 
     let request = Load {
         prog_type: CLASSIFIER,
         insn_cnt: instructions.len() as u32,
-        insns: instructions.as_ptr().addr() as u64,
-        license: LICENCE.as_ptr().addr() as u64,
+        insns: instructions.as_ptr().expose_provenance() as u64,
+        license: LICENCE.as_ptr().expose_provenance() as u64,
         log_level: 0,
         log_size: 0,
         log_buf: 0,
@@ -193,6 +223,7 @@ mod tests {
         set.insert([1, 3]).unwrap();
         assert_eq!(set.insert([1, 4]).unwrap_err().raw_os_error(), Some(libc::E2BIG));
         set.remove([1, 2]).unwrap();
+        assert_eq!(set.keys().unwrap(), [[1, 3]]);
         assert!(load_classifier("nothing", &NOTHING).is_ok());
         assert!(load_classifier("endless", &ENDLESS).is_err());
     }

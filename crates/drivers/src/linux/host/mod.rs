@@ -5,6 +5,8 @@
 //! where it came from, and by its TAP the kernel knows where it is to go: [`TwoSides`] joins them to one endpoint.
 
 pub mod programs;
+mod stations;
 mod two_sides;
 
-pub use two_sides::{Flows, TwoSides};
+pub use stations::Stations;
+pub use two_sides::TwoSides;

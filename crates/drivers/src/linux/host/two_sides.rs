@@ -6,40 +6,34 @@ use frame::{Batch, Frame, Sides};
 use link::{Context, Counters, Tally};
 use sys::{Interest, Poller};
 
+use super::stations::{Memo, Stations};
+use crate::Flows;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
-
-/// What went through each side of a trunk; RX came from the side, TX was handed to it.
-#[derive(Clone)]
-pub struct Flows {
-    /// The host's own stack.
-    pub host: Arc<Counters>,
-    /// The physical network.
-    pub wire: Arc<Counters>,
-}
-
-impl Flows {
-    /// Zeroes, for so many workers.
-    pub fn new(workers: usize) -> Flows {
-        Flows { host: Arc::new(Counters::new(workers)), wire: Arc::new(Counters::new(workers)) }
-    }
-}
 
 /// An endpoint for each side of a trunk, as one.
 ///
+/// Before a frame leaves, its sender's address is among those whose frames are diverted, so that no answer to it is lost.
 /// A received frame is marked with the side it came from; a sent one goes to the sides that it is marked with, and to
 /// the wire when it has no mark. It counts once at the port either way.
 pub struct TwoSides {
     host: Arc<dyn Endpoint>,
     wire: Arc<dyn Endpoint>,
     flows: Flows,
+    stations: Arc<Stations>,
     /// Takes what the host's queue counts of frames that the wire's queue has counted for the port.
     twins: Arc<Counters>,
 }
 
 impl TwoSides {
     /// Joins the endpoint of each side.
-    pub fn new(host: Arc<dyn Endpoint>, wire: Arc<dyn Endpoint>, flows: Flows, workers: usize) -> TwoSides {
-        TwoSides { host, wire, flows, twins: Arc::new(Counters::new(workers)) }
+    pub fn new(
+        host: Arc<dyn Endpoint>,
+        wire: Arc<dyn Endpoint>,
+        stations: Arc<Stations>,
+        flows: Flows,
+        workers: usize,
+    ) -> TwoSides {
+        TwoSides { host, wire, flows, stations, twins: Arc::new(Counters::new(workers)) }
     }
 }
 
@@ -60,6 +54,7 @@ impl Endpoint for TwoSides {
             wire,
             poller,
             flows: self.flows.clone(),
+            memo: Memo::new(self.stations.clone()),
             worker,
             host_first: false,
             for_host: Batch::new(),
@@ -80,6 +75,7 @@ struct BothQueue {
     /// Is ready when one of them is.
     poller: Poller,
     flows: Flows,
+    memo: Memo,
     worker: usize,
     /// The sides take turns at being asked first, so that none fills every batch.
     host_first: bool,
@@ -117,8 +113,10 @@ impl Queue for BothQueue {
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let (mut host, mut wire) = (Tally::default(), Tally::default());
-        let (for_host, for_both) = (&mut self.for_host, &mut self.for_both);
+        let (for_host, for_both, memo) = (&mut self.for_host, &mut self.for_both, &mut self.memo);
+        memo.catch_up();
         batch.retain(|frame: &mut Frame| {
+            memo.admit(frame);
             let sides = std::mem::take(&mut frame.meta.sides);
             if !sides.contains(Sides::HOST) {
                 wire.add(frame);

@@ -1,0 +1,68 @@
+use std::os::fd::OwnedFd;
+
+use frame::MacAddr;
+use rustix::io::Errno;
+use sys::tap;
+
+use super::Apart;
+use crate::kernel::{Interface, Kernel};
+
+/// What the names of a trunk's TAPs begin with; the number of the interface follows.
+pub(super) const HOST_TAP: &str = "vmlh";
+pub(super) const WIRE_TAP: &str = "vmlw";
+pub(super) const BRIDGE_TAP: &str = "vmlb";
+
+/// The longest MTU that a TAP can have.
+const LONGEST_MTU: u32 = 65_521;
+
+/// A TAP of a trunk's, which vanishes when the last descriptor of it is closed.
+pub(super) struct Device {
+    pub(super) name: String,
+    pub(super) index: u32,
+}
+
+impl Device {
+    /// Makes a TAP for the trunk on `interface`, with its MAC address and MTU, and brings it up. Answers it with a
+    /// descriptor for each worker.
+    pub(super) async fn make(
+        kernel: &Kernel,
+        prefix: &str,
+        interface: &Interface,
+        mac: MacAddr,
+        workers: usize,
+    ) -> Result<(Device, Vec<OwnedFd>), Apart> {
+        let name = format!("{prefix}{}", interface.index);
+        let options = tap::Options { multi_queue: workers > 1 };
+        let open = || tap::open(&name, options).map(|(fd, _)| fd);
+        let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(|_| open()).collect();
+        let queues = queues.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::BUSY) => Apart::Refused(format!(
+                "interface {} is busy, used by another vmlan (which has the device {name}); stop that one, or choose \
+                 another interface",
+                interface.name
+            )),
+            Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
+                "cannot make the device {name}: {error}; run vmlan with CAP_NET_ADMIN"
+            )),
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Apart::Refused(format!(
+                "cannot make the device {name}: {error}; load the tun module: `modprobe tun`"
+            )),
+            _ => Apart::Refused(format!("cannot make the device {name}: {error}; see `vmlan doctor`")),
+        })?;
+        let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
+        let device = Device { name, index: made.index };
+        // The host's stack is not to speak through it by itself. Where there is no IPv6, there is nothing to turn off.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", device.name), "1");
+        device.set(kernel, interface.mtu, mac).await?;
+        kernel.set(device.index, &format!("bring {} up", device.name), |link| link.up()).await?;
+        Ok((device, queues))
+    }
+
+    /// Gives it this MTU and address.
+    pub(super) async fn set(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
+        let what = format!("set the MTU and the address of {}", self.name);
+        let mtu = mtu.min(LONGEST_MTU);
+        let alias = "vmlan: part of a trunk";
+        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(alias)).await?)
+    }
+}
