@@ -14,6 +14,9 @@ pub mod handle;
 #[cfg(target_os = "linux")]
 #[path = "linux/kernel/mod.rs"]
 mod kernel;
+#[cfg(target_os = "linux")]
+#[path = "linux/leftovers.rs"]
+pub mod leftovers;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

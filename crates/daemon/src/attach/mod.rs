@@ -78,6 +78,8 @@ pub(crate) async fn run_directory(
     clients.leave();
 }
 
+#[cfg(target_os = "linux")]
+pub(crate) use trunk::leftovers;
 pub(crate) use trunk::run as run_trunk;
 
 /// Takes a port down after `fault`, says so, and waits as long as the fault demands.

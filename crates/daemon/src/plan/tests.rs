@@ -32,7 +32,8 @@ impl Model {
             }
             Action::ChangeNetwork { network, settings } => self.network(&network).settings = settings,
             Action::AddNetwork { network, settings } => {
-                let before = self.networks.insert(network, Network { settings, trunk: None, ports: BTreeMap::new() });
+                let before =
+                    self.networks.insert(network, Network { settings, trunk: None, ports: BTreeMap::new() });
                 assert_eq!(before, None);
             }
             Action::ReplacePort { network, name, port } => {

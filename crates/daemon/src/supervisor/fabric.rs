@@ -14,8 +14,8 @@ use link::{BridgeGuard, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
-use super::trunks::Trunks;
 use super::station::Station;
+use super::trunks::Trunks;
 use crate::config::{Policy, Vlan};
 use crate::handle::Emitter;
 

@@ -101,7 +101,8 @@ impl Fabric {
         trunk: &Trunk,
         wish: Arc<TrunkWish>,
     ) -> Result<Station, JoinError> {
-        let policy = TrunkPolicy { vlan: vlan_role(&trunk.vlan), enabled: Sides::NONE, ..TrunkPolicy::default() };
+        let policy =
+            TrunkPolicy { vlan: vlan_role(&trunk.vlan), enabled: Sides::NONE, ..TrunkPolicy::default() };
         let row_policy = Policy {
             mac: Vec::new(),
             vlan: trunk.vlan.clone(),

@@ -14,7 +14,8 @@ pub(crate) async fn run(
     _wish: Arc<TrunkWish>,
     stop: oneshot::Receiver<()>,
 ) {
-    station.failed("a network cannot be joined to an interface of the host on macOS yet; remove `trunk`".into());
+    station
+        .failed("a network cannot be joined to an interface of the host on macOS yet; remove `trunk`".into());
     let _ = stop.await;
     station.leave().await;
 }

@@ -13,7 +13,8 @@ impl Validator {
             (Some(name), None) => TrunkInterface::Interface(self.interface(&join(path, "interface"), name)?),
             (None, Some(name)) => TrunkInterface::Bridge(self.interface(&join(path, "bridge"), name)?),
             (None, None) => {
-                let message = "the trunk has no interface; write `interface = \"eth0\"` or `bridge = \"br0\"`";
+                let message =
+                    "the trunk has no interface; write `interface = \"eth0\"` or `bridge = \"br0\"`";
                 self.fault(ErrorCode::MissingKey, path, message);
                 return None;
             }

@@ -55,7 +55,9 @@ impl Interface {
                 }
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
                 LinkAttribute::Promiscuity(count) => interface.promiscuity = *count,
-                LinkAttribute::Controller(index) => interface.controller = Some(*index).filter(|index| *index != 0),
+                LinkAttribute::Controller(index) => {
+                    interface.controller = Some(*index).filter(|index| *index != 0)
+                }
                 LinkAttribute::LinkInfo(info) => {
                     let kind = info.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind),

@@ -95,7 +95,8 @@ impl Kernel {
         let messages: Vec<_> = said(&what, list.try_collect().await)?;
         let addresses = messages.iter().filter_map(|message| {
             // A peer's address stands beside our own, which is the local one then.
-            let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+            let find =
+                |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
             let local = find(|attribute| match attribute {
                 AddressAttribute::Local(address) => Some(*address),
                 _ => None,

@@ -108,7 +108,9 @@ impl Filter {
         let programs = Programs::load(&stations).map_err(refused)?;
         let left = sweep(kernel, interface).await?;
         let made_hooks = add_hooks(kernel, interface).await? || left;
-        for (device, then) in [(&host, Then::Receive(interface.index)), (&wire, Then::Redirect(interface.index))] {
+        for (device, then) in
+            [(&host, Then::Receive(interface.index)), (&wire, Then::Redirect(interface.index))]
+        {
             kernel.add_hooks(device.index).await?;
             let rule = Rule { hook: Hook::Ingress, priority: INJECT.1, name: INJECT.0, then };
             kernel.add_filter(device.index, rule, &programs.mark).await?;
@@ -174,7 +176,9 @@ impl Filter {
         let wanted = self.rules();
         let present = kernel.filters(interface.index).await?;
         let is = |rule: &Rule<'_>, filter: &Installed| {
-            filter.hook == rule.hook && filter.priority == rule.priority && filter.name.as_deref() == Some(rule.name)
+            filter.hook == rule.hook
+                && filter.priority == rule.priority
+                && filter.name.as_deref() == Some(rule.name)
         };
         for filter in present.iter().filter(|filter| is_ours(filter)) {
             if !wanted.iter().any(|rule| is(rule, filter)) {
@@ -201,10 +205,8 @@ impl Filter {
     /// The filters that the interface is to have.
     fn rules(&self) -> Vec<Rule<'static>> {
         let Some((unknown, everything)) = self.diverted else { return Vec::new() };
-        let sides = [
-            (Sides::WIRE, Hook::Ingress, self.wire.index),
-            (Sides::HOST, Hook::Egress, self.host.index),
-        ];
+        let sides =
+            [(Sides::WIRE, Hook::Ingress, self.wire.index), (Sides::HOST, Hook::Egress, self.host.index)];
         let mut rules = Vec::new();
         for (_, hook, device) in sides.into_iter().filter(|(side, ..)| self.enabled.contains(*side)) {
             let mut add = |(name, priority), then| rules.push(Rule { hook, priority, name, then });
@@ -246,7 +248,10 @@ impl Filter {
                 Then::Mirror(_) => "mirrors to",
                 Then::Receive(_) => "is received by",
             };
-            report.installed.push(format!("filter {name} on {} {hook}, priority {priority}, {what} {device}", interface.name));
+            report.installed.push(format!(
+                "filter {name} on {} {hook}, priority {priority}, {what} {device}",
+                interface.name
+            ));
         }
     }
 }
@@ -277,7 +282,11 @@ async fn sweep(kernel: &Kernel, interface: &Interface) -> Result<bool, KernelErr
         kernel.delete_filter(interface.index, filter).await?;
     }
     if !left.is_empty() {
-        tracing::info!("{}: removed {} traffic filters that an earlier vmlan left", interface.name, left.len());
+        tracing::info!(
+            "{}: removed {} traffic filters that an earlier vmlan left",
+            interface.name,
+            left.len()
+        );
     }
     Ok(!left.is_empty() && foreign.is_empty())
 }

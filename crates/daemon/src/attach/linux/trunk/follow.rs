@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn addresses_come_and_go_and_loopback_is_none() {
         let fdb = FdbConfig::new([1, 2]);
-        let network = Network::new(NetworkConfig { name: "lab".into(), mtu: 1500, fdb, pass_reserved: false });
+        let network =
+            Network::new(NetworkConfig { name: "lab".into(), mtu: 1500, fdb, pass_reserved: false });
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
 
         tell_addresses(&network, ["10.0.0.1", "127.0.0.1", "::1", "fe80::1"].map(address).to_vec());

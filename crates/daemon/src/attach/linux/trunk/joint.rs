@@ -97,7 +97,8 @@ impl Joint {
     pub(super) async fn follow(&mut self, station: &Station) -> Result<Followed, Apart> {
         let name = self.config.interface.name();
         let Some(now) = self.kernel.interface(name).await? else {
-            let others: Vec<_> = self.kernel.interfaces().await?.into_iter().map(|other| other.name).collect();
+            let others: Vec<_> =
+                self.kernel.interfaces().await?.into_iter().map(|other| other.name).collect();
             return Ok(Followed::Gone(not_there(name, &others, true)));
         };
         if now.index != self.interface.index {
@@ -133,7 +134,10 @@ impl Joint {
             ..TrunkPolicy::default()
         };
         station.network().update_trunk(station.id(), policy).map_err(|error| {
-            Apart::Refused(format!("the host's interface {} does not fit the network: {error}", self.interface.name))
+            Apart::Refused(format!(
+                "the host's interface {} does not fit the network: {error}",
+                self.interface.name
+            ))
         })
     }
 

@@ -23,7 +23,9 @@ pub struct Leftover {
 pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> {
     let interfaces = kernel.interfaces().await?;
     let mut found = Vec::new();
-    for interface in interfaces.iter().filter(|interface| !is_device(interface) && !is_used(interface, &interfaces)) {
+    for interface in
+        interfaces.iter().filter(|interface| !is_device(interface) && !is_used(interface, &interfaces))
+    {
         let filters = kernel.filters(interface.index).await?;
         let ours = filters.iter().filter(|filter| is_ours(filter)).count();
         if ours > 0 {
@@ -48,9 +50,9 @@ pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), Ke
 
 /// Whether it is a trunk's TAP itself, which lives only as long as its daemon.
 fn is_device(interface: &Interface) -> bool {
-    [HOST_TAP, WIRE_TAP, BRIDGE_TAP].iter().any(|prefix| {
-        interface.name.strip_prefix(prefix).is_some_and(|number| number.parse::<u32>().is_ok())
-    })
+    [HOST_TAP, WIRE_TAP, BRIDGE_TAP]
+        .iter()
+        .any(|prefix| interface.name.strip_prefix(prefix).is_some_and(|number| number.parse::<u32>().is_ok()))
 }
 
 /// Whether a running daemon's trunk is on the interface: then its TAPs are there.
