@@ -37,9 +37,7 @@ impl Device {
         let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(|_| open()).collect();
         let queues = queues.map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::BUSY) => Apart::Refused(format!(
-                "interface {} is busy, used by another vmlan (which has the device {name}); stop that one, or choose \
-                 another interface",
-                interface.name
+                "cannot make the device {name}: another program has a device of that name open; stop that program"
             )),
             Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
                 "cannot make the device {name}: {error}; run vmlan with CAP_NET_ADMIN"
@@ -56,6 +54,12 @@ impl Device {
         device.set(kernel, interface.mtu, mac).await?;
         kernel.set(device.index, &format!("bring {} up", device.name), |link| link.up()).await?;
         Ok((device, queues))
+    }
+
+    /// Gives it this MTU.
+    pub(super) async fn set_mtu(&self, kernel: &Kernel, mtu: u32) -> Result<(), Apart> {
+        let what = format!("set the MTU of {}", self.name);
+        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu.min(LONGEST_MTU))).await?)
     }
 
     /// Gives it this MTU and address.

@@ -94,7 +94,6 @@ impl Filter {
         flows: Flows,
     ) -> Result<(Filter, Arc<dyn Endpoint>), Apart> {
         let workers = station.workers();
-        // The TAPs come first: where another process has them, the filters are its, and are left alone.
         let (host, host_queues) = Device::make(kernel, HOST_TAP, interface, mac, workers).await?;
         let (wire, wire_queues) = Device::make(kernel, WIRE_TAP, interface, mac, workers).await?;
         let (network, trunk) = (station.network().clone(), station.id());

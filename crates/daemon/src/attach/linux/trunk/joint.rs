@@ -12,8 +12,11 @@ use lan::TrunkPolicy;
 use rustix::io::Errno;
 
 use super::Apart;
+use super::bridge::Bridge;
+use super::claim::Claim;
 use super::filter::Filter;
 use super::follow::{Followed, not_there, tell_addresses};
+use super::medium::Medium;
 use crate::attach::stream::describe;
 use crate::config::{Trunk, TrunkInterface};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
@@ -22,6 +25,8 @@ use crate::supervisor::{Station, vlan_role};
 /// A network's hold on an interface: everything that was set on the host for it.
 pub(super) struct Joint {
     kernel: Kernel,
+    /// Keeps others from the interface.
+    _claim: Claim,
     pub(super) interface: Interface,
     /// The interface's own address.
     mac: MacAddr,
@@ -39,11 +44,6 @@ pub(super) struct Joint {
     promiscuous: Option<OwnedFd>,
 }
 
-/// What a mode has of its own.
-enum Medium {
-    Filter(Filter),
-}
-
 impl Joint {
     /// Sets up what the configuration asks for, without diverting anything yet.
     pub(super) async fn make(
@@ -58,15 +58,26 @@ impl Joint {
             return Err(Apart::NotThere(not_there(name, &others, was_there)));
         };
         let mac = usable(&interface, config).map_err(Apart::Refused)?;
+        let claim = Claim::take(&interface).map_err(Apart::Refused)?;
         let flows = Flows::new(station.workers());
-        let (filter, endpoint) =
-            Filter::make(&kernel, &interface, mac, config, station, flows.clone()).await?;
+        let (medium, endpoint, why) = match Joint::choose(config) {
+            (TrunkMode::Bridge, why) => {
+                let (bridge, endpoint) =
+                    Bridge::make(&kernel, &interface, mac, station, flows.clone()).await?;
+                (Medium::Bridge(bridge), endpoint, why)
+            }
+            (_, why) => {
+                let made = Filter::make(&kernel, &interface, mac, config, station, flows.clone()).await?;
+                (Medium::Filter(made.0), made.1, why)
+            }
+        };
         let joint = Joint {
             kernel,
+            _claim: claim,
             mac,
             config: config.clone(),
-            medium: Medium::Filter(filter),
-            why: None,
+            medium,
+            why,
             shared_mac: shares_mac(config, name),
             flows,
             active: false,
@@ -79,17 +90,25 @@ impl Joint {
     }
 
     pub(super) fn mode(&self) -> TrunkMode {
-        match &self.medium {
-            Medium::Filter(_) => TrunkMode::Filter,
+        self.medium.mode()
+    }
+
+    /// The mode that is tried, and why, where it was left open.
+    fn choose(config: &Trunk) -> (TrunkMode, Option<String>) {
+        match (&config.interface, config.mode) {
+            (TrunkInterface::Bridge(_), _) => (TrunkMode::Bridge, None),
+            (TrunkInterface::Interface(_), TrunkMode::Auto) => {
+                let why = "filter is the fastest mode, and the only one that reaches the host";
+                (TrunkMode::Filter, Some(why.to_owned()))
+            }
+            (TrunkInterface::Interface(_), mode) => (mode, None),
         }
     }
 
     /// The interfaces whose changes matter, by name and by index.
     pub(super) fn watched(&self) -> (BTreeSet<String>, BTreeSet<u32>) {
         let mut indices = BTreeSet::from([self.interface.index]);
-        match &self.medium {
-            Medium::Filter(filter) => indices.extend(filter.devices()),
-        }
+        indices.extend(self.medium.devices());
         (BTreeSet::from([self.interface.name.clone()]), indices)
     }
 
@@ -108,9 +127,7 @@ impl Joint {
         let changed = mac != self.mac || now.mtu != self.interface.mtu;
         (self.mac, self.interface) = (mac, now);
         if changed {
-            match &self.medium {
-                Medium::Filter(filter) => filter.resize(&self.kernel, self.interface.mtu, mac).await?,
-            }
+            self.medium.resize(&self.kernel, &self.interface, mac).await?;
             self.tell_network(station)?;
         }
         let addresses = self.kernel.addresses(&self.interface).await?;
@@ -120,9 +137,7 @@ impl Joint {
 
     /// Tells the network what the trunk is now.
     fn tell_network(&self, station: &Station) -> Result<(), Apart> {
-        let (diversion, reaches) = match &self.medium {
-            Medium::Filter(_) => (lan::Diversion::Guests, Sides::BOTH),
-        };
+        let (diversion, reaches) = self.medium.reach();
         let policy = TrunkPolicy {
             macs: vec![self.mac],
             enabled: sides(&self.config),
@@ -143,28 +158,22 @@ impl Joint {
 
     /// Tells the kernel which guests there are.
     pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
-        match &self.medium {
-            Medium::Filter(filter) => filter.sync(station),
-        }
+        self.medium.sync(station)
     }
 
     /// Brings what is diverted to what the ports want: frames for addresses that nobody is known to have, and all.
     pub(super) async fn divert(&mut self, wants: (bool, bool)) -> Result<(), Apart> {
-        match &mut self.medium {
-            Medium::Filter(filter) => filter.divert(&self.kernel, &self.interface, wants).await,
-        }
+        self.medium.divert(&self.kernel, &self.interface, wants).await
     }
 
     /// Puts back what somebody took away.
     pub(super) async fn repair(&mut self) -> Result<(), Apart> {
-        match &mut self.medium {
-            Medium::Filter(filter) => filter.repair(&self.kernel, &self.interface).await?,
-        }
+        self.medium.repair(&self.kernel, &self.interface).await?;
         // Somebody reset the interface's count.
         if self.promiscuous.is_some() && self.interface.promiscuity == 0 {
             self.promiscuous = None;
         }
-        if self.active && self.promiscuous.is_none() {
+        if self.active && self.medium.needs_promiscuity() && self.promiscuous.is_none() {
             self.be_promiscuous()?;
         }
         Ok(())
@@ -186,7 +195,7 @@ impl Joint {
             self.interface.up = true;
             self.brought_up = true;
         }
-        if self.promiscuous.is_none() {
+        if self.medium.needs_promiscuity() && self.promiscuous.is_none() {
             self.be_promiscuous()?;
         }
         Ok(())
@@ -214,10 +223,7 @@ impl Joint {
 
     /// Takes everything off the host, as far as it is there; what cannot be is told.
     pub(super) async fn let_go(&mut self) {
-        let undone = match &mut self.medium {
-            Medium::Filter(filter) => filter.remove(&self.kernel, &self.interface).await,
-        };
-        if let Err(error) = undone {
+        if let Err(error) = self.medium.remove(&self.kernel, &self.interface).await {
             tracing::warn!("trunk on {}: {}; see `vmlan doctor`", self.interface.name, describe(&error));
         }
         if let Err(Apart::Refused(reason)) = self.release().await {
@@ -243,9 +249,7 @@ impl Joint {
         if report.reason.is_none() {
             report.reason.clone_from(&self.why);
         }
-        match &self.medium {
-            Medium::Filter(filter) => filter.describe(&self.interface, report),
-        }
+        self.medium.describe(&self.interface, report);
         if self.promiscuous.is_some() {
             report.installed.push(format!("{} is promiscuous", self.interface.name));
         }

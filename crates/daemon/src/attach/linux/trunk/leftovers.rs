@@ -1,5 +1,6 @@
 //! What killed daemons left on the host's interfaces.
 
+use super::claim::is_taken;
 use super::device::{BRIDGE_TAP, HOST_TAP, WIRE_TAP};
 use super::filter::{is_ours, remove};
 use crate::kernel::{Interface, Kernel, KernelError};
@@ -23,9 +24,7 @@ pub struct Leftover {
 pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> {
     let interfaces = kernel.interfaces().await?;
     let mut found = Vec::new();
-    for interface in
-        interfaces.iter().filter(|interface| !is_device(interface) && !is_used(interface, &interfaces))
-    {
+    for interface in interfaces.iter().filter(|interface| !is_device(interface) && !is_taken(interface)) {
         let filters = kernel.filters(interface.index).await?;
         let ours = filters.iter().filter(|filter| is_ours(filter)).count();
         if ours > 0 {
@@ -53,9 +52,4 @@ fn is_device(interface: &Interface) -> bool {
     [HOST_TAP, WIRE_TAP, BRIDGE_TAP]
         .iter()
         .any(|prefix| interface.name.strip_prefix(prefix).is_some_and(|number| number.parse::<u32>().is_ok()))
-}
-
-/// Whether a running daemon's trunk is on the interface: then its TAPs are there.
-fn is_used(interface: &Interface, all: &[Interface]) -> bool {
-    all.iter().any(|other| other.name == format!("{WIRE_TAP}{}", interface.index))
 }

@@ -16,11 +16,14 @@
 //! host is in its joint, and giving the joint up undoes exactly that. What a killed daemon left is taken over by the
 //! next one, or found by [`leftovers`].
 
+mod bridge;
+mod claim;
 mod device;
 mod filter;
 mod follow;
 mod joint;
 pub(crate) mod leftovers;
+mod medium;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
