@@ -76,6 +76,11 @@ impl Buffer {
     pub(crate) fn octets(&self) -> &[u8] {
         &self.octets
     }
+
+    /// The pool that the buffer came from, while it is there.
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        self.pool.upgrade().map(|inner| Pool { inner })
+    }
 }
 
 struct Inner {

@@ -49,6 +49,14 @@ reasons! {
     SourceGuard, "source_guard", Ingress;
     /// From a side of the trunk that is not enabled.
     SideDisabled, "side_disabled", Ingress;
+    /// Claims an address of the host's in ARP or neighbour discovery.
+    AddressConflict, "address_conflict", Ingress;
+    /// One of our own frames that came back from the trunk.
+    Echo, "echo", Ingress;
+    /// More broadcast, multicast and unknown unicast than the port may send.
+    Storm, "storm", Ingress;
+    /// More than the port may send.
+    RateLimit, "rate_limit", Ingress;
     /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
     /// Nobody else to send it to.

@@ -144,9 +144,23 @@ impl Frame {
             copy.meta = self.meta;
             *self = copy;
         }
+        self.writable()
+    }
+
+    /// As [`Frame::make_mut`], with a buffer of the pool that the frame's own came from.
+    pub fn unshare(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            let pool = self.buffer.as_ref()?.pool()?;
+            return self.make_mut(&pool);
+        }
+        self.writable()
+    }
+
+    /// The octets of a buffer that nobody else holds.
+    fn writable(&mut self) -> Option<&mut [u8]> {
         let range = self.start as usize..self.start as usize + self.len();
         match &mut self.buffer {
-            Some(buffer) => Some(&mut buffer::unique(buffer).expect("made unique above")[range]),
+            Some(buffer) => Some(&mut buffer::unique(buffer)?[range]),
             None => Some(&mut []),
         }
     }
@@ -229,6 +243,26 @@ mod tests {
         assert_eq!((a.octets()[0], b.octets()[0]), (9, 1));
         assert!(a.meta.promiscuous);
         assert_eq!(pool.out(), 2);
+    }
+
+    #[test]
+    fn a_frame_knows_its_pool() {
+        let pool = pool();
+        let mut a = pool.copy(&[1; 20]).unwrap();
+        a.unshare().unwrap()[0] = 2;
+        assert_eq!(pool.out(), 1);
+        let b = a.clone();
+        a.unshare().unwrap()[0] = 3;
+        assert_eq!((a.octets()[0], b.octets()[0], pool.out()), (3, 2, 2));
+        let held = (pool.take(Size::Small).unwrap(), b.clone());
+        let mut c = b.clone();
+        assert!(c.unshare().is_none());
+        assert_eq!(c.octets(), b.octets());
+        drop((a, b, held, pool));
+        assert!(c.unshare().is_some());
+        let d = c.clone();
+        assert!(c.unshare().is_none());
+        drop(d);
     }
 
     #[test]

@@ -81,10 +81,7 @@ impl Egress {
     pub(crate) fn push(&mut self, port: PortId, frame: Frame) {
         let queue = queue_of(&mut self.queues, port, self.default_room);
         if queue.waiting.len() >= queue.room {
-            if queue.overflow == 0 {
-                self.overflowed.push(port);
-            }
-            queue.overflow += 1;
+            self.refuse(port);
             return;
         }
         queue.waiting.push(frame);
@@ -92,6 +89,15 @@ impl Egress {
             queue.listed = true;
             self.touched.push(port);
         }
+    }
+
+    /// Counts a copy that could not be made as one that the port's queue refused.
+    pub(crate) fn refuse(&mut self, port: PortId) {
+        let queue = queue_of(&mut self.queues, port, self.default_room);
+        if queue.overflow == 0 {
+            self.overflowed.push(port);
+        }
+        queue.overflow += 1;
     }
 
     /// Tells, port by port, how many frames were dropped since the last time.

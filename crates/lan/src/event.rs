@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use frame::{MacAddr, VlanId};
 
 use crate::PortId;
 
-/// Something that the FDB did by itself. `vlan` is `None` in a network without VLANs.
+/// Something that happened by itself. `vlan` is `None` in a network without VLANs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A new address.
@@ -56,6 +57,17 @@ pub enum Event {
         /// Where it was.
         port: PortId,
     },
+    /// A guest uses an address that is the host's or another guest's. Told at most once a second for a port.
+    Conflict {
+        /// The guest's port.
+        port: PortId,
+        /// The guest's MAC address.
+        mac: MacAddr,
+        /// The IP address; `None` when it is the MAC address itself.
+        address: Option<IpAddr>,
+        /// The port whose address it is; the trunk for the host's.
+        owner: PortId,
+    },
     /// A port has as many learnt addresses as it may; further ones are not learnt.
     QuotaReached {
         /// The port.
@@ -72,7 +84,7 @@ impl Event {
             | Event::MoveDamped { vlan, .. }
             | Event::Expired { vlan, .. }
             | Event::Evicted { vlan, .. } => *vlan = None,
-            Event::QuotaReached { .. } => {}
+            Event::Conflict { .. } | Event::QuotaReached { .. } => {}
         }
         self
     }

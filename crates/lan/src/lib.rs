@@ -15,6 +15,7 @@
 //! counted, not returned: a received frame either makes copies, counted at its ingress port, or is dropped there with
 //! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
 
+mod addresses;
 mod egress;
 mod event;
 mod fdb;
@@ -22,6 +23,7 @@ mod forward;
 mod network;
 mod port;
 mod port_table;
+mod shared_mac;
 mod trunk;
 mod vlan;
 
@@ -29,9 +31,9 @@ pub use egress::Egress;
 pub use event::{Event, Events};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
-pub use network::{Network, NetworkConfig, Station};
-pub use port::{PortConfig, PortError, PortId, PortPolicy};
-pub use trunk::{Diversion, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
+pub use network::{Network, NetworkConfig, SharedAddress, Station};
+pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Rate};
+pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
 pub use vlan::{VlanRole, VlanSet};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,7 +7,7 @@
 //! Whatever a worker that still has the old table asks, the id's generation tells it from the slot's next user.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -16,14 +16,15 @@ use link::Counters;
 
 use crate::event::{Event, Events};
 use crate::fdb::{EntryKind, Fdb, FdbConfig, FdbEntry, Key};
+use crate::forward::Shared;
 use crate::port::{Port, PortConfig, PortError, PortId, PortPolicy};
 use crate::port_table::PortTable;
-use crate::trunk::{Trunk, TrunkNotice, TrunkPolicy};
+use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
 use crate::{VlanRole, lock};
 
 mod trunk;
 
-pub use self::trunk::Station;
+pub use self::trunk::{SharedAddress, Station};
 
 /// A new network.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct NetworkConfig {
 pub struct Network {
     name: String,
     pub(crate) fdb: Fdb,
+    /// Who has which IP address, in a network with a trunk. Locked for a batch at most.
+    pub(crate) known: Mutex<Shared>,
     /// Of `ports`; changed while that is locked.
     generation: AtomicU64,
     ports: Mutex<Arc<PortTable>>,
@@ -61,8 +64,6 @@ struct Control {
     aware: bool,
     /// Whether a guest is active.
     wanted: bool,
-    /// The host's addresses on the trunk's interface.
-    host: BTreeSet<IpAddr>,
 }
 
 struct Member {
@@ -79,7 +80,7 @@ struct Member {
 /// What a member is besides a port when it is the trunk.
 struct TrunkMember {
     policy: TrunkPolicy,
-    notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
+    notify: Notify,
     /// For the data path.
     trunk: Arc<Trunk>,
 }
@@ -104,13 +105,13 @@ impl Network {
             pass_reserved,
             aware: false,
             wanted: false,
-            host: BTreeSet::new(),
         };
         Arc::new(Network {
             name,
             fdb: Fdb::new(&fdb),
+            known: Mutex::new(Shared::new(fdb.seed)),
             generation: AtomicU64::new(0),
-            ports: Mutex::new(Arc::new(control.table(0))),
+            ports: Mutex::new(Arc::new(control.table(0, Box::default()))),
             control: Mutex::new(control),
         })
     }
@@ -142,9 +143,7 @@ impl Network {
     /// # Errors
     /// When the network is full, or an address cannot be set for the port. Nothing changed then.
     pub fn add_port(&self, config: PortConfig) -> Result<PortId, PortError> {
-        let PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, counters } =
-            config;
-        let policy = PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota };
+        let (name, policy, counters) = config.split();
         self.add_member(name, policy, counters, None)
     }
 
@@ -355,9 +354,10 @@ impl Network {
             control.aware = aware;
             control.ports.iter_mut().flatten().for_each(|member| member.compile(aware));
         }
+        let host = self.keep_addresses(control);
         let old = {
             let mut ports = lock(&self.ports);
-            let table = Arc::new(control.table(ports.generation + 1));
+            let table = Arc::new(control.table(ports.generation + 1, host));
             self.generation.store(table.generation, Ordering::Release);
             core::mem::replace(&mut *ports, table)
         };
@@ -431,12 +431,12 @@ impl Control {
         }
     }
 
-    fn table(&self, generation: u64) -> PortTable {
+    fn table(&self, generation: u64, host: Box<[IpAddr]>) -> PortTable {
         let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
         let trunk = self.trunk().and_then(|member| {
             member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))
         });
-        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect(), trunk)
+        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect(), trunk, host)
     }
 }
 
@@ -456,6 +456,7 @@ fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counter
         promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
+        limits: policy.limits,
         counters: Arc::clone(counters),
     }
 }

@@ -63,6 +63,8 @@ pub struct PortConfig {
     pub isolated: bool,
     /// See [`PortPolicy::quota`].
     pub quota: usize,
+    /// See [`PortPolicy::limits`].
+    pub limits: Limits,
     /// The counters of the port's link.
     pub counters: Arc<Counters>,
 }
@@ -70,10 +72,20 @@ pub struct PortConfig {
 impl PortConfig {
     /// A port with the default policy.
     pub fn new(name: impl Into<String>, counters: Arc<Counters>) -> PortConfig {
-        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota } =
-            PortPolicy::default();
-        PortConfig {
-            name: name.into(),
+        PortConfig::with(name, PortPolicy::default(), counters)
+    }
+
+    /// A port with that policy.
+    pub fn with(name: impl Into<String>, policy: PortPolicy, counters: Arc<Counters>) -> PortConfig {
+        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits } = policy;
+        let name = name.into();
+        PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits, counters }
+    }
+
+    /// What was given to [`PortConfig::with`].
+    pub(crate) fn split(self) -> (String, PortPolicy, Arc<Counters>) {
+        let PortConfig {
+            name,
             macs,
             guard,
             vlan,
@@ -81,8 +93,10 @@ impl PortConfig {
             sees_trunk,
             isolated,
             quota,
+            limits,
             counters,
-        }
+        } = self;
+        (name, PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits }, counters)
     }
 }
 
@@ -105,6 +119,40 @@ pub struct PortPolicy {
     pub isolated: bool,
     /// How many addresses are learnt at most.
     pub quota: usize,
+    /// How much the port may send.
+    pub limits: Limits,
+}
+
+/// How much a port may send, for each worker that receives from it: one, or as many as the medium has queues. What is
+/// more is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Frames that go to more than one other port: broadcast, multicast, unknown unicast.
+    pub storm: Option<Rate>,
+    /// Octets of all frames, without FCS.
+    pub rate: Option<Rate>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// How much it fills in a second.
+    pub per_second: u64,
+    /// How much it holds.
+    pub burst: u64,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Limits = Limits { storm: None, rate: None };
+}
+
+impl Default for Limits {
+    /// 20,000 flooded frames a second and 4,096 at once: no guest in order sends that many, and a worker carries them
+    /// beside its other work. All traffic together is not limited.
+    fn default() -> Self {
+        Limits { storm: Some(Rate { per_second: 20_000, burst: 4096 }), rate: None }
+    }
 }
 
 impl PortPolicy {
@@ -122,6 +170,7 @@ impl Default for PortPolicy {
             sees_trunk: false,
             isolated: false,
             quota: PortPolicy::DEFAULT_QUOTA,
+            limits: Limits::default(),
         }
     }
 }
@@ -197,6 +246,7 @@ pub(crate) struct Port {
     pub(crate) promiscuous: bool,
     pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
+    pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
 }
 

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use frame::ETHERNET_HEADER;
@@ -22,6 +23,8 @@ pub(crate) struct PortTable {
     /// Who gets unicast to others.
     pub(crate) promiscuous: Vec<Arc<Port>>,
     pub(crate) trunk: Option<TrunkEntry>,
+    /// The host's IP addresses on the trunk's interface.
+    pub(crate) host: Box<[IpAddr]>,
 }
 
 /// The trunk in a port table; its port is not in the table's lists.
@@ -41,6 +44,7 @@ impl PortTable {
         pass_reserved: bool,
         slots: Vec<Option<Arc<Port>>>,
         trunk: Option<(Arc<Port>, Arc<Trunk>)>,
+        host: Box<[IpAddr]>,
     ) -> PortTable {
         let is_trunk = |port: &Port| trunk.as_ref().is_some_and(|(trunk, _)| trunk.id == port.id);
         let guests = slots.iter().flatten().filter(|port| port.active && !is_trunk(port));
@@ -55,7 +59,7 @@ impl PortTable {
             listeners: select(|port| port.promiscuous && port.sees_trunk),
         });
         let frame_limit = mtu.saturating_add(ETHERNET_HEADER);
-        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous, trunk }
+        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous, trunk, host }
     }
 
     #[inline]

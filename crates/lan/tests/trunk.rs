@@ -429,3 +429,25 @@ fn the_driver_is_told_which_addresses_to_divert() {
     assert!(!changes());
     assert_eq!(lan.network.stations().len(), 1);
 }
+
+#[test]
+fn case_28_a_trunk_that_is_lost_twice_comes_back_twice() {
+    let mut net = trunked();
+    let (id, _) = net.trunk;
+    net.send(W, mac(1));
+    for _ in 0..2 {
+        net.lan.network.set_active(id, false).unwrap();
+        assert_eq!(net.send(G(1), MacAddr::BROADCAST), who([G(2)]));
+        assert_eq!(net.send(G(1), ROUTER), who([]));
+        net.lan.network.set_active(id, true).unwrap();
+        assert_eq!(net.send(G(1), MacAddr::BROADCAST), who([G(2), H, W]));
+        assert_eq!(net.send(G(1), ROUTER), who([W]));
+        assert_eq!(net.send(W, mac(1)), who([G(1)]));
+    }
+    for _ in 0..2 {
+        assert!(net.lan.network.remove_port(net.trunk.0));
+        assert_eq!(net.send(G(1), HOST), who([]));
+        net.trunk = net.lan.trunk(policy());
+        assert_eq!(net.send(G(1), HOST), who([H]));
+    }
+}

@@ -135,7 +135,7 @@ impl Fabric {
         let link = bridge.link().clone();
         let counters = link.counters().clone();
         let added = match trunk {
-            None => network.add_port(port_config(&place.port, policy, counters)),
+            None => network.add_port(PortConfig::with(&place.port, port_policy(policy), counters)),
             Some(JoiningTrunk { policy, notify }) => {
                 network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, counters })
             }
@@ -207,12 +207,6 @@ pub(crate) fn done() -> (Done, oneshot::Receiver<()>) {
     (Done::new(tell), receiver)
 }
 
-fn port_config(name: &str, policy: &Policy, counters: Arc<link::Counters>) -> PortConfig {
-    let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota } = port_policy(policy);
-    let name = name.to_owned();
-    PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, counters }
-}
-
 /// The network's view of a policy.
 pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
     PortPolicy {
@@ -221,6 +215,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         vlan: vlan_role(&policy.vlan),
         promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
+        limits: lan::Limits::default(),
         isolated: false,
         quota: policy.quota,
     }

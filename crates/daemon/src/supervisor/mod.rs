@@ -356,33 +356,43 @@ impl Supervisor {
         for event in events {
             let network = name.to_owned();
             let number = |vlan: Option<frame::VlanId>| vlan.map(|vlan| u64::from(vlan.get()));
-            let told =
-                match event {
-                    lan::Event::Learnt { mac, vlan, port } => port_of(port).map(|port| {
-                        EventKind::MacLearnt { network, port, mac: mac.to_string(), vlan: number(vlan) }
-                    }),
-                    lan::Event::Moved { mac, vlan, from, to } => {
-                        port_of(to).zip(port_of(from)).map(|(port, from)| EventKind::MacMoved {
-                            network,
-                            from,
-                            port,
-                            mac: mac.to_string(),
-                            vlan: number(vlan),
-                        })
-                    }
-                    lan::Event::MoveDamped { mac, port, claimant, .. } => {
-                        let (port, claimant) = (port_of(port), port_of(claimant));
-                        tracing::warn!(
-                            "{mac} moves too often between {port:?} and {claimant:?}; it is held at the first"
-                        );
-                        None
-                    }
-                    lan::Event::QuotaReached { port } => {
-                        tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));
-                        None
-                    }
-                    lan::Event::Expired { .. } | lan::Event::Evicted { .. } => None,
-                };
+            let told = match event {
+                lan::Event::Learnt { mac, vlan, port } => port_of(port).map(|port| EventKind::MacLearnt {
+                    network,
+                    port,
+                    mac: mac.to_string(),
+                    vlan: number(vlan),
+                }),
+                lan::Event::Moved { mac, vlan, from, to } => {
+                    port_of(to).zip(port_of(from)).map(|(port, from)| EventKind::MacMoved {
+                        network,
+                        from,
+                        port,
+                        mac: mac.to_string(),
+                        vlan: number(vlan),
+                    })
+                }
+                lan::Event::MoveDamped { mac, port, claimant, .. } => {
+                    let (port, claimant) = (port_of(port), port_of(claimant));
+                    tracing::warn!(
+                        "{mac} moves too often between {port:?} and {claimant:?}; it is held at the first"
+                    );
+                    None
+                }
+                lan::Event::Conflict { port, mac, address, owner } => {
+                    let what = address.map_or_else(|| mac.to_string(), |address| address.to_string());
+                    let (port, owner) = (port_of(port), port_of(owner));
+                    tracing::warn!(
+                        "port {port:?} ({mac}) uses {what}, which is {owner:?}'s; give each its own address"
+                    );
+                    None
+                }
+                lan::Event::QuotaReached { port } => {
+                    tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));
+                    None
+                }
+                lan::Event::Expired { .. } | lan::Event::Evicted { .. } => None,
+            };
             if let Some(told) = told {
                 self.requests.emit(told);
             }

@@ -8,12 +8,11 @@
 use core::cmp::Reverse;
 use core::mem;
 use core::ops::Range;
-use std::sync::Arc;
 
 use super::table::{Entry, Key, Table};
 use super::{EntryKind, PortId};
-use crate::TrunkNotice;
 use crate::event::{Event, EventQueue};
+use crate::trunk::{Notify, TrunkNotice};
 
 /// How often an address may move in a second.
 pub(super) const MOVES_PER_SECOND: u8 = 4;
@@ -69,9 +68,6 @@ pub(super) struct State {
     pub(super) events: EventQueue,
     pub(super) watch: Option<Watch>,
 }
-
-/// Who is told of changes.
-pub(super) type Notify = Arc<dyn Fn(TrunkNotice) + Send + Sync>;
 
 /// Somebody who follows which addresses are behind other ports than the trunk.
 pub(super) struct Watch {

@@ -24,10 +24,11 @@ use std::sync::{Mutex, TryLockError};
 use frame::{MacAddr, VlanId};
 
 pub(crate) use self::learning::Learning;
-use self::learning::{Notify, State, Watch};
+use self::learning::{State, Watch};
 use self::table::Table;
 pub(crate) use self::table::{Entry, Key};
-use crate::event::Events;
+use crate::event::{Event, Events};
+use crate::trunk::Notify;
 use crate::{PortId, lock};
 
 /// How large a network's FDB is and how long it remembers.
@@ -257,6 +258,18 @@ impl Fdb {
 
     pub(crate) fn capacity(&self) -> usize {
         self.table.capacity()
+    }
+
+    /// Adds an event.
+    pub(crate) fn report(&self, event: Event) {
+        lock(&self.state).events.push(event);
+    }
+
+    /// Adds an event that the data path saw, unless somebody is changing the FDB just now.
+    pub(crate) fn try_report(&self, event: Event) {
+        if let Ok(mut state) = self.state.try_lock() {
+            state.events.push(event);
+        }
     }
 
     pub(crate) fn events(&self) -> Events {

@@ -79,6 +79,7 @@ mod tests {
             promiscuous: false,
             sees_trunk: false,
             isolated: false,
+            limits: crate::Limits::default(),
             counters: Arc::new(Counters::new(1)),
         }
     }
@@ -97,7 +98,7 @@ mod tests {
     ) -> Option<DropReason> {
         let mut frame = Pool::new(PoolSizes::default()).copy(octets).unwrap();
         change(&mut frame);
-        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, vec![], None)).err()
+        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, vec![], None, [].into())).err()
     }
 
     #[test]

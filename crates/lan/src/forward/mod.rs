@@ -12,7 +12,10 @@
 //! A network with a trunk goes another way (`trunk`) through the same steps; which of the two is asked once a batch.
 
 mod admission;
+mod budget;
 mod memo;
+mod shared;
+mod told;
 mod trunk;
 
 use core::iter;
@@ -21,7 +24,12 @@ use std::sync::Arc;
 use frame::{Batch, DropReason, Frame, Instant};
 
 use self::admission::Header;
+use self::budget::{Allowance, Budgets};
 use self::memo::{Memo, Target};
+use self::shared::Known;
+pub(crate) use self::shared::Shared;
+use self::told::Told;
+use self::trunk::Beside;
 use crate::fdb::{EntryKind, Key, Learning};
 use crate::port::Port;
 use crate::port_table::PortTable;
@@ -32,6 +40,8 @@ pub struct Forwarder {
     network: Arc<Network>,
     ports: Arc<PortTable>,
     memo: Memo,
+    budgets: Budgets,
+    told: Told,
     drops: Drops,
 }
 
@@ -49,7 +59,8 @@ impl Forwarder {
     pub fn new(network: Arc<Network>) -> Forwarder {
         let ports = network.ports();
         let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
-        Forwarder { network, ports, memo: Memo::default(), drops }
+        let (memo, budgets, told) = (Memo::default(), Budgets::default(), Told::default());
+        Forwarder { network, ports, memo, budgets, told, drops }
     }
 
     /// Forwards what the port `ingress` received, in order, and empties the batch.
@@ -99,15 +110,21 @@ impl Forwarder {
             batch.clear();
             return count;
         };
+        let allowance = self.budgets.start(ingress, &from.limits, now);
         // 2^32 seconds are 136 years.
         let now = now.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
         let (memo, drops) = (&mut self.memo, &mut self.drops);
-        let mut pass = Pass { network, ports, from, now, memo, egress };
+        let mut pass = Pass { network, ports, from, now, memo, egress, allowance };
         let copies = match &ports.trunk {
             None => each(batch, drops, watch, |frame| pass.frame(frame)),
-            Some(entry) => each(batch, drops, watch, |frame| pass.frame_beside(frame, entry)),
+            Some(entry) => {
+                let (known, told) = (Known::new(&network.known), &mut self.told);
+                let mut beside = Beside { pass: &mut pass, entry, known, told };
+                each(batch, drops, watch, |frame| beside.frame(frame))
+            }
         };
+        self.budgets.finish(ingress, &pass.allowance);
         from.counters.copied(worker, copies);
         drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
         egress.settle(|port, count| {
@@ -183,25 +200,56 @@ struct Pass<'a> {
     now: u32,
     memo: &'a mut Memo,
     egress: &'a mut Egress,
+    /// What the port may still send.
+    allowance: Allowance,
 }
 
 impl Pass<'_> {
     /// Forwards one frame; returns how many copies were made, at least one.
     #[inline]
     fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
-        let header = admission::admit(&frame, self.from, self.ports)?;
-        if !self.from.guard {
-            self.check_source(&header)?;
-        }
+        let header = self.admit(&frame)?;
         let copies = if header.destination.is_multicast() {
+            self.charge_group()?;
             let ports = self.ports;
             self.fan_out(frame, &header, ports.active.iter().map(|port| &**port))
         } else if header.destination == header.source {
             0
         } else {
-            self.unicast(frame, &header)
+            self.unicast(frame, &header)?
         };
         if copies == 0 { Err(DropReason::NoDestination) } else { Ok(copies) }
+    }
+
+    /// Whether a guest's frame may go on; learns its source.
+    #[inline]
+    fn admit(&mut self, frame: &Frame) -> Result<Header, DropReason> {
+        let header = admission::admit(frame, self.from, self.ports)?;
+        if !self.from.guard {
+            self.check_source(&header)?;
+        }
+        if !self.allowance.octets(frame.wire_len()) {
+            return Err(DropReason::RateLimit);
+        }
+        Ok(header)
+    }
+
+    /// Charges the port for a frame to every other one. To a single one it costs no more than any frame.
+    #[inline]
+    fn charge_group(&mut self) -> Result<(), DropReason> {
+        let ports = self.ports.active.len() + usize::from(self.ports.trunk.is_some());
+        self.charge(ports - usize::from(self.from.active))
+    }
+
+    /// Charges the port for a frame to whoever may have its unknown address.
+    fn charge_unknown(&mut self) -> Result<(), DropReason> {
+        let flooded = &self.ports.flooded;
+        self.charge(flooded.iter().take(3).filter(|port| port.id != self.from.id).count())
+    }
+
+    #[inline]
+    fn charge(&mut self, receivers: usize) -> Result<(), DropReason> {
+        if receivers < 2 || self.allowance.flood() { Ok(()) } else { Err(DropReason::Storm) }
     }
 
     /// Learns the source, or drops the frame when the source is set for another port.
@@ -237,25 +285,26 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn unicast(&mut self, frame: Frame, header: &Header) -> u64 {
+    fn unicast(&mut self, frame: Frame, header: &Header) -> Result<u64, DropReason> {
         let (ports, from) = (self.ports, self.from);
         let to = match self.target(header) {
-            Target::Port(id) if id == from.id => return 0,
+            Target::Port(id) if id == from.id => return Ok(0),
             Target::Port(id) => ports.port(id),
             Target::Unknown => None,
         };
         let Some(to) = to else {
-            return self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port));
+            self.charge_unknown()?;
+            return Ok(self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port)));
         };
         if ports.promiscuous.is_empty() {
             if !to.receives(from, header.vlan) {
-                return 0;
+                return Ok(0);
             }
             self.send(to, frame, header);
-            return 1;
+            return Ok(1);
         }
         let listeners = ports.promiscuous.iter().map(|port| &**port).filter(|port| port.id != to.id);
-        self.fan_out(frame, header, iter::once(to).chain(listeners))
+        Ok(self.fan_out(frame, header, iter::once(to).chain(listeners)))
     }
 
     #[inline]

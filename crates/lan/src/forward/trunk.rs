@@ -1,29 +1,32 @@
 //! Forwarding in a network that has a trunk.
 //!
-//! Theory of operation. Where a frame goes is decided in two steps. [`Pass::route`] says what the whole model makes of
-//! it: the guests that get it, and the sides that do. Then, for a frame from a side of which the driver has handed over
-//! only a copy, the other side is struck out, since the original goes there by itself. The verdict is read off the
-//! first step, so it is the same whatever the driver does.
+//! Theory of operation. Where a frame goes is decided in two steps. [`Beside::route`] says what the whole model makes
+//! of it: the guests that get it, and the sides that do. Then, for a frame from a side of which the driver has handed
+//! over only a copy, the other side is struck out, since the original goes there by itself. The verdict is read off
+//! the first step, so it is the same whatever the driver does.
 //!
-//! The order is: guests, the host, the wire. Host and wire share one copy in the trunk's queue unless the wire's is
-//! edited.
+//! The order is: guests, the host, the wire. Host and wire share one copy in the trunk's queue, except in shared-MAC
+//! mode (`shared`), where the wire's is edited.
 
 use core::mem;
 use std::sync::Arc;
 
-use frame::{DropReason, Frame, MacAddr, Sides};
+use frame::wire::EtherType;
+use frame::{DropReason, Frame, Sides};
 
 use super::admission::{self, Header};
 use super::memo::Target;
+use super::shared::{Handled, Known};
+use super::told::Told;
 use super::{Forwarder, Pass};
+use crate::PortId;
 use crate::port::Port;
 use crate::port_table::TrunkEntry;
-use crate::trunk::{Diversion, Trunk, Verdict};
-use crate::{Egress, PortId};
+use crate::trunk::{Diversion, Verdict};
 
 /// Which guests get a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Guests {
+pub(super) enum Guests {
     /// None.
     Nobody,
     /// Every one.
@@ -42,25 +45,37 @@ enum Guests {
 
 /// Where a frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Route {
-    guests: Guests,
+pub(super) struct Route {
+    pub(super) guests: Guests,
     /// The sides that get it, never the one that it is from.
-    sides: Sides,
+    pub(super) sides: Sides,
     /// Whether it is unicast to an address that nobody is known to have.
     unknown: bool,
 }
 
 impl Route {
-    const NOWHERE: Route = Route { guests: Guests::Nobody, sides: Sides::NONE, unknown: false };
+    pub(super) const NOWHERE: Route = Route { guests: Guests::Nobody, sides: Sides::NONE, unknown: false };
+
+    pub(super) fn new(guests: Guests, sides: Sides) -> Route {
+        Route { guests, sides, unknown: false }
+    }
 
     /// Whether a frame that is routed so is taken off its way by the driver.
-    fn is_taken(&self, diversion: Diversion) -> bool {
+    pub(super) fn is_taken(&self, diversion: Diversion) -> bool {
         match diversion {
             Diversion::Nothing => false,
             Diversion::Guests => matches!(self.guests, Guests::Owner(_)),
             Diversion::Everything => true,
         }
     }
+}
+
+/// A batch on its way in a network that has a trunk.
+pub(super) struct Beside<'a, 'p> {
+    pub(super) pass: &'p mut Pass<'a>,
+    pub(super) entry: &'a TrunkEntry,
+    pub(super) known: Known<'a>,
+    pub(super) told: &'p mut Told,
 }
 
 impl Forwarder {
@@ -71,72 +86,125 @@ impl Forwarder {
     pub fn verdict(&mut self, frame: &Frame, from: Sides) -> Option<Verdict> {
         self.catch_up();
         let entry = self.ports.trunk.as_ref()?;
-        let (network, ports, memo) = (&*self.network, &*self.ports, &mut self.memo);
         // Nothing is sent.
-        let egress = &mut Egress::new(0);
-        let mut pass = Pass { network, ports, from: &entry.port, now: 0, memo, egress };
-        Some(pass.verdict(frame, from, entry))
+        let egress = &mut crate::Egress::new(0);
+        let allowance = super::Allowance::NONE;
+        let (network, ports, memo) = (&*self.network, &*self.ports, &mut self.memo);
+        let mut pass = Pass { network, ports, from: &entry.port, now: 0, memo, egress, allowance };
+        let known = Known::new(&network.known);
+        Some(Beside { pass: &mut pass, entry, known, told: &mut self.told }.verdict(frame, from))
     }
 }
 
-impl Pass<'_> {
-    /// As [`Pass::frame`], in a network with that trunk.
-    pub(super) fn frame_beside(&mut self, mut frame: Frame, entry: &TrunkEntry) -> Result<u64, DropReason> {
-        let trunk = &*entry.trunk;
-        let header = admission::admit(&frame, self.from, self.ports)?;
-        let side = if self.from.id == entry.port.id {
-            let side = trunk.side(mem::take(&mut frame.meta.sides), header.source);
-            self.check_side(&header, trunk, side)?;
-            side
+impl<'a> Beside<'a, '_> {
+    /// As [`Pass::frame`].
+    #[inline]
+    pub(super) fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
+        let copies = if self.pass.from.id == self.entry.port.id {
+            self.frame_of_trunk(frame)?
         } else {
-            if !self.from.guard {
-                self.check_source(&header)?;
-            }
-            Sides::NONE
+            self.frame_of_guest(frame)?
         };
-        let route = self.route(&header, trunk, side);
-        let mut sides = route.sides.within(trunk.reaches);
-        if !side.is_empty() && !route.is_taken(trunk.diversion) {
-            sides = Sides::NONE;
-        }
-        let copies = self.deliver(frame, &header, route.guests, entry, sides);
         if copies == 0 { Err(DropReason::NoDestination) } else { Ok(copies) }
     }
 
-    /// Whether a frame may come from that side of the trunk, and learns its source when it is on the wire.
-    fn check_side(&mut self, header: &Header, trunk: &Trunk, side: Sides) -> Result<(), DropReason> {
+    #[inline]
+    fn frame_of_guest(&mut self, frame: Frame) -> Result<u64, DropReason> {
+        let header = match self.pass.admit(&frame) {
+            Ok(header) => header,
+            Err(reason) => return Err(self.refused(&frame, reason)),
+        };
+        let speaks = match frame.ethertype().map(EtherType) {
+            Some(EtherType::ARP | EtherType::IPV6) => true,
+            Some(EtherType::IPV4) => self.entry.trunk.shared_mac,
+            _ => false,
+        };
+        if speaks {
+            self.listen(&frame, &header)?;
+        }
+        let mut route = self.route(&header, Sides::NONE);
+        match route.guests {
+            Guests::All => self.pass.charge_group()?,
+            // The wire gets it in any case, so the guests' copies are what there is to save.
+            Guests::Flooded if self.pass.charge_unknown().is_err() => {
+                if route.sides.is_empty() {
+                    return Err(DropReason::Storm);
+                }
+                route.guests = Guests::Nobody;
+            }
+            _ => {}
+        }
+        let sides = route.sides.within(self.entry.trunk.reaches);
+        Ok(self.deliver(frame, &header, route.guests, sides))
+    }
+
+    fn frame_of_trunk(&mut self, mut frame: Frame) -> Result<u64, DropReason> {
+        let trunk = &*self.entry.trunk;
+        let marked = mem::take(&mut frame.meta.sides);
+        let header = admission::admit(&frame, self.pass.from, self.pass.ports)?;
+        if !self.pass.allowance.octets(frame.wire_len()) {
+            return Err(DropReason::RateLimit);
+        }
+        let side = trunk.side(marked, header.source);
+        self.check_side(&header, side)?;
+        if trunk.shared_mac {
+            match self.unshare(frame, &header, side)? {
+                Handled::Not(left) => frame = left,
+                Handled::Copies(copies) => return Ok(copies),
+            }
+        }
+        let route = self.route(&header, side);
+        match route.guests {
+            Guests::All => self.pass.charge_group()?,
+            Guests::FloodedFromTrunk => self.pass.charge_unknown()?,
+            _ => {}
+        }
+        let sides = self.passed_on(&route);
+        Ok(self.deliver(frame, &header, route.guests, sides))
+    }
+
+    /// The sides to which the network itself sends a frame from a side of the trunk.
+    pub(super) fn passed_on(&self, route: &Route) -> Sides {
+        let trunk = &*self.entry.trunk;
+        if route.is_taken(trunk.diversion) { route.sides.within(trunk.reaches) } else { Sides::NONE }
+    }
+
+    /// Whether a frame may come from that side of the trunk. Learns its source when it is on the wire.
+    fn check_side(&mut self, header: &Header, side: Sides) -> Result<(), DropReason> {
+        let trunk = &*self.entry.trunk;
         if !trunk.enabled.contains(side) {
             return Err(DropReason::SideDisabled);
         }
-        let is_host = trunk.macs.contains(&header.source);
-        match (side, is_host) {
+        match (side, trunk.macs.contains(&header.source)) {
             // The host's own address comes back from the wire when something there reflects frames.
             (Sides::WIRE, true) => Err(DropReason::SourceGuard),
-            (Sides::WIRE, false) => self.check_source(header),
+            (Sides::WIRE, false) => self.pass.check_source(header),
             // What is behind the host has no side in the FDB, so it is not learnt.
             _ => Ok(()),
         }
     }
 
-    fn route(&mut self, header: &Header, trunk: &Trunk, side: Sides) -> Route {
+    /// Where a frame goes that came from a guest, when `side` is none, or from that side.
+    pub(super) fn route(&mut self, header: &Header, side: Sides) -> Route {
+        let trunk = &*self.entry.trunk;
         let from_guest = side.is_empty();
         let open = trunk.enabled.without(side);
         if header.destination.is_multicast() {
-            return Route { guests: Guests::All, sides: open, unknown: false };
+            return Route::new(Guests::All, open);
         }
         if header.destination == header.source {
             return Route::NOWHERE;
         }
         let promiscuous = trunk.promiscuous.within(open);
-        let own = self.ports.trunk.as_ref().map(|entry| entry.port.id);
-        match self.target(header) {
-            Target::Port(id) if Some(id) == own => {
-                let side = side_of(header.destination, trunk);
+        match self.pass.target(header) {
+            Target::Port(id) if id == self.entry.port.id => {
+                let is_host = trunk.macs.contains(&header.destination);
+                let owner = if is_host { Sides::HOST } else { Sides::WIRE };
                 let guests = if from_guest { Guests::Promiscuous } else { Guests::Listeners };
-                Route { guests, sides: side.within(open).with(promiscuous), unknown: false }
+                Route::new(guests, owner.within(open).with(promiscuous))
             }
-            Target::Port(id) if id == self.from.id => Route::NOWHERE,
-            Target::Port(id) => Route { guests: Guests::Owner(id), sides: promiscuous, unknown: false },
+            Target::Port(id) if id == self.pass.from.id => Route::NOWHERE,
+            Target::Port(id) => Route::new(Guests::Owner(id), promiscuous),
             Target::Unknown => {
                 let guests = if from_guest { Guests::Flooded } else { Guests::FloodedFromTrunk };
                 Route { guests, sides: Sides::WIRE.within(open).with(promiscuous), unknown: true }
@@ -145,60 +213,71 @@ impl Pass<'_> {
     }
 
     /// Sends copies to the guests and to the sides; returns how many.
-    fn deliver(
-        &mut self,
-        mut frame: Frame,
-        header: &Header,
-        guests: Guests,
-        entry: &TrunkEntry,
-        sides: Sides,
-    ) -> u64 {
-        let to_trunk = !sides.is_empty() && entry.port.active && entry.port.vlan.includes(header.vlan);
-        if !to_trunk {
-            return self.send_guests(frame, header, guests, entry);
+    #[inline]
+    pub(super) fn deliver(&mut self, frame: Frame, header: &Header, guests: Guests, sides: Sides) -> u64 {
+        let trunk = &*self.entry.port;
+        let is_member = trunk.active && trunk.vlan.includes(header.vlan);
+        if sides.is_empty() || !is_member {
+            return self.send_guests(frame, header, guests);
         }
         let mut copies = 0;
-        if !self.is_nobody(guests, entry) {
-            copies = self.send_guests(frame.clone(), header, guests, entry);
+        if !self.is_nobody(guests) {
+            copies = self.send_guests(frame.clone(), header, guests);
         }
-        frame.meta.sides = sides;
-        self.send(&entry.port, frame, header);
-        copies + 1
+        copies + self.send_sides(frame, header, sides)
     }
 
     /// Whether it is plain that no guest gets anything, as for most frames to the wire.
-    fn is_nobody(&self, guests: Guests, entry: &TrunkEntry) -> bool {
+    #[inline]
+    fn is_nobody(&self, guests: Guests) -> bool {
         match guests {
             Guests::Nobody => true,
-            Guests::Promiscuous => self.ports.promiscuous.is_empty(),
-            Guests::Listeners => entry.listeners.is_empty(),
+            Guests::Promiscuous => self.pass.ports.promiscuous.is_empty(),
+            Guests::Listeners => self.entry.listeners.is_empty(),
             _ => false,
         }
     }
 
-    fn send_guests(&mut self, frame: Frame, header: &Header, guests: Guests, entry: &TrunkEntry) -> u64 {
+    pub(super) fn send_guests(&mut self, frame: Frame, header: &Header, guests: Guests) -> u64 {
+        let (ports, entry) = (self.pass.ports, self.entry);
+        let pass = &mut *self.pass;
         match guests {
             Guests::Nobody => 0,
-            Guests::All => self.fan_out(frame, header, ports(&self.ports.active)),
-            Guests::Promiscuous => self.fan_out(frame, header, ports(&self.ports.promiscuous)),
-            Guests::Flooded => self.fan_out(frame, header, ports(&self.ports.flooded)),
-            Guests::Listeners => self.fan_out(frame, header, ports(&entry.listeners)),
-            Guests::FloodedFromTrunk => self.fan_out(frame, header, ports(&entry.flooded)),
+            Guests::All => pass.fan_out(frame, header, each(&ports.active)),
+            Guests::Promiscuous => pass.fan_out(frame, header, each(&ports.promiscuous)),
+            Guests::Flooded => pass.fan_out(frame, header, each(&ports.flooded)),
+            Guests::Listeners => pass.fan_out(frame, header, each(&entry.listeners)),
+            Guests::FloodedFromTrunk => pass.fan_out(frame, header, each(&entry.flooded)),
             Guests::Owner(id) => {
-                let owner = self.ports.port(id);
-                let listeners = ports(&self.ports.promiscuous).filter(|port| port.id != id);
-                self.fan_out(frame, header, owner.into_iter().chain(listeners))
+                let listeners = each(&ports.promiscuous).filter(|port| port.id != id);
+                pass.fan_out(frame, header, ports.port(id).into_iter().chain(listeners))
             }
         }
     }
 
-    fn verdict(&mut self, frame: &Frame, side: Sides, entry: &TrunkEntry) -> Verdict {
-        let trunk = &*entry.trunk;
+    /// Sends a frame to the trunk, one copy for both sides unless the wire's is edited; returns how many.
+    fn send_sides(&mut self, mut frame: Frame, header: &Header, sides: Sides) -> u64 {
+        let is_edited = self.entry.trunk.shared_mac && self.pass.from.id != self.entry.port.id;
+        if !is_edited || !sides.contains(Sides::WIRE) {
+            frame.meta.sides = sides;
+            self.pass.send(&self.entry.port, frame, header);
+            return 1;
+        }
+        let mut copies = 1;
+        if sides.contains(Sides::HOST) {
+            let mut copy = frame.clone();
+            copy.meta.sides = Sides::HOST;
+            self.pass.send(&self.entry.port, copy, header);
+            copies += 1;
+        }
+        self.send_shared(frame, header);
+        copies
+    }
+
+    fn verdict(&mut self, frame: &Frame, side: Sides) -> Verdict {
+        let trunk = &*self.entry.trunk;
         let other = Sides::BOTH.without(side);
-        let verdict = |send_guests: bool, goes_on: bool| match (
-            send_guests,
-            goes_on && trunk.enabled.contains(other),
-        ) {
+        let verdict = |guests: bool, goes_on: bool| match (guests, goes_on && trunk.enabled.contains(other)) {
             (true, true) => Verdict::Copy,
             (true, false) => Verdict::Consume,
             (false, true) => Verdict::Pass,
@@ -207,37 +286,34 @@ impl Pass<'_> {
         if !trunk.enabled.contains(side) {
             return Verdict::Drop;
         }
-        let header = match admission::admit(frame, self.from, self.ports) {
+        let header = match admission::admit(frame, self.pass.from, self.pass.ports) {
             Ok(header) => header,
             Err(DropReason::Runt) => return Verdict::Drop,
             // The rules of the guests' network are not those of the host's.
             Err(_) => return verdict(false, true),
         };
-        let route = self.route(&header, trunk, side);
+        let shared = self.shared_route(frame, &header, side);
+        let route = shared.unwrap_or_else(|| self.route(&header, side));
         let goes_on = route.sides.contains(other) || side == Sides::WIRE && route.unknown;
-        verdict(self.reaches_guests(&header, route.guests, entry), goes_on)
+        verdict(self.reaches_guests(&header, route.guests), goes_on)
     }
 
-    fn reaches_guests(&self, header: &Header, guests: Guests, entry: &TrunkEntry) -> bool {
-        let receives = |port: &Port| port.receives(self.from, header.vlan);
-        let any = |list: &[Arc<Port>]| ports(list).any(receives);
+    fn reaches_guests(&self, header: &Header, guests: Guests) -> bool {
+        let (ports, entry) = (self.pass.ports, self.entry);
+        let receives = |port: &Port| port.receives(self.pass.from, header.vlan);
+        let any = |list: &'a [Arc<Port>]| each(list).any(receives);
         match guests {
             Guests::Nobody => false,
-            Guests::All => any(&self.ports.active),
-            Guests::Promiscuous => any(&self.ports.promiscuous),
-            Guests::Flooded => any(&self.ports.flooded),
+            Guests::All => any(&ports.active),
+            Guests::Promiscuous => any(&ports.promiscuous),
+            Guests::Flooded => any(&ports.flooded),
             Guests::Listeners => any(&entry.listeners),
             Guests::FloodedFromTrunk => any(&entry.flooded),
-            Guests::Owner(id) => self.ports.port(id).is_some_and(receives) || any(&self.ports.promiscuous),
+            Guests::Owner(id) => ports.port(id).is_some_and(receives) || any(&ports.promiscuous),
         }
     }
 }
 
-/// The side on which an address is that is behind the trunk.
-fn side_of(address: MacAddr, trunk: &Trunk) -> Sides {
-    if trunk.macs.contains(&address) { Sides::HOST } else { Sides::WIRE }
-}
-
-fn ports(list: &[Arc<Port>]) -> impl Iterator<Item = &Port> {
+pub(super) fn each(list: &[Arc<Port>]) -> impl Iterator<Item = &Port> {
     list.iter().map(|port| &**port)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use frame::{Instant, MacAddr, VlanId};
 
-use super::{Member, Network, TrunkMember};
+use super::{Control, Member, Network, TrunkMember};
+use crate::addresses::Owner;
+use crate::event::Event;
 use crate::fdb::Key;
 use crate::trunk::{Trunk, TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy, lock};
@@ -19,6 +21,19 @@ pub struct Station {
     pub vlan: Option<VlanId>,
     /// The port behind which it is.
     pub port: PortId,
+}
+
+/// An IP address of a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SharedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Its VLAN; `None` in a network without VLANs.
+    pub vlan: Option<VlanId>,
+    /// The port behind which the guest is.
+    pub port: PortId,
+    /// The guest's own MAC address.
+    pub mac: MacAddr,
 }
 
 impl Network {
@@ -70,17 +85,22 @@ impl Network {
     /// False when it was known.
     pub fn add_host_address(&self, address: IpAddr) -> bool {
         let mut control = lock(&self.control);
-        let added = control.host.insert(address);
-        if added {
-            self.publish(&mut control);
+        let Some(losers) = lock(&self.known).addresses.block(address) else {
+            return false;
+        };
+        if let Some(trunk) = control.trunk().map(|member| member.id) {
+            for Owner { port, mac, .. } in losers {
+                self.fdb.report(Event::Conflict { port, mac, address: Some(address), owner: trunk });
+            }
         }
-        added
+        self.publish(&mut control);
+        true
     }
 
     /// Says that the host no longer has `address`. False when it was not known.
     pub fn remove_host_address(&self, address: IpAddr) -> bool {
         let mut control = lock(&self.control);
-        let removed = control.host.remove(&address);
+        let removed = lock(&self.known).addresses.unblock(address);
         if removed {
             self.publish(&mut control);
         }
@@ -89,7 +109,34 @@ impl Network {
 
     /// The host's addresses on the trunk's interface, in ascending order.
     pub fn host_addresses(&self) -> Vec<IpAddr> {
-        lock(&self.control).host.iter().copied().collect()
+        lock(&self.known).addresses.host().collect()
+    }
+
+    /// Which guest has which IP address, in ascending order, as far as guests have shown it: all of them in shared-MAC
+    /// mode, where a driver diverts by them what the wire sends to the host's MAC address; otherwise those of which ARP
+    /// and neighbour discovery told.
+    pub fn shared_addresses(&self) -> Vec<SharedAddress> {
+        let aware = self.is_vlan_aware();
+        let known = lock(&self.known);
+        let shared = known.addresses.iter().map(|((vlan, address), Owner { port, mac, .. })| SharedAddress {
+            address,
+            vlan: aware.then_some(vlan),
+            port,
+            mac,
+        });
+        let mut shared = Vec::from_iter(shared);
+        shared.sort_by_key(|shared| (shared.address, shared.vlan));
+        shared
+    }
+
+    /// Makes room for the addresses of the guests that are there, when there is a trunk; returns the host's.
+    pub(super) fn keep_addresses(&self, control: &Control) -> Box<[IpAddr]> {
+        let mut known = lock(&self.known);
+        let notify =
+            control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
+        let guests = control.members().filter(|member| member.trunk.is_none() && notify.is_some());
+        known.addresses.keep(guests.map(|member| member.id), notify.clone());
+        known.addresses.host().collect()
     }
 
     /// The port behind which `mac` is, in that VLAN (`None`: the one of frames without a tag where no port says
@@ -130,6 +177,7 @@ impl TrunkPolicy {
             guard: false,
             vlan: self.vlan.clone(),
             quota: self.quota,
+            limits: self.limits,
             ..PortPolicy::default()
         }
     }

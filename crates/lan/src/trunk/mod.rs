@@ -25,7 +25,11 @@ use std::sync::Arc;
 use frame::{MacAddr, Sides};
 use link::Counters;
 
-use crate::{PortPolicy, VlanRole};
+use crate::{Limits, PortPolicy, VlanRole};
+
+/// Whom a network tells of changes that a trunk's driver follows. It is called by control and by workers, with locks of
+/// the network held: it must not block and not call the network, only wake somebody up who then asks.
+pub type Notify = Arc<dyn Fn(TrunkNotice) + Send + Sync>;
 
 /// A new trunk.
 #[derive(Clone)]
@@ -34,9 +38,8 @@ pub struct TrunkConfig {
     pub name: String,
     /// What can be changed while it is there.
     pub policy: TrunkPolicy,
-    /// Told when something changed that a driver follows. It is called by control and by workers, with locks of the
-    /// network held: it must not block and not call the network, only wake somebody up who then asks.
-    pub notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
+    /// Told when something changed that the driver follows.
+    pub notify: Notify,
     /// The counters of the trunk's link.
     pub counters: Arc<Counters>,
 }
@@ -62,6 +65,8 @@ pub struct TrunkPolicy {
     pub shared_mac: bool,
     /// How many addresses of stations on the wire are learnt at most.
     pub quota: usize,
+    /// What may come from both sides together.
+    pub limits: Limits,
 }
 
 impl Default for TrunkPolicy {
@@ -76,6 +81,7 @@ impl Default for TrunkPolicy {
             vlan: VlanRole::Unset,
             shared_mac: false,
             quota: PortPolicy::DEFAULT_QUOTA,
+            limits: Limits::default(),
         }
     }
 }
@@ -115,6 +121,8 @@ pub enum TrunkNotice {
     Wanted,
     /// An address came to be behind a port, or left it: [`Network::stations`](crate::Network::stations).
     Stations,
+    /// A guest got an IP address or lost one: [`Network::shared_addresses`](crate::Network::shared_addresses).
+    SharedAddresses,
 }
 
 /// A trunk as the data path sees it, besides its port.

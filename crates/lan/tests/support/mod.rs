@@ -1,6 +1,8 @@
 //! A network, one worker's part of it, and what its ports got.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+pub mod packets;
+
 use std::sync::Arc;
 
 use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};

@@ -1,0 +1,311 @@
+//! Which guest has which IP address, in a network with a trunk.
+//!
+//! Theory of operation. A guest's addresses are learnt from what it says about itself: its ARP and neighbour discovery,
+//! and in shared-MAC mode every packet that it sends. Each port holds [`PER_FAMILY`] addresses of each family; one more
+//! pushes out the one that was learnt first. Everything is allocated when a port is added, and the data path holds the
+//! lock around the table for a batch at most.
+//!
+//! An address is one guest's. Another guest that claims it gets it only when the first was silent for [`HOLD`] seconds;
+//! until then the claim is a conflict. The host's own addresses are nobody else's.
+
+use core::hash::BuildHasher;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use frame::{MacAddr, VlanId};
+use siphasher::sip::SipHasher13;
+
+use crate::PortId;
+use crate::trunk::{Notify, TrunkNotice};
+
+/// How many IPv4 and how many IPv6 addresses a port holds.
+pub(crate) const PER_FAMILY: usize = 32;
+
+/// For how many seconds a silent guest keeps an address that another one claims.
+pub(crate) const HOLD: u32 = 10;
+
+/// An address in a VLAN; VLAN 1 in a network without VLANs.
+pub(crate) type Key = (VlanId, IpAddr);
+
+/// Who has an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    pub(crate) port: PortId,
+    pub(crate) mac: MacAddr,
+    /// When it was heard from last, in seconds.
+    seen: u32,
+}
+
+/// What came of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Claim {
+    /// The guest has the address.
+    Granted,
+    /// Another guest has it.
+    Taken(PortId),
+    /// The host has it.
+    Host,
+    /// The port is not, or no longer, in the network.
+    Gone,
+}
+
+pub(crate) struct Addresses {
+    owners: HashMap<Key, Owner, Seed>,
+    /// By slot.
+    ports: Vec<Option<Held>>,
+    host: BTreeSet<IpAddr>,
+    notify: Option<Notify>,
+}
+
+/// What a port holds, by family, in the order in which it was learnt.
+struct Held {
+    port: PortId,
+    families: [Fifo; 2],
+}
+
+/// At most [`PER_FAMILY`] keys, oldest first.
+struct Fifo(Vec<Key>);
+
+/// Addresses come from guests, so the hash is keyed.
+struct Seed([u64; 2]);
+
+impl BuildHasher for Seed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0[0], self.0[1])
+    }
+}
+
+impl Addresses {
+    pub(crate) fn new(seed: [u64; 2]) -> Addresses {
+        let owners = HashMap::with_hasher(Seed(seed));
+        Addresses { owners, ports: Vec::new(), host: BTreeSet::new(), notify: None }
+    }
+
+    /// Keeps the addresses of these ports only, makes room for theirs, and tells `notify` of changes.
+    pub(crate) fn keep(&mut self, ports: impl Iterator<Item = PortId>, notify: Option<Notify>) {
+        let mut kept = Vec::new();
+        for port in ports {
+            if kept.len() <= port.slot() {
+                kept.resize_with(port.slot() + 1, || None);
+            }
+            let held = self.ports.get_mut(port.slot()).and_then(Option::take);
+            kept[port.slot()] =
+                Some(held.filter(|held| held.port == port).unwrap_or_else(|| Held::new(port)));
+        }
+        self.ports = kept;
+        let ports = &self.ports;
+        let before = self.owners.len();
+        self.owners.retain(|_, owner| held(ports, owner.port).is_some());
+        let limit = 2 * PER_FAMILY * ports.iter().flatten().count();
+        // Twice what can be in it: removed entries then never make the table grow.
+        self.owners.reserve((2 * limit).saturating_sub(self.owners.len()));
+        self.notify = notify;
+        if self.owners.len() != before {
+            self.tell();
+        }
+    }
+
+    /// Who has the address.
+    #[inline]
+    pub(crate) fn owner(&self, key: Key) -> Option<Owner> {
+        self.owners.get(&key).copied()
+    }
+
+    /// Every address, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, Owner)> {
+        self.owners.iter().map(|(key, owner)| (*key, *owner))
+    }
+
+    /// The guest `mac` behind `port` says that an address is its own.
+    pub(crate) fn claim(&mut self, key: Key, port: PortId, mac: MacAddr, now: u32) -> Claim {
+        let claimed = Owner { port, mac, seen: now };
+        if let Some(owner) = self.owners.get_mut(&key) {
+            if owner.port == port {
+                let moved = owner.mac != mac;
+                *owner = claimed;
+                if moved {
+                    self.tell();
+                }
+                return Claim::Granted;
+            }
+            if now.saturating_sub(owner.seen) < HOLD {
+                return Claim::Taken(owner.port);
+            }
+        }
+        if self.host.contains(&key.1) {
+            return Claim::Host;
+        }
+        if held(&self.ports, port).is_none() {
+            return Claim::Gone;
+        }
+        self.forget(key);
+        let Some(held) = held_mut(&mut self.ports, port) else { return Claim::Gone };
+        if let Some(oldest) = held.family(key.1).push(key) {
+            self.owners.remove(&oldest);
+        }
+        self.owners.insert(key, claimed);
+        self.tell();
+        Claim::Granted
+    }
+
+    /// Forgets who has the address; false when nobody has it.
+    pub(crate) fn forget(&mut self, key: Key) -> bool {
+        let Some(owner) = self.owners.remove(&key) else { return false };
+        if let Some(held) = held_mut(&mut self.ports, owner.port) {
+            held.family(key.1).remove(key);
+        }
+        self.tell();
+        true
+    }
+
+    /// Forgets that `port` has the address.
+    pub(crate) fn forget_at(&mut self, key: Key, port: PortId) {
+        if self.owner(key).is_some_and(|owner| owner.port == port) {
+            self.forget(key);
+        }
+    }
+
+    /// Gives the address to the host, and returns the guests that had it; nothing when the host had it already.
+    pub(crate) fn block(&mut self, address: IpAddr) -> Option<Vec<Owner>> {
+        if !self.host.insert(address) {
+            return None;
+        }
+        let keys = Vec::from_iter(self.owners.keys().filter(|key| key.1 == address).copied());
+        let losers = keys.iter().filter_map(|key| self.owner(*key)).collect();
+        keys.into_iter().for_each(|key| {
+            self.forget(key);
+        });
+        Some(losers)
+    }
+
+    /// Takes the address from the host; false when it did not have it.
+    pub(crate) fn unblock(&mut self, address: IpAddr) -> bool {
+        self.host.remove(&address)
+    }
+
+    pub(crate) fn host(&self) -> impl Iterator<Item = IpAddr> {
+        self.host.iter().copied()
+    }
+
+    fn tell(&self) {
+        if let Some(notify) = &self.notify {
+            notify(TrunkNotice::SharedAddresses);
+        }
+    }
+}
+
+fn held(ports: &[Option<Held>], port: PortId) -> Option<&Held> {
+    ports.get(port.slot())?.as_ref().filter(|held| held.port == port)
+}
+
+fn held_mut(ports: &mut [Option<Held>], port: PortId) -> Option<&mut Held> {
+    ports.get_mut(port.slot())?.as_mut().filter(|held| held.port == port)
+}
+
+impl Held {
+    fn new(port: PortId) -> Held {
+        Held { port, families: [(); 2].map(|()| Fifo(Vec::with_capacity(PER_FAMILY))) }
+    }
+
+    fn family(&mut self, address: IpAddr) -> &mut Fifo {
+        &mut self.families[usize::from(address.is_ipv6())]
+    }
+}
+
+impl Fifo {
+    /// Adds a key, and returns the one that it pushes out.
+    fn push(&mut self, key: Key) -> Option<Key> {
+        let oldest = (self.0.len() == PER_FAMILY).then(|| self.0.remove(0));
+        self.0.push(key);
+        oldest
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.0.retain(|held| *held != key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PortId = PortId::new(0, 0);
+    const B: PortId = PortId::new(3, 1);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn key(n: u8) -> Key {
+        (VlanId::DEFAULT, IpAddr::from([10, 0, 0, n]))
+    }
+
+    fn addresses() -> Addresses {
+        let mut addresses = Addresses::new([1, 2]);
+        addresses.keep([A, B].into_iter(), None);
+        addresses
+    }
+
+    #[test]
+    fn the_first_address_makes_room_for_the_33rd() {
+        let mut addresses = addresses();
+        (0..33).for_each(|n| assert_eq!(addresses.claim(key(n), A, MAC, 0), Claim::Granted));
+        assert_eq!((addresses.owner(key(0)), addresses.iter().count()), (None, 32));
+        let six = (VlanId::DEFAULT, "fe80::1".parse().unwrap());
+        assert_eq!(addresses.claim(six, A, MAC, 0), Claim::Granted);
+        assert!(addresses.owner(key(1)).is_some());
+        // Being heard again does not make an address younger.
+        addresses.claim(key(1), A, MAC, 5);
+        addresses.claim(key(99), A, MAC, 5);
+        assert!(addresses.owner(key(1)).is_none());
+    }
+
+    #[test]
+    fn an_address_moves_when_its_guest_is_silent() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), A, MAC, 100);
+        assert_eq!(addresses.claim(key(1), B, MAC, 109), Claim::Taken(A));
+        addresses.claim(key(1), A, MAC, 105);
+        assert_eq!(addresses.claim(key(1), B, MAC, 114), Claim::Taken(A));
+        assert_eq!(addresses.claim(key(1), B, MAC, 115), Claim::Granted);
+        assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
+        addresses.forget_at(key(1), A);
+        assert!(addresses.owner(key(1)).is_some());
+        addresses.forget_at(key(1), B);
+        assert!(addresses.owner(key(1)).is_none());
+    }
+
+    #[test]
+    fn the_hosts_addresses_are_nobody_elses() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), A, MAC, 0);
+        let losers = addresses.block(key(1).1).unwrap();
+        assert_eq!(losers.iter().map(|owner| owner.port).collect::<Vec<_>>(), [A]);
+        assert_eq!(addresses.block(key(1).1), None);
+        assert_eq!(addresses.claim(key(1), A, MAC, 100), Claim::Host);
+        assert!(addresses.unblock(key(1).1));
+        assert_eq!(addresses.claim(key(1), A, MAC, 100), Claim::Granted);
+    }
+
+    #[test]
+    fn a_removed_port_leaves_nothing() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), A, MAC, 0);
+        addresses.claim(key(2), B, MAC, 0);
+        addresses.keep([A].into_iter(), None);
+        assert_eq!(addresses.iter().map(|(key, _)| key).collect::<Vec<_>>(), [key(1)]);
+        assert_eq!(addresses.claim(key(2), B, MAC, 0), Claim::Gone);
+        assert_eq!(addresses.claim(key(1), B, MAC, 99), Claim::Gone);
+        assert!(addresses.owner(key(1)).is_some());
+    }
+
+    #[test]
+    fn nothing_is_allocated_once_the_ports_are_there() {
+        let mut addresses = addresses();
+        let capacity = addresses.owners.capacity();
+        for n in 0..100_000u32 {
+            let key = (VlanId::DEFAULT, IpAddr::from(n.to_be_bytes()));
+            addresses.claim(key, if n % 2 == 0 { A } else { B }, MAC, 0);
+        }
+        assert_eq!((addresses.owners.capacity(), addresses.iter().count()), (capacity, 64));
+    }
+}
