@@ -380,12 +380,14 @@ impl Supervisor {
                     None
                 }
                 lan::Event::Conflict { port, mac, address, owner } => {
-                    let what = address.map_or_else(|| mac.to_string(), |address| address.to_string());
-                    let (port, owner) = (port_of(port), port_of(owner));
-                    tracing::warn!(
-                        "port {port:?} ({mac}) uses {what}, which is {owner:?}'s; give each its own address"
-                    );
-                    None
+                    port_of(port).zip(port_of(owner)).map(|(port, owner)| {
+                        let address = address.map(|address| address.to_string());
+                        let what = address.clone().unwrap_or_else(|| mac.to_string());
+                        tracing::warn!(
+                            "port {port} ({mac}) uses {what}, which is that of {owner}; give each its own address"
+                        );
+                        EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
+                    })
                 }
                 lan::Event::QuotaReached { port } => {
                     tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));

@@ -24,7 +24,7 @@ pub(crate) struct TrunkWish {
 impl TrunkWish {
     /// From any thread, without waiting.
     fn tell(&self, notice: TrunkNotice) {
-        if notice == TrunkNotice::Stations {
+        if notice != TrunkNotice::Wanted {
             self.stations.store(true, Ordering::Release);
         }
         self.woken.notify_one();
@@ -35,7 +35,7 @@ impl TrunkWish {
         self.woken.notified().await;
     }
 
-    /// Whether addresses came to guests or left them since the last call.
+    /// Whether addresses, of whatever kind, came to guests or left them since the last call.
     pub(crate) fn take_stations(&self) -> bool {
         self.stations.swap(false, Ordering::AcqRel)
     }

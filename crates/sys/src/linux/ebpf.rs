@@ -64,19 +64,19 @@ struct Load {
     prog_name: [u8; NAME],
 }
 
-/// A table of keys of eight octets, which a program can ask whether it holds one; and how many it holds at most.
+/// A table of keys of so many words, which a program can ask whether it holds one; and how many it holds at most.
 #[derive(Debug)]
-pub struct Set(OwnedFd, u32);
+pub struct Set<const WORDS: usize>(OwnedFd, u32);
 
-impl Set {
+impl<const WORDS: usize> Set<WORDS> {
     /// An empty table for at most `limit` keys; the kernel shows it under `name`, of letters, digits, `_` and `.`.
     ///
     /// # Errors
     /// `EPERM` without CAP_BPF; `ENOMEM` when the limit is too high.
-    pub fn new(name: &str, limit: u32) -> io::Result<Set> {
+    pub fn new(name: &str, limit: u32) -> io::Result<Set<WORDS>> {
         let request = Create {
             map_type: HASH,
-            key_size: 8,
+            key_size: size_of::<[u32; WORDS]>() as u32,
             value_size: 4,
             max_entries: limit,
             map_flags: NO_PREALLOC,
@@ -94,7 +94,7 @@ impl Set {
     ///
     /// # Errors
     /// `E2BIG` when the table is full.
-    pub fn insert(&self, key: [u32; 2]) -> io::Result<()> {
+    pub fn insert(&self, key: [u32; WORDS]) -> io::Result<()> {
         let present: u32 = 1;
         let request = Element {
             map_fd: self.0.as_raw_fd() as u32,
@@ -103,7 +103,7 @@ impl Set {
             value: (&raw const present).expose_provenance() as u64,
             flags: 0,
         };
-        // SAFETY: MAP_UPDATE reads eight octets at `key` and four at `value`, which live through the call.
+        // SAFETY: MAP_UPDATE reads one key at `key` and four at `value`, which live through the call.
         unsafe { bpf(MAP_UPDATE, &request) }.map(drop)
     }
 
@@ -111,7 +111,7 @@ impl Set {
     ///
     /// # Errors
     /// `NotFound` when it is not there.
-    pub fn remove(&self, key: [u32; 2]) -> io::Result<()> {
+    pub fn remove(&self, key: [u32; WORDS]) -> io::Result<()> {
         let request = Element {
             map_fd: self.0.as_raw_fd() as u32,
             padding: 0,
@@ -119,7 +119,7 @@ impl Set {
             value: 0,
             flags: 0,
         };
-        // SAFETY: MAP_DELETE reads eight octets at `key`, which lives through the call.
+        // SAFETY: MAP_DELETE reads one key at `key`, which lives through the call.
         unsafe { bpf(MAP_DELETE, &request) }.map(drop)
     }
 
@@ -127,11 +127,11 @@ impl Set {
     ///
     /// # Errors
     /// What bpf(2) says.
-    pub fn keys(&self) -> io::Result<Vec<[u32; 2]>> {
+    pub fn keys(&self) -> io::Result<Vec<[u32; WORDS]>> {
         let mut keys = Vec::new();
-        let mut last: Option<[u32; 2]> = None;
+        let mut last: Option<[u32; WORDS]> = None;
         loop {
-            let mut next = [0; 2];
+            let mut next = [0; WORDS];
             let request = Element {
                 map_fd: self.0.as_raw_fd() as u32,
                 padding: 0,
@@ -139,8 +139,8 @@ impl Set {
                 value: (&raw mut next).expose_provenance() as u64,
                 flags: 0,
             };
-            // SAFETY: MAP_GET_NEXT_KEY reads eight octets at `key`, or starts anew where that is null, and writes
-            // eight to the last pointer; both live through the call.
+            // SAFETY: MAP_GET_NEXT_KEY reads one key at `key`, or starts anew where that is null, and writes
+            // one to the last pointer; both live through the call.
             match unsafe { bpf(MAP_GET_NEXT_KEY, &request) } {
                 // A table that changes all the time could be gone through for ever.
                 Ok(_) if keys.len() < self.1 as usize => keys.push(next),
@@ -153,7 +153,7 @@ impl Set {
     }
 }
 
-impl AsFd for Set {
+impl<const WORDS: usize> AsFd for Set<WORDS> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn programs_and_tables() {
-        let set = match Set::new("a_name_that_is_longer", 2) {
+        let set = match Set::<2>::new("a_name_that_is_longer", 2) {
             // Without the right, that is all there is to see.
             Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
             Ok(set) => set,

@@ -8,12 +8,22 @@
 //! Packet offsets are from the start of the Ethernet header, on both hooks; a tag that the kernel holds aside is not
 //! among the octets (RFC 9669 5.5 for the loads).
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use frame::MacAddr;
 
 /// The mark of frames that we put into a side ("vmlt" in ASCII): as `fwmark` the host's rules can see it.
 pub const MARK: u32 = 0x766d_6c74;
+
+/// Where a packet has its EtherType and its addresses, and the EtherTypes that are asked for (RFC 791, 826, 8200).
+const ETHERTYPE: i32 = 12;
+const IPV4_DESTINATION: i32 = 14 + 16;
+const IPV6_DESTINATION: i32 = 14 + 24;
+const ARP_TARGET: i32 = 14 + 24;
+const IPV4: i32 = 0x0800;
+const IPV6: i32 = 0x86dd;
+const ARP: i32 = 0x0806;
 
 /// Where `struct __sk_buff` has its mark and its packet type (linux/bpf.h).
 const MARK_AT: i16 = 8;
@@ -29,6 +39,16 @@ const LEAVE: i32 = 0;
 pub fn key(mac: MacAddr) -> [u32; 2] {
     let number = mac.to_u64();
     [(number >> 16) as u32, number as u32 & 0xffff]
+}
+
+/// An IP address as the table has it: IPv4 as IPv6 has it within itself (RFC 4291 2.5.5.2).
+pub fn address_key(address: IpAddr) -> [u32; 4] {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let number = u128::from(address);
+    [96, 64, 32, 0].map(|shift| (number >> shift) as u32)
 }
 
 /// Takes frames to one of the guests in `set`.
@@ -51,6 +71,75 @@ pub fn guests(set: impl AsFd) -> Vec<u64> {
         set_to(0, TAKE),
         EXIT,
         // The branches of `unmarked` and of the lookup end here.
+        set_to(0, LEAVE),
+        EXIT,
+    ]);
+    program
+}
+
+/// Takes frames to the host's MAC address whose IP destination, or ARP target, is one of the guests in `set`: on a wire
+/// where they share that address.
+pub fn addressees(set: impl AsFd) -> Vec<u64> {
+    let fd = set.as_fd().as_raw_fd();
+    let mut program = unmarked(32);
+    program.extend([
+        instruction(0x61, 2, 6, PACKET_TYPE_AT, 0),
+        // To this host, or none of ours.
+        instruction(0x56, 2, 0, 30, 0),
+        load_packet(HALF, ETHERTYPE),
+        skip_if_equal(0, IPV6, 12),
+        set_to(2, 0),
+        store(10, -16, 2),
+        store(10, -12, 2),
+        set_to(2, 0xffff),
+        store(10, -8, 2),
+        skip_if_equal(0, IPV4, 3),
+        instruction(0x56, 0, 0, 21, ARP),
+        load_packet(WORD, ARP_TARGET),
+        skip(1),
+        load_packet(WORD, IPV4_DESTINATION),
+        store(10, -4, 0),
+        skip(8),
+        load_packet(WORD, IPV6_DESTINATION),
+        store(10, -16, 0),
+        load_packet(WORD, IPV6_DESTINATION + 4),
+        store(10, -12, 0),
+        load_packet(WORD, IPV6_DESTINATION + 8),
+        store(10, -8, 0),
+        load_packet(WORD, IPV6_DESTINATION + 12),
+        store(10, -4, 0),
+        instruction(0x18, 1, 1, 0, fd),
+        0,
+        instruction(0xbf, 2, 10, 0, 0),
+        instruction(0x07, 2, 0, 0, -16),
+        instruction(0x85, 0, 0, 0, 1),
+        skip_if_equal(0, 0, 2),
+        set_to(0, TAKE),
+        EXIT,
+        set_to(0, LEAVE),
+        EXIT,
+    ]);
+    program
+}
+
+/// Takes frames to the host's MAC address whose IP destination is a group: some access points send groups so.
+pub fn wrapped() -> Vec<u64> {
+    let mut program = unmarked(13);
+    program.extend([
+        instruction(0x61, 2, 6, PACKET_TYPE_AT, 0),
+        instruction(0x56, 2, 0, 11, 0),
+        load_packet(HALF, ETHERTYPE),
+        skip_if_equal(0, IPV6, 5),
+        instruction(0x56, 0, 0, 8, IPV4),
+        load_packet(BYTE, IPV4_DESTINATION),
+        // 224.0.0.0/4, and what is above: 255.255.255.255.
+        instruction(0xa6, 0, 0, 6, 224),
+        set_to(0, TAKE),
+        EXIT,
+        load_packet(BYTE, IPV6_DESTINATION),
+        instruction(0x56, 0, 0, 2, 0xff),
+        set_to(0, TAKE),
+        EXIT,
         set_to(0, LEAVE),
         EXIT,
     ]);
@@ -133,6 +222,10 @@ fn set_to(register: u8, number: i32) -> u64 {
     instruction(0xb4, register, 0, 0, number)
 }
 
+fn skip(instructions: i16) -> u64 {
+    instruction(0x05, 0, 0, instructions, 0)
+}
+
 fn skip_if_equal(register: u8, number: i32, skip: i16) -> u64 {
     instruction(0x15, register, 0, skip, number)
 }
@@ -152,12 +245,15 @@ mod tests {
 
     #[test]
     fn the_kernel_takes_every_classifier() {
-        let set = match Set::new("test", 1) {
+        let set = match Set::<2>::new("test", 1) {
             // Without the right, there is nothing to be seen.
             Err(error) => return assert_eq!(error.raw_os_error(), Some(1)),
             Ok(set) => set,
         };
-        for program in [guests(&set), groups(), others(), everything(), mark()] {
+        let addresses = Set::<4>::new("test", 1).unwrap();
+        let programs =
+            [guests(&set), addressees(&addresses), wrapped(), groups(), others(), everything(), mark()];
+        for program in programs {
             load_classifier("test", &program).unwrap();
         }
     }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use frame::{ETHERNET_HEADER, Frame, MacAddr, VlanId};
 use sys::ebpf::Set;
 
-use super::programs::key;
+use super::programs::{address_key, key};
 
 /// Tells whether an address is behind a guest's port now; called by workers, so it must not wait.
 pub type IsStation = Box<dyn Fn(MacAddr, Option<VlanId>) -> bool + Send + Sync>;
@@ -17,7 +18,9 @@ pub type IsStation = Box<dyn Fn(MacAddr, Option<VlanId>) -> bool + Send + Sync>;
 /// Control brings them to what the network knows. Between two times, a worker that has a frame of a new guest to send
 /// enters that guest itself: an answer may come before the frame's write has returned.
 pub struct Stations {
-    set: Set,
+    set: Set<2>,
+    /// Their IP addresses, where they share the host's MAC address.
+    addresses: Set<4>,
     is_station: IsStation,
     /// Raised when one leaves, so that workers forget whom they have seen.
     departures: AtomicU64,
@@ -33,7 +36,8 @@ impl Stations {
     /// `EPERM` without CAP_BPF.
     pub fn new(is_station: IsStation) -> io::Result<Stations> {
         let set = Set::new("vmlan_guests", Stations::LIMIT)?;
-        Ok(Stations { set, is_station, departures: AtomicU64::new(0) })
+        let addresses = Set::new("vmlan_addresses", Stations::LIMIT)?;
+        Ok(Stations { set, addresses, is_station, departures: AtomicU64::new(0) })
     }
 
     /// Makes these the stations.
@@ -41,17 +45,23 @@ impl Stations {
     /// # Errors
     /// `E2BIG` when there are too many; the others are in then.
     pub fn set(&self, wanted: impl IntoIterator<Item = MacAddr>) -> io::Result<()> {
-        let wanted: BTreeSet<[u32; 2]> = wanted.into_iter().map(key).collect();
-        let present: BTreeSet<[u32; 2]> = self.set.keys()?.into_iter().collect();
-        let mut departed = false;
-        for gone in present.difference(&wanted) {
-            self.set.remove(*gone)?;
-            departed = true;
-        }
-        if departed {
+        if bring_to(&self.set, wanted.into_iter().map(key).collect())? {
             self.departures.fetch_add(1, Ordering::Release);
         }
-        wanted.difference(&present).try_for_each(|new| self.set.insert(*new))
+        Ok(())
+    }
+
+    /// Makes these the stations' IP addresses.
+    ///
+    /// # Errors
+    /// `E2BIG` when there are too many; the others are in then.
+    pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        bring_to(&self.addresses, wanted.into_iter().map(address_key).collect()).map(drop)
+    }
+
+    /// The table that [`programs::addressees`](super::programs::addressees) looks into.
+    pub fn addresses(&self) -> BorrowedFd<'_> {
+        self.addresses.as_fd()
     }
 
     /// How many there are.
@@ -61,6 +71,18 @@ impl Stations {
     pub fn count(&self) -> io::Result<usize> {
         Ok(self.set.keys()?.len())
     }
+}
+
+/// Makes `wanted` what is in the table; answers whether something was taken out.
+fn bring_to<const WORDS: usize>(set: &Set<WORDS>, wanted: BTreeSet<[u32; WORDS]>) -> io::Result<bool> {
+    let present: BTreeSet<[u32; WORDS]> = set.keys()?.into_iter().collect();
+    let mut departed = false;
+    for gone in present.difference(&wanted) {
+        set.remove(*gone)?;
+        departed = true;
+    }
+    wanted.difference(&present).try_for_each(|new| set.insert(*new))?;
+    Ok(departed)
 }
 
 /// The table that [`programs::guests`](super::programs::guests) looks into.

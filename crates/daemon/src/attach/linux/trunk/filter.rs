@@ -28,15 +28,17 @@ use crate::supervisor::Station;
 
 /// The priorities of our filters. They come before what most hosts have, since a filter of the host's that ends the
 /// search would keep frames from guests.
-pub(super) const PRIORITIES: std::ops::RangeInclusive<u16> = 20..=22;
+pub(super) const PRIORITIES: std::ops::RangeInclusive<u16> = 20..=24;
 
 /// What the names of our filters begin with.
 pub(super) const PREFIX: &str = "vmlan_";
 
 const GUESTS: (&str, u16) = ("vmlan_guests", 20);
-const GROUPS: (&str, u16) = ("vmlan_groups", 21);
-const EVERYTHING: (&str, u16) = ("vmlan_all", 21);
-const OTHERS: (&str, u16) = ("vmlan_others", 22);
+const ADDRESSES: (&str, u16) = ("vmlan_addresses", 21);
+const WRAPPED: (&str, u16) = ("vmlan_wrapped", 22);
+const GROUPS: (&str, u16) = ("vmlan_groups", 23);
+const EVERYTHING: (&str, u16) = ("vmlan_all", 23);
+const OTHERS: (&str, u16) = ("vmlan_others", 24);
 const INJECT: (&str, u16) = ("vmlan_inject", 20);
 
 /// What mode `filter` has set up.
@@ -48,6 +50,8 @@ pub(super) struct Filter {
     /// Whether the interface had no hooks before.
     made_hooks: bool,
     enabled: Sides,
+    /// Whether the wire knows guests by the host's address only.
+    shared_mac: bool,
     /// What is diverted now, once something is.
     diverted: Option<(bool, bool)>,
 }
@@ -55,6 +59,8 @@ pub(super) struct Filter {
 /// The classifiers, loaded.
 struct Programs {
     guests: OwnedFd,
+    addresses: OwnedFd,
+    wrapped: OwnedFd,
     groups: OwnedFd,
     others: OwnedFd,
     everything: OwnedFd,
@@ -66,6 +72,8 @@ impl Programs {
         let load = |(name, _): (&str, u16), program: Vec<u64>| sys::ebpf::load_classifier(name, &program);
         Ok(Programs {
             guests: load(GUESTS, programs::guests(stations))?,
+            addresses: load(ADDRESSES, programs::addressees(stations.addresses()))?,
+            wrapped: load(WRAPPED, programs::wrapped())?,
             groups: load(GROUPS, programs::groups())?,
             others: load(OTHERS, programs::others())?,
             everything: load(EVERYTHING, programs::everything())?,
@@ -76,6 +84,8 @@ impl Programs {
     fn of(&self, rule: &Rule<'_>) -> &OwnedFd {
         match rule.name {
             name if name == GUESTS.0 => &self.guests,
+            name if name == ADDRESSES.0 => &self.addresses,
+            name if name == WRAPPED.0 => &self.wrapped,
             name if name == GROUPS.0 => &self.groups,
             name if name == EVERYTHING.0 => &self.everything,
             _ => &self.others,
@@ -89,7 +99,7 @@ impl Filter {
         kernel: &Kernel,
         interface: &Interface,
         mac: MacAddr,
-        config: &Trunk,
+        (config, shared_mac): (&Trunk, bool),
         station: &Station,
         flows: Flows,
     ) -> Result<(Filter, Arc<dyn Endpoint>), Apart> {
@@ -122,7 +132,8 @@ impl Filter {
             workers,
         );
         let enabled = super::joint::sides(config);
-        let filter = Filter { host, wire, stations, programs, made_hooks, enabled, diverted: None };
+        let filter =
+            Filter { host, wire, stations, programs, made_hooks, enabled, shared_mac, diverted: None };
         Ok((filter, Arc::new(endpoint)))
     }
 
@@ -140,7 +151,11 @@ impl Filter {
     /// Tells the kernel which guests there are.
     pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
         let guests = station.network().stations().into_iter().map(|guest| guest.mac);
-        let told = self.stations.set(guests);
+        let addresses = station.network().shared_addresses().into_iter().map(|shared| shared.address);
+        let told = self.stations.set(guests).and_then(|()| match self.shared_mac {
+            true => self.stations.set_addresses(addresses),
+            false => Ok(()),
+        });
         told.map_err(|error| KernelError::new("tell the kernel which guests there are", error).into())
     }
 
@@ -210,6 +225,10 @@ impl Filter {
         for (_, hook, device) in sides.into_iter().filter(|(side, ..)| self.enabled.contains(*side)) {
             let mut add = |(name, priority), then| rules.push(Rule { hook, priority, name, then });
             add(GUESTS, Then::Redirect(device));
+            if self.shared_mac && hook == Hook::Ingress {
+                add(ADDRESSES, Then::Redirect(device));
+                add(WRAPPED, Then::Mirror(device));
+            }
             if everything {
                 add(EVERYTHING, Then::Mirror(device));
                 continue;

@@ -59,6 +59,7 @@ impl Joint {
         };
         let mac = usable(&interface, config).map_err(Apart::Refused)?;
         let claim = Claim::take(&interface).map_err(Apart::Refused)?;
+        let shared_mac = shares_mac(config, name);
         let flows = Flows::new(station.workers());
         let (medium, endpoint, why) = match Joint::choose(config) {
             (TrunkMode::Bridge, why) => {
@@ -67,7 +68,9 @@ impl Joint {
                 (Medium::Bridge(bridge), endpoint, why)
             }
             (_, why) => {
-                let made = Filter::make(&kernel, &interface, mac, config, station, flows.clone()).await?;
+                let made =
+                    Filter::make(&kernel, &interface, mac, (config, shared_mac), station, flows.clone())
+                        .await?;
                 (Medium::Filter(made.0), made.1, why)
             }
         };
@@ -78,7 +81,7 @@ impl Joint {
             config: config.clone(),
             medium,
             why,
-            shared_mac: shares_mac(config, name),
+            shared_mac,
             flows,
             active: false,
             brought_up: false,
