@@ -76,6 +76,12 @@ pub enum ActionKind {
     ChangePort,
     /// A port comes.
     AddPort,
+    /// A trunk goes: the host's interface is as it was.
+    RemoveTrunk,
+    /// A trunk of the same interface is set up anew.
+    ReplaceTrunk,
+    /// A trunk comes.
+    AddTrunk,
     /// The number of workers changes, which takes a restart of the daemon.
     SetWorkers,
     /// Workers wait for traffic in another way from now on.
@@ -93,6 +99,9 @@ impl ActionKind {
             Self::ReplacePort => "replace_port",
             Self::ChangePort => "change_port",
             Self::AddPort => "add_port",
+            Self::RemoveTrunk => "remove_trunk",
+            Self::ReplaceTrunk => "replace_trunk",
+            Self::AddTrunk => "add_trunk",
             Self::SetWorkers => "set_workers",
             Self::SetPoll => "set_poll",
         }

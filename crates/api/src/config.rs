@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::OneOrMany;
+use crate::{OneOrMany, TrunkConfig};
 
 /// A whole configuration: what the daemon shall bring about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct NetworkConfig {
     /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is); false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_reserved: Option<bool>,
+    /// The host's interface that the network is joined to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<TrunkConfig>,
     /// The ports by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub port: BTreeMap<String, PortConfig>,

@@ -16,6 +16,7 @@ mod event;
 mod list;
 mod status;
 mod time;
+mod trunk;
 
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
 pub use capture::{CaptureEnded, CaptureRequest};
@@ -28,6 +29,7 @@ pub use event::{Event, EventKind};
 pub use list::OneOrMany;
 pub use status::{Counters, DaemonState, FdbEntry, Network, Port, PortCounters, PortKind, PortState, Status};
 pub use time::{ParseTimestampError, Timestamp};
+pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkMode, TrunkState};
 
 /// The first part of every path of this version of the interface: `/v1/ports`.
 pub const PATH_PREFIX: &str = "/v1";

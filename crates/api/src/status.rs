@@ -104,10 +104,12 @@ pub enum PortKind {
     Vde,
     /// A tunnel for packets: its control socket, one client of that, or a device.
     Tunnel,
+    /// The trunk of the network, which has no port's table.
+    Trunk,
 }
 
 impl PortKind {
-    /// Every kind.
+    /// Every kind that a port's table can have.
     pub const ALL: [Self; 5] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel];
 
     /// The key of the kind in a port's table.
@@ -118,6 +120,7 @@ impl PortKind {
             Self::Datagram => "datagram",
             Self::Vde => "vde",
             Self::Tunnel => "tunnel",
+            Self::Trunk => "trunk",
         }
     }
 }

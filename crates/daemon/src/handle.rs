@@ -40,6 +40,13 @@ pub enum Request {
         /// The answer.
         reply: Reply<Vec<api::FdbEntry>>,
     },
+    /// The trunk of one network or those of all, by network.
+    Trunks {
+        /// Only this network's; an error if there is none.
+        network: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<api::Trunk>>,
+    },
     /// The links of the ports of one network or of all, by network and name.
     Links {
         /// Only this network's; an error if there is none.
@@ -173,6 +180,14 @@ impl Handle {
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn ports(&self, network: Option<String>) -> Result<Vec<api::Port>, api::Error> {
         self.ask(|reply| Request::Ports { network, reply }).await
+    }
+
+    /// The trunk of one network, or those of all.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::UnknownNetwork`].
+    pub async fn trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, api::Error> {
+        self.ask(|reply| Request::Trunks { network, reply }).await
     }
 
     /// The forwarding database of a network.

@@ -11,6 +11,12 @@ pub mod config;
 pub mod control;
 pub mod embedded;
 pub mod handle;
+#[cfg(target_os = "linux")]
+#[path = "linux/kernel/mod.rs"]
+mod kernel;
+#[cfg(target_os = "linux")]
+#[path = "linux/leftovers.rs"]
+pub mod leftovers;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use crate::config::{Claim, Network, NetworkSettings, Policy, Port, ValidConfig};
+use crate::config::{Claim, Network, NetworkSettings, Policy, Port, Trunk, ValidConfig};
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +68,25 @@ pub enum Action {
         /// What it shall be.
         port: Port,
     },
+    /// Give the host's interface back.
+    RemoveTrunk {
+        /// The network.
+        network: String,
+    },
+    /// Set the trunk up anew, on the same interface.
+    ReplaceTrunk {
+        /// The network.
+        network: String,
+        /// What it shall be.
+        trunk: Trunk,
+    },
+    /// Join the network to an interface of the host's.
+    AddTrunk {
+        /// The network.
+        network: String,
+        /// What it shall be.
+        trunk: Trunk,
+    },
     /// Use another number of workers, which takes a restart of the daemon.
     SetWorkers {
         /// How many.
@@ -102,6 +121,9 @@ impl Action {
             Self::ReplacePort { .. } => api::ActionKind::ReplacePort,
             Self::ChangePort { .. } => api::ActionKind::ChangePort,
             Self::AddPort { .. } => api::ActionKind::AddPort,
+            Self::RemoveTrunk { .. } => api::ActionKind::RemoveTrunk,
+            Self::ReplaceTrunk { .. } => api::ActionKind::ReplaceTrunk,
+            Self::AddTrunk { .. } => api::ActionKind::AddTrunk,
             Self::SetWorkers { .. } => api::ActionKind::SetWorkers,
             Self::SetPoll { .. } => api::ActionKind::SetPoll,
         }
@@ -116,7 +138,10 @@ impl Action {
             | Self::AddNetwork { network, .. }
             | Self::ReplacePort { network, .. }
             | Self::ChangePort { network, .. }
-            | Self::AddPort { network, .. } => Some(network),
+            | Self::AddPort { network, .. }
+            | Self::RemoveTrunk { network }
+            | Self::ReplaceTrunk { network, .. }
+            | Self::AddTrunk { network, .. } => Some(network),
             Self::SetWorkers { .. } | Self::SetPoll { .. } => None,
         }
     }
@@ -232,14 +257,37 @@ impl Steps {
         for port in network.ports.keys() {
             self.remove_port(name, port);
         }
+        if network.trunk.is_some() {
+            self.removals.push(Action::RemoveTrunk { network: name.to_owned() });
+        }
         self.removals.push(Action::RemoveNetwork { network: name.to_owned() });
     }
 
     fn add_network(&mut self, name: &str, network: &Network) {
         self.networks
             .push(Action::AddNetwork { network: name.to_owned(), settings: network.settings.clone() });
+        self.change_trunk(name, None, network.trunk.as_ref());
         for (port_name, port) in &network.ports {
             self.add_port(name, port_name, port);
+        }
+    }
+
+    /// A trunk that goes to another interface gives the old one back first, whoever wants it next.
+    fn change_trunk(&mut self, name: &str, before: Option<&Trunk>, after: Option<&Trunk>) {
+        let network = name.to_owned();
+        match (before, after) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(before), Some(after)) if before.interface == after.interface => {
+                self.changes.push(Action::ReplaceTrunk { network, trunk: after.clone() });
+            }
+            (before, after) => {
+                if before.is_some() {
+                    self.removals.push(Action::RemoveTrunk { network: network.clone() });
+                }
+                if let Some(trunk) = after {
+                    self.additions.push(Action::AddTrunk { network, trunk: trunk.clone() });
+                }
+            }
         }
     }
 
@@ -254,6 +302,7 @@ impl Steps {
             let settings = after.settings.clone();
             self.networks.push(Action::ChangeNetwork { network: name.to_owned(), settings });
         }
+        self.change_trunk(name, before.trunk.as_ref(), after.trunk.as_ref());
         for port in before.ports.keys().filter(|port| !after.ports.contains_key(*port)) {
             self.remove_port(name, port);
         }

@@ -7,6 +7,7 @@
 //! what happens after a fault, is decided above.
 
 pub mod datagram;
+mod flows;
 mod parts;
 mod queue;
 pub mod stream;
@@ -15,6 +16,10 @@ pub mod unix;
 pub mod vde;
 
 #[cfg(target_os = "linux")]
+#[path = "linux/host/mod.rs"]
+pub mod host;
+#[cfg(target_os = "linux")]
 pub mod tap;
 
+pub use flows::Flows;
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};

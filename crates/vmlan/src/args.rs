@@ -76,6 +76,13 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Show how networks are joined to the host's interfaces
+    Trunk {
+        /// Only this network's
+        network: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show what went through the ports
     Counters {
         /// Only this port: PORT or NETWORK/PORT
@@ -111,8 +118,11 @@ pub enum Command {
     Tunnel(TunnelCommand),
     /// Show what vmlan does, without root and without any virtual machine
     Demo,
-    /// Check this machine for what vmlan needs
+    /// Check this machine for what vmlan needs, and for what a killed vmlan left
     Doctor {
+        /// Remove what a killed vmlan left on the host's interfaces, and nothing else
+        #[arg(long)]
+        clean: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -16,6 +16,12 @@ mod peers;
 mod program;
 mod stream;
 mod throttle;
+#[cfg(target_os = "linux")]
+#[path = "linux/trunk/mod.rs"]
+mod trunk;
+#[cfg(target_os = "macos")]
+#[path = "macos/trunk.rs"]
+mod trunk;
 mod tunnel;
 mod vde;
 
@@ -99,6 +105,10 @@ pub(crate) async fn run_clients(mut clients: Clients, attachment: Attachment, st
     tunnels.shutdown().await;
     clients.leave();
 }
+
+#[cfg(target_os = "linux")]
+pub(crate) use trunk::leftovers;
+pub(crate) use trunk::run as run_trunk;
 
 /// Takes a port down after `fault`, says so, and waits as long as the fault demands.
 async fn recover(station: &mut Station, fault: Fault) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use api::{Error, ErrorCode};
 
-use super::valid::{Address, Attachment, Datagram, Stream, TapSource, TunnelSource};
+use super::valid::{Address, Attachment, Datagram, Stream, TapSource, Trunk, TunnelSource};
 
 /// Something that only one port can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub(crate) enum Claim {
     Udp(SocketAddr),
     /// An inherited descriptor.
     Descriptor(RawFd),
+    /// An interface of the host's, whole.
+    Interface(String),
 }
 
 impl Attachment {
@@ -84,6 +86,7 @@ impl fmt::Display for Claim {
             Self::Tcp(address) => write!(f, "TCP address {address}"),
             Self::Udp(address) => write!(f, "UDP address {address}"),
             Self::Descriptor(number) => write!(f, "descriptor {number}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
         }
     }
 }
@@ -93,6 +96,27 @@ impl fmt::Display for Claim {
 pub(super) struct Claims(BTreeMap<Claim, String>);
 
 impl Claims {
+    /// Gives the trunk of the network `network`, whose table is at `path`, its interface.
+    ///
+    /// # Errors
+    /// When another network has it.
+    pub(super) fn take_interface(&mut self, path: &str, network: &str, trunk: &Trunk) -> Result<(), Error> {
+        let claim = Claim::Interface(trunk.interface.name().to_owned());
+        match self.0.get(&claim) {
+            Some(holder) => {
+                let message = format!(
+                    "{claim} is busy, used by network {holder}; a network needs an interface of its own, or a port \
+                     in that network"
+                );
+                Err(Error::at(ErrorCode::DuplicateAttachment, path, message))
+            }
+            None => {
+                self.0.insert(claim, network.to_owned());
+                Ok(())
+            }
+        }
+    }
+
     /// Gives the port at the dotted path `port` what its attachment needs.
     ///
     /// # Errors

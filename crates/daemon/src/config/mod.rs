@@ -27,8 +27,9 @@ pub use report::{ConfigErrors, Located, Place};
 pub use resolve::resolve_port;
 pub use valid::{
     Address, Attachment, Datagram, Mtu, Network, NetworkSettings, Policy, Port, Stream, Tap, TapSource,
-    Tunnel, TunnelAddresses, TunnelSource, ValidConfig, Vde, Vlan,
+    Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, ValidConfig, Vde, Vlan,
 };
+pub(crate) use validate::TRUNK;
 pub use validate::validate;
 
 use fault::{Fault, Faults};

@@ -41,13 +41,42 @@ impl Reader {
     }
 
     fn network(&mut self, path: &str, node: &Node) -> Option<api::NetworkConfig> {
-        let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "port"])?;
+        let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "trunk", "port"])?;
         Some(api::NetworkConfig {
             mtu: self.member(&table, "mtu", Self::number),
             fdb: self.member(&table, "fdb", Self::fdb),
             pass_reserved: self.member(&table, "pass_reserved", Self::boolean),
+            trunk: self.member(&table, "trunk", Self::trunk),
             port: self.member(&table, "port", |r, at, n| r.named(at, n, Self::port)).unwrap_or_default(),
         })
+    }
+
+    fn trunk(&mut self, path: &str, node: &Node) -> Option<api::TrunkConfig> {
+        const KEYS: &[&str] =
+            &["interface", "bridge", "mode", "host", "wire", "shared_mac", "wait", "promiscuous", "vlan"];
+        let table = self.table(path, node, KEYS)?;
+        Some(api::TrunkConfig {
+            interface: self.member(&table, "interface", Self::text),
+            bridge: self.member(&table, "bridge", Self::text),
+            mode: self.member(&table, "mode", |r, at, n| {
+                use api::TrunkMode::{Auto, Bridge, Filter, Macvtap, Packet};
+                let modes = [Auto, Filter, Packet, Macvtap, Bridge].map(|mode| (mode.as_str(), mode));
+                r.choice(at, n, &modes)
+            }),
+            host: self.member(&table, "host", Self::boolean),
+            wire: self.member(&table, "wire", Self::boolean),
+            shared_mac: self.member(&table, "shared_mac", |r, at, n| {
+                use api::SharedMac::{Auto, Off, On};
+                r.choice(at, n, &[("auto", Auto), ("on", On), ("off", Off)])
+            }),
+            wait: self.member(&table, "wait", Self::boolean),
+            promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
+            vlan: self.member(&table, "vlan", Self::vlan),
+        })
+    }
+
+    fn promiscuous(&mut self, path: &str, node: &Node) -> Option<api::Promiscuous> {
+        self.choice(path, node, &[("deny", api::Promiscuous::Deny), ("allow", api::Promiscuous::Allow)])
     }
 
     fn fdb(&mut self, path: &str, node: &Node) -> Option<api::FdbConfig> {
@@ -96,9 +125,7 @@ impl Reader {
             guard: self.member(&table, "guard", |r, at, n| {
                 r.choice(at, n, &[("on", api::Guard::On), ("off", api::Guard::Off)])
             }),
-            promiscuous: self.member(&table, "promiscuous", |r, at, n| {
-                r.choice(at, n, &[("deny", api::Promiscuous::Deny), ("allow", api::Promiscuous::Allow)])
-            }),
+            promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
             queue: self.member(&table, "queue", Self::number),
             quota: self.member(&table, "quota", Self::number),
         })

@@ -70,6 +70,8 @@ impl ValidConfig {
 pub struct Network {
     /// Its own settings.
     pub settings: NetworkSettings,
+    /// The host's interface that it is joined to.
+    pub trunk: Option<Trunk>,
     /// Its ports by name.
     pub ports: BTreeMap<String, Port>,
 }
@@ -117,6 +119,45 @@ pub struct Port {
     pub policy: Policy,
 }
 
+/// The host's interface that a network is joined to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trunk {
+    /// Which one.
+    pub interface: TrunkInterface,
+    /// How it is used.
+    pub mode: api::TrunkMode,
+    /// Whether guests may talk to the host; `None` where the mode decides.
+    pub host: Option<bool>,
+    /// Whether guests may talk to the wire.
+    pub wire: bool,
+    /// Whether guests share the host's address toward the wire.
+    pub shared_mac: api::SharedMac,
+    /// Whether the interface may appear later.
+    pub wait: bool,
+    /// Whether promiscuous ports see what passes between host and wire.
+    pub promiscuous: bool,
+    /// Its role in VLANs.
+    pub vlan: Vlan,
+}
+
+/// What a trunk is joined to, by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrunkInterface {
+    /// An interface.
+    Interface(String),
+    /// A bridge of the host's.
+    Bridge(String),
+}
+
+impl TrunkInterface {
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Interface(name) | Self::Bridge(name) => name,
+        }
+    }
+}
+
 /// What a guest may do through its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -128,6 +169,8 @@ pub struct Policy {
     pub guard: bool,
     /// Whether it gets a copy of every frame.
     pub promiscuous: bool,
+    /// Whether that includes what passes between the two sides of the trunk.
+    pub sees_trunk: bool,
     /// Frames that may wait for the guest.
     pub queue: usize,
     /// Most addresses learnt from it.

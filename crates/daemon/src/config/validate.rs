@@ -4,6 +4,7 @@
 //! without any fault.
 
 mod attachment;
+mod trunk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -32,6 +33,8 @@ const DEFAULT_QUEUE: u64 = 1024;
 const DEFAULT_QUOTA: u64 = 256;
 /// Addresses set on a port.
 const MOST_MACS: usize = 256;
+/// What a network's trunk is called among its ports.
+pub(crate) const TRUNK: &str = "trunk";
 /// Characters of a name.
 const LONGEST_NAME: usize = 32;
 
@@ -50,7 +53,7 @@ pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
         .filter_map(|(name, network)| {
             let path = join("network", name);
             validator.name(&path, "network", name);
-            Some((name.clone(), validator.network(&path, network)?))
+            Some((name.clone(), validator.network(&path, name, network)?))
         })
         .collect();
     if !validator.faults.is_empty() {
@@ -134,7 +137,7 @@ impl Validator {
         }
     }
 
-    fn network(&mut self, path: &str, network: &api::NetworkConfig) -> Option<Network> {
+    fn network(&mut self, path: &str, name: &str, network: &api::NetworkConfig) -> Option<Network> {
         let before = self.faults.len();
         let no_settings = api::FdbConfig::default();
         let fdb = network.fdb.as_ref().unwrap_or(&no_settings);
@@ -142,13 +145,20 @@ impl Validator {
         let fdb_size = self.in_range(fdb.size, &join(path, "fdb.size"), FDB_SIZE, DEFAULT_FDB_SIZE);
         let ageing = self.in_range(fdb.ageing, &join(path, "fdb.ageing"), AGEING, DEFAULT_AGEING);
 
+        let trunk = network.trunk.as_ref().map(|trunk| self.trunk(&join(path, "trunk"), name, trunk));
+        let sees_trunk = matches!(&trunk, Some(Some(trunk)) if trunk.promiscuous);
         let (mut owners, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         let mut ports: BTreeMap<String, Port> = BTreeMap::new();
         for (name, port) in &network.port {
             let path = join(path, &format!("port.{name}"));
             self.name(&path, "port", name);
+            if network.trunk.is_some() && name == TRUNK {
+                let message = "the network's trunk is listed by this name; choose another for the port";
+                self.fault(ErrorCode::Conflict, &path, message);
+            }
             let policy = self.policy(&path, name, port, fdb_size, &mut owners);
-            if let (Some(attachment), Some(policy)) = (self.attachment(&path, port), policy) {
+            if let (Some(attachment), Some(mut policy)) = (self.attachment(&path, port), policy) {
+                policy.sees_trunk = sees_trunk && policy.promiscuous;
                 self.tunnel_fits(&path, (&attachment, &policy), mtu, &mut hosts);
                 ports.insert(name.clone(), Port { attachment, policy });
             }
@@ -163,7 +173,7 @@ impl Validator {
             ageing: Duration::from_secs(ageing),
             pass_reserved: network.pass_reserved.unwrap_or(false),
         };
-        (self.faults.len() == before).then_some(Network { settings, ports })
+        (self.faults.len() == before).then_some(Network { settings, trunk: trunk.flatten(), ports })
     }
 
     /// `owners` is who in the network has which address set.
@@ -205,6 +215,7 @@ impl Validator {
             vlan: vlan?,
             guard: port.guard.unwrap_or_default() == api::Guard::On,
             promiscuous: port.promiscuous.unwrap_or_default() == api::Promiscuous::Allow,
+            sees_trunk: false,
             queue: as_usize(queue),
             quota: as_usize(quota),
             static_entries: BTreeSet::new(),

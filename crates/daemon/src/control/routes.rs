@@ -42,6 +42,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/networks/{network}/fdb", get(fdb))
         .route("/v1/networks/{network}/ports/{port}", post(add_port).delete(remove_port))
         .route("/v1/ports", get(ports))
+        .route("/v1/trunks", get(trunks))
         .route("/v1/counters", get(counters))
         .route("/v1/apply", post(apply))
         .route("/v1/reload", post(reload))
@@ -77,6 +78,10 @@ struct PortsQuery {
 
 async fn ports(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
     Json::of(&shared.handle.ports(query_of(query)?.network).await?)
+}
+
+async fn trunks(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
+    Json::of(&shared.handle.trunks(query_of(query)?.network).await?)
 }
 
 #[derive(Deserialize)]

@@ -88,6 +88,7 @@ async fn supervise(
                 );
             }
             Request::Links { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Request::Trunks { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
                 let _ = tell.send(format!("apply {} {dry_run}", config.networks().len()));
                 drop(reply.send(report(dry_run)));

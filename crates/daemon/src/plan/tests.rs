@@ -33,7 +33,8 @@ impl Model {
             }
             Action::ChangeNetwork { network, settings } => self.network(&network).settings = settings,
             Action::AddNetwork { network, settings } => {
-                let before = self.networks.insert(network, Network { settings, ports: BTreeMap::new() });
+                let before =
+                    self.networks.insert(network, Network { settings, trunk: None, ports: BTreeMap::new() });
                 assert_eq!(before, None);
             }
             Action::ReplacePort { network, name, port } => {
@@ -44,6 +45,16 @@ impl Model {
             }
             Action::AddPort { network, name, port } => {
                 let before = self.network(&network).ports.insert(name, port);
+                assert_eq!(before, None);
+            }
+            Action::RemoveTrunk { network } => {
+                self.network(&network).trunk.take().expect("the trunk to remove");
+            }
+            Action::ReplaceTrunk { network, trunk } => {
+                self.network(&network).trunk.replace(trunk).expect("the trunk to replace");
+            }
+            Action::AddTrunk { network, trunk } => {
+                let before = self.network(&network).trunk.replace(trunk);
                 assert_eq!(before, None);
             }
             Action::SetWorkers { workers } => self.workers = workers,
@@ -58,6 +69,10 @@ impl Model {
             for claim in claims(port) {
                 assert!(taken.insert(claim.clone()), "port {name} takes {claim}, which another port has");
             }
+        }
+        let mut interfaces = BTreeSet::new();
+        for trunk in self.networks.values().filter_map(|network| network.trunk.as_ref()) {
+            assert!(interfaces.insert(trunk.interface.name()), "two trunks on {:?}", trunk.interface);
         }
     }
 }

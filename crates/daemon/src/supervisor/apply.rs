@@ -1,6 +1,7 @@
 //! Carrying out a plan.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{ActionReport, ApplyReport, EventKind, Outcome};
@@ -10,9 +11,10 @@ use tokio::time::timeout_at;
 
 use super::clients::Clients;
 use super::fabric::{Joining, port_policy};
+use super::trunks::TrunkWish;
 use super::{Running, Supervisor, Task, place};
 use crate::attach;
-use crate::config::{NetworkSettings, Policy, Port};
+use crate::config::{NetworkSettings, Policy, Port, Trunk};
 use crate::plan::{Action, Plan};
 
 /// How long a report waits for ports that are being set up.
@@ -80,6 +82,12 @@ impl Supervisor {
                 self.add_port(network, name, port)
             }
             Action::ChangePort { network, name, policy } => self.change_port(network, name, policy).await,
+            Action::RemoveTrunk { network } => self.remove_trunk(network).await,
+            Action::ReplaceTrunk { network, trunk } => {
+                self.remove_trunk(network).await;
+                self.add_trunk(network, trunk)
+            }
+            Action::AddTrunk { network, trunk } => self.add_trunk(network, trunk),
             Action::SetWorkers { .. } => Progress::NeedsRestart,
             Action::SetPoll { poll } => {
                 self.fabric.set_poll(*poll);
@@ -90,7 +98,7 @@ impl Supervisor {
 
     fn add_network(&mut self, name: &str, settings: &NetworkSettings) -> Progress {
         let network = make_network(name, settings);
-        let running = Running { settings: settings.clone(), network, ports: Default::default() };
+        let running = Running { settings: settings.clone(), network, ports: Default::default(), trunk: None };
         self.networks.insert(name.to_owned(), running);
         self.requests.emit(EventKind::NetworkAdded { network: name.to_owned() });
         Progress::Done
@@ -104,6 +112,7 @@ impl Supervisor {
 
     /// A network's settings are fixed for its life: it is made anew, and its ports join the new one.
     async fn change_network(&mut self, name: &str, settings: &NetworkSettings) -> Progress {
+        self.remove_trunk(name).await;
         let Some(running) = self.networks.get_mut(name) else { return Progress::Done };
         let ports: Vec<String> = running.ports.keys().cloned().collect();
         for port in &ports {
@@ -112,6 +121,10 @@ impl Supervisor {
         if let Some(running) = self.networks.get_mut(name) {
             running.network = make_network(name, settings);
             running.settings = settings.clone();
+        }
+        let trunk = self.config.network(name).and_then(|network| network.trunk.clone());
+        if let Some(trunk) = trunk {
+            self.add_trunk(name, &trunk);
         }
         for port in &ports {
             if let Some(settings) = self.config.port(name, port).cloned() {
@@ -135,7 +148,7 @@ impl Supervisor {
             let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
             tokio::spawn(attach::run_clients(clients, port.attachment.clone(), stopped))
         } else {
-            let joining = Joining { network, place, kind, policy: &port.policy, parent: None };
+            let joining = Joining { network, place, kind, policy: &port.policy, parent: None, trunk: None };
             let mut station = match self.fabric.join(joining) {
                 Ok(station) => station,
                 Err(error) => return Progress::Failed(error.to_string()),
@@ -145,6 +158,32 @@ impl Supervisor {
         };
         running.ports.insert(name.to_owned(), Task { stop, task });
         Progress::SettingUp(setting_up)
+    }
+
+    fn add_trunk(&mut self, network: &str, trunk: &Trunk) -> Progress {
+        let Some(running) = self.networks.get_mut(network) else {
+            return Progress::Failed(format!("there is no network {network}"));
+        };
+        let wish = Arc::new(TrunkWish::default());
+        let mut station = match self.fabric.join_trunk(&running.network, network, trunk, wish.clone()) {
+            Ok(station) => station,
+            Err(error) => return Progress::Failed(error.to_string()),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (ready, setting_up) = oneshot::channel();
+        station.tell_when_ready(ready);
+        let task = tokio::spawn(attach::run_trunk(station, trunk.clone(), wish, stopped));
+        running.trunk = Some(Task { stop, task });
+        Progress::SettingUp(setting_up)
+    }
+
+    async fn remove_trunk(&mut self, network: &str) -> Progress {
+        let task = self.networks.get_mut(network).and_then(|running| running.trunk.take());
+        if let Some(task) = task {
+            task.end().await;
+            self.fabric.trunks.remove(network);
+        }
+        Progress::Done
     }
 
     async fn remove_port(&mut self, network: &str, name: &str) -> Progress {

@@ -83,7 +83,7 @@ impl Clients {
             Place { network: self.place.network.clone(), port: format!("{}.{number}", self.place.port) };
         let kind = self.kind;
         let parent = Some(self.place.port.clone());
-        let joining = Joining { network: &self.network, place, kind, policy: &policy, parent };
+        let joining = Joining { network: &self.network, place, kind, policy: &policy, parent, trunk: None };
         match self.fabric.join(joining) {
             Ok(station) => Some((number, station)),
             Err(error) => {

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
-use lan::{Network, PortConfig, PortError, PortPolicy, VlanRole, VlanSet};
+use lan::{
+    Network, PortConfig, PortError, PortPolicy, TrunkConfig, TrunkNotice, TrunkPolicy, VlanRole, VlanSet,
+};
 use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
 use super::station::Station;
+use super::trunks::Trunks;
 use crate::config::{Policy, Vlan};
 use crate::handle::Emitter;
 
@@ -28,6 +31,8 @@ pub(crate) struct Fabric {
     workers: usize,
     pub(super) registry: Registry,
     pub(crate) directory: Directory,
+    /// The trunks of all networks, for whoever asks.
+    pub(crate) trunks: Trunks,
     routes: Routes,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.
     pub(crate) ticks: watch::Receiver<u64>,
@@ -40,6 +45,14 @@ pub(crate) struct Joining<'a> {
     pub(crate) kind: api::PortKind,
     pub(crate) policy: &'a Policy,
     pub(crate) parent: Option<String>,
+    /// For a trunk, what the network has to know of it.
+    pub(crate) trunk: Option<JoiningTrunk>,
+}
+
+/// What a network has to know of its trunk.
+pub(crate) struct JoiningTrunk {
+    pub(crate) policy: TrunkPolicy,
+    pub(crate) notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
 }
 
 /// Why a port could not join its network.
@@ -92,6 +105,7 @@ impl Fabric {
             plane: Mutex::new(Some(plane)),
             registry: Registry::new(workers, std::time::SystemTime::now),
             directory: Directory::new(events),
+            trunks: Trunks::default(),
             routes,
             ticks,
         }))
@@ -125,15 +139,18 @@ impl Fabric {
 
     /// Makes a port in every layer. It is not attached to anything yet.
     pub(crate) fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Station, JoinError> {
-        let Joining { network, place, kind, policy, parent } = joining;
+        let Joining { network, place, kind, policy, parent, trunk } = joining;
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, mtu)?;
         let link = bridge.link().clone();
-        let id = match network.add_port(PortConfig::with(
-            &place.port,
-            port_policy(policy),
-            link.counters().clone(),
-        )) {
+        let counters = link.counters().clone();
+        let added = match trunk {
+            None => network.add_port(PortConfig::with(&place.port, port_policy(policy), counters)),
+            Some(JoiningTrunk { policy, notify }) => {
+                network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, counters })
+            }
+        };
+        let id = match added {
             Ok(id) => id,
             Err(error) => {
                 detach_link(&bridge);
@@ -212,22 +229,26 @@ pub(crate) fn done() -> (Done, oneshot::Receiver<()>) {
 
 /// The network's view of a policy.
 pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
-    let vlan = match &policy.vlan {
+    PortPolicy {
+        macs: policy.mac.clone(),
+        guard: policy.guard,
+        vlan: vlan_role(&policy.vlan),
+        promiscuous: policy.promiscuous,
+        sees_trunk: policy.sees_trunk,
+        limits: lan::Limits::default(),
+        isolated: false,
+        quota: policy.quota,
+    }
+}
+
+/// The network's view of a role in VLANs.
+pub(crate) fn vlan_role(vlan: &Vlan) -> VlanRole {
+    match vlan {
         Vlan::None => VlanRole::Unset,
         Vlan::Access(vlan) => VlanRole::Access(*vlan),
         Vlan::Trunk { allowed, native } => {
             VlanRole::Trunk { allowed: VlanSet::from_iter(allowed.iter().copied()), native: *native }
         }
-    };
-    PortPolicy {
-        macs: policy.mac.clone(),
-        guard: policy.guard,
-        vlan,
-        promiscuous: policy.promiscuous,
-        sees_trunk: false,
-        limits: lan::Limits::default(),
-        isolated: false,
-        quota: policy.quota,
     }
 }
 

@@ -13,6 +13,7 @@ mod clients;
 mod directory;
 mod fabric;
 mod station;
+mod trunks;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -30,7 +31,9 @@ use apply::Steps;
 pub(crate) use clients::Clients;
 use directory::Place;
 use fabric::Fabric;
+pub(crate) use fabric::vlan_role;
 pub(crate) use station::Station;
+pub(crate) use trunks::{TrunkRow, TrunkWish};
 
 use crate::config::{self, NetworkSettings, ValidConfig};
 use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
@@ -57,6 +60,7 @@ struct Running {
     settings: NetworkSettings,
     network: Arc<Network>,
     ports: BTreeMap<String, Task>,
+    trunk: Option<Task>,
 }
 
 /// The task that keeps a port attached.
@@ -170,7 +174,8 @@ impl Supervisor {
             tracing::error!("the data plane did not end in order: {error}");
         }
         for running in std::mem::take(&mut self.networks).into_values() {
-            for task in running.ports.into_values() {
+            // The trunk first: what it diverts has nobody to go to.
+            for task in running.trunk.into_iter().chain(running.ports.into_values()) {
                 task.end().await;
             }
         }
@@ -182,6 +187,7 @@ impl Supervisor {
             Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
             Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
             Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+            Request::Trunks { network, reply } => drop(reply.send(self.list_trunks(network))),
             Request::Links { network, reply } => drop(reply.send(self.links(network))),
             Request::Apply { config, dry_run, reply } => self.begin(config, dry_run).await.answer(reply),
             Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
@@ -273,6 +279,13 @@ impl Supervisor {
             ports.retain(|port| port.network == network);
         }
         Ok(ports)
+    }
+
+    fn list_trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, Error> {
+        if let Some(network) = &network {
+            self.running(network)?;
+        }
+        Ok(self.fabric.trunks.list(network.as_deref()))
     }
 
     fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, Error> {
@@ -368,12 +381,14 @@ impl Supervisor {
                     None
                 }
                 lan::Event::Conflict { port, mac, address, owner } => {
-                    let what = address.map_or_else(|| mac.to_string(), |address| address.to_string());
-                    let (port, owner) = (port_of(port), port_of(owner));
-                    tracing::warn!(
-                        "port {port:?} ({mac}) uses {what}, which is {owner:?}'s; give each its own address"
-                    );
-                    None
+                    port_of(port).zip(port_of(owner)).map(|(port, owner)| {
+                        let address = address.map(|address| address.to_string());
+                        let what = address.clone().unwrap_or_else(|| mac.to_string());
+                        tracing::warn!(
+                            "port {port} ({mac}) uses {what}, which is that of {owner}; give each its own address"
+                        );
+                        EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
+                    })
                 }
                 lan::Event::QuotaReached { port } => {
                     tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));

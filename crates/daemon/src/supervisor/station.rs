@@ -5,8 +5,9 @@ use api::{EventKind, PortState};
 use drivers::{Endpoint, Fault};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::directory::Place;
+use super::directory::{Directory, Place};
 use super::fabric::{Fabric, FaultNotice, Seat, done};
+use super::trunks::Trunks;
 
 /// Where the outcome of a port's first attempt goes.
 pub(crate) type Ready = oneshot::Sender<Result<(), String>>;
@@ -65,6 +66,24 @@ impl Station {
     /// The network's MTU in octets.
     pub(crate) fn mtu(&self) -> usize {
         self.seat.network.mtu()
+    }
+
+    /// The network that it is a port of.
+    pub(crate) fn network(&self) -> &Arc<lan::Network> {
+        &self.seat.network
+    }
+
+    /// Which port of the network it is.
+    pub(crate) fn id(&self) -> lan::PortId {
+        self.seat.id
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.fabric.directory
+    }
+
+    pub(super) fn trunks(&self) -> &Trunks {
+        &self.fabric.trunks
     }
 
     /// Attaches the port and opens it for traffic.

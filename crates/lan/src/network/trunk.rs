@@ -8,6 +8,7 @@ use frame::{Instant, MacAddr, VlanId};
 use super::{Control, Member, Network, TrunkMember};
 use crate::addresses::Owner;
 use crate::event::Event;
+use crate::fdb::Key;
 use crate::trunk::{Trunk, TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy, lock};
 
@@ -136,6 +137,12 @@ impl Network {
         let guests = control.members().filter(|member| member.trunk.is_none() && notify.is_some());
         known.addresses.keep(guests.map(|member| member.id), notify.clone());
         known.addresses.host().collect()
+    }
+
+    /// The port behind which `mac` is, in that VLAN (`None`: the one of frames without a tag where no port says
+    /// otherwise). Takes no lock, so that workers can ask.
+    pub fn port_of(&self, mac: MacAddr, vlan: Option<VlanId>) -> Option<PortId> {
+        self.fdb.find(Key::new(mac, vlan.unwrap_or(VlanId::DEFAULT))).map(|entry| entry.port)
     }
 
     /// Every unicast address that is behind a port other than the trunk, set, static or learnt, in ascending order:

@@ -1,6 +1,7 @@
 //! Linux.
 
 pub mod datagrams;
+pub mod ebpf;
 pub mod netdev;
 pub mod netns;
 pub mod packet;

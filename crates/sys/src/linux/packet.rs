@@ -38,6 +38,34 @@ pub fn sender(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Makes the interface with this index promiscuous for as long as the descriptor is open, beside whoever else wants it.
+/// `IFF_PROMISC` does not tell; the interface's count of those who want it does.
+///
+/// # Errors
+/// `ENODEV` when there is no such interface; `EPERM` without CAP_NET_RAW.
+pub fn promiscuous(index: u32) -> io::Result<OwnedFd> {
+    // Without a protocol it hears nothing itself.
+    let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let request = libc::packet_mreq {
+        mr_ifindex: index as libc::c_int,
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: the pointer and the length describe `request`, which lives through the call; the descriptor is open.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            size_of_val(&request) as libc::socklen_t,
+        )
+    };
+    check(result)?;
+    Ok(fd)
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

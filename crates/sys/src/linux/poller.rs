@@ -1,6 +1,6 @@
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -72,6 +72,13 @@ impl Poller {
             }
         }));
         Ok(())
+    }
+}
+
+/// Ready for reading while something that is watched is ready, so that another poller can watch this one.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod list;
 mod man;
 mod port;
+mod trunk;
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Networks { output } => list::networks(&client()?, output),
         Command::Ports { network, output } => list::ports(&client()?, network.as_deref(), output),
         Command::Fdb { network, output } => list::fdb(&client()?, &network, output),
+        Command::Trunk { network, output } => trunk::show(&client()?, network.as_deref(), output),
         Command::Counters { port, output } => list::counters(&client()?, port.as_deref(), output),
         Command::Events { output } => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
@@ -64,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Tunnel(command) => tunnel::run(command),
         Command::Host(arguments) => host::run(&client()?, &arguments),
         Command::Demo => demo::run(),
-        Command::Doctor { output } => doctor::run(control_path(control.as_deref()), output),
+        Command::Doctor { clean, output } => doctor::run(control_path(control.as_deref()), clean, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "vmlan", &mut script);

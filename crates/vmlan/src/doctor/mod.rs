@@ -73,10 +73,11 @@ impl Check {
     }
 }
 
-/// Looks at everything; fails when vmlan cannot run here.
-pub fn run(control: anyhow::Result<PathBuf>, output: Output) -> Result<(), Failure> {
+/// Looks at everything, and with `clean` removes what was left behind; fails when vmlan cannot run here.
+pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Result<(), Failure> {
     let mut checks = vec![user()];
     checks.extend(platform::checks());
+    checks.push(platform::leftovers(clean));
     checks.push(descriptors());
     checks.push(control::check(control));
     if output.json {

@@ -41,6 +41,7 @@ impl Validator {
             api::PortKind::Datagram => Attachment::Datagram(self.datagram(&at, port.datagram.as_ref()?)?),
             api::PortKind::Vde => Attachment::Vde(self.vde(&at, port.vde.as_ref()?)?),
             api::PortKind::Tunnel => Attachment::Tunnel(self.tunnel(&at, port.tunnel.as_ref()?)?),
+            api::PortKind::Trunk => unreachable!("no table of a port has that kind"),
         };
         self.claims.take(path, &attachment).map_err(|error| self.faults.push(error)).ok()?;
         Some(attachment)
@@ -112,7 +113,7 @@ impl Validator {
     }
 
     /// The rules of Linux's `dev_valid_name`, and of its patterns: one `%d`.
-    fn device_name(&mut self, path: &str, name: &str) -> Option<()> {
+    pub(super) fn device_name(&mut self, path: &str, name: &str) -> Option<()> {
         let complaint = if name.is_empty() {
             "is empty"
         } else if name.len() > LONGEST_DEVICE_NAME {

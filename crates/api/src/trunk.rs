@@ -1,0 +1,157 @@
+//! The trunk of a network: the host's interface that it is joined to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Promiscuous, VlanConfig};
+
+/// The host's interface that a network is joined to: `interface` or `bridge`, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrunkConfig {
+    /// The interface by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Instead of an interface, a bridge of the host's that the network becomes a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// How the interface is used; `auto` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<TrunkMode>,
+    /// Whether guests may talk to the host; when absent, true where the mode can do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<bool>,
+    /// Whether guests may talk to the wire; true when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<bool>,
+    /// Whether guests send to the wire from the host's address; `auto` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_mac: Option<SharedMac>,
+    /// Whether the network starts without the interface and is joined when it appears; false when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<bool>,
+    /// Whether promiscuous ports see what passes between host and wire; `deny` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promiscuous: Option<Promiscuous>,
+    /// The trunk's role in VLANs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanConfig>,
+}
+
+/// How a trunk uses the host's interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrunkMode {
+    /// The best that the interface and the kernel can do.
+    #[default]
+    Auto,
+    /// The kernel diverts what is for guests, and takes what they send to either side.
+    Filter,
+    /// Frames of the wire are read and written beside the host's own stack, which guests do not reach.
+    Packet,
+    /// The interface is taken over whole, by a macvtap in its passthru mode; the host cannot use it meanwhile.
+    Macvtap,
+    /// The network is a port of a bridge of the host's.
+    Bridge,
+}
+
+impl TrunkMode {
+    /// The mode as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Filter => "filter",
+            Self::Packet => "packet",
+            Self::Macvtap => "macvtap",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// Whether guests share the host's address toward the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedMac {
+    /// On for Wi-Fi, which takes frames from one address only; else off.
+    #[default]
+    Auto,
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
+/// What a trunk is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrunkState {
+    /// It is being joined to the interface, or could not be; the reason says why.
+    Initializing,
+    /// It is joined to the interface.
+    Connected,
+    /// The interface is not there; it is joined when it comes.
+    Gone,
+    /// It gives the interface back.
+    Disconnecting,
+}
+
+impl TrunkState {
+    /// The state as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initializing => "initializing",
+            Self::Connected => "connected",
+            Self::Gone => "gone",
+            Self::Disconnecting => "disconnecting",
+        }
+    }
+}
+
+/// A trunk as it is: an element of `GET /v1/trunks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// Its network.
+    pub network: String,
+    /// The interface, or the bridge.
+    pub interface: String,
+    /// How it is used; `auto` until it was decided.
+    pub mode: TrunkMode,
+    /// What it is doing.
+    pub state: TrunkState,
+    /// Why it is in that state, or why the mode was chosen, where there is something to say.
+    pub reason: Option<String>,
+    /// Whether a guest is there to use it.
+    pub active: bool,
+    /// The sides that guests reach: `host`, `wire`.
+    pub sides: Vec<String>,
+    /// The host's MAC address on the interface.
+    pub host_mac: Option<String>,
+    /// Largest packet of the interface in octets, without Ethernet header and FCS.
+    pub mtu: Option<u64>,
+    /// Whether the interface is up and has a carrier.
+    pub carrier: bool,
+    /// The host's IP addresses on the interface.
+    pub host_addresses: Vec<String>,
+    /// Whether guests send to the wire from the host's address.
+    pub shared_mac: bool,
+    /// How many addresses of guests the interface delivers to the network.
+    pub stations: u64,
+    /// What was installed on the host, each thing in words.
+    pub installed: Vec<String>,
+    /// What went between guests and the host.
+    pub host: TrunkFlow,
+    /// What went between guests and the wire.
+    pub wire: TrunkFlow,
+}
+
+/// What went through one side of a trunk; RX and TX from the trunk's view: RX came from that side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkFlow {
+    /// Frames from that side.
+    pub rx_frames: u64,
+    /// Octets of those, with Ethernet header, without FCS.
+    pub rx_octets: u64,
+    /// Frames to that side.
+    pub tx_frames: u64,
+    /// Octets of those, with Ethernet header, without FCS.
+    pub tx_octets: u64,
+}

@@ -1,0 +1,97 @@
+//! Mode `bridge`: the network is a port of a bridge of the host's.
+//!
+//! A TAP is made a port of the bridge. A bridge takes the lowest MTU and the lowest address of its ports for itself
+//! unless it was given others, so the TAP has the bridge's address, and the lowest MTU of the other ports: the bridge
+//! keeps what it had. Leaving the bridge is a change of the TAP's, which the kernel tells, and which is undone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use drivers::host::BySource;
+use drivers::{Endpoint, Flows};
+use frame::MacAddr;
+
+use super::Apart;
+use super::device::{BRIDGE_TAP, Device};
+use crate::kernel::{Interface, Kernel, KernelError};
+use crate::supervisor::Station;
+
+/// What mode `bridge` has set up.
+pub(super) struct Bridge {
+    tap: Device,
+    /// The host's address, by which its frames are told from those of the wire.
+    host: Arc<AtomicU64>,
+}
+
+impl Bridge {
+    /// Makes a TAP and puts it into the bridge.
+    pub(super) async fn make(
+        kernel: &Kernel,
+        bridge: &Interface,
+        mac: MacAddr,
+        station: &Station,
+        flows: Flows,
+    ) -> Result<(Bridge, Arc<dyn Endpoint>), Apart> {
+        let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, station.workers()).await?;
+        let host = Arc::new(AtomicU64::new(mac.to_u64()));
+        let endpoint = BySource::new(Arc::new(medium), host.clone(), flows);
+        let made = Bridge { tap, host };
+        made.resize(kernel, bridge, mac).await?;
+        made.join(kernel, bridge).await?;
+        Ok((made, Arc::new(endpoint)))
+    }
+
+    /// The index of its device.
+    pub(super) fn device(&self) -> u32 {
+        self.tap.index
+    }
+
+    async fn join(&self, kernel: &Kernel, bridge: &Interface) -> Result<(), KernelError> {
+        let what = format!("make {} a port of {}", self.tap.name, bridge.name);
+        kernel.set(self.tap.index, &what, |link| link.controller(bridge.index)).await
+    }
+
+    /// Follows the bridge's address and the other ports' MTU.
+    pub(super) async fn resize(
+        &self,
+        kernel: &Kernel,
+        bridge: &Interface,
+        mac: MacAddr,
+    ) -> Result<(), Apart> {
+        self.host.store(mac.to_u64(), Ordering::Relaxed);
+        let all = kernel.interfaces().await?;
+        self.tap.set(kernel, self.mtu(bridge, &all), mac).await
+    }
+
+    /// The lowest MTU of the other ports, or the bridge's where there is none.
+    fn mtu(&self, bridge: &Interface, all: &[Interface]) -> u32 {
+        let others =
+            all.iter().filter(|port| port.controller == Some(bridge.index) && port.index != self.tap.index);
+        others.map(|port| port.mtu).min().unwrap_or(bridge.mtu)
+    }
+
+    /// Joins the bridge again when somebody took the TAP out, and follows the other ports' MTU.
+    pub(super) async fn repair(&self, kernel: &Kernel, bridge: &Interface) -> Result<(), Apart> {
+        let all = kernel.interfaces().await?;
+        let Some(tap) = all.iter().find(|interface| interface.index == self.tap.index) else {
+            return Err(Apart::Anew);
+        };
+        let mtu = self.mtu(bridge, &all);
+        if tap.mtu != mtu {
+            self.tap.set_mtu(kernel, mtu).await?;
+        }
+        if tap.controller != Some(bridge.index) {
+            tracing::warn!("{} was taken out of {}; it joins again", tap.name, bridge.name);
+            self.join(kernel, bridge).await?;
+        }
+        if !tap.up {
+            kernel.set(tap.index, &format!("bring {} up", tap.name), |link| link.up()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what there is to be seen.
+    pub(super) fn describe(&self, bridge: &Interface, report: &mut api::Trunk) {
+        report.installed.push(format!("device {}, a port of {}", self.tap.name, bridge.name));
+    }
+}

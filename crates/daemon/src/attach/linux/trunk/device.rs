@@ -1,0 +1,76 @@
+use std::os::fd::OwnedFd;
+
+use drivers::tap::{Device as Medium, set_offloads};
+use frame::MacAddr;
+use rustix::io::Errno;
+use sys::tap;
+
+use super::Apart;
+use crate::kernel::{Interface, Kernel};
+
+/// What the names of a trunk's TAPs begin with; the number of the interface follows.
+pub(super) const HOST_TAP: &str = "vmlh";
+pub(super) const WIRE_TAP: &str = "vmlw";
+pub(super) const BRIDGE_TAP: &str = "vmlb";
+
+/// The longest MTU that a TAP can have.
+const LONGEST_MTU: u32 = 65_521;
+
+/// A TAP of a trunk's, which vanishes when the last descriptor of it is closed.
+pub(super) struct Device {
+    pub(super) name: String,
+    pub(super) index: u32,
+}
+
+impl Device {
+    /// Makes a TAP for the trunk on `interface`, with its MAC address and MTU, and brings it up. Answers it with
+    /// the medium, which has a queue for each worker and every offload that the kernel knows.
+    pub(super) async fn make(
+        kernel: &Kernel,
+        prefix: &str,
+        interface: &Interface,
+        mac: MacAddr,
+        workers: usize,
+    ) -> Result<(Device, Medium), Apart> {
+        let name = format!("{prefix}{}", interface.index);
+        let options = tap::Options { multi_queue: workers > 1 };
+        let open = || tap::open(&name, options).map(|(fd, _)| fd);
+        let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(|_| open()).collect();
+        let queues = queues.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::BUSY) => Apart::Refused(format!(
+                "cannot make the device {name}: another program has a device of that name open; stop that program"
+            )),
+            Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
+                "cannot make the device {name}: {error}; run vmlan with CAP_NET_ADMIN"
+            )),
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Apart::Refused(format!(
+                "cannot make the device {name}: {error}; load the tun module: `modprobe tun`"
+            )),
+            _ => Apart::Refused(format!("cannot make the device {name}: {error}; see `vmlan doctor`")),
+        })?;
+        let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
+        let device = Device { name, index: made.index };
+        // The host's stack is not to speak through it by itself. Where there is no IPv6, there is nothing to turn off.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", device.name), "1");
+        device.set(kernel, interface.mtu, mac).await?;
+        kernel.set(device.index, &format!("bring {} up", device.name), |link| link.up()).await?;
+        let takes = set_offloads(&queues[0], true).map_err(|error| {
+            Apart::Refused(format!("cannot set the offloads of the device {}: {error}", device.name))
+        })?;
+        Ok((device, Medium::new(queues, takes)))
+    }
+
+    /// Gives it this MTU.
+    pub(super) async fn set_mtu(&self, kernel: &Kernel, mtu: u32) -> Result<(), Apart> {
+        let what = format!("set the MTU of {}", self.name);
+        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu.min(LONGEST_MTU))).await?)
+    }
+
+    /// Gives it this MTU and address.
+    pub(super) async fn set(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
+        let what = format!("set the MTU and the address of {}", self.name);
+        let mtu = mtu.min(LONGEST_MTU);
+        let alias = "vmlan: part of a trunk";
+        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(alias)).await?)
+    }
+}

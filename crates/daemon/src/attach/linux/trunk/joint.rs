@@ -1,0 +1,303 @@
+//! What joins a network to an interface, in whatever mode.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use api::{SharedMac, TrunkMode};
+use drivers::{Endpoint, Flows};
+use frame::{MacAddr, Sides};
+use lan::TrunkPolicy;
+use rustix::io::Errno;
+
+use super::Apart;
+use super::bridge::Bridge;
+use super::claim::Claim;
+use super::filter::Filter;
+use super::follow::{Followed, not_there, tell_addresses};
+use super::medium::Medium;
+use crate::attach::stream::describe;
+use crate::config::{Trunk, TrunkInterface};
+use crate::kernel::{Interface, Kernel, KernelError, Kind};
+use crate::supervisor::{Station, vlan_role};
+
+/// A network's hold on an interface: everything that was set on the host for it.
+pub(super) struct Joint {
+    kernel: Kernel,
+    /// Keeps others from the interface.
+    _claim: Claim,
+    pub(super) interface: Interface,
+    /// The interface's own address.
+    mac: MacAddr,
+    config: Trunk,
+    medium: Medium,
+    /// Why the mode was chosen, where there was a choice.
+    why: Option<String>,
+    shared_mac: bool,
+    pub(super) flows: Flows,
+    /// Whether a guest is there.
+    active: bool,
+    /// Whether it was down before a guest was there.
+    brought_up: bool,
+    /// Keeps the interface promiscuous.
+    promiscuous: Option<OwnedFd>,
+}
+
+impl Joint {
+    /// Sets up what the configuration asks for, without diverting anything yet.
+    pub(super) async fn make(
+        kernel: Kernel,
+        station: &Station,
+        config: &Trunk,
+        was_there: bool,
+    ) -> Result<(Joint, Arc<dyn Endpoint>), Apart> {
+        let name = config.interface.name();
+        let Some(interface) = kernel.interface(name).await? else {
+            let others: Vec<_> = kernel.interfaces().await?.into_iter().map(|other| other.name).collect();
+            return Err(Apart::NotThere(not_there(name, &others, was_there)));
+        };
+        let mac = usable(&interface, config).map_err(Apart::Refused)?;
+        let claim = Claim::take(&interface).map_err(Apart::Refused)?;
+        let shared_mac = shares_mac(config, name);
+        let flows = Flows::new(station.workers());
+        let (medium, endpoint, why) = match Joint::choose(config) {
+            (TrunkMode::Bridge, why) => {
+                let (bridge, endpoint) =
+                    Bridge::make(&kernel, &interface, mac, station, flows.clone()).await?;
+                (Medium::Bridge(bridge), endpoint, why)
+            }
+            (_, why) => {
+                let made =
+                    Filter::make(&kernel, &interface, mac, (config, shared_mac), station, flows.clone())
+                        .await?;
+                (Medium::Filter(made.0), made.1, why)
+            }
+        };
+        let joint = Joint {
+            kernel,
+            _claim: claim,
+            mac,
+            config: config.clone(),
+            medium,
+            why,
+            shared_mac,
+            flows,
+            active: false,
+            brought_up: false,
+            promiscuous: None,
+            interface,
+        };
+        joint.tell_network(station)?;
+        Ok((joint, endpoint))
+    }
+
+    pub(super) fn mode(&self) -> TrunkMode {
+        self.medium.mode()
+    }
+
+    /// The mode that is tried, and why, where it was left open.
+    fn choose(config: &Trunk) -> (TrunkMode, Option<String>) {
+        match (&config.interface, config.mode) {
+            (TrunkInterface::Bridge(_), _) => (TrunkMode::Bridge, None),
+            (TrunkInterface::Interface(_), TrunkMode::Auto) => {
+                let why = "filter is the fastest mode, and the only one that reaches the host";
+                (TrunkMode::Filter, Some(why.to_owned()))
+            }
+            (TrunkInterface::Interface(_), mode) => (mode, None),
+        }
+    }
+
+    /// The interfaces whose changes matter, by name and by index.
+    pub(super) fn watched(&self) -> (BTreeSet<String>, BTreeSet<u32>) {
+        let mut indices = BTreeSet::from([self.interface.index]);
+        indices.extend(self.medium.devices());
+        (BTreeSet::from([self.interface.name.clone()]), indices)
+    }
+
+    /// Asks what the interface is now, and tells the network and the devices.
+    pub(super) async fn follow(&mut self, station: &Station) -> Result<Followed, Apart> {
+        let name = self.config.interface.name();
+        let Some(now) = self.kernel.interface(name).await? else {
+            let others: Vec<_> =
+                self.kernel.interfaces().await?.into_iter().map(|other| other.name).collect();
+            return Ok(Followed::Gone(not_there(name, &others, true)));
+        };
+        if now.index != self.interface.index {
+            return Ok(Followed::Another);
+        }
+        let mac = usable(&now, &self.config).map_err(Apart::Refused)?;
+        let changed = mac != self.mac || now.mtu != self.interface.mtu;
+        (self.mac, self.interface) = (mac, now);
+        if changed {
+            self.medium.resize(&self.kernel, &self.interface, mac).await?;
+            self.tell_network(station)?;
+        }
+        let addresses = self.kernel.addresses(&self.interface).await?;
+        tell_addresses(station.network(), addresses);
+        Ok(Followed::There)
+    }
+
+    /// Tells the network what the trunk is now.
+    fn tell_network(&self, station: &Station) -> Result<(), Apart> {
+        let (diversion, reaches) = self.medium.reach();
+        let policy = TrunkPolicy {
+            macs: vec![self.mac],
+            enabled: sides(&self.config),
+            promiscuous: Sides::NONE,
+            reaches,
+            diversion,
+            vlan: vlan_role(&self.config.vlan),
+            shared_mac: self.shared_mac,
+            ..TrunkPolicy::default()
+        };
+        station.network().update_trunk(station.id(), policy).map_err(|error| {
+            Apart::Refused(format!(
+                "the host's interface {} does not fit the network: {error}",
+                self.interface.name
+            ))
+        })
+    }
+
+    /// Tells the kernel which guests there are.
+    pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
+        self.medium.sync(station)
+    }
+
+    /// Brings what is diverted to what the ports want: frames for addresses that nobody is known to have, and all.
+    pub(super) async fn divert(&mut self, wants: (bool, bool)) -> Result<(), Apart> {
+        self.medium.divert(&self.kernel, &self.interface, wants).await
+    }
+
+    /// Puts back what somebody took away.
+    pub(super) async fn repair(&mut self) -> Result<(), Apart> {
+        self.medium.repair(&self.kernel, &self.interface).await?;
+        // Somebody reset the interface's count.
+        if self.promiscuous.is_some() && self.interface.promiscuity == 0 {
+            self.promiscuous = None;
+        }
+        if self.active && self.medium.needs_promiscuity() && self.promiscuous.is_none() {
+            self.be_promiscuous()?;
+        }
+        Ok(())
+    }
+
+    /// Follows whether a guest is there: with one, the interface is up and promiscuous.
+    pub(super) async fn activate(&mut self, wanted: bool) -> Result<(), Apart> {
+        if self.active == wanted {
+            return Ok(());
+        }
+        self.active = wanted;
+        if wanted { self.hold().await } else { self.release().await }
+    }
+
+    async fn hold(&mut self) -> Result<(), Apart> {
+        if !self.interface.up {
+            let what = format!("bring {} up", self.interface.name);
+            self.kernel.set(self.interface.index, &what, |link| link.up()).await?;
+            self.interface.up = true;
+            self.brought_up = true;
+        }
+        if self.medium.needs_promiscuity() && self.promiscuous.is_none() {
+            self.be_promiscuous()?;
+        }
+        Ok(())
+    }
+
+    fn be_promiscuous(&mut self) -> Result<(), Apart> {
+        let held = sys::packet::promiscuous(self.interface.index);
+        let failed = |error| KernelError::new(format!("make {} promiscuous", self.interface.name), error);
+        self.promiscuous = Some(held.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Undoes what [`Joint::hold`] did.
+    async fn release(&mut self) -> Result<(), Apart> {
+        self.promiscuous = None;
+        if std::mem::take(&mut self.brought_up) {
+            let what = format!("bring {} down again", self.interface.name);
+            match self.kernel.set(self.interface.index, &what, |link| link.down()).await {
+                Err(error) if error.is(Errno::NODEV) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything off the host, as far as it is there; what cannot be is told.
+    pub(super) async fn let_go(&mut self) {
+        if let Err(error) = self.medium.remove(&self.kernel, &self.interface).await {
+            tracing::warn!("trunk on {}: {}; see `vmlan doctor`", self.interface.name, describe(&error));
+        }
+        if let Err(Apart::Refused(reason)) = self.release().await {
+            tracing::warn!("trunk on {}: {reason}", self.interface.name);
+        }
+    }
+
+    /// Writes down what there is to be seen.
+    pub(super) fn describe(&self, report: &mut api::Trunk) {
+        report.mode = self.mode();
+        report.active = self.active;
+        let enabled = sides(&self.config);
+        let named = [(Sides::HOST, "host"), (Sides::WIRE, "wire")];
+        report.sides = named
+            .iter()
+            .filter(|(side, _)| enabled.contains(*side))
+            .map(|(_, name)| (*name).to_owned())
+            .collect();
+        report.host_mac = Some(self.mac.to_string());
+        report.mtu = Some(self.interface.mtu.into());
+        report.carrier = self.interface.running;
+        report.shared_mac = self.shared_mac;
+        if report.reason.is_none() {
+            report.reason.clone_from(&self.why);
+        }
+        self.medium.describe(&self.interface, report);
+        if self.promiscuous.is_some() {
+            report.installed.push(format!("{} is promiscuous", self.interface.name));
+        }
+        if self.brought_up {
+            report.installed.push(format!("{} was brought up", self.interface.name));
+        }
+    }
+}
+
+/// The sides that guests may talk to.
+pub(super) fn sides(config: &Trunk) -> Sides {
+    let mut sides = Sides::NONE;
+    if config.host.unwrap_or(true) {
+        sides = sides.with(Sides::HOST);
+    }
+    if config.wire {
+        sides = sides.with(Sides::WIRE);
+    }
+    sides
+}
+
+/// The interface's address, if the interface can be a trunk's.
+fn usable(interface: &Interface, config: &Trunk) -> Result<MacAddr, String> {
+    let name = &interface.name;
+    let wants_bridge = matches!(config.interface, TrunkInterface::Bridge(_));
+    if interface.kind == Kind::Loopback {
+        return Err(format!("{name} is the loopback interface, which no guest can share; name another"));
+    }
+    if wants_bridge && interface.kind != Kind::Bridge {
+        return Err(format!("{name} is no bridge; write `interface = \"{name}\"`, or name a bridge"));
+    }
+    let mac = interface.mac.filter(|mac| mac.is_station());
+    mac.ok_or_else(|| format!("{name} is no Ethernet interface, or has no address; name another"))
+}
+
+fn shares_mac(config: &Trunk, name: &str) -> bool {
+    match config.shared_mac {
+        SharedMac::On => true,
+        SharedMac::Off => false,
+        SharedMac::Auto => is_wireless(name),
+    }
+}
+
+/// Whether the interface is one of Wi-Fi.
+fn is_wireless(name: &str) -> bool {
+    let directory = Path::new("/sys/class/net").join(name);
+    directory.join("phy80211").exists() || directory.join("wireless").exists()
+}

@@ -1,0 +1,81 @@
+use frame::MacAddr;
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+
+/// An interface as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// None for what is no Ethernet interface.
+    pub(crate) mac: Option<MacAddr>,
+    /// In octets, without the Ethernet header.
+    pub(crate) mtu: u32,
+    /// Whether it was brought up.
+    pub(crate) up: bool,
+    /// Whether it is up and has a carrier.
+    pub(crate) running: bool,
+    /// How many want it to be promiscuous (`IFLA_PROMISCUITY`).
+    pub(crate) promiscuity: u32,
+    /// The bridge or bond that it is a port of, by index.
+    pub(crate) controller: Option<u32>,
+    pub(crate) kind: Kind,
+}
+
+/// The kinds of interface that are treated differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bridge,
+    Tap,
+    MacVtap,
+    Loopback,
+    Other,
+}
+
+impl Interface {
+    pub(super) fn parse(message: &LinkMessage) -> Option<Interface> {
+        let flags = message.header.flags;
+        let mut interface = Interface {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+            promiscuity: 0,
+            controller: None,
+            kind: Kind::Other,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name.clone_from(name),
+                LinkAttribute::Address(octets) if message.header.link_layer_type == LinkLayerType::Ether => {
+                    interface.mac = (octets.len() == 6).then(|| MacAddr::from_slice(octets));
+                }
+                LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+                LinkAttribute::Promiscuity(count) => interface.promiscuity = *count,
+                LinkAttribute::Controller(index) => {
+                    interface.controller = Some(*index).filter(|index| *index != 0)
+                }
+                LinkAttribute::LinkInfo(info) => {
+                    let kind = info.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind),
+                        _ => None,
+                    });
+                    interface.kind = match kind {
+                        Some(InfoKind::Bridge) => Kind::Bridge,
+                        Some(InfoKind::Tun) => Kind::Tap,
+                        Some(InfoKind::MacVtap) => Kind::MacVtap,
+                        _ => Kind::Other,
+                    };
+                }
+                _ => {}
+            }
+        }
+        if flags.contains(LinkFlags::Loopback) {
+            interface.kind = Kind::Loopback;
+        }
+        (!interface.name.is_empty()).then_some(interface)
+    }
+}

@@ -1,0 +1,188 @@
+//! What trunks ask of Linux, by rtnetlink(7): interfaces, their addresses, traffic control, and word of changes.
+//!
+//! Everything is asked of the network namespace in which the [`Kernel`] was opened. Only the control side asks; frames
+//! never wait for an answer.
+
+mod interface;
+mod traffic;
+mod watch;
+
+use std::io;
+use std::net::IpAddr;
+
+use futures_util::{Stream, TryStreamExt};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+use tokio::task::JoinHandle;
+
+pub(crate) use interface::{Interface, Kind};
+pub(crate) use traffic::{Filter, Hook, Rule, Then};
+pub(crate) use watch::Watch;
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub(crate) struct KernelError {
+    what: String,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+impl KernelError {
+    pub(crate) fn new(what: impl Into<String>, source: io::Error) -> KernelError {
+        KernelError { what: what.into(), source }
+    }
+
+    /// Whether it is this error of the system's.
+    pub(crate) fn is(&self, errno: rustix::io::Errno) -> bool {
+        rustix::io::Errno::from_io_error(&self.source) == Some(errno)
+    }
+}
+
+/// A connection to rtnetlink, kept up by a task that ends with it.
+pub(crate) struct Kernel {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Kernel {
+    /// Connects, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// No descriptor or no memory.
+    pub(crate) fn open() -> Result<Kernel, KernelError> {
+        let connected = rtnetlink::new_connection();
+        let (connection, handle, _) =
+            connected.map_err(|error| KernelError::new("reach the kernel's rtnetlink", error))?;
+        Ok(Kernel { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// Every interface.
+    ///
+    /// # Errors
+    /// What the kernel says; here and in every method.
+    pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>, KernelError> {
+        let links: Vec<LinkMessage> =
+            said("list the interfaces", self.handle.link().get().execute().try_collect().await)?;
+        Ok(links.iter().filter_map(Interface::parse).collect())
+    }
+
+    /// The interface of this name; `None` when there is none.
+    pub(crate) async fn interface(&self, name: &str) -> Result<Option<Interface>, KernelError> {
+        let mut found = Box::pin(self.handle.link().get().match_name(name).execute());
+        match found.try_next().await {
+            Ok(link) => Ok(link.as_ref().and_then(Interface::parse)),
+            Err(error) => {
+                let error = error_of(format!("look for the interface {name}"), error);
+                if error.is(rustix::io::Errno::NODEV) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// The addresses of an interface.
+    pub(crate) async fn addresses(&self, interface: &Interface) -> Result<Vec<IpAddr>, KernelError> {
+        let list = self.handle.address().get().set_link_index_filter(interface.index).execute();
+        let what = format!("list the addresses of {}", interface.name);
+        let messages: Vec<_> = said(&what, list.try_collect().await)?;
+        let addresses = messages.iter().filter_map(|message| {
+            // A peer's address stands beside our own, which is the local one then.
+            let find =
+                |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+            let local = find(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+            local.or_else(|| {
+                find(|attribute| match attribute {
+                    AddressAttribute::Address(address) => Some(*address),
+                    _ => None,
+                })
+            })
+        });
+        Ok(addresses.collect())
+    }
+
+    /// Changes what `change` sets of the interface with this index.
+    pub(crate) async fn set(
+        &self,
+        index: u32,
+        what: &str,
+        change: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<(), KernelError> {
+        let message = change(LinkUnspec::new_with_index(index)).build();
+        said(what, self.handle.link().set(message).execute().await)
+    }
+
+    /// Makes an interface.
+    pub(crate) async fn add(&self, what: &str, message: LinkMessage) -> Result<(), KernelError> {
+        said(what, self.handle.link().add(message).execute().await)
+    }
+
+    /// Deletes an interface; nothing happens when it is gone.
+    pub(crate) async fn delete(&self, index: u32, name: &str) -> Result<(), KernelError> {
+        let what = format!("delete {name}");
+        unless_gone(said(&what, self.handle.link().del(index).execute().await))
+    }
+
+    /// Sends a request that rtnetlink has no method for, and answers all that comes back.
+    async fn request(
+        &self,
+        what: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        let answers = said(what, self.handle.clone().request(request))?;
+        collect(what, answers).await
+    }
+}
+
+async fn collect(
+    what: &str,
+    answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>>,
+) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+    use futures_util::StreamExt;
+    let mut answers = std::pin::pin!(answers);
+    let mut messages = Vec::new();
+    while let Some(answer) = answers.next().await {
+        match answer.payload {
+            NetlinkPayload::InnerMessage(message) => messages.push(message),
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(KernelError::new(what, error.to_io()));
+            }
+            _ => {}
+        }
+    }
+    Ok(messages)
+}
+
+/// Nothing is wrong when what was to go is gone already.
+fn unless_gone(result: Result<(), KernelError>) -> Result<(), KernelError> {
+    use rustix::io::Errno;
+    match result {
+        Err(error) if [Errno::NODEV, Errno::NOENT].iter().any(|errno| error.is(*errno)) => Ok(()),
+        result => result,
+    }
+}
+
+fn said<T>(what: &str, result: Result<T, rtnetlink::Error>) -> Result<T, KernelError> {
+    result.map_err(|error| error_of(what, error))
+}
+
+fn error_of(what: impl Into<String>, error: rtnetlink::Error) -> KernelError {
+    let source = match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    };
+    KernelError::new(what, source)
+}

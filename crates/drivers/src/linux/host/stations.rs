@@ -1,0 +1,187 @@
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use frame::{ETHERNET_HEADER, Frame, MacAddr, VlanId};
+use sys::ebpf::Set;
+
+use super::programs::{address_key, key};
+
+/// Tells whether an address is behind a guest's port now; called by workers, so it must not wait.
+pub type IsStation = Box<dyn Fn(MacAddr, Option<VlanId>) -> bool + Send + Sync>;
+
+/// The guests whose frames the kernel diverts to the network.
+///
+/// Control brings them to what the network knows. Between two times, a worker that has a frame of a new guest to send
+/// enters that guest itself: an answer may come before the frame's write has returned.
+pub struct Stations {
+    set: Set<2>,
+    /// Their IP addresses, where they share the host's MAC address.
+    addresses: Set<4>,
+    is_station: IsStation,
+    /// Raised when one leaves, so that workers forget whom they have seen.
+    departures: AtomicU64,
+}
+
+impl Stations {
+    /// How many there are at most.
+    pub const LIMIT: u32 = 65_536;
+
+    /// Nobody yet.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_BPF.
+    pub fn new(is_station: IsStation) -> io::Result<Stations> {
+        let set = Set::new("vmlan_guests", Stations::LIMIT)?;
+        let addresses = Set::new("vmlan_addresses", Stations::LIMIT)?;
+        Ok(Stations { set, addresses, is_station, departures: AtomicU64::new(0) })
+    }
+
+    /// Makes these the stations.
+    ///
+    /// # Errors
+    /// `E2BIG` when there are too many; the others are in then.
+    pub fn set(&self, wanted: impl IntoIterator<Item = MacAddr>) -> io::Result<()> {
+        if bring_to(&self.set, wanted.into_iter().map(key).collect())? {
+            self.departures.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes these the stations' IP addresses.
+    ///
+    /// # Errors
+    /// `E2BIG` when there are too many; the others are in then.
+    pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        bring_to(&self.addresses, wanted.into_iter().map(address_key).collect()).map(drop)
+    }
+
+    /// The table that [`programs::addressees`](super::programs::addressees) looks into.
+    pub fn addresses(&self) -> BorrowedFd<'_> {
+        self.addresses.as_fd()
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub fn count(&self) -> io::Result<usize> {
+        Ok(self.set.keys()?.len())
+    }
+}
+
+/// Makes `wanted` what is in the table; answers whether something was taken out.
+fn bring_to<const WORDS: usize>(set: &Set<WORDS>, wanted: BTreeSet<[u32; WORDS]>) -> io::Result<bool> {
+    let present: BTreeSet<[u32; WORDS]> = set.keys()?.into_iter().collect();
+    let mut departed = false;
+    for gone in present.difference(&wanted) {
+        set.remove(*gone)?;
+        departed = true;
+    }
+    wanted.difference(&present).try_for_each(|new| set.insert(*new))?;
+    Ok(departed)
+}
+
+/// The table that [`programs::guests`](super::programs::guests) looks into.
+impl AsFd for Stations {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
+/// How many addresses a worker remembers to have dealt with.
+const REMEMBERED: usize = 256;
+
+/// Whom a worker has dealt with, so that it asks once and not for every frame.
+pub(super) struct Memo {
+    stations: Arc<Stations>,
+    departures: u64,
+    /// Each at a place that follows from it; zero is no station's address.
+    seen: Box<[u64; REMEMBERED]>,
+}
+
+impl Memo {
+    pub(super) fn new(stations: Arc<Stations>) -> Memo {
+        Memo { stations, departures: 0, seen: Box::new([0; REMEMBERED]) }
+    }
+
+    /// Forgets everybody when somebody left. To be called before each batch.
+    pub(super) fn catch_up(&mut self) {
+        let departures = self.stations.departures.load(Ordering::Acquire);
+        if departures != self.departures {
+            self.departures = departures;
+            self.seen.fill(0);
+        }
+    }
+
+    /// Makes sure that frames for the sender of `frame` are diverted.
+    #[inline]
+    pub(super) fn admit(&mut self, frame: &Frame) {
+        let octets = frame.octets();
+        if octets.len() < ETHERNET_HEADER {
+            return;
+        }
+        let source = MacAddr::from_slice(&octets[6..]);
+        let number = source.to_u64();
+        // The last octets differ where the first name the maker.
+        let place = (number ^ number >> 8 ^ number >> 16) as usize % REMEMBERED;
+        if self.seen[place] != number {
+            self.seen[place] = number;
+            let vlan = frame.meta.tag.and_then(|tag| VlanId::new(tag.vid()).ok());
+            if (self.stations.is_station)(source, vlan) {
+                // Full: control says so.
+                let _ = self.stations.set.insert(key(source));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frame::{Pool, PoolSizes};
+
+    const GUEST: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+    const STRANGER: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
+
+    /// What the kernel has been told, as keys; none where it may not be told.
+    fn told(stations: &Stations) -> Vec<[u32; 2]> {
+        stations.set.keys().unwrap()
+    }
+
+    #[test]
+    fn a_worker_enters_guests_and_nobody_else() {
+        let Ok(stations) = Stations::new(Box::new(|mac, _| mac == GUEST)) else { return };
+        let stations = Arc::new(stations);
+        let mut memo = Memo::new(stations.clone());
+        let pool = Pool::new(PoolSizes::default());
+        let frame_of = |source: MacAddr| {
+            let mut octets = [0; 60];
+            octets[6..12].copy_from_slice(&source.0);
+            pool.copy(&octets).unwrap()
+        };
+
+        memo.admit(&frame_of(STRANGER));
+        memo.admit(&frame_of(GUEST));
+        assert_eq!(told(&stations), [key(GUEST)]);
+
+        // Control takes it out, and it comes back with its next frame.
+        stations.set([]).unwrap();
+        assert!(told(&stations).is_empty());
+        memo.catch_up();
+        memo.admit(&frame_of(GUEST));
+        assert_eq!(told(&stations), [key(GUEST)]);
+        assert_eq!(stations.count().unwrap(), 1);
+    }
+
+    #[test]
+    fn control_brings_them_to_what_the_network_knows() {
+        let Ok(stations) = Stations::new(Box::new(|_, _| false)) else { return };
+        stations.set([GUEST, STRANGER]).unwrap();
+        stations.set([STRANGER]).unwrap();
+        assert_eq!(told(&stations), [key(STRANGER)]);
+    }
+}

@@ -1,0 +1,174 @@
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use frame::{Batch, Frame, Sides, Takes};
+use link::{Context, Counters, Tally};
+use sys::{Interest, Poller};
+
+use super::stations::{Memo, Stations};
+use crate::Flows;
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+
+/// An endpoint for each side of a trunk, as one.
+///
+/// Before a frame leaves, its sender's address is among those whose frames are diverted, so that no answer to it is lost.
+/// A received frame is marked with the side it came from; a sent one goes to the sides that it is marked with, and to
+/// the wire when it has no mark. It counts once at the port either way.
+pub struct TwoSides {
+    host: Arc<dyn Endpoint>,
+    wire: Arc<dyn Endpoint>,
+    flows: Flows,
+    stations: Arc<Stations>,
+    /// Takes what the host's queue counts of frames that the wire's queue has counted for the port.
+    twins: Arc<Counters>,
+}
+
+impl TwoSides {
+    /// Joins the endpoint of each side.
+    pub fn new(
+        host: Arc<dyn Endpoint>,
+        wire: Arc<dyn Endpoint>,
+        stations: Arc<Stations>,
+        flows: Flows,
+        workers: usize,
+    ) -> TwoSides {
+        TwoSides { host, wire, flows, stations, twins: Arc::new(Counters::new(workers)) }
+    }
+}
+
+impl Endpoint for TwoSides {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        let twin = Settings { counters: self.twins.clone(), receives: false, ..settings.clone() };
+        let host = self.host.queue(settings.clone())?;
+        let twin = self.host.queue(twin)?;
+        let worker = settings.worker;
+        let wire = self.wire.queue(settings)?;
+        let poller = Poller::new()?;
+        for queue in [&host, &wire] {
+            poller.add(queue.as_fd(), 0, Interest { read: true, write: false })?;
+        }
+        Ok(Box::new(BothQueue {
+            host,
+            twin,
+            wire,
+            poller,
+            flows: self.flows.clone(),
+            memo: Memo::new(self.stations.clone()),
+            worker,
+            host_first: false,
+            for_host: Batch::new(),
+            for_both: Batch::new(),
+        }))
+    }
+
+    fn has_queue_for(&self, worker: usize) -> bool {
+        self.host.has_queue_for(worker) && self.wire.has_queue_for(worker)
+    }
+
+    fn mechanism(&self) -> String {
+        format!("host: {}; wire: {}", self.host.mechanism(), self.wire.mechanism())
+    }
+}
+
+struct BothQueue {
+    host: Box<dyn Queue>,
+    /// The host's queue again, for the second copies of what goes to both sides.
+    twin: Box<dyn Queue>,
+    wire: Box<dyn Queue>,
+    /// Is ready when one of them is.
+    poller: Poller,
+    flows: Flows,
+    memo: Memo,
+    worker: usize,
+    /// The sides take turns at being asked first, so that none fills every batch.
+    host_first: bool,
+    /// Empty between calls; kept for their memory.
+    for_host: Batch,
+    for_both: Batch,
+}
+
+impl Queue for BothQueue {
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        self.host_first = !self.host_first;
+        let mut sides = [
+            (&mut self.wire, Sides::WIRE, &self.flows.wire),
+            (&mut self.host, Sides::HOST, &self.flows.host),
+        ];
+        if self.host_first {
+            sides.reverse();
+        }
+        let mut progress = Progress::Done;
+        for (queue, side, flow) in sides {
+            let before = batch.len();
+            let result = queue.receive(cx, batch);
+            let mut tally = Tally::default();
+            for frame in batch.iter_mut().skip(before) {
+                frame.meta.sides = side;
+                tally.add(frame);
+            }
+            flow.received(self.worker, &tally);
+            if matches!(result?, Progress::Again) {
+                progress = Progress::Again;
+            }
+        }
+        Ok(progress)
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        let (mut host, mut wire) = (Tally::default(), Tally::default());
+        let (for_host, for_both, memo) = (&mut self.for_host, &mut self.for_both, &mut self.memo);
+        memo.catch_up();
+        batch.retain(|frame: &mut Frame| {
+            memo.admit(frame);
+            let sides = std::mem::take(&mut frame.meta.sides);
+            if !sides.contains(Sides::HOST) {
+                wire.add(frame);
+                return true;
+            }
+            host.add(frame);
+            if sides.contains(Sides::WIRE) {
+                wire.add(frame);
+                for_both.push(frame.clone());
+                return true;
+            }
+            for_host.push(frame.clone());
+            false
+        });
+        self.flows.host.sent(self.worker, &host);
+        self.flows.wire.sent(self.worker, &wire);
+        // Every queue is asked even when it gets nothing: something may wait in it.
+        let results = [
+            self.host.transmit(cx, for_host),
+            self.twin.transmit(cx, for_both),
+            self.wire.transmit(cx, batch),
+        ];
+        results.into_iter().collect()
+    }
+
+    /// What both take, for a frame may go to both.
+    fn takes(&self) -> Takes {
+        self.host.takes().and(self.wire.takes())
+    }
+
+    fn status(&self) -> Status {
+        let all = [self.host.status(), self.twin.status(), self.wire.status()];
+        Status {
+            waiting: all.iter().map(|status| status.waiting).sum(),
+            // The common descriptor tells readiness for reading only.
+            write: false,
+            retry: all.iter().any(|status| status.retry || status.write),
+            deadline: all.iter().filter_map(|status| status.deadline).min(),
+        }
+    }
+}
+
+impl AsFd for BothQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[path = "two_sides_tests.rs"]
+mod tests;

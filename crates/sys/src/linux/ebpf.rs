@@ -1,0 +1,230 @@
+//! Extended BPF: programs that classify traffic, and the tables that they look into (bpf(2)).
+//!
+//! A program and a table live as long as a descriptor or something in the kernel, as a traffic-control filter, holds
+//! them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Commands, `enum bpf_cmd` of linux/bpf.h.
+const MAP_CREATE: libc::c_long = 0;
+const MAP_UPDATE: libc::c_long = 2;
+const MAP_DELETE: libc::c_long = 3;
+const MAP_GET_NEXT_KEY: libc::c_long = 4;
+const PROG_LOAD: libc::c_long = 5;
+
+/// `BPF_MAP_TYPE_HASH`.
+const HASH: u32 = 1;
+/// `BPF_F_NO_PREALLOC`: an empty table costs nothing.
+const NO_PREALLOC: u32 = 1;
+/// `BPF_PROG_TYPE_SCHED_CLS`.
+const CLASSIFIER: u32 = 3;
+
+/// The licence that programs are loaded under, as the kernel wants to know it.
+const LICENCE: &std::ffi::CStr = c"Dual MIT/GPL";
+
+/// Octets of a name, with a zero at its end.
+const NAME: usize = 16;
+
+/// `union bpf_attr` of MAP_CREATE, up to `map_name`.
+#[repr(C)]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; NAME],
+}
+
+/// `union bpf_attr` of MAP_UPDATE, MAP_DELETE and MAP_GET_NEXT_KEY, whose next key is in the place of the value.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` of PROG_LOAD, up to `prog_name`.
+#[repr(C)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; NAME],
+}
+
+/// A table of keys of so many words, which a program can ask whether it holds one; and how many it holds at most.
+#[derive(Debug)]
+pub struct Set<const WORDS: usize>(OwnedFd, u32);
+
+impl<const WORDS: usize> Set<WORDS> {
+    /// An empty table for at most `limit` keys; the kernel shows it under `name`, of letters, digits, `_` and `.`.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_BPF; `ENOMEM` when the limit is too high.
+    pub fn new(name: &str, limit: u32) -> io::Result<Set<WORDS>> {
+        let request = Create {
+            map_type: HASH,
+            key_size: size_of::<[u32; WORDS]>() as u32,
+            value_size: 4,
+            max_entries: limit,
+            map_flags: NO_PREALLOC,
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name: short(name),
+        };
+        // SAFETY: MAP_CREATE reads the members above and keeps no pointer.
+        let fd = unsafe { bpf(MAP_CREATE, &request) }?;
+        // SAFETY: the call has just made this descriptor, and nobody else knows it.
+        Ok(Set(unsafe { OwnedFd::from_raw_fd(fd) }, limit))
+    }
+
+    /// Puts a key in; it may be there already.
+    ///
+    /// # Errors
+    /// `E2BIG` when the table is full.
+    pub fn insert(&self, key: [u32; WORDS]) -> io::Result<()> {
+        let present: u32 = 1;
+        let request = Element {
+            map_fd: self.0.as_raw_fd() as u32,
+            padding: 0,
+            key: (&raw const key).expose_provenance() as u64,
+            value: (&raw const present).expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: MAP_UPDATE reads one key at `key` and four at `value`, which live through the call.
+        unsafe { bpf(MAP_UPDATE, &request) }.map(drop)
+    }
+
+    /// Takes a key out.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there.
+    pub fn remove(&self, key: [u32; WORDS]) -> io::Result<()> {
+        let request = Element {
+            map_fd: self.0.as_raw_fd() as u32,
+            padding: 0,
+            key: (&raw const key).expose_provenance() as u64,
+            value: 0,
+            flags: 0,
+        };
+        // SAFETY: MAP_DELETE reads one key at `key`, which lives through the call.
+        unsafe { bpf(MAP_DELETE, &request) }.map(drop)
+    }
+
+    /// The keys, in no particular order. A key that comes or goes meanwhile may be missing or be there.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub fn keys(&self) -> io::Result<Vec<[u32; WORDS]>> {
+        let mut keys = Vec::new();
+        let mut last: Option<[u32; WORDS]> = None;
+        loop {
+            let mut next = [0; WORDS];
+            let request = Element {
+                map_fd: self.0.as_raw_fd() as u32,
+                padding: 0,
+                key: last.as_ref().map_or(0, |key| std::ptr::from_ref(key).expose_provenance() as u64),
+                value: (&raw mut next).expose_provenance() as u64,
+                flags: 0,
+            };
+            // SAFETY: MAP_GET_NEXT_KEY reads one key at `key`, or starts anew where that is null, and writes
+            // one to the last pointer; both live through the call.
+            match unsafe { bpf(MAP_GET_NEXT_KEY, &request) } {
+                // A table that changes all the time could be gone through for ever.
+                Ok(_) if keys.len() < self.1 as usize => keys.push(next),
+                Ok(_) => return Ok(keys),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(keys),
+                Err(error) => return Err(error),
+            }
+            last = Some(next);
+        }
+    }
+}
+
+impl<const WORDS: usize> AsFd for Set<WORDS> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Loads a traffic classifier of these instructions (Documentation/bpf/standardization/instruction-set.rst), each as
+/// one number in the machine's order; the kernel shows it under `name`.
+///
+/// # Errors
+/// `EPERM` without CAP_BPF and CAP_NET_ADMIN; `EACCES` or `EINVAL` for a program that the kernel does not trust.
+pub fn load_classifier(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let request = Load {
+        prog_type: CLASSIFIER,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr().expose_provenance() as u64,
+        license: LICENCE.as_ptr().expose_provenance() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: short(name),
+    };
+    // SAFETY: PROG_LOAD reads `insn_cnt` instructions at `insns` and text up to its zero at `license`; both live
+    // through the call, and it writes no log.
+    let fd = unsafe { bpf(PROG_LOAD, &request) }?;
+    // SAFETY: the call has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What fits of a name, with a zero behind it.
+fn short(name: &str) -> [u8; NAME] {
+    let mut octets = [0; NAME];
+    let fits = name.len().min(NAME - 1);
+    octets[..fits].copy_from_slice(&name.as_bytes()[..fits]);
+    octets
+}
+
+/// # Safety
+/// `request` has to be what `command` takes, and its pointers valid for it.
+unsafe fn bpf<T>(command: libc::c_long, request: &T) -> io::Result<libc::c_int> {
+    // SAFETY: the pointer and the length describe `request`; the caller answers for what is in it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>() as libc::c_long)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `r0 = 0; exit`, and one that ends nowhere.
+    const NOTHING: [u64; 2] = [0xb7, 0x95];
+    const ENDLESS: [u64; 1] = [0xb7];
+
+    #[test]
+    fn programs_and_tables() {
+        let set = match Set::<2>::new("a_name_that_is_longer", 2) {
+            // Without the right, that is all there is to see.
+            Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
+            Ok(set) => set,
+        };
+        assert!(set.remove([1, 2]).is_err());
+        set.insert([1, 2]).unwrap();
+        set.insert([1, 2]).unwrap();
+        set.insert([1, 3]).unwrap();
+        assert_eq!(set.insert([1, 4]).unwrap_err().raw_os_error(), Some(libc::E2BIG));
+        set.remove([1, 2]).unwrap();
+        assert_eq!(set.keys().unwrap(), [[1, 3]]);
+        assert!(load_classifier("nothing", &NOTHING).is_ok());
+        assert!(load_classifier("endless", &ENDLESS).is_err());
+    }
+}
