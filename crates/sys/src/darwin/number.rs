@@ -46,6 +46,8 @@ pub const BIOCSSEESENT: u64 = request(Way::ToKernel, b'B', 119, INT);
 pub const BIOCSETFNR: u64 = request(Way::ToKernel, b'B', 126, PROGRAM);
 // Private, of the same device: a kernel that does not know it answers EINVAL.
 pub const BIOCSNOTSTAMP: u64 = request(Way::ToKernel, b'B', 145, INT);
+/// The most instructions of a filter.
+pub const BPF_MAXINSNS: usize = 512;
 /// Ethernet, the answer of [`BIOCGDLT`].
 pub const DLT_EN10MB: u32 = 1;
 
