@@ -17,6 +17,8 @@ mod kernel;
 #[cfg(target_os = "linux")]
 #[path = "linux/leftovers.rs"]
 pub mod leftovers;
+#[cfg(any(target_os = "macos", test))]
+mod macos;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

@@ -9,9 +9,9 @@ pub const HEADER: usize = 18;
 /// Records begin at multiples of this.
 pub const ALIGNMENT: usize = 4;
 
-const CAPTURED: usize = 8;
-const ORIGINAL: usize = 12;
-const HEADER_LEN: usize = 16;
+pub(super) const CAPTURED: usize = 8;
+pub(super) const ORIGINAL: usize = 12;
+pub(super) const HEADER_LEN: usize = 16;
 
 /// A checked record.
 #[derive(Clone, PartialEq, Eq, Debug)]

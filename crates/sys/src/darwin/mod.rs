@@ -2,10 +2,12 @@
 //!
 //! No call is made here, and it is compiled on every system: so it is tested and fuzzed where macOS does not run. The
 //! calls are in `macos/`. Layouts are those of 64-bit processes (LP64); numbers are in the byte order of the host.
-//! `check/darwin.c` of xtask compares them with the system's own headers, as far as these can be had.
+//! `cargo xtask macos`
+//! compares them with the system's own headers, as far as these can be had ([`layout`]).
 
 pub mod bpf;
 pub mod event;
+pub mod layout;
 mod name;
 pub mod number;
 pub mod request;

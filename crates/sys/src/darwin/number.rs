@@ -86,6 +86,7 @@ pub const SYSPROTO_EVENT: u32 = 1;
 
 // Kinds of interfaces, net/if_types.h.
 pub const IFT_ETHER: u8 = 0x06;
+pub const IFT_L2VLAN: u8 = 0x87;
 pub const IFT_BRIDGE: u8 = 0xd1;
 
 // Commands of the drivers: net/if_fake_var.h and net/if_bridgevar.h, which are private.

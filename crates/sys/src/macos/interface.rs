@@ -7,6 +7,9 @@ use crate::darwin::InterfaceName;
 use crate::darwin::number::*;
 use crate::darwin::request::Interface;
 
+/// The flag of an interface that has a carrier (IFF_RUNNING).
+pub const RUNNING: i16 = libc::IFF_RUNNING as i16;
+
 /// The flags of the interface `name` (IFF_UP and others).
 ///
 /// # Errors
