@@ -19,6 +19,8 @@ mod kernel;
 pub mod leftovers;
 #[cfg(any(target_os = "macos", test))]
 mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::leftovers;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

@@ -30,9 +30,6 @@ mod tap;
 #[cfg(target_os = "macos")]
 #[path = "macos/tap.rs"]
 mod tap;
-#[cfg(target_os = "macos")]
-#[path = "macos/trunk.rs"]
-mod trunk;
 
 use std::time::Duration;
 

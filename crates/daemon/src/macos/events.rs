@@ -1,14 +1,14 @@
 //! What the kernel tells of interfaces, one event after the other.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use sys::darwin::event::{Event, LONGEST, parse};
 use sys::kernel_events;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 use tokio::time::sleep;
 
 /// How long a socket that cannot be read is left alone.
@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The kernel's event socket.
 pub(crate) struct Events {
-    socket: AsyncFd<OwnedFd>,
+    /// Only its readiness is asked of this type, and reads are by recv(2), so it fits a socket of another family.
+    socket: UnixDatagram,
 }
 
 impl Events {
@@ -25,7 +26,7 @@ impl Events {
     /// # Errors
     /// No socket, or no memory.
     pub(crate) fn open() -> io::Result<Events> {
-        Ok(Events { socket: AsyncFd::new(kernel_events::open()?)? })
+        Ok(Events { socket: UnixDatagram::from_std(kernel_events::open()?.into())? })
     }
 
     /// Waits for the next event of an interface. Messages that are not understood are passed over. Safe to cancel.
@@ -34,23 +35,25 @@ impl Events {
     pub(crate) async fn next(&self) -> Event {
         let mut message = [0; LONGEST];
         loop {
-            let Ok(mut ready) = self.socket.readable().await else {
+            if self.socket.readable().await.is_err() {
                 // Tokio is shutting down; whoever waits is about to be dropped.
                 return std::future::pending().await;
-            };
-            match recv(self.socket.get_ref(), &mut message, RecvFlags::DONTWAIT) {
+            }
+            let read = || Ok(recv(&self.socket, &mut message, RecvFlags::DONTWAIT)?);
+            match self.socket.try_io(Interest::READABLE, read) {
                 Ok((len, _)) => match parse(&message[..len]) {
                     Ok(Some(event)) => return event,
                     Ok(None) => {}
                     Err(_) => tracing::debug!("a message of the kernel's event socket is malformed"),
                 },
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                // Messages were lost, or a signal came; the next one may be there.
-                Err(Errno::NOBUFS | Errno::INTR) => {}
-                Err(error) => {
-                    tracing::debug!("the kernel's event socket cannot be read: {error}");
-                    sleep(PAUSE).await;
-                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    // Nothing is there, messages were lost, or a signal came.
+                    Some(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {}
+                    _ => {
+                        tracing::debug!("the kernel's event socket cannot be read: {error}");
+                        sleep(PAUSE).await;
+                    }
+                },
             }
         }
     }

@@ -11,6 +11,8 @@ mod trunk;
 #[cfg(target_os = "macos")]
 mod events;
 #[cfg(target_os = "macos")]
+pub mod leftovers;
+#[cfg(target_os = "macos")]
 mod system;
 
 #[cfg(test)]
@@ -23,8 +25,6 @@ use sys::darwin::InterfaceName;
 
 #[cfg(target_os = "macos")]
 pub(crate) use events::Events;
-#[cfg(target_os = "macos")]
-pub(crate) use pair::sweep;
 #[cfg(target_os = "macos")]
 pub(crate) use system::{Host, System, addresses};
 #[cfg(target_os = "macos")]

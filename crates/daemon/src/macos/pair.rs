@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sys::darwin::InterfaceName;
 
-use super::Kernel;
 use super::mark::Mark;
+use super::{Interface, Kernel};
 
 /// The pairs that this process has, a bit each.
 static USED: AtomicU64 = AtomicU64::new(0);
@@ -117,20 +117,19 @@ impl<K: Kernel> Drop for Feth<'_, K> {
     }
 }
 
-/// Removes every feth interface of ours whose process is gone, or that this process does not know, and answers which.
-pub(crate) fn sweep<K: Kernel>(kernel: &K, is_alive: impl Fn(u32) -> bool) -> io::Result<Vec<InterfaceName>> {
+/// The feth interfaces of ours whose process is gone, or that this process does not know.
+pub(super) fn left_over<K: Kernel>(
+    kernel: &K,
+    is_alive: impl Fn(u32) -> bool,
+) -> io::Result<Vec<InterfaceName>> {
     let own = std::process::id();
     let is_left = |mark: Mark| match mark.process {
         process if process == own => USED.load(Ordering::Acquire) >> mark.pair & 1 == 0,
         process => !is_alive(process),
     };
-    let mut removed = Vec::new();
-    for interface in kernel.interfaces()? {
+    let is_ours_and_left = |interface: &Interface| {
         let is_feth = interface.name.as_str().starts_with("feth");
-        let mark = interface.mac.and_then(Mark::of).filter(|_| is_feth);
-        if mark.is_some_and(is_left) && kernel.destroy_feth(interface.name).is_ok() {
-            removed.push(interface.name);
-        }
-    }
-    Ok(removed)
+        is_feth && interface.mac.and_then(Mark::of).is_some_and(is_left)
+    };
+    Ok(kernel.interfaces()?.into_iter().filter(is_ours_and_left).map(|interface| interface.name).collect())
 }

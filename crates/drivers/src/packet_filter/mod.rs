@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf::ValidProgram;
-use frame::{Batch, DropReason, Entry, Instant, MacAddr, Sides, Size};
+use frame::{Batch, DropReason, Entry, Instant, Sides, Size};
 use link::Context;
 use rustix::io::Errno;
 
@@ -93,12 +93,12 @@ impl Device {
         Device { shared: Arc::new(Shared { fd, sender, buffer, sides, stations }) }
     }
 
-    /// Lets frames to `macs` pass, to groups, and to nobody else.
+    /// Lets frames to `stations` pass, to groups, and to nobody else.
     ///
     /// # Errors
     /// When the filter cannot be replaced.
-    pub fn set_stations(&self, macs: impl IntoIterator<Item = MacAddr>) -> io::Result<()> {
-        self.shared.stations.replace(macs)
+    pub fn set_stations(&self, stations: Stations) -> io::Result<()> {
+        self.shared.stations.replace(stations)
     }
 }
 

@@ -31,6 +31,11 @@ impl Stations {
         Stations { macs: if everybody { Vec::new() } else { macs }, everybody }
     }
 
+    /// Everybody.
+    pub fn everybody() -> Stations {
+        Stations { macs: Vec::new(), everybody: true }
+    }
+
     /// Whether frames to `mac`, a station's address, pass.
     pub fn contains(&self, mac: MacAddr) -> bool {
         self.everybody || self.macs.binary_search(&mac).is_ok()
@@ -72,8 +77,7 @@ impl Shared {
         Shared { stations: Mutex::new(stations), generation: AtomicU64::new(1), set_filter }
     }
 
-    pub(super) fn replace(&self, macs: impl IntoIterator<Item = MacAddr>) -> io::Result<()> {
-        let wanted = Stations::new(macs);
+    pub(super) fn replace(&self, wanted: Stations) -> io::Result<()> {
         self.change(|_| wanted)
     }
 
@@ -167,6 +171,13 @@ mod tests {
         let program = Stations::new([ends_in_ff]).program();
         assert_eq!(program.run(&frame(MacAddr::BROADCAST)), WHOLE_PACKET);
         assert_eq!(program.run(&frame(ends_in_ff)), WHOLE_PACKET);
+    }
+
+    #[test]
+    fn everybody_passes_and_nobody_is_added() {
+        let everybody = Stations::everybody();
+        assert_eq!(everybody.program().run(&frame(mac(1))), WHOLE_PACKET);
+        assert_eq!(everybody.with(&[mac(1)]), everybody);
     }
 
     #[test]

@@ -248,9 +248,9 @@ fn a_new_sender_widens_the_filter_once() {
 fn control_narrows_the_filter_and_a_sender_widens_it_again() {
     let (mut fixture, _theirs) = datagrams();
     fixture.transmit(&[frame_from(OTHER, 0)]);
-    fixture.device.set_stations([GUEST, OTHER]).unwrap();
+    fixture.device.set_stations(Stations::new([GUEST, OTHER])).unwrap();
     assert_eq!(fixture.filters.lock().unwrap().len(), 1, "nothing changed");
-    fixture.device.set_stations([GUEST]).unwrap();
+    fixture.device.set_stations(Stations::new([GUEST])).unwrap();
     fixture.transmit(&[frame_from(OTHER, 1)]);
     let filters = fixture.filters.lock().unwrap();
     let [both, one] = [Stations::new([GUEST, OTHER]), Stations::new([GUEST])].map(|set| set.program());

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use api::{TrunkMode, TrunkState};
 use drivers::packet_filter::{self, Device, Stations};
-use frame::{MacAddr, Sides};
+use frame::Sides;
 use lan::{Diversion, Network, TrunkPolicy};
 use rustix::io::Errno;
 use sys::darwin::InterfaceName;
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::{Pause, QUARANTINE, recover};
 use crate::config::{Trunk as Config, TrunkInterface};
-use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, sweep};
+use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, leftovers};
 use crate::supervisor::{Station, TrunkRow, TrunkWish, vlan_role};
 
 /// Keeps the trunk joined until `stop`, and then removes everything that was made for it.
@@ -37,21 +37,6 @@ pub(crate) async fn run(station: Station, config: Config, wish: Arc<TrunkWish>, 
     task.station.leave().await;
     // The pair goes now, after the device that is open on it.
     task.trunk = None;
-}
-
-/// Removes feth interfaces of vmlan processes that are gone; answers their names.
-///
-/// # Errors
-/// When the interfaces cannot be listed.
-pub(crate) fn clean() -> std::io::Result<Vec<String>> {
-    let removed = sweep(&System, is_alive)?;
-    Ok(removed.iter().map(|name| name.as_str().to_owned()).collect())
-}
-
-fn is_alive(process: u32) -> bool {
-    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    // Whoever may not be asked is there.
-    process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(Errno::SRCH))
 }
 
 struct Task {
@@ -77,10 +62,8 @@ struct Attached {
 
 impl Task {
     async fn keep(&mut self) {
-        match clean() {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::info!("removed what an earlier process left: {}", removed.join(", ")),
-            Err(error) => tracing::warn!("cannot look for what an earlier process left: {error}"),
+        if let Err(error) = leftovers::find().and_then(|found| leftovers::clean(&found)) {
+            tracing::warn!("cannot remove what an earlier process left: {error}; see `vmlan doctor`");
         }
         let mut pause = Pause::up_to(QUARANTINE);
         loop {
@@ -165,7 +148,7 @@ impl Task {
             Target::Bridge(_) => (Sides::NONE, false),
             Target::Interface(_) => (Sides::WIRE, is_active),
         };
-        let stations = Stations::new(self.stations(&host));
+        let stations = self.stations(&host, target);
         let opened = packet_filter::open(interface, stations, sides, is_promiscuous).map_err(|error| {
             let source = &error.source;
             let cure = match Errno::from_io_error(source) {
@@ -216,12 +199,17 @@ impl Task {
         self.config.shared_mac == api::SharedMac::On
     }
 
-    /// The addresses whose frames the device is to show.
-    fn stations(&self, host: &Host) -> Vec<MacAddr> {
+    /// Whose frames the device is to show.
+    fn stations(&self, host: &Host, target: Target) -> Stations {
+        let (unknown, everything) = self.station.wants();
+        // A bridge brings nothing but what nobody is known to have; an interface all that the host receives.
+        if everything || unknown && matches!(target, Target::Bridge(_)) {
+            return Stations::everybody();
+        }
         let stations = self.station.network().stations();
         // What is for guests that share the host's address comes to that.
         let shared = host.mac.filter(|_| self.shares_mac());
-        stations.into_iter().map(|station| station.mac).chain(shared).collect()
+        Stations::new(stations.into_iter().map(|station| station.mac).chain(shared))
     }
 
     /// Keeps the trunk as it is until it is of no more use, and takes it down.
@@ -267,7 +255,7 @@ impl Task {
     fn keep_up(&mut self, target: Target) -> Result<(), String> {
         let host = System.host(target.name())?;
         self.tell_network(&host, target)?;
-        let stations = self.stations(&host);
+        let stations = self.stations(&host, target);
         if let Some(attached) = &mut self.attached {
             attached.host = host;
             let set = attached.device.set_stations(stations);
