@@ -17,6 +17,10 @@ mod kernel;
 #[cfg(target_os = "linux")]
 #[path = "linux/leftovers.rs"]
 pub mod leftovers;
+#[cfg(any(target_os = "macos", test))]
+mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::leftovers;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

@@ -8,6 +8,7 @@
 
 pub mod datagram;
 mod flows;
+pub mod packet_filter;
 mod parts;
 mod queue;
 pub mod stream;

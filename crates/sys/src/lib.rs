@@ -3,6 +3,7 @@
 //! What rustix offers safely is used from it directly, by whoever needs it; here is what it lacks. One function is
 //! one system call or one thing that the system should offer as one. Platforms are chosen by file.
 
+pub mod darwin;
 mod inherited;
 mod poll;
 
@@ -23,6 +24,8 @@ pub use linux::tun as tunnel;
 pub use linux::{ebpf, netdev, netns, packet, tap, uring};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
+#[cfg(target_os = "macos")]
+pub use macos::{bpf, bridge, feth, interface, kernel_events, ndrv};
 pub use platform::datagrams;
 pub use platform::poller::Poller;
 pub use platform::socket;

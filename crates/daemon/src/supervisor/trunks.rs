@@ -36,6 +36,7 @@ impl TrunkWish {
     }
 
     /// Whether addresses, of whatever kind, came to guests or left them since the last call.
+    #[cfg(target_os = "linux")]
     pub(crate) fn take_stations(&self) -> bool {
         self.stations.swap(false, Ordering::AcqRel)
     }

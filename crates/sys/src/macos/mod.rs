@@ -1,6 +1,13 @@
 //! macOS.
 
+pub mod bpf;
+pub mod bridge;
+mod control;
 pub mod datagrams;
+pub mod feth;
+pub mod interface;
+pub mod kernel_events;
+pub mod ndrv;
 pub mod poller;
 pub mod socket;
 pub mod utun;

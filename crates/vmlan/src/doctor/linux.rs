@@ -49,28 +49,6 @@ pub fn checks() -> Vec<Check> {
     ]
 }
 
-/// What a killed daemon left on interfaces of this namespace, or what was removed of it.
-pub fn leftovers(clean: bool) -> Check {
-    let name = "leftovers";
-    let found = match daemon::leftovers::find() {
-        Ok(found) => found,
-        Err(error) => return Check::warn(name, format!("not known: {error}"), "run this as root"),
-    };
-    let list = found.iter().map(|leftover| leftover.what.as_str()).collect::<Vec<_>>().join(", ");
-    match (found.is_empty(), clean) {
-        (true, _) => Check::ok(name, "none"),
-        (false, false) => Check::warn(
-            name,
-            list,
-            "a killed vmlan left them; it takes them over when it is started again, and `vmlan doctor --clean` removes them",
-        ),
-        (false, true) => match daemon::leftovers::clean(&found) {
-            Ok(()) => Check::ok(name, format!("removed: {list}")),
-            Err(error) => Check::warn(name, format!("{list} cannot be removed: {error}"), "run this as root"),
-        },
-    }
-}
-
 fn has_net_admin() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);

@@ -5,11 +5,6 @@ use super::Check;
 /// Where root's control socket lives; there is no /run.
 pub const ROOT_RUNTIME_DIRECTORY: &str = "/var/run";
 
-/// Nothing is put on interfaces.
-pub fn leftovers(_clean: bool) -> Check {
-    Check::ok("leftovers", "none")
-}
-
 pub fn checks() -> Vec<Check> {
     vec![
         Check::warn("tap", "not on macOS", "attach guests by stream, datagram or vde"),

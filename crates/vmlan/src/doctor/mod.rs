@@ -77,7 +77,7 @@ impl Check {
 pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Result<(), Failure> {
     let mut checks = vec![user()];
     checks.extend(platform::checks());
-    checks.push(platform::leftovers(clean));
+    checks.push(leftovers(clean));
     checks.push(descriptors());
     checks.push(control::check(control));
     if output.json {
@@ -127,5 +127,27 @@ fn descriptors() -> Check {
         ),
         Some(current) => Check::ok("descriptors", current.to_string()),
         None => Check::ok("descriptors", "unlimited"),
+    }
+}
+
+/// What a killed daemon left on interfaces, or what was removed of it.
+fn leftovers(clean: bool) -> Check {
+    let name = "leftovers";
+    let found = match daemon::leftovers::find() {
+        Ok(found) => found,
+        Err(error) => return Check::warn(name, format!("not known: {error}"), "run this as root"),
+    };
+    let list = found.iter().map(|leftover| leftover.what.as_str()).collect::<Vec<_>>().join(", ");
+    match (found.is_empty(), clean) {
+        (true, _) => Check::ok(name, "none"),
+        (false, false) => Check::warn(
+            name,
+            list,
+            "a killed vmlan left them; it takes them over when it is started again, and `vmlan doctor --clean` removes them",
+        ),
+        (false, true) => match daemon::leftovers::clean(&found) {
+            Ok(()) => Check::ok(name, format!("removed: {list}")),
+            Err(error) => Check::warn(name, format!("{list} cannot be removed: {error}"), "run this as root"),
+        },
     }
 }

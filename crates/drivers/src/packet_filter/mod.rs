@@ -1,0 +1,228 @@
+//! An interface of the host through the packet filter's device, as macOS has it (bpf(4)): a trunk, or our end of a feth
+//! pair whose other end is a member of the host's bridge.
+//!
+//! Theory of operation. One read gives what the kernel has, as records of many frames; it has to be of exactly as many
+//! octets as the kernel's buffer has. Records are checked, and frames are cut out where they lie and share the read. A
+//! record that contradicts its read ends it: nothing behind it can be trusted. Sending is one write a frame, to the
+//! same device or to a socket beside it; writes do not wait.
+//!
+//! A full interface queue is told by ENOBUFS, and nothing tells when there is room again: the device is never reported
+//! writable. So what waits is tried again at once, for [`PATIENCE`] without any success; then it is dropped, and so is
+//! what follows, until the interface takes something again.
+//!
+//! The receive filter lets pass groups and the addresses of our [`Stations`]. A frame from an address that is not
+//! among them widens the filter before it leaves, so that its answer is not lost; control gives the whole set now and
+//! then, and so narrows it.
+//!
+//! Nothing here calls macOS by name, so it is tested with a socket in the device's place; `macos.rs` opens the device.
+
+mod receive;
+mod records;
+mod stations;
+
+#[cfg(target_os = "macos")]
+mod macos;
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpf::ValidProgram;
+use frame::{Batch, DropReason, Entry, Instant, Sides, Size};
+use link::Context;
+use rustix::io::Errno;
+
+use crate::parts::parts;
+use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+use receive::Receiver;
+use stations::{Known, Shared as SharedStations};
+
+#[cfg(target_os = "macos")]
+pub use macos::{OpenError, Opened, open};
+pub use records::{Found, Piece, split};
+pub use stations::Stations;
+
+/// How long frames wait for an interface that takes nothing.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Octets that are asked for as the kernel's buffer: one read fills a buffer of the pool.
+pub const BUFFER: usize = Size::Bulk.octets();
+
+/// Replaces the receive filter.
+pub type SetFilter = Box<dyn Fn(&ValidProgram) -> io::Result<()> + Send + Sync>;
+
+/// What a device is made of.
+pub struct Parts {
+    /// The device, bound to an interface, with the filter of `stations`; reads and writes do not wait.
+    pub fd: OwnedFd,
+    /// Octets of the kernel's buffer, at most [`BUFFER`].
+    pub buffer: usize,
+    /// Where frames are written, when not to the device itself.
+    pub sender: Option<OwnedFd>,
+    /// Where received frames come from.
+    pub sides: Sides,
+    /// Whose frames pass the filter.
+    pub stations: Stations,
+    /// Replaces the filter.
+    pub set_filter: SetFilter,
+}
+
+/// A packet filter's device that is bound to an interface.
+pub struct Device {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    fd: OwnedFd,
+    sender: Option<OwnedFd>,
+    buffer: usize,
+    sides: Sides,
+    stations: SharedStations,
+}
+
+impl Device {
+    /// Takes a device that is set up.
+    ///
+    /// # Panics
+    /// When the kernel's buffer is longer than [`BUFFER`].
+    pub fn new(parts: Parts) -> Device {
+        let Parts { fd, buffer, sender, sides, stations, set_filter } = parts;
+        assert!(buffer <= BUFFER, "a read fits a buffer of the pool");
+        let stations = SharedStations::new(stations, set_filter);
+        Device { shared: Arc::new(Shared { fd, sender, buffer, sides, stations }) }
+    }
+
+    /// Lets frames to `stations` pass, to groups, and to nobody else.
+    ///
+    /// # Errors
+    /// When the filter cannot be replaced.
+    pub fn set_stations(&self, stations: Stations) -> io::Result<()> {
+        self.shared.stations.replace(stations)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
+    }
+}
+
+impl Endpoint for Device {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        Ok(Box::new(DeviceQueue {
+            receiver: settings.receives.then(|| Receiver::new(self.shared.buffer, self.shared.sides)),
+            known: Known::default(),
+            full_since: None,
+            outbox: Outbox::new(&settings),
+            shared: self.shared.clone(),
+        }))
+    }
+
+    fn mechanism(&self) -> String {
+        let sender = if self.shared.sender.is_some() { "a raw socket" } else { "the packet filter" };
+        format!("packet filter, one read a batch, written to {sender}")
+    }
+}
+
+struct DeviceQueue {
+    shared: Arc<Shared>,
+    receiver: Option<Receiver>,
+    /// What this worker knows of the stations.
+    known: Known,
+    /// When the interface took something for the last time, while it takes nothing.
+    full_since: Option<Instant>,
+    outbox: Outbox,
+}
+
+impl Queue for DeviceQueue {
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.receive(self.shared.fd.as_fd(), cx, &self.outbox, batch),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        if let Err(error) = self.known.admit(&self.shared.stations, batch) {
+            self.outbox.abandon(batch, DropReason::TransmitError);
+            return Err(Fault::Io(error));
+        }
+        let fd = self.shared.sender.as_ref().unwrap_or(&self.shared.fd).as_fd();
+        let mut progress = false;
+        let result = self.outbox.send(batch, |chunk| {
+            let sent = send(fd, chunk)?;
+            progress |= sent.taken > 0;
+            Ok(sent)
+        });
+        if let Err(error) = result {
+            self.outbox.abandon(batch, DropReason::NoPeer);
+            return Err(fault(error));
+        }
+        self.keep_patience(progress, cx.now);
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let waiting = self.outbox.status().waiting;
+        Status { waiting, retry: waiting > 0, ..Status::default() }
+    }
+}
+
+impl DeviceQueue {
+    /// Gives up on what waits when the interface takes nothing for too long.
+    fn keep_patience(&mut self, progress: bool, now: Instant) {
+        if self.outbox.backlog.is_empty() {
+            self.full_since = None;
+            return;
+        }
+        if progress {
+            self.full_since = Some(now);
+        }
+        if now.since(*self.full_since.get_or_insert(now)) > PATIENCE {
+            let count = self.outbox.backlog.clear();
+            self.outbox.dropped(DropReason::QueueFull, count);
+        }
+    }
+}
+
+impl AsFd for DeviceQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
+    }
+}
+
+/// Writes frames one by one, as far as the interface takes them.
+fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
+    for (taken, entry) in chunk.iter().enumerate() {
+        let refused = match write(fd, entry) {
+            Ok(()) => continue,
+            Err(Errno::AGAIN | Errno::NOBUFS) => return Ok(Sent { taken, full: true, refused: None }),
+            Err(error @ (Errno::NXIO | Errno::BADF)) => return Err(error.into()),
+            Err(Errno::MSGSIZE) => DropReason::TooLong,
+            // The interface is down (ENETDOWN), or it refuses this frame.
+            Err(_) => DropReason::TransmitError,
+        };
+        return Ok(Sent { taken, full: false, refused: Some(refused) });
+    }
+    Ok(Sent { taken: chunk.len(), ..Sent::default() })
+}
+
+fn write(fd: BorrowedFd<'_>, entry: &Entry<'_>) -> Result<(), Errno> {
+    let mut tag = [0; 4];
+    let slices = parts(entry, &mut tag).map(IoSlice::new);
+    let used = if entry.meta.tag.is_some() { 3 } else { 1 };
+    rustix::io::retry_on_intr(|| rustix::io::writev(fd, &slices[..used])).map(drop)
+}
+
+/// What an error of the device means for the attachment.
+fn fault(error: io::Error) -> Fault {
+    match Errno::from_io_error(&error) {
+        // The interface was taken away, or is down and has nothing for us.
+        Some(Errno::NXIO | Errno::NETDOWN) => Fault::Gone,
+        _ => Fault::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

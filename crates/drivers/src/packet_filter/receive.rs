@@ -1,0 +1,86 @@
+use std::os::fd::BorrowedFd;
+
+use frame::{Batch, DropReason, SharedBuf, Sides, Size};
+use link::Context;
+use rustix::io::Errno;
+
+use super::fault;
+use super::records::{Piece, split};
+use crate::queue::{Fault, Outbox, Progress};
+
+/// The receiving half of a device.
+pub(super) struct Receiver {
+    /// Octets that a read has to ask for.
+    buffer: usize,
+    /// Where frames come from.
+    sides: Sides,
+    /// The last read, while not all frames in it were given out.
+    read: Option<SharedBuf>,
+    /// The frames in it.
+    pieces: Vec<Piece>,
+    /// How many of them were given out.
+    given: usize,
+}
+
+impl Receiver {
+    pub(super) fn new(buffer: usize, sides: Sides) -> Receiver {
+        Receiver { buffer, sides, read: None, pieces: Vec::new(), given: 0 }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        cx: &Context<'_>,
+        outbox: &Outbox,
+        batch: &mut Batch,
+    ) -> Result<Progress, Fault> {
+        if self.read.is_none() {
+            self.read(fd, cx, outbox)?;
+        }
+        Ok(self.give(batch))
+    }
+
+    /// Reads once and finds the frames.
+    fn read(&mut self, fd: BorrowedFd<'_>, cx: &Context<'_>, outbox: &Outbox) -> Result<(), Fault> {
+        // Without a buffer the device stays ready, and is tried again in the next round.
+        let Some(mut buffer) = cx.pool.take(Size::Bulk) else { return Ok(()) };
+        let came = match rustix::io::read(fd, &mut buffer[..self.buffer]) {
+            Ok(came) => came,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(error) => return Err(fault(error.into())),
+        };
+        self.pieces.clear();
+        self.given = 0;
+        let found = split(&mut buffer[..came], &mut self.pieces);
+        let malformed = |count: usize, octets: usize| {
+            let (reason, count, octets) = (DropReason::Malformed, count as u64, octets as u64);
+            outbox.counters.received_and_dropped(outbox.worker, reason, count, octets);
+        };
+        if found.cut > 0 {
+            malformed(found.cut, found.cut_octets);
+        }
+        if found.bad_octets > 0 {
+            malformed(1, found.bad_octets);
+        }
+        self.read = Some(buffer.share());
+        Ok(())
+    }
+
+    /// Gives out frames of the last read, as many as fit.
+    fn give(&mut self, batch: &mut Batch) -> Progress {
+        let Some(read) = &self.read else { return Progress::Done };
+        let count = batch.room().min(self.pieces.len() - self.given);
+        for piece in &self.pieces[self.given..self.given + count] {
+            let mut frame = read.frame(piece.range.clone());
+            frame.meta.tag = piece.tag;
+            frame.meta.sides = self.sides;
+            batch.push(frame);
+        }
+        self.given += count;
+        if self.given < self.pieces.len() {
+            return Progress::Again;
+        }
+        self.read = None;
+        Progress::Done
+    }
+}
