@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
 use frame::{Batch, Frame, MacAddr, Pool, PoolSizes};
-use lan::{Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId};
+use lan::{Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId};
 use link::Counters;
 
 const FRAMES: usize = 32;
@@ -51,6 +51,8 @@ impl Setup {
         let ports = Vec::from_iter((0..ports).map(|_| {
             let mut config = PortConfig::new("guest", Arc::new(Counters::new(1)));
             config.quota = 1 << 20;
+            // What is measured are floods, not that they are dropped.
+            config.limits = Limits::NONE;
             let id = network.add_port(config).expect("room for a port");
             network.set_active(id, true).expect("the port is there");
             id
@@ -127,15 +129,21 @@ impl Setup {
     /// `rounds` floods of the same frames, whose copies are thrown away.
     fn flood(&mut self, rounds: u64) -> Duration {
         let from = self.ports[0];
+        let mut copies = 0;
         let start = Instant::now();
         for _ in 0..rounds {
             for frame in &self.frames {
                 self.batch.push(frame.clone());
             }
             self.forward(from);
-            self.egress.drain(|_, batch| batch.clear());
+            self.egress.drain(|_, batch| {
+                copies += batch.len() as u64;
+                batch.clear();
+            });
         }
-        start.elapsed()
+        let elapsed = start.elapsed();
+        assert_eq!(copies, rounds * (FRAMES * (self.ports.len() - 1)) as u64, "every port got every frame");
+        elapsed
     }
 }
 
