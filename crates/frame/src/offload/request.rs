@@ -92,17 +92,22 @@ impl Offload {
         self.gso_type != 0
     }
 
-    /// How many segments a frame of `octets` octets with this request, which has been validated, stands for.
-    #[inline]
-    pub const fn segments(self, octets: usize) -> usize {
-        let payload = octets.saturating_sub(self.header_len as usize);
-        if self.gso_size == 0 { 1 } else { payload.div_ceil(self.gso_size as usize) }
-    }
-
     /// Whether the checksum must be finished before a plain medium takes the frame.
     #[inline]
     pub const fn needs_checksum(self) -> bool {
         self.flags & Offload::NEEDS_CHECKSUM != 0
+    }
+
+    /// How many frames of a plain medium a frame of `len` octets with this validated request stands for: at least one.
+    #[inline]
+    pub const fn segments(self, len: usize) -> usize {
+        if !self.is_segmentation() || self.gso_size == 0 {
+            return 1;
+        }
+        // Of a datagram that is cut into fragments, the UDP header is payload as the rest.
+        let payload = if self.gso_type == Offload::UDP_FRAGMENTS { 8 } else { 0 };
+        let count = (len + payload).saturating_sub(self.header_len as usize).div_ceil(self.gso_size as usize);
+        if count == 0 { 1 } else { count }
     }
 
     /// The request when `by` octets are put in front of the frame, or cut off it when negative: 4 and -4 for a tag.
@@ -152,6 +157,25 @@ mod tests {
         assert!(!sum.is_none() && sum.needs_checksum() && !sum.is_segmentation());
         assert!(!REQUEST.is_none() && REQUEST.is_segmentation());
         assert!(!Offload { flags: 4, ..Offload::NONE }.is_none(), "an unknown flag is not nothing");
+    }
+
+    #[test]
+    fn how_many_frames_it_stands_for() {
+        let tcp = Offload { gso_type: Offload::TCPV4, header_len: 54, gso_size: 1000, ..Offload::NONE };
+        let fragments = Offload { gso_type: Offload::UDP_FRAGMENTS, header_len: 42, ..tcp };
+        let not_validated = Offload { gso_size: 0, ..tcp };
+        for (request, len, expected) in [
+            (Offload::NONE, 60, 1),
+            (tcp, 54 + 1000, 1),
+            (tcp, 54 + 1001, 2),
+            (tcp, 54 + 2500, 3),
+            (fragments, 42 + 1992, 2),
+            (fragments, 42 + 1993, 3),
+            (tcp, 10, 1),
+            (not_validated, 2000, 1),
+        ] {
+            assert_eq!(request.segments(len), expected, "{request:?} {len}");
+        }
     }
 
     #[test]

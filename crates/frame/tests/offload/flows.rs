@@ -11,6 +11,11 @@ use crate::shape::*;
 /// TCP with nothing on its last segment, since FIN is not merged.
 pub const PLAIN: Shape = Shape { flags: TcpFlags(0), ..TCP4 };
 
+thread_local! {
+    /// Making a pool takes longer than all that is done with it.
+    static POOL: Pool = large_pool();
+}
+
 /// A pool with enough for any batch here.
 pub fn large_pool() -> Pool {
     Pool::new(PoolSizes { small: 2048, large: 80, bulk: 2 })
@@ -126,7 +131,7 @@ fn flow_of(octets: &[u8]) -> Vec<u8> {
 /// # Panics
 /// Unless that gives the very same frames, in the same order in each flow, and every buffer comes back.
 pub fn gives_it_back(frames: &[(Vec<u8>, Meta)], takes: Takes) {
-    let pool = large_pool();
+    let pool = POOL.with(Pool::clone);
     let mut batch: Batch = frames
         .iter()
         .map(|(octets, meta)| {

@@ -13,6 +13,11 @@ use frame::{Batch, Frame, Offload, Pool, PoolSizes};
 use crate::flows::{Step, Twist};
 use crate::shape::*;
 
+thread_local! {
+    /// Making a pool takes longer than all that is done with it.
+    static POOL: Pool = Pool::new(PoolSizes { small: 300, large: 3, bulk: 1 });
+}
+
 /// A virtio-net header and a frame, as they come from a guest.
 pub fn from_virtio(octets: &[u8]) -> Option<(Offload, &[u8])> {
     let (header, octets) = octets.split_first_chunk::<VIRTIO_HEADER>()?;
@@ -91,7 +96,7 @@ pub fn steps(octets: &[u8]) -> Vec<Step> {
 /// # Panics
 /// When something is not as it must be.
 pub fn check(octets: &[u8], request: Offload) -> bool {
-    let pool = Pool::new(PoolSizes { small: 300, large: 3, bulk: 1 });
+    let pool = POOL.with(Pool::clone);
     let Ok(good) = validate(octets, request) else {
         // Nothing may happen by a request that was not validated, either.
         if let Some(frame) = plain(&pool, octets, request) {
@@ -109,6 +114,8 @@ pub fn check(octets: &[u8], request: Offload) -> bool {
         let frame = plain(&pool, octets, good).expect("an IP packet fits a buffer");
         check_segments(&pool, &frame);
         assert_eq!(frame.octets(), octets);
+        drop(frame);
+        assert_eq!(pool.out(), 0);
     } else if good.needs_checksum() {
         check_finished(octets, good);
     } else {
@@ -147,6 +154,8 @@ fn check_segments(pool: &Pool, whole: &Frame) {
     let count = segment(whole, pool, &mut complete).expect("validated, and enough buffers");
     assert_eq!(segment_partial(whole, pool, &mut partial), Ok(count));
     assert!((1..=MAX_SEGMENTS).contains(&count));
+    let later_fragment = request.gso_type == Offload::UDP_FRAGMENTS && !request.needs_checksum();
+    assert!(later_fragment || request.segments(whole.len()) == count);
     assert_eq!((complete.len(), partial.len()), (count, count));
 
     let fragments = request.gso_type == Offload::UDP_FRAGMENTS;

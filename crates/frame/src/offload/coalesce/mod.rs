@@ -26,7 +26,7 @@ use self::packet::{Look, Packet};
 use super::{MIN_SEGMENT, Takes};
 use crate::{Batch, Frame, Pool};
 
-/// Most datagrams that are merged into one frame: what kernels take.
+/// Most datagrams that are merged into one frame: what all kernels take that know such frames.
 const MAX_DATAGRAMS: usize = 64;
 
 /// The shortest frame that can begin a run: UDP over IPv4.
@@ -89,8 +89,8 @@ impl Coalescer {
         }
     }
 
-    /// Merges what can be merged in `batch`, in place, into frames that a medium takes that `takes` so much; the rest
-    /// passes unchanged. Answers how many frames fewer there are.
+    /// Merges frames of `batch`, in place, into frames that a medium takes as they are that has `takes`; the rest passes
+    /// unchanged. Answers how many frames fewer there are.
     ///
     /// The merged frames have validated requests, and lie in large buffers of `pool`; without free ones nothing more is
     /// merged. All frames of the batch are for one port.

@@ -9,12 +9,12 @@ use crate::{ETHERNET_HEADER, Frame};
 const IPV4_TRANSPORT: usize = ETHERNET_HEADER + 20;
 const IPV6_TRANSPORT: usize = ETHERNET_HEADER + 40;
 
-/// What of a run's frames may be merged.
+/// Which kinds of segments are merged.
 #[derive(Clone, Copy)]
 pub(super) struct Kinds(Takes);
 
 impl Kinds {
-    /// The kinds that a medium takes that takes so much.
+    /// Those that the medium takes merged. A merged frame's checksum is partial, so it has to take that too.
     pub fn of(takes: Takes) -> Kinds {
         let kinds = takes.and(Takes::TSO4 | Takes::TSO6 | Takes::USO | Takes::ECN);
         Kinds(if takes.contains(Takes::CHECKSUM) { kinds } else { Takes::NONE })
