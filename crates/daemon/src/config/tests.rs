@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod tunnel;
+
 /// The example of the configuration reference.
 const EXAMPLE: &str = r#"
 workers = 2
