@@ -21,6 +21,7 @@ mod interface;
 mod medium;
 pub mod message;
 pub mod options;
+mod outlet;
 mod proxy;
 mod queue;
 pub mod record;

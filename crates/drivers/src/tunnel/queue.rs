@@ -4,18 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
 
-use frame::{Backlog, Batch, DropReason, ETHERNET_HEADER, Entry, Frame, Instant, Size};
+use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, Instant, Size};
 use link::resolver::{Resolution, Resolver};
 use link::{Context, Counters, Tally, Transmit};
 
 use super::interface::Interface;
 use super::medium::{Behind, Medium, Read};
+use super::outlet::Outlet;
 use super::proxy::{Kind, Proxy};
 use super::record::{self, Family, HEADER};
 use crate::{Fault, Progress, Queue, Settings, Status};
-
-/// Octets by which a frame is longer than the record with the same packet.
-const LONGER: usize = ETHERNET_HEADER - HEADER;
 
 pub(super) struct TunnelQueue {
     proxy: Proxy,
@@ -42,15 +40,7 @@ impl TunnelQueue {
     ) -> TunnelQueue {
         // The receiving worker begins with the announcements; others have no timers until they change something.
         let deadline = settings.receives.then(|| proxy.lock().poll_timeout()).flatten();
-        let outlet = Outlet {
-            medium,
-            backlog: Backlog::new(settings.backlog, Settings::BACKLOG_OCTETS),
-            link: interface.link().counters().clone(),
-            port: settings.counters.clone(),
-            worker: settings.worker,
-            limit: 0,
-            fault: None,
-        };
+        let outlet = Outlet::new(medium, interface.link().counters().clone(), &settings);
         TunnelQueue {
             proxy,
             interface,
@@ -97,8 +87,7 @@ impl Queue for TunnelQueue {
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
-        self.outlet.limit = (self.interface.max_pending() as usize).max(1);
-        self.outlet.flush();
+        self.outlet.flush(self.interface.max_pending() as usize);
         self.take(cx, batch);
         if !self.records.is_empty() {
             let before = self.records.len();
@@ -111,14 +100,11 @@ impl Queue for TunnelQueue {
             let came = arrival.came;
             self.port.dropped(self.worker, DropReason::OutputFilter, (fitting - came) as u64);
         }
-        match self.outlet.fault.take() {
-            Some(fault) => Err(fault),
-            None => Ok(()),
-        }
+        self.outlet.result()
     }
 
     fn status(&self) -> Status {
-        let waiting = self.outlet.backlog.len();
+        let waiting = self.outlet.waiting();
         Status { waiting, write: waiting > 0, deadline: self.deadline, ..Status::default() }
     }
 }
@@ -141,7 +127,7 @@ impl TunnelQueue {
     /// Reads records, and leaves those that are some in `self.records`.
     fn read(&mut self, cx: &Context<'_>, most: usize) -> Result<(), Fault> {
         let TunnelQueue { outlet, interface, records, buffers, .. } = self;
-        let (medium, link) = (&outlet.medium, interface.link());
+        let (medium, link) = (outlet.medium(), interface.link());
         let longest = link.mtu().get() as usize + HEADER;
         let (mut bad, mut long) = ([0; 2], [0; 2]);
         let count = |[frames, octets]: &mut [u64; 2], more: u64| {
@@ -270,118 +256,9 @@ impl Transmit for Arrival<'_> {
     }
 }
 
-/// Where records go: to the medium, or to a bounded backlog until it takes them. Counts on the port and on the link.
-struct Outlet {
-    medium: Medium,
-    backlog: Backlog,
-    link: Arc<Counters>,
-    port: Arc<Counters>,
-    worker: usize,
-    /// Records that may wait now.
-    limit: usize,
-    fault: Option<Fault>,
-}
-
-impl Outlet {
-    /// Sends what waited, as far as the medium takes it.
-    fn flush(&mut self) {
-        while self.fault.is_none() && !self.backlog.is_empty() {
-            let through = {
-                let (chunk, count) = chunk(self.backlog.iter());
-                self.send_chunk(&chunk[..count])
-            };
-            match through {
-                Ok((through, full)) => {
-                    self.backlog.pop(through);
-                    if full {
-                        return;
-                    }
-                }
-                Err(fault) => self.fail(fault),
-            }
-        }
-    }
-
-    /// Sends `batch` behind what waits, and leaves it empty.
-    fn send(&mut self, batch: &mut Batch) {
-        while self.fault.is_none() && self.backlog.is_empty() && !batch.is_empty() {
-            let through = {
-                let entries = batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta });
-                let (chunk, count) = chunk(entries);
-                self.send_chunk(&chunk[..count])
-            };
-            match through {
-                Ok((through, full)) => {
-                    batch.drain_front(through);
-                    if full {
-                        break;
-                    }
-                }
-                Err(fault) => self.fail(fault),
-            }
-        }
-        if self.fault.is_some() {
-            self.dropped(DropReason::NoPeer, batch.len());
-        } else {
-            let (backlog, limit) = (&mut self.backlog, self.limit);
-            let refused = batch.iter().filter(|frame| backlog.len() >= limit || !backlog.push(frame)).count();
-            self.dropped(DropReason::QueueFull, refused);
-        }
-        batch.clear();
-    }
-
-    /// How many records are done with, and whether the medium is full.
-    fn send_chunk(&self, chunk: &[Entry<'_>]) -> Result<(usize, bool), Fault> {
-        let sent = self.medium.send(chunk)?;
-        let mut tally = Tally::default();
-        chunk[..sent.taken].iter().for_each(|entry| tally.add_parts(entry.octets, &entry.meta));
-        // The first octet of a record is no address.
-        tally.multicasts = 0;
-        self.link.sent(self.worker, &tally);
-        // The port counts frames.
-        tally.octets += tally.frames * LONGER as u64;
-        self.port.sent(self.worker, &tally);
-        if let Some(reason) = sent.refused {
-            self.link.tx_errors(self.worker, 1);
-            self.dropped(reason, 1);
-        }
-        Ok((sent.taken + usize::from(sent.refused.is_some()), sent.full))
-    }
-
-    /// There is nobody to send to any more.
-    fn fail(&mut self, fault: Fault) {
-        let waiting = self.backlog.clear();
-        self.dropped(DropReason::NoPeer, waiting);
-        self.fault = Some(fault);
-    }
-
-    fn dropped(&self, reason: DropReason, count: usize) {
-        self.link.dropped(self.worker, reason, count as u64);
-        self.port.dropped(self.worker, reason, count as u64);
-    }
-}
-
-impl Drop for Outlet {
-    /// What still waits when a tunnel ends has nobody to go to.
-    fn drop(&mut self) {
-        let waiting = self.backlog.clear();
-        self.dropped(DropReason::NoPeer, waiting);
-    }
-}
-
-fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
-    let mut chunk = [Entry::default(); Batch::LIMIT];
-    let mut count = 0;
-    for (slot, frame) in chunk.iter_mut().zip(frames) {
-        *slot = frame;
-        count += 1;
-    }
-    (chunk, count)
-}
-
 impl AsFd for TunnelQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.outlet.medium.as_fd()
+        self.outlet.medium().as_fd()
     }
 }
 

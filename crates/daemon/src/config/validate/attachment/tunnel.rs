@@ -19,7 +19,7 @@ impl Validator {
     pub(super) fn tunnel(&mut self, path: &str, tunnel: &api::TunnelConfig) -> Option<Tunnel> {
         let addresses = self.addresses(&join(path, "address"), tunnel.address.as_ref());
         let allowed = self.networks(&join(path, "allow"), tunnel.allow.as_ref());
-        let fixed = addresses.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let fixed = addresses.as_deref().unwrap_or_default();
         let gateways = self.gateways(&join(path, "gateway"), tunnel.gateway.as_ref(), fixed);
         let mtu = match tunnel.mtu {
             Some(_) => Mtu::new(self.in_range(tunnel.mtu, &join(path, "mtu"), Mtu::RANGE, 1500)),
