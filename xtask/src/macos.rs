@@ -105,6 +105,9 @@ impl Linker {
         let mut compile = Command::new(self.zig());
         compile.args(["cc", "-target", "aarch64-macos", "-Wall", "-Wextra", "-Werror", "-c", "-o"]);
         run_command(compile.arg(source.with_extension("o")).arg(&source))?;
+        for line in program.lines().filter_map(|line| line.strip_prefix("// ")) {
+            eprintln!("{line}");
+        }
         eprintln!("{} facts agree with the system's headers", program.matches("_Static_assert").count());
         Ok(())
     }
