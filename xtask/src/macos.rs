@@ -58,6 +58,8 @@ fn for_macos(command: &mut Command) -> &mut Command {
         .args(["-Zbuild-std=std,panic_abort", "--target", TARGET])
         // Nothing is run, so nothing is worth optimising; the workspace's profile would do it for procedural macros.
         .args(["--config", "profile.dev.package.\"*\".opt-level=0", "--config", "profile.dev.debug=false"])
+        // Else debug information that there is none of is stripped, which takes a tool that Debian has not.
+        .args(["--config", "profile.dev.strip=false"])
         // A directory of its own: another compiler would otherwise throw away what is built in the usual one.
         .arg("--target-dir")
         .arg(target().join("macos"))

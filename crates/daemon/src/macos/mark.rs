@@ -39,7 +39,7 @@ impl Mark {
     /// What `mac` says, when it is one of ours.
     pub fn of(mac: MacAddr) -> Option<Mark> {
         let number = mac.to_u64();
-        (number >> 24 == PREFIX).then(|| Mark {
+        (number >> 24 == PREFIX).then_some(Mark {
             process: (number as u32 & 0xff_ffff) >> (PAIR_BITS + 1),
             pair: number as u32 >> 1 & (Mark::PAIRS - 1),
             is_outer: number & 1 != 0,

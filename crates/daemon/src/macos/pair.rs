@@ -16,7 +16,7 @@ pub(super) struct Number(u32);
 
 impl Number {
     fn take() -> Option<Number> {
-        let lowest = |used: u64| (used != u64::MAX).then(|| used | used + 1);
+        let lowest = |used: u64| used.checked_add(1).map(|next| used | next);
         let before = USED.fetch_update(Ordering::AcqRel, Ordering::Acquire, lowest).ok()?;
         Some(Number(before.trailing_ones()))
     }

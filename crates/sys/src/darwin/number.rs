@@ -8,6 +8,7 @@ use super::request::{Driver, Interface};
 
 /// Which way a request copies its argument, seen from the process (IOC_VOID, IOC_OUT, IOC_IN, IOC_INOUT).
 #[derive(Clone, Copy)]
+#[repr(u32)]
 enum Way {
     None = 0x2000_0000,
     FromKernel = 0x4000_0000,
