@@ -56,6 +56,12 @@ impl Daemon {
         Daemon::start_command(directory, config, Command::new(VMLAN), Stdio::null(), Stdio::null())
     }
 
+    /// The same in a network namespace, in a directory that may hold what an earlier daemon left.
+    #[track_caller]
+    pub fn start_within(netns: &testbed::Netns, directory: TempDir, config: &str) -> Daemon {
+        Daemon::start_command(directory, config, netns.command(VMLAN), Stdio::null(), Stdio::null())
+    }
+
     /// The same with two sockets to inherit, which the daemon finds as descriptors 3 and 4.
     #[track_caller]
     pub fn start_with_descriptors(config: &str, third: OwnedFd, fourth: OwnedFd) -> Daemon {
@@ -171,6 +177,12 @@ impl Daemon {
     #[track_caller]
     pub fn status(&self) -> api::Status {
         self.get("/v1/status")
+    }
+
+    /// The only network's trunk.
+    #[track_caller]
+    pub fn trunk(&self) -> api::Trunk {
+        self.get::<Vec<api::Trunk>>("/v1/trunks").pop().expect("a network with a trunk")
     }
 
     #[track_caller]

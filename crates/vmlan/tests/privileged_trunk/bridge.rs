@@ -1,0 +1,89 @@
+//! A network that is a port of a bridge of the host's.
+
+use api::TrunkMode;
+use testbed::{Interface, Iperf, iperf3, require, wait_until};
+
+use crate::lab::{HOST, Lab, WIRE, v4, v6};
+use crate::support::{PATIENCE, assert_balanced};
+
+impl Lab {
+    /// Puts the host's `eth0` into a bridge that has the host's addresses.
+    #[track_caller]
+    fn add_bridge(&self) {
+        self.host.ip(["address", "flush", "dev", "eth0"]);
+        self.host.ip(["link", "add", "br0", "type", "bridge"]);
+        self.host.ip(["link", "set", "eth0", "master", "br0"]);
+        let addresses = [format!("{}/24", v4(HOST)), format!("{}/64", v6(HOST))];
+        self.host.configure("br0", &Interface::new().address(&addresses[0]).address(&addresses[1]));
+    }
+
+    fn bridge_config(&self) -> String {
+        format!("[network.lab.trunk]\nbridge = \"br0\"\n{}", self.ports())
+    }
+
+    /// What the bridge has of its own: MTU and address.
+    fn bridge_line(&self) -> [String; 2] {
+        let shown = self.host.ip(["link", "show", "dev", "br0"]).stdout;
+        let word = |before: &str| {
+            let mut words = shown.split_whitespace().skip_while(|word| *word != before);
+            words.nth(1).map(str::to_owned).expect("a value")
+        };
+        [word("mtu"), word("link/ether")]
+    }
+}
+
+#[test]
+fn case_12_a_bridge_that_drops_our_port_is_joined_again() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    lab.add_bridge();
+    let before = lab.bridge_line();
+    let daemon = lab.start(&lab.bridge_config());
+    assert_eq!(daemon.trunk().mode, TrunkMode::Bridge);
+    lab.all_ping();
+    for (from, to) in [(WIRE, 3), (3, HOST)] {
+        let report = iperf3(lab.netns(from), lab.netns(to), v4(to), Iperf::tcp(1));
+        assert!(report.received_octets > 1_000_000, "{from} to {to}: {report:?}");
+    }
+    assert_eq!(lab.bridge_line(), before, "the bridge keeps its MTU and address");
+
+    let ports = lab.host.ip(["link", "show", "master", "br0"]).stdout;
+    let device = ports.split_whitespace().find(|word| word.starts_with("vmlb")).expect("our port");
+    let device = device.trim_end_matches(':');
+    for _ in 0..10 {
+        lab.host.ip(["link", "set", "dev", device, "nomaster"]);
+        let is_back = || lab.host.ip(["link", "show", "master", "br0"]).stdout.contains(device);
+        wait_until("our port to be back", PATIENCE, is_back);
+    }
+    lab.all_ping();
+    assert_eq!(lab.bridge_line(), before);
+    assert_balanced(&daemon);
+    daemon.stop();
+    assert!(!lab.host.has_interface(device));
+}
+
+#[test]
+fn a_bridge_keeps_what_it_has_of_its_ports() {
+    require!(namespaces());
+    let lab = Lab::new();
+    lab.add_bridge();
+    let daemon = lab.start(&lab.bridge_config());
+    // A bridge has the MTU of the port that has the lowest: not ours.
+    for mtu in ["1400", "1600"] {
+        lab.host.ip(["link", "set", "eth0", "mtu", mtu]);
+        wait_until("the bridge's MTU", PATIENCE, || lab.bridge_line()[0] == mtu);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn what_is_no_bridge_is_told() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let config = lab.bridge_config().replace("br0", "eth0");
+    let daemon = crate::support::Daemon::start_within(&lab.host, crate::support::directory(), &config);
+    daemon.wait_state("trunk", api::PortState::Failed);
+    let reason = daemon.port("trunk").reason.unwrap_or_default();
+    assert!(reason.contains("eth0 is no bridge"), "{reason}");
+    daemon.stop();
+}

@@ -1,0 +1,141 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use testbed::{Interface, Netns, Ping, ping, wait_until};
+
+use crate::support::{Daemon, PATIENCE, directory, mac};
+
+/// The numbers of host and wire; guests have those above.
+pub const HOST: u8 = 1;
+pub const WIRE: u8 = 2;
+
+pub fn v4(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 9, 0, number).into()
+}
+
+pub fn v6(number: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, number.into()).into()
+}
+
+/// A host and a wire that are joined by a cable, `eth0` at both ends, and two guests, 3 and 4.
+pub struct Lab {
+    pub host: Netns,
+    pub wire: Netns,
+    pub guests: [Netns; 2],
+}
+
+pub fn interface(number: u8) -> Interface {
+    Interface::new()
+        .mac(&mac(number).to_string())
+        .address(&format!("{}/24", v4(number)))
+        .address(&format!("{}/64", v6(number)))
+}
+
+impl Lab {
+    #[track_caller]
+    pub fn new() -> Lab {
+        let guests = ["guest3", "guest4"].map(Netns::new);
+        let lab = Lab { host: Netns::new("host"), wire: Netns::new("wire"), guests };
+        lab.plug();
+        lab
+    }
+
+    /// Connects host and wire.
+    #[track_caller]
+    pub fn plug(&self) {
+        self.host.veth("eth0", &self.wire, "eth0");
+        self.host.configure("eth0", &interface(HOST));
+        self.wire.configure("eth0", &interface(WIRE));
+    }
+
+    /// The ports of both guests.
+    pub fn ports(&self) -> String {
+        let port = |(number, netns): (u8, &Netns)| {
+            format!(
+                "[network.lab.port.guest{number}]\ntap = {{ name = \"t0\", netns = \"{}\" }}\n",
+                netns.path().display()
+            )
+        };
+        (3..).zip(&self.guests).map(port).collect()
+    }
+
+    /// A trunk on the host's `eth0`, with further lines of its table.
+    pub fn config(&self, settings: &str) -> String {
+        format!("[network.lab.trunk]\ninterface = \"eth0\"\n{settings}\n{}", self.ports())
+    }
+
+    /// A daemon on the host, with the guests configured.
+    #[track_caller]
+    pub fn start(&self, config: &str) -> Daemon {
+        let daemon = Daemon::start_within(&self.host, directory(), config);
+        self.configure(&daemon);
+        daemon
+    }
+
+    #[track_caller]
+    pub fn configure(&self, daemon: &Daemon) {
+        daemon.wait_up(&["guest3", "guest4", "trunk"]);
+        for (number, netns) in (3..).zip(&self.guests) {
+            netns.configure("t0", &interface(number));
+        }
+    }
+
+    pub fn netns(&self, number: u8) -> &Netns {
+        match number {
+            HOST => &self.host,
+            WIRE => &self.wire,
+            guest => &self.guests[usize::from(guest) - 3],
+        }
+    }
+
+    /// Every one pings every other in both families; each request has to be answered, once.
+    #[track_caller]
+    pub fn all_ping(&self) {
+        for from in 1..=4 {
+            for to in (1..=4).filter(|to| *to != from) {
+                self.pings(from, to);
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn pings(&self, from: u8, to: u8) {
+        for address in [v4(to), v6(to)] {
+            assert!(self.netns(from).reaches(address, PATIENCE), "{from} does not reach {address}");
+            let report = ping(self.netns(from), address, 3);
+            assert!(report.all(), "{from} to {address}: {report:?}");
+        }
+    }
+
+    /// Packets that fill this MTU pass whole.
+    #[track_caller]
+    pub fn fill(&self, from: u8, to: u8, mtu: u32) {
+        for address in [v4(to), v6(to)] {
+            let report = Ping::filling(address, 3, mtu).run(self.netns(from));
+            assert!(report.all(), "{from} to {address} with {mtu} octets: {report:?}");
+        }
+    }
+
+    /// What traffic control has on the host's `eth0`.
+    pub fn filters(&self) -> String {
+        let hook = |hook| self.host.exec("tc", ["filter", "show", "dev", "eth0", hook]).stdout;
+        format!("{}{}", hook("ingress"), hook("egress"))
+    }
+
+    /// How many filters of vmlan's are there.
+    pub fn own_filters(&self) -> usize {
+        self.filters().lines().filter(|line| line.contains(" handle ") && line.contains(" vmlan_")).count()
+    }
+
+    /// The line that `ip -d link` has about the promiscuity of the host's `eth0`.
+    pub fn promiscuity(&self) -> u32 {
+        let details = self.host.ip(["-d", "link", "show", "dev", "eth0"]).stdout;
+        let (_, rest) = details.split_once("promiscuity ").expect("a number");
+        rest.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+}
+
+/// Waits until the trunk says that this is so.
+#[track_caller]
+pub fn wait_trunk(daemon: &Daemon, what: &str, mut wanted: impl FnMut(&api::Trunk) -> bool) {
+    wait_until(what, PATIENCE, || wanted(&daemon.trunk()));
+}

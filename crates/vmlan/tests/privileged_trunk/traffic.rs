@@ -1,0 +1,255 @@
+//! What passes between guests, the host and the wire.
+
+use std::process::Command;
+use std::time::Duration;
+
+use api::TrunkMode;
+use frame::MacAddr;
+use guest::{Attachment, ethernet};
+use testbed::{Iperf, Netns, Process, iperf3, poll_until, require, run, wait_until};
+
+use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
+
+#[test]
+fn case_1_wire_host_and_guests_all_reach_each_other() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(""));
+    lab.all_ping();
+    for (from, to) in [(WIRE, 3), (3, WIRE), (HOST, 3), (3, HOST), (HOST, WIRE), (3, 4)] {
+        for address in [v4(to), v6(to)] {
+            let report = iperf3(lab.netns(from), lab.netns(to), address, Iperf::tcp(1));
+            assert!(report.received_octets > 1_000_000, "{from} to {address}: {report:?}");
+        }
+    }
+    let trunk = daemon.trunk();
+    assert_eq!((trunk.mode, trunk.active), (TrunkMode::Filter, true));
+    assert_eq!(trunk.sides, ["host", "wire"]);
+    assert_eq!(trunk.host_mac, Some(mac(HOST).to_string()));
+    assert!(trunk.host_addresses.contains(&v4(HOST).to_string()), "{trunk:?}");
+    for flow in [trunk.host, trunk.wire] {
+        assert!(flow.rx_frames > 100 && flow.tx_frames > 100, "{trunk:?}");
+    }
+    let shown = daemon.cli(&["trunk", "lab"]).expect_success().stdout;
+    assert!(shown.contains("eth0, mode filter") && shown.contains("vmlan_guests on eth0 ingress"), "{shown}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_1_with_two_workers() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    let daemon = lab.start(&format!("workers = 2\n{}", lab.config("")));
+    lab.all_ping();
+    for (from, to) in [(WIRE, 3), (3, HOST)] {
+        let report = iperf3(lab.netns(from), lab.netns(to), v4(to), Iperf::tcp(1));
+        assert!(report.received_octets > 1_000_000, "{from} to {to}: {report:?}");
+    }
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_1_tags_pass_in_both_directions() {
+    require!(namespaces(), tool("tcpdump"));
+    let lab = Lab::new();
+    let config = format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(""));
+    let daemon = lab.start(&config);
+    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
+    daemon.wait_up(&["raw"]);
+
+    let seen = watch(&lab.wire, "eth0", &["-Q", "in", "vlan", "10"]);
+    raw.raw.send_frame(&tagged(mac(WIRE), mac(9))).expect("room for a frame");
+    expect_frames(seen, 1);
+
+    // Its address is known to the kernel now.
+    let sender = sys::netns::within(&lab.wire.path(), || sys::packet::sender("eth0")).expect("a sender");
+    rustix::io::write(&sender, &tagged(mac(9), mac(WIRE))).expect("room for a frame");
+    let arrived = raw.raw.expect(|frame| frame[12..18] == [0x81, 0, 0, 10, 0x88, 0xb5]);
+    assert!(arrived.is_ok(), "{arrived:?}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+fn tagged(to: MacAddr, from: MacAddr) -> Vec<u8> {
+    let frame = ethernet(to, from, TYPE, &[7; 60]);
+    [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat()
+}
+
+/// What host and wire say to each other costs the network nothing: it never leaves the kernel.
+#[test]
+fn case_2_host_and_wire_do_not_pass_through_user_space() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(""));
+    lab.all_ping();
+    let frames = || {
+        let trunk = daemon.trunk();
+        trunk.host.rx_frames + trunk.wire.rx_frames
+    };
+    let before = frames();
+    for wanted in [Iperf::tcp(1), Iperf::tcp(1).reversed()] {
+        let report = iperf3(&lab.host, &lab.wire, v4(WIRE), wanted);
+        assert!(report.received_octets > 10_000_000, "{report:?}");
+    }
+    // Only what is for groups, or for addresses that nobody knows.
+    assert!(frames() - before < 100, "{} frames", frames() - before);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_3_a_broadcast_is_seen_once_by_each_other_station_and_not_by_its_sender() {
+    require!(namespaces(), tool("tcpdump"));
+    let lab = Lab::new();
+    let config = format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(""));
+    let daemon = lab.start(&config);
+    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
+    daemon.wait_up(&["raw"]);
+    let places = [(&lab.host, "eth0"), (&lab.wire, "eth0"), (&lab.guests[0], "t0"), (&lab.guests[1], "t0")];
+    let seen = places.map(|(netns, interface)| watch(netns, interface, &["-Q", "in"]));
+
+    for _ in 0..10 {
+        raw.raw.send_frame(&ethernet(MacAddr::BROADCAST, mac(9), TYPE, &[7; 60])).expect("room for a frame");
+    }
+
+    for seen in seen {
+        expect_frames(seen, 10);
+    }
+    let back = raw.raw.drain(1000, Duration::from_millis(200)).expect("a connection");
+    assert!(back.iter().all(|frame| frame[6..12] != mac(9).0), "its own frames came back");
+    // The address stays where it is: nothing that came back has moved it.
+    let fdb = daemon.fdb("lab");
+    assert!(fdb.iter().any(|entry| entry.mac == mac(9).to_string() && entry.port == "raw"), "{fdb:?}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_4_what_guests_say_to_each_other_is_not_on_the_wire() {
+    require!(namespaces(), tool("iperf3"), tool("tcpdump"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(""));
+    lab.all_ping();
+    let between = ["ether", "host", &mac(3).to_string(), "and", "ether", "host", &mac(4).to_string()];
+    let mut capture = capture(&lab.wire, "eth0", &between);
+    let report = iperf3(&lab.guests[0], &lab.guests[1], v4(4), Iperf::tcp(1));
+    assert!(report.received_octets > 1_000_000, "{report:?}");
+    // The capture has seen whatever was before this answer.
+    lab.pings(3, WIRE);
+    capture.signal(testbed::Signal::INT);
+    wait_until("the end of the capture", PATIENCE, || !capture.is_running());
+    assert!(capture.log().contains("0 packets captured"), "{}", capture.log());
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_13_jumbo_frames_pass_end_to_end() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    for netns in [&lab.host, &lab.wire] {
+        netns.ip(["link", "set", "eth0", "mtu", "9000"]);
+    }
+    let daemon = lab.start(&format!("[network.lab]\nmtu = 9000\n{}", lab.config("")));
+    lab.all_ping();
+    for (from, to) in [(3, WIRE), (WIRE, 3), (3, HOST), (HOST, 4), (HOST, WIRE), (3, 4)] {
+        lab.fill(from, to, 9000);
+    }
+    let report = iperf3(&lab.wire, &lab.guests[0], v4(3), Iperf::tcp(1));
+    assert!(report.received_octets > 1_000_000, "{report:?}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_side_that_is_not_allowed_is_not_reached() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config("host = false"));
+    lab.pings(3, WIRE);
+    assert_balanced(&daemon);
+    assert!(!lab.guests[0].reaches(v4(HOST), Duration::from_secs(1)));
+    assert!(!lab.filters().contains("vmlh"), "{}", lab.filters());
+
+    daemon.write_config(&lab.config("wire = false"));
+    daemon.cli(&["apply"]).expect_success();
+    wait_trunk(&daemon, "the other side", |trunk| trunk.sides == ["host"] && trunk.active);
+    lab.pings(3, HOST);
+    assert!(!lab.guests[0].reaches(v4(WIRE), Duration::from_secs(1)));
+    lab.pings(HOST, WIRE);
+    daemon.stop();
+}
+
+#[test]
+fn a_thousand_guests_are_known_to_the_kernel() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let addresses = |first: usize, count: usize| {
+        let address = |n: usize| format!("\"52:54:01:00:{:02x}:{:02x}\"", n >> 8, n & 0xff);
+        (first..first + count).map(address).collect::<Vec<_>>().join(", ")
+    };
+    let port = |n: usize| {
+        format!(
+            "[network.lab.port.many{n}]\nstream = {{ listen = \"many{n}.sock\" }}\nmac = [{}]\n",
+            addresses(n * 200, 200)
+        )
+    };
+    let config = format!("{}{}", lab.config(""), (0..5).map(port).collect::<String>());
+    let daemon = lab.start(&config);
+    wait_trunk(&daemon, "all guests", |trunk| trunk.stations >= 1002);
+    lab.all_ping();
+    daemon.write_config(&lab.config(""));
+    daemon.cli(&["apply"]).expect_success();
+    wait_trunk(&daemon, "those that are left", |trunk| trunk.stations < 10);
+    daemon.stop();
+}
+
+/// A tcpdump that has begun.
+#[track_caller]
+fn capture(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
+    let mut arguments = vec!["-i", interface, "-n", "-e", "-l", "--immediate-mode"];
+    arguments.extend(filter);
+    let mut capture = netns.spawn("tcpdump", arguments);
+    capture.wait_for_log("listening on", PATIENCE);
+    capture
+}
+
+/// The same for the frames of these tests only.
+#[track_caller]
+fn watch(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
+    let (options, expression): (Vec<&str>, Vec<&str>) = match filter {
+        ["-Q", direction, expression @ ..] => (vec!["-Q", direction], expression.to_vec()),
+        expression => (Vec::new(), expression.to_vec()),
+    };
+    let own = ["ether", "src", &mac(9).to_string()].map(str::to_owned);
+    let mut all: Vec<String> = options.into_iter().map(str::to_owned).collect();
+    all.extend(own);
+    if !expression.is_empty() {
+        all.push("and".to_owned());
+        all.extend(expression.into_iter().map(str::to_owned));
+    }
+    capture(netns, interface, &all.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Waits for so many frames, and checks that there are no more.
+#[track_caller]
+fn expect_frames(mut capture: Process, count: usize) {
+    let count_in = |log: &str| log.lines().filter(|line| line.contains("(0x88b5)")).count();
+    let arrived = poll_until(PATIENCE, || count_in(&capture.log()) >= count);
+    assert!(arrived, "of {count} frames came {}:\n{}", count_in(&capture.log()), capture.log());
+    capture.signal(testbed::Signal::INT);
+    wait_until("the end of the capture", PATIENCE, || !capture.is_running());
+    assert_eq!(count_in(&capture.log()), count, "{}", capture.log());
+}
+
+/// `vmlan check` of a configuration; what it says.
+pub fn check(daemon: &Daemon, config: &str) -> testbed::Output {
+    let file = daemon.path("other.toml");
+    std::fs::write(&file, config).expect("a file in our own directory");
+    let mut command = Command::new(crate::support::VMLAN);
+    command.arg("check").arg(file);
+    run(command, PATIENCE)
+}
