@@ -81,9 +81,13 @@ pub fn receive<B: DerefMut<Target = [u8]>>(
 ///
 /// # Errors
 /// Why it did not take even the first: `WouldBlock` when there is no room now, else what sendmmsg(2) says.
-pub fn send<'a>(fd: impl AsFd, count: usize, parts: impl Fn(usize) -> [&'a [u8]; 3]) -> io::Result<usize> {
+pub fn send<'a, const PARTS: usize>(
+    fd: impl AsFd,
+    count: usize,
+    parts: impl Fn(usize) -> [&'a [u8]; PARTS],
+) -> io::Result<usize> {
     let count = count.min(LIMIT);
-    let mut iovecs = [[NO_IOVEC; 3]; LIMIT];
+    let mut iovecs = [[NO_IOVEC; PARTS]; LIMIT];
     let mut messages = [NO_MESSAGE; LIMIT];
     for i in 0..count {
         let mut used = 0;

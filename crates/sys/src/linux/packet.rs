@@ -1,7 +1,7 @@
-//! Sockets that send frames through an interface as they are (packet(7)).
+//! Sockets that see and send the frames of an interface as they are (packet(7)).
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
@@ -14,28 +14,121 @@ pub fn sender(name: &str) -> io::Result<OwnedFd> {
     // Without a protocol it hears nothing.
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let index = netdevice::name_to_index(&fd, name)?;
-    let on: libc::c_int = 1;
-    // SAFETY: the pointer and the length describe `on`, which lives through the call; the descriptor is open.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_QDISC_BYPASS,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    check(result)?;
+    set_option(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &(1 as libc::c_int))?;
     // SAFETY: sockaddr_ll is plain integers; zero is a valid value of each.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
     address.sll_ifindex = index as libc::c_int;
-    // SAFETY: the pointer and the length describe `address`, which lives through the call; the descriptor is open.
-    let result = unsafe {
-        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
-    };
-    check(result)?;
+    bind(&fd, &address)?;
     Ok(fd)
+}
+
+/// Octets of the virtio-net header in front of every frame of a [`listener`] (virtio 1.3 5.1.6, without the number of
+/// buffers).
+pub const HEADER: usize = 10;
+
+/// An instruction of classic BPF: code, two jumps, constant (struct sock_filter).
+pub type Instruction = (u16, u8, u8, u32);
+
+/// Opens a socket that gets a copy of what the interface with this index receives from now on, as far as the program
+/// `filter` keeps it, and that sends through it. Frames have a virtio-net header of [`HEADER`] octets in front, so that
+/// checksums and segmentation can be left open; what the host itself sends is not seen. Nothing waits.
+///
+/// # Errors
+/// `ENODEV` when there is no such interface; `EPERM` without CAP_NET_RAW; `EINVAL` for a program that is none.
+pub fn listener(index: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+    // Without a protocol it hears nothing until it is bound.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    set_filter(&fd, filter)?;
+    for option in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
+        set_option(&fd, libc::SOL_PACKET, option, &(1 as libc::c_int))?;
+    }
+    // SAFETY: sockaddr_ll is plain integers; zero is a valid value of each.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_ifindex = index as libc::c_int;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    bind(&fd, &address)?;
+    Ok(fd)
+}
+
+/// Gives a socket another filter, in the place of the one that it has.
+///
+/// # Errors
+/// `EINVAL` for a program that is none.
+pub fn set_filter(fd: impl AsFd, filter: &[Instruction]) -> io::Result<()> {
+    let instruction = |&(code, jt, jf, k): &Instruction| libc::sock_filter { code, jt, jf, k };
+    let mut program: Vec<libc::sock_filter> = filter.iter().map(instruction).collect();
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// A frame that a [`listener`] got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// Octets of the frame, which may be more than the buffers had room for: then the rest is lost.
+    pub len: usize,
+    /// The tag that the kernel had taken off it: protocol and control information.
+    pub tag: Option<(u16, u16)>,
+}
+
+/// Receives a frame, its header into `header` and the rest into `buffers`, one after the other, without waiting.
+///
+/// # Errors
+/// `WouldBlock` when there is none; `ENETDOWN` once when the interface goes down; else what recvmsg(2) says.
+pub fn receive(fd: impl AsFd, header: &mut [u8; HEADER], buffers: [&mut [u8]; 2]) -> io::Result<Arrived> {
+    let [first, second] = buffers;
+    let mut iovecs = [
+        libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER },
+        libc::iovec { iov_base: first.as_mut_ptr().cast(), iov_len: first.len() },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
+    ];
+    /// Room for one message of the length of struct tpacket_auxdata, aligned as a header of it.
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    // SAFETY: msghdr is plain integers and pointers; zero is a valid value of each.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = iovecs.as_mut_ptr();
+    message.msg_iovlen = iovecs.len() as _;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the message points to three iovecs, which describe octets borrowed mutably for the call, and to the
+    // control buffer; all of them outlive the call.
+    let result = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let Ok(len) = usize::try_from(result) else {
+        return Err(io::Error::last_os_error());
+    };
+    Ok(Arrived { len: len.saturating_sub(HEADER), tag: tag_of(&message) })
+}
+
+/// The tag in what the kernel says beside a frame.
+fn tag_of(message: &libc::msghdr) -> Option<(u16, u16)> {
+    // SAFETY: the kernel filled `message` and its control buffer, whose length is in it.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !next.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR answer headers wholly inside the control buffer.
+        let header = unsafe { next.read_unaligned() };
+        let wanted = (libc::SOL_PACKET, libc::PACKET_AUXDATA);
+        if (header.cmsg_level, header.cmsg_type) == wanted
+            && header.cmsg_len as usize >= size_of::<libc::tpacket_auxdata>()
+        {
+            // SAFETY: the message is as long as the structure, of plain integers, that its type promises.
+            let told = unsafe { libc::CMSG_DATA(next).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            let valid = told.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+            let protocol = match told.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
+                0 => 0x8100,
+                _ => told.tp_vlan_tpid,
+            };
+            return valid.then_some((protocol, told.tp_vlan_tci));
+        }
+        // SAFETY: as above.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
+    }
+    None
 }
 
 /// Makes the interface with this index promiscuous for as long as the descriptor is open, beside whoever else wants it.
@@ -52,18 +145,25 @@ pub fn promiscuous(index: u32) -> io::Result<OwnedFd> {
         mr_alen: 0,
         mr_address: [0; 8],
     };
-    // SAFETY: the pointer and the length describe `request`, which lives through the call; the descriptor is open.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            (&raw const request).cast(),
-            size_of_val(&request) as libc::socklen_t,
-        )
-    };
-    check(result)?;
+    set_option(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)?;
     Ok(fd)
+}
+
+fn bind(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
+    let length = size_of_val(address) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `address`, which lives through the call; the descriptor is open.
+    check(unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), length) })
+}
+
+/// Sets an option of the type that `level` and `name` take.
+fn set_option<T>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `value`, which lives through the call with what it points to; the
+    // kernel checks the length against the option.
+    let result = unsafe {
+        libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
+    };
+    check(result)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -39,6 +39,25 @@ pub fn open(name: &str, options: Options) -> io::Result<(OwnedFd, String)> {
     Ok((fd, request.name()))
 }
 
+/// Opens a queue of the macvtap `name` with this index, through its device file. Otherwise as [`open`].
+///
+/// # Errors
+/// `NotFound` where nothing makes device files; `EBUSY` when all its queues are in use; what open(2) says.
+pub fn open_macvtap(index: u32, name: &str, options: Options) -> io::Result<OwnedFd> {
+    let path = format!("/dev/tap{index}");
+    let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if options.multi_queue {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let mut request = Request::new(name)?;
+    request.set_flags(flags as i16);
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
+    unsafe { ioctl(&fd, libc::TUNSETIFF, request.as_ptr()) }?;
+    prepare(&fd)?;
+    Ok(fd)
+}
+
 /// Checks that `fd`, from elsewhere, is a TAP without packet information, sets it up as [`open`] does, and answers
 /// its device's name.
 ///

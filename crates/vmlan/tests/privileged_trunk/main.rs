@@ -8,5 +8,6 @@ mod bridge;
 mod lab;
 mod leftovers;
 mod life;
+mod modes;
 mod shared_mac;
 mod traffic;

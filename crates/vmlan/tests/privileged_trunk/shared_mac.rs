@@ -8,7 +8,7 @@ use crate::support::{Daemon, PATIENCE, assert_balanced, mac};
 impl Lab {
     /// From now on the wire drops what does not come from the host's address, and sends to nobody else's.
     #[track_caller]
-    fn accept_one_address(&self) {
+    pub fn accept_one_address(&self) {
         let rules = format!(
             "table netdev one {{\n chain in {{ type filter hook ingress device eth0 priority 0; policy accept;\n \
              ether saddr != {0} counter drop\n }}\n chain out {{ type filter hook egress device eth0 priority 0; policy accept;\n \
@@ -21,7 +21,7 @@ impl Lab {
 
     /// What the wire dropped.
     #[track_caller]
-    fn dropped_by_the_wire(&self) -> u64 {
+    pub fn dropped_by_the_wire(&self) -> u64 {
         let rules = self.wire.exec("nft", ["list", "table", "netdev", "one"]).expect_success().stdout;
         let words: Vec<&str> = rules.split_whitespace().collect();
         words

@@ -73,7 +73,7 @@ fn case_1_tags_pass_in_both_directions() {
     daemon.stop();
 }
 
-fn tagged(to: MacAddr, from: MacAddr) -> Vec<u8> {
+pub fn tagged(to: MacAddr, from: MacAddr) -> Vec<u8> {
     let frame = ethernet(to, from, TYPE, &[7; 60]);
     [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat()
 }

@@ -5,10 +5,12 @@
 //! where it came from, and by its TAP the kernel knows where it is to go: [`TwoSides`] joins them to one endpoint.
 
 mod by_source;
+mod packet;
 pub mod programs;
 mod stations;
 mod two_sides;
 
 pub use by_source::BySource;
+pub use packet::PacketSocket;
 pub use stations::Stations;
 pub use two_sides::TwoSides;

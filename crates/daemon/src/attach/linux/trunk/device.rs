@@ -12,6 +12,8 @@ use crate::kernel::{Interface, Kernel};
 pub(super) const HOST_TAP: &str = "vmlh";
 pub(super) const WIRE_TAP: &str = "vmlw";
 pub(super) const BRIDGE_TAP: &str = "vmlb";
+/// The same for a macvtap.
+pub(super) const MACVTAP: &str = "vmlm";
 
 /// The longest MTU that a TAP can have.
 const LONGEST_MTU: u32 = 65_521;

@@ -16,7 +16,9 @@ use super::bridge::Bridge;
 use super::claim::Claim;
 use super::filter::Filter;
 use super::follow::{Followed, not_there, tell_addresses};
+use super::macvtap::Macvtap;
 use super::medium::Medium;
+use super::packet::Packet;
 use crate::attach::stream::describe;
 use crate::config::{Trunk, TrunkInterface};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
@@ -61,19 +63,8 @@ impl Joint {
         let claim = Claim::take(&interface).map_err(Apart::Refused)?;
         let shared_mac = shares_mac(config, name);
         let flows = Flows::new(station.workers());
-        let (medium, endpoint, why) = match Joint::choose(config) {
-            (TrunkMode::Bridge, why) => {
-                let (bridge, endpoint) =
-                    Bridge::make(&kernel, &interface, mac, station, flows.clone()).await?;
-                (Medium::Bridge(bridge), endpoint, why)
-            }
-            (_, why) => {
-                let made =
-                    Filter::make(&kernel, &interface, mac, (config, shared_mac), station, flows.clone())
-                        .await?;
-                (Medium::Filter(made.0), made.1, why)
-            }
-        };
+        let setting = Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station };
+        let (medium, endpoint, why) = setting.make(&flows).await?;
         let joint = Joint {
             kernel,
             _claim: claim,
@@ -94,18 +85,6 @@ impl Joint {
 
     pub(super) fn mode(&self) -> TrunkMode {
         self.medium.mode()
-    }
-
-    /// The mode that is tried, and why, where it was left open.
-    fn choose(config: &Trunk) -> (TrunkMode, Option<String>) {
-        match (&config.interface, config.mode) {
-            (TrunkInterface::Bridge(_), _) => (TrunkMode::Bridge, None),
-            (TrunkInterface::Interface(_), TrunkMode::Auto) => {
-                let why = "filter is the fastest mode, and the only one that reaches the host";
-                (TrunkMode::Filter, Some(why.to_owned()))
-            }
-            (TrunkInterface::Interface(_), mode) => (mode, None),
-        }
     }
 
     /// The interfaces whose changes matter, by name and by index.
@@ -143,7 +122,7 @@ impl Joint {
         let (diversion, reaches) = self.medium.reach();
         let policy = TrunkPolicy {
             macs: vec![self.mac],
-            enabled: sides(&self.config),
+            enabled: self.sides(),
             promiscuous: Sides::NONE,
             reaches,
             diversion,
@@ -159,8 +138,17 @@ impl Joint {
         })
     }
 
+    /// The sides that guests may talk to, and can in this mode.
+    fn sides(&self) -> Sides {
+        let (_, reaches) = self.medium.reach();
+        [Sides::HOST, Sides::WIRE]
+            .into_iter()
+            .filter(|side| sides(&self.config).contains(*side) && reaches.contains(*side))
+            .fold(Sides::NONE, Sides::with)
+    }
+
     /// Tells the kernel which guests there are.
-    pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
+    pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
         self.medium.sync(station)
     }
 
@@ -238,7 +226,7 @@ impl Joint {
     pub(super) fn describe(&self, report: &mut api::Trunk) {
         report.mode = self.mode();
         report.active = self.active;
-        let enabled = sides(&self.config);
+        let enabled = self.sides();
         let named = [(Sides::HOST, "host"), (Sides::WIRE, "wire")];
         report.sides = named
             .iter()
@@ -259,6 +247,71 @@ impl Joint {
         if self.brought_up {
             report.installed.push(format!("{} was brought up", self.interface.name));
         }
+    }
+}
+
+/// What a medium is made for.
+struct Setting<'a> {
+    kernel: &'a Kernel,
+    interface: &'a Interface,
+    mac: MacAddr,
+    config: &'a Trunk,
+    shared_mac: bool,
+    station: &'a Station,
+}
+
+/// A medium, what the data plane has of it, and why this one where there was a choice.
+type Made = (Medium, Arc<dyn Endpoint>, Option<String>);
+
+impl Setting<'_> {
+    /// Makes the medium of the wanted mode, or of the best that is possible.
+    async fn make(&self, flows: &Flows) -> Result<Made, Apart> {
+        match (&self.config.interface, self.config.mode) {
+            (TrunkInterface::Bridge(_), _) | (_, TrunkMode::Bridge) => {
+                let Setting { kernel, interface, mac, station, .. } = *self;
+                let (bridge, endpoint) = Bridge::make(kernel, interface, mac, station, flows.clone()).await?;
+                Ok((Medium::Bridge(bridge), endpoint, None))
+            }
+            (_, TrunkMode::Filter) => self.filter(flows).await,
+            (_, TrunkMode::Packet) => self.packet(flows),
+            (_, TrunkMode::Macvtap) => self.macvtap(flows).await,
+            (_, TrunkMode::Auto) => match self.filter(flows).await {
+                Ok((medium, endpoint, _)) => {
+                    let why = "mode filter: the fastest, and the one that reaches the host";
+                    Ok((medium, endpoint, Some(why.to_owned())))
+                }
+                Err(Apart::Refused(reason)) if self.config.host != Some(true) && self.config.wire => {
+                    tracing::warn!(
+                        "trunk on {}: mode packet, since filter is not possible: {reason}",
+                        self.interface.name
+                    );
+                    let (medium, endpoint, _) = self.packet(flows)?;
+                    let why = format!(
+                        "mode packet, which does not reach the host, since filter is not possible: {reason}"
+                    );
+                    Ok((medium, endpoint, Some(why)))
+                }
+                Err(apart) => Err(apart),
+            },
+        }
+    }
+
+    async fn filter(&self, flows: &Flows) -> Result<Made, Apart> {
+        let Setting { kernel, interface, mac, config, shared_mac, station } = *self;
+        let made = Filter::make(kernel, interface, mac, (config, shared_mac), station, flows.clone());
+        let (filter, endpoint) = made.await?;
+        Ok((Medium::Filter(filter), endpoint, None))
+    }
+
+    fn packet(&self, flows: &Flows) -> Result<Made, Apart> {
+        let (packet, endpoint) = Packet::make(self.interface, self.mac, self.shared_mac, flows.clone())?;
+        Ok((Medium::Packet(packet), endpoint, None))
+    }
+
+    async fn macvtap(&self, flows: &Flows) -> Result<Made, Apart> {
+        let workers = self.station.workers();
+        let (macvtap, endpoint) = Macvtap::make(self.kernel, self.interface, workers, flows.clone()).await?;
+        Ok((Medium::Macvtap(macvtap), endpoint, None))
     }
 }
 

@@ -1,20 +1,27 @@
 //! What killed daemons left on the host's interfaces.
 
 use super::claim::is_taken;
-use super::device::{BRIDGE_TAP, HOST_TAP, WIRE_TAP};
+use super::device::{BRIDGE_TAP, HOST_TAP, MACVTAP, WIRE_TAP};
 use super::filter::{is_ours, remove};
 use crate::kernel::{Interface, Kernel, KernelError};
 
-/// Filters of ours on an interface that no running daemon has.
+/// Something of ours on an interface that no running daemon has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// The interface's name.
+    /// The interface, or the device.
     pub interface: String,
     /// What is there, in words.
     pub what: String,
     index: u32,
-    /// Whether the hooks have no other filters.
-    alone: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Filters, and whether the hooks have no others.
+    Filters { alone: bool },
+    /// A device that is ours.
+    Device,
 }
 
 /// Finds what was left, in the calling thread's network namespace.
@@ -32,9 +39,24 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
                 interface: interface.name.clone(),
                 what: format!("{ours} traffic filters on {}", interface.name),
                 index: interface.index,
-                alone: ours == filters.len(),
+                kind: Kind::Filters { alone: ours == filters.len() },
             });
         }
+    }
+    for device in interfaces.iter().filter(|device| device.kind == crate::kernel::Kind::MacVtap) {
+        let Some(number) = device.name.strip_prefix(MACVTAP).and_then(|number| number.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if interfaces.iter().any(|interface| interface.index == number && is_taken(interface)) {
+            continue;
+        }
+        found.push(Leftover {
+            interface: device.name.clone(),
+            what: format!("the macvtap {}", device.name),
+            index: device.index,
+            kind: Kind::Device,
+        });
     }
     Ok(found)
 }
@@ -44,7 +66,10 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
 /// # Errors
 /// What the kernel says.
 pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), KernelError> {
-    remove(kernel, leftover.index, leftover.alone).await
+    match leftover.kind {
+        Kind::Filters { alone } => remove(kernel, leftover.index, alone).await,
+        Kind::Device => kernel.delete(leftover.index, &leftover.interface).await,
+    }
 }
 
 /// Whether it is a trunk's TAP itself, which lives only as long as its daemon.

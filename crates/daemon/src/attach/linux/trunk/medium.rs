@@ -7,6 +7,8 @@ use lan::Diversion;
 use super::Apart;
 use super::bridge::Bridge;
 use super::filter::Filter;
+use super::macvtap::Macvtap;
+use super::packet::Packet;
 use crate::kernel::{Interface, Kernel, KernelError};
 use crate::supervisor::Station;
 
@@ -14,6 +16,8 @@ use crate::supervisor::Station;
 pub(super) enum Medium {
     Filter(Filter),
     Bridge(Bridge),
+    Packet(Packet),
+    Macvtap(Macvtap),
 }
 
 impl Medium {
@@ -21,6 +25,8 @@ impl Medium {
         match self {
             Medium::Filter(_) => TrunkMode::Filter,
             Medium::Bridge(_) => TrunkMode::Bridge,
+            Medium::Packet(_) => TrunkMode::Packet,
+            Medium::Macvtap(_) => TrunkMode::Macvtap,
         }
     }
 
@@ -30,14 +36,16 @@ impl Medium {
             Medium::Filter(_) => (Diversion::Guests, Sides::BOTH),
             // What a bridge brings to one port it has brought to the others as well.
             Medium::Bridge(_) => (Diversion::Nothing, Sides::BOTH),
+            Medium::Packet(_) => (Diversion::Nothing, Sides::WIRE),
+            Medium::Macvtap(_) => (Diversion::Everything, Sides::WIRE),
         }
     }
 
     /// Whether the interface has to take frames for every address.
     pub(super) fn needs_promiscuity(&self) -> bool {
         match self {
-            Medium::Filter(_) => true,
-            Medium::Bridge(_) => false,
+            Medium::Filter(_) | Medium::Packet(_) => true,
+            Medium::Bridge(_) | Medium::Macvtap(_) => false,
         }
     }
 
@@ -46,12 +54,14 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.devices().to_vec(),
             Medium::Bridge(bridge) => vec![bridge.device()],
+            Medium::Packet(_) => Vec::new(),
+            Medium::Macvtap(macvtap) => vec![macvtap.device()],
         }
     }
 
     /// Follows the interface's MTU and address.
     pub(super) async fn resize(
-        &self,
+        &mut self,
         kernel: &Kernel,
         interface: &Interface,
         mac: MacAddr,
@@ -59,14 +69,18 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.resize(kernel, interface.mtu, mac).await,
             Medium::Bridge(bridge) => bridge.resize(kernel, interface, mac).await,
+            Medium::Packet(packet) => packet.resize(mac),
+            // The kernel keeps them alike.
+            Medium::Macvtap(_) => Ok(()),
         }
     }
 
     /// Tells the kernel which guests there are.
-    pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
+    pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
         match self {
             Medium::Filter(filter) => filter.sync(station),
-            Medium::Bridge(_) => Ok(()),
+            Medium::Packet(packet) => packet.sync(station),
+            Medium::Bridge(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
 
@@ -79,7 +93,8 @@ impl Medium {
     ) -> Result<(), Apart> {
         match self {
             Medium::Filter(filter) => filter.divert(kernel, interface, wants).await,
-            Medium::Bridge(_) => Ok(()),
+            Medium::Packet(packet) => packet.divert(wants),
+            Medium::Bridge(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
 
@@ -88,6 +103,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.repair(kernel, interface).await,
             Medium::Bridge(bridge) => bridge.repair(kernel, interface).await,
+            Medium::Packet(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
 
@@ -95,7 +111,8 @@ impl Medium {
     pub(super) async fn remove(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
         match self {
             Medium::Filter(filter) => filter.remove(kernel, interface).await,
-            Medium::Bridge(_) => Ok(()),
+            Medium::Macvtap(macvtap) => macvtap.remove(kernel).await,
+            Medium::Bridge(_) | Medium::Packet(_) => Ok(()),
         }
     }
 
@@ -104,6 +121,8 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.describe(interface, report),
             Medium::Bridge(bridge) => bridge.describe(interface, report),
+            Medium::Packet(packet) => packet.describe(interface, report),
+            Medium::Macvtap(macvtap) => macvtap.describe(interface, report),
         }
     }
 }

@@ -23,7 +23,9 @@ mod filter;
 mod follow;
 mod joint;
 pub(crate) mod leftovers;
+mod macvtap;
 mod medium;
+mod packet;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

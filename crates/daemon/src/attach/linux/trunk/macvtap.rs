@@ -1,0 +1,93 @@
+//! Mode `macvtap`: the interface is taken over whole.
+//!
+//! A macvtap in its passthru mode gets every frame that the interface receives, and sends through it; the host's own
+//! stack has nothing of the interface meanwhile. The device stays when its daemon is killed; the next one finds it by
+//! its name, which has the number of the interface, and makes it anew.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use drivers::host::BySource;
+use drivers::tap::{Device as Tap, set_offloads};
+use drivers::{Endpoint, Flows};
+use rtnetlink::LinkMacVtap;
+use rtnetlink::packet_route::link::MacVtapMode;
+use rustix::io::Errno;
+
+use super::Apart;
+use super::device::MACVTAP;
+use crate::kernel::{Interface, Kernel, KernelError};
+
+/// What mode `macvtap` has set up.
+pub(super) struct Macvtap {
+    name: String,
+    index: u32,
+}
+
+impl Macvtap {
+    /// Makes the device, in the place of one that was left, and opens it.
+    pub(super) async fn make(
+        kernel: &Kernel,
+        interface: &Interface,
+        workers: usize,
+        flows: Flows,
+    ) -> Result<(Macvtap, Arc<dyn Endpoint>), Apart> {
+        let name = format!("{MACVTAP}{}", interface.index);
+        if let Some(left) = kernel.interface(&name).await? {
+            tracing::info!("{name} was left by an earlier vmlan; it is made anew");
+            kernel.delete(left.index, &name).await?;
+        }
+        let message = LinkMacVtap::new(&name, interface.index, MacVtapMode::Passthrough).up().build();
+        let added = kernel.add(&format!("make the macvtap {name}"), message).await;
+        added.map_err(|error| match error.is(Errno::BUSY) || error.is(Errno::INVAL) {
+            true => Apart::Refused(format!(
+                "{} cannot be taken over whole: it has a macvlan, a bridge or a bond on it; remove that, or use \
+                 `mode = \"filter\"`",
+                interface.name
+            )),
+            false => error.into(),
+        })?;
+        let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
+        let device = Macvtap { name, index: made.index };
+        match device.open(workers) {
+            Ok(tap) => {
+                let nobody = Arc::new(AtomicU64::new(0));
+                let endpoint = BySource::new(Arc::new(tap), nobody, flows);
+                Ok((device, Arc::new(endpoint)))
+            }
+            Err(error) => {
+                let reason = format!(
+                    "cannot open /dev/tap{}, the device of {}: {error}; where nothing makes device files (udev, \
+                     devtmpfs), use `mode = \"packet\"`",
+                    device.index, device.name
+                );
+                kernel.delete(device.index, &device.name).await?;
+                Err(Apart::Refused(reason))
+            }
+        }
+    }
+
+    fn open(&self, workers: usize) -> std::io::Result<Tap> {
+        let options = sys::tap::Options { multi_queue: workers > 1 };
+        let queues: Result<Vec<_>, _> =
+            (0..workers.max(1)).map(|_| sys::tap::open_macvtap(self.index, &self.name, options)).collect();
+        let queues = queues?;
+        let takes = set_offloads(&queues[0], true)?;
+        Ok(Tap::new(queues, takes))
+    }
+
+    /// The index of its device.
+    pub(super) fn device(&self) -> u32 {
+        self.index
+    }
+
+    /// Deletes the device.
+    pub(super) async fn remove(&self, kernel: &Kernel) -> Result<(), KernelError> {
+        kernel.delete(self.index, &self.name).await
+    }
+
+    /// Writes down what there is to be seen.
+    pub(super) fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+        report.installed.push(format!("device {}, a macvtap that has {} whole", self.name, interface.name));
+    }
+}
