@@ -57,9 +57,10 @@ impl Port {
         poller: &Poller,
     ) -> io::Result<()> {
         let counters = Arc::clone(self.link.counters());
-        let (backlog, longest) = (self.backlog, self.longest);
+        let (backlog, longest, link) = (self.backlog, self.longest, self.link.clone());
         let receives = receives || endpoint.has_queue_for(worker);
-        let queue = endpoint.queue(Settings { worker, receives, counters, backlog, longest })?;
+        let queue =
+            endpoint.queue(Settings { worker, receives, counters, link: Some(link), backlog, longest })?;
         let mut attached = Attached { number, queue, receives, watched: None, empty_failures: 0 };
         attached.watch(poller, self.key, false)?;
         self.attached = Some(attached);
@@ -114,6 +115,7 @@ pub(crate) struct Out<'a, 'b, 'q> {
     pub(crate) counters: &'a Counters,
     pub(crate) queue: Option<&'q mut Box<dyn Queue>>,
     pub(crate) translator: &'a mut Translator,
+    pub(crate) link: &'a Link,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -127,6 +129,9 @@ impl Transmit for Out<'_, '_, '_> {
             }
             None => {
                 self.counters.dropped(self.cx.worker, DropReason::NoPeer, batch.len() as u64);
+                if let Some(taps) = self.link.taps() {
+                    batch.iter().for_each(|frame| taps.dropped(self.cx, frame, DropReason::NoPeer));
+                }
                 batch.clear();
             }
         }

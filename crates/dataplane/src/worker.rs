@@ -400,6 +400,12 @@ struct Ways<'a> {
 /// Hands every touched port of `network` what it got.
 fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>) {
     let cx = ways.cx;
+    network.egress.take_refused(|id, frame| {
+        let slot = network.ports.get(id.slot()).copied().flatten();
+        if let Some(taps) = slot.and_then(|slot| find(ports, slot, id)).and_then(|port| port.link.taps()) {
+            taps.dropped(cx, frame, DropReason::QueueFull);
+        }
+    });
     while let Some((id, batch)) = network.egress.next_touched() {
         let slot = network.ports.get(id.slot()).copied().flatten();
         let Some(port) = slot.and_then(|slot| find(ports, slot, id)) else {
@@ -409,7 +415,14 @@ fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Way
         };
         let queue = port.attached.as_mut().map(|attached| &mut attached.queue);
         let counters = Arc::clone(port.link.counters());
-        let mut out = Out { cx, counters: &counters, queue, translator: ways.translator, fault: None };
+        let mut out = Out {
+            cx,
+            counters: &counters,
+            queue,
+            translator: ways.translator,
+            link: &port.link,
+            fault: None,
+        };
         // The outcome of each frame has been counted; nobody upstream waits for a result.
         let _ = port.link.output(cx, batch, &mut out);
         let fault = out.fault;

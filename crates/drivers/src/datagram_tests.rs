@@ -15,8 +15,14 @@ struct Fixture {
 
 fn fixture(socket: OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
     let counters = Arc::new(Counters::new(1));
-    let settings =
-        Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 4, longest: 1518 };
+    let settings = Settings {
+        worker: 0,
+        receives: true,
+        counters: counters.clone(),
+        link: None,
+        backlog: 4,
+        longest: 1518,
+    };
     let queue = Socket::new(socket, peer).queue(settings).unwrap();
     Fixture { pool: Pool::new(PoolSizes::default()), counters, queue }
 }

@@ -3,7 +3,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Takes};
-use link::{Context, Counters, Tally};
+use link::{Context, Counters, Link, Tally};
 
 /// What a port is attached to, ready for traffic.
 pub trait Endpoint: Send + Sync {
@@ -32,6 +32,8 @@ pub struct Settings {
     pub receives: bool,
     /// The port's counters.
     pub counters: Arc<Counters>,
+    /// The port's link, whose taps see what is dropped; `None` where nobody is to see it.
+    pub link: Option<Link>,
     /// Frames that may wait for the medium.
     pub backlog: usize,
     /// Octets of the longest frame that the network takes, with header and one tag, without FCS.
@@ -127,31 +129,56 @@ impl Fault {
 pub(crate) struct Outbox {
     pub(crate) worker: usize,
     pub(crate) counters: Arc<Counters>,
+    link: Option<Link>,
     pub(crate) backlog: Backlog,
 }
 
 impl Outbox {
     pub(crate) fn new(settings: &Settings) -> Outbox {
-        Outbox { worker: settings.worker, counters: settings.counters.clone(), backlog: settings.backlog() }
+        Outbox {
+            worker: settings.worker,
+            counters: settings.counters.clone(),
+            link: settings.link.clone(),
+            backlog: settings.backlog(),
+        }
     }
 
     /// Lets `frames` wait; the newest that do not fit are dropped.
-    pub(crate) fn defer(&mut self, frames: impl Iterator<Item = Frame>) {
-        let refused = frames.filter(|frame| !self.backlog.push(frame)).count();
-        self.dropped(DropReason::QueueFull, refused);
+    pub(crate) fn defer(&mut self, cx: &Context<'_>, frames: impl Iterator<Item = Frame>) {
+        for frame in frames {
+            if !self.backlog.push(&frame) {
+                self.lose(cx, &frame, DropReason::QueueFull);
+            }
+        }
     }
 
     /// Gives up on `frames` and on everything that waits: there is nobody to send it to.
-    pub(crate) fn abandon(&mut self, batch: &mut Batch, reason: DropReason) {
-        let count = batch.len() + self.backlog.clear();
-        batch.clear();
-        self.dropped(reason, count);
+    pub(crate) fn abandon(&mut self, cx: &Context<'_>, batch: &mut Batch, reason: DropReason) {
+        if let Some(taps) = self.link.as_ref().and_then(Link::taps) {
+            for entry in self.backlog.iter() {
+                if let Some(mut frame) = cx.pool.copy(entry.octets) {
+                    frame.meta = entry.meta;
+                    taps.dropped(cx, &frame, reason);
+                }
+            }
+        }
+        let waiting = self.backlog.clear();
+        self.dropped(reason, waiting);
+        for frame in batch.drain() {
+            self.lose(cx, &frame, reason);
+        }
+    }
+
+    /// Counts a frame as dropped, and shows it to who watches.
+    pub(crate) fn lose(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        lose(cx, (&self.counters, self.link.as_ref()), frame, reason);
     }
 
     /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
     /// `batch`, until the medium takes no more.
     pub(crate) fn send(
         &mut self,
+        cx: &Context<'_>,
         batch: &mut Batch,
         mut send: impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
     ) -> io::Result<()> {
@@ -159,10 +186,13 @@ impl Outbox {
             let (chunk, count) = chunk(self.backlog.iter());
             let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
-            self.count(tally, sent);
+            self.counters.sent(self.worker, &tally);
+            if let Some(reason) = sent.refused {
+                self.dropped(reason, 1);
+            }
             self.backlog.pop(sent.through());
             if sent.full {
-                self.defer(batch.drain());
+                self.defer(cx, batch.drain());
                 return Ok(());
             }
         }
@@ -171,20 +201,16 @@ impl Outbox {
                 chunk(batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta }));
             let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
-            self.count(tally, sent);
-            batch.drain_front(sent.through());
+            self.counters.sent(self.worker, &tally);
+            batch.drain_front(sent.taken);
+            if let Some(reason) = sent.refused {
+                batch.drain_front(1).for_each(|frame| self.lose(cx, &frame, reason));
+            }
             if sent.full {
-                self.defer(batch.drain());
+                self.defer(cx, batch.drain());
             }
         }
         Ok(())
-    }
-
-    fn count(&self, tally: Tally, sent: Sent) {
-        self.counters.sent(self.worker, &tally);
-        if let Some(reason) = sent.refused {
-            self.dropped(reason, 1);
-        }
     }
 
     /// The status of a queue that nothing but the medium holds up.
@@ -195,6 +221,20 @@ impl Outbox {
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {
         self.counters.dropped(self.worker, reason, count as u64);
+    }
+}
+
+/// Counts a frame as dropped, and shows it to the taps of its link.
+#[cold]
+pub(crate) fn lose(
+    cx: &Context<'_>,
+    (counters, link): (&Counters, Option<&Link>),
+    frame: &Frame,
+    reason: DropReason,
+) {
+    counters.dropped(cx.worker, reason, 1);
+    if let Some(taps) = link.and_then(Link::taps) {
+        taps.dropped(cx, frame, reason);
     }
 }
 

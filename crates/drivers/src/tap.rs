@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use frame::offload::validate;
 use frame::{Batch, DropReason, Entry, Offload, Pool, Size, Takes, VlanTag, WriteBuf};
-use link::{Context, Counters, Tally};
+use link::{Context, Counters, Link, Tally};
 use rustix::io::Errno;
 use sys::tap::HEADER;
 
 use crate::parts::parts;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
 /// Octets of one batch, more or less: what fits the cache that belongs to one processor.
 const BATCH_OCTETS: usize = 512 << 10;
@@ -73,6 +73,7 @@ impl Endpoint for Device {
             takes: self.takes,
             worker: settings.worker,
             counters: settings.counters,
+            link: settings.link,
         }))
     }
 
@@ -98,6 +99,7 @@ struct TapQueue {
     takes: Takes,
     worker: usize,
     counters: Arc<Counters>,
+    link: Option<Link>,
 }
 
 impl Queue for TapQueue {
@@ -121,7 +123,7 @@ impl Queue for TapQueue {
         Ok(Progress::Done)
     }
 
-    fn transmit(&mut self, _cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let mut sent = Tally::default();
         let mut gone = false;
         for frame in batch.drain() {
@@ -139,7 +141,7 @@ impl Queue for TapQueue {
                 // The device is down (EIO), or it refuses this frame.
                 Err(_) => DropReason::TransmitError,
             };
-            self.counters.dropped(self.worker, reason, 1);
+            lose(cx, (&self.counters, self.link.as_ref()), &frame, reason);
         }
         self.counters.sent(self.worker, &sent);
         if gone { Err(Fault::Gone) } else { Ok(()) }

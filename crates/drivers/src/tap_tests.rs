@@ -22,8 +22,14 @@ impl Fixture {
         let (ours, kernel) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let counters = Arc::new(Counters::new(1));
-        let settings =
-            Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 4, longest: 1518 };
+        let settings = Settings {
+            worker: 0,
+            receives: true,
+            counters: counters.clone(),
+            link: None,
+            backlog: 4,
+            longest: 1518,
+        };
         let queue = Device::new(vec![ours.into()], takes).queue(settings).unwrap();
         Fixture { pool: Pool::new(sizes), counters, queue, kernel }
     }

@@ -21,6 +21,8 @@ pub struct Egress {
     taken: usize,
     /// Ports whose queue refused a frame.
     overflowed: Vec<PortId>,
+    /// The first frames refused since [`Egress::take_refused`], for whoever wants to see them.
+    refused: Vec<(PortId, Frame)>,
     default_room: usize,
 }
 
@@ -35,7 +37,14 @@ struct Queue {
 impl Egress {
     /// Empty queues. A port takes `default_room` frames until [`Egress::set_room`] says otherwise.
     pub fn new(default_room: usize) -> Egress {
-        Egress { queues: Vec::new(), touched: Vec::new(), taken: 0, overflowed: Vec::new(), default_room }
+        Egress {
+            queues: Vec::new(),
+            touched: Vec::new(),
+            taken: 0,
+            overflowed: Vec::new(),
+            refused: Vec::new(),
+            default_room,
+        }
     }
 
     /// Says how many frames may wait for `port` until it is taken next: its limit less what its driver still holds.
@@ -71,6 +80,15 @@ impl Egress {
         }
     }
 
+    /// Shows the frames for which a port had no room since the last time, the first [`Batch::LIMIT`] of them, and lets
+    /// go of them.
+    #[inline]
+    pub fn take_refused(&mut self, mut show: impl FnMut(PortId, &Frame)) {
+        for (port, frame) in self.refused.drain(..) {
+            show(port, &frame);
+        }
+    }
+
     /// Whether no port is waiting to be taken.
     pub fn is_empty(&self) -> bool {
         self.taken == self.touched.len()
@@ -82,6 +100,9 @@ impl Egress {
         let queue = queue_of(&mut self.queues, port, self.default_room);
         if queue.waiting.len() >= queue.room {
             self.refuse(port);
+            if self.refused.len() < Batch::LIMIT {
+                self.refused.push((port, frame));
+            }
             return;
         }
         queue.waiting.push(frame);
@@ -173,6 +194,10 @@ mod tests {
         let mut drops = Vec::new();
         egress.settle(|port, count| drops.push((port, count)));
         assert_eq!(drops, [(A, 2)]);
+        let mut refused = Vec::new();
+        egress.take_refused(|port, frame| refused.push((port, frame.len())));
+        egress.take_refused(|_, _| panic!("they are shown once"));
+        assert_eq!(refused, [(A, 60), (A, 60)]);
         assert_eq!(drained(&mut egress), [(A, 1), (B, 1)]);
         egress.settle(|port, count| drops.push((port, count)));
         assert_eq!(drops.len(), 1);

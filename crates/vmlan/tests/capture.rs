@@ -321,6 +321,27 @@ fn what_is_dropped_is_listed_with_the_reason() {
 }
 
 #[test]
+fn what_is_lost_on_the_way_out_is_listed_too() {
+    let daemon = Daemon::start(&format!("{CONFIG}queue = 4\n"));
+    let attach = |number, name| Peer::attach(number, Attachment::Stream { path: daemon.path(name) });
+    let (mut web, mut db) = (attach(1, "web.sock"), attach(2, "db.sock"));
+    meet(&mut web, &mut db);
+    let mut process = capture(&daemon, &["lab/db", "--drops", "--count", "3"]);
+
+    // It does not read any more, so first its socket and then its queue fills.
+    let frame = ethernet(db.mac, web.mac, TYPE, &[0; 1400]);
+    wait_until("three drops", PATIENCE, || {
+        web.raw.send_frame(&frame).expect("room for a frame");
+        !process.is_running()
+    });
+    let log = process.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("lab/db")).collect();
+    assert!(lines.len() == 3 && lines.iter().all(|line| line.ends_with("(dropped: queue_full)")), "{log}");
+    assert!(lines[0].contains(&format!("{} > {}", web.mac, db.mac)), "{log}");
+    daemon.stop();
+}
+
+#[test]
 fn every_file_of_a_rotation_is_whole() {
     require!(tool("tshark"));
     let (daemon, mut web, mut db) = lab();

@@ -145,18 +145,18 @@ impl Queue for DeviceQueue {
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         if let Err(error) = self.known.admit(&self.shared.stations, batch) {
-            self.outbox.abandon(batch, DropReason::TransmitError);
+            self.outbox.abandon(cx, batch, DropReason::TransmitError);
             return Err(Fault::Io(error));
         }
         let fd = self.shared.sender.as_ref().unwrap_or(&self.shared.fd).as_fd();
         let mut progress = false;
-        let result = self.outbox.send(batch, |chunk| {
+        let result = self.outbox.send(cx, batch, |chunk| {
             let sent = send(fd, chunk)?;
             progress |= sent.taken > 0;
             Ok(sent)
         });
         if let Err(error) = result {
-            self.outbox.abandon(batch, DropReason::NoPeer);
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
             return Err(fault(error));
         }
         self.keep_patience(progress, cx.now);

@@ -31,8 +31,14 @@ fn fixture(fd: OwnedFd, buffer: usize, sender: Option<OwnedFd>) -> Fixture {
     let stations = Stations::new([GUEST]);
     let device = Device::new(Parts { fd, buffer, sender, sides: Sides::WIRE, stations, set_filter });
     let counters = Arc::new(Counters::new(1));
-    let settings =
-        Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 64, longest: 1518 };
+    let settings = Settings {
+        worker: 0,
+        receives: true,
+        counters: counters.clone(),
+        link: None,
+        backlog: 64,
+        longest: 1518,
+    };
     let queue = device.queue(settings).unwrap();
     Fixture { pool: Pool::new(PoolSizes::default()), counters, device, queue, filters, now: Instant::ZERO }
 }
@@ -289,8 +295,14 @@ fn a_filter_that_cannot_be_set_ends_the_attachment() {
         set_filter,
     };
     let counters = Arc::new(Counters::new(1));
-    let settings =
-        Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 64, longest: 1518 };
+    let settings = Settings {
+        worker: 0,
+        receives: true,
+        counters: counters.clone(),
+        link: None,
+        backlog: 64,
+        longest: 1518,
+    };
     let mut queue = Device::new(parts).queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     let mut batch: Batch = [pool.copy(&frame_from(GUEST, 0)).unwrap()].into_iter().collect();

@@ -71,16 +71,16 @@ impl Queue for StreamQueue {
         }
     }
 
-    fn transmit(&mut self, _cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let mut sender = match self.shared.sender.try_lock() {
             Ok(sender) => sender,
             Err(TryLockError::WouldBlock) => {
                 self.retry = true;
-                self.outbox.defer(batch.drain());
+                self.outbox.defer(cx, batch.drain());
                 return Ok(());
             }
             Err(TryLockError::Poisoned(_)) => {
-                self.outbox.abandon(batch, DropReason::TransmitError);
+                self.outbox.abandon(cx, batch, DropReason::TransmitError);
                 return Err(Fault::Io(io::Error::other("a worker failed while it was sending")));
             }
         };
@@ -88,12 +88,12 @@ impl Queue for StreamQueue {
         let fd = self.shared.fd.as_fd();
         // What an earlier write cut in two goes first, whoever wrote it.
         let result = match sender.finish(fd) {
-            Ok(true) => self.outbox.send(batch, |chunk| sender.send(fd, chunk)),
-            Ok(false) => self.outbox.send(batch, |_| Ok(Sent { full: true, ..Sent::default() })),
+            Ok(true) => self.outbox.send(cx, batch, |chunk| sender.send(fd, chunk)),
+            Ok(false) => self.outbox.send(cx, batch, |_| Ok(Sent { full: true, ..Sent::default() })),
             Err(error) => Err(error),
         };
         result.map_err(|error| {
-            self.outbox.abandon(batch, DropReason::NoPeer);
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
             Fault::of_socket(error)
         })
     }

@@ -66,8 +66,14 @@ impl Bench {
         };
         let tunnel = Tunnel::to_client(socket, &host, interface.clone()).unwrap();
         let counters = Arc::new(Counters::new(1));
-        let settings =
-            Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 16, longest: 1518 };
+        let settings = Settings {
+            worker: 0,
+            receives: true,
+            counters: counters.clone(),
+            link: None,
+            backlog: 16,
+            longest: 1518,
+        };
         let queue = tunnel.queue(settings).unwrap();
         let seen = Arc::default();
         interface.link().attach_tap(Arc::new(Seen(Arc::clone(&seen)))).unwrap();

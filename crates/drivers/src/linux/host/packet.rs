@@ -94,11 +94,11 @@ impl Queue for PacketQueue {
         Ok(Progress::Done)
     }
 
-    fn transmit(&mut self, _cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let fd = &self.fd;
-        let result = self.outbox.send(batch, |chunk| send(fd.as_fd(), chunk));
+        let result = self.outbox.send(cx, batch, |chunk| send(fd.as_fd(), chunk));
         result.map_err(|error| {
-            self.outbox.abandon(batch, DropReason::NoPeer);
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
             Fault::Io(error)
         })
     }

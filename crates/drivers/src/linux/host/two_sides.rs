@@ -39,7 +39,7 @@ impl TwoSides {
 
 impl Endpoint for TwoSides {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
-        let twin = Settings { counters: self.twins.clone(), receives: false, ..settings.clone() };
+        let twin = Settings { counters: self.twins.clone(), link: None, receives: false, ..settings.clone() };
         let host = self.host.queue(settings.clone())?;
         let twin = self.host.queue(twin)?;
         let worker = settings.worker;

@@ -27,8 +27,14 @@ fn fixture() -> Option<Fixture> {
     let ((to_host, host), (to_wire, wire)) = (socket(), socket());
     let flows = Flows::new(1);
     let counters = Arc::new(Counters::new(1));
-    let settings =
-        Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 4, longest: 1518 };
+    let settings = Settings {
+        worker: 0,
+        receives: true,
+        counters: counters.clone(),
+        link: None,
+        backlog: 4,
+        longest: 1518,
+    };
     let queue = TwoSides::new(to_host, to_wire, stations.clone(), flows.clone(), 1).queue(settings).unwrap();
     Some(Fixture { stations, pool: Pool::new(PoolSizes::default()), counters, flows, queue, host, wire })
 }
