@@ -21,6 +21,7 @@ mod event;
 mod fdb;
 mod forward;
 mod network;
+pub mod policy;
 mod port;
 mod port_table;
 mod shared_mac;

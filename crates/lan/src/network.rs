@@ -11,17 +11,18 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use frame::{Instant, MacAddr, VlanId};
+use frame::MacAddr;
 use link::Counters;
 
-use crate::event::{Event, Events};
-use crate::fdb::{EntryKind, Fdb, FdbConfig, FdbEntry, Key};
+use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::forward::Shared;
+use crate::policy::{Item, Policy, PolicyError, Request};
 use crate::port::{Port, PortConfig, PortError, PortId, PortPolicy};
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
 use crate::{VlanRole, lock};
 
+mod fdb;
 mod trunk;
 
 pub use self::trunk::{SharedAddress, Station};
@@ -60,10 +61,17 @@ struct Control {
     statics: Vec<StaticEntry>,
     mtu: usize,
     pass_reserved: bool,
-    /// Whether a port names a VLAN.
-    aware: bool,
+    rules: Rules,
     /// Whether a guest is active.
     wanted: bool,
+}
+
+/// What the network as a whole means for its ports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Rules {
+    /// Whether a port names a VLAN.
+    aware: bool,
+    policy: Policy,
 }
 
 struct Member {
@@ -103,7 +111,7 @@ impl Network {
             statics: Vec::new(),
             mtu,
             pass_reserved,
-            aware: false,
+            rules: Rules { aware: false, policy: Policy::default() },
             wanted: false,
         };
         Arc::new(Network {
@@ -135,7 +143,34 @@ impl Network {
 
     /// Whether a port names a VLAN, so that ports without a role are in VLAN 1.
     pub fn is_vlan_aware(&self) -> bool {
-        lock(&self.control).aware
+        lock(&self.control).rules.aware
+    }
+
+    /// What those who opened the network have agreed on; everything is relaxed at first.
+    pub fn policy(&self) -> Policy {
+        lock(&self.control).rules.policy
+    }
+
+    /// Replaces that.
+    pub fn set_policy(&self, policy: Policy) {
+        let mut control = lock(&self.control);
+        if control.rules.policy != policy {
+            control.rules.policy = policy;
+            control.compile();
+            self.publish(&mut control);
+        }
+    }
+
+    /// Takes the wishes of one more who opens the network.
+    ///
+    /// # Errors
+    /// When the request contradicts itself, or wants to change what is fixed. Nothing changed then.
+    pub fn open(&self, request: &Request) -> Result<(), PolicyError> {
+        let mut control = lock(&self.control);
+        control.rules.policy.open(request)?;
+        control.compile();
+        self.publish(&mut control);
+        Ok(())
     }
 
     /// Adds a port. It is not active yet.
@@ -152,7 +187,7 @@ impl Network {
         name: String,
         policy: PortPolicy,
         counters: Arc<Counters>,
-        trunk: Option<TrunkMember>,
+        trunk: Option<(TrunkPolicy, Notify)>,
     ) -> Result<PortId, PortError> {
         let mut control = lock(&self.control);
         if trunk.is_some()
@@ -167,10 +202,11 @@ impl Network {
         self.set_addresses(&name, id, &keys(&policy))?;
         self.fdb.admit_port(id, policy.quota);
         control.claim(id);
-        let port = Arc::new(compile(id, &policy, false, &counters, control.aware));
-        if let Some(trunk) = &trunk {
-            self.fdb.watch(id, Some(Arc::clone(&trunk.notify)));
-        }
+        let port = Arc::new(compile(id, &policy, false, &counters, control.rules));
+        let trunk = trunk.map(|(policy, notify)| {
+            self.fdb.watch(id, Some(Arc::clone(&notify)));
+            TrunkMember { trunk: Arc::new(Trunk::new(&policy, &control.rules.policy)), policy, notify }
+        });
         control.ports[id.slot()] = Some(Member { id, name, policy, active: false, counters, port, trunk });
         self.publish(&mut control);
         Ok(id)
@@ -221,10 +257,10 @@ impl Network {
         self.fdb.admit_port(id, policy.quota);
         let relearn = (&member.policy.macs, &member.policy.vlan, member.policy.guard)
             != (&policy.macs, &policy.vlan, policy.guard);
-        let aware = control.aware;
+        let rules = control.rules;
         let member = control.member_mut(id)?;
         member.policy = policy;
-        member.compile(aware);
+        member.compile(rules);
         self.publish(control);
         if relearn {
             self.fdb.flush(Some(id));
@@ -239,89 +275,19 @@ impl Network {
     /// When the port is gone.
     pub fn set_active(&self, id: PortId, active: bool) -> Result<(), PortError> {
         let mut control = lock(&self.control);
-        let aware = control.aware;
+        let rules = control.rules;
         let member = control.member_mut(id)?;
         if member.active == active {
             return Ok(());
         }
         member.active = active;
-        member.compile(aware);
+        member.compile(rules);
         self.fdb.set_learning(id, active);
         self.publish(&mut control);
         if !active {
             self.fdb.flush(Some(id));
         }
         Ok(())
-    }
-
-    /// Enters an address by hand: it is neither learnt elsewhere nor ages. `vlan` `None` stands for every VLAN of the
-    /// port. An entry that was made before is replaced.
-    ///
-    /// # Errors
-    /// When the port is gone, the address is set for a port or no station's, or the FDB has no place.
-    pub fn add_static(&self, mac: MacAddr, vlan: Option<VlanId>, id: PortId) -> Result<(), PortError> {
-        let mut control = lock(&self.control);
-        let port = &control.member(id)?.name;
-        if !mac.is_station() {
-            return Err(PortError::NotAStation { port: port.clone(), mac });
-        }
-        if let Some(owner) = control.members().find(|member| member.policy.macs.contains(&mac)) {
-            return Err(PortError::MacTaken { port: port.clone(), mac, owner: owner.name.clone() });
-        }
-        let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
-        if !self.fdb.insert_fixed(key, EntryKind::Static, id) {
-            return Err(PortError::FdbFull { port: port.clone(), mac });
-        }
-        control.statics.retain(|entry| entry.key != key);
-        control.statics.push(StaticEntry { key, port: id });
-        Ok(())
-    }
-
-    /// Removes what [`Network::add_static`] entered; false when there is nothing.
-    pub fn remove_static(&self, mac: MacAddr, vlan: Option<VlanId>) -> bool {
-        let mut control = lock(&self.control);
-        let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
-        control.statics.retain(|entry| entry.key != key);
-        self.fdb.remove_fixed(key, EntryKind::Static)
-    }
-
-    /// Every address that the network knows, in no particular order.
-    pub fn fdb(&self, now: Instant) -> Vec<FdbEntry> {
-        let aware = self.is_vlan_aware();
-        let mut entries = self.fdb.entries(now.as_secs() as u32);
-        entries.iter_mut().filter(|_| !aware).for_each(|entry| entry.vlan = None);
-        entries
-    }
-
-    /// How many addresses the network can know.
-    pub fn fdb_capacity(&self) -> usize {
-        self.fdb.capacity()
-    }
-
-    /// Forgets every learnt address.
-    pub fn flush(&self) {
-        self.fdb.flush(None);
-    }
-
-    /// Forgets the addresses learnt behind one port.
-    pub fn flush_port(&self, id: PortId) {
-        self.fdb.flush(Some(id));
-    }
-
-    /// Forgets addresses that were silent for the ageing time. To be called about once a second; one call looks at
-    /// 8192 entries at most, so larger databases age within as many calls as it takes.
-    pub fn age(&self, now: Instant) {
-        self.fdb.age(now.as_secs() as u32);
-    }
-
-    /// What the FDB did since the last call.
-    pub fn events(&self) -> Events {
-        let aware = self.is_vlan_aware();
-        let mut events = self.fdb.events();
-        if !aware {
-            events.events = events.events.into_iter().map(Event::without_vlan).collect();
-        }
-        events
     }
 
     #[inline]
@@ -349,10 +315,10 @@ impl Network {
     /// Shows the workers what changed.
     fn publish(&self, control: &mut Control) {
         let aware = control.members().any(|member| member.policy.vlan != VlanRole::Unset);
-        let flipped = control.aware != aware;
+        let flipped = control.rules.aware != aware;
         if flipped {
-            control.aware = aware;
-            control.ports.iter_mut().flatten().for_each(|member| member.compile(aware));
+            control.rules.aware = aware;
+            control.compile();
         }
         let host = self.keep_addresses(control);
         let old = {
@@ -376,6 +342,11 @@ impl Network {
 }
 
 impl Control {
+    fn compile(&mut self) {
+        let rules = self.rules;
+        self.ports.iter_mut().flatten().for_each(|member| member.compile(rules));
+    }
+
     fn members(&self) -> impl Iterator<Item = &Member> {
         self.ports.iter().flatten()
     }
@@ -441,19 +412,22 @@ impl Control {
 }
 
 impl Member {
-    fn compile(&mut self, aware: bool) {
-        self.port = Arc::new(compile(self.id, &self.policy, self.active, &self.counters, aware));
+    fn compile(&mut self, rules: Rules) {
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, &self.counters, rules));
+        if let Some(trunk) = &mut self.trunk {
+            trunk.trunk = Arc::new(Trunk::new(&trunk.policy, &rules.policy));
+        }
     }
 }
 
-fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counters>, aware: bool) -> Port {
+fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counters>, rules: Rules) -> Port {
     Port {
         id,
         active,
         macs: policy.macs.clone().into(),
         guard: policy.guard && !policy.macs.is_empty(),
-        vlan: policy.vlan.membership(aware),
-        promiscuous: policy.promiscuous,
+        vlan: policy.vlan.membership(rules.aware),
+        promiscuous: policy.promiscuous && rules.policy.is_relaxed(Item::PromiscuousGuests),
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         limits: policy.limits,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use frame::{DropReason, Frame, MacAddr, Sides};
+use lan::policy::{Item, Policy, PolicyError, Request};
 use lan::{Diversion, PortConfig, PortError, PortId, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
 use link::Counters;
 use support::{Lan, mac};
@@ -450,4 +451,29 @@ fn case_28_a_trunk_that_is_lost_twice_comes_back_twice() {
         net.trunk = net.lan.trunk(policy());
         assert_eq!(net.send(G(1), HOST), who([H]));
     }
+}
+
+#[test]
+fn the_networks_policy_is_above_the_ports_and_the_trunks() {
+    let mut net = trunked_with(policy(), [guest(1), PortConfig { promiscuous: true, ..guest(2) }]);
+    net.change(|policy| policy.promiscuous = Sides::BOTH);
+    let network = Arc::clone(&net.lan.network);
+    assert_eq!(net.send(W, mac(1)), who([G(1), G(2), H]));
+    network.open(&Request { strict: [Item::PromiscuousGuests].into(), ..Request::default() }).unwrap();
+    assert_eq!(net.send(W, mac(1)), who([G(1), H]));
+    network.open(&Request { strict: [Item::HostMode].into(), ..Request::default() }).unwrap();
+    assert_eq!(net.send(W, mac(1)), who([G(1)]));
+    assert_eq!(net.send(G(1), mac(2)), who([G(2), W]));
+    network.open(&Request { strict: [Item::PromiscuousWire].into(), ..Request::default() }).unwrap();
+    assert_eq!(net.send(G(1), mac(2)), who([G(2)]));
+    network.open(&Request { strict: [Item::Wire].into(), ..Request::default() }).unwrap();
+    assert_eq!(net.send(G(1), MacAddr::BROADCAST), who([G(2), H]));
+    assert_eq!(net.verdict(H, UNKNOWN), Verdict::Drop);
+
+    let fixed = Request { fixed: [Item::Wire].into(), ..Request::default() };
+    network.open(&fixed).unwrap();
+    let relax = Request { relax: [Item::Wire].into(), ..Request::default() };
+    assert_eq!(network.open(&relax), Err(PolicyError::Fixed(Item::Wire)));
+    network.set_policy(Policy::default());
+    assert_eq!(net.send(W, mac(1)), who([G(1), G(2), H]));
 }

@@ -1,15 +1,14 @@
 //! The trunk of a network as control sees it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use frame::{Instant, MacAddr, VlanId};
 
-use super::{Control, Member, Network, TrunkMember};
+use super::{Control, Member, Network};
 use crate::addresses::Owner;
 use crate::event::Event;
 use crate::fdb::Key;
-use crate::trunk::{Trunk, TrunkConfig, TrunkPolicy};
+use crate::trunk::{TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy, lock};
 
 /// An address behind a port that is not the trunk.
@@ -45,8 +44,7 @@ impl Network {
     /// then.
     pub fn add_trunk(&self, config: TrunkConfig) -> Result<PortId, PortError> {
         let TrunkConfig { name, policy, notify, counters } = config;
-        let trunk = TrunkMember { trunk: Arc::new(Trunk::new(&policy)), notify, policy: policy.clone() };
-        self.add_member(name, policy.as_port(), counters, Some(trunk))
+        self.add_member(name, policy.as_port(), counters, Some((policy, notify)))
     }
 
     /// Changes the policy of the trunk: a new address of the host, a side that is enabled, and so on.
@@ -63,10 +61,12 @@ impl Network {
             return Ok(());
         }
         self.update_member(&mut control, id, policy.as_port())?;
-        if let Some(trunk) = &mut control.member_mut(id)?.trunk {
-            trunk.trunk = Arc::new(Trunk::new(&policy));
+        let rules = control.rules;
+        let member = control.member_mut(id)?;
+        if let Some(trunk) = &mut member.trunk {
             trunk.policy = policy;
         }
+        member.compile(rules);
         self.publish(&mut control);
         Ok(())
     }

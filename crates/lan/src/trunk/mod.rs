@@ -25,6 +25,7 @@ use std::sync::Arc;
 use frame::{MacAddr, Sides};
 use link::Counters;
 
+use crate::policy::{Item, Policy};
 use crate::{Limits, PortPolicy, VlanRole};
 
 /// Whom a network tells of changes that a trunk's driver follows. It is called by control and by workers, with locks of
@@ -136,11 +137,17 @@ pub(crate) struct Trunk {
 }
 
 impl Trunk {
-    pub(crate) fn new(policy: &TrunkPolicy) -> Trunk {
+    /// What a trunk's policy comes to in a network with that policy.
+    pub(crate) fn new(policy: &TrunkPolicy, network: &Policy) -> Trunk {
+        let allowed = |host, wire| {
+            let side = |item, side| if network.is_relaxed(item) { side } else { Sides::NONE };
+            side(host, Sides::HOST).with(side(wire, Sides::WIRE))
+        };
+        let promiscuous = policy.promiscuous.within(allowed(Item::PromiscuousHost, Item::PromiscuousWire));
         Trunk {
             macs: policy.macs.clone().into(),
-            enabled: policy.enabled,
-            promiscuous: policy.promiscuous,
+            enabled: policy.enabled.within(allowed(Item::Host, Item::Wire)),
+            promiscuous: promiscuous.within(allowed(Item::HostMode, Item::WireMode)),
             reaches: policy.reaches,
             diversion: policy.diversion,
             shared_mac: policy.shared_mac,
