@@ -145,13 +145,31 @@ pub struct Rate {
 impl Limits {
     /// No limits.
     pub const NONE: Limits = Limits { storm: None, rate: None };
+
+    /// Flooded frames a second of a port for which nothing else is said: no guest in order sends that many, and a worker
+    /// carries them beside its other work.
+    pub const DEFAULT_STORM: u64 = 20_000;
+}
+
+impl Rate {
+    /// So many frames a second, and a fifth of that at once, but 64 at least.
+    pub const fn frames(per_second: u64) -> Rate {
+        let fifth = per_second / 5;
+        Rate { per_second, burst: if fifth < 64 { 64 } else { fifth } }
+    }
+
+    /// So many octets a second, and a tenth of that at once, but 128 KiB at least, so that segmentation frames pass.
+    pub const fn octets(per_second: u64) -> Rate {
+        const LEAST: u64 = 128 << 10;
+        let tenth = per_second / 10;
+        Rate { per_second, burst: if tenth < LEAST { LEAST } else { tenth } }
+    }
 }
 
 impl Default for Limits {
-    /// 20,000 flooded frames a second and 4,096 at once: no guest in order sends that many, and a worker carries them
-    /// beside its other work. All traffic together is not limited.
+    /// Floods are limited, all traffic together is not.
     fn default() -> Self {
-        Limits { storm: Some(Rate { per_second: 20_000, burst: 4096 }), rate: None }
+        Limits { storm: Some(Rate::frames(Limits::DEFAULT_STORM)), rate: None }
     }
 }
 

@@ -92,7 +92,7 @@ impl Budgets {
 
     #[cold]
     fn claim(&mut self, port: PortId, limits: &Limits, now: Instant) {
-        let full = |rate: Option<Rate>| Bucket(rate.map_or(0, |rate| u128::from(rate.burst) * TOKEN));
+        let full = |rate: Option<Rate>| Bucket(rate.map_or(u128::MAX, |rate| u128::from(rate.burst) * TOKEN));
         let buckets =
             |port| Buckets { port, storm: full(limits.storm), rate: full(limits.rate), filled: now };
         while self.ports.len() <= port.slot() {
@@ -106,7 +106,11 @@ impl Bucket {
     /// Fills the bucket for so long, and returns how many whole tokens it holds.
     #[inline]
     fn fill(&mut self, rate: Option<Rate>, nanos: u128) -> u64 {
-        let Some(rate) = rate else { return u64::MAX };
+        let Some(rate) = rate else {
+            // Full for whatever limit comes next.
+            self.0 = u128::MAX;
+            return u64::MAX;
+        };
         let more = u128::from(rate.per_second).saturating_mul(nanos);
         self.0 = self.0.saturating_add(more).min(u128::from(rate.burst) * TOKEN);
         (self.0 / TOKEN) as u64
