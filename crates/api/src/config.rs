@@ -133,6 +133,12 @@ pub struct PortConfig {
     /// Most addresses that are learnt from the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
+    /// Most broadcast, multicast and unknown unicast frames that the port sends, a second; 0 for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm: Option<u64>,
+    /// Most that the port sends, in Mbit/s; any amount when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
 }
 
 /// A TAP device: made by name, taken over by name, or inherited as a descriptor.

@@ -112,6 +112,8 @@ impl Reader {
             "promiscuous",
             "queue",
             "quota",
+            "storm",
+            "rate",
         ];
         let table = self.table(path, node, KEYS)?;
         Some(api::PortConfig {
@@ -128,6 +130,8 @@ impl Reader {
             promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
             queue: self.member(&table, "queue", Self::number),
             quota: self.member(&table, "quota", Self::number),
+            storm: self.member(&table, "storm", Self::number),
+            rate: self.member(&table, "rate", Self::number),
         })
     }
 

@@ -91,6 +91,7 @@ fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
     let policy = &config.port("lab", "web").expect("the port").policy;
     assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty());
     assert_eq!(policy.vlan, Vlan::None);
+    assert_eq!((policy.storm, policy.rate), (20_000, None));
 }
 
 #[test]
@@ -157,6 +158,8 @@ fn each_fault_has_its_code_and_field() {
         ("queue = 1.5", WrongType, "queue"),
         ("queue = 99999999999999999999999999999999999999999999", WrongType, "queue"),
         ("quota = 100000", OutOfRange, "quota"),
+        ("storm = 1000000001", OutOfRange, "storm"),
+        ("rate = 0", OutOfRange, "rate"),
     ];
     for (lines, code, field) in policies {
         let path = format!("network.lab.port.web.{field}");

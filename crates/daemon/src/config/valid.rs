@@ -175,6 +175,10 @@ pub struct Policy {
     pub queue: usize,
     /// Most addresses learnt from it.
     pub quota: usize,
+    /// Most floods from it, a second; 0 for any number.
+    pub storm: u64,
+    /// Most traffic from it, in Mbit/s.
+    pub rate: Option<u64>,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }

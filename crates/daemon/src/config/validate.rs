@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use api::{Error, ErrorCode, OneOrMany};
 use frame::{MacAddr, VlanId};
+use lan::Limits;
 
 use super::claims::Claims;
 use super::read::{join, shown};
@@ -31,6 +32,10 @@ const QUEUE: RangeInclusive<u64> = 1..=65_536;
 const DEFAULT_QUEUE: u64 = 1024;
 /// Addresses learnt from a port, unless the forwarding database is smaller.
 const DEFAULT_QUOTA: u64 = 256;
+/// Flooded frames a second.
+const STORM: RangeInclusive<u64> = 0..=1_000_000_000;
+/// Mbit/s.
+const RATE: RangeInclusive<u64> = 1..=1_000_000;
 /// Addresses set on a port.
 const MOST_MACS: usize = 256;
 /// What a network's trunk is called among its ports.
@@ -190,6 +195,9 @@ impl Validator {
         let default_quota = DEFAULT_QUOTA.min(fdb_size);
         let quota = self.in_range(port.quota, &join(path, "quota"), 1..=fdb_size, default_quota);
 
+        let storm = self.in_range(port.storm, &join(path, "storm"), STORM, Limits::DEFAULT_STORM);
+        let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
+
         let mac_path = join(path, "mac");
         let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_MACS {
@@ -218,6 +226,8 @@ impl Validator {
             sees_trunk: false,
             queue: as_usize(queue),
             quota: as_usize(quota),
+            storm,
+            rate,
             static_entries: BTreeSet::new(),
         })
     }

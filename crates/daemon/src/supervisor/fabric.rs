@@ -8,7 +8,8 @@ use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
 use lan::{
-    Network, PortConfig, PortError, PortPolicy, TrunkConfig, TrunkNotice, TrunkPolicy, VlanRole, VlanSet,
+    Limits, Network, PortConfig, PortError, PortPolicy, Rate, TrunkConfig, TrunkNotice, TrunkPolicy,
+    VlanRole, VlanSet,
 };
 use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -235,7 +236,11 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         vlan: vlan_role(&policy.vlan),
         promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
-        limits: lan::Limits::default(),
+        limits: Limits {
+            storm: (policy.storm > 0).then(|| Rate::frames(policy.storm)),
+            // A million bits.
+            rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
+        },
         isolated: false,
         quota: policy.quota,
     }

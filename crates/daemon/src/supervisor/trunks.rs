@@ -112,6 +112,8 @@ impl Fabric {
             sees_trunk: false,
             queue: QUEUE,
             quota: policy.quota,
+            storm: 0,
+            rate: None,
             static_entries: Default::default(),
         };
         let notify = Arc::new(move |notice| wish.tell(notice));

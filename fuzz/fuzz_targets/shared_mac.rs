@@ -1,0 +1,132 @@
+//! Whatever guests, the host and the wire send, in shared-MAC mode: only the host's address goes out to the wire, no
+//! frame changes its length or comes back, every buffer does, and what is known of addresses is bounded.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use frame::{Batch, Instant, MacAddr, Pool, PoolSizes, Sides};
+use lan::{
+    Diversion, Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
+    TrunkPolicy,
+};
+use libfuzzer_sys::fuzz_target;
+use link::Counters;
+
+const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
+const WIRE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xbb]);
+const GUESTS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+
+/// Per frame: who sends it, how its header is made, the rest.
+type Input = Vec<(u8, u8, Vec<u8>)>;
+
+fuzz_target!(|input: Input| {
+    let mut bench = Bench::new();
+    for (second, (from, header, octets)) in input.iter().enumerate() {
+        bench.send(second as u64 / 4, *from, *header, octets);
+    }
+});
+
+struct Bench {
+    network: Arc<Network>,
+    forwarder: Forwarder,
+    egress: Egress,
+    pool: Pool,
+    guests: [PortId; 2],
+    trunk: PortId,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let fdb = FdbConfig { size: 16, ..FdbConfig::new([1, 2]) };
+        let network =
+            Network::new(NetworkConfig { name: "lab".into(), mtu: 1500, fdb, pass_reserved: false });
+        let policy = TrunkPolicy {
+            macs: vec![HOST],
+            diversion: Diversion::Everything,
+            shared_mac: true,
+            ..TrunkPolicy::default()
+        };
+        let counters = || Arc::new(Counters::new(1));
+        let name = "trunk".to_owned();
+        let trunk = TrunkConfig { name, policy, notify: Arc::new(|_| {}), counters: counters() };
+        let trunk = network.add_trunk(trunk).expect("the first");
+        let guests = GUESTS.map(|mac| {
+            let config = PortConfig { macs: vec![mac], ..PortConfig::new("guest", counters()) };
+            network.add_port(config).expect("another address")
+        });
+        for port in [trunk, guests[0], guests[1]] {
+            network.set_active(port, true).expect("just added");
+        }
+        network.add_host_address(Ipv4Addr::new(10, 0, 0, 200).into());
+        network.add_host_address(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 200).into());
+        let forwarder = Forwarder::new(Arc::clone(&network));
+        let pool = Pool::new(PoolSizes { small: 8, large: 2, bulk: 0 });
+        Bench { network, forwarder, egress: Egress::new(8), pool, guests, trunk }
+    }
+
+    fn send(&mut self, second: u64, from: u8, header: u8, rest: &[u8]) {
+        let (ingress, sides, source) = match from % 4 {
+            0 => (self.trunk, Sides::WIRE, WIRE),
+            1 => (self.trunk, Sides::HOST, HOST),
+            n => (self.guests[usize::from(n - 2)], Sides::NONE, GUESTS[usize::from(n - 2)]),
+        };
+        let octets = made(header, source, rest);
+        let Some(mut frame) = self.pool.copy(&octets) else { return };
+        frame.meta.sides = sides;
+        if from & 0x10 != 0 {
+            let start = u16::from(from) << 2;
+            frame.meta.offload = frame::Offload { flags: 1, checksum_start: start, ..Default::default() };
+        }
+        if !sides.is_empty() {
+            assert!(self.forwarder.verdict(&frame, sides).is_some());
+        }
+        let mut batch = Batch::from_iter([frame]);
+        let now = Instant::from_secs(second);
+        assert_eq!(self.forwarder.forward(0, ingress, &mut batch, now, &mut self.egress), 0);
+
+        let is_guest = sides.is_empty();
+        self.egress.drain(|port, batch| {
+            for frame in batch.drain() {
+                assert_eq!(frame.len(), octets.len());
+                assert!(port != ingress || (!is_guest && !frame.meta.sides.contains(sides)), "never back");
+                if frame.meta.sides == Sides::WIRE && is_guest {
+                    assert_eq!(frame.source(), Some(HOST));
+                } else {
+                    assert_eq!(frame.source(), Some(source));
+                }
+            }
+        });
+        assert_eq!(self.pool.out(), 0);
+        let known = self.network.shared_addresses();
+        let host = self.network.host_addresses();
+        assert!(known.iter().all(|shared| !host.contains(&shared.address) && shared.port != self.trunk));
+        for guest in self.guests {
+            let of = |v4: fn(&IpAddr) -> bool| {
+                known.iter().filter(|shared| shared.port == guest && v4(&shared.address)).count()
+            };
+            assert!(of(IpAddr::is_ipv4) <= 32 && of(IpAddr::is_ipv6) <= 32);
+        }
+    }
+}
+
+/// A frame with a header by choice, so that more than one in a thousand is for anybody.
+fn made(choice: u8, source: MacAddr, rest: &[u8]) -> Vec<u8> {
+    let destination = match choice % 8 {
+        0 | 1 => HOST,
+        2 => GUESTS[0],
+        3 => GUESTS[1],
+        4 => WIRE,
+        5 => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        _ => MacAddr::BROADCAST,
+    };
+    let ethertype: u16 = match choice >> 3 & 3 {
+        0 => 0x0806,
+        1 => 0x0800,
+        2 => 0x86dd,
+        _ => u16::from(choice) << 8,
+    };
+    let mut octets = [&destination.0[..], &source.0, &ethertype.to_be_bytes(), rest].concat();
+    octets.truncate(1514);
+    octets
+}
