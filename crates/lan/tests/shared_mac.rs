@@ -495,3 +495,70 @@ fn an_address_of_another_guest_stays_with_it_and_the_claim_is_reported() {
     net.send(G(2), &arp_request((mac(2), ip4(1)), ROUTER_IP));
     assert_eq!(who(&net.send(W, &ip((HOST, ip4(1).into()), (ROUTER, ROUTER_IP.into())))), [G(2)]);
 }
+
+/// A neighbour discovery message of guest 1 to all nodes, behind `headers`, whose checksum is right.
+fn discovery(first: IpProtocol, headers: &[u8], message: &[u8]) -> Vec<u8> {
+    let (source, group) = (ip6(1), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+    let addresses = frame::checksum::Addresses::V6 { source, destination: group };
+    let mut message = message.to_vec();
+    Icmpv6Packet::new_checked(&mut message[..]).unwrap().fill_checksum(&addresses);
+    let to = (MacAddr([0x33, 0x33, 0, 0, 0, 1]), group.into());
+    packet(to, (mac(1), source.into()), first, &[headers, &message].concat())
+}
+
+#[test]
+fn every_message_with_the_guests_address_is_edited_and_no_other() {
+    const ICMP: IpProtocol = IpProtocol::ICMPV6;
+    let option = |kind: u8| [&[kind, 1][..], &mac(1).0].concat();
+    let message = |kind: u8, fixed: usize, options: &[Vec<u8>]| {
+        let mut message = vec![0; fixed];
+        message[0] = kind;
+        message.extend(options.concat());
+        message
+    };
+    let padding = [58, 0, 1, 4, 0, 0, 0, 0];
+    let atomic = [58, 0, 0, 0, 0, 0, 0, 7];
+    let (solicit, advertise) =
+        (message(133, 8, &[option(1)]), message(134, 16, &[option(5), option(1), option(1)]));
+    let edited = [
+        discovery(ICMP, &[], &solicit),
+        discovery(ICMP, &[], &advertise),
+        discovery(IpProtocol::DESTINATION_OPTIONS, &padding, &solicit),
+        discovery(ICMP, &[], &message(136, 24, &[option(2)])),
+    ];
+    let mut net = shared();
+    for frame in &edited {
+        let wire = net.send(G(1), frame).remove(&W).unwrap();
+        let options =
+            |octets: &[u8], mac: MacAddr| octets[14..].windows(6).filter(|six| *six == mac.0).count();
+        let expected = options(frame, mac(1)) - usize::from(frame[54] == 134);
+        assert_eq!(options(&wire, HOST), expected, "{frame:02x?}");
+        let packet = Ipv6Packet::new_checked(&wire[14..]).unwrap();
+        let at = if packet.next_header() == ICMP { 0 } else { 8 };
+        let message = Icmpv6Packet::new_checked(&packet.payload()[at..]).unwrap();
+        assert!(message.verify_checksum(&packet.addresses()), "{frame:02x?}");
+    }
+
+    let mut coded = solicit.clone();
+    coded[1] = 1;
+    let mut far = discovery(ICMP, &[], &solicit);
+    far[21] = 254;
+    let mut long = discovery(ICMP, &[], &solicit);
+    long[18..20].copy_from_slice(&1000u16.to_be_bytes());
+    let mut beyond = message(133, 8, &[option(1), option(1)]);
+    beyond[17] = 2;
+    let unedited = [
+        far,
+        long,
+        discovery(ICMP, &[], &coded),
+        discovery(IpProtocol::FRAGMENT, &atomic, &solicit),
+        discovery(ICMP, &[], &message(133, 8, &[option(2)])),
+        discovery(ICMP, &[], &message(136, 24, &[option(1)])),
+        discovery(ICMP, &[], &message(137, 40, &[option(2)])),
+        discovery(ICMP, &[], &beyond),
+        discovery(ICMP, &[], &solicit[..4]),
+    ];
+    for frame in &unedited {
+        assert_differs_in(&net.send(G(1), frame)[&W], frame, &[FROM]);
+    }
+}
