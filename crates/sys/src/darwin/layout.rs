@@ -16,29 +16,32 @@ macro_rules! named {
     ($($name:ident)*) => { [$(Fact(stringify!($name), $name as u64),)*] };
 }
 
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 12] = [
     "stddef.h",
     "sys/types.h",
     "sys/socket.h",
     "sys/ioctl.h",
     "sys/sockio.h",
+    "sys/kern_control.h",
     "net/bpf.h",
     "net/if.h",
     "net/if_types.h",
+    "net/if_utun.h",
     "net/ndrv.h",
     "net/net_kev.h",
 ];
 
-const NAMED: [Fact; 40] = named! {
+const NAMED: [Fact; 42] = named! {
     BIOCGBLEN BIOCSBLEN BIOCSETF BIOCSETFNR BIOCPROMISC BIOCGDLT BIOCSETIF BIOCGSTATS BIOCIMMEDIATE BIOCVERSION
     BIOCSHDRCMPLT BIOCSSEESENT BPF_MAXINSNS DLT_EN10MB
     SIOCSIFFLAGS SIOCGIFFLAGS SIOCGIFMTU SIOCSIFMTU SIOCSIFLLADDR SIOCIFCREATE SIOCIFDESTROY SIOCSDRVSPEC SIOCGDRVSPEC
     KEV_INET_SUBCLASS KEV_DL_SUBCLASS KEV_INET6_SUBCLASS KEV_DL_SIFFLAGS KEV_DL_SIFMTU KEV_DL_IF_ATTACHED
     KEV_DL_IF_DETACHING KEV_DL_IF_DETACHED KEV_DL_LINK_OFF KEV_DL_LINK_ON KEV_DL_LINK_ADDRESS_CHANGED
     AF_LINK AF_NDRV PF_SYSTEM IFT_ETHER IFT_L2VLAN IFT_BRIDGE
+    CTLIOCGINFO UTUN_OPT_IFNAME
 };
 
-const LAYOUTS: [Fact; 24] = [
+const LAYOUTS: [Fact; 30] = [
     Fact("sizeof(struct ifreq)", size_of::<Interface>() as u64),
     Fact("offsetof(struct ifreq, ifr_ifru)", 16),
     Fact("offsetof(struct ifreq, ifr_addr.sa_data)", 18),
@@ -63,6 +66,13 @@ const LAYOUTS: [Fact; 24] = [
     Fact("sizeof(struct bpf_version)", 4),
     Fact("sizeof(struct sockaddr_ndrv)", size_of::<RawAddress>() as u64),
     Fact("offsetof(struct sockaddr_ndrv, snd_name)", 2),
+    // Of `macos/utun.rs`, which is not compiled everywhere.
+    Fact("sizeof(struct ctl_info)", argument_octets(CTLIOCGINFO) as u64),
+    Fact("offsetof(struct ctl_info, ctl_name)", 4),
+    Fact("sizeof(struct sockaddr_ctl)", 32),
+    Fact("offsetof(struct sockaddr_ctl, ss_sysaddr)", 2),
+    Fact("offsetof(struct sockaddr_ctl, sc_id)", 4),
+    Fact("offsetof(struct sockaddr_ctl, sc_unit)", 8),
 ];
 
 /// What rests on documents alone: it is in no header that can be had without macOS.

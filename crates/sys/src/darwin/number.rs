@@ -79,6 +79,10 @@ pub const KEV_DL_LINK_OFF: u32 = 12;
 pub const KEV_DL_LINK_ON: u32 = 13;
 pub const KEV_DL_LINK_ADDRESS_CHANGED: u32 = 16;
 
+// Tunnels, sys/kern_control.h and net/if_utun.h.
+pub const CTLIOCGINFO: u64 = request(Way::Both, b'N', 3, 100);
+pub const UTUN_OPT_IFNAME: u32 = 2;
+
 // Address families, sys/socket.h.
 pub const AF_LINK: u8 = 18;
 pub const AF_NDRV: u8 = 27;
@@ -133,6 +137,7 @@ mod tests {
             (SIOCSDRVSPEC, 0x8028_697b),
             (SIOCGDRVSPEC, 0xc028_697b),
             (SIOCSKEVFILT, 0x800c_6502),
+            (CTLIOCGINFO, 0xc064_4e03),
         ];
         for (number, expected) in cases {
             assert_eq!(number, expected, "{number:#x} is not {expected:#x}");

@@ -6,12 +6,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 
+use crate::darwin::number;
+
 /// The name of the control.
 const CONTROL: &[u8] = b"com.apple.net.utun_control";
 /// _IOWR('N', 3, struct ctl_info).
-const CTLIOCGINFO: libc::c_ulong = 0xC064_4E03;
+const CTLIOCGINFO: libc::c_ulong = number::CTLIOCGINFO;
 /// The option of a connected control that has the interface's name.
-const UTUN_OPT_IFNAME: libc::c_int = 2;
+const UTUN_OPT_IFNAME: libc::c_int = number::UTUN_OPT_IFNAME as libc::c_int;
 /// Octets of an interface's name with its NUL.
 const IFNAMSIZ: usize = 16;
 
