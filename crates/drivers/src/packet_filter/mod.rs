@@ -7,7 +7,7 @@
 //! same device or to a socket beside it; writes do not wait.
 //!
 //! A full interface queue is told by ENOBUFS, and nothing tells when there is room again: the device is never reported
-//! writable. So what waits is tried again at once, for [`PATIENCE`] without any success; then it is dropped, and so is
+//! writable. So what waits is tried again at once, for 20 ms without any success; then it is dropped, and so is
 //! what follows, until the interface takes something again.
 //!
 //! The receive filter lets pass groups and the addresses of our [`Stations`]. A frame from an address that is not
