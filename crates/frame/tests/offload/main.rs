@@ -48,3 +48,15 @@ fn almost_good_requests_are_often_good() {
     // Fragments of UDP over IPv4, and a checksum only.
     assert!(good(0x32, 0) && good(0xc0, 0) && good(0xc3, 0));
 }
+/// Found by fuzzing: the harness took the fragment within the tunnel for the first of its datagram.
+#[test]
+fn a_later_fragment_in_a_tunnel() {
+    let changes = [0, 0, 0, 0x00, 0xdb, 0x21, 0xa7, 0xa7, 0xa7];
+    let (request, octets) =
+        hostile::almost_good(&[&[0x7e, 0xbe, 0x0c, 0x1c, 0x27, 0x00], &changes[..]].concat())
+            .expect("long enough");
+    hostile::check(&octets, request);
+    let mut later = octets.clone();
+    later[53] = 0xa7;
+    assert!(hostile::check(&later, request));
+}
