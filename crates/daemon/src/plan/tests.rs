@@ -107,17 +107,24 @@ fn poll() -> impl Strategy<Value = Option<api::Poll>> {
     ))
 }
 
+fn trunk_config((interface, wait): (u8, bool)) -> api::TrunkConfig {
+    api::TrunkConfig { interface: Some(format!("eth{interface}")), wait: Some(wait), ..Default::default() }
+}
+
 fn config() -> impl Strategy<Value = ValidConfig> {
     let ports = proptest::collection::btree_map("[a-d]", port(), 0..5);
-    let network = (ports, proptest::option::of(1500..1502_u64));
+    let trunk = proptest::option::of((0..3_u8, any::<bool>()));
+    let network = (ports, proptest::option::of(1500..1502_u64), trunk);
     (proptest::collection::btree_map("[x-z]", network, 0..4), proptest::option::of(1..3_u64), poll())
         .prop_map(|(networks, workers, poll)| {
-            let empty = networks.iter().map(|(name, (_, mtu))| {
-                (name.clone(), api::NetworkConfig { mtu: *mtu, ..Default::default() })
+            let mut taken = BTreeSet::new();
+            let empty = networks.iter().map(|(name, (_, mtu, trunk))| {
+                let trunk = trunk.filter(|(interface, _)| taken.insert(*interface)).map(trunk_config);
+                (name.clone(), api::NetworkConfig { mtu: *mtu, trunk, ..Default::default() })
             });
             let empty = api::Config { workers, poll, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
-            let ports = networks.into_iter().flat_map(|(network, (ports, _))| {
+            let ports = networks.into_iter().flat_map(|(network, (ports, ..))| {
                 ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
             });
             // A port that is in the way of another is left out.
@@ -149,7 +156,9 @@ proptest! {
             match port {
                 Some(port) => prop_assert_ne!(running.port(network, port), wanted.port(network, port)),
                 None => {
-                    let settings = |config: &ValidConfig| config.network(network).map(|n| n.settings.clone());
+                    let settings = |config: &ValidConfig| {
+                        config.network(network).map(|n| (n.settings.clone(), n.trunk.clone()))
+                    };
                     let same = settings(&running) == settings(&wanted);
                     let of_all = [api::ActionKind::SetWorkers, api::ActionKind::SetPoll];
                     prop_assert!(!same || of_all.contains(&action.kind()));
@@ -168,6 +177,7 @@ fn kinds(running: &str, wanted: &str) -> Vec<api::ActionKind> {
 fn each_change_has_its_action() {
     use api::ActionKind::*;
     let web = "[network.lab.port.web]\ntap = { name = \"t0\" }\n";
+    let trunk = "[network.lab.trunk]\ninterface = \"eth0\"\n";
     let both = format!("{web}[network.lab.port.db]\ntap = {{ name = \"t1\" }}\n");
     for (running, wanted, expected) in [
         (String::new(), web.to_owned(), vec![AddNetwork, AddPort]),
@@ -177,6 +187,14 @@ fn each_change_has_its_action() {
         (web.to_owned(), format!("[network.lab]\nmtu = 9000\n{web}"), vec![ChangeNetwork]),
         (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
         (web.to_owned(), format!("poll = \"busy\"\n{web}"), vec![SetPoll]),
+        (web.to_owned(), format!("{web}{trunk}"), vec![AddTrunk]),
+        (format!("{web}{trunk}"), web.to_owned(), vec![RemoveTrunk]),
+        (format!("{web}{trunk}"), format!("{web}{trunk}wait = true\n"), vec![ReplaceTrunk]),
+        (
+            format!("{web}{trunk}"),
+            format!("{web}{}", trunk.replace("eth0", "eth1")),
+            vec![RemoveTrunk, AddTrunk],
+        ),
         (
             both.clone(),
             both.replace("t0", "t").replace("t1", "t0").replace("\"t\"", "\"t1\""),
