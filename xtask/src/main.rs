@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS type-check, the benchmark.
+//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS build, the benchmark.
 //!
 //! Progress and messages go to standard error; what a tool prints stays where the tool prints it. The exit status
 //! is 0, 1 when a task failed, 2 for a command line that is not understood.
@@ -26,7 +26,7 @@ Tasks:
                                   ARGS go to the test runner, for example a part of a test's name
   ci [STEP...]                    the whole check: format, clippy, docs, macos, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
-  macos                           type-check for aarch64-apple-darwin
+  macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
                                   compare vmlan with Open vSwitch, VDE, a Linux bridge and bare relays on this
