@@ -183,6 +183,38 @@ fn a_side_that_is_not_allowed_is_not_reached() {
     daemon.stop();
 }
 
+/// switch.md cases 10 and 11: a promiscuous port sees what host and wire say to each other only when the trunk allows it.
+#[test]
+fn a_promiscuous_port_sees_host_and_wire_when_both_allow_it() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let config = |allow: &str| {
+        format!(
+            "{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\npromiscuous = \"allow\"\n",
+            lab.config(&format!("promiscuous = \"{allow}\""))
+        )
+    };
+    let daemon = lab.start(&config("deny"));
+    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
+    daemon.wait_up(&["raw"]);
+    // IPv4 from the wire to the host.
+    let between =
+        |frame: &[u8]| frame[..6] == mac(HOST).0 && frame[6..12] == mac(WIRE).0 && frame[12..14] == [8, 0];
+    lab.pings(WIRE, HOST);
+    let seen = raw.raw.drain(10_000, Duration::from_millis(200)).expect("a connection");
+    assert!(!seen.iter().any(|frame| between(frame)));
+
+    daemon.write_config(&config("allow"));
+    daemon.cli(&["apply"]).expect_success();
+    wait_trunk(&daemon, "the trunk", |trunk| {
+        trunk.active && trunk.installed.iter().any(|what| what.contains("vmlan_all"))
+    });
+    lab.pings(WIRE, HOST);
+    assert!(raw.raw.expect(between).is_ok());
+    lab.all_ping();
+    daemon.stop();
+}
+
 #[test]
 fn a_thousand_guests_are_known_to_the_kernel() {
     require!(namespaces());
