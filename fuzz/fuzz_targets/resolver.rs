@@ -43,7 +43,8 @@ fuzz_target!(|input: (bool, Vec<(u8, u8, Vec<u8>)>)| {
                     0 => [10, 0, which >> 7, *which].into(),
                     _ => [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(*which)].into(),
                 };
-                let packet = [&[if to.is_ipv4() { 0x45 } else { 0x60 }], &octets[..octets.len().min(1500)]].concat();
+                let packet =
+                    [&[if to.is_ipv4() { 0x45 } else { 0x60 }], &octets[..octets.len().min(1500)]].concat();
                 let packet = pool.copy(&packet).unwrap();
                 if resolver.send(to, &packet, now) == Resolution::Waiting {
                     waited += 1;

@@ -73,10 +73,18 @@ fn traffic(steps: &[(u8, Vec<u8>)]) {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (client, socket): (OwnedFd, OwnedFd) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    let host = Host { mac: MAC, addresses: addresses.to_vec(), gateways: vec![[10, 0, 0, 1].into()], seed: 0 };
+    let host =
+        Host { mac: MAC, addresses: addresses.to_vec(), gateways: vec![[10, 0, 0, 1].into()], seed: 0 };
     let tunnel = Tunnel::to_client(socket, &host, interface.clone()).unwrap();
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings { worker: 0, receives: true, counters: counters.clone(), backlog: 8, longest: 1518 };
+    let settings = Settings {
+        worker: 0,
+        receives: true,
+        counters: counters.clone(),
+        link: None,
+        backlog: 8,
+        longest: 1518,
+    };
     let mut queue = tunnel.queue(settings).unwrap();
     let pool = Pool::new(PoolSizes { small: 128, large: 4, bulk: 0 });
     let mut now = Instant::from_nanos(1 << 62);
