@@ -112,7 +112,8 @@ fn the_examples_of_the_reference_are_complete() {
     let text = std::fs::read_to_string(path).expect("the reference");
     let examples: Vec<_> =
         text.split("```json\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
-    let [error, status, networks, fdb, ports, counters, planned, added, removed, event, ended] = examples[..]
+    let [error, status, networks, fdb, ports, trunks, counters, planned, added, removed, event, ended] =
+        examples[..]
     else {
         panic!("{} examples", examples.len());
     };
@@ -121,6 +122,7 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<Network>>(networks);
     same::<Vec<FdbEntry>>(fdb);
     same::<Vec<Port>>(ports);
+    same::<Vec<api::Trunk>>(trunks);
     same::<Vec<PortCounters>>(counters);
     [planned, added, removed].into_iter().for_each(same::<ApplyReport>);
     same::<Event>(event);

@@ -214,7 +214,7 @@ impl Worker {
         self.networks[place] = Some(WorkerNetwork {
             network: setup.network.clone(),
             forwarder: Forwarder::new(setup.network.clone()),
-            egress: Egress::new(setup.backlog),
+            egress: Egress::new(setup.backlog).keeping_refused(),
             ports: Vec::new(),
             count: 0,
         });

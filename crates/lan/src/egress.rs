@@ -21,8 +21,9 @@ pub struct Egress {
     taken: usize,
     /// Ports whose queue refused a frame.
     overflowed: Vec<PortId>,
-    /// The first frames refused since [`Egress::take_refused`], for whoever wants to see them.
+    /// The first frames refused since [`Egress::take_refused`], when they are kept.
     refused: Vec<(PortId, Frame)>,
+    keeps_refused: bool,
     default_room: usize,
 }
 
@@ -43,8 +44,16 @@ impl Egress {
             taken: 0,
             overflowed: Vec::new(),
             refused: Vec::new(),
+            keeps_refused: false,
             default_room,
         }
+    }
+
+    /// Keeps the first [`Batch::LIMIT`] frames that are refused until [`Egress::take_refused`], which has to be called
+    /// after every batch then.
+    #[must_use]
+    pub fn keeping_refused(self) -> Egress {
+        Egress { keeps_refused: true, ..self }
     }
 
     /// Says how many frames may wait for `port` until it is taken next: its limit less what its driver still holds.
@@ -80,8 +89,7 @@ impl Egress {
         }
     }
 
-    /// Shows the frames for which a port had no room since the last time, the first [`Batch::LIMIT`] of them, and lets
-    /// go of them.
+    /// Shows the kept frames for which a port had no room since the last time, and lets go of them.
     #[inline]
     pub fn take_refused(&mut self, mut show: impl FnMut(PortId, &Frame)) {
         for (port, frame) in self.refused.drain(..) {
@@ -100,7 +108,7 @@ impl Egress {
         let queue = queue_of(&mut self.queues, port, self.default_room);
         if queue.waiting.len() >= queue.room {
             self.refuse(port);
-            if self.refused.len() < Batch::LIMIT {
+            if self.keeps_refused && self.refused.len() < Batch::LIMIT {
                 self.refused.push((port, frame));
             }
             return;
@@ -188,7 +196,7 @@ mod tests {
     #[test]
     fn no_room_drops_the_newest_of_that_port() {
         let pool = Pool::new(PoolSizes::default());
-        let mut egress = Egress::new(10);
+        let mut egress = Egress::new(10).keeping_refused();
         egress.set_room(A, 1);
         [A, A, B, A].into_iter().for_each(|port| egress.push(port, frame(&pool)));
         let mut drops = Vec::new();
