@@ -4,7 +4,6 @@
 //! unpacked once into a cache directory; a directory there appears under its final name only when it is complete,
 //! and a lock file keeps tests of several processes from fetching twice.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Error};
@@ -67,11 +66,11 @@ impl GuestFiles {
         Ok(Self { kernel: directory.join("vmlinuz"), directory })
     }
 
-    /// The initial file system, uncompressed, with these programs of this machine.
+    /// The initial file system, uncompressed.
     ///
     /// # Errors
     /// When a file of the cache cannot be read.
-    pub(crate) fn initial_file_system(&self, programs: &[String]) -> io::Result<Vec<u8>> {
+    pub(crate) fn initial_file_system(&self) -> io::Result<Vec<u8>> {
         let mut archive = Archive::default();
         for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
             archive.directory(directory);
@@ -90,39 +89,8 @@ impl GuestFiles {
             }
         }
         archive.file("modules/order", 0o644, order.as_bytes());
-        let mut known: BTreeSet<PathBuf> =
-            ["bin", "dev", "proc", "sys", "tmp", "modules"].map(PathBuf::from).into();
-        for program in programs {
-            add_program(&mut archive, &mut known, program)?;
-        }
         Ok(archive.finish())
     }
-}
-
-/// Adds a program of this machine and the libraries that it needs.
-fn add_program(archive: &mut Archive, known: &mut BTreeSet<PathBuf>, name: &str) -> io::Result<()> {
-    let paths = env::var_os("PATH").unwrap_or_default();
-    let path = env::split_paths(&paths).map(|path| path.join(name)).find(|path| path.is_file());
-    let path = path.ok_or_else(|| Error::other(format!("{name} is not installed")))?;
-    archive.file(&format!("bin/{name}"), 0o755, &fs::read(&path)?);
-    let mut command = Command::new("ldd");
-    command.arg(&path);
-    let libraries = run(command, Duration::from_secs(10)).stdout;
-    // Lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {
-        let inside = library.strip_prefix("/").expect("it starts with one").to_owned();
-        if !known.insert(inside.clone()) {
-            continue;
-        }
-        let parents: Vec<_> = inside.ancestors().skip(1).filter(|parent| parent.as_os_str() != "").collect();
-        for parent in parents.into_iter().rev() {
-            if known.insert(parent.to_owned()) {
-                archive.directory(&parent.to_string_lossy());
-            }
-        }
-        archive.file(&inside.to_string_lossy(), 0o755, &fs::read(&library)?);
-    }
-    Ok(())
 }
 
 fn cache_directory() -> PathBuf {
