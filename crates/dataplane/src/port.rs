@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use drivers::{Endpoint, Fault, Queue, Settings, Status};
 use frame::{Batch, DropReason};
-use link::{Context, Counters, Link, Transmit};
+use link::{Context, Link, Transmit};
 use sys::{Interest, Poller};
 
 use crate::command::{PortKey, PortSetup};
@@ -112,7 +112,6 @@ impl Attached {
 /// The end of the way out: hands frames to the attachment, if there is one.
 pub(crate) struct Out<'a, 'b, 'q> {
     pub(crate) cx: &'a Context<'b>,
-    pub(crate) counters: &'a Counters,
     pub(crate) queue: Option<&'q mut Box<dyn Queue>>,
     pub(crate) translator: &'a mut Translator,
     pub(crate) link: &'a Link,
@@ -123,12 +122,14 @@ impl Transmit for Out<'_, '_, '_> {
     fn transmit(&mut self, batch: &mut Batch) {
         match &mut self.queue {
             Some(queue) => {
-                if let Err(fault) = self.translator.transmit(self.cx, self.counters, &mut ***queue, batch) {
+                if let Err(fault) =
+                    self.translator.transmit(self.cx, self.link.counters(), &mut ***queue, batch)
+                {
                     self.fault = Some(fault);
                 }
             }
             None => {
-                self.counters.dropped(self.cx.worker, DropReason::NoPeer, batch.len() as u64);
+                self.link.counters().dropped(self.cx.worker, DropReason::NoPeer, batch.len() as u64);
                 if let Some(taps) = self.link.taps() {
                     batch.iter().for_each(|frame| taps.dropped(self.cx, frame, DropReason::NoPeer));
                 }

@@ -414,15 +414,7 @@ fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Way
             continue;
         };
         let queue = port.attached.as_mut().map(|attached| &mut attached.queue);
-        let counters = Arc::clone(port.link.counters());
-        let mut out = Out {
-            cx,
-            counters: &counters,
-            queue,
-            translator: ways.translator,
-            link: &port.link,
-            fault: None,
-        };
+        let mut out = Out { cx, queue, translator: ways.translator, link: &port.link, fault: None };
         // The outcome of each frame has been counted; nobody upstream waits for a result.
         let _ = port.link.output(cx, batch, &mut out);
         let fault = out.fault;

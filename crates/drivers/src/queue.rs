@@ -263,7 +263,8 @@ impl Sent {
     }
 }
 
-fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
+/// The first entries, as many as go out at once, and how many those are.
+pub(crate) fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
     let mut chunk = [Entry::default(); Batch::LIMIT];
     let mut count = 0;
     for (slot, frame) in chunk.iter_mut().zip(frames) {

@@ -200,7 +200,7 @@ impl TapQueue {
 
 /// The request in the form that it has for `octets`, the frame without the `cut` octets of its tag.
 #[inline]
-fn checked(request: Offload, cut: usize, octets: &[u8]) -> Option<Offload> {
+pub(crate) fn checked(request: Offload, cut: usize, octets: &[u8]) -> Option<Offload> {
     if request.is_none() {
         // What another guest says of a checksum is no reason for the next one not to check it.
         return Some(Offload::NONE);

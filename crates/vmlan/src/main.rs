@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod host;
 mod output;
+mod signals;
 mod tunnel;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use super::throttle::Throttle;
@@ -23,6 +24,17 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new() -> Acceptor {
         Acceptor { throttle: Throttle::new(), reserve: reserve() }
+    }
+
+    /// The next connection, however long it takes. Safe to cancel.
+    pub(super) async fn next(&mut self, listener: &UnixListener) -> UnixStream {
+        loop {
+            self.pass().await;
+            match listener.accept().await {
+                Ok((connection, _)) => return connection,
+                Err(error) => self.failed(listener, error).await,
+            }
+        }
     }
 
     /// Waits until another connection may be accepted. Safe to cancel.

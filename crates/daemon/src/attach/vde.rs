@@ -72,21 +72,10 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
     let running = &mut directory.clients;
     loop {
         tokio::select! {
-            client = next(&listener, &mut acceptor), if running.len() < CLIENTS => {
+            client = acceptor.next(&listener), if running.len() < CLIENTS => {
                 running.spawn(serve(clients.clone(), config.clone(), client));
             }
             Some(_) = running.join_next() => {}
-        }
-    }
-}
-
-/// The next client, however long it takes. Safe to cancel.
-async fn next(listener: &UnixListener, acceptor: &mut Acceptor) -> UnixStream {
-    loop {
-        acceptor.pass().await;
-        match listener.accept().await {
-            Ok((client, _)) => return client,
-            Err(error) => acceptor.failed(listener, error).await,
         }
     }
 }

@@ -7,6 +7,7 @@ use link::{Counters, Tally};
 
 use super::medium::Medium;
 use super::record::HEADER;
+use crate::queue::chunk;
 use crate::{Fault, Settings};
 
 /// Octets by which a frame is longer than the record with the same packet.
@@ -139,14 +140,4 @@ impl Drop for Outlet {
         let waiting = self.backlog.clear();
         self.dropped(DropReason::NoPeer, waiting);
     }
-}
-
-fn chunk<'a>(frames: impl Iterator<Item = Entry<'a>>) -> ([Entry<'a>; Batch::LIMIT], usize) {
-    let mut chunk = [Entry::default(); Batch::LIMIT];
-    let mut count = 0;
-    for (slot, frame) in chunk.iter_mut().zip(frames) {
-        *slot = frame;
-        count += 1;
-    }
-    (chunk, count)
 }

@@ -27,16 +27,8 @@ pub struct Options {
 pub fn open(name: &str, options: Options) -> io::Result<(OwnedFd, String)> {
     let fd =
         rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    if options.multi_queue {
-        flags |= libc::IFF_MULTI_QUEUE;
-    }
-    let mut request = Request::new(name)?;
-    request.set_flags(flags as i16);
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
-    unsafe { ioctl(&fd, libc::TUNSETIFF, request.as_ptr()) }?;
-    prepare(&fd)?;
-    Ok((fd, request.name()))
+    let name = become_queue(&fd, name, options)?;
+    Ok((fd, name))
 }
 
 /// Opens a queue of the macvtap `name` with this index, through its device file. Otherwise as [`open`].
@@ -46,6 +38,12 @@ pub fn open(name: &str, options: Options) -> io::Result<(OwnedFd, String)> {
 pub fn open_macvtap(index: u32, name: &str, options: Options) -> io::Result<OwnedFd> {
     let path = format!("/dev/tap{index}");
     let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    become_queue(&fd, name, options)?;
+    Ok(fd)
+}
+
+/// Makes an open device file a queue of the device `name`, and answers the device's name.
+fn become_queue(fd: impl AsFd, name: &str, options: Options) -> io::Result<String> {
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     if options.multi_queue {
         flags |= libc::IFF_MULTI_QUEUE;
@@ -55,7 +53,7 @@ pub fn open_macvtap(index: u32, name: &str, options: Options) -> io::Result<Owne
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
     unsafe { ioctl(&fd, libc::TUNSETIFF, request.as_ptr()) }?;
     prepare(&fd)?;
-    Ok(fd)
+    Ok(request.name())
 }
 
 /// Checks that `fd`, from elsewhere, is a TAP without packet information, sets it up as [`open`] does, and answers

@@ -3,32 +3,17 @@
 use std::path::PathBuf;
 use std::{io, process, thread};
 
-use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::client::{Client, ClientError};
+use crate::signals::Endings;
 
 /// From now on the first signal that ends processes has the daemon end the capture, a second one ends this process.
 ///
 /// # Errors
 /// No thread or descriptor.
 pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut hang_up) = {
-        let _on_it = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
-    };
-    let mut wait = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        });
-    };
+    let mut endings = Endings::new()?;
     let run = move || {
-        wait();
+        endings.wait();
         let ended =
             Client::new(&control).map_err(anyhow::Error::new).and_then(|client| Ok(end(&client, capture)?));
         if let Err(error) = ended {
@@ -36,7 +21,7 @@ pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
             eprintln!("error: the capture cannot be ended in order: {error:#}");
             process::exit(1);
         }
-        wait();
+        endings.wait();
         eprintln!("ended by a second signal; what was on its way is lost");
         process::exit(1);
     };

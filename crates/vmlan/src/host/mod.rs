@@ -11,18 +11,17 @@ use macos as platform;
 
 use anyhow::Context;
 use api::{ApplyReport, Outcome, PortState};
-use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::HostArguments;
 use crate::client::{Client, ClientError, encode};
 use crate::command::Failure;
 use crate::output::print;
+use crate::signals::Endings;
 
 /// Adds the port, gives the interface its addresses, and removes the port again at a signal.
 pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     // From here on a signal waits until everything is there, so that everything is taken away again.
-    let wait = signals().context("signals cannot be waited for")?;
+    let mut endings = Endings::new().context("signals cannot be waited for")?;
     let HostArguments { network, port, .. } = arguments;
     let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
     let report: ApplyReport = match client.post(&path, &platform::port(client, arguments)?) {
@@ -43,7 +42,7 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
         if kept {
             return Ok(());
         }
-        wait();
+        endings.wait();
     }
     let removed = client.delete::<ApplyReport>(&path).context("the port cannot be removed");
     joined?;
@@ -66,22 +65,4 @@ fn set_up(client: &Client, arguments: &HostArguments, report: &ApplyReport) -> a
     })?;
     platform::configure(&name, &arguments.address)?;
     Ok(name)
-}
-
-/// Waits for a signal that ends processes; those that came before it is called count.
-fn signals() -> std::io::Result<impl FnOnce()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut hang_up) = {
-        let _on_it = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
-    };
-    Ok(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        });
-    })
 }

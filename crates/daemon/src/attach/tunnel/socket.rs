@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use drivers::unix::{self, BoundPath};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use super::lease::Leases;
@@ -43,21 +43,10 @@ pub(in crate::attach) async fn keep(
     let mut acceptor = Acceptor::new();
     loop {
         tokio::select! {
-            client = next(&listener, &mut acceptor), if running.len() < CONNECTIONS => {
+            client = acceptor.next(&listener), if running.len() < CONNECTIONS => {
                 running.spawn(serve(clients.clone(), config.clone(), leases.clone(), client));
             }
             Some(_) = running.join_next() => {}
-        }
-    }
-}
-
-/// The next client, however long it takes. Safe to cancel.
-async fn next(listener: &UnixListener, acceptor: &mut Acceptor) -> UnixStream {
-    loop {
-        acceptor.pass().await;
-        match listener.accept().await {
-            Ok((client, _)) => return client,
-            Err(error) => acceptor.failed(listener, error).await,
         }
     }
 }

@@ -2,7 +2,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use frame::offload::validate;
 use frame::{Batch, DropReason, Entry, Offload, Size, Takes, VlanTag, WriteBuf};
 use link::Context;
 use rustix::io::Errno;
@@ -11,6 +10,7 @@ use sys::packet::{self, HEADER};
 
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+use crate::tap::checked;
 
 /// Octets of the header of a TAP, which has the number of buffers behind that of a packet socket.
 const TAP_HEADER: usize = sys::tap::HEADER;
@@ -128,12 +128,7 @@ impl PacketQueue {
             None => VlanTag::take(&mut buffer[..arrived.len]),
         };
         let request = Offload::from_virtio(header);
-        let octets = &buffer[start..arrived.len];
-        let offload = match request.is_none() {
-            true => Some(Offload::NONE),
-            false => request.shifted(-(start as isize)).and_then(|request| validate(octets, request).ok()),
-        };
-        let Some(offload) = offload else {
+        let Some(offload) = checked(request, start, &buffer[start..arrived.len]) else {
             return self.refuse(DropReason::BadOffload, arrived.len);
         };
         let mut frame = buffer.into_frame(start..arrived.len);
@@ -162,7 +157,7 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
     }
     if ready == 0 {
         // Offsets that a tag pushed out of what the header can tell.
-        return Ok(Sent { refused: Some(DropReason::BadOffload), ..Sent::default() });
+        return Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() });
     }
     match datagrams::send(fd, ready, |i| pieces[i]) {
         Ok(taken) => Ok(Sent { taken, ..Sent::default() }),

@@ -55,16 +55,20 @@ pub fn address_key(address: IpAddr) -> [u32; 4] {
 pub fn guests(set: impl AsFd) -> Vec<u64> {
     let fd = set.as_fd().as_raw_fd();
     let mut program = unmarked(12);
-    program.extend([
-        load_packet(WORD, 0),
-        store(10, -8, 0),
-        load_packet(HALF, 4),
-        store(10, -4, 0),
+    program.extend([load_packet(WORD, 0), store(10, -8, 0), load_packet(HALF, 4), store(10, -4, 0)]);
+    program.extend(take_if_among(fd, -8));
+    program
+}
+
+/// Takes the frame when the key at this place of the stack is in the table of the descriptor `fd`. What skips all but the
+/// last two instructions leaves the frame.
+fn take_if_among(fd: i32, key: i32) -> [u64; 10] {
+    [
         // The table, as two instructions of which the first says that the number is a descriptor.
         instruction(0x18, 1, 1, 0, fd),
         0,
         instruction(0xbf, 2, 10, 0, 0),
-        instruction(0x07, 2, 0, 0, -8),
+        instruction(0x07, 2, 0, 0, key),
         // bpf_map_lookup_elem
         instruction(0x85, 0, 0, 0, 1),
         skip_if_equal(0, 0, 2),
@@ -73,8 +77,7 @@ pub fn guests(set: impl AsFd) -> Vec<u64> {
         // The branches of `unmarked` and of the lookup end here.
         set_to(0, LEAVE),
         EXIT,
-    ]);
-    program
+    ]
 }
 
 /// Takes frames to the host's MAC address whose IP destination, or ARP target, is one of the guests in `set`: on a wire
@@ -108,17 +111,8 @@ pub fn addressees(set: impl AsFd) -> Vec<u64> {
         store(10, -8, 0),
         load_packet(WORD, IPV6_DESTINATION + 12),
         store(10, -4, 0),
-        instruction(0x18, 1, 1, 0, fd),
-        0,
-        instruction(0xbf, 2, 10, 0, 0),
-        instruction(0x07, 2, 0, 0, -16),
-        instruction(0x85, 0, 0, 0, 1),
-        skip_if_equal(0, 0, 2),
-        set_to(0, TAKE),
-        EXIT,
-        set_to(0, LEAVE),
-        EXIT,
     ]);
+    program.extend(take_if_among(fd, -16));
     program
 }
 
