@@ -14,12 +14,18 @@ pub struct PortKey {
 }
 
 impl PortKey {
-    pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+    /// The bit of a token that tells the second descriptor of a queue from the first; there are never so many slots.
+    const SECOND: u32 = 1 << 31;
+
+    pub(crate) fn token(self, second: bool) -> u64 {
+        let slot = if second { self.slot | PortKey::SECOND } else { self.slot };
+        u64::from(self.generation) << 32 | u64::from(slot)
     }
 
-    pub(crate) fn from_token(token: u64) -> PortKey {
-        PortKey { slot: token as u32, generation: (token >> 32) as u32 }
+    /// The port, and whether it is the queue's second descriptor.
+    pub(crate) fn from_token(token: u64) -> (PortKey, bool) {
+        let (slot, generation) = (token as u32, (token >> 32) as u32);
+        (PortKey { slot: slot & !PortKey::SECOND, generation }, slot & PortKey::SECOND != 0)
     }
 }
 

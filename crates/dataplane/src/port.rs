@@ -74,6 +74,9 @@ impl Port {
         if attached.watched.is_some() {
             // Fails only when the descriptor left the poller by itself, as a deleted device does.
             let _ = poller.remove(attached.queue.as_fd());
+            if let Some(second) = attached.queue.second() {
+                let _ = poller.remove(second);
+            }
         }
         Some(attached.number)
     }
@@ -100,9 +103,19 @@ impl Attached {
         }
         let fd = self.queue.as_fd();
         match (self.watched, wanted) {
-            (None, Some(interest)) => poller.add(fd, key.token(), interest)?,
-            (Some(_), Some(interest)) => poller.modify(fd, key.token(), interest)?,
+            (None, Some(interest)) => poller.add(fd, key.token(false), interest)?,
+            (Some(_), Some(interest)) => poller.modify(fd, key.token(false), interest)?,
             (_, None) => poller.remove(fd)?,
+        }
+        if let Some(second) = self.queue.second() {
+            let reads = |interest: Option<Interest>| interest.is_some_and(|interest| interest.read);
+            match (reads(self.watched), reads(wanted)) {
+                (false, true) => {
+                    poller.add(second, key.token(true), Interest { read: true, write: false })?;
+                }
+                (true, false) => poller.remove(second)?,
+                _ => {}
+            }
         }
         self.watched = wanted;
         Ok(())

@@ -149,11 +149,14 @@ impl Worker {
             }
             return;
         }
-        let key = PortKey::from_token(event.token);
+        let (key, second) = PortKey::from_token(event.token);
         if event.write {
             self.transmit_waiting(key, now);
         }
         if event.read {
+            if let Some(attached) = port_of(&mut self.ports, key).and_then(|port| port.attached.as_mut()) {
+                attached.queue.is_ready(second);
+            }
             self.turn(key, now, event.failed);
         }
     }

@@ -1,5 +1,5 @@
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Takes};
@@ -51,6 +51,15 @@ impl Settings {
 
 /// One worker's half of a driver. The descriptor behind it tells readiness.
 pub trait Queue: AsFd {
+    /// Another descriptor that is readable when there is something to receive, where the medium has two.
+    fn second(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What comes next is a call of [`Queue::receive`] because the first descriptor was ready, or the `second` one.
+    /// Where this is not called, either may have been.
+    fn is_ready(&mut self, _second: bool) {}
+
     /// Adds what the medium has to `batch`, at most up to its limit, and never waits.
     ///
     /// # Errors

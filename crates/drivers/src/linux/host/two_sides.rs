@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use frame::{Batch, Frame, Sides, Takes};
 use link::{Context, Counters, Tally};
-use sys::{Interest, Poller};
 
 use super::stations::{Memo, Stations};
 use crate::Flows;
@@ -44,19 +43,14 @@ impl Endpoint for TwoSides {
         let twin = self.host.queue(twin)?;
         let worker = settings.worker;
         let wire = self.wire.queue(settings)?;
-        let poller = Poller::new()?;
-        for queue in [&host, &wire] {
-            poller.add(queue.as_fd(), 0, Interest { read: true, write: false })?;
-        }
         Ok(Box::new(BothQueue {
             host,
             twin,
             wire,
-            poller,
             flows: self.flows.clone(),
             memo: Memo::new(self.stations.clone()),
             worker,
-            host_first: false,
+            ready: None,
             for_host: Batch::new(),
             for_both: Batch::new(),
         }))
@@ -76,13 +70,11 @@ struct BothQueue {
     /// The host's queue again, for the second copies of what goes to both sides.
     twin: Box<dyn Queue>,
     wire: Box<dyn Queue>,
-    /// Is ready when one of them is.
-    poller: Poller,
     flows: Flows,
     memo: Memo,
     worker: usize,
-    /// The sides take turns at being asked first, so that none fills every batch.
-    host_first: bool,
+    /// The side that has something to receive; `None` where that is not known.
+    ready: Option<Sides>,
     /// Empty between calls; kept for their memory.
     for_host: Batch,
     for_both: Batch,
@@ -90,16 +82,15 @@ struct BothQueue {
 
 impl Queue for BothQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
-        self.host_first = !self.host_first;
-        let mut sides = [
+        let sides = [
             (&mut self.wire, Sides::WIRE, &self.flows.wire),
             (&mut self.host, Sides::HOST, &self.flows.host),
         ];
-        if self.host_first {
-            sides.reverse();
-        }
+        let ready = self.ready;
         let mut progress = Progress::Done;
-        for (queue, side, flow) in sides {
+        for (queue, side, flow) in
+            sides.into_iter().filter(|(_, side, _)| ready.is_none_or(|ready| ready == *side))
+        {
             let before = batch.len();
             let result = queue.receive(cx, batch);
             let mut tally = Tally::default();
@@ -112,7 +103,18 @@ impl Queue for BothQueue {
                 progress = Progress::Again;
             }
         }
+        if progress == Progress::Done {
+            self.ready = None;
+        }
         Ok(progress)
+    }
+
+    fn second(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.host.as_fd())
+    }
+
+    fn is_ready(&mut self, second: bool) {
+        self.ready = Some(if second { Sides::HOST } else { Sides::WIRE });
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
@@ -152,12 +154,13 @@ impl Queue for BothQueue {
     }
 
     fn status(&self) -> Status {
-        let all = [self.host.status(), self.twin.status(), self.wire.status()];
+        let (wire, others) = (self.wire.status(), [self.host.status(), self.twin.status()]);
+        let all = [wire, others[0], others[1]];
         Status {
             waiting: all.iter().map(|status| status.waiting).sum(),
-            // The common descriptor tells readiness for reading only.
-            write: false,
-            retry: all.iter().any(|status| status.retry || status.write),
+            // Writing is watched for with the first descriptor only.
+            write: wire.write,
+            retry: wire.retry || others.iter().any(|status| status.retry || status.write),
             deadline: all.iter().filter_map(|status| status.deadline).min(),
         }
     }
@@ -165,7 +168,7 @@ impl Queue for BothQueue {
 
 impl AsFd for BothQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
+        self.wire.as_fd()
     }
 }
 
