@@ -99,6 +99,14 @@ impl World {
         self.between.get_or_insert_with(|| Netns::new("between"))
     }
 
+    /// A as a guest, and the third namespace as its host.
+    ///
+    /// # Panics
+    /// When there is no third one.
+    pub fn guest_and_host(&self) -> (&Host, &Netns) {
+        (&self.a, self.between.as_ref().expect("the host was made"))
+    }
+
     /// Brings both interfaces up, with fixed neighbours, and waits until a packet comes through.
     ///
     /// # Errors
@@ -130,7 +138,8 @@ impl World {
     }
 }
 
-fn text(mac: [u8; 6]) -> String {
+/// A MAC address as it is written.
+pub fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 

@@ -3,11 +3,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use testbed::Process;
+use testbed::{Netns, Process};
 
-use crate::relay::{Mechanism, READY};
+use crate::relay::{Mechanism, READY, TRUNK_TAP};
 use crate::row::Unavailable;
-use crate::world::World;
+use crate::world::{Host, World, text};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -24,6 +24,25 @@ pub fn taps(world: &mut World, program: &Path, mechanism: Mechanism, offloads: b
     let relay = start(program, &words);
     world.keep(relay);
     Ok(())
+}
+
+/// This program again, as a relay between the TAP of A and the host's interface `interface` in `host`: to the host itself, or to the wire
+/// behind it.
+///
+/// # Panics
+/// When it does not come up.
+pub fn trunk(
+    (program, directions): (&Path, &[&str]),
+    guest: &Host,
+    host: &Netns,
+    interface: &str,
+) -> Process {
+    let mut words: Vec<OsString> = vec!["trunk".into(), Mechanism::Uring.name().into()];
+    words.extend([guest.netns.path().into(), host.path().into(), interface.into(), text(guest.mac).into()]);
+    words.extend(directions.iter().map(OsString::from));
+    let relay = start(program, &words);
+    host.ip(["link", "set", TRUNK_TAP, "up"]);
+    relay
 }
 
 /// This program again, as the relay that `words` name.

@@ -7,6 +7,7 @@ mod datagram;
 mod plain;
 mod ring;
 mod stream;
+mod trunk;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use frame::MacAddr;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use sys::{Interest, Poller, Ready};
 
@@ -22,6 +24,9 @@ use crate::world::INTERFACE;
 
 /// What a relay says once both sides are there.
 pub const READY: &str = "relay is ready";
+
+/// The TAP between a trunk's relay and the interface. It has to be brought up by whoever starts the relay.
+pub const TRUNK_TAP: &str = "trunk0";
 
 /// How many frames are moved from one side before the other has its turn.
 const BATCH: usize = 64;
@@ -49,6 +54,25 @@ pub enum Relay {
         first: PathBuf,
         /// Path of the other
         second: PathBuf,
+        /// Take and give segments of up to 64 KiB and open checksums
+        #[arg(long)]
+        offloads: bool,
+    },
+    /// A TAP in one network namespace, and an interface in another by the means of a trunk in mode filter
+    Trunk {
+        /// How frames are moved
+        mechanism: Mechanism,
+        /// Path of the guest's network namespace
+        guest: PathBuf,
+        /// Path of the host's
+        host: PathBuf,
+        /// The host's interface
+        interface: String,
+        /// The guest's MAC address
+        mac: MacAddr,
+        /// The guest talks to the host instead of the wire behind the interface
+        #[arg(long)]
+        to_host: bool,
         /// Take and give segments of up to 64 KiB and open checksums
         #[arg(long)]
         offloads: bool,
@@ -100,8 +124,16 @@ impl Relay {
         // Who started us ends us, but may be killed itself.
         set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
         match self {
-            Relay::Tap { mechanism, first, second, offloads } => {
-                taps(*mechanism, [open(first, *offloads)?, open(second, *offloads)?], *offloads)
+            Relay::Tap { mechanism, first, second, offloads } => taps(
+                *mechanism,
+                [open(first, INTERFACE, *offloads)?, open(second, INTERFACE, *offloads)?],
+                *offloads,
+            ),
+            Relay::Trunk { mechanism, guest, host, interface, mac, to_host, offloads } => {
+                let guest = open(guest, INTERFACE, *offloads)?;
+                let tap = open(host, TRUNK_TAP, *offloads)?;
+                let _hooked = trunk::hook(host, (interface, TRUNK_TAP), *mac, *to_host)?;
+                taps(*mechanism, [guest, tap], *offloads)
             }
             Relay::Datagram { first, second } => datagram::run(first, second),
             Relay::Stream { first, second } => stream::run(first, second),
@@ -132,10 +164,10 @@ fn taps(mechanism: Mechanism, taps: [OwnedFd; 2], offloads: bool) -> anyhow::Res
     }
 }
 
-fn open(netns: &Path, offloads: bool) -> anyhow::Result<OwnedFd> {
-    let made = sys::netns::within(netns, || sys::tap::open(INTERFACE, sys::tap::Options::default()));
+fn open(netns: &Path, name: &str, offloads: bool) -> anyhow::Result<OwnedFd> {
+    let made = sys::netns::within(netns, || sys::tap::open(name, sys::tap::Options::default()));
     let (tap, _) =
-        made.with_context(|| format!("cannot make a TAP {INTERFACE} in namespace {}", netns.display()))?;
+        made.with_context(|| format!("cannot make a TAP {name} in namespace {}", netns.display()))?;
     if offloads {
         sys::tap::set_offloads(&tap, OFFLOADS)
             .or_else(|_| sys::tap::set_offloads(&tap, OLD_OFFLOADS))

@@ -10,10 +10,10 @@ use testbed::{Netns, Process};
 
 use super::tap::joined;
 use crate::measure;
-use crate::peer::{Ends, Join, vmlan};
+use crate::peer::{Ends, Join, trunk_relay, vmlan};
 use crate::relay::Mechanism;
 use crate::row::{Contestant, Figure, Group, Pairs, Programs, Row, Setting, Target};
-use crate::world::{INTERFACE, World};
+use crate::world::{Host, INTERFACE, World};
 
 /// The host's interface, where B is not the host.
 const UPLINK: &str = "up0";
@@ -112,32 +112,70 @@ fn host_to_wire(name: &'static str, work: Work, macs: Option<usize>) -> Contesta
     })
 }
 
+/// Who hands frames from the guest's TAP to the interface and back.
+#[derive(Clone, Copy)]
+enum By {
+    Vmlan,
+    /// A bare loop, by the same programs on the interface, with offloads or without.
+    Relay {
+        offloads: bool,
+    },
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            By::Vmlan => "vmlan",
+            By::Relay { .. } => "relay-trunk",
+        }
+    }
+
+    fn start(
+        self,
+        programs: &Programs,
+        directory: &Path,
+        (guest, host): (&Host, &Netns),
+        (interface, to_host): (&str, bool),
+    ) -> anyhow::Result<Process> {
+        match self {
+            By::Vmlan => {
+                let port = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&guest.netns));
+                filter(programs, directory, host, interface, &port)
+            }
+            By::Relay { offloads } => {
+                let options = [("--to-host", to_host), ("--offloads", offloads)];
+                let words: Vec<&str> = options.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect();
+                Ok(trunk_relay((&programs.bench, &words), guest, host, interface))
+            }
+        }
+    }
+}
+
 /// A is a guest of the host between it and the wire.
-fn guest_to_wire(work: Work) -> Contestant {
-    contestant("vmlan", work, |world, programs| {
+fn guest_to_wire(by: By, work: Work) -> Contestant {
+    contestant(by.name(), work, move |world, programs| {
         let wire = world.b.netns.name().to_owned();
-        let guest = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&world.a.netns));
         let directory = world.directory().to_owned();
         let host = world.between();
         host.ip(["link", "add", UPLINK, "type", "veth", "peer", "name", INTERFACE, "netns", &wire]);
         host.ip(["link", "set", UPLINK, "up"]);
-        let process = filter(programs, &directory, host, UPLINK, &guest)?;
+        let (guest, host) = world.guest_and_host();
+        let process = by.start(programs, &directory, (guest, host), (UPLINK, false))?;
         world.keep(process);
         Ok(())
     })
 }
 
 /// A is a guest of B, whose interface leads to a silent wire.
-fn guest_to_host(work: Work) -> Contestant {
-    contestant("vmlan", work, |world, programs| {
+fn guest_to_host(by: By, work: Work) -> Contestant {
+    contestant(by.name(), work, move |world, programs| {
         let host = world.b.netns.name().to_owned();
-        let guest = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&world.a.netns));
         let wire = world.between();
         wire.ip(["link", "add", UPLINK, "type", "veth", "peer", "name", INTERFACE, "netns", &host]);
         wire.ip(["link", "set", UPLINK, "up"]);
         let host = &world.b.netns;
         host.ip(["link", "set", INTERFACE, "up"]);
-        let process = filter(programs, world.directory(), host, INTERFACE, &guest)?;
+        let process = by.start(programs, world.directory(), (&world.a, host), (INTERFACE, true))?;
         world.keep(process);
         Ok(())
     })
@@ -179,11 +217,9 @@ pub(super) fn rows() -> Vec<Row> {
     };
     let relay = Join::Relay { mechanism: Mechanism::Uring, offloads: true };
     let plain_relay = Join::Relay { mechanism: Mechanism::Uring, offloads: false };
+    let (bare, plain) = (By::Relay { offloads: true }, By::Relay { offloads: false });
     let guest_targets = || {
-        vec![
-            Target::ratio(0, "vmlan", "relay-uring-offloads", 0.9),
-            Target::ratio(0, "vmlan", "ovs-veth-tso", 2.0),
-        ]
+        vec![Target::ratio(0, "vmlan", "relay-trunk", 0.9), Target::ratio(0, "vmlan", "ovs-veth-tso", 2.0)]
     };
     let (tcp, rate, udp) = (Work::Tcp, Work::Rate, Work::UdpRate);
     vec![
@@ -200,7 +236,12 @@ pub(super) fn rows() -> Vec<Row> {
             "host-guest-wire-tcp",
             "guest to wire, TCP",
             tcp,
-            vec![guest_to_wire(tcp), instead(relay, tcp), instead(Join::OvsVeth, tcp)],
+            vec![
+                guest_to_wire(By::Vmlan, tcp),
+                guest_to_wire(bare, tcp),
+                instead(relay, tcp),
+                instead(Join::OvsVeth, tcp),
+            ],
             Pairs::FirstToOthers,
             guest_targets(),
         ),
@@ -208,7 +249,12 @@ pub(super) fn rows() -> Vec<Row> {
             "host-guest-host-tcp",
             "guest to host, TCP",
             tcp,
-            vec![guest_to_host(tcp), instead(relay, tcp), instead(Join::OvsVeth, tcp)],
+            vec![
+                guest_to_host(By::Vmlan, tcp),
+                guest_to_host(bare, tcp),
+                instead(relay, tcp),
+                instead(Join::OvsVeth, tcp),
+            ],
             Pairs::FirstToOthers,
             guest_targets(),
         ),
@@ -216,9 +262,9 @@ pub(super) fn rows() -> Vec<Row> {
             "host-guest-wire-64",
             "guest to wire, 64 octets",
             rate,
-            vec![guest_to_wire(rate), instead(plain_relay, rate)],
+            vec![guest_to_wire(By::Vmlan, rate), guest_to_wire(plain, rate), instead(plain_relay, rate)],
             Pairs::FirstToOthers,
-            vec![Target::ratio(0, "vmlan", "relay-uring", 0.9)],
+            vec![Target::ratio(0, "vmlan", "relay-trunk", 0.9)],
         ),
     ]
 }
