@@ -73,14 +73,16 @@ impl Ping {
         Self { to, count, payload, dont_fragment: true }
     }
 
-    /// Sends the requests from a namespace, 50 ms apart, and waits up to 1 s for the last answer.
+    /// Sends the requests from a namespace, all at once, and waits for 1 s for what is not answered yet.
     ///
     /// # Panics
     /// When ping prints no summary.
     #[track_caller]
     pub fn run(&self, from: &Netns) -> PingReport {
         let mut command = from.command("ping");
-        command.args(["-n", "-q", "-i", "0.05", "-W", "1"]);
+        // Once something was answered, ping waits for the rest as long as from one request to the next, whatever else it
+        // is told.
+        command.args(["-n", "-q", "-i", "1", "-W", "1", "-l", &self.count.to_string()]);
         command.args(["-c", &self.count.to_string(), "-s", &self.payload.to_string()]);
         if self.dont_fragment {
             command.args(["-M", "do"]);
@@ -93,7 +95,7 @@ impl Ping {
     }
 }
 
-/// Pings an IPv4 or IPv6 address from a namespace; `count` requests, 50 ms apart.
+/// Pings an IPv4 or IPv6 address from a namespace; `count` requests at once.
 #[track_caller]
 pub fn ping(from: &Netns, to: impl Into<IpAddr>, count: u32) -> PingReport {
     Ping::new(to.into(), count).run(from)
