@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// What the tests use. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 18] = [
+pub const FOR_TESTS: [Tool; 19] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -33,6 +33,7 @@ pub const FOR_TESTS: [Tool; 18] = [
     Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "passt", package: "passt" },
     Tool { file: "tc", package: "iproute2" },
+    Tool { file: "bpftool", package: "bpftool" },
     Tool { file: "nft", package: "nftables" },
     Tool { file: "dnsmasq", package: "dnsmasq-base" },
     Tool { file: "busybox", package: "busybox" },

@@ -29,7 +29,7 @@ pub use event::{Event, EventKind};
 pub use list::OneOrMany;
 pub use status::{Counters, DaemonState, FdbEntry, Network, Port, PortCounters, PortKind, PortState, Status};
 pub use time::{ParseTimestampError, Timestamp};
-pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkMode, TrunkState};
+pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkHooks, TrunkMode, TrunkState};
 
 /// The first part of every path of this version of the interface: `/v1/ports`.
 pub const PATH_PREFIX: &str = "/v1";

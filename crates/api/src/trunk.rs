@@ -17,6 +17,9 @@ pub struct TrunkConfig {
     /// How the interface is used; `auto` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<TrunkMode>,
+    /// Where mode `filter` hangs its programs; `auto` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<TrunkHooks>,
     /// Whether guests may talk to the host; when absent, true where the mode can do it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<bool>,
@@ -52,6 +55,19 @@ pub enum TrunkMode {
     Macvtap,
     /// The network is a port of a bridge of the host's.
     Bridge,
+}
+
+/// What a trunk in mode `filter` hangs its programs on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrunkHooks {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// The interface's own hooks (Linux 6.6), which let go of a program when its process ends.
+    Tcx,
+    /// Filters of a qdisc, which `tc` shows.
+    Clsact,
 }
 
 impl TrunkMode {

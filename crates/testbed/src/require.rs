@@ -15,6 +15,8 @@ pub enum Need {
     Tool(&'static str),
     /// A file or device that exists.
     File(&'static str),
+    /// A kernel of this version, or a later one.
+    Linux(u32, u32),
 }
 
 /// Effective user 0.
@@ -30,6 +32,11 @@ pub fn tool(name: &'static str) -> Need {
 /// A file or device that exists, such as `/dev/net/tun`.
 pub fn file(path: &'static str) -> Need {
     Need::File(path)
+}
+
+/// A Linux kernel of this version, or a later one.
+pub fn linux(major: u32, minor: u32) -> Need {
+    Need::Linux(major, minor)
 }
 
 /// What [`Vm`](crate::Vm) needs: QEMU, and apt to fetch Debian's cloud kernel and busybox.
@@ -48,6 +55,10 @@ impl Need {
             Need::Root => rustix::process::geteuid().is_root(),
             Need::Tool(name) => find_tool(name, env::var_os("PATH").unwrap_or_default().as_ref()),
             Need::File(path) => Path::new(path).exists(),
+            Need::Linux(major, minor) => {
+                let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+                version(&release).is_some_and(|version| version >= (*major, *minor))
+            }
         }
     }
 }
@@ -58,6 +69,7 @@ impl fmt::Display for Need {
             Need::Root => f.write_str("root"),
             Need::Tool(name) => write!(f, "the program {name}"),
             Need::File(path) => f.write_str(path),
+            Need::Linux(major, minor) => write!(f, "Linux {major}.{minor}"),
         }
     }
 }
@@ -66,6 +78,12 @@ impl From<Need> for Vec<Need> {
     fn from(need: Need) -> Self {
         vec![need]
     }
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn find_tool(name: &str, path: &std::ffi::OsStr) -> bool {
@@ -121,7 +139,7 @@ macro_rules! require {
         fn here() {}
         let needs: ::std::vec::Vec<$crate::require::Need> = {
             #[allow(unused_imports, reason = "each caller names only the needs it has")]
-            use $crate::require::{file, namespaces, qemu, root, tool};
+            use $crate::require::{file, linux, namespaces, qemu, root, tool};
             let groups: ::std::vec::Vec<::std::vec::Vec<$crate::require::Need>> = vec![$(::std::convert::Into::into($need)),+];
             groups.concat()
         };
@@ -144,6 +162,14 @@ mod tests {
 
         assert!(find_tool("frobnicate", &path));
         assert!(!find_tool("frobnicat", &path));
+    }
+
+    #[test]
+    fn a_release_is_compared_by_its_numbers() {
+        assert_eq!(version("6.18.44-fc-v669\n"), Some((6, 18)));
+        assert_eq!(version("5.10"), Some((5, 10)));
+        assert_eq!(version("unknown"), None);
+        assert!(linux(2, 6).is_met() && !linux(1000, 0).is_met());
     }
 
     #[test]

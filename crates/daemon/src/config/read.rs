@@ -52,8 +52,18 @@ impl Reader {
     }
 
     fn trunk(&mut self, path: &str, node: &Node) -> Option<api::TrunkConfig> {
-        const KEYS: &[&str] =
-            &["interface", "bridge", "mode", "host", "wire", "shared_mac", "wait", "promiscuous", "vlan"];
+        const KEYS: &[&str] = &[
+            "interface",
+            "bridge",
+            "mode",
+            "hooks",
+            "host",
+            "wire",
+            "shared_mac",
+            "wait",
+            "promiscuous",
+            "vlan",
+        ];
         let table = self.table(path, node, KEYS)?;
         Some(api::TrunkConfig {
             interface: self.member(&table, "interface", Self::text),
@@ -62,6 +72,10 @@ impl Reader {
                 use api::TrunkMode::{Auto, Bridge, Filter, Macvtap, Packet};
                 let modes = [Auto, Filter, Packet, Macvtap, Bridge].map(|mode| (mode.as_str(), mode));
                 r.choice(at, n, &modes)
+            }),
+            hooks: self.member(&table, "hooks", |r, at, n| {
+                use api::TrunkHooks::{Auto, Clsact, Tcx};
+                r.choice(at, n, &[("auto", Auto), ("tcx", Tcx), ("clsact", Clsact)])
             }),
             host: self.member(&table, "host", Self::boolean),
             wire: self.member(&table, "wire", Self::boolean),

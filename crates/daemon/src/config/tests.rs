@@ -452,10 +452,12 @@ fn a_trunk_has_defaults_and_every_key_reaches_the_checked_form() {
     assert_eq!((plain.host, plain.wire, plain.wait, plain.promiscuous), (None, true, false, false));
     assert_eq!(plain.vlan, Vlan::None);
 
-    let full =
-        of("interface = \"wlan0\"\nmode = \"filter\"\nhost = false\nwire = true\nshared_mac = \"on\"\n\
-                   wait = true\npromiscuous = \"allow\"\nvlan = { trunk = [10] }");
+    let full = of(
+        "interface = \"wlan0\"\nmode = \"filter\"\nhooks = \"clsact\"\nhost = false\nwire = true\nshared_mac = \"on\"\n\
+                   wait = true\npromiscuous = \"allow\"\nvlan = { trunk = [10] }",
+    );
     assert_eq!((full.mode, full.shared_mac), (api::TrunkMode::Filter, api::SharedMac::On));
+    assert_eq!((plain.hooks, full.hooks), (api::TrunkHooks::Auto, api::TrunkHooks::Clsact));
     assert_eq!((full.host, full.wire, full.wait, full.promiscuous), (Some(false), true, true, true));
     assert!(matches!(full.vlan, Vlan::Trunk { .. }));
     assert_eq!(of("bridge = \"br0\"").interface, TrunkInterface::Bridge("br0".into()));
@@ -492,6 +494,9 @@ fn trunks_that_cannot_be_are_told() {
         ("interface = \"eth0\"\nmode = \"packet\"\nhost = true", Conflict, ".host"),
         ("interface = \"eth0\"\nmode = \"macvtap\"\nwire = false", Conflict, ".wire"),
         ("interface = \"eth0\"\nhost = false\nwire = false", Conflict, ".wire"),
+        ("interface = \"eth0\"\nmode = \"packet\"\nhooks = \"tcx\"", Conflict, ".hooks"),
+        ("bridge = \"br0\"\nhooks = \"clsact\"", Conflict, ".hooks"),
+        ("interface = \"eth0\"\nhooks = \"xdp\"", OutOfRange, ".hooks"),
         ("interface = \"eth0\"\nshared_mac = \"maybe\"", OutOfRange, ".shared_mac"),
         ("interface = \"eth0\"\nspeed = 1", UnknownKey, ".speed"),
     ] {

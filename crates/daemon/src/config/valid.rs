@@ -126,6 +126,8 @@ pub struct Trunk {
     pub interface: TrunkInterface,
     /// How it is used.
     pub mode: api::TrunkMode,
+    /// What mode `filter` hangs its programs on.
+    pub hooks: api::TrunkHooks,
     /// Whether guests may talk to the host; `None` where the mode decides.
     pub host: Option<bool>,
     /// Whether guests may talk to the wire.

@@ -12,6 +12,8 @@ const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const PROG_LOAD: libc::c_long = 5;
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
 
 /// `BPF_MAP_TYPE_HASH`.
 const HASH: u32 = 1;
@@ -19,6 +21,9 @@ const HASH: u32 = 1;
 const NO_PREALLOC: u32 = 1;
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 const CLASSIFIER: u32 = 3;
+
+/// `enum bpf_attach_type`: `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`.
+const TCX: [u32; 2] = [46, 47];
 
 /// The licence that programs are loaded under, as the kernel wants to know it.
 const LICENCE: &std::ffi::CStr = c"Dual MIT/GPL";
@@ -62,6 +67,27 @@ struct Load {
     kern_version: u32,
     prog_flags: u32,
     prog_name: [u8; NAME],
+}
+
+/// `union bpf_attr` of LINK_CREATE, with what tcx has at its end.
+#[repr(C)]
+struct NewLink {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative_fd: u32,
+    padding: u32,
+    expected_revision: u64,
+}
+
+/// `union bpf_attr` of LINK_UPDATE.
+#[repr(C)]
+struct UpdateLink {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
 }
 
 /// A table of keys of so many words, which a program can ask whether it holds one; and how many it holds at most.
@@ -184,6 +210,58 @@ pub fn load_classifier(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Where an interface lets a program see its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Frames that come in.
+    Ingress,
+    /// Frames that go out.
+    Egress,
+}
+
+/// A classifier on a hook of an interface ("tcx", Linux 6.6), which it leaves when the link is dropped, in whatever
+/// way the process ends.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Link {
+    /// Puts the classifier behind those that the hook has.
+    ///
+    /// # Errors
+    /// `EINVAL` from a kernel that does not know such hooks; `ENODEV` without the interface; `EPERM` without
+    /// CAP_NET_ADMIN.
+    pub fn new(classifier: impl AsFd, interface: u32, hook: Hook) -> io::Result<Link> {
+        let request = NewLink {
+            prog_fd: classifier.as_fd().as_raw_fd() as u32,
+            target_ifindex: interface,
+            attach_type: TCX[hook as usize],
+            flags: 0,
+            relative_fd: 0,
+            padding: 0,
+            expected_revision: 0,
+        };
+        // SAFETY: LINK_CREATE reads the members above, which are numbers.
+        let fd = unsafe { bpf(LINK_CREATE, &request) }?;
+        // SAFETY: the call has just made this descriptor, and nobody else knows it.
+        Ok(Link(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Puts another classifier in the place of the one that is there, without a moment between; it may be the same.
+    ///
+    /// # Errors
+    /// `ENOLINK` when the interface is gone, or somebody took the link off it.
+    pub fn update(&self, classifier: impl AsFd) -> io::Result<()> {
+        let request = UpdateLink {
+            link_fd: self.0.as_raw_fd() as u32,
+            new_prog_fd: classifier.as_fd().as_raw_fd() as u32,
+            flags: 0,
+            old_prog_fd: 0,
+        };
+        // SAFETY: LINK_UPDATE reads the members above, which are numbers.
+        unsafe { bpf(LINK_UPDATE, &request) }.map(drop)
+    }
+}
+
 /// What fits of a name, with a zero behind it.
 fn short(name: &str) -> [u8; NAME] {
     let mut octets = [0; NAME];
@@ -224,7 +302,9 @@ mod tests {
         assert_eq!(set.insert([1, 4]).unwrap_err().raw_os_error(), Some(libc::E2BIG));
         set.remove([1, 2]).unwrap();
         assert_eq!(set.keys().unwrap(), [[1, 3]]);
-        assert!(load_classifier("nothing", &NOTHING).is_ok());
+        let nothing = load_classifier("nothing", &NOTHING).unwrap();
+        let nowhere = Link::new(&nothing, u32::MAX, Hook::Ingress);
+        assert!(nowhere.is_err());
         assert!(load_classifier("endless", &ENDLESS).is_err());
     }
 }

@@ -16,6 +16,9 @@ pub fn v6(number: u8) -> IpAddr {
     Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, number.into()).into()
 }
 
+/// Lines of a trunk's table: its programs are filters of traffic control.
+pub const CLSACT: &str = "hooks = \"clsact\"";
+
 /// A host and a wire that are joined by a cable, `eth0` at both ends, and two guests, 3 and 4.
 pub struct Lab {
     pub host: Netns,
@@ -124,6 +127,23 @@ impl Lab {
     /// How many filters of vmlan's are there.
     pub fn own_filters(&self) -> usize {
         self.filters().lines().filter(|line| line.contains(" handle ") && line.contains(" vmlan_")).count()
+    }
+
+    /// The numbers of the links that hold programs of the daemon's on hooks of the host's `eth0`.
+    pub fn links(&self, daemon: &Daemon) -> Vec<u32> {
+        let index = self.host.exec("cat", ["/sys/class/net/eth0/ifindex"]).stdout;
+        let held =
+            std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).expect("the daemon's descriptors");
+        let described = held.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+        described
+            .filter_map(|text| {
+                let member = |name: &str| {
+                    text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
+                };
+                let is_ours = member("link_type:")? == "tcx" && member("ifindex:")? == index.trim();
+                is_ours.then(|| member("link_id:")?.parse().ok()).flatten()
+            })
+            .collect()
     }
 
     /// The line that `ip -d link` has about the promiscuity of the host's `eth0`.

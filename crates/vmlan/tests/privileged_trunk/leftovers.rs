@@ -2,8 +2,8 @@
 
 use testbed::require;
 
-use crate::lab::{HOST, Lab, WIRE};
-use crate::support::{VMLAN, assert_balanced, directory};
+use crate::lab::{CLSACT, HOST, Lab, WIRE};
+use crate::support::{Daemon, VMLAN, assert_balanced, directory};
 
 impl Lab {
     /// Foreign filters on each hook, which copy frames and let them go on. Answers how many are listed.
@@ -31,12 +31,14 @@ fn foreign_filters_and_their_qdisc_stay() {
     require!(namespaces());
     let lab = Lab::new();
     let foreign = lab.add_foreign();
-    let daemon = lab.start(&lab.config(""));
-    lab.all_ping();
-    assert_eq!(lab.foreign_filters(), foreign);
-    assert_balanced(&daemon);
-    daemon.stop();
-    assert_eq!((lab.foreign_filters(), lab.own_filters()), (foreign, 0), "{}", lab.filters());
+    for hooks in ["", CLSACT] {
+        let daemon = lab.start(&lab.config(hooks));
+        lab.all_ping();
+        assert_eq!(lab.foreign_filters(), foreign);
+        assert_balanced(&daemon);
+        daemon.stop();
+        assert_eq!((lab.foreign_filters(), lab.own_filters()), (foreign, 0), "{}", lab.filters());
+    }
 }
 
 #[test]
@@ -59,7 +61,7 @@ fn doctor_finds_what_a_killed_daemon_left_and_removes_exactly_that() {
             found["value"].as_str().map(str::to_owned).unwrap_or_default(),
         )
     };
-    let daemon = lab.start(&lab.config(""));
+    let daemon = lab.start(&lab.config(CLSACT));
     assert_eq!(doctor(&[]).0.as_deref(), Some("ok"), "a running daemon's filters are no leftovers");
     daemon.kill();
 
@@ -78,11 +80,50 @@ fn doctor_finds_what_a_killed_daemon_left_and_removes_exactly_that() {
 fn filters_that_somebody_removes_come_back() {
     require!(namespaces());
     let lab = Lab::new();
-    let daemon = lab.start(&lab.config(""));
+    let daemon = lab.start(&lab.config(CLSACT));
     lab.all_ping();
     let filters = lab.own_filters();
     lab.host.exec("tc", ["qdisc", "del", "dev", "eth0", "clsact"]).expect_success();
     testbed::wait_until("the filters", crate::support::PATIENCE, || lab.own_filters() == filters);
+    lab.all_ping();
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+/// The kernel's own hooks let go with the process, and `tc` has nothing to show.
+#[test]
+fn programs_on_own_hooks_leave_with_the_process() {
+    require!(namespaces(), linux(6, 6));
+    let lab = Lab::new();
+    let config = lab.config("hooks = \"tcx\"");
+    let daemon = lab.start(&config);
+    lab.all_ping();
+    assert_eq!((lab.links(&daemon).len(), lab.own_filters()), (2, 0), "{:?}", daemon.trunk());
+    let directory = daemon.kill();
+    lab.pings(HOST, WIRE);
+    let daemon = Daemon::start_within(&lab.host, directory, &config);
+    lab.configure(&daemon);
+    lab.all_ping();
+    assert_eq!(lab.links(&daemon).len(), 2);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn programs_that_somebody_takes_off_their_hooks_come_back() {
+    require!(namespaces(), linux(6, 6), tool("bpftool"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(""));
+    lab.all_ping();
+    let before = lab.links(&daemon);
+    assert_eq!(before.len(), 2, "{:?}", daemon.trunk());
+    for link in &before {
+        lab.host.exec("bpftool", ["link", "detach", "id", &link.to_string()]).expect_success();
+    }
+    testbed::wait_until("the programs", crate::support::PATIENCE, || {
+        let now = lab.links(&daemon);
+        now.len() == 2 && now.iter().all(|link| !before.contains(link))
+    });
     lab.all_ping();
     assert_balanced(&daemon);
     daemon.stop();

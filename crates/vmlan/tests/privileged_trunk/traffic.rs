@@ -8,7 +8,7 @@ use frame::MacAddr;
 use guest::{Attachment, ethernet};
 use testbed::{Iperf, Netns, Process, iperf3, poll_until, require, run, wait_until};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::lab::{CLSACT, HOST, Lab, WIRE, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
 
 #[test]
@@ -32,7 +32,10 @@ fn case_1_wire_host_and_guests_all_reach_each_other() {
         assert!(flow.rx_frames > 100 && flow.tx_frames > 100, "{trunk:?}");
     }
     let shown = daemon.cli(&["trunk", "lab"]).expect_success().stdout;
-    assert!(shown.contains("eth0, mode filter") && shown.contains("vmlan_guests on eth0 ingress"), "{shown}");
+    assert!(
+        shown.contains("eth0, mode filter") && shown.contains("program vmlan_wire on eth0 ingress"),
+        "{shown}"
+    );
     assert_balanced(&daemon);
     daemon.stop();
 }
@@ -45,6 +48,21 @@ fn case_1_with_two_workers() {
     lab.all_ping();
     for (from, to) in [(WIRE, 3), (3, HOST)] {
         let report = iperf3(lab.netns(from), lab.netns(to), v4(to), Iperf::tcp(1));
+        assert!(report.received_octets > 1_000_000, "{from} to {to}: {report:?}");
+    }
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn case_1_by_filters_of_traffic_control() {
+    require!(namespaces(), tool("iperf3"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(CLSACT));
+    lab.all_ping();
+    assert_eq!(lab.own_filters(), 2, "{}", lab.filters());
+    for (from, to) in [(WIRE, 3), (3, HOST), (HOST, WIRE)] {
+        let report = iperf3(lab.netns(from), lab.netns(to), v6(to), Iperf::tcp(1));
         assert!(report.received_octets > 1_000_000, "{from} to {to}: {report:?}");
     }
     assert_balanced(&daemon);
@@ -172,7 +190,8 @@ fn a_side_that_is_not_allowed_is_not_reached() {
     lab.pings(3, WIRE);
     assert_balanced(&daemon);
     assert!(!lab.guests[0].reaches(v4(HOST), Duration::from_secs(1)));
-    assert!(!lab.filters().contains("vmlh"), "{}", lab.filters());
+    let installed = daemon.trunk().installed;
+    assert!(!installed.iter().any(|what| what.contains("vmlan_host")), "{installed:?}");
 
     daemon.write_config(&lab.config("wire = false"));
     daemon.cli(&["apply"]).expect_success();
@@ -207,7 +226,7 @@ fn a_promiscuous_port_sees_host_and_wire_when_both_allow_it() {
     daemon.write_config(&config("allow"));
     daemon.cli(&["apply"]).expect_success();
     wait_trunk(&daemon, "the trunk", |trunk| {
-        trunk.active && trunk.installed.iter().any(|what| what.contains("vmlan_all"))
+        trunk.active && trunk.installed.iter().any(|what| what.contains("copies of all others"))
     });
     lab.pings(WIRE, HOST);
     assert!(raw.raw.expect(between).is_ok());

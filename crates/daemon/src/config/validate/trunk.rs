@@ -1,6 +1,6 @@
 //! The host's interface that a network is joined to: one, in a mode that can do what is asked.
 
-use api::{ErrorCode, SharedMac, TrunkMode};
+use api::{ErrorCode, SharedMac, TrunkHooks, TrunkMode};
 
 use super::{Validator, join};
 use crate::config::valid::{Trunk, TrunkInterface, Vlan};
@@ -28,6 +28,7 @@ impl Validator {
         let trunk = Trunk {
             interface,
             mode: trunk.mode.unwrap_or_default(),
+            hooks: trunk.hooks.unwrap_or_default(),
             host: trunk.host,
             wire: trunk.wire.unwrap_or(true),
             shared_mac: trunk.shared_mac.unwrap_or_default(),
@@ -58,6 +59,11 @@ impl Validator {
             }
             TrunkMode::Packet | TrunkMode::Macvtap if !trunk.wire => {
                 Some(("wire", format!("mode `{mode}` reaches the wire only; write `wire = true`, or `mode = \"filter\"`")))
+            }
+            mode if trunk.hooks != TrunkHooks::Auto
+                && (is_bridge || !matches!(mode, TrunkMode::Auto | TrunkMode::Filter)) =>
+            {
+                Some(("hooks", "only mode `filter` hangs programs on hooks; leave `hooks` away".to_owned()))
             }
             _ if is_bridge && trunk.shared_mac == SharedMac::On => Some((
                 "shared_mac",

@@ -19,7 +19,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use tokio::task::JoinHandle;
 
 pub(crate) use interface::{Interface, Kind};
-pub(crate) use traffic::{Filter, Hook, Rule, Then};
+pub(crate) use traffic::{Filter, Rule};
 pub(crate) use watch::Watch;
 
 /// What the kernel refused.

@@ -1,46 +1,22 @@
-//! Traffic control: the classifying hooks of an interface, and the filters on them (tc(8), tc-bpf(8), tc-mirred(8)).
+//! Traffic control: the classifying hooks of an interface, and the filters on them (tc(8), tc-bpf(8)).
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use rtnetlink::packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
-};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{
-    TcAction, TcActionAttribute, TcActionMirror, TcActionMirrorOption, TcActionOption, TcActionType,
-    TcAttribute, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcMirror, TcMirrorActionType, TcOption,
+    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 use rustix::io::Errno;
+use sys::ebpf::Hook;
 
 use super::{Kernel, KernelError, unless_gone};
 
 const CLSACT: &str = "clsact";
-/// `TCA_BPF_ACT`, for which the crate has no name.
-const BPF_ACTIONS: u16 = 1;
 /// `ETH_P_ALL`: filters see frames of every protocol.
 const EVERY_PROTOCOL: u16 = 3;
-/// Marks an attribute that holds attributes (`NLA_F_NESTED`).
-const NESTED: u16 = 0x8000;
 
-/// A hook of an interface: where frames come in, or go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
-    Ingress,
-    Egress,
-}
-
-/// What happens to a frame that a filter takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// The interface with this index sends it, and nobody else sees it.
-    Redirect(u32),
-    /// The interface with this index receives it, and nobody else sees it.
-    Receive(u32),
-    /// The interface with this index sends a copy; the frame goes on to the next filter.
-    Mirror(u32),
-}
-
-/// A filter to be put on a hook.
+/// A filter to be put on a hook, which says itself what becomes of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule<'a> {
     pub(crate) hook: Hook,
@@ -48,7 +24,6 @@ pub(crate) struct Rule<'a> {
     pub(crate) priority: u16,
     /// As it is listed.
     pub(crate) name: &'a str,
-    pub(crate) then: Then,
 }
 
 /// A filter that is on a hook.
@@ -64,16 +39,15 @@ pub(crate) struct Filter {
     protocol: u16,
 }
 
-impl Hook {
-    pub(crate) const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+const HOOKS: [Hook; 2] = [Hook::Ingress, Hook::Egress];
 
-    fn parent(self) -> TcHandle {
-        let minor = match self {
-            Hook::Ingress => TcHandle::MIN_INGRESS,
-            Hook::Egress => TcHandle::MIN_EGRESS,
-        };
-        TcHandle { major: TcHandle::CLSACT.major, minor }
-    }
+/// Where filters of a hook hang.
+fn parent(hook: Hook) -> TcHandle {
+    let minor = match hook {
+        Hook::Ingress => TcHandle::MIN_INGRESS,
+        Hook::Egress => TcHandle::MIN_EGRESS,
+    };
+    TcHandle { major: TcHandle::CLSACT.major, minor }
 }
 
 impl Kernel {
@@ -125,9 +99,9 @@ impl Kernel {
     /// The filters on both hooks of an interface; none where it has no hooks.
     pub(crate) async fn filters(&self, index: u32) -> Result<Vec<Filter>, KernelError> {
         let mut filters = Vec::new();
-        for hook in Hook::BOTH {
+        for hook in HOOKS {
             let mut message = TcMessage::with_index(index as i32);
-            message.header.parent = hook.parent();
+            message.header.parent = parent(hook);
             let request = RouteNetlinkMessage::GetTrafficFilter(message);
             let found = self.request("list the filters", request, NLM_F_REQUEST | NLM_F_DUMP).await;
             let found = match found {
@@ -143,29 +117,36 @@ impl Kernel {
         Ok(filters)
     }
 
-    /// Puts a filter on the interface, whose classifier is the program behind `classifier`.
+    /// Puts a filter on the interface, which is the program behind `classifier`, beside others of its kind that have the
+    /// priority, or in the place of one of them.
     ///
     /// # Errors
-    /// `EINVAL` where a filter of another kind has the priority.
-    pub(crate) async fn add_filter(
+    /// `EINVAL` where a filter of another kind has it.
+    pub(crate) async fn put_filter(
         &self,
         index: u32,
         rule: Rule<'_>,
+        instead_of: Option<&Filter>,
         classifier: impl AsFd,
     ) -> Result<(), KernelError> {
         let options = vec![
             TcFilterBpfOption::ProgFd(classifier.as_fd().as_raw_fd() as u32),
             TcFilterBpfOption::ProgName(rule.name.to_owned()),
-            TcFilterBpfOption::Other(DefaultNla::new(BPF_ACTIONS | NESTED, actions(rule.then))),
+            TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
         ];
         let mut message = TcMessage::with_index(index as i32);
-        message.header.parent = rule.hook.parent();
+        message.header.parent = parent(rule.hook);
         message.header.info = info(rule.priority, EVERY_PROTOCOL.to_be());
+        let (handle, flag) = match instead_of {
+            Some(filter) => (filter.handle, NLM_F_REPLACE),
+            None => (0, NLM_F_EXCL),
+        };
+        message.header.handle = handle.into();
         message.attributes = vec![
             TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
             TcAttribute::Options(options.into_iter().map(TcOption::Bpf).collect()),
         ];
-        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | flag;
         let request = RouteNetlinkMessage::NewTrafficFilter(message);
         let what = format!("add the traffic filter {} with priority {}", rule.name, rule.priority);
         self.request(&what, request, flags).await.map(drop)
@@ -174,7 +155,7 @@ impl Kernel {
     /// Takes a filter off the interface; nothing happens when it is gone.
     pub(crate) async fn delete_filter(&self, index: u32, filter: &Filter) -> Result<(), KernelError> {
         let mut message = TcMessage::with_index(index as i32);
-        message.header.parent = filter.hook.parent();
+        message.header.parent = parent(filter.hook);
         message.header.info = info(filter.priority, filter.protocol);
         message.header.handle = filter.handle.into();
         message.attributes.push(TcAttribute::Kind(filter.kind.clone()));
@@ -215,24 +196,4 @@ impl Filter {
 /// Priority and protocol as they stand in one number; the protocol in the order of the wire.
 fn info(priority: u16, protocol: u16) -> u32 {
     u32::from(priority) << 16 | u32::from(protocol)
-}
-
-/// The list of a filter's actions, which has one, as octets.
-fn actions(then: Then) -> Vec<u8> {
-    let mut mirror = TcMirror::default();
-    (mirror.generic.action, mirror.eaction, mirror.ifindex) = match then {
-        Then::Redirect(index) => (TcActionType::Stolen, TcMirrorActionType::EgressRedir, index),
-        Then::Receive(index) => (TcActionType::Stolen, TcMirrorActionType::IngressRedir, index),
-        // "Unspecified" asks the next filter; "pipe" would end here.
-        Then::Mirror(index) => (TcActionType::Unspec, TcMirrorActionType::EgressMirror, index),
-    };
-    let mut action = TcAction::default();
-    action.attributes = vec![
-        TcActionAttribute::Kind(TcActionMirror::KIND.to_owned()),
-        TcActionAttribute::Options(vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))]),
-    ];
-    let list = [action];
-    let mut octets = vec![0; list.as_slice().buffer_len()];
-    list.as_slice().emit(&mut octets);
-    octets
 }

@@ -1,23 +1,28 @@
-//! The classifiers of filter mode, in extended BPF.
+//! The programs of filter mode, in extended BPF.
 //!
-//! Each answers "this frame" or "not this one" to traffic control, which then carries out the filter's actions
-//! (tc-bpf(8)). A frame that carries [`MARK`] is one that was written to a side and comes past again on its way: none
-//! of the classifiers takes it. Guests' addresses are in a hash table ([`sys::ebpf::Set`], keyed by [`key`]), so what a
-//! frame of the host's costs does not depend on how many guests there are.
+//! The interface has one at each hook, which looks at what comes in from the wire or goes out from the host
+//! ([`divert`]); the trunk's TAPs have one that hands what we write to the interface ([`inject`]). They do so
+//! themselves ("direct action", tc-bpf(8)) and leave every other frame to whoever is next. A frame that carries [`MARK`]
+//! is one that was written to a side and comes past again on its way: it is left alone.
+//!
+//! Guests' addresses are in a hash table ([`sys::ebpf::Set`], keyed by [`key`]), so what a frame of the host's costs
+//! does not depend on how many guests there are. What a frame of the host's meets comes first and is short.
 //!
 //! Packet offsets are from the start of the Ethernet header, on both hooks; a tag that the kernel holds aside is not
-//! among the octets (RFC 9669 5.5 for the loads).
+//! among the octets.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use frame::MacAddr;
+use frame::{ETHERNET_HEADER, MacAddr};
+
+use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, STACK, When, Width};
 
 /// The mark of frames that we put into a side ("vmlt" in ASCII): as `fwmark` the host's rules can see it.
 pub const MARK: u32 = 0x766d_6c74;
 
-/// Where a packet has its EtherType and its addresses, and the EtherTypes that are asked for (RFC 791, 826, 8200).
-const ETHERTYPE: i32 = 12;
+/// Where a packet has its EtherType and its destination, and the EtherTypes that are asked for (RFC 791, 826, 8200).
+const ETHERTYPE: i16 = 12;
 const IPV4_DESTINATION: i32 = 14 + 16;
 const IPV6_DESTINATION: i32 = 14 + 24;
 const ARP_TARGET: i32 = 14 + 24;
@@ -25,15 +30,27 @@ const IPV4: i32 = 0x0800;
 const IPV6: i32 = 0x86dd;
 const ARP: i32 = 0x0806;
 
-/// Where `struct __sk_buff` has its mark and its packet type (linux/bpf.h).
-const MARK_AT: i16 = 8;
-const PACKET_TYPE_AT: i16 = 4;
-/// `PACKET_OTHERHOST`: a unicast frame for another station.
+/// Members of `struct __sk_buff` (linux/bpf.h).
+const PACKET_TYPE: i16 = 4;
+const PACKET_MARK: i16 = 8;
+const DATA: i16 = 76;
+const DATA_END: i16 = 80;
+
+/// Packet types of linux/if_packet.h: a unicast frame for this host, and one for another station.
+const THIS_HOST: i32 = 0;
 const OTHER_HOST: i32 = 3;
 
-/// What a classifier answers: -1 takes the frame with the class that the filter names, 0 does not.
-const TAKE: i32 = -1;
-const LEAVE: i32 = 0;
+/// What a program answers to leave a frame to the next one: `TCX_NEXT`, `TC_ACT_UNSPEC`.
+const LEAVE: i32 = -1;
+
+/// The kernel's functions (`enum bpf_func_id`).
+const MAP_LOOKUP: i32 = 1;
+const CLONE_REDIRECT: i32 = 13;
+const REDIRECT: i32 = 23;
+const LOAD_BYTES: i32 = 26;
+
+/// `BPF_F_INGRESS`: the other interface receives the frame instead of sending it.
+const RECEIVE: i32 = 1;
 
 /// An address as the table has it: its first four octets and its last two, each as a number.
 pub fn key(mac: MacAddr) -> [u32; 2] {
@@ -41,219 +58,214 @@ pub fn key(mac: MacAddr) -> [u32; 2] {
     [(number >> 16) as u32, number as u32 & 0xffff]
 }
 
-/// An IP address as the table has it: IPv4 as IPv6 has it within itself (RFC 4291 2.5.5.2).
+/// An IP address as the table has it: its octets as they are in a packet, IPv4 as IPv6 has it within itself
+/// (RFC 4291 2.5.5.2).
 pub fn address_key(address: IpAddr) -> [u32; 4] {
     let address = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
-    let number = u128::from(address);
-    [96, 64, 32, 0].map(|shift| (number >> shift) as u32)
+    let mut words = [0; 4];
+    for (word, octets) in words.iter_mut().zip(address.octets().as_chunks().0) {
+        *word = u32::from_ne_bytes(*octets);
+    }
+    words
 }
 
-/// Takes frames to one of the guests in `set`.
-pub fn guests(set: impl AsFd) -> Vec<u64> {
-    let fd = set.as_fd().as_raw_fd();
-    let mut program = unmarked(12);
-    program.extend([load_packet(WORD, 0), store(10, -8, 0), load_packet(HALF, 4), store(10, -4, 0)]);
-    program.extend(take_if_among(fd, -8));
-    program
+/// What is diverted from a hook of the interface. Frames for guests are, and copies of frames for groups.
+#[derive(Clone, Copy, Debug)]
+pub struct Divert<'a> {
+    /// The index of the TAP that it is diverted to.
+    pub to: u32,
+    /// The table of guests, by [`key`].
+    pub guests: BorrowedFd<'a>,
+    /// The hook is where frames come in from the wire.
+    pub from_wire: bool,
+    /// The table of the IP addresses of guests that share the host's MAC address, by [`address_key`]: what comes for
+    /// one of them is diverted, and copied what an access point sent to the host alone although it is for a group.
+    pub shared: Option<BorrowedFd<'a>>,
+    /// Copies of unicast frames that came in and are not for the host.
+    pub unknown: bool,
+    /// Copies of everything.
+    pub everything: bool,
 }
 
-/// Takes the frame when the key at this place of the stack is in the table of the descriptor `fd`. What skips all but the
-/// last two instructions leaves the frame.
-fn take_if_among(fd: i32, key: i32) -> [u64; 10] {
-    [
-        // The table, as two instructions of which the first says that the number is a descriptor.
-        instruction(0x18, 1, 1, 0, fd),
-        0,
-        instruction(0xbf, 2, 10, 0, 0),
-        instruction(0x07, 2, 0, 0, key),
-        // bpf_map_lookup_elem
-        instruction(0x85, 0, 0, 0, 1),
-        skip_if_equal(0, 0, 2),
-        set_to(0, TAKE),
-        EXIT,
-        // The branches of `unmarked` and of the lookup end here.
-        set_to(0, LEAVE),
-        EXIT,
-    ]
+/// The program that diverts so.
+pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
+    let mut program = Assembler::default();
+    let [leave, take, copy, host] = std::array::from_fn(|_| program.label());
+    let otherwise = if wanted.everything { copy } else { leave };
+    program.copy(R6, R1);
+    program.load(Width::Word, R2, R6, PACKET_MARK);
+    program.branch(When::Equal, R2, MARK as i32, leave);
+    // The header is never apart from the packet's first octets, but the kernel wants to see that asked.
+    program.load(Width::Word, R7, R6, DATA);
+    program.load(Width::Word, R3, R6, DATA_END);
+    program.copy(R2, R7);
+    program.add(R2, ETHERNET_HEADER as i32);
+    program.branch_above(R2, R3, leave);
+    program.load(Width::Octet, R2, R7, 0);
+    program.branch(When::AnyBit, R2, 1, copy);
+    if wanted.from_wire {
+        program.load(Width::Word, R8, R6, PACKET_TYPE);
+        program.branch(When::Equal, R8, THIS_HOST, host);
+    }
+    program.load(Width::Word, R2, R7, 0);
+    program.decode(R2, Width::Word);
+    program.store(STACK, -8, R2);
+    program.load(Width::Half, R2, R7, 4);
+    program.decode(R2, Width::Half);
+    program.store(STACK, -4, R2);
+    look_up(&mut program, wanted.guests, -8);
+    let unknown = program.label();
+    program.branch_null(R0, unknown);
+    program.jump(take);
+    program.place(unknown);
+    if wanted.from_wire && wanted.unknown {
+        program.branch(When::Equal, R8, OTHER_HOST, copy);
+    }
+    program.jump(otherwise);
+    // The kernel refuses what is never reached.
+    if wanted.from_wire {
+        program.place(host);
+        if let Some(addresses) = wanted.shared {
+            divert_shared(&mut program, addresses, [take, copy, otherwise]);
+        }
+        program.jump(otherwise);
+    }
+    program.place(take);
+    program.set(R1, wanted.to as i32);
+    program.set(R2, 0);
+    program.call(REDIRECT);
+    program.exit();
+    program.place(copy);
+    program.copy(R1, R6);
+    program.set(R2, wanted.to as i32);
+    program.set(R3, 0);
+    program.call(CLONE_REDIRECT);
+    program.place(leave);
+    program.set(R0, LEAVE);
+    program.exit();
+    program.finish()
 }
 
-/// Takes frames to the host's MAC address whose IP destination, or ARP target, is one of the guests in `set`: on a wire
-/// where they share that address.
-pub fn addressees(set: impl AsFd) -> Vec<u64> {
-    let fd = set.as_fd().as_raw_fd();
-    let mut program = unmarked(32);
-    program.extend([
-        instruction(0x61, 2, 6, PACKET_TYPE_AT, 0),
-        // To this host, or none of ours.
-        instruction(0x56, 2, 0, 30, 0),
-        load_packet(HALF, ETHERTYPE),
-        skip_if_equal(0, IPV6, 12),
-        set_to(2, 0),
-        store(10, -16, 2),
-        store(10, -12, 2),
-        set_to(2, 0xffff),
-        store(10, -8, 2),
-        skip_if_equal(0, IPV4, 3),
-        instruction(0x56, 0, 0, 21, ARP),
-        load_packet(WORD, ARP_TARGET),
-        skip(1),
-        load_packet(WORD, IPV4_DESTINATION),
-        store(10, -4, 0),
-        skip(8),
-        load_packet(WORD, IPV6_DESTINATION),
-        store(10, -16, 0),
-        load_packet(WORD, IPV6_DESTINATION + 4),
-        store(10, -12, 0),
-        load_packet(WORD, IPV6_DESTINATION + 8),
-        store(10, -8, 0),
-        load_packet(WORD, IPV6_DESTINATION + 12),
-        store(10, -4, 0),
-    ]);
-    program.extend(take_if_among(fd, -16));
-    program
+/// Looks at a frame for the host's MAC address: it is a guest's when its IP destination, or ARP target, is, and
+/// everybody's when that is a group.
+fn divert_shared(program: &mut Assembler, addresses: BorrowedFd<'_>, [take, copy, otherwise]: [Label; 3]) {
+    let [ipv6, arp, look] = std::array::from_fn(|_| program.label());
+    program.load(Width::Half, R8, R7, ETHERTYPE);
+    program.decode(R8, Width::Half);
+    program.branch(When::Equal, R8, IPV6, ipv6);
+    program.store_number(STACK, -16, 0);
+    program.store_number(STACK, -12, 0);
+    program.store_number(STACK, -8, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
+    program.set(R2, ARP_TARGET);
+    program.branch(When::Equal, R8, ARP, arp);
+    program.branch(When::NotEqual, R8, IPV4, otherwise);
+    program.set(R2, IPV4_DESTINATION);
+    program.place(arp);
+    load_packet(program, (-4, 4), otherwise);
+    program.jump(look);
+    program.place(ipv6);
+    program.set(R2, IPV6_DESTINATION);
+    load_packet(program, (-16, 16), otherwise);
+    program.place(look);
+    look_up(program, addresses, -16);
+    let nobodys = program.label();
+    program.branch_null(R0, nobodys);
+    program.jump(take);
+    program.place(nobodys);
+    let wrapped = program.label();
+    program.load(Width::Octet, R2, STACK, -16);
+    program.branch(When::Equal, R8, IPV6, wrapped);
+    program.branch(When::Equal, R8, ARP, otherwise);
+    // 224.0.0.0/4, and what is above: 255.255.255.255.
+    program.load(Width::Octet, R2, STACK, -4);
+    program.branch(When::AtLeast, R2, 224, copy);
+    program.jump(otherwise);
+    program.place(wrapped);
+    program.branch(When::Equal, R2, 0xff, copy);
 }
 
-/// Takes frames to the host's MAC address whose IP destination is a group: some access points send groups so.
-pub fn wrapped() -> Vec<u64> {
-    let mut program = unmarked(13);
-    program.extend([
-        instruction(0x61, 2, 6, PACKET_TYPE_AT, 0),
-        instruction(0x56, 2, 0, 11, 0),
-        load_packet(HALF, ETHERTYPE),
-        skip_if_equal(0, IPV6, 5),
-        instruction(0x56, 0, 0, 8, IPV4),
-        load_packet(BYTE, IPV4_DESTINATION),
-        // 224.0.0.0/4, and what is above: 255.255.255.255.
-        instruction(0xa6, 0, 0, 6, 224),
-        set_to(0, TAKE),
-        EXIT,
-        load_packet(BYTE, IPV6_DESTINATION),
-        instruction(0x56, 0, 0, 2, 0xff),
-        set_to(0, TAKE),
-        EXIT,
-        set_to(0, LEAVE),
-        EXIT,
-    ]);
-    program
+/// So many octets of the packet, from the offset in `R2`, to this place of the stack; to `short` where there are none.
+fn load_packet(program: &mut Assembler, (place, octets): (i32, i32), short: Label) {
+    program.copy(R1, R6);
+    program.copy(R3, STACK);
+    program.add(R3, place);
+    program.set(R4, octets);
+    program.call(LOAD_BYTES);
+    program.branch(When::NotEqual, R0, 0, short);
 }
 
-/// Takes frames to a group.
-pub fn groups() -> Vec<u64> {
-    let mut program = unmarked(4);
-    program.extend([
-        load_packet(BYTE, 0),
-        // r0 &= 1, the group bit
-        instruction(0x57, 0, 0, 0, 1),
-        // r0 = -r0
-        instruction(0x84, 0, 0, 0, 0),
-        EXIT,
-        set_to(0, LEAVE),
-        EXIT,
-    ]);
-    program
+/// `R0` = what the table has for the key at this place of the stack.
+fn look_up(program: &mut Assembler, table: BorrowedFd<'_>, place: i32) {
+    program.table(R1, table.as_raw_fd());
+    program.copy(R2, STACK);
+    program.add(R2, place);
+    program.call(MAP_LOOKUP);
 }
 
-/// Takes frames that are for neither this host nor a group.
-pub fn others() -> Vec<u64> {
-    let mut program = unmarked(4);
-    program.extend([
-        instruction(0x61, 2, 6, PACKET_TYPE_AT, 0),
-        instruction(0x56, 2, 0, 2, OTHER_HOST),
-        set_to(0, TAKE),
-        EXIT,
-        set_to(0, LEAVE),
-        EXIT,
-    ]);
-    program
+/// The side of an interface that frames are put into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The host's own stack, as if the interface had received them.
+    Host,
+    /// The wire.
+    Wire,
 }
 
-/// Takes every frame.
-pub fn everything() -> Vec<u64> {
-    let mut program = unmarked(2);
-    program.extend([set_to(0, TAKE), EXIT, set_to(0, LEAVE), EXIT]);
-    program
-}
-
-/// Takes every frame, and marks it.
-pub fn mark() -> Vec<u64> {
-    vec![set_to(2, MARK as i32), store_at(1, MARK_AT, 2), set_to(0, TAKE), EXIT]
-}
-
-/// Skips the `skip` instructions that follow when the frame is marked. The context is in r6 then, where packet loads want it.
-fn unmarked(skip: i16) -> Vec<u64> {
-    vec![
-        instruction(0xbf, 6, 1, 0, 0),
-        instruction(0x61, 2, 6, MARK_AT, 0),
-        // A comparison of 32 bits, so that the mark is not extended by its sign.
-        instruction(0x16, 2, 0, skip, MARK as i32),
-    ]
-}
-
-const EXIT: u64 = 0x95;
-const WORD: u8 = 0x00;
-const HALF: u8 = 0x08;
-const BYTE: u8 = 0x10;
-
-/// r0 = the octets of the packet at `offset`, as a number.
-fn load_packet(size: u8, offset: i32) -> u64 {
-    instruction(0x20 | size, 0, 0, 0, offset)
-}
-
-/// 32 bits of register `from` to the memory at register `base`.
-fn store(base: u8, offset: i16, from: u8) -> u64 {
-    store_at(base, offset, from)
-}
-
-fn store_at(base: u8, offset: i16, from: u8) -> u64 {
-    instruction(0x63, base, from, offset, 0)
-}
-
-/// A register as 32 bits.
-fn set_to(register: u8, number: i32) -> u64 {
-    instruction(0xb4, register, 0, 0, number)
-}
-
-fn skip(instructions: i16) -> u64 {
-    instruction(0x05, 0, 0, instructions, 0)
-}
-
-fn skip_if_equal(register: u8, number: i32, skip: i16) -> u64 {
-    instruction(0x15, register, 0, skip, number)
-}
-
-/// One instruction as it lies in memory: code, registers, offset, number.
-fn instruction(code: u8, to: u8, from: u8, offset: i16, number: i32) -> u64 {
-    let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
-    let [o0, o1] = offset.to_ne_bytes();
-    let [n0, n1, n2, n3] = number.to_ne_bytes();
-    u64::from_ne_bytes([code, registers, o0, o1, n0, n1, n2, n3])
+/// The program that puts each frame into a side of the interface `index`, marked.
+pub fn inject(index: u32, side: Side) -> Vec<u64> {
+    let mut program = Assembler::default();
+    program.set(R2, MARK as i32);
+    program.store(R1, PACKET_MARK, R2);
+    program.set(R1, index as i32);
+    program.set(R2, if side == Side::Host { RECEIVE } else { 0 });
+    program.call(REDIRECT);
+    program.exit();
+    program.finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use sys::ebpf::{Set, load_classifier};
 
     #[test]
-    fn the_kernel_takes_every_classifier() {
+    fn the_kernel_takes_every_program() {
         let set = match Set::<2>::new("test", 1) {
             // Without the right, there is nothing to be seen.
             Err(error) => return assert_eq!(error.raw_os_error(), Some(1)),
             Ok(set) => set,
         };
         let addresses = Set::<4>::new("test", 1).unwrap();
-        let programs =
-            [guests(&set), addressees(&addresses), wrapped(), groups(), others(), everything(), mark()];
-        for program in programs {
-            load_classifier("test", &program).unwrap();
+        let guests = set.as_fd();
+        let flags = [false, true];
+        for (from_wire, unknown, everything) in
+            flags.iter().flat_map(|a| flags.iter().flat_map(move |b| flags.map(|c| (*a, *b, c))))
+        {
+            for shared in [None, Some(addresses.as_fd())] {
+                let wanted = Divert { to: 1, guests, from_wire, shared, unknown, everything };
+                load_classifier("test", &divert(&wanted))
+                    .unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
+            }
+        }
+        for side in [Side::Host, Side::Wire] {
+            load_classifier("test", &inject(1, side)).unwrap();
         }
     }
 
     #[test]
     fn an_address_is_two_numbers() {
         assert_eq!(key("52:54:00:12:34:56".parse().unwrap()), [0x5254_0012, 0x3456]);
+    }
+
+    #[test]
+    fn an_ip_address_is_its_octets() {
+        let octets = |address: &str| address_key(address.parse().unwrap()).map(u32::to_ne_bytes).concat();
+        assert_eq!(octets("10.9.0.3"), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 9, 0, 3]);
+        assert_eq!(octets("fd00::3")[..2], [0xfd, 0]);
     }
 }

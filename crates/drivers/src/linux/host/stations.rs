@@ -40,12 +40,14 @@ impl Stations {
         Ok(Stations { set, addresses, is_station, departures: AtomicU64::new(0) })
     }
 
-    /// Makes these the stations.
+    /// Makes those that `wanted` answers the stations. It is asked only after the table was read: whom a worker enters
+    /// meanwhile stays, and whom it entered before is known to whoever is asked.
     ///
     /// # Errors
     /// `E2BIG` when there are too many; the others are in then.
-    pub fn set(&self, wanted: impl IntoIterator<Item = MacAddr>) -> io::Result<()> {
-        if bring_to(&self.set, wanted.into_iter().map(key).collect())? {
+    pub fn set<I: IntoIterator<Item = MacAddr>>(&self, wanted: impl FnOnce() -> I) -> io::Result<()> {
+        let present = self.set.keys()?;
+        if bring_to(&self.set, present, wanted().into_iter().map(key).collect())? {
             self.departures.fetch_add(1, Ordering::Release);
         }
         Ok(())
@@ -56,10 +58,16 @@ impl Stations {
     /// # Errors
     /// `E2BIG` when there are too many; the others are in then.
     pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
-        bring_to(&self.addresses, wanted.into_iter().map(address_key).collect()).map(drop)
+        let present = self.addresses.keys()?;
+        bring_to(&self.addresses, present, wanted.into_iter().map(address_key).collect()).map(drop)
     }
 
-    /// The table that [`programs::addressees`](super::programs::addressees) looks into.
+    /// The table of their MAC addresses, as [`divert`](super::programs::divert) looks into it.
+    pub fn guests(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+
+    /// The table of their IP addresses.
     pub fn addresses(&self) -> BorrowedFd<'_> {
         self.addresses.as_fd()
     }
@@ -73,9 +81,13 @@ impl Stations {
     }
 }
 
-/// Makes `wanted` what is in the table; answers whether something was taken out.
-fn bring_to<const WORDS: usize>(set: &Set<WORDS>, wanted: BTreeSet<[u32; WORDS]>) -> io::Result<bool> {
-    let present: BTreeSet<[u32; WORDS]> = set.keys()?.into_iter().collect();
+/// Makes `wanted` what is in the table, where `present` was; answers whether something was taken out.
+fn bring_to<const WORDS: usize>(
+    set: &Set<WORDS>,
+    present: Vec<[u32; WORDS]>,
+    wanted: BTreeSet<[u32; WORDS]>,
+) -> io::Result<bool> {
+    let present = BTreeSet::from_iter(present);
     let mut departed = false;
     for gone in present.difference(&wanted) {
         set.remove(*gone)?;
@@ -83,13 +95,6 @@ fn bring_to<const WORDS: usize>(set: &Set<WORDS>, wanted: BTreeSet<[u32; WORDS]>
     }
     wanted.difference(&present).try_for_each(|new| set.insert(*new))?;
     Ok(departed)
-}
-
-/// The table that [`programs::guests`](super::programs::guests) looks into.
-impl AsFd for Stations {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.set.as_fd()
-    }
 }
 
 /// How many addresses a worker remembers to have dealt with.
@@ -129,9 +134,9 @@ impl Memo {
         // The last octets differ where the first name the maker.
         let place = (number ^ number >> 8 ^ number >> 16) as usize % REMEMBERED;
         if self.seen[place] != number {
-            self.seen[place] = number;
             let vlan = frame.meta.tag.and_then(|tag| VlanId::new(tag.vid()).ok());
             if (self.stations.is_station)(source, vlan) {
+                self.seen[place] = number;
                 // Full: control says so.
                 let _ = self.stations.set.insert(key(source));
             }
@@ -169,7 +174,7 @@ mod tests {
         assert_eq!(told(&stations), [key(GUEST)]);
 
         // Control takes it out, and it comes back with its next frame.
-        stations.set([]).unwrap();
+        stations.set(|| []).unwrap();
         assert!(told(&stations).is_empty());
         memo.catch_up();
         memo.admit(&frame_of(GUEST));
@@ -180,8 +185,15 @@ mod tests {
     #[test]
     fn control_brings_them_to_what_the_network_knows() {
         let Ok(stations) = Stations::new(Box::new(|_, _| false)) else { return };
-        stations.set([GUEST, STRANGER]).unwrap();
-        stations.set([STRANGER]).unwrap();
+        stations.set(|| [GUEST, STRANGER]).unwrap();
+        stations.set(|| [STRANGER]).unwrap();
         assert_eq!(told(&stations), [key(STRANGER)]);
+        // One that a worker enters while control looks at what the network knows.
+        let late = || {
+            stations.set.insert(key(GUEST)).unwrap();
+            [STRANGER]
+        };
+        stations.set(late).unwrap();
+        assert_eq!(stations.count().unwrap(), 2);
     }
 }

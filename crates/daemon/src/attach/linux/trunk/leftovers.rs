@@ -2,7 +2,7 @@
 
 use super::claim::is_taken;
 use super::device::{BRIDGE_TAP, HOST_TAP, MACVTAP, WIRE_TAP};
-use super::filter::{is_ours, remove};
+use super::hooks::{is_ours, remove};
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// Something of ours on an interface that no running daemon has.

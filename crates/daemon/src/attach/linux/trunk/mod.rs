@@ -21,6 +21,7 @@ mod claim;
 mod device;
 mod filter;
 mod follow;
+mod hooks;
 mod joint;
 pub(crate) mod leftovers;
 mod macvtap;

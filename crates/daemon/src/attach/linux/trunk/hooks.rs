@@ -1,0 +1,254 @@
+//! Where the programs of mode `filter` hang: on the interface's own hooks where the kernel has those ("tcx", Linux 6.6),
+//! else on filters of traffic control.
+//!
+//! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends. A filter
+//! stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]), by which
+//! the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is there, and
+//! removed at the end only when it was made here and nobody else hangs on it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use api::TrunkHooks;
+use rustix::io::Errno;
+use sys::ebpf::{Hook, Link};
+
+use super::Apart;
+use crate::kernel::{Filter, Interface, Kernel, KernelError, Rule};
+
+/// The priorities of our filters, of which the first is in use. It comes before what most hosts have, since a filter of
+/// the host's that ends the search would keep frames from guests.
+const PRIORITIES: std::ops::RangeInclusive<u16> = 20..=24;
+
+/// What the names of our programs begin with.
+const PREFIX: &str = "vmlan_";
+
+/// Which hooks are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Tcx,
+    Clsact,
+}
+
+/// A program on a hook.
+struct Placed {
+    program: OwnedFd,
+    name: &'static str,
+    /// What holds it there; a filter is held by nothing.
+    link: Option<Link>,
+}
+
+/// The hooks of an interface, with what hangs there of ours.
+pub(super) struct Hooks {
+    way: Way,
+    /// By hook.
+    placed: [Option<Placed>; 2],
+    /// Whether the qdisc is ours.
+    made_qdisc: bool,
+}
+
+impl Hooks {
+    /// The hooks of a TAP that is ours, with `program` on what comes in from it. Which hooks there are shows here.
+    pub(super) async fn of_device(
+        kernel: &Kernel,
+        index: u32,
+        wanted: TrunkHooks,
+        (name, program): (&'static str, OwnedFd),
+    ) -> Result<Hooks, Apart> {
+        let mut hooks = Hooks { way: Way::Tcx, placed: [None, None], made_qdisc: false };
+        if wanted != TrunkHooks::Clsact {
+            match Link::new(&program, index, Hook::Ingress) {
+                Ok(link) => {
+                    hooks.placed[0] = Some(Placed { program, name, link: Some(link) });
+                    return Ok(hooks);
+                }
+                Err(error) if wanted == TrunkHooks::Tcx => {
+                    return Err(Apart::Refused(format!(
+                        "this kernel puts no program on an interface's own hooks: {error}; write `hooks = \"auto\"`, which \
+                         makes do with clsact"
+                    )));
+                }
+                Err(_) => {}
+            }
+        }
+        hooks.way = Way::Clsact;
+        kernel.add_hooks(index).await?;
+        let rule = Rule { hook: Hook::Ingress, priority: *PRIORITIES.start(), name };
+        kernel.put_filter(index, rule, None, &program).await?;
+        hooks.placed[0] = Some(Placed { program, name, link: None });
+        Ok(hooks)
+    }
+
+    /// The hooks of the trunk's interface, without anything of a killed daemon's.
+    pub(super) async fn of_interface(
+        kernel: &Kernel,
+        interface: &Interface,
+        way: Way,
+    ) -> Result<Hooks, KernelError> {
+        sweep(kernel, interface).await?;
+        Ok(Hooks { way, placed: [None, None], made_qdisc: false })
+    }
+
+    pub(super) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Puts a program on a hook, in the place of the one that is there.
+    pub(super) async fn put(
+        &mut self,
+        kernel: &Kernel,
+        interface: &Interface,
+        hook: Hook,
+        (name, program): (&'static str, OwnedFd),
+    ) -> Result<(), Apart> {
+        let link = self.placed[hook as usize].take().and_then(|placed| placed.link);
+        let placed = self.placed[hook as usize].insert(Placed { program, name, link });
+        match self.way {
+            Way::Tcx => link_to(placed, interface, hook),
+            Way::Clsact => {
+                self.made_qdisc |= add_qdisc(kernel, interface).await?;
+                let present = kernel.filters(interface.index).await?;
+                filter_with(kernel, interface, (hook, placed), &present).await
+            }
+        }
+    }
+
+    /// Puts back what somebody took away.
+    pub(super) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
+        if self.placed.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut present = Vec::new();
+        if self.way == Way::Clsact {
+            self.made_qdisc |= add_qdisc(kernel, interface).await?;
+            present = kernel.filters(interface.index).await?;
+        }
+        for (hook, placed) in [Hook::Ingress, Hook::Egress].into_iter().zip(&mut self.placed) {
+            let Some(placed) = placed else { continue };
+            match self.way {
+                Way::Tcx => link_to(placed, interface, hook)?,
+                Way::Clsact if of_ours(&present, hook, placed.name).is_some() => {}
+                Way::Clsact => filter_with(kernel, interface, (hook, placed), &present).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is ours off the interface.
+    pub(super) async fn clear(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
+        self.placed = [None, None];
+        match self.way {
+            Way::Tcx => Ok(()),
+            Way::Clsact => remove(kernel, interface.index, self.made_qdisc).await,
+        }
+    }
+
+    /// Writes down what there is to be seen on the interface, with the device that each hook diverts to.
+    pub(super) fn describe(&self, interface: &Interface, devices: [&str; 2], installed: &mut Vec<String>) {
+        let how = match self.way {
+            Way::Tcx => "tcx".to_owned(),
+            Way::Clsact => {
+                let whose = if self.made_qdisc { "made by vmlan" } else { "was there" };
+                installed.push(format!("qdisc clsact on {} ({whose})", interface.name));
+                format!("clsact, priority {}", PRIORITIES.start())
+            }
+        };
+        for ((hook, placed), device) in ["ingress", "egress"].iter().zip(&self.placed).zip(devices) {
+            if let Some(Placed { name, .. }) = placed {
+                installed.push(format!("program {name} on {} {hook} ({how}), to {device}", interface.name));
+            }
+        }
+    }
+}
+
+/// Makes the program the one that is linked to the hook.
+fn link_to(placed: &mut Placed, interface: &Interface, hook: Hook) -> Result<(), Apart> {
+    if let Some(link) = &placed.link {
+        match link.update(&placed.program) {
+            Ok(()) => return Ok(()),
+            // Somebody took it off, or it hung on an interface of that name that is gone.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOLINK) => {}
+            Err(error) => return Err(failed(placed, interface, error)),
+        }
+    }
+    match Link::new(&placed.program, interface.index, hook) {
+        Ok(link) => placed.link = Some(link),
+        Err(error) => return Err(failed(placed, interface, error)),
+    }
+    Ok(())
+}
+
+fn failed(placed: &Placed, interface: &Interface, error: std::io::Error) -> Apart {
+    KernelError::new(format!("put the program {} on {}", placed.name, interface.name), error).into()
+}
+
+/// Puts the program on the hook as a filter, in the place of ours if there is one among those `present`.
+async fn filter_with(
+    kernel: &Kernel,
+    interface: &Interface,
+    (hook, placed): (Hook, &Placed),
+    present: &[Filter],
+) -> Result<(), Apart> {
+    let rule = Rule { hook, priority: *PRIORITIES.start(), name: placed.name };
+    let instead_of = of_ours(present, hook, placed.name);
+    let put = kernel.put_filter(interface.index, rule, instead_of, placed.program.as_fd()).await;
+    put.map_err(|error| match error.is(Errno::INVAL) {
+        true => Apart::Refused(format!(
+            "{} has a traffic filter of another kind with priority {}, which vmlan uses; give that one another \
+             priority: `tc filter show dev {0} ingress` and `egress`",
+            interface.name, rule.priority
+        )),
+        false => error.into(),
+    })
+}
+
+/// Our filter on the hook.
+fn of_ours<'a>(present: &'a [Filter], hook: Hook, name: &str) -> Option<&'a Filter> {
+    present.iter().find(|filter| {
+        is_ours(filter)
+            && filter.hook == hook
+            && filter.priority == *PRIORITIES.start()
+            && filter.name.as_deref() == Some(name)
+    })
+}
+
+/// Whether a filter is one of ours.
+pub(super) fn is_ours(filter: &Filter) -> bool {
+    PRIORITIES.contains(&filter.priority)
+        && filter.kind == "bpf"
+        && filter.name.as_deref().is_some_and(|name| name.starts_with(PREFIX))
+}
+
+/// Takes our filters off an interface, and the qdisc if it is `ours` and nobody else's filter is on it.
+pub(super) async fn remove(kernel: &Kernel, index: u32, ours: bool) -> Result<(), KernelError> {
+    for filter in kernel.filters(index).await?.iter().filter(|filter| is_ours(filter)) {
+        kernel.delete_filter(index, filter).await?;
+    }
+    if ours && kernel.filters(index).await?.is_empty() {
+        kernel.delete_hooks(index).await?;
+    }
+    Ok(())
+}
+
+/// Removes what a killed daemon left on the interface.
+async fn sweep(kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
+    let filters = kernel.filters(interface.index).await?;
+    let (left, foreign): (Vec<_>, Vec<_>) = filters.iter().partition(|filter| is_ours(filter));
+    if left.is_empty() {
+        return Ok(());
+    }
+    // Where only ours hang, the qdisc was made for them.
+    remove(kernel, interface.index, foreign.is_empty()).await?;
+    tracing::info!("{}: removed {} traffic filters that an earlier vmlan left", interface.name, left.len());
+    Ok(())
+}
+
+async fn add_qdisc(kernel: &Kernel, interface: &Interface) -> Result<bool, Apart> {
+    kernel.add_hooks(interface.index).await.map_err(|error| match error.is(Errno::EXIST) {
+        true => Apart::Refused(format!(
+            "{0} has an `ingress` qdisc, in whose place vmlan needs `clsact`; `tc qdisc del dev {0} ingress`, and add \
+             its filters again to `tc qdisc add dev {0} clsact`, which takes the same ones",
+            interface.name
+        )),
+        false => error.into(),
+    })
+}
