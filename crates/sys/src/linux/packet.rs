@@ -1,5 +1,9 @@
 //! Sockets that see and send the frames of an interface as they are (packet(7)).
 
+mod ring;
+
+pub use ring::{Place, Ring, Slot};
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -32,7 +36,8 @@ pub type Instruction = (u16, u8, u8, u32);
 
 /// Opens a socket that gets a copy of what the interface with this index receives from now on, as far as the program
 /// `filter` keeps it, and that sends through it. Frames have a virtio-net header of [`HEADER`] octets in front, so that
-/// checksums and segmentation can be left open; what the host itself sends is not seen. Nothing waits.
+/// checksums and segmentation can be left open; what the host itself sends is not seen. Nothing waits. A [`Ring`] makes
+/// receiving cheap.
 ///
 /// # Errors
 /// `ENODEV` when there is no such interface; `EPERM` without CAP_NET_RAW; `EINVAL` for a program that is none.
@@ -41,7 +46,7 @@ pub fn listener(index: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
     set_filter(&fd, filter)?;
-    for option in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
+    for option in [libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING] {
         set_option(&fd, libc::SOL_PACKET, option, &(1 as libc::c_int))?;
     }
     // SAFETY: sockaddr_ll is plain integers; zero is a valid value of each.
@@ -63,72 +68,6 @@ pub fn set_filter(fd: impl AsFd, filter: &[Instruction]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-/// A frame that a [`listener`] got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arrived {
-    /// Octets of the frame, which may be more than the buffers had room for: then the rest is lost.
-    pub len: usize,
-    /// The tag that the kernel had taken off it: protocol and control information.
-    pub tag: Option<(u16, u16)>,
-}
-
-/// Receives a frame, its header into `header` and the rest into `buffers`, one after the other, without waiting.
-///
-/// # Errors
-/// `WouldBlock` when there is none; `ENETDOWN` once when the interface goes down; else what recvmsg(2) says.
-pub fn receive(fd: impl AsFd, header: &mut [u8; HEADER], buffers: [&mut [u8]; 2]) -> io::Result<Arrived> {
-    let [first, second] = buffers;
-    let mut iovecs = [
-        libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER },
-        libc::iovec { iov_base: first.as_mut_ptr().cast(), iov_len: first.len() },
-        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
-    ];
-    /// Room for one message of the length of struct tpacket_auxdata, aligned as a header of it.
-    #[repr(C, align(8))]
-    struct Control([u8; 64]);
-    let mut control = Control([0; 64]);
-    // SAFETY: msghdr is plain integers and pointers; zero is a valid value of each.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = iovecs.as_mut_ptr();
-    message.msg_iovlen = iovecs.len() as _;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = control.0.len() as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    // SAFETY: the message points to three iovecs, which describe octets borrowed mutably for the call, and to the
-    // control buffer; all of them outlive the call.
-    let result = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut message, flags) };
-    let Ok(len) = usize::try_from(result) else {
-        return Err(io::Error::last_os_error());
-    };
-    Ok(Arrived { len: len.saturating_sub(HEADER), tag: tag_of(&message) })
-}
-
-/// The tag in what the kernel says beside a frame.
-fn tag_of(message: &libc::msghdr) -> Option<(u16, u16)> {
-    // SAFETY: the kernel filled `message` and its control buffer, whose length is in it.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !next.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR answer headers wholly inside the control buffer.
-        let header = unsafe { next.read_unaligned() };
-        let wanted = (libc::SOL_PACKET, libc::PACKET_AUXDATA);
-        if (header.cmsg_level, header.cmsg_type) == wanted
-            && header.cmsg_len as usize >= size_of::<libc::tpacket_auxdata>()
-        {
-            // SAFETY: the message is as long as the structure, of plain integers, that its type promises.
-            let told = unsafe { libc::CMSG_DATA(next).cast::<libc::tpacket_auxdata>().read_unaligned() };
-            let valid = told.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
-            let protocol = match told.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
-                0 => 0x8100,
-                _ => told.tp_vlan_tpid,
-            };
-            return valid.then_some((protocol, told.tp_vlan_tci));
-        }
-        // SAFETY: as above.
-        next = unsafe { libc::CMSG_NXTHDR(message, next) };
-    }
-    None
 }
 
 /// Makes the interface with this index promiscuous for as long as the descriptor is open, beside whoever else wants it.

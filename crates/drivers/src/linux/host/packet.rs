@@ -1,12 +1,27 @@
-use std::io;
+//! Packet sockets: the wire's side of an interface, beside the host's own stack.
+//!
+//! Theory of operation. The worker that receives has the socket's ring ([`sys::packet::Ring`]), which the kernel fills
+//! with the frames that a slot holds: they are copied to a buffer of the pool, and cost no system call. A larger one,
+//! of segments as a rule, waits in the socket's receive queue, and one system call reads it into a large buffer. All
+//! workers send, many frames a call. A tag that the kernel took off a frame is told by its slot and goes beside the
+//! frame. Checksums and segmentation may be left open in both directions.
+//!
+//! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
+//! the losses are counted when that is seen.
+//!
+//! A ring tells nothing of the interface's end. So some of the looks that find no frame ask the socket, which answers
+//! once that the interface went down, and for ever that it is gone.
+
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Entry, Offload, Size, Takes, VlanTag, WriteBuf};
+use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VlanTag, WriteBuf};
 use link::Context;
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use sys::datagrams::{self, LIMIT};
-use sys::packet::{self, HEADER};
+use sys::packet::{HEADER, Place, Ring, Slot};
 
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
@@ -15,10 +30,18 @@ use crate::tap::checked;
 /// Octets of the header of a TAP, which has the number of buffers behind that of a packet socket.
 const TAP_HEADER: usize = sys::tap::HEADER;
 
-/// A packet socket: the wire's side of an interface, beside the host's own stack.
-///
-/// What comes are copies; the host's stack gets the frames too. A tag that the kernel took off is beside the frame, as
-/// the kernel tells it. Checksums and segmentation may be left open in both directions.
+/// Octets of one batch, more or less: what fits the cache that belongs to one processor.
+const BATCH_OCTETS: usize = 512 << 10;
+
+/// Octets in front of a tag, and of a tag.
+const ADDRESSES: usize = 12;
+const TAG: usize = 4;
+
+/// Of so many looks that find no frame one asks the socket: a worker that polls is to make few system calls, and one
+/// that is woken by an error, not many rounds.
+const EMPTY_LOOKS: u32 = 8;
+
+/// A packet socket, which gets copies of the frames of an interface: the host's stack gets them too.
 pub struct PacketSocket {
     fd: Arc<OwnedFd>,
 }
@@ -33,17 +56,16 @@ impl PacketSocket {
 
 impl Endpoint for PacketSocket {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
-        Ok(Box::new(PacketQueue {
-            fd: self.fd.clone(),
-            receives: settings.receives,
-            size: Size::for_octets(settings.longest + 1).unwrap_or(Size::Large),
-            spill: None,
-            outbox: Outbox::new(&settings),
-        }))
+        // A socket has one ring, and one worker takes from it: the order of frames is kept.
+        let ring = if settings.receives { Some(Ring::new(self.fd.clone())?) } else { None };
+        Ok(Box::new(PacketQueue { fd: self.fd.clone(), ring, empty: 0, outbox: Outbox::new(&settings) }))
     }
 
     fn mechanism(&self) -> String {
-        format!("recvmsg and sendmmsg on a packet socket, offloads: {}", takes())
+        format!(
+            "receive ring (TPACKET_V2) and sendmmsg on a packet socket, read for large frames, offloads: {}",
+            takes()
+        )
     }
 }
 
@@ -53,44 +75,37 @@ fn takes() -> Takes {
 
 struct PacketQueue {
     fd: Arc<OwnedFd>,
-    receives: bool,
-    size: Size,
-    /// The large buffer that the next frame may spill into.
-    spill: Option<WriteBuf>,
+    /// Where this worker receives.
+    ring: Option<Ring>,
+    /// Looks that found no frame since the socket was asked.
+    empty: u32,
     outbox: Outbox,
 }
 
 impl Queue for PacketQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
-        while self.receives && batch.room() > 0 {
-            let Some(mut buffer) = cx.pool.take(self.size) else { break };
-            if self.spill.is_none() {
-                self.spill = cx.pool.take(Size::Large);
+        let Some(ring) = &mut self.ring else { return Ok(Progress::Done) };
+        let (mut octets, mut found, mut losing) = (0, false, false);
+        while batch.room() > 0 && octets < BATCH_OCTETS {
+            let Some(slot) = ring.front() else { break };
+            found = true;
+            let len = slot.len();
+            match take(&self.fd, &slot, cx) {
+                Ok(frame) => batch.push(frame),
+                Err(Trouble::Wait) => break,
+                Err(Trouble::Refused(reason)) => refuse(&self.outbox, reason, 1, len),
+                Err(Trouble::Fault(fault)) => return Err(fault),
             }
-            let Some(spill) = &mut self.spill else { break };
-            let small = buffer.len().min(spill.len());
-            let mut header = [0; TAP_HEADER];
-            let (ours, _) = header.split_first_chunk_mut().expect("a TAP's header is longer");
-            match packet::receive(&self.fd, ours, [&mut buffer[..small], &mut spill[small..]]) {
-                Ok(arrived) if arrived.len < small => self.deliver(buffer, &header, arrived, batch),
-                Ok(arrived) if arrived.len < spill.len() => {
-                    spill[..small].copy_from_slice(&buffer[..small]);
-                    if let Some(spill) = self.spill.take() {
-                        self.deliver(spill, &header, arrived, batch);
-                    }
-                }
-                Ok(arrived) => self.refuse(DropReason::Oversize, arrived.len),
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN | Errno::INTR) => break,
-                    // Told once when the interface goes down; frames come again when it is up.
-                    Some(Errno::NETDOWN) => {}
-                    Some(Errno::NXIO | Errno::NODEV) => return Err(Fault::Gone),
-                    _ => return Err(Fault::Io(error)),
-                },
-            }
+            losing |= slot.is_losing();
+            octets += len;
+            slot.give_back();
         }
-        // It goes back: what nobody reads into is for others.
-        self.spill = None;
+        if losing {
+            self.count_losses();
+        }
+        if !found {
+            self.ask()?;
+        }
         Ok(Progress::Done)
     }
 
@@ -113,34 +128,129 @@ impl Queue for PacketQueue {
 }
 
 impl PacketQueue {
-    /// Makes a frame of what was received.
-    fn deliver(
-        &self,
-        mut buffer: WriteBuf,
-        header: &[u8; TAP_HEADER],
-        arrived: packet::Arrived,
-        batch: &mut Batch,
-    ) {
-        let (start, tag) = match arrived.tag {
-            Some((VlanTag::TPID, tci)) => (0, Some(VlanTag { tci })),
-            // A service tag belongs into the frame, where there is no room for it: kernels do not take those off.
-            Some(_) => return self.refuse(DropReason::Malformed, arrived.len),
-            None => VlanTag::take(&mut buffer[..arrived.len]),
-        };
-        let request = Offload::from_virtio(header);
-        let Some(offload) = checked(request, start, &buffer[start..arrived.len]) else {
-            return self.refuse(DropReason::BadOffload, arrived.len);
-        };
-        let mut frame = buffer.into_frame(start..arrived.len);
-        frame.meta.tag = tag;
-        frame.meta.offload = offload;
-        batch.push(frame);
+    /// Counts what the kernel had no slot for.
+    #[cold]
+    fn count_losses(&self) {
+        // An error: the socket is about to fail in a way that is told.
+        let lost = self.ring.as_ref().map_or(Ok(0), Ring::take_losses).unwrap_or(0);
+        if lost > 0 {
+            refuse(&self.outbox, DropReason::InputQueue, lost.into(), 0);
+        }
     }
 
-    #[cold]
-    fn refuse(&self, reason: DropReason, octets: usize) {
-        self.outbox.counters.received_and_dropped(self.outbox.worker, reason, 1, octets as u64);
+    /// Asks the socket, now and then, what became of the interface.
+    fn ask(&mut self) -> Result<(), Fault> {
+        self.empty = (self.empty + 1) % EMPTY_LOOKS;
+        if self.empty != 0 {
+            return Ok(());
+        }
+        // A frame is left where it is: its slot is being filled by another processor.
+        match rustix::net::recv(&self.fd, &mut [0; HEADER][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok(_) => Ok(()),
+            Err(error) => match Trouble::of(error) {
+                Trouble::Fault(fault) => Err(fault),
+                _ => Ok(()),
+            },
+        }
     }
+}
+
+impl Drop for PacketQueue {
+    fn drop(&mut self) {
+        self.count_losses();
+    }
+}
+
+/// Why a slot gave no frame.
+enum Trouble {
+    /// Not now: the slot stays, and the descriptor is ready.
+    Wait,
+    Refused(DropReason),
+    Fault(Fault),
+}
+
+impl Trouble {
+    fn of(error: Errno) -> Trouble {
+        match error {
+            // That the interface went down is told once; frames come again when it is up.
+            Errno::AGAIN | Errno::INTR | Errno::NETDOWN => Trouble::Wait,
+            Errno::NXIO | Errno::NODEV => Trouble::Fault(Fault::Gone),
+            error => Trouble::Fault(Fault::Io(error.into())),
+        }
+    }
+}
+
+/// Makes a frame of what is in a slot.
+#[inline]
+fn take(fd: &OwnedFd, slot: &Slot<'_>, cx: &Context<'_>) -> Result<Frame, Trouble> {
+    let (beside, within) = match slot.tag() {
+        Some((VlanTag::TPID, tci)) => (Some(VlanTag { tci }), None),
+        // A service tag goes back to where it was: to the network it is payload.
+        within => (None, within),
+    };
+    if within.is_some() && slot.len() < ADDRESSES {
+        return Err(Trouble::Refused(DropReason::Malformed));
+    }
+    let gap = if within.is_some() { TAG } else { 0 };
+    let mut header = [0; TAP_HEADER];
+    let (ours, _) = header.split_first_chunk_mut::<HEADER>().expect("a TAP's header is longer");
+    let mut buffer = match slot.place() {
+        Place::Here(told, octets) => {
+            let mut buffer = cx.pool.take(Size::Small).ok_or(Trouble::Wait)?;
+            let (addresses, rest) = octets.split_at(octets.len().min(ADDRESSES));
+            buffer[..addresses.len()].copy_from_slice(addresses);
+            buffer[ADDRESSES + gap..][..rest.len()].copy_from_slice(rest);
+            *ours = *told;
+            buffer
+        }
+        Place::Queue => {
+            let mut buffer = cx.pool.take(Size::Large).ok_or(Trouble::Wait)?;
+            let (addresses, rest) = buffer.split_at_mut(ADDRESSES);
+            let slices = &mut [ours, addresses, &mut rest[gap..]].map(IoSliceMut::new);
+            let read = rustix::io::readv(fd, slices).map_err(Trouble::of)?;
+            if slot.len() + gap > buffer.len() {
+                return Err(Trouble::Refused(DropReason::Oversize));
+            }
+            if read != HEADER + slot.len() {
+                return Err(Trouble::Refused(DropReason::Malformed));
+            }
+            buffer
+        }
+        Place::Lost => return Err(Trouble::Refused(DropReason::InputQueue)),
+        Place::Nowhere => return Err(Trouble::Refused(DropReason::Malformed)),
+    };
+    if let Some((protocol, tci)) = within {
+        buffer[ADDRESSES..][..2].copy_from_slice(&protocol.to_be_bytes());
+        buffer[ADDRESSES + 2..][..2].copy_from_slice(&tci.to_be_bytes());
+    }
+    let request = Offload::from_virtio(&header);
+    finish(buffer, slot.len() + gap, (gap, request), beside).map_err(Trouble::Refused)
+}
+
+/// Makes a frame of the first `len` octets of a buffer. The request is from before `gap` octets came into its headers.
+#[inline]
+fn finish(
+    mut buffer: WriteBuf,
+    len: usize,
+    (gap, request): (usize, Offload),
+    beside: Option<VlanTag>,
+) -> Result<Frame, DropReason> {
+    let (start, tag) = match beside {
+        None if gap == 0 => VlanTag::take(&mut buffer[..len]),
+        beside => (0, beside),
+    };
+    let by = gap as isize;
+    let request = if request.is_none() { Some(request) } else { request.shifted(by) };
+    let offload = request.and_then(|request| checked(request, start, &buffer[start..len]));
+    let mut frame = buffer.into_frame(start..len);
+    frame.meta.tag = tag;
+    frame.meta.offload = offload.ok_or(DropReason::BadOffload)?;
+    Ok(frame)
+}
+
+#[cold]
+fn refuse(outbox: &Outbox, reason: DropReason, frames: u64, octets: usize) {
+    outbox.counters.received_and_dropped(outbox.worker, reason, frames, octets as u64);
 }
 
 fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
@@ -171,6 +281,7 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
     }
 }
 
+/// The socket, which is readable while a slot at the front has a frame.
 impl AsFd for PacketQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

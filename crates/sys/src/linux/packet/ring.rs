@@ -1,0 +1,217 @@
+//! A ring of slots that the kernel puts received frames into (Documentation/networking/packet_mmap.rst, TPACKET_V2).
+//!
+//! Theory of operation. The ring is memory that the kernel and this process share, cut into slots of [`SLOT`] octets.
+//! A slot belongs to the kernel or to us, as its status word says: the kernel fills the next one of its own and hands
+//! it over by writing the status, we hand it back the same way. Both go round in order. When the kernel comes to a slot
+//! that is still ours it drops the frame and counts it.
+//!
+//! What does not fit a slot has only its beginning there: the frame itself waits in the socket's receive queue, in the
+//! order of the slots, and is read from there by one system call. So small frames cost no system call, and the large
+//! ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame is lost.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::{HEADER, check, set_option};
+
+/// Octets of a slot: its header, the virtio-net header, and a frame of MTU 1500 with all its tags.
+pub const SLOT: usize = 2 << 10;
+
+/// Slots of a ring.
+pub const SLOTS: usize = 2048;
+
+/// Octets that the kernel allocates at once; a slot does not cross from one to the next.
+const BLOCK: usize = 64 << 10;
+
+const OCTETS: usize = SLOT * SLOTS;
+
+/// Octets that may wait in the receive queue: some dozens of frames of 64 KiB, with what the kernel needs for them.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// The receive ring of a packet socket. The socket has no other one for as long as this lives.
+pub struct Ring {
+    socket: Arc<OwnedFd>,
+    base: NonNull<u8>,
+    /// The slot that the next frame is in, or comes to.
+    front: usize,
+}
+
+impl Ring {
+    /// Gives a socket from [`listener`](super::listener) its ring. What the socket had received before is lost.
+    ///
+    /// # Errors
+    /// `EBUSY` when it has a ring; `ENOMEM`; `EINVAL` before Linux 4.6.
+    pub fn new(socket: Arc<OwnedFd>) -> io::Result<Ring> {
+        let option = |name, value: libc::c_int| set_option(&socket, libc::SOL_PACKET, name, &value);
+        option(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V2 as libc::c_int)?;
+        // Frames that do not fit a slot are to be had whole.
+        option(libc::PACKET_COPY_THRESH, 1)?;
+        // Beyond the system's limit only with CAP_NET_ADMIN.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
+        }
+        request(&socket, SLOTS)?;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let mapped = unsafe { mmap(ptr::null_mut(), OCTETS, protection, flags, &socket, 0) };
+        match mapped.map(|base| NonNull::new(base.cast())) {
+            Ok(Some(base)) => Ok(Ring { socket, base, front: 0 }),
+            failed => {
+                request(&socket, 0)?;
+                Err(failed.err().map_or(io::ErrorKind::OutOfMemory.into(), io::Error::from))
+            }
+        }
+    }
+
+    /// The slot with the next frame, if one is there.
+    #[inline]
+    pub fn front(&mut self) -> Option<Slot<'_>> {
+        // Written by the kernel last, after everything else of the slot.
+        let status = self.status().load(Ordering::Acquire);
+        if status & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        // SAFETY: the slot lies inside the mapping and begins, aligned, with this structure of plain integers. It
+        // is ours until its status is written.
+        let header = unsafe { self.slot().cast::<libc::tpacket2_hdr>().read() };
+        Some(Slot { ring: self, status, header })
+    }
+
+    /// How many frames the kernel had no slot for since this was asked last.
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    pub fn take_losses(&self) -> io::Result<u32> {
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut length = size_of_val(&statistics) as libc::socklen_t;
+        // SAFETY: the pointer and the length describe `statistics`, plain integers, which the kernel writes at most
+        // that many octets of.
+        check(unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut statistics).cast(),
+                &raw mut length,
+            )
+        })?;
+        Ok(statistics.tp_drops)
+    }
+
+    fn slot(&self) -> NonNull<u8> {
+        // SAFETY: `front` is below the number of slots that are mapped.
+        unsafe { self.base.add(self.front * SLOT) }
+    }
+
+    fn status(&self) -> &AtomicU32 {
+        // SAFETY: a slot begins with its status, an aligned word inside the mapping, which lives as long as `self`
+        // and is written by the kernel and by us as a whole only.
+        unsafe { self.slot().cast::<AtomicU32>().as_ref() }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and of this length; no slot is borrowed. A failure leaks it.
+        let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), OCTETS) };
+        // So that the socket can have another one; it may be closed as well.
+        let _ = request(&self.socket, 0);
+    }
+}
+
+/// A slot with a frame at the front of a ring. It stays there until it is given back.
+pub struct Slot<'a> {
+    ring: &'a mut Ring,
+    status: u32,
+    header: libc::tpacket2_hdr,
+}
+
+/// Where the octets of a frame are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In the slot, with their virtio-net header.
+    Here(&'a [u8; HEADER], &'a [u8]),
+    /// At the front of the socket's receive queue, with their virtio-net header.
+    Queue,
+    /// Lost: the receive queue was full.
+    Lost,
+    /// The slot's header makes no sense.
+    Nowhere,
+}
+
+impl Slot<'_> {
+    /// Octets of the frame.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.header.tp_len as usize
+    }
+
+    /// Whether the frame has no octets.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tag that the kernel had taken off it: protocol and control information.
+    #[inline]
+    pub fn tag(&self) -> Option<(u16, u16)> {
+        let protocol = match self.status & libc::TP_STATUS_VLAN_TPID_VALID {
+            0 => 0x8100,
+            _ => self.header.tp_vlan_tpid,
+        };
+        (self.status & libc::TP_STATUS_VLAN_VALID != 0).then_some((protocol, self.header.tp_vlan_tci))
+    }
+
+    /// Whether [`Ring::take_losses`] has something to tell.
+    #[inline]
+    pub fn is_losing(&self) -> bool {
+        self.status & libc::TP_STATUS_LOSING != 0
+    }
+
+    /// Where the frame is.
+    #[inline]
+    pub fn place(&self) -> Place<'_> {
+        let (len, here) = (self.len(), self.header.tp_snaplen as usize);
+        if here < len {
+            let is_queued = self.status & libc::TP_STATUS_COPY != 0;
+            return if is_queued { Place::Queue } else { Place::Lost };
+        }
+        let start = usize::from(self.header.tp_mac);
+        let least = size_of::<libc::tpacket2_hdr>() + HEADER;
+        if start < least || here > len || start + here > SLOT {
+            return Place::Nowhere;
+        }
+        // SAFETY: from the virtio-net header, which lies behind the slot's own, to the end of the frame all is inside
+        // the slot, as was just checked. The kernel writes nothing to a slot that is ours, and it is ours for as long
+        // as `self` is borrowed, since giving it back consumes `self`.
+        let octets = unsafe {
+            std::slice::from_raw_parts(self.ring.slot().add(start - HEADER).as_ptr(), HEADER + here)
+        };
+        let (header, octets) = octets.split_first_chunk().expect("longer than the header");
+        Place::Here(header, octets)
+    }
+
+    /// Hands the slot back to the kernel.
+    #[inline]
+    pub fn give_back(self) {
+        // After this the kernel may write: whatever was read of the slot was read before.
+        self.ring.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.ring.front = (self.ring.front + 1) % SLOTS;
+    }
+}
+
+/// Asks for a ring with so many slots, or for none.
+fn request(socket: impl AsFd, slots: usize) -> io::Result<()> {
+    let request = libc::tpacket_req {
+        tp_block_size: BLOCK as libc::c_uint,
+        tp_block_nr: (slots * SLOT / BLOCK) as libc::c_uint,
+        tp_frame_size: SLOT as libc::c_uint,
+        tp_frame_nr: slots as libc::c_uint,
+    };
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
+}
