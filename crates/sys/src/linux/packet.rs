@@ -2,12 +2,12 @@
 
 mod ring;
 
-pub use ring::{Place, Ring, Slot};
-
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+pub use ring::{Place, Ring, SLOT, SLOTS, Slot};
 
 /// Opens a socket whose datagrams are frames for the interface `name` to send, with their Ethernet header. They go
 /// to the device at once, past its queueing discipline; nothing is received.

@@ -9,8 +9,8 @@
 //! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
 //! the losses are counted when that is seen.
 //!
-//! A ring tells nothing of the interface's end. So some of the looks that find no frame ask the socket, which answers
-//! once that the interface went down, and for ever that it is gone.
+//! The socket tells once that the interface went down, and is ready until it was asked, which a ring does not do. So some
+//! of the looks that find no frame ask it. That the interface is gone for ever is told to who sends.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VlanTag, WriteBuf};
 use link::Context;
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::sockopt::socket_error;
 use sys::datagrams::{self, LIMIT};
 use sys::packet::{HEADER, Place, Ring, Slot};
 
@@ -38,7 +38,7 @@ const ADDRESSES: usize = 12;
 const TAG: usize = 4;
 
 /// Of so many looks that find no frame one asks the socket: a worker that polls is to make few system calls, and one
-/// that is woken by an error, not many rounds.
+/// that is woken by an error few rounds.
 const EMPTY_LOOKS: u32 = 8;
 
 /// A packet socket, which gets copies of the frames of an interface: the host's stack gets them too.
@@ -114,7 +114,7 @@ impl Queue for PacketQueue {
         let result = self.outbox.send(cx, batch, |chunk| send(fd.as_fd(), chunk));
         result.map_err(|error| {
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
-            Fault::Io(error)
+            fault(Errno::from_io_error(&error).unwrap_or(Errno::IO))
         })
     }
 
@@ -138,19 +138,16 @@ impl PacketQueue {
         }
     }
 
-    /// Asks the socket, now and then, what became of the interface.
+    /// Asks the socket, now and then, what it has to say.
     fn ask(&mut self) -> Result<(), Fault> {
         self.empty = (self.empty + 1) % EMPTY_LOOKS;
         if self.empty != 0 {
             return Ok(());
         }
-        // A frame is left where it is: its slot is being filled by another processor.
-        match rustix::net::recv(&self.fd, &mut [0; HEADER][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok(_) => Ok(()),
-            Err(error) => match Trouble::of(error) {
-                Trouble::Fault(fault) => Err(fault),
-                _ => Ok(()),
-            },
+        match socket_error(&self.fd).and_then(|told| told) {
+            // Frames come again when the interface is up.
+            Ok(()) | Err(Errno::NETDOWN) => Ok(()),
+            Err(error) => Err(fault(error)),
         }
     }
 }
@@ -172,11 +169,17 @@ enum Trouble {
 impl Trouble {
     fn of(error: Errno) -> Trouble {
         match error {
-            // That the interface went down is told once; frames come again when it is up.
+            // The interface went down: the frame is still there.
             Errno::AGAIN | Errno::INTR | Errno::NETDOWN => Trouble::Wait,
-            Errno::NXIO | Errno::NODEV => Trouble::Fault(Fault::Gone),
-            error => Trouble::Fault(Fault::Io(error.into())),
+            error => Trouble::Fault(fault(error)),
         }
+    }
+}
+
+fn fault(error: Errno) -> Fault {
+    match error {
+        Errno::NXIO | Errno::NODEV => Fault::Gone,
+        error => Fault::Io(error.into()),
     }
 }
 
