@@ -10,6 +10,7 @@
 //! that doubles ([`Pause`]).
 
 mod accept;
+pub(crate) mod claim;
 mod datagram;
 mod peers;
 #[cfg(target_os = "linux")]

@@ -4,6 +4,7 @@
 //! `events.rs` call macOS.
 
 mod address;
+mod hold;
 mod mark;
 mod pair;
 mod trunk;
@@ -25,6 +26,8 @@ use sys::darwin::InterfaceName;
 
 #[cfg(target_os = "macos")]
 pub(crate) use events::Events;
+#[cfg(target_os = "macos")]
+pub(crate) use hold::hold;
 #[cfg(target_os = "macos")]
 pub(crate) use system::{Host, System, addresses};
 #[cfg(target_os = "macos")]

@@ -3,13 +3,15 @@
 //! Theory of operation. A trunk's task looks for what it is to be on ([`Target`]), opens a packet filter's device on it
 //! or on our end of the pair, and then follows what the kernel says of interfaces, what the network says of its guests,
 //! and whether the device fails. Words are only a reason to look; a look once a second finds what no word told, such as
-//! a bridge that dropped its member. What a trunk is on may go and come back any number of times.
+//! a bridge that dropped its member. What a trunk is on may go and come back any number of times; other processes are
+//! kept from it for as long as the task lives.
 //!
 //! On an interface the device shows what the wire brings, and sends to the wire: the host's own stack is not reached,
 //! which is what a bridge is for. The interface is up and promiscuous while a guest is active.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::{TrunkMode, TrunkState};
@@ -20,14 +22,18 @@ use rustix::io::Errno;
 use sys::darwin::InterfaceName;
 use tokio::sync::oneshot;
 
+use super::claim::Claim;
 use super::{Pause, QUARANTINE, recover};
 use crate::config::{Trunk as Config, TrunkInterface};
-use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, leftovers};
+use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, hold, leftovers};
 use crate::supervisor::{Station, TrunkRow, TrunkWish, vlan_role};
+
+/// Where the files are by which interfaces are held; the system empties it when it starts.
+const HELD: &str = "/var/run";
 
 /// Keeps the trunk joined until `stop`, and then removes everything that was made for it.
 pub(crate) async fn run(station: Station, config: Config, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
-    let mut task = Task { station, config, wish, trunk: None, attached: None, was_there: false };
+    let mut task = Task { station, config, wish, trunk: None, attached: None, was_there: false, claim: None };
     tokio::select! {
         () = task.keep() => {}
         // An error: whoever would stop it is gone, which stops it as well.
@@ -47,6 +53,8 @@ struct Task {
     attached: Option<Attached>,
     /// Whether the interface was found before: then it is waited for.
     was_there: bool,
+    /// Keeps other processes from what the trunk is on, until everything else is gone.
+    claim: Option<Claim>,
 }
 
 /// A device that the data plane has.
@@ -68,7 +76,8 @@ impl Task {
         let mut pause = Pause::up_to(QUARANTINE);
         loop {
             match self.prepare() {
-                Ok((events, target)) => {
+                Ok((events, target, claim)) => {
+                    self.claim = Some(claim);
                     self.trunk = Some(Trunk::new(System, target));
                     return self.follow(&events, target, &mut pause).await;
                 }
@@ -79,7 +88,7 @@ impl Task {
     }
 
     /// Opens what has to be open before the first look, so that nothing that happens after it is missed.
-    fn prepare(&self) -> Result<(Events, Target), String> {
+    fn prepare(&self) -> Result<(Events, Target, Claim), String> {
         let name = InterfaceName::new(self.config.interface.name()).map_err(|error| error.to_string())?;
         let target = match (&self.config.interface, self.config.mode) {
             (TrunkInterface::Bridge(_), _) => Target::Bridge(name),
@@ -99,7 +108,8 @@ impl Task {
             );
         }
         let events = Events::open().map_err(|error| format!("cannot listen to the kernel: {error}"))?;
-        Ok((events, target))
+        let claim = Claim::new(name.as_str(), hold(Path::new(HELD), name))?;
+        Ok((events, target, claim))
     }
 
     /// Attaches, and attaches again, for ever.

@@ -13,12 +13,13 @@ use rustix::io::Errno;
 
 use super::Apart;
 use super::bridge::Bridge;
-use super::claim::Claim;
 use super::filter::Filter;
 use super::follow::{Followed, not_there, tell_addresses};
+use super::hold::hold;
 use super::macvtap::Macvtap;
 use super::medium::Medium;
 use super::packet::Packet;
+use crate::attach::claim::Claim;
 use crate::attach::stream::describe;
 use crate::config::{Trunk, TrunkInterface};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
@@ -60,7 +61,7 @@ impl Joint {
             return Err(Apart::NotThere(not_there(name, &others, was_there)));
         };
         let mac = usable(&interface, config).map_err(Apart::Refused)?;
-        let claim = Claim::take(&interface).map_err(Apart::Refused)?;
+        let claim = Claim::new(&interface.name, hold(&interface)).map_err(Apart::Refused)?;
         let shared_mac = shares_mac(config, name);
         let flows = Flows::new(station.workers());
         let setting = Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station };

@@ -1,7 +1,7 @@
 //! What killed daemons left on the host's interfaces.
 
-use super::claim::is_taken;
 use super::device::{BRIDGE_TAP, HOST_TAP, MACVTAP, WIRE_TAP};
+use super::hold::is_held;
 use super::hooks::{is_ours, remove};
 use crate::kernel::{Interface, Kernel, KernelError};
 
@@ -31,7 +31,7 @@ enum Kind {
 pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> {
     let interfaces = kernel.interfaces().await?;
     let mut found = Vec::new();
-    for interface in interfaces.iter().filter(|interface| !is_device(interface) && !is_taken(interface)) {
+    for interface in interfaces.iter().filter(|interface| !is_device(interface) && !is_held(interface)) {
         let filters = kernel.filters(interface.index).await?;
         let ours = filters.iter().filter(|filter| is_ours(filter)).count();
         if ours > 0 {
@@ -48,7 +48,7 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
         else {
             continue;
         };
-        if interfaces.iter().any(|interface| interface.index == number && is_taken(interface)) {
+        if interfaces.iter().any(|interface| interface.index == number && is_held(interface)) {
             continue;
         }
         found.push(Leftover {

@@ -17,10 +17,10 @@
 //! next one, or found by [`leftovers`].
 
 mod bridge;
-mod claim;
 mod device;
 mod filter;
 mod follow;
+mod hold;
 mod hooks;
 mod joint;
 pub(crate) mod leftovers;
