@@ -72,6 +72,32 @@ fn packet_sockets_reach_the_wire() {
 }
 
 #[test]
+fn packet_sockets_stand_a_link_that_flaps() {
+    require!(namespaces(), tool("iperf3"));
+    for settings in ["workers = 2\n", "poll = \"busy\"\n"] {
+        let lab = Lab::new();
+        let daemon = lab.start(&format!("{settings}{}", lab.config("mode = \"packet\"")));
+        // Traffic goes on meanwhile.
+        let mut flood = lab.guests[1].spawn("ping", ["-q", "-i", "0.01", &v4(WIRE).to_string()]);
+        for netns in [&lab.wire, &lab.host].into_iter().cycle().take(10) {
+            netns.ip(["link", "set", "eth0", "down"]);
+            wait_trunk(&daemon, "no carrier", |trunk| !trunk.carrier);
+            assert!(lab.guests[0].reaches(v4(4), PATIENCE));
+            netns.ip(["link", "set", "eth0", "up"]);
+            assert!(lab.guests[0].reaches(v4(WIRE), PATIENCE), "{settings}{:?}", daemon.trunk());
+        }
+        assert!(flood.is_running(), "{}", flood.log());
+        drop(flood);
+        for (from, to) in [(3, WIRE), (WIRE, 3)] {
+            let report = iperf3(lab.netns(from), lab.netns(to), v4(to), Iperf::tcp(1));
+            assert!(report.received_octets > 1_000_000, "{settings}{from} to {to}: {report:?}");
+        }
+        assert_balanced(&daemon);
+        daemon.stop();
+    }
+}
+
+#[test]
 fn packet_sockets_share_an_address() {
     require!(namespaces(), tool("iperf3"), tool("nft"));
     let lab = Lab::new();
