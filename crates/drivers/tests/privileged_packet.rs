@@ -1,6 +1,7 @@
 //! A packet socket and its ring on a pair of interfaces, whose other end the test sends from.
 #![cfg(target_os = "linux")]
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -45,7 +46,8 @@ impl Fixture {
         let counters = Arc::new(Counters::new(1));
         let socket = Arc::new(open(&netns, "near", &EVERYTHING));
         let sender = open(&netns, "far", &NOTHING);
-        let queue = PacketSocket::new(socket).queue(settings(&counters)).expect("a ring");
+        let queue =
+            PacketSocket::new(socket).and_then(|socket| socket.queue(settings(&counters))).expect("a ring");
         Fixture { pool: Pool::new(sizes), netns, counters, queue, sender }
     }
 
@@ -325,12 +327,19 @@ fn a_socket_has_one_ring_at_a_time() {
     require!(namespaces());
     let netns = Netns::new("packet");
     let counters = Arc::new(Counters::new(1));
-    let socket = PacketSocket::new(Arc::new(open(&netns, "lo", &EVERYTHING)));
+    let fd = Arc::new(open(&netns, "lo", &EVERYTHING));
+    let socket = PacketSocket::new(fd.clone()).expect("a ring");
+    assert_eq!(
+        PacketSocket::new(fd.clone()).map(drop).expect_err("it has one").kind(),
+        ErrorKind::ResourceBusy
+    );
     let first = socket.queue(settings(&counters)).expect("a ring");
     let refused = socket.queue(settings(&counters)).map(drop).expect_err("it has one");
-    assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy, "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::ResourceBusy, "{refused}");
     // A worker that only sends needs none.
     socket.queue(Settings { receives: false, ..settings(&counters) }).expect("a queue");
     drop(first);
-    socket.queue(settings(&counters)).expect("a ring again");
+    let again = socket.queue(settings(&counters)).expect("the ring again");
+    drop((socket, again));
+    PacketSocket::new(fd).expect("another ring");
 }

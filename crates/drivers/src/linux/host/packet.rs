@@ -9,12 +9,15 @@
 //! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
 //! the losses are counted when that is seen.
 //!
+//! To make a ring, and to give it up, takes the kernel milliseconds. So that is not the workers' business: the endpoint has
+//! it, and lends it to the queue that receives.
+//!
 //! The socket tells once that the interface went down, and is ready until it was asked, which a ring does not do. So some
 //! of the looks that find no frame ask it. That the interface is gone for ever is told to who sends.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VlanTag, WriteBuf};
 use link::Context;
@@ -44,21 +47,37 @@ const EMPTY_LOOKS: u32 = 8;
 /// A packet socket, which gets copies of the frames of an interface: the host's stack gets them too.
 pub struct PacketSocket {
     fd: Arc<OwnedFd>,
+    /// There while no queue has it.
+    ring: Arc<Mutex<Option<Ring>>>,
 }
 
 impl PacketSocket {
-    /// Takes a descriptor from [`sys::packet::listener`]; its filter can be changed through another of the same
-    /// socket.
-    pub fn new(fd: Arc<OwnedFd>) -> PacketSocket {
-        PacketSocket { fd }
+    /// Takes a descriptor from [`sys::packet::listener`], and gives the socket a ring; its filter can be changed through
+    /// another of the same socket.
+    ///
+    /// # Errors
+    /// `EBUSY` when the socket has a ring; no memory.
+    pub fn new(fd: Arc<OwnedFd>) -> io::Result<PacketSocket> {
+        let ring = Ring::new(fd.clone())?;
+        Ok(PacketSocket { fd, ring: Arc::new(Mutex::new(Some(ring))) })
     }
 }
 
 impl Endpoint for PacketSocket {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
-        // A socket has one ring, and one worker takes from it: the order of frames is kept.
-        let ring = if settings.receives { Some(Ring::new(self.fd.clone())?) } else { None };
-        Ok(Box::new(PacketQueue { fd: self.fd.clone(), ring, empty: 0, outbox: Outbox::new(&settings) }))
+        let mut ring = None;
+        if settings.receives {
+            // One worker takes from it: the order of frames is kept.
+            ring = lock(&self.ring).take();
+            if ring.is_none() {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another worker has the receive ring",
+                ));
+            }
+        }
+        let (fd, home) = (self.fd.clone(), self.ring.clone());
+        Ok(Box::new(PacketQueue { fd, ring, home, empty: 0, outbox: Outbox::new(&settings) }))
     }
 
     fn mechanism(&self) -> String {
@@ -77,6 +96,8 @@ struct PacketQueue {
     fd: Arc<OwnedFd>,
     /// Where this worker receives.
     ring: Option<Ring>,
+    /// Where it goes back to.
+    home: Arc<Mutex<Option<Ring>>>,
     /// Looks that found no frame since the socket was asked.
     empty: u32,
     outbox: Outbox,
@@ -154,8 +175,15 @@ impl PacketQueue {
 
 impl Drop for PacketQueue {
     fn drop(&mut self) {
-        self.count_losses();
+        if self.ring.is_some() {
+            self.count_losses();
+            *lock(&self.home) = self.ring.take();
+        }
     }
+}
+
+fn lock(ring: &Mutex<Option<Ring>>) -> MutexGuard<'_, Option<Ring>> {
+    ring.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a slot gave no frame.
@@ -170,7 +198,9 @@ impl Trouble {
     fn of(error: Errno) -> Trouble {
         match error {
             // The interface went down: the frame is still there.
-            Errno::AGAIN | Errno::INTR | Errno::NETDOWN => Trouble::Wait,
+            Errno::INTR | Errno::NETDOWN => Trouble::Wait,
+            // It is not, though the slot says so.
+            Errno::AGAIN => Trouble::Refused(DropReason::InputQueue),
             error => Trouble::Fault(fault(error)),
         }
     }

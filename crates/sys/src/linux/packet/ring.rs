@@ -11,6 +11,7 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub struct Ring {
     /// The slot that the next frame is in, or comes to.
     front: usize,
 }
+
+// SAFETY: the mapping belongs to the process and to no thread, and nothing else refers to it.
+unsafe impl Send for Ring {}
 
 impl Ring {
     /// Gives a socket from [`listener`](super::listener) its ring. What the socket had received before is lost.
@@ -176,23 +180,16 @@ impl Slot<'_> {
     /// Where the frame is.
     #[inline]
     pub fn place(&self) -> Place<'_> {
-        let (len, here) = (self.len(), self.header.tp_snaplen as usize);
-        if here < len {
+        if self.header.tp_snaplen < self.header.tp_len {
             let is_queued = self.status & libc::TP_STATUS_COPY != 0;
             return if is_queued { Place::Queue } else { Place::Lost };
         }
-        let start = usize::from(self.header.tp_mac);
-        let least = size_of::<libc::tpacket2_hdr>() + HEADER;
-        if start < least || here > len || start + here > SLOT {
-            return Place::Nowhere;
-        }
-        // SAFETY: from the virtio-net header, which lies behind the slot's own, to the end of the frame all is inside
-        // the slot, as was just checked. The kernel writes nothing to a slot that is ours, and it is ours for as long
-        // as `self` is borrowed, since giving it back consumes `self`.
-        let octets = unsafe {
-            std::slice::from_raw_parts(self.ring.slot().add(start - HEADER).as_ptr(), HEADER + here)
-        };
-        let (header, octets) = octets.split_first_chunk().expect("longer than the header");
+        let Some(range) = within(&self.header) else { return Place::Nowhere };
+        // SAFETY: the range lies inside the slot, behind its header. The kernel writes nothing to a slot that is ours,
+        // and it is ours for as long as `self` is borrowed, since giving it back consumes `self`.
+        let octets =
+            unsafe { std::slice::from_raw_parts(self.ring.slot().add(range.start).as_ptr(), range.len()) };
+        let Some((header, octets)) = octets.split_first_chunk() else { return Place::Nowhere };
         Place::Here(header, octets)
     }
 
@@ -205,6 +202,15 @@ impl Slot<'_> {
     }
 }
 
+/// Where in its slot a frame is that fits it, with its virtio-net header; `None` when that makes no sense.
+#[inline]
+fn within(header: &libc::tpacket2_hdr) -> Option<Range<usize>> {
+    let start = usize::from(header.tp_mac).checked_sub(HEADER)?;
+    let end = usize::from(header.tp_mac).checked_add(header.tp_snaplen as usize)?;
+    let is_inside = start >= size_of::<libc::tpacket2_hdr>() && end <= SLOT;
+    (is_inside && header.tp_snaplen == header.tp_len).then_some(start..end)
+}
+
 /// Asks for a ring with so many slots, or for none.
 fn request(socket: impl AsFd, slots: usize) -> io::Result<()> {
     let request = libc::tpacket_req {
@@ -214,4 +220,35 @@ fn request(socket: impl AsFd, slots: usize) -> io::Result<()> {
         tp_frame_nr: slots as libc::c_uint,
     };
     set_option(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_header_leads_out_of_its_slot() {
+        let slot = SLOT as u32;
+        let cases = [
+            // Where the kernel puts a frame that fills the slot, and an empty one.
+            ((76, slot - 76, slot - 76), Some(66..SLOT)),
+            ((76, 0, 0), Some(66..76)),
+            ((76, slot - 75, slot - 75), None),
+            ((76, u32::MAX, u32::MAX), None),
+            ((u16::MAX, 60, 60), None),
+            // Into the slot's own header, or before it.
+            ((42, 60, 60), Some(32..102)),
+            ((41, 60, 60), None),
+            ((9, 60, 60), None),
+            ((0, 60, 60), None),
+            // More than the frame has.
+            ((76, 61, 60), None),
+        ];
+        for ((tp_mac, tp_snaplen, tp_len), wanted) in cases {
+            // SAFETY: plain integers; zero is a valid value of each.
+            let zero: libc::tpacket2_hdr = unsafe { std::mem::zeroed() };
+            let header = libc::tpacket2_hdr { tp_mac, tp_snaplen, tp_len, ..zero };
+            assert_eq!(within(&header), wanted, "{tp_mac} {tp_snaplen} {tp_len}");
+        }
+    }
 }

@@ -52,7 +52,10 @@ impl Packet {
         let socket = Arc::new(sys::packet::listener(interface.index, &filter).map_err(failed)?);
         // Nothing that is received comes from the host.
         let nobody = Arc::new(AtomicU64::new(0));
-        let endpoint = BySource::new(Arc::new(PacketSocket::new(socket.clone())), nobody, flows);
+        let medium = PacketSocket::new(socket.clone()).map_err(|error| {
+            KernelError::new(format!("make a receive ring for a packet socket on {}", interface.name), error)
+        })?;
+        let endpoint = BySource::new(Arc::new(medium), nobody, flows);
         Ok((Packet { socket, host: mac, kept, shared_mac }, Arc::new(endpoint)))
     }
 
