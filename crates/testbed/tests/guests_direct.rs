@@ -45,3 +45,16 @@ fn guests_on_one_datagram_pair_reach_each_other() {
     assert_eq!(link.output, "1400\n52:54:00:00:00:02\n");
     assert!(failing.status != 0 && failing.output.contains("No such file"), "{failing:?}");
 }
+
+#[test]
+fn what_a_command_leaves_running_may_end_at_any_time() {
+    require!(qemu());
+    let mut guest = Vm::builder("guest").start();
+
+    // The guest has the first octets of a line before the last ones: something has to end in between.
+    for step in 0..100 {
+        let left = guest.run(&format!("usleep {} &", step * 200));
+        let answer = guest.run("echo here");
+        assert_eq!((left.status, answer.output.as_str()), (0, "here\n"));
+    }
+}

@@ -35,15 +35,20 @@ echo "guest: up after $(cut -d ' ' -f 1 /proc/uptime) s"
 
 # A command is one line: a number, a space, shell text. The answer is "begin NUMBER", what the command wrote, and
 # on a line of its own "end NUMBER STATUS".
-exec < /dev/ttyS1 > /dev/ttyS1
-stty raw -echo
-echo "ready"
-while read -r number command; do
-    sh -c "$command" < /dev/null > /tmp/output 2>&1
-    status=$?
-    echo "begin $number"
-    cat /tmp/output
-    echo
-    echo "end $number $status"
-done
+#
+# A shell of its own reads them: what a command leaves running becomes a child of the first process, and a shell whose
+# child ends while it is in the middle of `read` forgets the part of the line that it has.
+(
+    exec < /dev/ttyS1 > /dev/ttyS1
+    stty raw -echo
+    echo "ready"
+    while read -r number command; do
+        sh -c "$command" < /dev/null > /tmp/output 2>&1
+        status=$?
+        echo "begin $number"
+        cat /tmp/output
+        echo
+        echo "end $number $status"
+    done
+)
 poweroff -f
