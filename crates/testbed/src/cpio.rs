@@ -1,21 +1,27 @@
 //! Writer of the archive format that the Linux kernel takes as initial file system ("newc";
 //! Linux Documentation/driver-api/early-userspace/buffer-format.rst).
 
+use std::collections::BTreeSet;
+
 const TRAILER: &str = "TRAILER!!!";
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 
-/// An archive under construction. Entries must come after the directories they are in.
+/// An archive under construction. The directories that a file is in are made with it.
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     octets: Vec<u8>,
     entries: u32,
+    directories: BTreeSet<String>,
 }
 
 impl Archive {
-    /// Adds a directory; the path has no leading slash.
+    /// Adds a directory, if it is not there, after those it is in; the path has no leading slash.
     pub(crate) fn directory(&mut self, path: &str) {
-        self.entry(path, DIRECTORY | 0o755, &[]);
+        self.parents(path);
+        if self.directories.insert(path.to_owned()) {
+            self.entry(path, DIRECTORY | 0o755, &[]);
+        }
     }
 
     /// Adds a file with its permission bits.
@@ -23,7 +29,14 @@ impl Archive {
     /// # Panics
     /// When the content is 4 GiB or larger, which the format cannot say.
     pub(crate) fn file(&mut self, path: &str, permissions: u32, content: &[u8]) {
+        self.parents(path);
         self.entry(path, REGULAR | permissions, content);
+    }
+
+    fn parents(&mut self, path: &str) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.directory(parent);
+        }
     }
 
     /// The archive with its closing entry.
@@ -92,6 +105,7 @@ mod tests {
         let mut archive = Archive::default();
         archive.directory("bin");
         archive.file("bin/odd", 0o640, b"seven..");
+        archive.file("lib/deep/odd", 0o640, b"nine...");
         archive.file("empty", 0o600, b"");
         let path = directory.path().join("archive");
         std::fs::write(&path, archive.finish()).expect("the archive");
@@ -101,6 +115,7 @@ mod tests {
         crate::run(cpio, std::time::Duration::from_secs(20)).expect_success();
 
         assert_eq!(std::fs::read(directory.path().join("bin/odd")).expect("bin/odd"), b"seven..");
+        assert_eq!(std::fs::read(directory.path().join("lib/deep/odd")).expect("lib/deep/odd"), b"nine...");
         assert_eq!(std::fs::read(directory.path().join("empty")).expect("empty"), b"");
     }
 }

@@ -4,6 +4,7 @@
 //! unpacked once into a cache directory; a directory there appears under its final name only when it is complete,
 //! and a lock file keeps tests of several processes from fetching twice.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Error};
@@ -19,6 +20,8 @@ const LEASE: &str = include_str!("vm/lease.sh");
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(300);
+/// What the cache directory was asked to hold; a list of another version of this file makes it fetch again.
+const LIST: &str = "list";
 
 /// Modules in the order in which they must be loaded. One that the kernel has built in has no file and is left out.
 const MODULES: [&str; 14] = [
@@ -38,6 +41,29 @@ const MODULES: [&str; 14] = [
     "net/packet/af_packet",
 ];
 
+/// Further ones for a guest that is a host of vmlan's itself: TAP and veth, bridges, bonds, and mode `filter`.
+const HOST_MODULES: [&str; 8] = [
+    "drivers/net/tun",
+    "drivers/net/veth",
+    "net/bridge/bridge",
+    "net/tls/tls",
+    "drivers/net/bonding/bonding",
+    "net/sched/sch_ingress",
+    "net/sched/cls_bpf",
+    "net/sched/act_mirred",
+];
+
+/// What a guest has beside what every one has.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// Names or paths of programs of this machine, which become `/bin/NAME`.
+    pub(crate) programs: Vec<String>,
+    /// Paths, without the leading slash, and contents of files.
+    pub(crate) files: Vec<(String, String)>,
+    /// Whether it has the modules of a host.
+    pub(crate) host: bool,
+}
+
 /// The files that every guest boots from.
 #[derive(Debug)]
 pub(crate) struct GuestFiles {
@@ -54,12 +80,12 @@ impl GuestFiles {
     pub(crate) fn prepare() -> io::Result<Self> {
         let cache = cache_directory();
         let directory = cache.join("guest");
-        if !directory.exists() {
+        if !is_complete(&directory) {
             fs::create_dir_all(&cache)?;
             let lock = File::create(cache.join("lock"))?;
             lock.lock()?;
             // Another process may have fetched while we waited for the lock.
-            if !directory.exists() {
+            if !is_complete(&directory) {
                 fetch(&cache, &directory)?;
             }
         }
@@ -69,17 +95,18 @@ impl GuestFiles {
     /// The initial file system, uncompressed.
     ///
     /// # Errors
-    /// When a file of the cache cannot be read.
-    pub(crate) fn initial_file_system(&self) -> io::Result<Vec<u8>> {
+    /// When a file of the cache cannot be read, or a program is not there.
+    pub(crate) fn initial_file_system(&self, extras: &Extras) -> io::Result<Vec<u8>> {
         let mut archive = Archive::default();
-        for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+        for directory in ["bin", "dev", "proc", "run", "sys", "tmp", "modules"] {
             archive.directory(directory);
         }
         archive.file("init", 0o755, INIT.as_bytes());
         archive.file("bin/lease", 0o755, LEASE.as_bytes());
         archive.file("bin/busybox", 0o755, &fs::read(self.directory.join("busybox"))?);
+        let further: &[&str] = if extras.host { &HOST_MODULES } else { &[] };
         let mut order = String::new();
-        for module in MODULES {
+        for module in MODULES.iter().chain(further) {
             let name = file_name(module);
             let path = self.directory.join(&name);
             if path.exists() {
@@ -89,8 +116,40 @@ impl GuestFiles {
             }
         }
         archive.file("modules/order", 0o644, order.as_bytes());
+        let mut libraries = BTreeSet::new();
+        for program in &extras.programs {
+            let path = find_program(program)?;
+            archive.file(&format!("bin/{}", base_name(program)), 0o755, &fs::read(&path)?);
+            libraries.extend(libraries_of(&path));
+        }
+        for library in libraries {
+            let content = fs::read(&library)?;
+            archive.file(library.trim_start_matches('/'), 0o755, &content);
+        }
+        for (path, content) in &extras.files {
+            archive.file(path, 0o644, content.as_bytes());
+        }
         Ok(archive.finish())
     }
+}
+
+fn find_program(name: &str) -> io::Result<PathBuf> {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&paths).map(|path| path.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::other(format!("{name} is not installed")))
+}
+
+/// Paths of the shared libraries that a program needs, the loader among them; none for one that is linked statically.
+fn libraries_of(program: &Path) -> Vec<String> {
+    let mut command = Command::new("ldd");
+    command.arg(program);
+    parse_libraries(&run(command, Duration::from_secs(10)).stdout)
+}
+
+/// The lines are such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f16)` and
+/// `/lib64/ld-linux-x86-64.so.2 (0x7f17)`.
+fn parse_libraries(ldd: &str) -> Vec<String> {
+    ldd.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn cache_directory() -> PathBuf {
@@ -113,7 +172,7 @@ fn fetch(cache: &Path, directory: &Path) -> io::Result<()> {
     let version = kernel_package.trim_start_matches("linux-image-");
     fs::copy(tree.join(format!("boot/vmlinuz-{version}")), ready.join("vmlinuz"))?;
     let modules = tree.join(format!("lib/modules/{version}/kernel"));
-    for module in MODULES {
+    for module in MODULES.iter().chain(&HOST_MODULES) {
         let source = modules.join(format!("{module}.ko"));
         if source.exists() {
             fs::copy(source, ready.join(file_name(module)))?;
@@ -124,7 +183,21 @@ fn fetch(cache: &Path, directory: &Path) -> io::Result<()> {
         ["bin/busybox", "usr/bin/busybox"].map(|path| tree.join(path)).into_iter().find(|path| path.exists());
     let busybox = busybox.ok_or_else(|| Error::other(format!("{BUSYBOX_PACKAGE} holds no busybox")))?;
     fs::copy(busybox, ready.join("busybox"))?;
+    fs::write(ready.join(LIST), list())?;
+    if directory.exists() {
+        // It was fetched for another list.
+        fs::rename(directory, work.path().join("outdated"))?;
+    }
     fs::rename(ready, directory)
+}
+
+fn is_complete(directory: &Path) -> bool {
+    fs::read_to_string(directory.join(LIST)).is_ok_and(|had| had == list())
+}
+
+fn list() -> String {
+    let names: Vec<&str> = MODULES.iter().chain(&HOST_MODULES).copied().collect();
+    names.join("\n")
 }
 
 /// The versioned package that the metapackage stands for.
@@ -173,8 +246,11 @@ fn succeed(output: Output, hint: &str) -> io::Result<()> {
 }
 
 fn file_name(module: &str) -> String {
-    let name = module.rsplit('/').next().unwrap_or(module);
-    format!("{name}.ko")
+    format!("{}.ko", base_name(module))
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -200,5 +276,13 @@ mod tests {
     #[test]
     fn module_files_are_named_without_their_directory() {
         assert_eq!(file_name("drivers/net/virtio_net"), "virtio_net.ko");
+    }
+
+    #[test]
+    fn libraries_and_loader_are_read() {
+        let ldd = "\tlinux-vdso.so.1 (0x00007f16)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f17)\n\t/lib64/ld.so.2 (0x1)\n";
+
+        assert_eq!(parse_libraries(ldd), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
+        assert!(parse_libraries("\tstatically linked\n").is_empty());
     }
 }

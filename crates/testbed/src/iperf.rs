@@ -9,7 +9,10 @@ use serde_json::Value;
 use crate::netns::Netns;
 use crate::process::run;
 
-static NEXT_PORT: AtomicU16 = AtomicU16::new(5201);
+/// Where a server listens that is not told otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 5201;
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(DEFAULT_PORT);
 
 /// What iperf3 sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +119,27 @@ pub fn iperf3(
     server_address: impl Into<IpAddr>,
     wanted: Iperf,
 ) -> IperfReport {
-    let address = server_address.into().to_string();
-    let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed).to_string();
-    let mut listener = server
-        .spawn("iperf3", ["--server", "--one-off", "--forceflush", "--bind", &address, "--port", &port]);
+    let address = server_address.into();
+    let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+    let (bind, on) = (address.to_string(), port.to_string());
+    let mut listener =
+        server.spawn("iperf3", ["--server", "--one-off", "--forceflush", "--bind", &bind, "--port", &on]);
     listener.wait_for_log("Server listening", Duration::from_secs(10));
+    to_server(client, address, port, wanted)
+        .unwrap_or_else(|error| panic!("{error}\nserver: {}", listener.log()))
+}
 
+/// Runs an iperf3 client in a namespace.
+///
+/// # Errors
+/// What the client said.
+pub(crate) fn to_server(
+    client: &Netns,
+    address: IpAddr,
+    port: u16,
+    wanted: Iperf,
+) -> Result<IperfReport, String> {
+    let (address, port) = (address.to_string(), port.to_string());
     let mut command = client.command("iperf3");
     command.args(["--client", &address, "--port", &port, "--time", &wanted.seconds.to_string(), "--json"]);
     command.args(["--connect-timeout", "5000"]);
@@ -136,8 +154,7 @@ pub fn iperf3(
     }
     let limit = Duration::from_secs(u64::from(wanted.seconds) + 20);
     let output = run(command, limit);
-    IperfReport::parse(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}\nclient: {}\nserver: {}", output.stderr, listener.log()))
+    IperfReport::parse(&output.stdout).map_err(|error| format!("{error}\nclient: {}", output.stderr))
 }
 
 #[cfg(test)]

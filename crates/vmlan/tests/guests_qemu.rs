@@ -5,7 +5,7 @@ mod support;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use testbed::{Interface, Netns, Nic, Vm, ping, require};
+use testbed::{Interface, Iperf, Netns, Nic, Vm, VmBuilder, ping, require};
 
 use support::{Daemon, PATIENCE, assert_balanced, mac};
 
@@ -22,14 +22,19 @@ fn v6(number: u8) -> Ipv6Addr {
 
 /// Machine `number`, which boots.
 fn machine(number: u8, nic: impl FnOnce(&str) -> Nic, netns: Option<&Netns>) -> Vm {
-    let builder = Vm::builder(&format!("machine{number}"))
-        .nic(nic(&mac(number).to_string()))
-        .address(&format!("{}/24", v4(number)))
-        .address(&format!("{}/64", v6(number)));
+    let builder = builder(number, nic);
     match netns {
         Some(netns) => builder.netns(netns).start(),
         None => builder.start(),
     }
+}
+
+/// Machine `number`, before it boots.
+fn builder(number: u8, nic: impl FnOnce(&str) -> Nic) -> VmBuilder {
+    Vm::builder(&format!("machine{number}"))
+        .nic(nic(&mac(number).to_string()))
+        .address(&format!("{}/24", v4(number)))
+        .address(&format!("{}/64", v6(number)))
 }
 
 /// Every request in both families has to be answered, once.
@@ -168,7 +173,7 @@ fn a_machine_that_listens_one_on_vde_and_a_trunk() {
 
 #[test]
 fn a_machine_and_a_tunnel_reach_each_other() {
-    require!(namespaces(), qemu());
+    require!(namespaces(), qemu(), tool("iperf3"));
     let netns = Netns::new("tunnel");
     let daemon = Daemon::start(
         "[network.lab.port.stream]\nstream = { listen = \"stream.sock\" }\n\
@@ -176,7 +181,8 @@ fn a_machine_and_a_tunnel_reach_each_other() {
          tunnel = { listen = \"vpn.sock\", address = [\"10.9.0.9/24\", \"fd00:9::9/64\"] }\n",
     );
     daemon.wait_up(&["vpn"]);
-    let mut one = machine(1, |mac| Nic::stream(&daemon.path("stream.sock"), mac), None);
+    let stream = daemon.path("stream.sock");
+    let mut one = builder(1, |mac| Nic::stream(&stream, mac)).program("iperf3").start();
     let socket = daemon.path("vpn.sock").display().to_string();
     let mut client = netns.spawn(support::VMLAN, ["tunnel", "connect", &socket]);
     client.wait_for_log("is joined by", PATIENCE);
@@ -184,6 +190,10 @@ fn a_machine_and_a_tunnel_reach_each_other() {
     for address in [std::net::IpAddr::from(v4(1)), v6(1).into()] {
         let report = ping(&netns, address, 3);
         assert!(report.all(), "{address}: {report:?}");
+        for wanted in [Iperf::tcp(1), Iperf::tcp(1).reversed()] {
+            let report = one.iperf3(&netns, address, wanted);
+            assert!(report.received_octets > 100_000, "{address}: {report:?}");
+        }
     }
     daemon.departs("vpn.0");
     drop(client);

@@ -5,7 +5,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use testbed::{Interface, Netns, Nic, Vm, ping, require};
+use testbed::{Interface, Iperf, Netns, Nic, Vm, ping, require};
 
 use support::{Daemon, PATIENCE, assert_balanced, directory, mac};
 
@@ -24,7 +24,7 @@ fn interface(number: u8) -> Interface {
 
 #[test]
 fn a_machine_reaches_host_and_wire_and_is_reached() {
-    require!(namespaces(), qemu());
+    require!(namespaces(), qemu(), tool("iperf3"));
     let (host, wire, guest) = (Netns::new("host"), Netns::new("wire"), Netns::new("guest"));
     host.veth("eth0", &wire, "eth0");
     host.configure("eth0", &interface(1));
@@ -44,6 +44,7 @@ fn a_machine_reaches_host_and_wire_and_is_reached() {
         .nic(Nic::stream(&daemon.path("machine.sock"), &mac(4).to_string()))
         .address(&format!("{v4}/24"))
         .address(&format!("{v6}/64"))
+        .program("iperf3")
         .start();
 
     for to in [1, 2, 3] {
@@ -58,6 +59,12 @@ fn a_machine_reaches_host_and_wire_and_is_reached() {
             assert!(from.reaches(address, PATIENCE), "the machine does not answer {}", from.name());
             let report = ping(from, address, 3);
             assert!(report.all(), "{}: {report:?}", from.name());
+        }
+    }
+    for from in [&host, &wire, &guest] {
+        for (address, wanted) in addresses(4).into_iter().zip([Iperf::tcp(1), Iperf::tcp(1).reversed()]) {
+            let report = machine.iperf3(from, address, wanted);
+            assert!(report.received_octets > 100_000, "{}: {report:?}", from.name());
         }
     }
     assert_balanced(&daemon);

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::image::GuestFiles;
+use crate::image::{Extras, GuestFiles};
+use crate::iperf::{Iperf, IperfReport};
 use crate::netns::Netns;
 use crate::ping::PingReport;
 use crate::process::Process;
@@ -37,6 +38,8 @@ pub struct VmBuilder {
     addresses: Vec<String>,
     mtu: Option<u32>,
     netns: Option<String>,
+    extras: Extras,
+    memory: u32,
 }
 
 impl VmBuilder {
@@ -64,6 +67,31 @@ impl VmBuilder {
         self
     }
 
+    /// Gives the guest a program of this machine, by name or path, with the libraries that it needs, as `/bin/NAME`.
+    pub fn program(mut self, name: &str) -> Self {
+        self.extras.programs.push(name.to_owned());
+        self
+    }
+
+    /// Gives the guest a file; the path begins with a slash.
+    pub fn file(mut self, path: &str, content: &str) -> Self {
+        self.extras.files.push((path.trim_start_matches('/').to_owned(), content.to_owned()));
+        self
+    }
+
+    /// Gives the guest what a host of vmlan's needs of its kernel: TAP, veth, bridges, bonds, and what mode `filter`
+    /// uses. VLAN interfaces every guest has.
+    pub fn host(mut self) -> Self {
+        self.extras.host = true;
+        self
+    }
+
+    /// The guest's memory in MiB; 128 when not told.
+    pub fn memory(mut self, mebibytes: u32) -> Self {
+        self.memory = mebibytes;
+        self
+    }
+
     /// Starts the guest and returns while it boots.
     ///
     /// # Panics
@@ -74,7 +102,9 @@ impl VmBuilder {
             .unwrap_or_else(|error| panic!("no kernel for guest {}: {error}", self.name));
         let directory =
             tempfile::Builder::new().prefix("vmlan-guest-").tempdir().expect("a temporary directory");
-        let initial = files.initial_file_system().expect("the cached guest files can be read");
+        let initial = files
+            .initial_file_system(&self.extras)
+            .unwrap_or_else(|error| panic!("no files for guest {}: {error}", self.name));
         let initrd = directory.path().join("initrd");
         std::fs::write(&initrd, initial).expect("a temporary file can be written");
         // QEMU connects to us, so there is no moment in which what the guest says is lost.
@@ -99,7 +129,7 @@ impl VmBuilder {
             "-smp",
             "1",
             "-m",
-            "128M",
+            &format!("{}M", self.memory),
             "-M",
             "q35",
         ]);
@@ -149,7 +179,15 @@ pub struct Vm {
 impl Vm {
     /// Describes a guest; the name appears in messages and file names.
     pub fn builder(name: &str) -> VmBuilder {
-        VmBuilder { name: name.to_owned(), nics: Vec::new(), addresses: Vec::new(), mtu: None, netns: None }
+        VmBuilder {
+            name: name.to_owned(),
+            nics: Vec::new(),
+            addresses: Vec::new(),
+            mtu: None,
+            netns: None,
+            extras: Extras::default(),
+            memory: 128,
+        }
     }
 
     /// Waits until the guest has set up its network and takes commands.
@@ -194,6 +232,22 @@ impl Vm {
     #[track_caller]
     pub fn lease(&mut self) -> GuestOutput {
         self.run("udhcpc -i eth0 -n -q -t 5 -T 2 -s /bin/lease")
+    }
+
+    /// Measures from a namespace to an iperf3 server in the guest, which was started with that program.
+    ///
+    /// # Panics
+    /// When either fails or takes 20 s longer than the measurement.
+    #[track_caller]
+    pub fn iperf3(&mut self, client: &Netns, address: impl Into<IpAddr>, wanted: Iperf) -> IperfReport {
+        self.run("iperf3 --server --one-off --forceflush > /tmp/iperf3 2>&1 &");
+        let listens = poll_until(COMMAND_LIMIT, || self.run("grep listening /tmp/iperf3").status == 0);
+        if !listens {
+            let said = self.run("cat /tmp/iperf3").output;
+            panic!("iperf3 in guest {} does not listen: {said}", self.name);
+        }
+        crate::iperf::to_server(client, address.into(), crate::iperf::DEFAULT_PORT, wanted)
+            .unwrap_or_else(|error| panic!("{error}\nguest {}: {}", self.name, self.console()))
     }
 
     /// What the guest's kernel and init have written on the first serial port.
