@@ -1,0 +1,249 @@
+//! A real machine as the host: its kernel has VLAN interfaces and bonds, which the one that runs the tests may lack.
+//!
+//! Host, wire and guest are network namespaces of the machine, and vmlan runs in it; only commands pass its console.
+
+mod support;
+
+use std::time::Duration;
+
+use testbed::{GuestOutput, IperfReport, PingReport, Vm, VmBuilder, poll_until, require};
+
+/// How long something in an emulated machine may take, beside others.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The namespaces; each has its place in this list, counted from 1, in its addresses.
+const NAMES: [&str; 3] = ["host", "wire", "guest"];
+
+/// What all commands begin with: `ip` is iproute2's, not busybox's; `plain` gives an interface of a namespace its
+/// addresses with this number, `tagged` makes VLAN 10 on it.
+const FUNCTIONS: &str = "\
+ip() {
+    /bin/ip \"$@\"
+}
+plain() {
+    ip -n $1 link set $2 address 52:54:00:00:00:0$3 up &&
+    ip -n $1 address add 10.9.0.$3/24 dev $2 &&
+    ip -n $1 address add fd00:9::$3/64 dev $2 nodad
+}
+tagged() {
+    ip -n $1 link add link $2 name $2.10 type vlan id 10 &&
+    ip -n $1 link set $2.10 up &&
+    ip -n $1 address add 10.10.0.$3/24 dev $2.10 &&
+    ip -n $1 address add fd00:10::$3/64 dev $2.10 nodad
+}
+";
+
+/// The host is the namespace that the machine began with.
+const NAMESPACES: &str = "\
+set -e
+for name in wire guest; do
+    ip netns add $name
+    ip -n $name link set lo up
+done
+ln -s /proc/1/ns/net /run/netns/host
+";
+
+/// Host and wire are joined by a cable, with VLAN 10 on it.
+const CABLE: &str = "\
+ip link add eth0 type veth peer name eth0 netns wire
+plain host eth0 1
+plain wire eth0 2
+tagged host eth0 1
+tagged wire eth0 2
+";
+
+/// The host has two cables to a bridge on the wire, of which it uses one at a time.
+const BOND: &str = "\
+ip link add lag0 type bond mode active-backup miimon 50
+ip -n wire link add eth0 type bridge
+for number in 0 1; do
+    ip link add slave$number type veth peer name port$number netns wire
+    ip link set slave$number master lag0
+    ip -n wire link set port$number master eth0 up
+done
+plain host lag0 1
+plain wire eth0 2
+tagged host lag0 1
+tagged wire eth0 2
+";
+
+/// What is there to be seen of the trunk.
+const TRUNK: &str = "vmlan trunk lab --json --control /run/vmlan.sock";
+
+/// What is reached with an address of one kind.
+#[derive(Clone, Copy, Debug)]
+enum Lan {
+    Plain,
+    Vlan10,
+}
+
+impl Lan {
+    fn addresses(self, number: usize) -> [String; 2] {
+        match self {
+            Lan::Plain => [format!("10.9.0.{number}"), format!("fd00:9::{number}")],
+            Lan::Vlan10 => [format!("10.10.0.{number}"), format!("fd00:10::{number}")],
+        }
+    }
+}
+
+struct Host {
+    vm: Vm,
+}
+
+impl Host {
+    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and one guest.
+    #[track_caller]
+    fn boot(setup: &str, interface: &str) -> Host {
+        let config = format!(
+            "[network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n\
+             [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n"
+        );
+        let builder =
+            ["ip", "tc", "iperf3", support::VMLAN].into_iter().fold(Vm::builder("host"), VmBuilder::program);
+        let vm = builder
+            .host()
+            .memory(512)
+            .file("/functions", FUNCTIONS)
+            .file("/setup", &format!("{NAMESPACES}{setup}"))
+            .file("/vmlan.toml", &config)
+            .start();
+        let mut host = Host { vm };
+        host.must(". /setup");
+        host.must("vmlan run --config /vmlan.toml --control /run/vmlan.sock > /run/vmlan.log 2>&1 & echo $! > /run/vmlan.pid");
+        host.wait_for("ip -n guest link show dev t0");
+        host.must("plain guest t0 3");
+        host.wait_for(&format!("{TRUNK} | grep '\"active\": *true'"));
+        host
+    }
+
+    #[track_caller]
+    fn run(&mut self, command: &str) -> GuestOutput {
+        self.vm.run(&format!(". /functions; {command}"))
+    }
+
+    /// What a command that has to succeed writes.
+    #[track_caller]
+    fn must(&mut self, command: &str) -> String {
+        let answer = self.run(command);
+        assert_eq!(answer.status, 0, "{command}: {}\n{}", answer.output, self.log());
+        answer.output
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, command: &str) {
+        let succeeds = poll_until(LIMIT, || self.run(command).status == 0);
+        assert!(succeeds, "{command}: {}\n{}", self.run(command).output, self.log());
+    }
+
+    fn log(&mut self) -> String {
+        self.vm.run("cat /run/vmlan.log").output
+    }
+
+    /// Every one pings every other in both families; each request has to be answered, once.
+    #[track_caller]
+    fn all_ping(&mut self, lan: Lan, names: &[&str]) {
+        for from in names {
+            let others = (1..).zip(NAMES).filter(|(_, to)| to != from && names.contains(to));
+            let addresses: Vec<String> = others.flat_map(|(number, _)| lan.addresses(number)).collect();
+            let pings = |options: &str| {
+                let ping = |to: &String| format!("ping -q -i 0.05 -W 2 {options} {to}");
+                let all: Vec<String> = addresses.iter().map(ping).collect();
+                format!("ip netns exec {from} sh -c '{}'", all.join(" && "))
+            };
+            self.wait_for(&pings("-c 1"));
+            let output = self.must(&pings("-c 3"));
+            let reports = output.lines().filter_map(PingReport::parse).filter(PingReport::all);
+            assert_eq!(reports.count(), addresses.len(), "{from} to {addresses:?}: {output}");
+        }
+    }
+
+    /// 2 MiB of TCP pass in each direction, one in each family.
+    #[track_caller]
+    fn carry(&mut self, lan: Lan, from: &str, to: usize) {
+        for (address, direction) in lan.addresses(to).into_iter().zip(["", "--reverse"]) {
+            let server = NAMES[to - 1];
+            let serve = format!("ip netns exec {server} iperf3 --server --one-off --forceflush");
+            self.must(&format!("{serve} > /run/iperf3 2>&1 &"));
+            self.wait_for("grep listening /run/iperf3");
+            let client =
+                format!("ip netns exec {from} iperf3 --client {address} --bytes 2M --json {direction}");
+            let report = IperfReport::parse(&self.must(&client)).unwrap_or_else(|error| panic!("{error}"));
+            assert!(report.received_octets > 1_000_000, "{from} to {address}: {report:?}");
+        }
+    }
+
+    /// Frames that vmlan has taken from host and wire.
+    #[track_caller]
+    fn diverted(&mut self) -> u64 {
+        let json = self.must(TRUNK);
+        let trunks: Vec<api::Trunk> =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+        trunks.iter().map(|trunk| trunk.host.rx_frames + trunk.wire.rx_frames).sum()
+    }
+
+    /// Ends vmlan, which leaves the machine as it was.
+    #[track_caller]
+    fn stop(mut self) {
+        assert!(self.must("/bin/tc qdisc show").contains("clsact"));
+        self.must("kill $(cat /run/vmlan.pid)");
+        self.wait_for("! kill -0 $(cat /run/vmlan.pid)");
+        let log = self.log();
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(!self.must("/bin/tc qdisc show").contains("clsact"));
+    }
+}
+
+#[test]
+fn a_trunk_on_an_interface_with_a_vlan_interface() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot(CABLE, "eth0");
+    host.must("tagged guest t0 3");
+    for lan in [Lan::Plain, Lan::Vlan10] {
+        host.all_ping(lan, &NAMES);
+        host.carry(lan, "guest", 1);
+        host.carry(lan, "guest", 2);
+        // What host and wire say to each other stays in the kernel, whatever VLAN it is in.
+        let before = host.diverted();
+        host.carry(lan, "host", 2);
+        let diverted = host.diverted() - before;
+        assert!(diverted < 100, "{lan:?}: {diverted} frames");
+    }
+    host.stop();
+}
+
+#[test]
+fn a_trunk_on_a_vlan_interface() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot(CABLE, "eth0.10");
+    // The guest is in the VLAN without knowing it.
+    host.must("ip -n guest address flush dev t0");
+    host.must(
+        "ip -n guest address add 10.10.0.3/24 dev t0; ip -n guest address add fd00:10::3/64 dev t0 nodad",
+    );
+    host.all_ping(Lan::Vlan10, &NAMES);
+    host.all_ping(Lan::Plain, &["host", "wire"]);
+    host.carry(Lan::Vlan10, "guest", 1);
+    host.carry(Lan::Vlan10, "guest", 2);
+    host.carry(Lan::Plain, "host", 2);
+    host.stop();
+}
+
+#[test]
+fn a_trunk_on_a_bond() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot(BOND, "lag0");
+    host.must("tagged guest t0 3");
+    let active =
+        |host: &mut Host| host.must("cat /sys/class/net/lag0/bonding/active_slave").trim().to_owned();
+    for lan in [Lan::Plain, Lan::Vlan10] {
+        host.all_ping(lan, &NAMES);
+    }
+    let first = active(&mut host);
+    host.must(&format!("ip link set {first} down"));
+    host.wait_for(&format!("grep slave /sys/class/net/lag0/bonding/active_slave | grep -v {first}"));
+    for lan in [Lan::Plain, Lan::Vlan10] {
+        host.all_ping(lan, &NAMES);
+    }
+    host.carry(Lan::Plain, "guest", 2);
+    host.stop();
+}
