@@ -28,13 +28,22 @@ pub enum Traffic {
     },
 }
 
+/// When a measurement ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// After so many seconds.
+    Seconds(u32),
+    /// After so many octets of payload.
+    Octets(u64),
+}
+
 /// A measurement to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Iperf {
     /// What to send.
     pub traffic: Traffic,
-    /// For how long, in seconds.
-    pub seconds: u32,
+    /// How much of it.
+    pub amount: Amount,
     /// The server sends and the client receives.
     pub reverse: bool,
     /// TCP's congestion control on both sides; `None` for the system's.
@@ -44,13 +53,23 @@ pub struct Iperf {
 impl Iperf {
     /// TCP from the client to the server.
     pub fn tcp(seconds: u32) -> Self {
-        Self { traffic: Traffic::Tcp, seconds, reverse: false, congestion_control: None }
+        Self {
+            traffic: Traffic::Tcp,
+            amount: Amount::Seconds(seconds),
+            reverse: false,
+            congestion_control: None,
+        }
+    }
+
+    /// So many octets with TCP from the client to the server: quicker, where the rate is not of interest.
+    pub fn tcp_octets(octets: u64) -> Self {
+        Self { amount: Amount::Octets(octets), ..Self::tcp(0) }
     }
 
     /// UDP in datagrams of 1,200 octets from the client to the server.
     pub fn udp(seconds: u32, bits_per_second: u64) -> Self {
         let traffic = Traffic::Udp { bits_per_second, payload: 1200 };
-        Self { traffic, seconds, reverse: false, congestion_control: None }
+        Self { traffic, amount: Amount::Seconds(seconds), reverse: false, congestion_control: None }
     }
 
     /// The same the other way: from the server to the client.
@@ -141,7 +160,11 @@ pub(crate) fn to_server(
 ) -> Result<IperfReport, String> {
     let (address, port) = (address.to_string(), port.to_string());
     let mut command = client.command("iperf3");
-    command.args(["--client", &address, "--port", &port, "--time", &wanted.seconds.to_string(), "--json"]);
+    command.args(["--client", &address, "--port", &port, "--json"]);
+    match wanted.amount {
+        Amount::Seconds(seconds) => command.args(["--time", &seconds.to_string()]),
+        Amount::Octets(octets) => command.args(["--bytes", &octets.to_string()]),
+    };
     command.args(["--connect-timeout", "5000"]);
     if let Traffic::Udp { bits_per_second, payload } = wanted.traffic {
         command.args(["--udp", "--bitrate", &bits_per_second.to_string(), "--length", &payload.to_string()]);
@@ -152,8 +175,11 @@ pub(crate) fn to_server(
     if let Some(algorithm) = wanted.congestion_control {
         command.args(["--congestion", algorithm]);
     }
-    let limit = Duration::from_secs(u64::from(wanted.seconds) + 20);
-    let output = run(command, limit);
+    let seconds = match wanted.amount {
+        Amount::Seconds(seconds) => seconds,
+        Amount::Octets(_) => 0,
+    };
+    let output = run(command, Duration::from_secs(u64::from(seconds) + 20));
     IperfReport::parse(&output.stdout).map_err(|error| format!("{error}\nclient: {}", output.stderr))
 }
 

@@ -5,7 +5,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use testbed::{Interface, Iperf, Netns, Nic, Vm, ping, require};
+use testbed::{Interface, Iperf, Netns, Nic, Ping, Vm, ping, require};
 
 use support::{Daemon, PATIENCE, assert_balanced, directory, mac};
 
@@ -22,15 +22,14 @@ fn interface(number: u8) -> Interface {
     Interface::new().mac(&mac(number).to_string()).address(&format!("{v4}/24")).address(&format!("{v6}/64"))
 }
 
-#[test]
-fn a_machine_reaches_host_and_wire_and_is_reached() {
-    require!(namespaces(), qemu(), tool("iperf3"));
-    let (host, wire, guest) = (Netns::new("host"), Netns::new("wire"), Netns::new("guest"));
+/// Host, wire and guest, 1 to 3, with the machine, 4, which boots.
+fn lab(mtu: u32) -> ([Netns; 3], Daemon, Vm) {
+    let [host, wire, guest] = ["host", "wire", "guest"].map(Netns::new);
     host.veth("eth0", &wire, "eth0");
-    host.configure("eth0", &interface(1));
-    wire.configure("eth0", &interface(2));
+    host.configure("eth0", &interface(1).mtu(mtu));
+    wire.configure("eth0", &interface(2).mtu(mtu));
     let config = format!(
-        "[network.lab.trunk]\ninterface = \"eth0\"\n\
+        "[network.lab]\nmtu = {mtu}\n[network.lab.trunk]\ninterface = \"eth0\"\n\
          [network.lab.port.machine]\nstream = {{ listen = \"machine.sock\" }}\nmac = \"{}\"\n\
          [network.lab.port.tap]\ntap = {{ name = \"t0\", netns = \"{}\" }}\n",
         mac(4),
@@ -40,33 +39,75 @@ fn a_machine_reaches_host_and_wire_and_is_reached() {
     daemon.wait_up(&["tap", "trunk"]);
     guest.configure("t0", &interface(3));
     let [v4, v6] = addresses(4);
-    let mut machine = Vm::builder("machine")
+    let machine = Vm::builder("machine")
         .nic(Nic::stream(&daemon.path("machine.sock"), &mac(4).to_string()))
         .address(&format!("{v4}/24"))
         .address(&format!("{v6}/64"))
+        .mtu(mtu)
         .program("iperf3")
         .start();
+    ([host, wire, guest], daemon, machine)
+}
 
-    for to in [1, 2, 3] {
-        for address in addresses(to) {
-            assert!(machine.reaches(address, LIMIT), "{address} does not answer\n{}", machine.console());
-            let report = machine.ping(address, 3);
-            assert!(report.all(), "to {address}: {report:?}");
+/// The machine reaches all others.
+#[track_caller]
+fn reaches_all(machine: &mut Vm) {
+    for address in [1, 2, 3].into_iter().flat_map(addresses) {
+        assert!(machine.reaches(address, LIMIT), "{address} does not answer\n{}", machine.console());
+        let report = machine.ping(address, 3);
+        assert!(report.all(), "to {address}: {report:?}");
+    }
+}
+
+/// TCP passes between the machine and all others, in both directions and families.
+#[track_caller]
+fn carries_all(machine: &mut Vm, others: &[Netns]) {
+    const OCTETS: u64 = 4_000_000;
+    for other in others {
+        let directions = [Iperf::tcp_octets(OCTETS), Iperf::tcp_octets(OCTETS).reversed()];
+        for (address, wanted) in
+            addresses(4).into_iter().flat_map(|address| directions.map(|wanted| (address, wanted)))
+        {
+            let report = machine.iperf3(other, address, wanted);
+            assert!(
+                report.received_octets > OCTETS / 4,
+                "{} and {address}: {wanted:?} {report:?}",
+                other.name()
+            );
         }
     }
-    for from in [&host, &wire, &guest] {
+}
+
+#[test]
+fn a_machine_reaches_host_and_wire_and_is_reached() {
+    require!(namespaces(), qemu(), tool("iperf3"));
+    let (others, daemon, mut machine) = lab(1500);
+    reaches_all(&mut machine);
+    for from in &others {
         for address in addresses(4) {
             assert!(from.reaches(address, PATIENCE), "the machine does not answer {}", from.name());
             let report = ping(from, address, 3);
             assert!(report.all(), "{}: {report:?}", from.name());
         }
     }
-    for from in [&host, &wire, &guest] {
-        for (address, wanted) in addresses(4).into_iter().zip([Iperf::tcp(1), Iperf::tcp(1).reversed()]) {
-            let report = machine.iperf3(from, address, wanted);
-            assert!(report.received_octets > 100_000, "{}: {report:?}", from.name());
+    carries_all(&mut machine, &others);
+    assert_balanced(&daemon);
+    drop(machine);
+    daemon.stop();
+}
+
+#[test]
+fn a_machine_with_jumbo_frames_reaches_host_and_wire_and_is_reached() {
+    require!(namespaces(), qemu(), tool("iperf3"));
+    let (others, daemon, mut machine) = lab(9000);
+    reaches_all(&mut machine);
+    for from in &others {
+        for address in addresses(4) {
+            let report = Ping::filling(address, 3, 9000).run(from);
+            assert!(report.all(), "{} to {address}: {report:?}", from.name());
         }
     }
+    carries_all(&mut machine, &others);
     assert_balanced(&daemon);
     drop(machine);
     daemon.stop();

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use testbed::{Interface, Netns, Ping, ping, wait_until};
+use testbed::{Interface, Iperf, Netns, Ping, iperf3, ping, wait_until};
 
 use crate::support::{Daemon, PATIENCE, directory, mac};
 
@@ -106,6 +106,37 @@ impl Lab {
             assert!(self.netns(from).reaches(address, PATIENCE), "{from} does not reach {address}");
             let report = ping(self.netns(from), address, 3);
             assert!(report.all(), "{from} to {address}: {report:?}");
+        }
+    }
+
+    /// TCP passes between every two, in both directions and families.
+    #[track_caller]
+    pub fn all_carry(&self) {
+        const OCTETS: u64 = 10_000_000;
+        let pairs = (1..=4).flat_map(|from| (from + 1..=4).map(move |to| (from, to)));
+        for (from, to) in pairs {
+            for address in [v4(to), v6(to)] {
+                for wanted in [Iperf::tcp_octets(OCTETS), Iperf::tcp_octets(OCTETS).reversed()] {
+                    let report = iperf3(self.netns(from), self.netns(to), address, wanted);
+                    assert!(
+                        report.received_octets > OCTETS / 2,
+                        "{from} and {address}: {wanted:?} {report:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// UDP passes from one to the other and back.
+    #[track_caller]
+    pub fn datagrams(&self, from: u8, to: u8) {
+        for (address, wanted) in
+            [(v4(to), Iperf::udp(1, 10_000_000)), (v6(to), Iperf::udp(1, 10_000_000).reversed())]
+        {
+            let report = iperf3(self.netns(from), self.netns(to), address, wanted);
+            // A busy machine may be late to take some.
+            let few = report.lost * 10 <= report.datagrams;
+            assert!(report.datagrams > 100 && few, "{from} and {address}: {report:?}");
         }
     }
 
