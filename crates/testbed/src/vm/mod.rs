@@ -240,13 +240,15 @@ impl Vm {
     /// When either fails or takes 20 s longer than the measurement.
     #[track_caller]
     pub fn iperf3(&mut self, client: &Netns, address: impl Into<IpAddr>, wanted: Iperf) -> IperfReport {
-        self.run("iperf3 --server --one-off --forceflush > /tmp/iperf3 2>&1 &");
-        let listens = poll_until(COMMAND_LIMIT, || self.run("grep listening /tmp/iperf3").status == 0);
+        let port = crate::iperf::next_port();
+        let log = format!("/tmp/iperf3.{port}");
+        self.run(&format!("iperf3 --server --one-off --forceflush --port {port} > {log} 2>&1 &"));
+        let listens = poll_until(COMMAND_LIMIT, || self.run(&format!("grep listening {log}")).status == 0);
         if !listens {
-            let said = self.run("cat /tmp/iperf3").output;
+            let said = self.run(&format!("cat {log}")).output;
             panic!("iperf3 in guest {} does not listen: {said}", self.name);
         }
-        crate::iperf::to_server(client, address.into(), crate::iperf::DEFAULT_PORT, wanted)
+        crate::iperf::to_server(client, address.into(), port, wanted)
             .unwrap_or_else(|error| panic!("{error}\nguest {}: {}", self.name, self.console()))
     }
 
