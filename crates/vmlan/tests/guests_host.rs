@@ -15,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const NAMES: [&str; 4] = ["host", "wire", "guest", "other"];
 
 /// What all commands begin with: `ip` is iproute2's, not busybox's; `plain` gives an interface of a namespace its
-/// addresses with this number, `tagged` makes VLAN 10 on it.
+/// addresses with this number, `tagged` makes VLAN 10 on it, and
+/// `untagged` gives it those of VLAN 10 instead.
 const FUNCTIONS: &str = "\
 ip() {
     /bin/ip \"$@\"
@@ -30,6 +31,11 @@ tagged() {
     ip -n $1 link set $2.10 up &&
     ip -n $1 address add 10.10.0.$3/24 dev $2.10 &&
     ip -n $1 address add fd00:10::$3/64 dev $2.10 nodad
+}
+untagged() {
+    ip -n $1 address flush dev $2 scope global &&
+    ip -n $1 address add 10.10.0.$3/24 dev $2 &&
+    ip -n $1 address add fd00:10::$3/64 dev $2 nodad
 }
 ";
 
@@ -93,14 +99,15 @@ struct Host {
 }
 
 impl Host {
-    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and two guests.
+    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and two guests;
+    /// the last argument is further settings of these three.
     #[track_caller]
-    fn boot(setup: &str, interface: &str, mtu: u32) -> Host {
+    fn boot(setup: &str, interface: &str, mtu: u32, [trunk, guest, other]: [&str; 3]) -> Host {
         let config = format!(
             "[network.lab]\nmtu = {mtu}\n\
-             [network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n\
-             [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n\
-             [network.lab.port.other]\ntap = {{ name = \"t0\", netns = \"/run/netns/other\" }}\n"
+             [network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n{trunk}\n\
+             [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n{guest}\n\
+             [network.lab.port.other]\ntap = {{ name = \"t0\", netns = \"/run/netns/other\" }}\n{other}\n"
         );
         let builder =
             ["ip", "tc", "iperf3", support::VMLAN].into_iter().fold(Vm::builder("host"), VmBuilder::program);
@@ -207,7 +214,7 @@ impl Host {
 #[test]
 fn a_trunk_on_an_interface_with_a_vlan_interface() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(CABLE, "eth0", 9000);
+    let mut host = Host::boot(CABLE, "eth0", 9000, [""; 3]);
     host.must("tagged guest t0 3 && tagged other t0 4");
     for lan in [Lan::Plain, Lan::Vlan10] {
         host.all_ping(lan, &NAMES);
@@ -226,13 +233,9 @@ fn a_trunk_on_an_interface_with_a_vlan_interface() {
 #[test]
 fn a_trunk_on_a_vlan_interface() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(CABLE, "eth0.10", 1500);
+    let mut host = Host::boot(CABLE, "eth0.10", 1500, [""; 3]);
     // The guests are in the VLAN without knowing it.
-    for (number, guest) in [(3, "guest"), (4, "other")] {
-        host.must(&format!("ip -n {guest} address flush dev t0"));
-        host.must(&format!("ip -n {guest} address add 10.10.0.{number}/24 dev t0"));
-        host.must(&format!("ip -n {guest} address add fd00:10::{number}/64 dev t0 nodad"));
-    }
+    host.must("untagged guest t0 3 && untagged other t0 4");
     host.all_ping(Lan::Vlan10, &NAMES);
     host.all_ping(Lan::Plain, &["host", "wire"]);
     host.carry(Lan::Vlan10, "guest", 1);
@@ -242,9 +245,24 @@ fn a_trunk_on_a_vlan_interface() {
 }
 
 #[test]
+fn a_guest_whose_port_is_in_a_vlan_of_the_hosts() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let roles = ["vlan = { trunk = [10], native = 1 }", "vlan = { access = 1 }", "vlan = { access = 10 }"];
+    let mut host = Host::boot(CABLE, "eth0", 1500, roles);
+    host.must("untagged other t0 4");
+    host.all_ping(Lan::Plain, &["host", "wire", "guest"]);
+    host.all_ping(Lan::Vlan10, &["host", "wire", "other"]);
+    for to in [1, 2] {
+        host.carry(Lan::Plain, "guest", to);
+        host.carry(Lan::Vlan10, "other", to);
+    }
+    host.stop();
+}
+
+#[test]
 fn a_trunk_on_a_bond() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let mut host = Host::boot(BOND, "lag0", 1500);
+    let mut host = Host::boot(BOND, "lag0", 1500, [""; 3]);
     host.must("tagged guest t0 3 && tagged other t0 4");
     let active =
         |host: &mut Host| host.must("cat /sys/class/net/lag0/bonding/active_slave").trim().to_owned();
