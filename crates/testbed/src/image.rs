@@ -3,6 +3,8 @@
 //! Kernel, modules and busybox come from Debian packages (nothing is installed, so root is not needed). They are
 //! unpacked once into a cache directory; a directory there appears under its final name only when it is complete,
 //! and a lock file keeps tests of several processes from fetching twice.
+//!
+//! Further programs are those of the machine that runs the test, with the libraries that they are linked with.
 
 use std::collections::BTreeSet;
 use std::env;
