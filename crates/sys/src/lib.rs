@@ -21,7 +21,7 @@ pub use inherited::inherit;
 #[cfg(target_os = "linux")]
 pub use linux::tun as tunnel;
 #[cfg(target_os = "linux")]
-pub use linux::{ebpf, netdev, netns, packet, tap, uring};
+pub use linux::{ebpf, netdev, netns, packet, tap, uring, xdp};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
 #[cfg(target_os = "macos")]

@@ -20,6 +20,7 @@
 mod coalesce;
 mod finish;
 mod layout;
+mod open;
 mod request;
 mod segment;
 mod takes;
@@ -28,6 +29,7 @@ mod validate;
 
 pub use coalesce::Coalescer;
 pub use finish::finish_checksum;
+pub use open::open_checksum;
 pub use request::{Offload, VIRTIO_HEADER};
 pub use segment::{SegmentError, segment, segment_partial};
 pub use takes::Takes;

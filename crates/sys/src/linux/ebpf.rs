@@ -1,7 +1,11 @@
-//! Extended BPF: programs that classify traffic, and the tables that they look into (bpf(2)).
+//! Extended BPF: programs that classify or divert traffic, and the tables that they look into (bpf(2)).
 //!
 //! A program and a table live as long as a descriptor or something in the kernel, as a traffic-control filter, holds
 //! them.
+
+mod xdp;
+
+pub use xdp::{Sockets, attach_xdp, load_xdp};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -54,7 +58,7 @@ struct Element {
     flags: u64,
 }
 
-/// `union bpf_attr` of PROG_LOAD, up to `prog_name`.
+/// `union bpf_attr` of PROG_LOAD, up to `prog_ifindex`.
 #[repr(C)]
 struct Load {
     prog_type: u32,
@@ -67,6 +71,16 @@ struct Load {
     kern_version: u32,
     prog_flags: u32,
     prog_name: [u8; NAME],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// What kind of program is loaded.
+struct Program {
+    prog_type: u32,
+    prog_flags: u32,
+    /// The interface that it is for; 0 where it is for any.
+    prog_ifindex: u32,
 }
 
 /// `union bpf_attr` of LINK_CREATE, with what tcx has at its end.
@@ -110,10 +124,7 @@ impl<const WORDS: usize> Set<WORDS> {
             numa_node: 0,
             map_name: short(name),
         };
-        // SAFETY: MAP_CREATE reads the members above and keeps no pointer.
-        let fd = unsafe { bpf(MAP_CREATE, &request) }?;
-        // SAFETY: the call has just made this descriptor, and nobody else knows it.
-        Ok(Set(unsafe { OwnedFd::from_raw_fd(fd) }, limit))
+        Ok(Set(create(&request)?, limit))
     }
 
     /// Puts a key in; it may be there already.
@@ -191,8 +202,12 @@ impl<const WORDS: usize> AsFd for Set<WORDS> {
 /// # Errors
 /// `EPERM` without CAP_BPF and CAP_NET_ADMIN; `EACCES` or `EINVAL` for a program that the kernel does not trust.
 pub fn load_classifier(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> {
+    load(name, Program { prog_type: CLASSIFIER, prog_flags: 0, prog_ifindex: 0 }, instructions)
+}
+
+fn load(name: &str, program: Program, instructions: &[u64]) -> io::Result<OwnedFd> {
     let request = Load {
-        prog_type: CLASSIFIER,
+        prog_type: program.prog_type,
         insn_cnt: instructions.len() as u32,
         insns: instructions.as_ptr().expose_provenance() as u64,
         license: LICENCE.as_ptr().expose_provenance() as u64,
@@ -200,8 +215,10 @@ pub fn load_classifier(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> 
         log_size: 0,
         log_buf: 0,
         kern_version: 0,
-        prog_flags: 0,
+        prog_flags: program.prog_flags,
         prog_name: short(name),
+        prog_ifindex: program.prog_ifindex,
+        expected_attach_type: 0,
     };
     // SAFETY: PROG_LOAD reads `insn_cnt` instructions at `insns` and text up to its zero at `license`; both live
     // through the call, and it writes no log.
@@ -260,6 +277,13 @@ impl Link {
         // SAFETY: LINK_UPDATE reads the members above, which are numbers.
         unsafe { bpf(LINK_UPDATE, &request) }.map(drop)
     }
+}
+
+fn create(request: &Create) -> io::Result<OwnedFd> {
+    // SAFETY: MAP_CREATE reads the members of `request` and keeps no pointer.
+    let fd = unsafe { bpf(MAP_CREATE, request) }?;
+    // SAFETY: the call has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// What fits of a name, with a zero behind it.

@@ -11,3 +11,4 @@ pub mod tap;
 pub mod tun;
 pub mod uring;
 pub mod waker;
+pub mod xdp;

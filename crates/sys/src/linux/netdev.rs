@@ -1,8 +1,10 @@
 //! Interfaces by name: flags, MTU and addresses (netdevice(7)), in the network namespace of the calling thread.
 
 mod address;
+mod ethtool;
 
 pub use address::add_address;
+pub use ethtool::{queues, strips_tags};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
