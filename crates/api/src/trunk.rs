@@ -51,6 +51,8 @@ pub enum TrunkMode {
     Filter,
     /// Frames of the wire are read and written beside the host's own stack, which guests do not reach.
     Packet,
+    /// As `packet`, and what is for guests is handed over before the host's stack sees it (AF_XDP).
+    Xdp,
     /// The interface is taken over whole, by a macvtap in its passthru mode; the host cannot use it meanwhile.
     Macvtap,
     /// The network is a port of a bridge of the host's.
@@ -77,6 +79,7 @@ impl TrunkMode {
             Self::Auto => "auto",
             Self::Filter => "filter",
             Self::Packet => "packet",
+            Self::Xdp => "xdp",
             Self::Macvtap => "macvtap",
             Self::Bridge => "bridge",
         }

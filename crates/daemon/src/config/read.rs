@@ -69,8 +69,8 @@ impl Reader {
             interface: self.member(&table, "interface", Self::text),
             bridge: self.member(&table, "bridge", Self::text),
             mode: self.member(&table, "mode", |r, at, n| {
-                use api::TrunkMode::{Auto, Bridge, Filter, Macvtap, Packet};
-                let modes = [Auto, Filter, Packet, Macvtap, Bridge].map(|mode| (mode.as_str(), mode));
+                use api::TrunkMode::{Auto, Bridge, Filter, Macvtap, Packet, Xdp};
+                let modes = [Auto, Filter, Packet, Xdp, Macvtap, Bridge].map(|mode| (mode.as_str(), mode));
                 r.choice(at, n, &modes)
             }),
             hooks: self.member(&table, "hooks", |r, at, n| {

@@ -493,6 +493,8 @@ fn trunks_that_cannot_be_are_told() {
         ("bridge = \"br0\"\nshared_mac = \"on\"", Conflict, ".shared_mac"),
         ("interface = \"eth0\"\nmode = \"packet\"\nhost = true", Conflict, ".host"),
         ("interface = \"eth0\"\nmode = \"macvtap\"\nwire = false", Conflict, ".wire"),
+        ("interface = \"eth0\"\nmode = \"xdp\"\nhost = true", Conflict, ".host"),
+        ("bridge = \"br0\"\nmode = \"xdp\"", Conflict, ".mode"),
         ("interface = \"eth0\"\nhost = false\nwire = false", Conflict, ".wire"),
         ("interface = \"eth0\"\nmode = \"packet\"\nhooks = \"tcx\"", Conflict, ".hooks"),
         ("bridge = \"br0\"\nhooks = \"clsact\"", Conflict, ".hooks"),

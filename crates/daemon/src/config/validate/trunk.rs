@@ -51,13 +51,13 @@ impl Validator {
                 "mode `bridge` makes the network a port of a bridge; name it with `bridge` instead of `interface`"
                     .to_owned(),
             )),
-            TrunkMode::Filter | TrunkMode::Packet | TrunkMode::Macvtap if is_bridge => {
+            TrunkMode::Filter | TrunkMode::Packet | TrunkMode::Xdp | TrunkMode::Macvtap if is_bridge => {
                 Some(("mode", format!("a bridge cannot be used in mode `{mode}`; leave `mode` away, or name the interface")))
             }
-            TrunkMode::Packet | TrunkMode::Macvtap if trunk.host == Some(true) => {
+            TrunkMode::Packet | TrunkMode::Xdp | TrunkMode::Macvtap if trunk.host == Some(true) => {
                 Some(("host", format!("mode `{mode}` does not reach the host's own stack; write `host = false`, or `mode = \"filter\"`")))
             }
-            TrunkMode::Packet | TrunkMode::Macvtap if !trunk.wire => {
+            TrunkMode::Packet | TrunkMode::Xdp | TrunkMode::Macvtap if !trunk.wire => {
                 Some(("wire", format!("mode `{mode}` reaches the wire only; write `wire = true`, or `mode = \"filter\"`")))
             }
             mode if trunk.hooks != TrunkHooks::Auto

@@ -10,6 +10,7 @@ mod packet;
 pub mod programs;
 mod stations;
 mod two_sides;
+pub mod xdp;
 
 pub use by_source::BySource;
 pub use packet::PacketSocket;

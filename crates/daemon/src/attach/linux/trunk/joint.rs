@@ -19,6 +19,7 @@ use super::hold::hold;
 use super::macvtap::Macvtap;
 use super::medium::Medium;
 use super::packet::Packet;
+use super::xdp::Xdp;
 use crate::attach::claim::Claim;
 use crate::attach::stream::describe;
 use crate::config::{Trunk, TrunkInterface};
@@ -275,6 +276,7 @@ impl Setting<'_> {
             }
             (_, TrunkMode::Filter) => self.filter(flows).await,
             (_, TrunkMode::Packet) => self.packet(flows),
+            (_, TrunkMode::Xdp) => self.xdp(flows),
             (_, TrunkMode::Macvtap) => self.macvtap(flows).await,
             (_, TrunkMode::Auto) => match self.filter(flows).await {
                 Ok((medium, endpoint, _)) => {
@@ -307,6 +309,12 @@ impl Setting<'_> {
     fn packet(&self, flows: &Flows) -> Result<Made, Apart> {
         let (packet, endpoint) = Packet::make(self.interface, self.mac, self.shared_mac, flows.clone())?;
         Ok((Medium::Packet(packet), endpoint, None))
+    }
+
+    fn xdp(&self, flows: &Flows) -> Result<Made, Apart> {
+        let Setting { interface, mac, shared_mac, station, .. } = *self;
+        let (xdp, endpoint) = Xdp::make(interface, mac, shared_mac, station.workers(), flows.clone())?;
+        Ok((Medium::Xdp(xdp), endpoint, None))
     }
 
     async fn macvtap(&self, flows: &Flows) -> Result<Made, Apart> {

@@ -9,6 +9,7 @@ use super::bridge::Bridge;
 use super::filter::Filter;
 use super::macvtap::Macvtap;
 use super::packet::Packet;
+use super::xdp::Xdp;
 use crate::kernel::{Interface, Kernel, KernelError};
 use crate::supervisor::Station;
 
@@ -17,6 +18,7 @@ pub(super) enum Medium {
     Filter(Filter),
     Bridge(Bridge),
     Packet(Packet),
+    Xdp(Xdp),
     Macvtap(Macvtap),
 }
 
@@ -26,6 +28,7 @@ impl Medium {
             Medium::Filter(_) => TrunkMode::Filter,
             Medium::Bridge(_) => TrunkMode::Bridge,
             Medium::Packet(_) => TrunkMode::Packet,
+            Medium::Xdp(_) => TrunkMode::Xdp,
             Medium::Macvtap(_) => TrunkMode::Macvtap,
         }
     }
@@ -36,7 +39,7 @@ impl Medium {
             Medium::Filter(_) => (Diversion::Guests, Sides::BOTH),
             // What a bridge brings to one port it has brought to the others as well.
             Medium::Bridge(_) => (Diversion::Nothing, Sides::BOTH),
-            Medium::Packet(_) => (Diversion::Nothing, Sides::WIRE),
+            Medium::Packet(_) | Medium::Xdp(_) => (Diversion::Nothing, Sides::WIRE),
             Medium::Macvtap(_) => (Diversion::Everything, Sides::WIRE),
         }
     }
@@ -44,7 +47,7 @@ impl Medium {
     /// Whether the interface has to take frames for every address.
     pub(super) fn needs_promiscuity(&self) -> bool {
         match self {
-            Medium::Filter(_) | Medium::Packet(_) => true,
+            Medium::Filter(_) | Medium::Packet(_) | Medium::Xdp(_) => true,
             Medium::Bridge(_) | Medium::Macvtap(_) => false,
         }
     }
@@ -54,7 +57,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.devices().to_vec(),
             Medium::Bridge(bridge) => vec![bridge.device()],
-            Medium::Packet(_) => Vec::new(),
+            Medium::Packet(_) | Medium::Xdp(_) => Vec::new(),
             Medium::Macvtap(macvtap) => vec![macvtap.device()],
         }
     }
@@ -70,6 +73,7 @@ impl Medium {
             Medium::Filter(filter) => filter.resize(kernel, interface.mtu, mac).await,
             Medium::Bridge(bridge) => bridge.resize(kernel, interface, mac).await,
             Medium::Packet(packet) => packet.resize(mac),
+            Medium::Xdp(xdp) => xdp.resize(interface, mac),
             // The kernel keeps them alike.
             Medium::Macvtap(_) => Ok(()),
         }
@@ -80,6 +84,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.sync(station),
             Medium::Packet(packet) => packet.sync(station),
+            Medium::Xdp(xdp) => xdp.sync(station),
             Medium::Bridge(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
@@ -94,6 +99,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.divert(kernel, interface, wants).await,
             Medium::Packet(packet) => packet.divert(wants),
+            Medium::Xdp(xdp) => xdp.divert(wants),
             Medium::Bridge(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
@@ -103,6 +109,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.repair(kernel, interface).await,
             Medium::Bridge(bridge) => bridge.repair(kernel, interface).await,
+            Medium::Xdp(xdp) => xdp.repair(interface),
             Medium::Packet(_) | Medium::Macvtap(_) => Ok(()),
         }
     }
@@ -112,7 +119,7 @@ impl Medium {
         match self {
             Medium::Filter(filter) => filter.remove(kernel, interface).await,
             Medium::Macvtap(macvtap) => macvtap.remove(kernel).await,
-            Medium::Bridge(_) | Medium::Packet(_) => Ok(()),
+            Medium::Bridge(_) | Medium::Packet(_) | Medium::Xdp(_) => Ok(()),
         }
     }
 
@@ -122,6 +129,7 @@ impl Medium {
             Medium::Filter(filter) => filter.describe(interface, report),
             Medium::Bridge(bridge) => bridge.describe(interface, report),
             Medium::Packet(packet) => packet.describe(interface, report),
+            Medium::Xdp(xdp) => xdp.describe(interface, report),
             Medium::Macvtap(macvtap) => macvtap.describe(interface, report),
         }
     }

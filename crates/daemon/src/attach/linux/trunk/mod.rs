@@ -27,6 +27,7 @@ pub(crate) mod leftovers;
 mod macvtap;
 mod medium;
 mod packet;
+mod xdp;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -44,19 +44,28 @@ impl Packet {
         shared_mac: bool,
         flows: Flows,
     ) -> Result<(Packet, Arc<dyn Endpoint>), Apart> {
+        let (packet, medium) = Packet::open(interface, mac, shared_mac)?;
+        // Nothing that is received comes from the host.
+        let nobody = Arc::new(AtomicU64::new(0));
+        Ok((packet, Arc::new(BySource::new(medium, nobody, flows))))
+    }
+
+    /// The same, without sides.
+    pub(super) fn open(
+        interface: &Interface,
+        mac: MacAddr,
+        shared_mac: bool,
+    ) -> Result<(Packet, Arc<dyn Endpoint>), Apart> {
         let kept = Kept::default();
         let filter = instructions(&program(&kept, mac, shared_mac)?);
         let failed = |error| {
             Apart::from(KernelError::new(format!("open a packet socket on {}", interface.name), error))
         };
         let socket = Arc::new(sys::packet::listener(interface.index, &filter).map_err(failed)?);
-        // Nothing that is received comes from the host.
-        let nobody = Arc::new(AtomicU64::new(0));
         let medium = PacketSocket::new(socket.clone()).map_err(|error| {
             KernelError::new(format!("make a receive ring for a packet socket on {}", interface.name), error)
         })?;
-        let endpoint = BySource::new(Arc::new(medium), nobody, flows);
-        Ok((Packet { socket, host: mac, kept, shared_mac }, Arc::new(endpoint)))
+        Ok((Packet { socket, host: mac, kept, shared_mac }, Arc::new(medium)))
     }
 
     /// Follows the interface's address.
@@ -74,6 +83,16 @@ impl Packet {
     /// Lets through what the ports want.
     pub(super) fn divert(&mut self, wants: (bool, bool)) -> Result<(), Apart> {
         self.keep(Kept { guests: self.kept.guests.clone(), wants })
+    }
+
+    /// The guests' addresses, without the host's.
+    pub(super) fn guests(&self) -> impl Iterator<Item = MacAddr> {
+        self.kept.guests.iter().copied().filter(|guest| *guest != self.host)
+    }
+
+    /// Whether guests share the host's address.
+    pub(super) fn shares_mac(&self) -> bool {
+        self.shared_mac
     }
 
     fn keep(&mut self, kept: Kept) -> Result<(), Apart> {
