@@ -6,6 +6,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use rustix::net::{AddressFamily, SocketType};
+
 /// Something a test cannot run without.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -17,6 +19,8 @@ pub enum Need {
     File(&'static str),
     /// A kernel of this version, or a later one.
     Linux(u32, u32),
+    /// Sockets of this address family, by its number and its name.
+    Family(u16, &'static str),
 }
 
 /// Effective user 0.
@@ -49,6 +53,11 @@ pub fn namespaces() -> [Need; 4] {
     [Need::Root, Need::Tool("ip"), Need::Tool("ping"), Need::File("/dev/net/tun")]
 }
 
+/// What a trunk in mode `xdp` needs: AF_XDP, and a kernel that tells of its types.
+pub fn xdp() -> [Need; 2] {
+    [Need::Family(44, "AF_XDP"), Need::File("/sys/kernel/btf/vmlinux")]
+}
+
 impl Need {
     fn is_met(&self) -> bool {
         match self {
@@ -58,6 +67,10 @@ impl Need {
             Need::Linux(major, minor) => {
                 let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
                 version(&release).is_some_and(|version| version >= (*major, *minor))
+            }
+            Need::Family(number, _) => {
+                let family = AddressFamily::from_raw(*number);
+                rustix::net::socket(family, SocketType::RAW, None).is_ok()
             }
         }
     }
@@ -70,6 +83,7 @@ impl fmt::Display for Need {
             Need::Tool(name) => write!(f, "the program {name}"),
             Need::File(path) => f.write_str(path),
             Need::Linux(major, minor) => write!(f, "Linux {major}.{minor}"),
+            Need::Family(_, name) => write!(f, "sockets of {name}"),
         }
     }
 }
@@ -139,7 +153,7 @@ macro_rules! require {
         fn here() {}
         let needs: ::std::vec::Vec<$crate::require::Need> = {
             #[allow(unused_imports, reason = "each caller names only the needs it has")]
-            use $crate::require::{file, linux, namespaces, qemu, root, tool};
+            use $crate::require::{file, linux, namespaces, qemu, root, tool, xdp};
             let groups: ::std::vec::Vec<::std::vec::Vec<$crate::require::Need>> = vec![$(::std::convert::Into::into($need)),+];
             groups.concat()
         };

@@ -11,3 +11,4 @@ mod life;
 mod modes;
 mod shared_mac;
 mod traffic;
+mod xdp;

@@ -12,7 +12,7 @@ use crate::traffic::{check, tagged};
 
 /// Wire and guests reach each other in every way, and the host is left alone.
 #[track_caller]
-fn reaches_the_wire(lab: &Lab, daemon: &Daemon) {
+pub fn reaches_the_wire(lab: &Lab, daemon: &Daemon) {
     for (from, to) in [(3, WIRE), (WIRE, 3), (4, WIRE), (3, 4)] {
         lab.pings(from, to);
     }
@@ -156,6 +156,7 @@ fn what_a_mode_cannot_do_is_told_before_anything_starts() {
     for (settings, said) in [
         ("mode = \"packet\"\nhost = true", "does not reach the host's own stack"),
         ("mode = \"macvtap\"\nwire = false", "reaches the wire only"),
+        ("mode = \"xdp\"\nhost = true", "does not reach the host's own stack"),
         ("mode = \"bridge\"", "name it with `bridge`"),
         ("bridge = \"br0\"", "exclude each other"),
         ("host = false\nwire = false", "reaches nobody"),

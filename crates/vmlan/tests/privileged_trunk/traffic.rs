@@ -257,7 +257,7 @@ fn a_thousand_guests_are_known_to_the_kernel() {
 
 /// A tcpdump that has begun.
 #[track_caller]
-fn capture(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
+pub fn capture(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
     let mut arguments = vec!["-i", interface, "-n", "-e", "-l", "--immediate-mode"];
     arguments.extend(filter);
     let mut capture = netns.spawn("tcpdump", arguments);
@@ -267,7 +267,7 @@ fn capture(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
 
 /// The same for the frames of these tests only.
 #[track_caller]
-fn watch(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
+pub fn watch(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
     let (options, expression): (Vec<&str>, Vec<&str>) = match filter {
         ["-Q", direction, expression @ ..] => (vec!["-Q", direction], expression.to_vec()),
         expression => (Vec::new(), expression.to_vec()),
@@ -284,7 +284,7 @@ fn watch(netns: &Netns, interface: &str, filter: &[&str]) -> Process {
 
 /// Waits for so many frames, and checks that there are no more.
 #[track_caller]
-fn expect_frames(mut capture: Process, count: usize) {
+pub fn expect_frames(mut capture: Process, count: usize) {
     let count_in = |log: &str| log.lines().filter(|line| line.contains("(0x88b5)")).count();
     let arrived = poll_until(PATIENCE, || count_in(&capture.log()) >= count);
     assert!(arrived, "of {count} frames came {}:\n{}", count_in(&capture.log()), capture.log());
