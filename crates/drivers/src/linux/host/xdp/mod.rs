@@ -93,3 +93,6 @@ impl Endpoint for XdpSockets {
         format!("AF_XDP, {} queues, {copies}; rest: {}", self.queues, self.packet.mechanism())
     }
 }
+
+#[cfg(test)]
+mod tests;
