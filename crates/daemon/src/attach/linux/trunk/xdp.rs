@@ -70,7 +70,7 @@ impl Xdp {
         let unprepared = |error| KernelError::new(format!("prepare XDP on {name}"), error);
         let setting = Setting::of(interface)?;
         let (receive, send) = sys::netdev::queues(name).map_err(unprepared)?;
-        let stations = Stations::new(Box::new(|_, _| false)).map_err(unprepared)?;
+        let stations = Stations::new(Box::new(|_, _| false)).map_err(|error| not_loaded(name, error))?;
         let table = Sockets::new(TABLE, QUEUES).map_err(unprepared)?;
         let wanted = Wanted {
             longest: setting.longest(),
@@ -207,8 +207,8 @@ fn too_old(name: &str) -> Apart {
 fn not_loaded(name: &str, error: io::Error) -> Apart {
     match Errno::from_io_error(&error) {
         Some(Errno::OPNOTSUPP) => no_driver(name),
-        Some(Errno::PERM) => Apart::Refused(format!(
-            "cannot load an XDP program for {name}: {error}; run vmlan with CAP_BPF and CAP_NET_ADMIN"
+        Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
+            "cannot load an XDP program for {name}: {error}; run vmlan with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
         )),
         _ => KernelError::new(format!("load an XDP program for {name}"), error).into(),
     }
