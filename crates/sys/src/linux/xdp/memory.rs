@@ -13,6 +13,8 @@ pub(super) struct Memory {
 
 // SAFETY: a mapping belongs to the process and not to a thread.
 unsafe impl Send for Memory {}
+// SAFETY: who shares it learns where its places are, and no more.
+unsafe impl Sync for Memory {}
 
 impl Memory {
     /// Zeros.

@@ -72,8 +72,8 @@ impl Socket {
         set_option(&fd, libc::XDP_RX_RING, &receive)?;
         set_option(&fd, libc::XDP_TX_RING, &send)?;
         let told = offsets(&fd)?;
-        let fill = (told.fr, receive, libc::XDP_UMEM_PGOFF_FILL_RING as u64);
-        let completed = (told.cr, send, libc::XDP_UMEM_PGOFF_COMPLETION_RING as u64);
+        let fill = (told.fr, receive, libc::XDP_UMEM_PGOFF_FILL_RING);
+        let completed = (told.cr, send, libc::XDP_UMEM_PGOFF_COMPLETION_RING);
         let received = (told.rx, receive, libc::XDP_PGOFF_RX_RING as u64);
         let to_send = (told.tx, send, libc::XDP_PGOFF_TX_RING as u64);
         let mut socket = Socket {
