@@ -4,8 +4,8 @@
 
 use frame::checksum::{Addresses, Sum};
 use frame::offload::{
-    MAX_HEADERS, MAX_SEGMENTS, MIN_SEGMENT, Takes, VIRTIO_HEADER, finish_checksum, segment, segment_partial,
-    validate,
+    MAX_HEADERS, MAX_SEGMENTS, MIN_SEGMENT, Takes, VIRTIO_HEADER, finish_checksum, open_checksum, segment,
+    segment_partial, validate,
 };
 use frame::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Network, Upper};
 use frame::{Batch, Frame, Offload, Pool, PoolSizes};
@@ -91,12 +91,26 @@ pub fn steps(octets: &[u8]) -> Vec<Step> {
     octets.as_chunks::<4>().0.iter().take(64).map(step).collect()
 }
 
+/// What is found open is a good request, and finished for good.
+fn check_open(octets: &[u8]) {
+    let Some(open) = open_checksum(octets) else { return };
+    assert_eq!(validate(octets, open), Ok(open));
+    let mut finished = octets.to_vec();
+    finish_checksum(&mut finished, &open);
+    if let Some(open) = open_checksum(&finished) {
+        let before = finished.clone();
+        finish_checksum(&mut finished, &open);
+        assert_eq!(finished, before);
+    }
+}
+
 /// Checks a request, and does what it asks for if it is good. Answers whether it is.
 ///
 /// # Panics
 /// When something is not as it must be.
 pub fn check(octets: &[u8], request: Offload) -> bool {
     let pool = POOL.with(Pool::clone);
+    check_open(octets);
     let Ok(good) = validate(octets, request) else {
         // Nothing may happen by a request that was not validated, either.
         if let Some(frame) = plain(&pool, octets, request) {

@@ -27,6 +27,7 @@ pub(crate) struct Interface {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bridge,
+    Bond,
     Tap,
     MacVtap,
     Loopback,
@@ -65,6 +66,7 @@ impl Interface {
                     });
                     interface.kind = match kind {
                         Some(InfoKind::Bridge) => Kind::Bridge,
+                        Some(InfoKind::Bond) => Kind::Bond,
                         Some(InfoKind::Tun) => Kind::Tap,
                         Some(InfoKind::MacVtap) => Kind::MacVtap,
                         _ => Kind::Other,

@@ -20,7 +20,7 @@ use sys::xdp::{HEADROOM, Options, Socket};
 
 use super::Apart;
 use super::packet::Packet;
-use crate::kernel::{Interface, KernelError};
+use crate::kernel::{Interface, KernelError, Kind};
 use crate::supervisor::Station;
 
 /// What programs and tables are listed as by bpftool(8).
@@ -67,6 +67,12 @@ impl Xdp {
         flows: Flows,
     ) -> Result<(Xdp, Arc<dyn Endpoint>), Apart> {
         let name = &interface.name;
+        if interface.kind == Kind::Bond {
+            // The frames are its members', whose sockets they would have to be.
+            return Err(Apart::Refused(format!(
+                "{name} is a bond, whose frames do not come to AF_XDP sockets; use `mode = \"packet\"`"
+            )));
+        }
         let unprepared = |error| KernelError::new(format!("prepare XDP on {name}"), error);
         let setting = Setting::of(interface)?;
         let (receive, send) = sys::netdev::queues(name).map_err(unprepared)?;
@@ -246,7 +252,6 @@ fn no_driver(name: &str) -> Apart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Kind;
 
     #[test]
     fn chunks_fit_the_mtu_and_nothing_longer_is_written_by_the_interface() {
