@@ -3,9 +3,9 @@
 //! Theory of operation. A program of XDP on the interface ([`divert`]) hands frames for guests to the socket of the
 //! queue that they came in by, before the host's stack has any work with them. What it does not take, groups and TCP
 //! above all, comes by the packet socket as it would without the program, and no frame comes by both: what was handed
-//! to a socket goes nowhere else. On the way out it is the same: UDP, ICMP and what is no IP goes by the sockets
-//! where it fits and there is room; TCP, what has to be cut, and all that finds no room goes by the packet socket,
-//! where the kernel or the interface does the work. So a flow has one way, and its order stays.
+//! to a socket goes nowhere else. On the way out frames go by the sockets, but for TCP, what has to be cut, and what
+//! finds no room or is too long: that goes by the packet socket, where the kernel or the interface does the work. So a
+//! flow has one way, and its order stays.
 //!
 //! Each queue of the interface belongs to one worker, with its socket and all of that socket's memory. The packet
 //! socket has one receiver. Octets are copied between chunks and the worker's buffers: a chunk goes back to the
