@@ -8,7 +8,7 @@ mod xdp;
 pub use xdp::{Sockets, attach_xdp, load_xdp};
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Commands, `enum bpf_cmd` of linux/bpf.h.
 const MAP_CREATE: libc::c_long = 0;
@@ -191,7 +191,7 @@ impl<const WORDS: usize> Set<WORDS> {
 }
 
 impl<const WORDS: usize> AsFd for Set<WORDS> {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -248,19 +248,7 @@ impl Link {
     /// `EINVAL` from a kernel that does not know such hooks; `ENODEV` without the interface; `EPERM` without
     /// CAP_NET_ADMIN.
     pub fn new(classifier: impl AsFd, interface: u32, hook: Hook) -> io::Result<Link> {
-        let request = NewLink {
-            prog_fd: classifier.as_fd().as_raw_fd() as u32,
-            target_ifindex: interface,
-            attach_type: TCX[hook as usize],
-            flags: 0,
-            relative_fd: 0,
-            padding: 0,
-            expected_revision: 0,
-        };
-        // SAFETY: LINK_CREATE reads the members above, which are numbers.
-        let fd = unsafe { bpf(LINK_CREATE, &request) }?;
-        // SAFETY: the call has just made this descriptor, and nobody else knows it.
-        Ok(Link(unsafe { OwnedFd::from_raw_fd(fd) }))
+        link(classifier.as_fd(), interface, TCX[hook as usize], 0).map(Link)
     }
 
     /// Puts another classifier in the place of the one that is there, without a moment between; it may be the same.
@@ -277,6 +265,23 @@ impl Link {
         // SAFETY: LINK_UPDATE reads the members above, which are numbers.
         unsafe { bpf(LINK_UPDATE, &request) }.map(drop)
     }
+}
+
+/// Puts a program in its place on an interface, for as long as the descriptor is open.
+fn link(program: BorrowedFd<'_>, interface: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+    let request = NewLink {
+        prog_fd: program.as_raw_fd() as u32,
+        target_ifindex: interface,
+        attach_type,
+        flags,
+        relative_fd: 0,
+        padding: 0,
+        expected_revision: 0,
+    };
+    // SAFETY: LINK_CREATE reads the members above, which are numbers.
+    let fd = unsafe { bpf(LINK_CREATE, &request) }?;
+    // SAFETY: the call has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn create(request: &Create) -> io::Result<OwnedFd> {

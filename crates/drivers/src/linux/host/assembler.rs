@@ -1,5 +1,7 @@
 //! Programs in extended BPF, put together with names for the places that they branch to (RFC 9669).
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 /// A register. Calls take what they need from the first five and change those, and answer in [`R0`]; the others stay.
 pub(super) type Register = u8;
 
@@ -8,6 +10,7 @@ pub(super) const R1: Register = 1;
 pub(super) const R2: Register = 2;
 pub(super) const R3: Register = 3;
 pub(super) const R4: Register = 4;
+pub(super) const R5: Register = 5;
 pub(super) const R6: Register = 6;
 pub(super) const R7: Register = 7;
 pub(super) const R8: Register = 8;
@@ -100,6 +103,17 @@ impl Assembler {
         self.push(0x07, to, 0, 0, number);
     }
 
+    /// `to` += `from`, whole.
+    pub(super) fn add_register(&mut self, to: Register, from: Register) {
+        self.push(0x0f, to, from, 0, 0);
+    }
+
+    /// `to` = `to`, with its bits moved up, together with those of `from`.
+    pub(super) fn shift_and_join(&mut self, to: Register, bits: i32, from: Register) {
+        self.push(0x67, to, 0, 0, bits);
+        self.push(0x4f, to, from, 0, 0);
+    }
+
     /// Turns what was loaded from a packet into the number that it stands for.
     pub(super) fn decode(&mut self, register: Register, width: Width) {
         match width {
@@ -112,6 +126,12 @@ impl Assembler {
     pub(super) fn branch(&mut self, when: When, register: Register, number: i32, label: Label) {
         self.branches.push((self.code.len(), label));
         self.push(when as u8, register, 0, 0, number);
+    }
+
+    /// Goes to `label` when `register` is greater than `number`, both whole and without a sign.
+    pub(super) fn branch_beyond(&mut self, register: Register, number: i32, label: Label) {
+        self.branches.push((self.code.len(), label));
+        self.push(0x25, register, 0, 0, number);
     }
 
     /// Goes to `label` when `register` is greater than `other`, both whole and without a sign.
@@ -131,16 +151,21 @@ impl Assembler {
         self.push(0x05, 0, 0, 0, 0);
     }
 
-    /// `to` = the table behind the descriptor `fd`.
-    pub(super) fn table(&mut self, to: Register, fd: i32) {
+    /// `to` = the table behind a descriptor.
+    pub(super) fn table(&mut self, to: Register, table: BorrowedFd<'_>) {
         // Two instructions, of which the first says that the number is a descriptor.
-        self.push(0x18, to, 1, 0, fd);
+        self.push(0x18, to, 1, 0, table.as_raw_fd());
         self.code.push(0);
     }
 
     /// Calls the kernel's function with this number (`enum bpf_func_id` of linux/bpf.h).
     pub(super) fn call(&mut self, function: i32) {
         self.push(0x85, 0, 0, 0, function);
+    }
+
+    /// Calls a function that the kernel has under this number among its types.
+    pub(super) fn call_typed(&mut self, function: u32) {
+        self.push(0x85, 0, 2, 0, function as i32);
     }
 
     pub(super) fn exit(&mut self) {

@@ -12,11 +12,11 @@
 //! among the octets.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use frame::{ETHERNET_HEADER, MacAddr};
 
-use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, STACK, When, Width};
+use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Register, STACK, When, Width};
 
 /// The mark of frames that we put into a side ("vmlt" in ASCII): as `fwmark` the host's rules can see it.
 pub const MARK: u32 = 0x766d_6c74;
@@ -110,13 +110,8 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
         program.load(Width::Word, R8, R6, PACKET_TYPE);
         program.branch(When::Equal, R8, THIS_HOST, host);
     }
-    program.load(Width::Word, R2, R7, 0);
-    program.decode(R2, Width::Word);
-    program.store(STACK, -8, R2);
-    program.load(Width::Half, R2, R7, 4);
-    program.decode(R2, Width::Half);
-    program.store(STACK, -4, R2);
-    look_up(&mut program, wanted.guests, -8);
+    store_key(&mut program, R7);
+    look_up(&mut program, wanted.guests, KEY);
     let unknown = program.label();
     program.branch_null(R0, unknown);
     program.jump(take);
@@ -197,11 +192,28 @@ fn load_packet(program: &mut Assembler, (place, octets): (i32, i32), short: Labe
     program.branch(When::NotEqual, R0, 0, short);
 }
 
+/// Where on the stack a station's key is.
+pub(super) const KEY: i16 = -8;
+
+/// The [`key`] of the destination, of the frame that `packet` leads to, to its place of the stack. By halves, which every
+/// processor loads from where they are; changes the first three registers.
+pub(super) fn store_key(program: &mut Assembler, packet: Register) {
+    program.load(Width::Half, R1, packet, 0);
+    program.decode(R1, Width::Half);
+    program.load(Width::Half, R3, packet, 2);
+    program.decode(R3, Width::Half);
+    program.shift_and_join(R1, 16, R3);
+    program.store(STACK, KEY, R1);
+    program.load(Width::Half, R1, packet, 4);
+    program.decode(R1, Width::Half);
+    program.store(STACK, KEY + 4, R1);
+}
+
 /// `R0` = what the table has for the key at this place of the stack.
-fn look_up(program: &mut Assembler, table: BorrowedFd<'_>, place: i32) {
-    program.table(R1, table.as_raw_fd());
+pub(super) fn look_up(program: &mut Assembler, table: BorrowedFd<'_>, place: i16) {
+    program.table(R1, table);
     program.copy(R2, STACK);
-    program.add(R2, place);
+    program.add(R2, place.into());
     program.call(MAP_LOOKUP);
 }
 

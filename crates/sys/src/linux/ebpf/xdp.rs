@@ -1,12 +1,10 @@
 //! Programs that see frames before the host's stack does (XDP), and the sockets that they hand frames to.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Create, Element, MAP_UPDATE, Program, bpf, create, load, short};
+use super::{Create, Element, MAP_UPDATE, Program, bpf, create, link, load, short};
 
-/// `BPF_LINK_CREATE`.
-const LINK_CREATE: libc::c_long = 28;
 /// `BPF_MAP_TYPE_XSKMAP`.
 const SOCKETS: u32 = 17;
 /// `BPF_PROG_TYPE_XDP` and `BPF_XDP`, the place where such a program is put.
@@ -18,15 +16,6 @@ const SEVERAL_BUFFERS: u32 = 1 << 5;
 const BOUND: u32 = 1 << 6;
 /// `XDP_FLAGS_DRV_MODE`: in the interface's driver.
 const IN_DRIVER: u32 = 1 << 2;
-
-/// `union bpf_attr` of LINK_CREATE, up to `flags`.
-#[repr(C)]
-struct Link {
-    prog_fd: u32,
-    target_ifindex: u32,
-    attach_type: u32,
-    flags: u32,
-}
 
 /// A table of AF_XDP sockets by the number of their queue, which a program redirects frames to.
 #[derive(Debug)]
@@ -93,14 +82,5 @@ pub fn load_xdp(name: &str, index: u32, instructions: &[u64]) -> io::Result<Owne
 /// `EBUSY` or `EEXIST` when the interface has a program; `EOPNOTSUPP` when its driver takes none; `ERANGE`, `EINVAL` or
 /// what else the driver says when it cannot while the interface is set as it is.
 pub fn attach_xdp(program: impl AsFd, index: u32) -> io::Result<OwnedFd> {
-    let request = Link {
-        prog_fd: program.as_fd().as_raw_fd() as u32,
-        target_ifindex: index,
-        attach_type: PLACE,
-        flags: IN_DRIVER,
-    };
-    // SAFETY: LINK_CREATE reads the members above and keeps no pointer.
-    let fd = unsafe { bpf(LINK_CREATE, &request) }?;
-    // SAFETY: the call has just made this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    link(program.as_fd(), index, PLACE, IN_DRIVER)
 }

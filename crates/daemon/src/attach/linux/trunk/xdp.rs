@@ -83,7 +83,7 @@ impl Xdp {
             tag_function: tag_function().ok_or_else(|| too_old(name))?,
             strips_tags: setting.strips_tags,
         };
-        let program = ebpf::load_xdp(PROGRAM, interface.index, &divert(&stations, &table, wanted));
+        let program = ebpf::load_xdp(PROGRAM, interface.index, &divert(stations.guests(), &table, wanted));
         let program = program.map_err(|error| not_loaded(name, error))?;
         let program =
             ebpf::attach_xdp(program, interface.index).map_err(|error| not_attached(name, error))?;
@@ -130,7 +130,7 @@ impl Xdp {
     fn tell_guests(&self) -> Result<(), Apart> {
         // What is for the host's address is the host's, whoever else claims it; and where guests share it, it is for
         // the network to say whose a frame is.
-        let guests = self.packet.guests().filter(|_| !self.packet.shares_mac());
+        let guests = || self.packet.guests().filter(|_| !self.packet.shares_mac());
         match self.stations.set(guests) {
             // The packet socket gets what is for the others.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Ok(()),

@@ -1,13 +1,14 @@
-//! The program that hands frames to the sockets, in extended BPF (instructions as in [`programs`](super::super::programs)).
+//! The program that hands frames to the sockets, in extended BPF.
 //!
 //! It takes only what it knows to be complete in the octets that it sees, and where it gains: frames to a guest that
 //! fit a chunk, lie in one buffer, have no tag held aside, and carry UDP, ICMP or no IP at all. Everything else goes
 //! on its way to the host's stack and the packet socket, which knows of tags, of checksums that are still open and of
 //! segments that were merged: TCP is faster merged than one segment at a time.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
-use super::super::programs::{EXIT, instruction, set_to, store};
+use crate::host::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R5, R6, R7, STACK, When, Width};
+use crate::host::programs::{KEY, look_up, store_key};
 
 /// The function of the kernel's that tells of a tag held aside.
 pub const TAG_FUNCTION: &str = "bpf_xdp_metadata_rx_vlan_tag";
@@ -47,183 +48,98 @@ const UNTOLD: i32 = -95;
 const PASS: i32 = 2;
 
 /// Numbers of helper functions.
-const LOOK_UP: i32 = 1;
 const REDIRECT: i32 = 51;
 const LENGTH: i32 = 188;
 
 /// The program for guests in `guests`, keyed by [`key`](super::super::programs::key), and for the sockets in `sockets`.
 pub fn divert(guests: impl AsFd, sockets: impl AsFd, wanted: Wanted) -> Vec<u64> {
-    let mut code = Code::default();
-    // The context, where calls leave it alone.
-    code.add(instruction(0xbf, 6, 1, 0, 0));
-    no_tag_aside(&mut code, wanted);
-    in_one_buffer(&mut code, wanted.longest as i32);
-    code.add(half(4, 2, 12));
-    code.add(as_number(4, 16));
-    let tagged = code.jump(EQUAL, 4, VLAN);
-    knows_payload(&mut code, 14);
-    let known = code.jump(ALWAYS, 0, 0);
-    code.land(tagged);
-    code.add(half(4, 2, 16));
-    code.add(as_number(4, 16));
-    code.leave_if(EQUAL, 4, VLAN);
-    knows_payload(&mut code, 18);
-    code.land(known);
-    is_for_guest(&mut code, guests.as_fd().as_raw_fd());
+    let mut program = Assembler::default();
+    let [leave, tagged, known] = std::array::from_fn(|_| program.label());
+    program.copy(R6, R1);
+    no_tag_aside(&mut program, wanted, leave);
+    in_one_buffer(&mut program, wanted.longest as i32, leave);
+    program.load(Width::Half, R4, R7, 12);
+    program.decode(R4, Width::Half);
+    program.branch(When::Equal, R4, VLAN, tagged);
+    knows_payload(&mut program, 14, [known, leave]);
+    program.place(tagged);
+    program.load(Width::Half, R4, R7, 16);
+    program.decode(R4, Width::Half);
+    program.branch(When::Equal, R4, VLAN, leave);
+    knows_payload(&mut program, 18, [known, leave]);
+    program.place(known);
+    store_key(&mut program, R7);
+    look_up(&mut program, guests.as_fd(), KEY);
+    program.branch_null(R0, leave);
 
-    code.extend(table(1, sockets.as_fd().as_raw_fd()));
-    code.add(load(2, 6, QUEUE));
+    program.table(R1, sockets.as_fd());
+    program.load(Width::Word, R2, R6, QUEUE);
     // A queue without a socket passes its frames on.
-    code.add(set_to(3, PASS));
-    code.add(call(REDIRECT));
-    code.add(EXIT);
-    code.finish()
+    program.set(R3, PASS);
+    program.call(REDIRECT);
+    program.exit();
+    program.place(leave);
+    program.set(R0, PASS);
+    program.exit();
+    program.finish()
 }
 
 /// Leaves frames that have a tag held aside, or may have one.
-fn no_tag_aside(code: &mut Code, wanted: Wanted) {
-    code.add(instruction(0x7a, 10, 0, -8, 0));
-    for (register, offset) in [(2, -8), (3, -4)] {
-        code.add(instruction(0xbf, register, 10, 0, 0));
-        code.add(instruction(0x07, register, 0, 0, offset));
+fn no_tag_aside(program: &mut Assembler, wanted: Wanted, leave: Label) {
+    let places = [(R2, -8), (R3, -4)];
+    program.copy(R1, R6);
+    for (register, place) in places {
+        program.store_number(STACK, place, 0);
+        program.copy(register, STACK);
+        program.add(register, place.into());
     }
-    code.add(instruction(0x85, 0, 2, 0, wanted.tag_function as i32));
+    program.call_typed(wanted.tag_function);
     if wanted.strips_tags {
-        return code.leave_if(NOT_EQUAL, 0, NO_TAG);
+        return program.branch(When::NotEqual, R0, NO_TAG, leave);
     }
-    let told = code.jump(EQUAL, 0, NO_TAG);
-    code.leave_if(NOT_EQUAL, 0, UNTOLD);
-    code.land(told);
+    let told = program.label();
+    program.branch(When::Equal, R0, NO_TAG, told);
+    program.branch(When::NotEqual, R0, UNTOLD, leave);
+    program.place(told);
 }
 
-/// Leaves frames that are too long, too short or in several buffers; r2 leads to the octets then.
-fn in_one_buffer(code: &mut Code, longest: i32) {
-    code.add(instruction(0xbf, 1, 6, 0, 0));
-    code.add(call(LENGTH));
+/// Leaves frames that are too long, too short or in several buffers; `R7` leads to the octets then.
+fn in_one_buffer(program: &mut Assembler, longest: i32, leave: Label) {
+    program.copy(R1, R6);
+    program.call(LENGTH);
     // As 64 bits and without a sign: the length bounds a pointer below.
-    code.leave(instruction(0x25, 0, 0, 0, longest));
-    code.add(load(2, 6, DATA));
-    code.add(load(3, 6, DATA_END));
-    for addend in [instruction(0x07, 4, 0, 0, LOOKED_AT), instruction(0x0f, 4, 0, 0, 0)] {
-        code.add(instruction(0xbf, 4, 2, 0, 0));
-        code.add(addend);
-        code.leave(instruction(0x2d, 4, 3, 0, 0));
-    }
+    program.branch_beyond(R0, longest, leave);
+    program.load(Width::Word, R7, R6, DATA);
+    program.load(Width::Word, R3, R6, DATA_END);
+    program.copy(R4, R7);
+    program.add(R4, LOOKED_AT);
+    program.branch_above(R4, R3, leave);
+    program.copy(R4, R7);
+    program.add_register(R4, R0);
+    program.branch_above(R4, R3, leave);
 }
 
-/// Leaves frames whose EtherType, in r4, and protocol, for an IP header at `at`, are not among those that it takes.
-fn knows_payload(code: &mut Code, at: i16) {
-    code.leave_if(EQUAL, 4, SERVICE_VLAN);
-    let not_ipv4 = code.jump(NOT_EQUAL, 4, IPV4);
-    code.add(octet(5, 2, at + 9));
-    let icmp = code.jump(EQUAL, 5, ICMP);
-    code.leave_if(NOT_EQUAL, 5, UDP);
-    let udp = code.jump(ALWAYS, 0, 0);
-    code.land(not_ipv4);
-    let not_ip = code.jump(NOT_EQUAL, 4, IPV6);
-    code.add(octet(5, 2, at + 6));
-    let icmpv6 = code.jump(EQUAL, 5, ICMPV6);
-    code.leave_if(NOT_EQUAL, 5, UDP);
-    for known in [icmp, udp, not_ip, icmpv6] {
-        code.land(known);
-    }
-}
-
-/// Leaves frames for others.
-fn is_for_guest(code: &mut Code, guests: i32) {
-    // By halves, which every processor loads from where they are.
-    code.extend([half(1, 2, 0), as_number(1, 16), instruction(0x67, 1, 0, 0, 16)]);
-    code.extend([half(3, 2, 2), as_number(3, 16), instruction(0x4f, 1, 3, 0, 0), store(10, -8, 1)]);
-    code.extend([half(1, 2, 4), as_number(1, 16), store(10, -4, 1)]);
-    code.extend(table(1, guests));
-    code.extend([instruction(0xbf, 2, 10, 0, 0), instruction(0x07, 2, 0, 0, -8), call(LOOK_UP)]);
-    // A pointer, so all 64 bits of it.
-    code.leave(instruction(0x15, 0, 0, 0, 0));
-}
-
-/// Comparisons of 32 bits with a number, and none.
-const EQUAL: u8 = 0x16;
-const NOT_EQUAL: u8 = 0x56;
-const ALWAYS: u8 = 0x05;
-
-/// Instructions whose jumps find their targets as these come.
-#[derive(Default)]
-struct Code {
-    instructions: Vec<u64>,
-    /// Jumps to the end, where the frame is left.
-    leaves: Vec<usize>,
-}
-
-impl Code {
-    fn add(&mut self, one: u64) {
-        self.instructions.push(one);
-    }
-
-    fn extend(&mut self, some: impl IntoIterator<Item = u64>) {
-        self.instructions.extend(some);
-    }
-
-    /// Jumps to where the answer lands.
-    fn jump(&mut self, comparison: u8, register: u8, number: i32) -> usize {
-        self.add(instruction(comparison, register, 0, 0, number));
-        self.instructions.len() - 1
-    }
-
-    fn leave_if(&mut self, comparison: u8, register: u8, number: i32) {
-        let jump = self.jump(comparison, register, number);
-        self.leaves.push(jump);
-    }
-
-    /// Leaves the frame by this jump.
-    fn leave(&mut self, jump: u64) {
-        self.leaves.push(self.instructions.len());
-        self.add(jump);
-    }
-
-    /// Lets a jump lead here.
-    fn land(&mut self, jump: usize) {
-        let distance = (self.instructions.len() - jump - 1) as i16;
-        self.instructions[jump] |= instruction(0, 0, 0, distance, 0);
-    }
-
-    fn finish(mut self) -> Vec<u64> {
-        for jump in std::mem::take(&mut self.leaves) {
-            self.land(jump);
-        }
-        self.extend([set_to(0, PASS), EXIT]);
-        self.instructions
-    }
-}
-
-/// A table by its descriptor, as two instructions of which the first says that the number is one.
-fn table(register: u8, fd: i32) -> [u64; 2] {
-    [instruction(0x18, register, 1, 0, fd), 0]
-}
-
-fn call(helper: i32) -> u64 {
-    instruction(0x85, 0, 0, 0, helper)
-}
-
-/// A word of the context.
-fn load(register: u8, from: u8, offset: i16) -> u64 {
-    instruction(0x61, register, from, offset, 0)
-}
-
-fn half(register: u8, from: u8, offset: i16) -> u64 {
-    instruction(0x69, register, from, offset, 0)
-}
-
-fn octet(register: u8, from: u8, offset: i16) -> u64 {
-    instruction(0x71, register, from, offset, 0)
-}
-
-/// What was loaded as it stands on the wire, as a number of so many bits.
-fn as_number(register: u8, bits: i32) -> u64 {
-    instruction(0xdc, register, 0, 0, bits)
+/// Goes on where the EtherType, in `R4`, and the protocol, for an IP header at `at`, are among those that are taken.
+fn knows_payload(program: &mut Assembler, at: i16, [known, leave]: [Label; 2]) {
+    let [ipv6, udp] = std::array::from_fn(|_| program.label());
+    program.branch(When::Equal, R4, SERVICE_VLAN, leave);
+    program.branch(When::Equal, R4, IPV6, ipv6);
+    program.branch(When::NotEqual, R4, IPV4, known);
+    program.load(Width::Octet, R5, R7, at + 9);
+    program.branch(When::Equal, R5, ICMP, known);
+    program.jump(udp);
+    program.place(ipv6);
+    program.load(Width::Octet, R5, R7, at + 6);
+    program.branch(When::Equal, R5, ICMPV6, known);
+    program.place(udp);
+    program.branch(When::Equal, R5, UDP, known);
+    program.jump(leave);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use crate::host::xdp::function;
     use rustix::net::netdevice;

@@ -1,9 +1,10 @@
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 use frame::checksum::checksum;
 use frame::{Batch, Instant, Offload, Pool, PoolSizes, VlanId, VlanTag};
 use link::{Context, Counters};
+use sys::packet::{Place, Ring};
 use sys::xdp::Options;
 use sys::{netdev, netns, packet};
 
@@ -16,7 +17,7 @@ struct Fixture {
     counters: Arc<Counters>,
     queue: Box<dyn Queue>,
     /// Sees what goes by AF_XDP.
-    loopback: OwnedFd,
+    loopback: Ring,
     /// Gets the rest.
     rest: UnixDatagram,
 }
@@ -30,7 +31,8 @@ fn fixture() -> Option<Fixture> {
         let socket = Socket::open(Options { chunk: 2048, receive: 8, send: 4 })?;
         // The loopback interface is the first of every namespace.
         socket.bind(1, 0, true)?;
-        Ok((socket, packet::listener(1, &[(6, 0, 0, u32::MAX)])?))
+        let loopback = Ring::new(Arc::new(packet::listener(1, &[(6, 0, 0, u32::MAX)])?))?;
+        Ok((socket, loopback))
     });
     let (socket, loopback) = made.expect("a socket");
     let (ours, rest) = UnixDatagram::pair().unwrap();
@@ -55,15 +57,16 @@ impl Fixture {
     }
 
     /// The next frame that went by AF_XDP.
-    fn sent(&self) -> Option<Vec<u8>> {
-        let (mut header, mut buffer) = ([0; packet::HEADER], [0; 4096]);
-        let arrived = packet::receive(&self.loopback, &mut header, [&mut buffer, &mut []]).ok()?;
+    fn sent(&mut self) -> Option<Vec<u8>> {
+        let slot = self.loopback.front()?;
+        let Place::Here(_, octets) = slot.place() else { panic!("{:?}", slot.place()) };
         // What the kernel takes off on reception is put back.
-        let frame = buffer[..arrived.len].to_vec();
-        Some(match arrived.tag {
-            Some((_, tci)) => [&frame[..12], &VlanTag { tci }.octets(), &frame[12..]].concat(),
-            None => frame,
-        })
+        let frame = match slot.tag() {
+            Some((_, tci)) => [&octets[..12], &VlanTag { tci }.octets(), &octets[12..]].concat(),
+            None => octets.to_vec(),
+        };
+        slot.give_back();
+        Some(frame)
     }
 
     fn left(&self) -> usize {
