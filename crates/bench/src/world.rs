@@ -99,12 +99,12 @@ impl World {
         self.between.get_or_insert_with(|| Netns::new("between"))
     }
 
-    /// A as a guest, and the third namespace as its host.
+    /// A and B, and the third namespace.
     ///
     /// # Panics
     /// When there is no third one.
-    pub fn guest_and_host(&self) -> (&Host, &Netns) {
-        (&self.a, self.between.as_ref().expect("the host was made"))
+    pub fn ends_and_host(&self) -> ([&Host; 2], &Netns) {
+        ([&self.a, &self.b], self.between.as_ref().expect("the host was made"))
     }
 
     /// Brings both interfaces up, with fixed neighbours, and waits until a packet comes through.

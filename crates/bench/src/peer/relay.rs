@@ -26,7 +26,7 @@ pub fn taps(world: &mut World, program: &Path, mechanism: Mechanism, offloads: b
     Ok(())
 }
 
-/// This program again, as a relay between the TAP of A and the host's interface `interface` in `host`: to the host itself, or to the wire
+/// This program again, as a relay between the TAP of a guest and the host's interface `interface` in `host`: to the host itself, or to the wire
 /// behind it.
 ///
 /// # Panics

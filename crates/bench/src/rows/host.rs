@@ -21,8 +21,6 @@ const UPLINK: &str = "up0";
 /// Addresses that one port has at most.
 const MACS_A_PORT: usize = 250;
 
-const TRUNK: &str = "[network.bench.trunk]\nmode = \"filter\"\n";
-
 /// What is measured from A to B.
 #[derive(Clone, Copy)]
 enum Work {
@@ -71,15 +69,15 @@ fn cable(world: &World) {
     world.a.netns.veth(INTERFACE, &world.b.netns, INTERFACE);
 }
 
-/// Runs vmlan in the namespace `host` with these ports and its interface for a trunk.
-fn filter(
-    programs: &Programs,
+/// Runs vmlan in the namespace `host` with these ports and its interface for a trunk, in this mode.
+fn trunk(
+    (programs, mode): (&Programs, &str),
     directory: &Path,
     host: &Netns,
     interface: &str,
     ports: &str,
 ) -> anyhow::Result<Process> {
-    let config = format!("{TRUNK}interface = \"{interface}\"\n{ports}");
+    let config = format!("[network.bench.trunk]\nmode = \"{mode}\"\ninterface = \"{interface}\"\n{ports}");
     vmlan::start(programs, directory, &config, Some(host))
 }
 
@@ -106,7 +104,8 @@ fn host_to_wire(name: &'static str, work: Work, macs: Option<usize>) -> Contesta
         cable(world);
         let Some(macs) = macs else { return Ok(()) };
         world.a.netns.ip(["link", "set", INTERFACE, "up"]);
-        let process = filter(programs, world.directory(), &world.a.netns, INTERFACE, &ports(macs)?)?;
+        let (directory, host) = (world.directory(), &world.a.netns);
+        let process = trunk((programs, "filter"), directory, host, INTERFACE, &ports(macs)?)?;
         world.keep(process);
         Ok(())
     })
@@ -115,7 +114,9 @@ fn host_to_wire(name: &'static str, work: Work, macs: Option<usize>) -> Contesta
 /// Who hands frames from the guest's TAP to the interface and back.
 #[derive(Clone, Copy)]
 enum By {
-    Vmlan,
+    Filter,
+    Packet,
+    Xdp,
     /// A bare loop, by the same programs on the interface, with offloads or without.
     Relay {
         offloads: bool,
@@ -125,7 +126,9 @@ enum By {
 impl By {
     fn name(self) -> &'static str {
         match self {
-            By::Vmlan => "vmlan",
+            By::Filter => "vmlan",
+            By::Packet => "vmlan-packet",
+            By::Xdp => "vmlan-xdp",
             By::Relay { .. } => "relay-trunk",
         }
     }
@@ -137,30 +140,39 @@ impl By {
         (guest, host): (&Host, &Netns),
         (interface, to_host): (&str, bool),
     ) -> anyhow::Result<Process> {
-        match self {
-            By::Vmlan => {
-                let port = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&guest.netns));
-                filter(programs, directory, host, interface, &port)
-            }
+        let mode = match self {
+            By::Filter => "filter",
+            By::Packet => "packet",
+            By::Xdp => "xdp",
             By::Relay { offloads } => {
                 let options = [("--to-host", to_host), ("--offloads", offloads)];
                 let words: Vec<&str> = options.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect();
-                Ok(trunk_relay((&programs.bench, &words), guest, host, interface))
+                return Ok(trunk_relay((&programs.bench, &words), guest, host, interface));
             }
-        }
+        };
+        let port = format!("[network.bench.port.guest]\n{}\n", vmlan::tap(&guest.netns));
+        trunk((programs, mode), directory, host, interface, &port)
     }
 }
 
-/// A is a guest of the host between it and the wire.
-fn guest_to_wire(by: By, work: Work) -> Contestant {
+/// Which of A and B is the guest of the host between them; the other is the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guest {
+    A,
+    B,
+}
+
+/// A guest and the wire, with the host between them.
+fn guest_and_wire(guest: Guest, by: By, work: Work) -> Contestant {
     contestant(by.name(), work, move |world, programs| {
-        let wire = world.b.netns.name().to_owned();
+        let wire = if guest == Guest::A { &world.b } else { &world.a };
+        let wire = wire.netns.name().to_owned();
         let directory = world.directory().to_owned();
         let host = world.between();
         host.ip(["link", "add", UPLINK, "type", "veth", "peer", "name", INTERFACE, "netns", &wire]);
         host.ip(["link", "set", UPLINK, "up"]);
-        let (guest, host) = world.guest_and_host();
-        let process = by.start(programs, &directory, (guest, host), (UPLINK, false))?;
+        let (ends, host) = world.ends_and_host();
+        let process = by.start(programs, &directory, (ends[guest as usize], host), (UPLINK, false))?;
         world.keep(process);
         Ok(())
     })
@@ -218,6 +230,16 @@ pub(super) fn rows() -> Vec<Row> {
     let relay = Join::Relay { mechanism: Mechanism::Uring, offloads: true };
     let plain_relay = Join::Relay { mechanism: Mechanism::Uring, offloads: false };
     let (bare, plain) = (By::Relay { offloads: true }, By::Relay { offloads: false });
+    let with_wire = |guest, work| {
+        let modes = [By::Filter, if matches!(work, Work::Tcp) { bare } else { plain }, By::Packet, By::Xdp];
+        let mut all = Vec::from(modes.map(|by| guest_and_wire(guest, by, work)));
+        all.extend(match work {
+            Work::Tcp => vec![instead(relay, work), instead(Join::OvsVeth, work)],
+            Work::Rate | Work::UdpRate => vec![instead(plain_relay, work)],
+        });
+        all
+    };
+    let rate_targets = || vec![Target::ratio(0, "vmlan", "relay-trunk", 0.9)];
     let guest_targets = || {
         vec![Target::ratio(0, "vmlan", "relay-trunk", 0.9), Target::ratio(0, "vmlan", "ovs-veth-tso", 2.0)]
     };
@@ -236,12 +258,15 @@ pub(super) fn rows() -> Vec<Row> {
             "host-guest-wire-tcp",
             "guest to wire, TCP",
             tcp,
-            vec![
-                guest_to_wire(By::Vmlan, tcp),
-                guest_to_wire(bare, tcp),
-                instead(relay, tcp),
-                instead(Join::OvsVeth, tcp),
-            ],
+            with_wire(Guest::A, tcp),
+            Pairs::FirstToOthers,
+            guest_targets(),
+        ),
+        row(
+            "host-wire-guest-tcp",
+            "wire to guest, TCP",
+            tcp,
+            with_wire(Guest::B, tcp),
             Pairs::FirstToOthers,
             guest_targets(),
         ),
@@ -250,7 +275,7 @@ pub(super) fn rows() -> Vec<Row> {
             "guest to host, TCP",
             tcp,
             vec![
-                guest_to_host(By::Vmlan, tcp),
+                guest_to_host(By::Filter, tcp),
                 guest_to_host(bare, tcp),
                 instead(relay, tcp),
                 instead(Join::OvsVeth, tcp),
@@ -262,9 +287,17 @@ pub(super) fn rows() -> Vec<Row> {
             "host-guest-wire-64",
             "guest to wire, 64 octets",
             rate,
-            vec![guest_to_wire(By::Vmlan, rate), guest_to_wire(plain, rate), instead(plain_relay, rate)],
+            with_wire(Guest::A, rate),
             Pairs::FirstToOthers,
-            vec![Target::ratio(0, "vmlan", "relay-trunk", 0.9)],
+            rate_targets(),
+        ),
+        row(
+            "host-wire-guest-64",
+            "wire to guest, 64 octets",
+            rate,
+            with_wire(Guest::B, rate),
+            Pairs::FirstToOthers,
+            rate_targets(),
         ),
     ]
 }
