@@ -13,7 +13,7 @@ use crate::relay::Mechanism;
 use crate::row::Programs;
 use crate::world::World;
 
-pub use relay::{start as start_relay, trunk as trunk_relay};
+pub use relay::{hook, start as start_relay, trunk as trunk_relay};
 
 /// A way to join the two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,14 @@ pub fn trunk(
     relay
 }
 
+/// This program again, with a program on the way out of the interface that does nothing.
+///
+/// # Panics
+/// When it does not come up.
+pub fn hook(program: &Path, host: &Netns, interface: &str) -> Process {
+    start(program, &["hook".into(), host.path().into(), interface.into()])
+}
+
 /// This program again, as the relay that `words` name.
 ///
 /// # Panics

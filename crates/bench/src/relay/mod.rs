@@ -77,6 +77,13 @@ pub enum Relay {
         #[arg(long)]
         offloads: bool,
     },
+    /// Nothing, but a program on what goes out by an interface that leaves everything as it is
+    Hook {
+        /// Path of the network namespace
+        host: PathBuf,
+        /// The interface
+        interface: String,
+    },
     /// Two datagram sockets
     Datagram {
         /// Path of a socket
@@ -134,6 +141,13 @@ impl Relay {
                 let tap = open(host, TRUNK_TAP, *offloads)?;
                 let _hooked = trunk::hook(host, (interface, TRUNK_TAP), *mac, *to_host)?;
                 taps(*mechanism, [guest, tap], *offloads)
+            }
+            Relay::Hook { host, interface } => {
+                let _hooked = trunk::idle(host, interface)?;
+                say_ready()?;
+                loop {
+                    std::thread::park();
+                }
             }
             Relay::Datagram { first, second } => datagram::run(first, second),
             Relay::Stream { first, second } => stream::run(first, second),

@@ -42,6 +42,16 @@ pub(super) fn hook(
     Ok(Hooked { _links: links, _guests: guests })
 }
 
+/// Puts a program on the way out of the interface that leaves every frame to the next one: what a trunk cannot cost less
+/// than.
+pub(super) fn idle(netns: &Path, interface: &str) -> anyhow::Result<Link> {
+    let linked = sys::netns::within(netns, || {
+        let program = load_classifier("bench_idle", &programs::idle())?;
+        Link::new(program, index(interface)?, Hook::Egress)
+    });
+    linked.with_context(|| format!("a program on the hook of {interface}"))
+}
+
 /// The number of an interface in this thread's namespace.
 fn index(name: &str) -> std::io::Result<u32> {
     let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;

@@ -10,7 +10,7 @@ use testbed::{Netns, Process};
 
 use super::tap::joined;
 use crate::measure;
-use crate::peer::{Ends, Join, trunk_relay, vmlan};
+use crate::peer::{Ends, Join, hook, trunk_relay, vmlan};
 use crate::relay::Mechanism;
 use crate::row::{Contestant, Figure, Group, Pairs, Programs, Row, Setting, Target};
 use crate::world::{Host, INTERFACE, World};
@@ -155,6 +155,17 @@ impl By {
     }
 }
 
+/// A is the host, and a program that does nothing looks at what it sends.
+fn host_to_wire_hooked(work: Work) -> Contestant {
+    contestant("empty program", work, |world, programs| {
+        cable(world);
+        world.a.netns.ip(["link", "set", INTERFACE, "up"]);
+        let process = hook(&programs.bench, &world.a.netns, INTERFACE);
+        world.keep(process);
+        Ok(())
+    })
+}
+
 /// Which of A and B is the guest of the host between them; the other is the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Guest {
@@ -217,6 +228,7 @@ pub(super) fn rows() -> Vec<Row> {
     let cost = |work| {
         vec![
             host_to_wire("without", work, None),
+            host_to_wire_hooked(work),
             host_to_wire("filter, 1 MAC", work, Some(1)),
             host_to_wire("filter, 1,000 MACs", work, Some(1000)),
         ]
