@@ -50,7 +50,7 @@ reasons! {
     SourceGuard, "source_guard", Ingress;
     /// From a side of the trunk that is not enabled.
     SideDisabled, "side_disabled", Ingress;
-    /// Claims an address of the host's in ARP or neighbour discovery.
+    /// Claims an IP address of the host's, or of a guest that was heard from lately, in ARP or neighbour discovery.
     AddressConflict, "address_conflict", Ingress;
     /// One of our own frames that came back from the trunk.
     Echo, "echo", Ingress;

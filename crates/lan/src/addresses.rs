@@ -6,7 +6,7 @@
 //! lock around the table for a batch at most.
 //!
 //! An address is one guest's. Another guest that claims it gets it only when the first was silent for [`HOLD`] seconds;
-//! until then the claim is a conflict. The host's own addresses are nobody else's.
+//! until then the claim is a conflict, and goes nowhere. The host's own addresses are nobody else's.
 
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, HashMap};
@@ -130,7 +130,8 @@ impl Addresses {
                 }
                 return Claim::Granted;
             }
-            if now.saturating_sub(owner.seen) < HOLD {
+            // A guest takes its address along to another port.
+            if owner.mac != mac && now.saturating_sub(owner.seen) < HOLD {
                 return Claim::Taken(owner.port);
             }
         }
@@ -234,6 +235,7 @@ mod tests {
     const A: PortId = PortId::new(0, 0);
     const B: PortId = PortId::new(3, 1);
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
     fn key(n: u8) -> Key {
         (VlanId::DEFAULT, IpAddr::from([10, 0, 0, n]))
@@ -263,15 +265,23 @@ mod tests {
     fn an_address_moves_when_its_guest_is_silent() {
         let mut addresses = addresses();
         addresses.claim(key(1), A, MAC, 100);
-        assert_eq!(addresses.claim(key(1), B, MAC, 109), Claim::Taken(A));
+        assert_eq!(addresses.claim(key(1), B, OTHER, 109), Claim::Taken(A));
         addresses.claim(key(1), A, MAC, 105);
-        assert_eq!(addresses.claim(key(1), B, MAC, 114), Claim::Taken(A));
-        assert_eq!(addresses.claim(key(1), B, MAC, 115), Claim::Granted);
+        assert_eq!(addresses.claim(key(1), B, OTHER, 114), Claim::Taken(A));
+        assert_eq!(addresses.claim(key(1), B, OTHER, 115), Claim::Granted);
         assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
         addresses.forget_at(key(1), A);
         assert!(addresses.owner(key(1)).is_some());
         addresses.forget_at(key(1), B);
         assert!(addresses.owner(key(1)).is_none());
+    }
+
+    #[test]
+    fn an_address_moves_with_its_guest() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), A, MAC, 100);
+        assert_eq!(addresses.claim(key(1), B, MAC, 101), Claim::Granted);
+        assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
     }
 
     #[test]

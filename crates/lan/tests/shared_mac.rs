@@ -483,16 +483,17 @@ fn a_claim_on_the_hosts_address_is_dropped_and_reported_once_a_second() {
 }
 
 #[test]
-fn an_address_of_another_guest_stays_with_it_and_the_claim_is_reported() {
+fn an_address_of_another_guest_stays_with_it_and_the_claim_is_dropped_and_reported() {
     let mut net = shared().knowing();
-    net.send(G(2), &arp_request((mac(2), ip4(1)), ROUTER_IP));
+    assert!(net.send(G(2), &arp_request((mac(2), ip4(1)), ROUTER_IP)).is_empty());
+    assert_eq!(net.dropped(2, DropReason::AddressConflict), 1);
     let (owner, port) = (net.guests[0].0, net.guests[1].0);
     let conflict = Event::Conflict { port, mac: mac(2), address: Some(ip4(1).into()), owner };
     assert_eq!(net.lan.network.events().events, [conflict]);
     assert_eq!(who(&net.send(W, &ip((HOST, ip4(1).into()), (ROUTER, ROUTER_IP.into())))), [G(1)]);
     // Once the first is silent for long, the address has moved.
     net.lan.now = net.lan.now + std::time::Duration::from_secs(11);
-    net.send(G(2), &arp_request((mac(2), ip4(1)), ROUTER_IP));
+    assert!(!net.send(G(2), &arp_request((mac(2), ip4(1)), ROUTER_IP)).is_empty());
     assert_eq!(who(&net.send(W, &ip((HOST, ip4(1).into()), (ROUTER, ROUTER_IP.into())))), [G(2)]);
 }
 

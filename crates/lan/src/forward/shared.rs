@@ -64,7 +64,7 @@ impl Beside<'_, '_> {
     /// Learns from what a guest says about addresses.
     ///
     /// # Errors
-    /// When it claims the host's.
+    /// When it claims the host's, or one that another guest has.
     pub(super) fn listen(&mut self, frame: &Frame, header: &Header) -> Result<(), DropReason> {
         let (octets, trunk) = (frame.octets(), &*self.entry.trunk);
         if let Some(address) = is_hosts(octets, |address| self.pass.ports.host.contains(&address)) {
@@ -72,18 +72,20 @@ impl Beside<'_, '_> {
             return Err(DropReason::AddressConflict);
         }
         for lesson in lessons_of_port(octets, trunk.shared_mac).into_iter().flatten() {
-            self.take(lesson, header, self.pass.from.id);
+            self.take(lesson, header, self.pass.from.id)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, lesson: Lesson, header: &Header, port: PortId) {
+    fn take(&mut self, lesson: Lesson, header: &Header, port: PortId) -> Result<(), DropReason> {
         let (vlan, now) = (header.vlan, self.pass.now);
         let addresses = &mut self.known.get().addresses;
         match lesson {
             Lesson::Says(address) => {
                 if let Claim::Taken(owner) = addresses.claim((vlan, address), port, header.source, now) {
+                    // Whoever hears it would send to the wrong guest from then on.
                     self.conflict(header.source, Some(address), owner);
+                    return Err(DropReason::AddressConflict);
                 }
             }
             Lesson::Uses(address) => {
@@ -101,6 +103,7 @@ impl Beside<'_, '_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Reports that a guest uses what is another's, and gives back `reason`.
