@@ -142,7 +142,7 @@ impl Beside<'_, '_> {
     /// Handles a frame from a side in shared-MAC mode, when it does not go the common way.
     ///
     /// # Errors
-    /// When it is one of ours that came back.
+    /// When it is one of ours that came back. What the wire says of addresses is no claim of a guest's.
     pub(super) fn unshare(
         &mut self,
         frame: Frame,
@@ -156,7 +156,7 @@ impl Beside<'_, '_> {
             return if is_echo { Err(DropReason::Echo) } else { Ok(Handled::Not(frame)) };
         }
         for lesson in lessons_of_wire(frame.octets()).into_iter().flatten() {
-            self.take(lesson, header, self.pass.from.id);
+            self.take(lesson, header, self.pass.from.id)?;
         }
         let Some(receiver) = self.receiver(frame.octets(), header) else { return Ok(Handled::Not(frame)) };
         if receiver.owner.is_none() {
