@@ -123,6 +123,12 @@ impl Layout {
         }
     }
 
+    /// Whether the packet's addresses are those that its checksum covers. With a routing header that is the last address on
+    /// the way (RFC 8200 8.1), which is somewhere in there.
+    pub fn has_both_addresses(&self, octets: &[u8]) -> bool {
+        !matches!(self.inner, Ip::V6 { at } if self.is_routed(octets, at))
+    }
+
     /// Whether a routing header with segments left stands between the IPv6 header at `at` and the transport header.
     /// The walk that found the transport header has checked the lengths.
     fn is_routed(&self, octets: &[u8], at: usize) -> bool {

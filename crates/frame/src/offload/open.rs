@@ -3,7 +3,7 @@ use super::layout::{Layout, TCP_CHECKSUM, UDP_CHECKSUM, u16_at};
 use crate::wire::IpProtocol;
 
 /// Finds a checksum of TCP or UDP that the sender left open, where the medium has not told of it: the field holds the
-/// sum of the pseudo header then, and nothing else.
+/// sum of the pseudo header then, and nothing else. With a routing header that cannot be told.
 ///
 /// One of 65,536 complete checksums looks so too. To finish it writes the very same octets, as the sum of a segment
 /// and its pseudo header is all ones: of those two the one is the inverse of the other. So nothing comes of it but
@@ -15,7 +15,7 @@ pub fn open_checksum(octets: &[u8]) -> Option<Offload> {
         IpProtocol::UDP => (layout.transport, UDP_CHECKSUM),
         _ => return None,
     };
-    if octets.len() < start + offset + 2 {
+    if octets.len() < start + offset + 2 || !layout.has_both_addresses(octets) {
         return None;
     }
     let length = octets.len() - start;
@@ -72,7 +72,10 @@ mod tests {
         let mut fragment = datagram(PSEUDO, 0);
         fragment[20] = 0x20;
         let short = &datagram(PSEUDO, 0)[..40];
-        for octets in [&none[..], &fragment, short, &[], &[0; 60]] {
+        // IPv6 with a routing header on whose way there is another address.
+        let mut routed = [&[2; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 16, 43, 64], &[0; 32]].concat();
+        routed.extend([17, 0, 4, 1, 0, 0, 0, 0, 0x10, 0, 0x20, 0, 0, 8, 0xcf, 0xde]);
+        for octets in [&none[..], &fragment, short, &[], &[0; 60], &routed] {
             assert_eq!(open_checksum(octets), None);
         }
     }
