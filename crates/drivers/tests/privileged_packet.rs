@@ -1,7 +1,7 @@
 //! A packet socket and its ring on a pair of interfaces, whose other end the test sends from.
 #![cfg(target_os = "linux")]
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use frame::checksum::Addresses;
 use frame::wire::{IpProtocol, Ipv4Repr, TcpFlags, TcpRepr};
 use frame::{Batch, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
 use link::{Context, Counters};
-use sys::packet::{HEADER, Instruction, SLOTS, listener};
+use sys::packet::{HEADER, Instruction, Ring, SLOTS, listener};
 use testbed::{Netns, poll_until, require};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,10 +44,8 @@ impl Fixture {
             netns.ip(["link", "set", interface, "up"]);
         }
         let counters = Arc::new(Counters::new(1));
-        let socket = Arc::new(open(&netns, "near", &EVERYTHING));
-        let sender = open(&netns, "far", &NOTHING);
-        let queue =
-            PacketSocket::new(socket).and_then(|socket| socket.queue(settings(&counters))).expect("a ring");
+        let sender = open(&netns, "far", |index| listener(index, &NOTHING));
+        let queue = ring(&netns, "near").queue(settings(&counters)).expect("the ring");
         Fixture { pool: Pool::new(sizes), netns, counters, queue, sender }
     }
 
@@ -84,10 +82,16 @@ impl Fixture {
     }
 }
 
-fn open(netns: &Netns, interface: &str, filter: &[Instruction]) -> OwnedFd {
+/// A socket on an interface of the namespace, which `make` gets the index of.
+fn open<T: Send>(netns: &Netns, interface: &str, make: impl FnOnce(u32) -> io::Result<T> + Send) -> T {
     let index = netns.exec("cat", [format!("/sys/class/net/{interface}/ifindex")]).stdout;
     let index = index.trim().parse().expect("an index");
-    sys::netns::within(&netns.path(), || listener(index, filter)).expect("a packet socket")
+    sys::netns::within(&netns.path(), || make(index)).expect("a packet socket")
+}
+
+/// One that hears everything.
+fn ring(netns: &Netns, interface: &str) -> PacketSocket {
+    PacketSocket::new(open(netns, interface, |index| Ring::listener(index, &EVERYTHING)))
 }
 
 fn settings(counters: &Arc<Counters>) -> Settings {
@@ -314,6 +318,30 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_deleted_is_gone() {
     assert_eq!(fixture.dropped(DropReason::NoPeer), 1);
 }
 
+/// The interface is set up while the socket is made, a little later each time.
+#[test]
+fn an_interface_that_comes_up_at_any_moment_is_heard() {
+    require!(namespaces());
+    let mut fixture = Fixture::new(PoolSizes::default());
+    for round in 0..40 {
+        fixture.netns.ip(["link", "set", "near", "down"]);
+        let path = fixture.netns.path();
+        let riser = std::thread::spawn(move || {
+            sys::netns::within(&path, || {
+                std::thread::sleep(Duration::from_millis(2) * round);
+                sys::netdev::set_up("near")
+            })
+        });
+        fixture.queue = ring(&fixture.netns, "near").queue(settings(&fixture.counters)).expect("the ring");
+        riser.join().expect("a thread").expect("an interface to set up");
+        let came = poll_until(Duration::from_secs(3), || {
+            fixture.send(Offload::NONE, &numbered(round));
+            !fixture.turn().0.is_empty()
+        });
+        assert!(came, "round {round}");
+    }
+}
+
 fn is_ready(queue: &dyn Queue) -> bool {
     let poller = sys::Poller::new().expect("a poller");
     poller.add(queue, 1, sys::Interest { read: true, write: false }).expect("a descriptor");
@@ -323,23 +351,16 @@ fn is_ready(queue: &dyn Queue) -> bool {
 }
 
 #[test]
-fn a_socket_has_one_ring_at_a_time() {
+fn one_worker_receives() {
     require!(namespaces());
     let netns = Netns::new("packet");
     let counters = Arc::new(Counters::new(1));
-    let fd = Arc::new(open(&netns, "lo", &EVERYTHING));
-    let socket = PacketSocket::new(fd.clone()).expect("a ring");
-    assert_eq!(
-        PacketSocket::new(fd.clone()).map(drop).expect_err("it has one").kind(),
-        ErrorKind::ResourceBusy
-    );
-    let first = socket.queue(settings(&counters)).expect("a ring");
-    let refused = socket.queue(settings(&counters)).map(drop).expect_err("it has one");
+    let socket = ring(&netns, "lo");
+    let first = socket.queue(settings(&counters)).expect("the ring");
+    let refused = socket.queue(settings(&counters)).map(drop).expect_err("another has it");
     assert_eq!(refused.kind(), ErrorKind::ResourceBusy, "{refused}");
     // A worker that only sends needs none.
     socket.queue(Settings { receives: false, ..settings(&counters) }).expect("a queue");
     drop(first);
-    let again = socket.queue(settings(&counters)).expect("the ring again");
-    drop((socket, again));
-    PacketSocket::new(fd).expect("another ring");
+    socket.queue(settings(&counters)).expect("the ring again");
 }

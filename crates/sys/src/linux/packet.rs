@@ -36,12 +36,19 @@ pub type Instruction = (u16, u8, u8, u32);
 
 /// Opens a socket that gets a copy of what the interface with this index receives from now on, as far as the program
 /// `filter` keeps it, and that sends through it. Frames have a virtio-net header of [`HEADER`] octets in front, so that
-/// checksums and segmentation can be left open; what the host itself sends is not seen. Nothing waits. A [`Ring`] makes
-/// receiving cheap.
+/// checksums and segmentation can be left open; what the host itself sends is not seen. Nothing waits.
+/// [`Ring::listener`] opens one that receives cheaply.
 ///
 /// # Errors
 /// `ENODEV` when there is no such interface; `EPERM` without CAP_NET_RAW; `EINVAL` for a program that is none.
 pub fn listener(index: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
+    let fd = deaf(filter)?;
+    listen(&fd, index)?;
+    Ok(fd)
+}
+
+/// A socket as [`listener`] makes them, without an interface.
+fn deaf(filter: &[Instruction]) -> io::Result<OwnedFd> {
     // Without a protocol it hears nothing until it is bound.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
@@ -49,13 +56,17 @@ pub fn listener(index: u32, filter: &[Instruction]) -> io::Result<OwnedFd> {
     for option in [libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING] {
         set_option(&fd, libc::SOL_PACKET, option, &(1 as libc::c_int))?;
     }
+    Ok(fd)
+}
+
+/// Binds such a socket.
+fn listen(fd: &OwnedFd, index: u32) -> io::Result<()> {
     // SAFETY: sockaddr_ll is plain integers; zero is a valid value of each.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
     address.sll_ifindex = index as libc::c_int;
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    bind(&fd, &address)?;
-    Ok(fd)
+    bind(fd, &address)
 }
 
 /// Gives a socket another filter, in the place of the one that it has.

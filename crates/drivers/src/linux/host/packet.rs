@@ -9,8 +9,8 @@
 //! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
 //! the losses are counted when that is seen.
 //!
-//! To make a ring, and to give it up, takes the kernel milliseconds. So that is not the workers' business: the endpoint has
-//! it, and lends it to the queue that receives.
+//! To make a ring takes the kernel milliseconds. So that is not the workers' business: the endpoint has it, and lends it to
+//! the queue that receives.
 //!
 //! The socket tells once that the interface went down, and is ready until it was asked, which a ring does not do. So some
 //! of the looks that find no frame ask it. That the interface is gone for ever is told to who sends.
@@ -52,14 +52,9 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Takes a descriptor from [`sys::packet::listener`], and gives the socket a ring; its filter can be changed through
-    /// another of the same socket.
-    ///
-    /// # Errors
-    /// `EBUSY` when the socket has a ring; no memory.
-    pub fn new(fd: Arc<OwnedFd>) -> io::Result<PacketSocket> {
-        let ring = Ring::new(fd.clone())?;
-        Ok(PacketSocket { fd, ring: Arc::new(Mutex::new(Some(ring))) })
+    /// Receives by this ring, and sends by its socket.
+    pub fn new(ring: Ring) -> PacketSocket {
+        PacketSocket { fd: ring.socket().clone(), ring: Arc::new(Mutex::new(Some(ring))) }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{HEADER, check, set_option};
+use super::{HEADER, Instruction, check, deaf, listen, set_option};
 
 /// Octets of a slot: its header, the virtio-net header, and a frame of MTU 1500 with all its tags.
 pub const SLOT: usize = 2 << 10;
@@ -35,7 +35,7 @@ const OCTETS: usize = SLOT * SLOTS;
 /// Octets that may wait in the receive queue: some dozens of frames of 64 KiB, with what the kernel needs for them.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// The receive ring of a packet socket. The socket has no other one for as long as this lives.
+/// A packet socket's receive ring.
 pub struct Ring {
     socket: Arc<OwnedFd>,
     base: NonNull<u8>,
@@ -47,11 +47,12 @@ pub struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Gives a socket from [`listener`](super::listener) its ring. What the socket had received before is lost.
+    /// Opens a socket like [`listener`](super::listener), with a ring for what it receives.
     ///
     /// # Errors
-    /// `EBUSY` when it has a ring; `ENOMEM`; `EINVAL` before Linux 4.6.
-    pub fn new(socket: Arc<OwnedFd>) -> io::Result<Ring> {
+    /// As there; `ENOMEM`; `EINVAL` before Linux 4.6.
+    pub fn listener(index: u32, filter: &[Instruction]) -> io::Result<Ring> {
+        let socket = deaf(filter)?;
         let option = |name, value: libc::c_int| set_option(&socket, libc::SOL_PACKET, name, &value);
         option(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V2 as libc::c_int)?;
         // Frames that do not fit a slot are to be had whole.
@@ -60,17 +61,21 @@ impl Ring {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
-        request(&socket, SLOTS)?;
+        // Before the socket is bound: while the kernel makes a ring, for milliseconds, a bound socket misses that its
+        // interface comes up, and would hear nothing until that goes down and comes up again.
+        request(&socket)?;
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let mapped = unsafe { mmap(ptr::null_mut(), OCTETS, protection, flags, &socket, 0) };
-        match mapped.map(|base| NonNull::new(base.cast())) {
-            Ok(Some(base)) => Ok(Ring { socket, base, front: 0 }),
-            failed => {
-                request(&socket, 0)?;
-                Err(failed.err().map_or(io::ErrorKind::OutOfMemory.into(), io::Error::from))
-            }
-        }
+        let base = unsafe { mmap(ptr::null_mut(), OCTETS, protection, flags, &socket, 0) }?;
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let ring = Ring { socket: Arc::new(socket), base, front: 0 };
+        listen(&ring.socket, index)?;
+        Ok(ring)
+    }
+
+    /// The socket: to send by it, to read large frames from its queue, to give it another filter.
+    pub fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
     }
 
     /// The slot with the next frame, if one is there.
@@ -124,8 +129,6 @@ impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and of this length; no slot is borrowed. A failure leaks it.
         let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), OCTETS) };
-        // So that the socket can have another one; it may be closed as well.
-        let _ = request(&self.socket, 0);
     }
 }
 
@@ -211,13 +214,13 @@ fn within(header: &libc::tpacket2_hdr) -> Option<Range<usize>> {
     (is_inside && header.tp_snaplen == header.tp_len).then_some(start..end)
 }
 
-/// Asks for a ring with so many slots, or for none.
-fn request(socket: impl AsFd, slots: usize) -> io::Result<()> {
+/// Asks for a ring.
+fn request(socket: impl AsFd) -> io::Result<()> {
     let request = libc::tpacket_req {
         tp_block_size: BLOCK as libc::c_uint,
-        tp_block_nr: (slots * SLOT / BLOCK) as libc::c_uint,
+        tp_block_nr: (OCTETS / BLOCK) as libc::c_uint,
         tp_frame_size: SLOT as libc::c_uint,
-        tp_frame_nr: slots as libc::c_uint,
+        tp_frame_nr: SLOTS as libc::c_uint,
     };
     set_option(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
 }

@@ -14,6 +14,7 @@ use bpf::{Address, Builder, Operand, Step, Test, ValidProgram, WHOLE_PACKET, Wid
 use drivers::host::{BySource, PacketSocket};
 use drivers::{Endpoint, Flows};
 use frame::MacAddr;
+use sys::packet::Ring;
 
 use super::Apart;
 use crate::kernel::{Interface, KernelError};
@@ -58,13 +59,10 @@ impl Packet {
     ) -> Result<(Packet, Arc<dyn Endpoint>), Apart> {
         let kept = Kept::default();
         let filter = instructions(&program(&kept, mac, shared_mac)?);
-        let failed = |error| {
-            Apart::from(KernelError::new(format!("open a packet socket on {}", interface.name), error))
-        };
-        let socket = Arc::new(sys::packet::listener(interface.index, &filter).map_err(failed)?);
-        let medium = PacketSocket::new(socket.clone()).map_err(|error| {
-            KernelError::new(format!("make a receive ring for a packet socket on {}", interface.name), error)
+        let ring = Ring::listener(interface.index, &filter).map_err(|error| {
+            KernelError::new(format!("open a packet socket with a receive ring on {}", interface.name), error)
         })?;
+        let (socket, medium) = (ring.socket().clone(), PacketSocket::new(ring));
         Ok((Packet { socket, host: mac, kept, shared_mac }, Arc::new(medium)))
     }
 

@@ -1,4 +1,4 @@
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 use frame::checksum::checksum;
@@ -18,8 +18,6 @@ struct Fixture {
     queue: Box<dyn Queue>,
     /// Sees what goes by AF_XDP.
     loopback: Ring,
-    /// Its socket.
-    listener: Arc<OwnedFd>,
     /// Gets the rest.
     rest: UnixDatagram,
 }
@@ -33,10 +31,9 @@ fn fixture() -> Option<Fixture> {
         let socket = Socket::open(Options { chunk: 2048, receive: 8, send: 4 })?;
         // The loopback interface is the first of every namespace.
         socket.bind(1, 0, true)?;
-        let listener = Arc::new(packet::listener(1, &[(6, 0, 0, u32::MAX)])?);
-        Ok((socket, Ring::new(listener.clone())?, listener))
+        Ok((socket, Ring::listener(1, &[(6, 0, 0, u32::MAX)])?))
     });
-    let (socket, loopback, listener) = made.expect("a socket");
+    let (socket, loopback) = made.expect("a socket");
     let (ours, rest) = UnixDatagram::pair().unwrap();
     rest.set_nonblocking(true).unwrap();
     let packet = Arc::new(datagram::Socket::new(ours.into(), None));
@@ -47,7 +44,7 @@ fn fixture() -> Option<Fixture> {
     let settings =
         Settings { worker: 1, receives: true, counters: counted, link: None, backlog: 16, longest: 9018 };
     let queue = endpoint.queue(settings).unwrap();
-    Some(Fixture { pool: Pool::new(PoolSizes::default()), counters, queue, loopback, listener, rest })
+    Some(Fixture { pool: Pool::new(PoolSizes::default()), counters, queue, loopback, rest })
 }
 
 impl Fixture {
@@ -60,12 +57,13 @@ impl Fixture {
 
     /// The next frame that went by AF_XDP.
     fn sent(&mut self) -> Option<Vec<u8>> {
+        let listener = self.loopback.socket().clone();
         let slot = self.loopback.front()?;
         let mut large = [0; 4096];
         let octets = match slot.place() {
             Place::Here(_, octets) => octets,
             Place::Queue => {
-                let read = rustix::io::read(&self.listener, &mut large).expect("what the slot told of");
+                let read = rustix::io::read(&listener, &mut large).expect("what the slot told of");
                 &large[packet::HEADER..read]
             }
             place => panic!("{place:?}"),
