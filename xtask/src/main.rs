@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod fuzz;
+mod links;
 mod macos;
 mod packages;
 mod shell;
