@@ -73,6 +73,26 @@ tagged host lag0 1
 tagged wire eth0 2
 ";
 
+/// The host has two cables to the wire and uses both (IEEE 802.1AX).
+const AGGREGATE: &str = "\
+options='type bond mode 802.3ad miimon 50 lacp_rate fast'
+ip link add lag0 $options
+ip -n wire link add eth0 $options
+for number in 0 1; do
+    ip link add slave$number type veth peer name port$number netns wire
+    ip link set slave$number master lag0
+    ip -n wire link set port$number master eth0
+done
+plain host lag0 1
+plain wire eth0 2
+tagged host lag0 1
+tagged wire eth0 2
+";
+
+/// Succeeds once each end says of both cables that it sends and receives by them, and has heard the other say so: before,
+/// either may send by one that the other does not listen to.
+const AGGREGATED: &str = "[ $(grep -c 'port state: 63' /proc/net/bonding/lag0) = 4 ]";
+
 /// What is there to be seen of the trunk.
 const TRUNK: &str = "vmlan trunk lab --json --control /run/vmlan.sock";
 
@@ -276,5 +296,39 @@ fn a_trunk_on_a_bond() {
         host.all_ping(lan, &NAMES);
     }
     host.carry(Lan::Plain, "guest", 2);
+    host.stop();
+}
+
+#[test]
+fn a_trunk_on_a_bond_that_uses_all_its_members() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot(AGGREGATE, "lag0", 1500, [""; 3]);
+    host.must("tagged guest t0 3 && tagged other t0 4");
+    host.wait_for(AGGREGATED);
+    for lan in [Lan::Plain, Lan::Vlan10] {
+        host.all_ping(lan, &NAMES);
+        host.carry(lan, "guest", 2);
+    }
+    host.carry(Lan::Plain, "guest", 1);
+    host.must("ip link set slave0 down");
+    for (end, bond) in [("host", "lag0"), ("wire", "eth0")] {
+        host.wait_for(&format!("ip netns exec {end} grep 'Number of ports: 1' /proc/net/bonding/{bond}"));
+    }
+    for lan in [Lan::Plain, Lan::Vlan10] {
+        host.all_ping(lan, &NAMES);
+    }
+    host.stop();
+}
+
+#[test]
+fn a_trunk_on_a_vlan_interface_of_a_bond() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot(AGGREGATE, "lag0.10", 1500, [""; 3]);
+    host.must("untagged guest t0 3 && untagged other t0 4");
+    host.wait_for(AGGREGATED);
+    host.all_ping(Lan::Vlan10, &NAMES);
+    host.all_ping(Lan::Plain, &["host", "wire"]);
+    host.carry(Lan::Vlan10, "guest", 1);
+    host.carry(Lan::Vlan10, "guest", 2);
     host.stop();
 }
