@@ -58,6 +58,14 @@ struct Element {
     flags: u64,
 }
 
+impl Element {
+    /// For a key and a value, or their places; either may be none.
+    fn new<K, V>(map: &OwnedFd, key: *const K, value: *const V) -> Element {
+        let (key, value) = (key.expose_provenance() as u64, value.expose_provenance() as u64);
+        Element { map_fd: map.as_raw_fd() as u32, padding: 0, key, value, flags: 0 }
+    }
+}
+
 /// `union bpf_attr` of PROG_LOAD, up to `prog_ifindex`.
 #[repr(C)]
 struct Load {
@@ -133,13 +141,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// `E2BIG` when the table is full.
     pub fn insert(&self, key: [u32; WORDS]) -> io::Result<()> {
         let present: u32 = 1;
-        let request = Element {
-            map_fd: self.0.as_raw_fd() as u32,
-            padding: 0,
-            key: (&raw const key).expose_provenance() as u64,
-            value: (&raw const present).expose_provenance() as u64,
-            flags: 0,
-        };
+        let request = Element::new(&self.0, &raw const key, &raw const present);
         // SAFETY: MAP_UPDATE reads one key at `key` and four at `value`, which live through the call.
         unsafe { bpf(MAP_UPDATE, &request) }.map(drop)
     }
@@ -149,13 +151,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// # Errors
     /// `NotFound` when it is not there.
     pub fn remove(&self, key: [u32; WORDS]) -> io::Result<()> {
-        let request = Element {
-            map_fd: self.0.as_raw_fd() as u32,
-            padding: 0,
-            key: (&raw const key).expose_provenance() as u64,
-            value: 0,
-            flags: 0,
-        };
+        let request = Element::new(&self.0, &raw const key, std::ptr::null::<u32>());
         // SAFETY: MAP_DELETE reads one key at `key`, which lives through the call.
         unsafe { bpf(MAP_DELETE, &request) }.map(drop)
     }
@@ -169,13 +165,8 @@ impl<const WORDS: usize> Set<WORDS> {
         let mut last: Option<[u32; WORDS]> = None;
         loop {
             let mut next = [0; WORDS];
-            let request = Element {
-                map_fd: self.0.as_raw_fd() as u32,
-                padding: 0,
-                key: last.as_ref().map_or(0, |key| std::ptr::from_ref(key).expose_provenance() as u64),
-                value: (&raw mut next).expose_provenance() as u64,
-                flags: 0,
-            };
+            let last_key = last.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let request = Element::new(&self.0, last_key, (&raw mut next).cast_const());
             // SAFETY: MAP_GET_NEXT_KEY reads one key at `key`, or starts anew where that is null, and writes
             // one to the last pointer; both live through the call.
             match unsafe { bpf(MAP_GET_NEXT_KEY, &request) } {
@@ -234,6 +225,11 @@ pub enum Hook {
     Ingress,
     /// Frames that go out.
     Egress,
+}
+
+impl Hook {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Hook; 2] = [Hook::Ingress, Hook::Egress];
 }
 
 /// A classifier on a hook of an interface ("tcx", Linux 6.6), which it leaves when the link is dropped, in whatever

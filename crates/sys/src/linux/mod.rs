@@ -2,6 +2,7 @@
 
 pub mod datagrams;
 pub mod ebpf;
+mod memory;
 pub mod netdev;
 pub mod netns;
 pub mod packet;

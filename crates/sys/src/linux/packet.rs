@@ -9,6 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 pub use ring::{Place, Ring, SLOT, SLOTS, Slot};
 
+use super::socket::{check, set_option};
+
 /// Opens a socket whose datagrams are frames for the interface `name` to send, with their Ethernet header. They go
 /// to the device at once, past its queueing discipline; nothing is received.
 ///
@@ -103,21 +105,6 @@ fn bind(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     let length = size_of_val(address) as libc::socklen_t;
     // SAFETY: the pointer and the length describe `address`, which lives through the call; the descriptor is open.
     check(unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), length) })
-}
-
-/// Sets an option of the type that `level` and `name` take.
-fn set_option<T>(fd: impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-    let length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `value`, which lives through the call with what it points to; the
-    // kernel checks the length against the option.
-    let result = unsafe {
-        libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
-    };
-    check(result)
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

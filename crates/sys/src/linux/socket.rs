@@ -31,17 +31,7 @@ pub fn is_over(fd: impl AsFd) -> bool {
 /// kernel has the option.
 pub fn refuse_descriptors(fd: impl AsFd) -> bool {
     let off: libc::c_int = 0;
-    // SAFETY: the pointer and the length describe `off`, which lives through the call; the descriptor is borrowed.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const off).cast(),
-            size_of_val(&off) as libc::socklen_t,
-        )
-    };
-    result == 0
+    set_option(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, &off).is_ok()
 }
 
 /// Dissolves the connection of a datagram socket, so that everybody can send to it again.
@@ -50,4 +40,45 @@ pub fn refuse_descriptors(fd: impl AsFd) -> bool {
 /// What connect(2) says.
 pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::connect_unspec(fd)?)
+}
+
+/// Sets an option of the type that `level` and `name` take.
+pub(super) fn set_option<T>(
+    fd: impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `value`, which lives through the call with what it points to; the
+    // kernel checks the length against the option.
+    check(unsafe {
+        libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
+    })
+}
+
+/// Asks for an option of the type that `level` and `name` have, of plain integers.
+pub(super) fn option<T>(
+    fd: impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut T,
+) -> io::Result<()> {
+    let mut length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `value`, of plain integers, which lives through the call; the kernel
+    // writes at most that many octets of it.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(value).cast(),
+            &raw mut length,
+        )
+    })
+}
+
+/// The error of a system call that answered a negative number.
+pub(super) fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -46,13 +46,7 @@ impl Sockets {
     /// `E2BIG` for a queue beyond the table; `EOPNOTSUPP` for a socket that is not one.
     pub fn set(&self, queue: u32, socket: impl AsFd) -> io::Result<()> {
         let socket = socket.as_fd().as_raw_fd() as u32;
-        let request = Element {
-            map_fd: self.0.as_raw_fd() as u32,
-            padding: 0,
-            key: (&raw const queue).expose_provenance() as u64,
-            value: (&raw const socket).expose_provenance() as u64,
-            flags: 0,
-        };
+        let request = Element::new(&self.0, &raw const queue, &raw const socket);
         // SAFETY: MAP_UPDATE reads four octets at `key` and four at `value`, which live through the call.
         unsafe { bpf(MAP_UPDATE, &request) }.map(drop)
     }

@@ -9,17 +9,16 @@
 //! order of the slots, and is read from there by one system call. So small frames cost no system call, and the large
 //! ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame is lost.
 
-use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::ptr::{self, NonNull};
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-
-use super::{HEADER, Instruction, check, deaf, listen, set_option};
+use super::{HEADER, Instruction, deaf, listen};
+use crate::linux::memory::Memory;
+use crate::linux::socket::{option, set_option};
 
 /// Octets of a slot: its header, the virtio-net header, and a frame of MTU 1500 with all its tags.
 pub const SLOT: usize = 2 << 10;
@@ -39,6 +38,7 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 pub struct Ring {
     socket: Arc<OwnedFd>,
     base: NonNull<u8>,
+    _memory: Memory,
     /// The slot that the next frame is in, or comes to.
     front: usize,
 }
@@ -64,11 +64,9 @@ impl Ring {
         // Before the socket is bound: while the kernel makes a ring, for milliseconds, a bound socket misses that its
         // interface comes up, and would hear nothing until that goes down and comes up again.
         request(&socket)?;
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe { mmap(ptr::null_mut(), OCTETS, protection, flags, &socket, 0) }?;
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let ring = Ring { socket: Arc::new(socket), base, front: 0 };
+        let memory = Memory::of(&socket, OCTETS, 0)?;
+        let ring =
+            Ring { base: memory.place(0, OCTETS)?, _memory: memory, socket: Arc::new(socket), front: 0 };
         listen(&ring.socket, index)?;
         Ok(ring)
     }
@@ -98,18 +96,7 @@ impl Ring {
     /// What getsockopt(2) says.
     pub fn take_losses(&self) -> io::Result<u32> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        let mut length = size_of_val(&statistics) as libc::socklen_t;
-        // SAFETY: the pointer and the length describe `statistics`, plain integers, which the kernel writes at most
-        // that many octets of.
-        check(unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut statistics).cast(),
-                &raw mut length,
-            )
-        })?;
+        option(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut statistics)?;
         Ok(statistics.tp_drops)
     }
 
@@ -122,13 +109,6 @@ impl Ring {
         // SAFETY: a slot begins with its status, an aligned word inside the mapping, which lives as long as `self`
         // and is written by the kernel and by us as a whole only.
         unsafe { self.slot().cast::<AtomicU32>().as_ref() }
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and of this length; no slot is borrowed. A failure leaks it.
-        let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), OCTETS) };
     }
 }
 

@@ -1,11 +1,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, Fd};
 use io_uring::{IoUring, cqueue, opcode, register};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use crate::linux::memory::Memory;
 
 /// The only group of buffers.
 const GROUP: u16 = 0;
@@ -171,20 +171,16 @@ impl Drop for Reader {
 /// The table through which buffers are lent to the kernel (struct io_uring_buf_ring).
 struct Entries {
     base: *mut BufRingEntry,
+    _memory: Memory,
     count: u16,
     tail: u16,
 }
 
 impl Entries {
     fn map(count: u16) -> io::Result<Entries> {
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe { mmap_anonymous(ptr::null_mut(), Entries::octets(count), protection, flags) }?;
-        Ok(Entries { base: base.cast(), count, tail: 0 })
-    }
-
-    fn octets(count: u16) -> usize {
-        usize::from(count) * size_of::<BufRingEntry>()
+        let memory = Memory::zeroed(usize::from(count) * size_of::<BufRingEntry>())?;
+        let base = memory.place(0, count.into())?.as_ptr();
+        Ok(Entries { base, _memory: memory, count, tail: 0 })
     }
 
     fn address(&self) -> u64 {
@@ -205,13 +201,6 @@ impl Entries {
         // kernel as an atomic.
         let tail = unsafe { &*BufRingEntry::tail(self.base).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
-    }
-}
-
-impl Drop for Entries {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and of this length; the ring that knew it has let go of it. A failure leaks it.
-        let _ = unsafe { munmap(self.base.cast(), Entries::octets(self.count)) };
     }
 }
 

@@ -6,7 +6,6 @@
 //! kernel's again, until it was sent. Four rings hand chunks over: *fill* and *received*, *to send* and *completed*.
 //! The first chunks are for receiving and the others for sending, for good, so neither can take the other's.
 
-mod memory;
 mod ring;
 
 use std::io;
@@ -16,8 +15,9 @@ use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use self::memory::Memory;
 use self::ring::{Consumer, Offsets, Producer};
+use super::memory::Memory;
+use super::socket::{check, option, set_option};
 
 /// Octets that the kernel keeps for itself in front of every received frame (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;
@@ -66,11 +66,11 @@ impl Socket {
             flags: 0,
             tx_metadata_len: 0,
         };
-        set_option(&fd, libc::XDP_UMEM_REG, &region)?;
-        set_option(&fd, libc::XDP_UMEM_FILL_RING, &receive)?;
-        set_option(&fd, libc::XDP_UMEM_COMPLETION_RING, &send)?;
-        set_option(&fd, libc::XDP_RX_RING, &receive)?;
-        set_option(&fd, libc::XDP_TX_RING, &send)?;
+        set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)?;
+        set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &receive)?;
+        set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &send)?;
+        set_option(&fd, libc::SOL_XDP, libc::XDP_RX_RING, &receive)?;
+        set_option(&fd, libc::SOL_XDP, libc::XDP_TX_RING, &send)?;
         let told = offsets(&fd)?;
         let fill = (told.fr, receive, libc::XDP_UMEM_PGOFF_FILL_RING);
         let completed = (told.cr, send, libc::XDP_UMEM_PGOFF_COMPLETION_RING);
@@ -120,7 +120,7 @@ impl Socket {
     /// What getsockopt(2) says.
     pub fn is_zero_copy(&self) -> io::Result<bool> {
         let mut options = libc::xdp_options { flags: 0 };
-        option(&self.fd, libc::XDP_OPTIONS, &mut options)?;
+        option(&self.fd, libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;
         Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 
@@ -256,37 +256,8 @@ fn map<T>(
 fn offsets(fd: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
     let none = libc::xdp_ring_offset { producer: 0, consumer: 0, desc: 0, flags: 0 };
     let mut told = libc::xdp_mmap_offsets { rx: none, tx: none, fr: none, cr: none };
-    option(fd, libc::XDP_MMAP_OFFSETS, &mut told)?;
+    option(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, &mut told)?;
     Ok(told)
-}
-
-/// Sets an option of the type that `name` takes.
-fn set_option<T>(fd: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<()> {
-    let length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `value`, which lives through the call; the memory that a region
-    // names lives as long as its socket.
-    check(unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_XDP, name, std::ptr::from_ref(value).cast(), length)
-    })
-}
-
-/// Asks for an option of the type that `name` has.
-fn option<T>(fd: &OwnedFd, name: libc::c_int, value: &mut T) -> io::Result<()> {
-    let mut length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `value`, of plain integers, which lives through the call.
-    check(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_XDP,
-            name,
-            std::ptr::from_mut(value).cast(),
-            &raw mut length,
-        )
-    })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::memory::Memory;
+use crate::linux::memory::Memory;
 
 /// Where things are in a ring's memory, in octets from its start.
 #[derive(Clone, Copy, Debug)]

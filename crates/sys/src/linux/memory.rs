@@ -1,3 +1,5 @@
+//! Mappings.
+
 use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -50,7 +52,7 @@ impl Memory {
     /// `InvalidData` when they do not lie within the memory, or not as their type has to.
     pub(super) fn place<T>(&self, offset: u64, count: usize) -> io::Result<NonNull<T>> {
         let outside =
-            || io::Error::new(io::ErrorKind::InvalidData, "the kernel tells a place outside its ring");
+            || io::Error::new(io::ErrorKind::InvalidData, "the kernel tells a place outside its memory");
         let offset = usize::try_from(offset).map_err(|_| outside())?;
         let end = count.checked_mul(size_of::<T>()).and_then(|octets| offset.checked_add(octets));
         if end.is_none_or(|end| end > self.len) || !offset.is_multiple_of(align_of::<T>()) {
