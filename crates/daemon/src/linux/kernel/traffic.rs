@@ -39,8 +39,6 @@ pub(crate) struct Filter {
     protocol: u16,
 }
 
-const HOOKS: [Hook; 2] = [Hook::Ingress, Hook::Egress];
-
 /// Where filters of a hook hang.
 fn parent(hook: Hook) -> TcHandle {
     let minor = match hook {
@@ -99,7 +97,7 @@ impl Kernel {
     /// The filters on both hooks of an interface; none where it has no hooks.
     pub(crate) async fn filters(&self, index: u32) -> Result<Vec<Filter>, KernelError> {
         let mut filters = Vec::new();
-        for hook in HOOKS {
+        for hook in Hook::ALL {
             let mut message = TcMessage::with_index(index as i32);
             message.header.parent = parent(hook);
             let request = RouteNetlinkMessage::GetTrafficFilter(message);

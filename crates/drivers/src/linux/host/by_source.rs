@@ -23,6 +23,11 @@ impl BySource {
     pub fn new(medium: Arc<dyn Endpoint>, host: Arc<AtomicU64>, flows: Flows) -> BySource {
         BySource { medium, host, flows }
     }
+
+    /// A medium that nothing comes by from the host.
+    pub fn of_wire(medium: Arc<dyn Endpoint>, flows: Flows) -> BySource {
+        BySource::new(medium, Arc::new(AtomicU64::new(0)), flows)
+    }
 }
 
 impl Endpoint for BySource {

@@ -19,7 +19,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VlanTag, WriteBuf};
+use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VLAN_TAG, VlanTag, WriteBuf};
 use link::Context;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
@@ -36,9 +36,8 @@ const TAP_HEADER: usize = sys::tap::HEADER;
 /// Octets of one batch, more or less: what fits the cache that belongs to one processor.
 const BATCH_OCTETS: usize = 512 << 10;
 
-/// Octets in front of a tag, and of a tag.
+/// Octets in front of a tag.
 const ADDRESSES: usize = 12;
-const TAG: usize = 4;
 
 /// Of so many looks that find no frame one asks the socket: a worker that polls is to make few system calls, and one
 /// that is woken by an error few rounds.
@@ -219,7 +218,7 @@ fn take(fd: &OwnedFd, slot: &Slot<'_>, cx: &Context<'_>) -> Result<Frame, Troubl
     if within.is_some() && slot.len() < ADDRESSES {
         return Err(Trouble::Refused(DropReason::Malformed));
     }
-    let gap = if within.is_some() { TAG } else { 0 };
+    let gap = if within.is_some() { VLAN_TAG } else { 0 };
     let mut header = [0; TAP_HEADER];
     let (ours, _) = header.split_first_chunk_mut::<HEADER>().expect("a TAP's header is longer");
     let mut buffer = match slot.place() {

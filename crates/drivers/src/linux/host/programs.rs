@@ -14,6 +14,7 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use frame::wire::EtherType;
 use frame::{ETHERNET_HEADER, MacAddr};
 
 use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Register, STACK, When, Width};
@@ -26,9 +27,9 @@ const ETHERTYPE: i16 = 12;
 const IPV4_DESTINATION: i32 = 14 + 16;
 const IPV6_DESTINATION: i32 = 14 + 24;
 const ARP_TARGET: i32 = 14 + 24;
-const IPV4: i32 = 0x0800;
-const IPV6: i32 = 0x86dd;
-const ARP: i32 = 0x0806;
+pub(super) const IPV4: i32 = EtherType::IPV4.0 as i32;
+pub(super) const IPV6: i32 = EtherType::IPV6.0 as i32;
+const ARP: i32 = EtherType::ARP.0 as i32;
 
 /// Members of `struct __sk_buff` (linux/bpf.h).
 const PACKET_TYPE: i16 = 4;

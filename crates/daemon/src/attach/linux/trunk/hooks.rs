@@ -122,7 +122,7 @@ impl Hooks {
             self.made_qdisc |= add_qdisc(kernel, interface).await?;
             present = kernel.filters(interface.index).await?;
         }
-        for (hook, placed) in [Hook::Ingress, Hook::Egress].into_iter().zip(&mut self.placed) {
+        for (hook, placed) in Hook::ALL.into_iter().zip(&mut self.placed) {
             let Some(placed) = placed else { continue };
             match self.way {
                 Way::Tcx => link_to(placed, interface, hook)?,

@@ -5,7 +5,6 @@
 //! its name, which has the number of the interface, and makes it anew.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use drivers::host::BySource;
 use drivers::tap::{Device as Tap, set_offloads};
@@ -50,11 +49,7 @@ impl Macvtap {
         let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
         let device = Macvtap { name, index: made.index };
         match device.open(workers) {
-            Ok(tap) => {
-                let nobody = Arc::new(AtomicU64::new(0));
-                let endpoint = BySource::new(Arc::new(tap), nobody, flows);
-                Ok((device, Arc::new(endpoint)))
-            }
+            Ok(tap) => Ok((device, Arc::new(BySource::of_wire(Arc::new(tap), flows)))),
             Err(error) => {
                 let reason = format!(
                     "cannot open /dev/tap{}, the device of {}: {error}; where nothing makes device files (udev, \

@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bpf::{Address, Builder, Operand, Step, Test, ValidProgram, WHOLE_PACKET, Width};
 use drivers::host::{BySource, PacketSocket};
@@ -46,9 +45,7 @@ impl Packet {
         flows: Flows,
     ) -> Result<(Packet, Arc<dyn Endpoint>), Apart> {
         let (packet, medium) = Packet::open(interface, mac, shared_mac)?;
-        // Nothing that is received comes from the host.
-        let nobody = Arc::new(AtomicU64::new(0));
-        Ok((packet, Arc::new(BySource::new(medium, nobody, flows))))
+        Ok((packet, Arc::new(BySource::of_wire(medium, flows))))
     }
 
     /// The same, without sides.
@@ -83,14 +80,10 @@ impl Packet {
         self.keep(Kept { guests: self.kept.guests.clone(), wants })
     }
 
-    /// The guests' addresses, without the host's.
+    /// The addresses that are a guest's on the wire, whoever else claims the host's; none where guests share that, and it
+    /// is for the network to say whose a frame is.
     pub(super) fn guests(&self) -> impl Iterator<Item = MacAddr> {
-        self.kept.guests.iter().copied().filter(|guest| *guest != self.host)
-    }
-
-    /// Whether guests share the host's address.
-    pub(super) fn shares_mac(&self) -> bool {
-        self.shared_mac
+        self.kept.guests.iter().copied().filter(|guest| !self.shared_mac && *guest != self.host)
     }
 
     fn keep(&mut self, kept: Kept) -> Result<(), Apart> {

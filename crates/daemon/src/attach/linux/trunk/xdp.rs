@@ -7,7 +7,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use drivers::host::xdp::{Attached, TAG_FUNCTION, Wanted, XdpSockets, divert, function};
@@ -98,8 +97,7 @@ impl Xdp {
         let (packet, medium) = Packet::open(interface, mac, shared_mac)?;
         let queues = (sockets.len(), receive);
         let medium = Arc::new(XdpSockets::new(sockets, zero_copy, medium, workers));
-        // Nothing that is received comes from the host.
-        let endpoint = BySource::new(medium, Arc::new(AtomicU64::new(0)), flows);
+        let endpoint = BySource::of_wire(medium, flows);
         let xdp = Xdp { packet, stations, setting, queues, zero_copy, _program: program };
         Ok((xdp, Arc::new(endpoint)))
     }
@@ -128,10 +126,7 @@ impl Xdp {
     }
 
     fn tell_guests(&self) -> Result<(), Apart> {
-        // What is for the host's address is the host's, whoever else claims it; and where guests share it, it is for
-        // the network to say whose a frame is.
-        let guests = || self.packet.guests().filter(|_| !self.packet.shares_mac());
-        match self.stations.set(guests) {
+        match self.stations.set(|| self.packet.guests()) {
             // The packet socket gets what is for the others.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Ok(()),
             result => result.map_err(|error| KernelError::new("tell XDP of the guests", error).into()),

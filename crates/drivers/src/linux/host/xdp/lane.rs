@@ -1,4 +1,5 @@
 use frame::offload::{finish_checksum, open_checksum};
+use frame::wire::{EtherType, IpProtocol};
 use frame::{Batch, Entry, Frame, Offload, Pool, Size, VlanTag};
 use rustix::io::Errno;
 use sys::xdp::Socket;
@@ -144,11 +145,10 @@ fn of_interface(result: std::io::Result<()>) -> Result<Woken, Fault> {
 
 /// Whether the packet socket does better: with TCP, whose segments it takes merged, and whose order is to stay.
 fn is_left(frame: &Frame) -> bool {
-    const TCP: u8 = 6;
-    let octets = frame.octets();
-    match frame.ethertype() {
-        Some(0x0800) => octets.get(23) == Some(&TCP),
-        Some(0x86dd) => octets.get(20) == Some(&TCP),
-        _ => false,
-    }
+    let protocol = match frame.ethertype().map(EtherType) {
+        Some(EtherType::IPV4) => frame.octets().get(23),
+        Some(EtherType::IPV6) => frame.octets().get(20),
+        _ => None,
+    };
+    protocol == Some(&IpProtocol::TCP.0)
 }

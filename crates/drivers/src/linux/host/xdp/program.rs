@@ -7,8 +7,10 @@
 
 use std::os::fd::AsFd;
 
+use frame::wire::{EtherType, IpProtocol};
+
 use crate::host::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R5, R6, R7, STACK, When, Width};
-use crate::host::programs::{KEY, look_up, store_key};
+use crate::host::programs::{IPV4, IPV6, KEY, look_up, store_key};
 
 /// The function of the kernel's that tells of a tag held aside.
 pub const TAG_FUNCTION: &str = "bpf_xdp_metadata_rx_vlan_tag";
@@ -32,13 +34,11 @@ const QUEUE: i16 = 16;
 /// Octets that the program looks at: a tag, and an IP header up to its protocol.
 const LOOKED_AT: i32 = 28;
 
-const VLAN: i32 = 0x8100;
-const SERVICE_VLAN: i32 = 0x88a8;
-const IPV4: i32 = 0x0800;
-const IPV6: i32 = 0x86dd;
-const ICMP: i32 = 1;
-const UDP: i32 = 17;
-const ICMPV6: i32 = 58;
+const VLAN: i32 = EtherType::CUSTOMER_TAG.0 as i32;
+const SERVICE_VLAN: i32 = EtherType::SERVICE_TAG.0 as i32;
+const ICMP: i32 = IpProtocol::ICMP.0 as i32;
+const UDP: i32 = IpProtocol::UDP.0 as i32;
+const ICMPV6: i32 = IpProtocol::ICMPV6.0 as i32;
 
 /// `-ENODATA`: no tag was held aside; `-EOPNOTSUPP`: the driver does not tell.
 const NO_TAG: i32 = -61;
