@@ -12,6 +12,8 @@ pub mod packet_filter;
 mod parts;
 mod queue;
 pub mod stream;
+#[cfg(all(test, target_os = "linux"))]
+mod test_segments;
 pub mod tunnel;
 pub mod unix;
 pub mod vde;

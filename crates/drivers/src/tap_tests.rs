@@ -1,11 +1,9 @@
-use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 
-use frame::checksum::Addresses;
-use frame::wire::{IpProtocol, Ipv4Repr, TcpFlags, TcpRepr};
 use frame::{Frame, Instant, PoolSizes, VlanId};
 
 use super::*;
+use crate::test_segments::segments;
 
 const TAKES: Takes = Takes::ALL;
 
@@ -63,48 +61,6 @@ impl Fixture {
     }
 }
 
-/// A TCP segmentation frame and its request.
-fn large(payload: usize) -> (Vec<u8>, Offload) {
-    let (source, destination) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-    let tcp = TcpRepr {
-        source_port: 1,
-        destination_port: 2,
-        sequence: 3,
-        acknowledgement: 4,
-        flags: TcpFlags::ACK,
-        window: 5,
-        urgent: 0,
-        options: &[],
-    };
-    let mut segment = vec![7; tcp.header_len() + payload];
-    tcp.emit(&mut segment, &Addresses::V4 { source, destination });
-    let ip = Ipv4Repr {
-        traffic_class: 0,
-        identification: 1,
-        dont_fragment: true,
-        more_fragments: false,
-        fragment_offset: 0,
-        ttl: 64,
-        protocol: IpProtocol::TCP,
-        source,
-        destination,
-        payload_len: segment.len(),
-        options: &[],
-    };
-    let mut packet = vec![0; ip.header_len()];
-    ip.emit(&mut packet);
-    let frame = [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], &packet, &segment].concat();
-    let request = Offload {
-        flags: Offload::NEEDS_CHECKSUM,
-        gso_type: Offload::TCPV4,
-        header_len: 54,
-        gso_size: 1000,
-        checksum_start: 34,
-        checksum_offset: 16,
-    };
-    (frame, request)
-}
-
 fn tagged(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat()
 }
@@ -112,13 +68,13 @@ fn tagged(frame: &[u8]) -> Vec<u8> {
 #[test]
 fn large_and_small_frames_come_whole_in_buffers_that_fit() {
     let mut fixture = Fixture::new(TAKES, PoolSizes { small: 8, large: 3, bulk: 0 });
-    let (frame, request) = large(60_000);
+    let (frame, request) = segments(60_000);
     fixture.send(Offload::NONE, &frame[..60]);
     fixture.send(request, &frame);
     fixture.send(Offload::NONE, &frame[..1514]);
     // On both sides of where the small buffer ends.
     for octets in 2030..2045 {
-        let (frame, request) = large(octets - 54);
+        let (frame, request) = segments(octets - 54);
         fixture.send(request, &frame);
         fixture.send(request, &frame);
         let batch = fixture.receive();
@@ -135,7 +91,7 @@ fn large_and_small_frames_come_whole_in_buffers_that_fit() {
 #[test]
 fn a_request_counts_from_behind_the_tag_inside_and_before_it_outside() {
     let mut fixture = Fixture::new(TAKES, PoolSizes::default());
-    let (frame, request) = large(3000);
+    let (frame, request) = segments(3000);
     let outside = request.shifted(4).unwrap();
     fixture.send(outside, &tagged(&frame));
     let batch = fixture.receive();
@@ -151,7 +107,7 @@ fn a_request_counts_from_behind_the_tag_inside_and_before_it_outside() {
 #[test]
 fn case_3_a_request_that_contradicts_its_frame_is_dropped_alone() {
     let mut fixture = Fixture::new(TAKES, PoolSizes::default());
-    let (frame, request) = large(3000);
+    let (frame, request) = segments(3000);
     let sum = Offload { flags: Offload::NEEDS_CHECKSUM, ..Offload::NONE };
     let wrong = [
         Offload { gso_size: 0, ..request },

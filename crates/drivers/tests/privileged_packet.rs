@@ -1,19 +1,21 @@
 //! A packet socket and its ring on a pair of interfaces, whose other end the test sends from.
 #![cfg(target_os = "linux")]
 
+#[path = "../src/test_segments.rs"]
+mod test_segments;
+
 use std::io::{self, ErrorKind};
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{self, Duration};
+use std::{fs, thread};
 
 use drivers::host::PacketSocket;
 use drivers::{Endpoint, Fault, Queue, Settings};
-use frame::checksum::Addresses;
-use frame::wire::{IpProtocol, Ipv4Repr, TcpFlags, TcpRepr};
 use frame::{Batch, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
 use link::{Context, Counters};
 use sys::packet::{HEADER, Instruction, Ring, SLOTS, listener};
+use test_segments::segments;
 use testbed::{Netns, poll_until, require};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -113,48 +115,6 @@ fn number(frame: &Frame) -> u32 {
 /// The same with this tag.
 fn tagged(frame: &[u8], tag: [u8; 4]) -> Vec<u8> {
     [&frame[..12], &tag, &frame[12..]].concat()
-}
-
-/// Segments of TCP in one frame with this many octets of data, and their request.
-fn segments(payload: usize) -> (Vec<u8>, Offload) {
-    let (source, destination) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-    let tcp = TcpRepr {
-        source_port: 1,
-        destination_port: 2,
-        sequence: 3,
-        acknowledgement: 4,
-        flags: TcpFlags::ACK,
-        window: 5,
-        urgent: 0,
-        options: &[],
-    };
-    let mut segment: Vec<u8> = (0..tcp.header_len() + payload).map(|i| (i % 251) as u8).collect();
-    tcp.emit(&mut segment, &Addresses::V4 { source, destination });
-    let ip = Ipv4Repr {
-        traffic_class: 0,
-        identification: 1,
-        dont_fragment: true,
-        more_fragments: false,
-        fragment_offset: 0,
-        ttl: 64,
-        protocol: IpProtocol::TCP,
-        source,
-        destination,
-        payload_len: segment.len(),
-        options: &[],
-    };
-    let mut packet = vec![0; ip.header_len()];
-    ip.emit(&mut packet);
-    let frame = [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], &packet, &segment].concat();
-    let request = Offload {
-        flags: Offload::NEEDS_CHECKSUM,
-        gso_type: Offload::TCPV4,
-        header_len: 54,
-        gso_size: 1000,
-        checksum_start: 34,
-        checksum_offset: 16,
-    };
-    (frame, request)
 }
 
 #[test]
@@ -318,28 +278,41 @@ fn an_interface_that_goes_down_comes_back_and_one_that_is_deleted_is_gone() {
     assert_eq!(fixture.dropped(DropReason::NoPeer), 1);
 }
 
-/// The interface is set up while the socket is made, a little later each time.
+/// It comes up as soon as there is a socket, and as soon as that is bound.
 #[test]
-fn an_interface_that_comes_up_at_any_moment_is_heard() {
+fn an_interface_that_comes_up_while_the_socket_is_made_is_heard() {
     require!(namespaces());
     let mut fixture = Fixture::new(PoolSizes::default());
-    for round in 0..40 {
+    for round in 0..10 {
         fixture.netns.ip(["link", "set", "near", "down"]);
-        let path = fixture.netns.path();
-        let riser = std::thread::spawn(move || {
+        let (path, bound) = (fixture.netns.path(), round % 2 == 1);
+        let (told, counted) = mpsc::channel();
+        let riser = thread::spawn(move || {
             sys::netns::within(&path, || {
-                std::thread::sleep(Duration::from_millis(2) * round);
+                let (before, deadline) = (sockets(bound)?, time::Instant::now() + PATIENCE);
+                told.send(()).expect("the test is waiting");
+                while sockets(bound)? == before && time::Instant::now() < deadline {}
                 sys::netdev::set_up("near")
             })
         });
-        fixture.queue = ring(&fixture.netns, "near").queue(settings(&fixture.counters)).expect("the ring");
+        counted.recv().expect("a count");
+        let queue = ring(&fixture.netns, "near").queue(settings(&fixture.counters)).expect("the ring");
         riser.join().expect("a thread").expect("an interface to set up");
+        // The one before counts until now.
+        fixture.queue = queue;
         let came = poll_until(Duration::from_secs(3), || {
             fixture.send(Offload::NONE, &numbered(round));
             !fixture.turn().0.is_empty()
         });
         assert!(came, "round {round}");
     }
+}
+
+/// How many packet sockets there are in the thread's namespace, or how many are bound to an interface.
+fn sockets(bound: bool) -> io::Result<usize> {
+    let text = fs::read_to_string("/proc/thread-self/net/packet")?;
+    let interfaces = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(4));
+    Ok(interfaces.filter(|interface| !bound || *interface != "0").count())
 }
 
 fn is_ready(queue: &dyn Queue) -> bool {

@@ -1,8 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
+use guest::Attachment;
 use testbed::{Interface, Iperf, Netns, Ping, iperf3, ping, wait_until};
 
-use crate::support::{Daemon, PATIENCE, directory, mac};
+use crate::support::{Daemon, PATIENCE, Peer, directory, mac};
 
 /// The numbers of host and wire; guests have those above.
 pub const HOST: u8 = 1;
@@ -31,6 +33,12 @@ pub fn interface(number: u8) -> Interface {
         .mac(&mac(number).to_string())
         .address(&format!("{}/24", v4(number)))
         .address(&format!("{}/64", v6(number)))
+}
+
+/// A socket that sends frames as they are, from `eth0` of a namespace.
+#[track_caller]
+pub fn sender(netns: &Netns) -> OwnedFd {
+    sys::netns::within(&netns.path(), || sys::packet::sender("eth0")).expect("a sender")
 }
 
 impl Lab {
@@ -72,6 +80,16 @@ impl Lab {
         let daemon = Daemon::start_within(&self.host, directory(), config);
         self.configure(&daemon);
         daemon
+    }
+
+    /// The same with a trunk of these settings, the guests, and guest 9, whose frames the test makes itself.
+    #[track_caller]
+    pub fn start_with_raw(&self, settings: &str) -> (Daemon, Peer) {
+        let port = "[network.lab.port.raw]\nstream = { listen = \"raw.sock\" }\n";
+        let daemon = self.start(&format!("{}{port}", self.config(settings)));
+        let raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
+        daemon.wait_up(&["raw"]);
+        (daemon, raw)
     }
 
     #[track_caller]

@@ -6,7 +6,7 @@ use api::{PortState, TrunkMode};
 use guest::Attachment;
 use testbed::{Iperf, Netns, iperf3, require, wait_until};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::lab::{HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, Peer, assert_balanced, directory, mac};
 use crate::traffic::{check, tagged};
 
@@ -51,7 +51,7 @@ fn packet_sockets_reach_the_wire() {
     daemon.wait_up(&["raw"]);
     raw.raw.send_frame(&tagged(mac(WIRE), mac(9))).expect("room for a frame");
     wait_trunk(&daemon, "the new guest", |trunk| trunk.stations >= 3);
-    let sender = sys::netns::within(&lab.wire.path(), || sys::packet::sender("eth0")).expect("a sender");
+    let sender = sender(&lab.wire);
     rustix::io::write(&sender, &tagged(mac(9), mac(WIRE))).expect("room for a frame");
     let arrived = raw.raw.expect(|frame| frame[12..18] == [0x81, 0, 0, 10, 0x88, 0xb5]);
     assert!(arrived.is_ok(), "{arrived:?}");

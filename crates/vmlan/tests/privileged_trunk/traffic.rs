@@ -8,7 +8,7 @@ use frame::MacAddr;
 use guest::{Attachment, ethernet};
 use testbed::{Iperf, Netns, Process, iperf3, poll_until, require, run, wait_until};
 
-use crate::lab::{CLSACT, HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::lab::{CLSACT, HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
 
 #[test]
@@ -71,17 +71,14 @@ fn case_1_by_filters_of_traffic_control() {
 fn case_1_tags_pass_in_both_directions() {
     require!(namespaces(), tool("tcpdump"));
     let lab = Lab::new();
-    let config = format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(""));
-    let daemon = lab.start(&config);
-    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
-    daemon.wait_up(&["raw"]);
+    let (daemon, mut raw) = lab.start_with_raw("");
 
     let seen = watch(&lab.wire, "eth0", &["-Q", "in", "vlan", "10"]);
     raw.raw.send_frame(&tagged(mac(WIRE), mac(9))).expect("room for a frame");
     expect_frames(seen, 1);
 
     // Its address is known to the kernel now.
-    let sender = sys::netns::within(&lab.wire.path(), || sys::packet::sender("eth0")).expect("a sender");
+    let sender = sender(&lab.wire);
     rustix::io::write(&sender, &tagged(mac(9), mac(WIRE))).expect("room for a frame");
     let arrived = raw.raw.expect(|frame| frame[12..18] == [0x81, 0, 0, 10, 0x88, 0xb5]);
     assert!(arrived.is_ok(), "{arrived:?}");
@@ -120,10 +117,7 @@ fn case_2_host_and_wire_do_not_pass_through_user_space() {
 fn case_3_a_broadcast_is_seen_once_by_each_other_station_and_not_by_its_sender() {
     require!(namespaces(), tool("tcpdump"));
     let lab = Lab::new();
-    let config = format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(""));
-    let daemon = lab.start(&config);
-    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
-    daemon.wait_up(&["raw"]);
+    let (daemon, mut raw) = lab.start_with_raw("");
     let places = [(&lab.host, "eth0"), (&lab.wire, "eth0"), (&lab.guests[0], "t0"), (&lab.guests[1], "t0")];
     let seen = places.map(|(netns, interface)| watch(netns, interface, &["-Q", "in"]));
 

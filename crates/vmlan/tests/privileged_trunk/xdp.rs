@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use api::{PortState, TrunkMode};
-use guest::{Attachment, ethernet};
+use guest::ethernet;
 use sys::ebpf;
 use testbed::{Interface, Iperf, Netns, iperf3, require, wait_until};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::lab::{HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::modes::reaches_the_wire;
-use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, directory, mac};
+use crate::support::{Daemon, PATIENCE, TYPE, assert_balanced, directory, mac};
 use crate::traffic::{expect_frames, tagged, watch};
 
 const MODE: &str = "mode = \"xdp\"";
@@ -70,11 +70,7 @@ fn the_wire_and_guests_reach_each_other_and_the_host_is_left_alone() {
 fn groups_go_both_ways_once() {
     require!(namespaces(), xdp(), tool("tcpdump"));
     let lab = Lab::new();
-    let config =
-        format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(MODE));
-    let daemon = lab.start(&config);
-    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
-    daemon.wait_up(&["raw"]);
+    let (daemon, mut raw) = lab.start_with_raw(MODE);
     let group = frame::MacAddr([1, 0, 0x5e, 0, 0, 9]);
     for to in [frame::MacAddr::BROADCAST, group] {
         let places = [(&lab.wire, "eth0"), (&lab.guests[0], "t0")];
@@ -89,7 +85,7 @@ fn groups_go_both_ways_once() {
     // From the wire, as frames of its own.
     let seen = lab.guests.each_ref().map(|guest| watch(guest, "t0", &["-Q", "in"]));
     drop(raw);
-    let sender = sys::netns::within(&lab.wire.path(), || sys::packet::sender("eth0")).expect("a sender");
+    let sender = sender(&lab.wire);
     for _ in 0..10 {
         let frame = ethernet(frame::MacAddr::BROADCAST, mac(9), TYPE, &[7; 60]);
         rustix::io::write(&sender, &frame).expect("room for a frame");
@@ -110,15 +106,11 @@ fn tags_arrive_with_their_frames_wherever_they_are_held() {
     let far = Netns::new("far");
     far.veth("eth0", &lab.wire, "eth1");
     far.configure("eth0", &Interface::new());
-    let config =
-        format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(MODE));
-    let daemon = lab.start(&config);
-    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
-    daemon.wait_up(&["raw"]);
+    let (daemon, mut raw) = lab.start_with_raw(MODE);
     raw.raw.send_frame(&tagged(mac(8), mac(9))).expect("room for a frame");
     let mut arrives = |netns: &Netns| {
         let before = lab.redirected();
-        let sender = sys::netns::within(&netns.path(), || sys::packet::sender("eth0")).expect("a sender");
+        let sender = sender(netns);
         for _ in 0..5 {
             rustix::io::write(&sender, &tagged(mac(9), mac(8))).expect("room for a frame");
             let arrived = raw.raw.expect(|frame| frame[..6] == mac(9).0).expect("a frame");
@@ -291,11 +283,7 @@ fn an_interface_without_such_a_driver_is_told() {
 fn the_hosts_address_stays_the_hosts() {
     require!(namespaces(), xdp());
     let lab = Lab::new();
-    let config =
-        format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", lab.config(MODE));
-    let daemon = lab.start(&config);
-    let mut raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
-    daemon.wait_up(&["raw"]);
+    let (daemon, mut raw) = lab.start_with_raw(MODE);
     for _ in 0..10 {
         raw.raw.send_frame(&ethernet(mac(WIRE), mac(HOST), TYPE, &[7; 60])).expect("room for a frame");
     }
