@@ -52,13 +52,18 @@ reasons! {
     SideDisabled, "side_disabled", Ingress;
     /// Claims an IP address of the host's, or of a guest that was heard from lately, in ARP or neighbour discovery.
     AddressConflict, "address_conflict", Ingress;
+    /// Speaks of addresses in ARP or neighbour discovery in a form that receivers may read differently.
+    UnclearClaim, "unclear_claim", Ingress;
+    /// The source address is another port's, which was there first and was heard from lately.
+    Contested, "contested", Ingress;
     /// One of our own frames that came back from the trunk.
     Echo, "echo", Ingress;
     /// More broadcast, multicast and unknown unicast than the port may send.
     Storm, "storm", Ingress;
     /// More than the port may send.
     RateLimit, "rate_limit", Ingress;
-    /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag.
+    /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag, or with a tag behind
+    /// that.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
     /// Nobody else to send it to.
     NoDestination, "no_destination", Ingress;

@@ -6,7 +6,8 @@
 //!
 //! In a VLAN-aware network a frame that carries a customer tag inside its customer tag is refused: sent on without its
 //! outer tag, as on a native VLAN, it would come out in the VLAN of the inner one. Service tags (0x88a8) are payload
-//! on trunk ports, and refused on access ports.
+//! on trunk ports, and refused on access ports. A priority tag (identifier 0) of either kind is no tag to its receiver,
+//! which takes it off and looks at what is behind; so a frame with another tag behind a priority tag is refused too.
 
 use core::fmt;
 
@@ -131,7 +132,7 @@ pub(crate) enum Membership {
 }
 
 /// The EtherTypes that announce another tag: customer, service, and the service tag of before the standard.
-const TPIDS: [u16; 3] = [VlanTag::TPID, 0x88a8, 0x9100];
+pub(crate) const TPIDS: [u16; 3] = [VlanTag::TPID, 0x88a8, 0x9100];
 
 /// How many tags may follow inside the frame and still make it longer: service and customer tag.
 const NESTED_TAGS: usize = 2;
@@ -141,6 +142,28 @@ pub(crate) fn nested_tags(octets: &[u8]) -> usize {
     let tpid_at = |at: usize| octets.get(at..at + 2).map(|tpid| u16::from_be_bytes([tpid[0], tpid[1]]));
     let is_tag = |n: &usize| tpid_at(12 + 4 * n).is_some_and(|tpid| TPIDS.contains(&tpid));
     (0..NESTED_TAGS).take_while(is_tag).count()
+}
+
+/// Returns whether one of the frame's tags stands where a receiver finds it as the frame's own VLAN tag: a customer tag
+/// behind the outer one, or any tag behind a priority tag.
+#[inline]
+fn hides_tag(frame: &Frame) -> bool {
+    let octets = frame.octets();
+    match nested_tags(octets) {
+        0 => false,
+        count => {
+            let is_customer = frame.ethertype() == Some(VlanTag::TPID);
+            let is_priority = |vid: u16| vid == 0;
+            let behind_priority = frame.meta.tag.is_some_and(|tag| is_priority(tag.vid()));
+            is_customer || behind_priority || count > 1 && nested_vid(octets).is_none_or(is_priority)
+        }
+    }
+}
+
+/// Reads the identifier of the first tag among the octets; `None` when it is cut off.
+pub(crate) fn nested_vid(octets: &[u8]) -> Option<u16> {
+    let tci = octets.get(14..16)?;
+    Some(VlanTag { tci: u16::from_be_bytes([tci[0], tci[1]]) }.vid())
 }
 
 impl Membership {
@@ -157,8 +180,7 @@ impl Membership {
             Membership::Access(vlan) => (vid == 0 && nested_tags(frame.octets()) == 0).then_some(*vlan),
             Membership::Trunk { allowed, native } => {
                 let tagged = || VlanId::new(vid).ok().filter(|vlan| allowed.contains(*vlan));
-                let hidden = frame.ethertype() == Some(VlanTag::TPID);
-                if hidden {
+                if hides_tag(frame) {
                     None
                 } else if vid == 0 {
                     *native
@@ -230,6 +252,8 @@ mod tests {
         const IPV4: &[u8] = &[0x08, 0x00];
         const CUSTOMER: &[u8] = &[0x81, 0x00, 0, 20, 0x08, 0x00];
         const SERVICE: &[u8] = &[0x88, 0xa8, 0, 20, 0x08, 0x00];
+        const PRIORITY: &[u8] = &[0x88, 0xa8, 0xe0, 0];
+        const OLD_PRIORITY: &[u8] = &[0x91, 0x00, 0, 0];
         let transparent = || VlanRole::Unset.membership(false);
         let access = || VlanRole::Access(vlan(10)).membership(true);
         let unset = || VlanRole::Unset.membership(true);
@@ -258,6 +282,20 @@ mod tests {
             (trunk(Some(1)), Some(0), CUSTOMER, None),
             (trunk(Some(1)), Some(10), SERVICE, Some(10)),
             (trunk(Some(1)), None, SERVICE, Some(1)),
+            // What a receiver finds when it has taken the priority tags off.
+            (trunk(Some(1)), Some(0xe000), SERVICE, None),
+            (trunk(Some(1)), Some(0), SERVICE, None),
+            (trunk(Some(1)), None, &[PRIORITY, CUSTOMER].concat(), None),
+            (trunk(Some(1)), Some(10), &[PRIORITY, CUSTOMER].concat(), None),
+            (trunk(Some(1)), Some(10), &[PRIORITY, SERVICE].concat(), None),
+            (trunk(Some(1)), Some(10), &[PRIORITY, PRIORITY, IPV4].concat(), None),
+            (trunk(Some(1)), Some(10), &[OLD_PRIORITY, CUSTOMER].concat(), None),
+            (trunk(None), Some(10), &[PRIORITY, CUSTOMER].concat(), None),
+            (trunk(Some(1)), Some(10), &[PRIORITY, IPV4].concat(), Some(10)),
+            (trunk(Some(1)), Some(10), &[&SERVICE[..4], CUSTOMER].concat(), Some(10)),
+            (access(), None, &[PRIORITY, IPV4].concat(), None),
+            (unset(), Some(0), &[PRIORITY, CUSTOMER].concat(), None),
+            (transparent(), Some(0), &[PRIORITY, CUSTOMER].concat(), Some(1)),
         ];
         for (member, tci, inner, expected) in cases {
             let got = member.classify(&frame(tci, inner)).ok().map(VlanId::get);
