@@ -36,6 +36,8 @@ pub enum EventKind {
     MacLearnt { network: String, port: String, mac: String, vlan: Option<u64> },
     /// An address went from one port to another.
     MacMoved { network: String, from: String, port: String, mac: String, vlan: Option<u64> },
+    /// Port `claimant` sends from an address that `port` had first and keeps.
+    MacContested { network: String, port: String, claimant: String, mac: String, vlan: Option<u64> },
     /// The guest uses an address that is `owner`'s: another port's, or the host's, which is behind `trunk`.
     AddressConflict { network: String, port: String, mac: String, address: Option<String>, owner: String },
     /// The port broke its protocol and was shut off.

@@ -28,15 +28,15 @@ pub enum Event {
         /// Where it is.
         to: PortId,
     },
-    /// An address moved too often in a second, and is held for a while at the port where it was before.
-    MoveDamped {
+    /// Two ports send from an address; it stays at the port that had it first. Told at most once a second for a claimant.
+    Contested {
         /// The address.
         mac: MacAddr,
         /// Its VLAN.
         vlan: Option<VlanId>,
-        /// Where it is held.
+        /// Where it stays.
         port: PortId,
-        /// The port that claimed it last.
+        /// The other port.
         claimant: PortId,
     },
     /// An address was silent for the ageing time.
@@ -81,7 +81,7 @@ impl Event {
         match &mut self {
             Event::Learnt { vlan, .. }
             | Event::Moved { vlan, .. }
-            | Event::MoveDamped { vlan, .. }
+            | Event::Contested { vlan, .. }
             | Event::Expired { vlan, .. }
             | Event::Evicted { vlan, .. } => *vlan = None,
             Event::Conflict { .. } | Event::QuotaReached { .. } => {}

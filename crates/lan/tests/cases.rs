@@ -455,6 +455,61 @@ fn a_tag_hidden_in_a_priority_tag_reaches_no_other_vlan() {
 }
 
 #[test]
+fn a_tag_hidden_behind_priority_tags_passes_no_trunk_port() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port_with(|config| config.vlan = trunk(&[10, 20], Some(1)));
+    let (g2, _) = lan.port_with(|config| config.vlan = trunk(&[20], Some(1)));
+    let (g3, _) = lan.port_with(|config| config.vlan = access(1));
+    let hidden = VlanTag::new(vlan(20)).octets();
+    let priority: [&[u8]; 4] =
+        [&[0x88, 0xa8, 0, 0], &[0x91, 0, 0, 0], &[0x88, 0xa8, 0xe0, 0, 0x88, 0xa8, 0, 0], &[]];
+    for (n, tags) in priority.into_iter().enumerate() {
+        let plain = support::octets(MacAddr::BROADCAST, mac(1));
+        let octets = [&plain[..12], tags, &hidden, &plain[12..]].concat();
+        let mut frame = lan.pool.copy(&octets).unwrap();
+        // The last with its priority tag beside it.
+        frame.meta.tag = tags.is_empty().then_some(VlanTag { tci: 0 });
+        lan.receive((g1, &c1), [frame]);
+        assert_eq!(lan.copies(), [], "case {n}");
+        assert_eq!(c1.snapshot().dropped(DropReason::VlanNotAllowed), n as u64 + 1);
+    }
+    // A service tag is payload.
+    let plain = support::octets(MacAddr::BROADCAST, mac(1));
+    let octets = [&plain[..12], &[0x88, 0xa8, 0, 7], &hidden, &plain[12..]].concat();
+    let frame = lan.pool.copy(&octets).unwrap();
+    lan.receive((g1, &c1), [frame]);
+    assert_eq!(lan.copies().into_iter().map(|(port, ..)| port).collect::<Vec<_>>(), [g2, g3]);
+}
+
+/// A thief that keeps below the rate at which moves are damped: the victim speaks once a second.
+#[test]
+fn a_slow_thief_gets_an_address_once() {
+    let mut lan = Lan::new();
+    let [(probe, probes), (victim, victims), (thief, thiefs)] = [lan.port(&[]), lan.port(&[]), lan.port(&[])];
+    lan.receivers((victim, &victims), MacAddr::BROADCAST, mac(2));
+    let (mut sent, mut got) = (0, 0);
+    for _ in 0..12 {
+        for _ in 0..3 {
+            lan.receivers((thief, &thiefs), MacAddr::BROADCAST, mac(2));
+            sent += 1;
+            got += usize::from(lan.receivers((probe, &probes), mac(2), mac(1)) == [victim]);
+        }
+        lan.now = lan.now + std::time::Duration::from_secs(1);
+        lan.receivers((victim, &victims), mac(1), mac(2));
+    }
+    assert!(got >= sent * 9 / 10, "{got} of {sent}");
+    assert_eq!(thiefs.snapshot().dropped(DropReason::Contested), 33);
+    let contested = Event::Contested { mac: mac(2), vlan: None, port: victim, claimant: thief };
+    let events = lan.network.events().events;
+    let told = events.iter().filter(|event| **event == contested).count();
+    assert!((1..=12).contains(&told), "once a second: {events:?}");
+    // A victim that is gone is none any more.
+    lan.network.set_active(victim, false).unwrap();
+    lan.receivers((thief, &thiefs), MacAddr::BROADCAST, mac(2));
+    assert_eq!(lan.receivers((probe, &probes), mac(2), mac(1)), [thief]);
+}
+
+#[test]
 fn the_same_address_lives_in_two_vlans() {
     let mut lan = Lan::new();
     let of = |vid| move |config: &mut lan::PortConfig| config.vlan = access(vid);

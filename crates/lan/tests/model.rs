@@ -13,6 +13,29 @@ use proptest::prelude::*;
 use support::{Lan, mac};
 
 const AGEING: u64 = 300;
+const HOLD: u64 = 10;
+const MOVES_PER_SECOND: u32 = 4;
+
+/// A learnt address.
+#[derive(Clone, Copy)]
+struct Learnt {
+    holder: PortId,
+    seen: u64,
+    /// The port that had it first, and when it was heard there before it left.
+    home: PortId,
+    heard: u64,
+    returns: u32,
+    /// The second of the last attempt to move, and how many there were in it.
+    attempts: (u64, u32),
+    held_until: u64,
+}
+
+impl Learnt {
+    fn at(holder: PortId, seen: u64) -> Learnt {
+        let (home, heard) = (holder, seen);
+        Learnt { holder, seen, home, heard, returns: 0, attempts: (0, 0), held_until: 0 }
+    }
+}
 
 struct Port {
     id: PortId,
@@ -29,7 +52,7 @@ struct Port {
 #[derive(Default)]
 struct Model {
     ports: Vec<Port>,
-    learnt: HashMap<(MacAddr, u16), (PortId, u64)>,
+    learnt: HashMap<(MacAddr, u16), Learnt>,
 }
 
 impl Model {
@@ -78,7 +101,7 @@ impl Model {
     }
 
     fn forget(&mut self, id: PortId) {
-        self.learnt.retain(|_, (port, _)| *port != id);
+        self.learnt.retain(|_, learnt| learnt.holder != id);
     }
 
     /// Addresses that are set are no longer learnt.
@@ -94,19 +117,63 @@ impl Model {
         self.learnt.retain(|(mac, vid), _| !set(*mac, *vid));
     }
 
-    fn learn(&mut self, from: usize, mac: MacAddr, vid: u16, now: u64) {
+    /// Whether the port may send from the address.
+    fn learn(&mut self, from: usize, mac: MacAddr, vid: u16, now: u64) -> bool {
         let port = &self.ports[from];
         let trunk_has_it = self.ports.iter().any(|port| {
             port.policy.macs.contains(&mac) && matches!(port.policy.vlan, VlanRole::Trunk { .. })
         });
-        if port.policy.macs.contains(&mac) || trunk_has_it || !port.active {
-            return;
+        if port.policy.macs.contains(&mac) || trunk_has_it {
+            return true;
         }
-        let held = self.learnt.values().filter(|(holder, _)| *holder == port.id).count();
-        let known = self.learnt.get(&(mac, vid)).is_some_and(|(holder, _)| *holder == port.id);
-        if known || held < port.policy.quota {
-            self.learnt.insert((mac, vid), (port.id, now));
+        let (id, key) = (port.id, (mac, vid));
+        let has_room = |of: PortId| {
+            let held = self.learnt.values().filter(|learnt| learnt.holder == of).count();
+            let learns = |port: &&Port| port.id == of && port.active && held < port.policy.quota;
+            self.ports.iter().find(learns).is_some()
+        };
+        let Some(mut learnt) = self.learnt.get(&key).copied() else {
+            if has_room(id) {
+                self.learnt.insert(key, Learnt::at(id, now));
+            }
+            return true;
+        };
+        if learnt.holder == id {
+            learnt.seen = now;
+            self.learnt.insert(key, learnt);
+            return true;
         }
+        let home_is_there = self.ports.iter().any(|port| port.id == learnt.home && port.active);
+        if learnt.home == learnt.holder {
+            learnt.heard = learnt.seen;
+        } else if now - learnt.heard >= AGEING || !home_is_there {
+            learnt = Learnt::at(learnt.holder, learnt.seen);
+        }
+        if now - learnt.attempts.0 >= AGEING {
+            learnt.returns = 0;
+        }
+        learnt.attempts = (now, if learnt.attempts.0 < now { 1 } else { learnt.attempts.1 + 1 });
+        let silent = now - learnt.seen;
+        let hold = if learnt.returns == 0 { 0 } else { AGEING.min(HOLD << (learnt.returns - 1).min(20)) };
+        let mut may_send = true;
+        let mut to = None;
+        if learnt.home == id {
+            to = has_room(id).then_some(id);
+            learnt.returns += u32::from(to.is_some() && silent < HOLD);
+        } else if now < learnt.held_until || learnt.home == learnt.holder && silent < hold {
+            may_send = false;
+        } else if learnt.attempts.1 > MOVES_PER_SECOND {
+            may_send = false;
+            learnt.held_until = now + HOLD;
+            to = (learnt.home != learnt.holder && has_room(learnt.home)).then_some(learnt.home);
+        } else {
+            to = has_room(id).then_some(id);
+        }
+        if let Some(to) = to {
+            (learnt.holder, learnt.seen) = (to, now);
+        }
+        self.learnt.insert(key, learnt);
+        may_send
     }
 
     /// Who gets the frame, and with which tag.
@@ -131,9 +198,11 @@ impl Model {
         if self.set(source, vid).is_some_and(|owner| owner.id != port.id) {
             return Err(DropReason::SourceGuard);
         }
-        self.learn(from, source, vid, now);
+        if !self.learn(from, source, vid, now) {
+            return Err(DropReason::Contested);
+        }
         let port = &self.ports[from];
-        let learnt = self.learnt.get(&(destination, vid)).map(|(holder, _)| *holder);
+        let learnt = self.learnt.get(&(destination, vid)).map(|learnt| learnt.holder);
         let owner = self.set(destination, vid).map(|owner| owner.id).or(learnt);
         let wanted = |to: &&Port| {
             let reachable = to.active
@@ -360,7 +429,7 @@ impl Bench {
         }
         let now = self.lan.now.as_secs();
         self.lan.network.age(self.lan.now);
-        self.model.learnt.retain(|_, (_, seen)| now - *seen < AGEING);
+        self.model.learnt.retain(|_, learnt| now - learnt.seen < AGEING);
         self.check_fdb();
     }
 

@@ -373,12 +373,15 @@ impl Supervisor {
                         vlan: number(vlan),
                     })
                 }
-                lan::Event::MoveDamped { mac, port, claimant, .. } => {
-                    let (port, claimant) = (port_of(port), port_of(claimant));
-                    tracing::warn!(
-                        "{mac} moves too often between {port:?} and {claimant:?}; it is held at the first"
-                    );
-                    None
+                lan::Event::Contested { mac, vlan, port, claimant } => {
+                    port_of(port).zip(port_of(claimant)).map(|(port, claimant)| {
+                        tracing::warn!(
+                            "network {network}: port {claimant} sends from {mac}, which port {port} had first and keeps; \
+                             set `mac` on the port whose address it is"
+                        );
+                        let (mac, vlan) = (mac.to_string(), number(vlan));
+                        EventKind::MacContested { network, port, claimant, mac, vlan }
+                    })
                 }
                 lan::Event::Conflict { port, mac, address, owner } => {
                     port_of(port).zip(port_of(owner)).map(|(port, owner)| {

@@ -1,9 +1,17 @@
 //! What the FDB keeps about its entries besides the entries: counts by port, moves, events. One thread at a time.
 //!
-//! Moves. An address that sends from another port than before moves there. More than [`MOVES_PER_SECOND`] moves in a
-//! second are no moving guest but a loop or a theft: the address goes back to where it was before it began to move (its
-//! *home*) and stays there for [`HOLD`] seconds. The home changes only after [`HOLD`] seconds without an attempt to
-//! move, so who keeps trying does not become the home.
+//! Moves. An address that sends from another port than before moves there at once: a station that migrates, or a guest
+//! whose bond fails over, cannot wait until its former port was silent for long. The port that had the address first is
+//! its *home*, for as long as an entry there would not have aged. An address that is heard at its home again did not
+//! migrate: two ports claim it. It goes back and stays there. From then on its home has to be silent for a *hold*
+//! before it moves again: [`HOLD`] seconds, twice as many with every further return, the ageing time at most. So a thief
+//! gets frames for as long as its victim is silent, once. More than [`MOVES_PER_SECOND`] moves in a second between other
+//! ports put the address back home too.
+//!
+//! The trunk. An address on the wire moves to a guest's port only when the wire was silent for [`HOLD`] seconds, for the
+//! ageing time once it was contested. An address of a guest that was heard in the last [`HOLD`] seconds moves to the wire
+//! only by a frame that proves it: unicast to a station behind this network. Group frames may be the guest's own, which
+//! something on the wire reflects. An address that moved to the wire has its home there.
 
 use core::cmp::Reverse;
 use core::mem;
@@ -17,7 +25,7 @@ use crate::trunk::{Notify, TrunkNotice};
 /// How often an address may move in a second.
 pub(super) const MOVES_PER_SECOND: u8 = 4;
 
-/// For how many seconds an address that moved too often stays where it is.
+/// For how many seconds a contested address stays where it is, at least.
 pub(super) const HOLD: u32 = 10;
 
 /// How many places one call looks at for addresses that aged.
@@ -28,8 +36,13 @@ pub(super) const AGED_AT_ONCE: usize = 8192;
 pub(crate) enum Learning {
     /// An entry was made or moved.
     Changed,
-    /// The address stays as it is: known already, held, fixed, or there is no place for it.
+    /// The address stays as it is: known already, fixed, or there is no place for it.
     Refused,
+    /// The address stays at another port, or went back to it, and frames from it are not this port's to send.
+    Contested {
+        /// Whether it went back.
+        moved: bool,
+    },
     /// Somebody else is changing the FDB.
     Busy,
 }
@@ -44,18 +57,59 @@ struct Load {
     learns: bool,
     /// Whether it was said that the quota is reached.
     told: bool,
+    /// The second in which it was last said that the port claims another's address.
+    contested: Option<u32>,
 }
 
-/// The moves of the address in one place of the table.
+/// The moves of the learnt address in one place of the table.
 #[derive(Clone, Copy, Default)]
 struct Moves {
-    /// Where the address was before it began to move; of no meaning while `attempts` is 0.
+    /// The port that has the best claim to the address.
     home: u32,
-    /// When it last tried, in seconds.
+    /// When the address was last heard there, in seconds; the entry says so while it is there.
+    heard: u32,
+    /// How often it came back there after another port had it.
+    returns: u8,
+    /// When it last moved or was to move, in seconds.
     last: u32,
     /// Attempts in that second.
     attempts: u8,
+    /// It stays where it is until then, because it moved too often.
     held_until: u32,
+}
+
+/// The port that an address is heard from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant {
+    pub(crate) port: PortId,
+    /// Whether the frame shows that the address is there. Only asked for the trunk: what comes from the wire may be a
+    /// reflection.
+    pub(crate) proven: bool,
+}
+
+impl Moves {
+    fn at(home: PortId, heard: u32) -> Moves {
+        Moves { home: home.bits(), heard, ..Moves::default() }
+    }
+
+    /// Counts an attempt to move. What was contested is so no more after an ageing time without any.
+    fn count(&mut self, now: u32, ageing: u32) {
+        if now.saturating_sub(self.last) >= ageing {
+            self.returns = 0;
+        }
+        if self.last < now {
+            (self.last, self.attempts) = (now, 0);
+        }
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// For how many seconds a contested home has to be silent before the address moves away.
+    fn hold(&self, ageing: u32) -> u32 {
+        match self.returns {
+            0 => 0,
+            returns => HOLD.checked_shl(u32::from(returns) - 1).unwrap_or(ageing).min(ageing),
+        }
+    }
 }
 
 pub(super) struct State {
@@ -65,6 +119,8 @@ pub(super) struct State {
     moves: Box<[Moves]>,
     /// Where ageing goes on.
     cursor: usize,
+    /// For how many seconds a silent address is remembered.
+    ageing: u32,
     pub(super) events: EventQueue,
     pub(super) watch: Option<Watch>,
 }
@@ -76,9 +132,9 @@ pub(super) struct Watch {
 }
 
 impl State {
-    pub(super) fn new(capacity: usize) -> State {
+    pub(super) fn new(capacity: usize, ageing: u32) -> State {
         let moves = vec![Moves::default(); capacity].into();
-        State { loads: Vec::new(), moves, cursor: 0, events: EventQueue::new(), watch: None }
+        State { loads: Vec::new(), moves, cursor: 0, ageing, events: EventQueue::new(), watch: None }
     }
 
     /// Tells who watches that an address came to be behind `port`, or left it.
@@ -96,7 +152,8 @@ impl State {
         }
         let slots = self.loads.len().max(port.slot() + 1);
         self.loads.resize(slots, None);
-        self.loads[port.slot()] = Some(Load { port, learnt: 0, quota, learns: false, told: false });
+        let load = Load { port, learnt: 0, quota, learns: false, told: false, contested: None };
+        self.loads[port.slot()] = Some(load);
     }
 
     pub(super) fn set_learning(&mut self, port: PortId, learns: bool) {
@@ -121,10 +178,11 @@ impl State {
         load.filter(|load| load.port == port).map_or(0, |load| load.learnt)
     }
 
-    pub(super) fn learn(&mut self, table: &Table, key: Key, port: PortId, now: u32) -> Learning {
+    pub(super) fn learn(&mut self, table: &Table, key: Key, claimant: Claimant, now: u32) -> Learning {
+        let port = claimant.port;
         if let Some(entry) = table.find(key) {
             let is_move = entry.kind == EntryKind::Learnt && entry.port != port;
-            return if is_move { self.relocate(table, &entry, port, now) } else { Learning::Refused };
+            return if is_move { self.relocate(table, &entry, claimant, now) } else { Learning::Refused };
         }
         if !self.within_quota(port) {
             return Learning::Refused;
@@ -132,7 +190,7 @@ impl State {
         let Some(index) = table.free_place(key).or_else(|| self.evict_for(table, key, port)) else {
             return Learning::Refused;
         };
-        self.moves[index] = Moves::default();
+        self.moves[index] = Moves::at(port, now);
         table.write(index, key, EntryKind::Learnt, port, now);
         self.add(port);
         self.tell(port);
@@ -153,42 +211,96 @@ impl State {
         false
     }
 
-    fn relocate(&mut self, table: &Table, entry: &Entry, port: PortId, now: u32) -> Learning {
-        let moves = &mut self.moves[entry.index];
-        if moves.attempts == 0 || now.saturating_sub(moves.last) >= HOLD {
-            *moves = Moves { home: entry.port.bits(), ..Moves::default() };
+    fn relocate(&mut self, table: &Table, entry: &Entry, claimant: Claimant, now: u32) -> Learning {
+        let (holder, port) = (entry.port, claimant.port);
+        let mut moves = self.moves[entry.index];
+        let home = PortId::from_bits(moves.home);
+        if home == holder {
+            moves.heard = entry.seen;
+        } else if now.saturating_sub(moves.heard) >= self.ageing || !self.learns(home) {
+            moves = Moves::at(holder, entry.seen);
         }
-        if moves.last < now {
-            (moves.last, moves.attempts) = (now, 0);
+        moves.count(now, self.ageing);
+        self.moves[entry.index] = moves;
+        if moves.home == port.bits() {
+            return self.bring_home(table, entry, port, now);
         }
-        moves.attempts = moves.attempts.saturating_add(1);
-        if now < moves.held_until {
-            return Learning::Refused;
+        if now < moves.held_until || self.is_held(entry, &moves, claimant, now) {
+            self.tell_contest(entry, holder, port, now);
+            return Learning::Contested { moved: false };
         }
         if moves.attempts > MOVES_PER_SECOND {
-            moves.held_until = now.saturating_add(HOLD);
-            let home = PortId::from_bits(moves.home);
-            return self.hold(table, entry, home, port, now);
+            return self.hold(table, entry, port, now);
         }
+        self.move_to(table, entry, port, now)
+    }
+
+    /// Whether the port that has an address keeps it, given when it was heard there.
+    fn is_held(&self, entry: &Entry, moves: &Moves, claimant: Claimant, now: u32) -> bool {
+        let silent = now.saturating_sub(entry.seen);
+        if self.is_trunk(entry.port) {
+            return silent < if moves.returns == 0 { HOLD } else { self.ageing };
+        }
+        let reflects = self.is_trunk(claimant.port) && !claimant.proven;
+        let contested = moves.home == entry.port.bits() && silent < moves.hold(self.ageing);
+        reflects && silent < HOLD || contested && !(self.is_trunk(claimant.port) && claimant.proven)
+    }
+
+    /// Gives an address back to its home, where it was heard again.
+    fn bring_home(&mut self, table: &Table, entry: &Entry, home: PortId, now: u32) -> Learning {
+        let learning = self.move_to(table, entry, home, now);
+        // A port that was silent for so long has lost the address to a station that moved back.
+        let is_contest = now.saturating_sub(entry.seen) < HOLD;
+        if learning == Learning::Changed && is_contest {
+            let moves = &mut self.moves[entry.index];
+            moves.returns = moves.returns.saturating_add(1);
+            self.tell_contest(entry, home, entry.port, now);
+        }
+        learning
+    }
+
+    fn move_to(&mut self, table: &Table, entry: &Entry, port: PortId, now: u32) -> Learning {
         if !self.within_quota(port) {
             return Learning::Refused;
         }
         self.transfer(table, entry, port, now);
+        if self.is_trunk(port) && self.moves[entry.index].home != port.bits() {
+            self.moves[entry.index] = Moves::at(port, now);
+        }
         let (mac, vlan) = (entry.key.mac(), entry.key.vlan());
         self.events.push(Event::Moved { mac, vlan, from: entry.port, to: port });
         Learning::Changed
     }
 
-    /// Puts an address that moved too often back where it was, if there is room for it, and says so.
-    fn hold(&mut self, table: &Table, entry: &Entry, home: PortId, claimant: PortId, now: u32) -> Learning {
-        let returns =
-            home != entry.port && self.load(home).is_some_and(|load| load.learns && load.learnt < load.quota);
+    /// Puts an address that moved too often back home, if there is room for it, and says so.
+    fn hold(&mut self, table: &Table, entry: &Entry, claimant: PortId, now: u32) -> Learning {
+        let moves = &mut self.moves[entry.index];
+        moves.held_until = now.saturating_add(HOLD);
+        let home = PortId::from_bits(moves.home);
+        let returns = home != entry.port && self.load(home).is_some_and(|load| load.learnt < load.quota);
         if returns {
             self.transfer(table, entry, home, now);
         }
         let port = if returns { home } else { entry.port };
-        self.events.push(Event::MoveDamped { mac: entry.key.mac(), vlan: entry.key.vlan(), port, claimant });
-        if returns { Learning::Changed } else { Learning::Refused }
+        self.tell_contest(entry, port, claimant, now);
+        Learning::Contested { moved: returns }
+    }
+
+    /// Reports that `port` keeps an address which `claimant` sends from, once a second for a claimant.
+    fn tell_contest(&mut self, entry: &Entry, port: PortId, claimant: PortId, now: u32) {
+        let (mac, vlan) = (entry.key.mac(), entry.key.vlan());
+        let Some(load) = self.load(claimant) else { return };
+        if load.contested.replace(now) != Some(now) {
+            self.events.push(Event::Contested { mac, vlan, port, claimant });
+        }
+    }
+
+    fn learns(&mut self, port: PortId) -> bool {
+        self.load(port).is_some_and(|load| load.learns)
+    }
+
+    fn is_trunk(&self, port: PortId) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.trunk == port)
     }
 
     fn transfer(&mut self, table: &Table, entry: &Entry, to: PortId, now: u32) {

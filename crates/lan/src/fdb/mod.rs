@@ -9,7 +9,7 @@
 //! address is learnt from a later frame.
 //!
 //! An attacker cannot choose addresses that collide, for the hash is keyed with a secret seed; cannot take a set
-//! address; cannot hold more addresses than its port's quota; and cannot push others out, for an entry is evicted only
+//! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota; and cannot push others out, for an entry is evicted only
 //! on behalf of a port that holds fewer addresses than the one it is taken from.
 
 mod learning;
@@ -23,7 +23,7 @@ use std::sync::{Mutex, TryLockError};
 
 use frame::{MacAddr, VlanId};
 
-pub(crate) use self::learning::Learning;
+pub(crate) use self::learning::{Claimant, Learning};
 use self::learning::{State, Watch};
 use self::table::Table;
 pub(crate) use self::table::{Entry, Key};
@@ -110,8 +110,8 @@ pub(crate) struct Fdb {
 impl Fdb {
     pub(crate) fn new(config: &FdbConfig) -> Fdb {
         let table = Table::new(config.size, config.seed);
-        let state = Mutex::new(State::new(table.capacity()));
         let ageing = u32::try_from(config.ageing.as_secs()).unwrap_or(u32::MAX).max(1);
+        let state = Mutex::new(State::new(table.capacity(), ageing));
         Fdb { table, state, version: AtomicU64::new(0), wildcards: AtomicUsize::new(0), ageing }
     }
 
@@ -138,18 +138,18 @@ impl Fdb {
         }
     }
 
-    /// Enters `key` as learnt at `port`, if it can be and nobody else is changing the FDB.
-    pub(crate) fn learn(&self, key: Key, port: PortId, now: u32) -> Learning {
+    /// Enters `key` as learnt at the claimant's port, if it can be and nobody else is changing the FDB.
+    pub(crate) fn learn(&self, key: Key, claimant: Claimant, now: u32) -> Learning {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return Learning::Busy,
         };
-        if self.find_wildcard(key).is_some_and(|entry| entry.port != port) {
+        if self.find_wildcard(key).is_some_and(|entry| entry.port != claimant.port) {
             return Learning::Refused;
         }
-        let learning = state.learn(&self.table, key, port, now);
-        if learning == Learning::Changed {
+        let learning = state.learn(&self.table, key, claimant, now);
+        if matches!(learning, Learning::Changed | Learning::Contested { moved: true }) {
             self.changed();
         }
         learning

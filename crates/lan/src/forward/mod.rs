@@ -30,7 +30,7 @@ use self::shared::Known;
 pub(crate) use self::shared::Shared;
 use self::told::Told;
 use self::trunk::Beside;
-use crate::fdb::{EntryKind, Key, Learning};
+use crate::fdb::{Claimant, EntryKind, Key, Learning};
 use crate::port::Port;
 use crate::port_table::PortTable;
 use crate::{Egress, Network, PortId};
@@ -264,8 +264,9 @@ impl Pass<'_> {
 
     fn look_at_source(&mut self, key: Key, header: &Header) -> Result<(), DropReason> {
         let fdb = &self.network.fdb;
+        let from = self.from.id;
         match fdb.find(key) {
-            Some(entry) if entry.port == self.from.id => fdb.refresh(&entry, self.now),
+            Some(entry) if entry.port == from => fdb.refresh(&entry, self.now),
             Some(entry) if entry.kind == EntryKind::Set => {
                 // An address that is set for a trunk port says nothing about VLANs which that port is not in.
                 let owner = self.ports.port(entry.port);
@@ -274,14 +275,38 @@ impl Pass<'_> {
                 }
             }
             Some(entry) if entry.kind == EntryKind::Static => {}
-            _ => match fdb.learn(key, self.from.id, self.now) {
-                Learning::Changed => self.memo.forget(),
-                Learning::Refused => {}
-                Learning::Busy => return Ok(()),
-            },
+            former => {
+                let proven = former.is_some() && self.is_for_us(header);
+                match fdb.learn(key, Claimant { port: from, proven }, self.now) {
+                    Learning::Changed => self.memo.forget(),
+                    Learning::Refused => {}
+                    Learning::Contested { moved } => {
+                        if moved {
+                            self.memo.forget();
+                        }
+                        return Err(DropReason::Contested);
+                    }
+                    Learning::Busy => return Ok(()),
+                }
+            }
         }
-        self.memo.remember_source(key, self.from.id, self.now);
+        self.memo.remember_source(key, from, self.now);
         Ok(())
+    }
+
+    /// Whether a frame of the trunk's is unicast to a station behind this network: no switch on the wire sends that back
+    /// to where it came from.
+    #[cold]
+    fn is_for_us(&mut self, header: &Header) -> bool {
+        let Some(entry) = &self.ports.trunk else { return false };
+        if header.destination.is_multicast() {
+            return false;
+        }
+        match self.target(header) {
+            Target::Port(id) if id == entry.port.id => entry.trunk.macs.contains(&header.destination),
+            Target::Port(_) => true,
+            Target::Unknown => false,
+        }
     }
 
     #[inline]
