@@ -139,6 +139,9 @@ pub struct PortConfig {
     /// Most that the port sends, in Mbit/s; any amount when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
+    /// What the guest is trusted with beyond its own affairs; nothing when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<Role>>,
 }
 
 /// A TAP device: made by name, taken over by name, or inherited as a descriptor.
@@ -276,6 +279,14 @@ pub enum Guard {
     On,
     /// Any source is taken.
     Off,
+}
+
+/// What a guest may be trusted with beyond its own affairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It is a DHCP server.
+    Dhcp,
 }
 
 /// Whether a port may see frames that are for others.

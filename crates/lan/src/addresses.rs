@@ -5,8 +5,9 @@
 //! pushes out the one that was learnt first. Everything is allocated when a port is added, and the data path holds the
 //! lock around the table for a batch at most.
 //!
-//! An address is one guest's. Another guest that claims it gets it only when the first was silent for [`HOLD`] seconds;
-//! until then the claim is a conflict, and goes nowhere. The host's own addresses are nobody else's.
+//! An address is one guest's. Another guest that claims it in ARP or neighbour discovery, or that a DHCP server leases it
+//! to, gets it only when the first was silent for [`HOLD`] seconds; until then the claim is a conflict, and goes nowhere.
+//! A packet's source is no ground to take an address from another guest. The host's own addresses are nobody else's.
 
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, HashMap};
@@ -34,6 +35,27 @@ pub(crate) struct Owner {
     pub(crate) mac: MacAddr,
     /// When it was heard from last, in seconds.
     seen: u32,
+}
+
+/// The guest that an address is claimed for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant {
+    pub(crate) port: PortId,
+    pub(crate) mac: MacAddr,
+    pub(crate) ground: Ground,
+    /// Whether the forwarding database has the MAC address behind the port.
+    pub(crate) is_there: bool,
+}
+
+/// The ground of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ground {
+    /// The guest's ARP or neighbour discovery.
+    Said,
+    /// The source of the guest's packet.
+    Used,
+    /// A DHCP server's word.
+    Leased,
 }
 
 /// What came of a claim.
@@ -118,8 +140,9 @@ impl Addresses {
         self.owners.iter().map(|(key, owner)| (*key, *owner))
     }
 
-    /// The guest `mac` behind `port` says that an address is its own.
-    pub(crate) fn claim(&mut self, key: Key, port: PortId, mac: MacAddr, now: u32) -> Claim {
+    /// Gives the address to the claimant, if nobody has a better claim.
+    pub(crate) fn claim(&mut self, key: Key, claimant: Claimant, now: u32) -> Claim {
+        let Claimant { port, mac, ground, is_there } = claimant;
         let claimed = Owner { port, mac, seen: now };
         if let Some(owner) = self.owners.get_mut(&key) {
             if owner.port == port {
@@ -130,8 +153,9 @@ impl Addresses {
                 }
                 return Claim::Granted;
             }
-            // A guest takes its address along to another port.
-            if owner.mac != mac && now.saturating_sub(owner.seen) < HOLD {
+            let takes_along = owner.mac == mac && is_there;
+            let is_silent = now.saturating_sub(owner.seen) >= HOLD;
+            if !takes_along && (ground == Ground::Used || !is_silent) {
                 return Claim::Taken(owner.port);
             }
         }
@@ -241,6 +265,10 @@ mod tests {
         (VlanId::DEFAULT, IpAddr::from([10, 0, 0, n]))
     }
 
+    fn says(port: PortId, mac: MacAddr) -> Claimant {
+        Claimant { port, mac, ground: Ground::Said, is_there: true }
+    }
+
     fn addresses() -> Addresses {
         let mut addresses = Addresses::new([1, 2]);
         addresses.keep([A, B].into_iter(), None);
@@ -250,25 +278,25 @@ mod tests {
     #[test]
     fn the_first_address_makes_room_for_the_33rd() {
         let mut addresses = addresses();
-        (0..33).for_each(|n| assert_eq!(addresses.claim(key(n), A, MAC, 0), Claim::Granted));
+        (0..33).for_each(|n| assert_eq!(addresses.claim(key(n), says(A, MAC), 0), Claim::Granted));
         assert_eq!((addresses.owner(key(0)), addresses.iter().count()), (None, 32));
         let six = (VlanId::DEFAULT, "fe80::1".parse().unwrap());
-        assert_eq!(addresses.claim(six, A, MAC, 0), Claim::Granted);
+        assert_eq!(addresses.claim(six, says(A, MAC), 0), Claim::Granted);
         assert!(addresses.owner(key(1)).is_some());
         // Being heard again does not make an address younger.
-        addresses.claim(key(1), A, MAC, 5);
-        addresses.claim(key(99), A, MAC, 5);
+        addresses.claim(key(1), says(A, MAC), 5);
+        addresses.claim(key(99), says(A, MAC), 5);
         assert!(addresses.owner(key(1)).is_none());
     }
 
     #[test]
     fn an_address_moves_when_its_guest_is_silent() {
         let mut addresses = addresses();
-        addresses.claim(key(1), A, MAC, 100);
-        assert_eq!(addresses.claim(key(1), B, OTHER, 109), Claim::Taken(A));
-        addresses.claim(key(1), A, MAC, 105);
-        assert_eq!(addresses.claim(key(1), B, OTHER, 114), Claim::Taken(A));
-        assert_eq!(addresses.claim(key(1), B, OTHER, 115), Claim::Granted);
+        addresses.claim(key(1), says(A, MAC), 100);
+        assert_eq!(addresses.claim(key(1), says(B, OTHER), 109), Claim::Taken(A));
+        addresses.claim(key(1), says(A, MAC), 105);
+        assert_eq!(addresses.claim(key(1), says(B, OTHER), 114), Claim::Taken(A));
+        assert_eq!(addresses.claim(key(1), says(B, OTHER), 115), Claim::Granted);
         assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
         addresses.forget_at(key(1), A);
         assert!(addresses.owner(key(1)).is_some());
@@ -279,32 +307,49 @@ mod tests {
     #[test]
     fn an_address_moves_with_its_guest() {
         let mut addresses = addresses();
-        addresses.claim(key(1), A, MAC, 100);
-        assert_eq!(addresses.claim(key(1), B, MAC, 101), Claim::Granted);
+        addresses.claim(key(1), says(A, MAC), 100);
+        assert_eq!(addresses.claim(key(1), says(B, MAC), 101), Claim::Granted);
         assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
+    }
+
+    #[test]
+    fn an_address_does_not_move_to_a_port_that_its_guest_is_not_behind() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), says(A, MAC), 100);
+        let elsewhere = Claimant { is_there: false, ..says(B, MAC) };
+        assert_eq!(addresses.claim(key(1), elsewhere, 101), Claim::Taken(A));
+    }
+
+    #[test]
+    fn the_source_of_a_packet_takes_nothing_from_another_guest() {
+        let mut addresses = addresses();
+        let uses = |port, mac| Claimant { ground: Ground::Used, ..says(port, mac) };
+        assert_eq!(addresses.claim(key(1), uses(A, MAC), 100), Claim::Granted);
+        assert_eq!(addresses.claim(key(1), uses(B, OTHER), 999), Claim::Taken(A));
+        assert_eq!(addresses.claim(key(1), uses(B, MAC), 999), Claim::Granted);
     }
 
     #[test]
     fn the_hosts_addresses_are_nobody_elses() {
         let mut addresses = addresses();
-        addresses.claim(key(1), A, MAC, 0);
+        addresses.claim(key(1), says(A, MAC), 0);
         let losers = addresses.block(key(1).1).unwrap();
         assert_eq!(losers.iter().map(|owner| owner.port).collect::<Vec<_>>(), [A]);
         assert_eq!(addresses.block(key(1).1), None);
-        assert_eq!(addresses.claim(key(1), A, MAC, 100), Claim::Host);
+        assert_eq!(addresses.claim(key(1), says(A, MAC), 100), Claim::Host);
         assert!(addresses.unblock(key(1).1));
-        assert_eq!(addresses.claim(key(1), A, MAC, 100), Claim::Granted);
+        assert_eq!(addresses.claim(key(1), says(A, MAC), 100), Claim::Granted);
     }
 
     #[test]
     fn a_removed_port_leaves_nothing() {
         let mut addresses = addresses();
-        addresses.claim(key(1), A, MAC, 0);
-        addresses.claim(key(2), B, MAC, 0);
+        addresses.claim(key(1), says(A, MAC), 0);
+        addresses.claim(key(2), says(B, MAC), 0);
         addresses.keep([A].into_iter(), None);
         assert_eq!(addresses.iter().map(|(key, _)| key).collect::<Vec<_>>(), [key(1)]);
-        assert_eq!(addresses.claim(key(2), B, MAC, 0), Claim::Gone);
-        assert_eq!(addresses.claim(key(1), B, MAC, 99), Claim::Gone);
+        assert_eq!(addresses.claim(key(2), says(B, MAC), 0), Claim::Gone);
+        assert_eq!(addresses.claim(key(1), says(B, MAC), 99), Claim::Gone);
         assert!(addresses.owner(key(1)).is_some());
     }
 
@@ -314,7 +359,7 @@ mod tests {
         let capacity = addresses.owners.capacity();
         for n in 0..100_000u32 {
             let key = (VlanId::DEFAULT, IpAddr::from(n.to_be_bytes()));
-            addresses.claim(key, if n % 2 == 0 { A } else { B }, MAC, 0);
+            addresses.claim(key, says(if n % 2 == 0 { A } else { B }, MAC), 0);
         }
         assert_eq!((addresses.owners.capacity(), addresses.iter().count()), (capacity, 64));
     }

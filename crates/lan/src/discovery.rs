@@ -1,49 +1,51 @@
-use frame::wire::{
-    ExtensionHeaders, Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, Upper,
-};
+//! Neighbour discovery in IPv6 packets, as its receivers find it.
+
+use frame::wire::{Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, Upper};
 
 /// What a packet has to do with neighbour discovery.
-pub(super) enum Discovery<'a> {
+pub(crate) enum Discovery<'a> {
     /// Nothing.
     None,
-    /// It says to be a message that nobody is to believe.
+    /// It is a message that receivers ignore, since it came through a router.
+    Ignored,
+    /// It is a message that no receiver has to believe and some do, or may hide one.
     Doubtful,
-    /// It is one.
-    Message(NdpMessage<&'a [u8]>),
+    /// It is a message.
+    Message {
+        message: NdpMessage<&'a [u8]>,
+        /// Where it starts in the packet's payload.
+        offset: usize,
+    },
 }
 
-impl<'a> Discovery<'a> {
-    pub(super) fn believed(self) -> Option<NdpMessage<&'a [u8]>> {
-        match self {
-            Discovery::Message(message) => Some(message),
-            Discovery::None | Discovery::Doubtful => None,
-        }
-    }
-}
+/// The hop limit of messages that did not come through a router.
+pub(crate) const HOP_LIMIT: u8 = 255;
 
-/// The neighbour discovery message of a packet, to be believed when its hop limit is 255, its code 0 and it is no
-/// fragment (RFC 4861 section 7.1, RFC 6980).
-pub(super) fn discovery<'a>(packet: &'a Ipv6Packet<&[u8]>) -> Discovery<'a> {
-    let Some((offset, fragmented)) = icmpv6_at(packet) else { return Discovery::None };
-    let Ok(message) = Icmpv6Packet::new_checked(&packet.payload()[offset..]) else { return Discovery::None };
+/// Looks for a neighbour discovery message behind the extension headers.
+///
+/// With another hop limit than 255 receivers ignore it (RFC 4861 section 7.1). It is doubtful with another code than 0,
+/// in a fragment (RFC 6980), and where it cannot be told what the packet carries.
+pub(crate) fn discovery<'a>(packet: &'a Ipv6Packet<&[u8]>) -> Discovery<'a> {
+    let is_near = packet.hop_limit() == HOP_LIMIT;
+    let doubtful = if is_near { Discovery::Doubtful } else { Discovery::None };
+    let headers = packet.extension_headers();
+    let offset = match headers.upper {
+        Upper::Header { protocol: IpProtocol::ICMPV6, offset } => offset - Ipv6Repr::HEADER_LEN,
+        // Without a first fragment, which is looked at, the later ones come to nothing.
+        Upper::Header { .. } | Upper::LaterFragment { .. } | Upper::Absent => return Discovery::None,
+        Upper::Undecidable(_) => return doubtful,
+    };
+    let Ok(message) = Icmpv6Packet::new_checked(&packet.payload()[offset..]) else { return doubtful };
     let kinds = Icmpv6Type::ROUTER_SOLICITATION.0..=Icmpv6Type::REDIRECT.0;
     if !kinds.contains(&message.message_type().0) {
         return Discovery::None;
     }
-    let believed = packet.hop_limit() == 255 && message.code() == 0 && !fragmented;
-    match NdpMessage::new_checked(message.into_inner()) {
-        Ok(message) if believed => Discovery::Message(message),
-        _ => Discovery::Doubtful,
+    if !is_near {
+        return Discovery::Ignored;
     }
-}
-
-/// Where the ICMPv6 message starts in the packet's payload, and whether it is in a fragment.
-pub(super) fn icmpv6_at<T: AsRef<[u8]>>(packet: &Ipv6Packet<T>) -> Option<(usize, bool)> {
-    let headers = ExtensionHeaders::walk(packet);
-    match headers.upper {
-        Upper::Header { protocol: IpProtocol::ICMPV6, offset } => {
-            Some((offset - Ipv6Repr::HEADER_LEN, headers.fragment.is_some()))
-        }
-        _ => None,
+    let is_clear = message.code() == 0 && headers.fragment.is_none();
+    match NdpMessage::new_checked(message.into_inner()) {
+        Ok(message) if is_clear => Discovery::Message { message, offset },
+        _ => Discovery::Doubtful,
     }
 }

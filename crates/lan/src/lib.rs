@@ -16,6 +16,8 @@
 //! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
 
 mod addresses;
+mod claims;
+mod discovery;
 mod egress;
 mod event;
 mod fdb;
@@ -33,7 +35,7 @@ pub use event::{Event, Events};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
 pub use network::{Network, NetworkConfig, SharedAddress, Station};
-pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Rate};
+pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Rate, Roles};
 pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
 pub use vlan::{VlanRole, VlanSet};
 

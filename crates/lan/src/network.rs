@@ -430,6 +430,7 @@ fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counter
         promiscuous: policy.promiscuous && rules.policy.is_relaxed(Item::PromiscuousGuests),
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
+        roles: policy.roles,
         limits: policy.limits,
         counters: Arc::clone(counters),
     }

@@ -61,6 +61,8 @@ pub struct PortConfig {
     pub sees_trunk: bool,
     /// See [`PortPolicy::isolated`].
     pub isolated: bool,
+    /// See [`PortPolicy::roles`].
+    pub roles: Roles,
     /// See [`PortPolicy::quota`].
     pub quota: usize,
     /// See [`PortPolicy::limits`].
@@ -77,9 +79,22 @@ impl PortConfig {
 
     /// A port with that policy.
     pub fn with(name: impl Into<String>, policy: PortPolicy, counters: Arc<Counters>) -> PortConfig {
-        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits } = policy;
+        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits } =
+            policy;
         let name = name.into();
-        PortConfig { name, macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits, counters }
+        PortConfig {
+            name,
+            macs,
+            guard,
+            vlan,
+            promiscuous,
+            sees_trunk,
+            isolated,
+            roles,
+            quota,
+            limits,
+            counters,
+        }
     }
 
     /// What was given to [`PortConfig::with`].
@@ -92,11 +107,14 @@ impl PortConfig {
             promiscuous,
             sees_trunk,
             isolated,
+            roles,
             quota,
             limits,
             counters,
         } = self;
-        (name, PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, quota, limits }, counters)
+        let policy =
+            PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits };
+        (name, policy, counters)
     }
 }
 
@@ -117,10 +135,19 @@ pub struct PortPolicy {
     pub sees_trunk: bool,
     /// Whether the port talks only to ports that are not isolated.
     pub isolated: bool,
+    /// What the guest is trusted with beyond its own affairs.
+    pub roles: Roles,
     /// How many addresses are learnt at most.
     pub quota: usize,
     /// How much the port may send.
     pub limits: Limits,
+}
+
+/// What a guest is trusted with beyond its own affairs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Roles {
+    /// It is a DHCP server: what it leases to other guests is believed.
+    pub dhcp: bool,
 }
 
 /// How much a port may send, for each worker that receives from it: one, or as many as the medium has queues. What is
@@ -187,6 +214,7 @@ impl Default for PortPolicy {
             promiscuous: false,
             sees_trunk: false,
             isolated: false,
+            roles: Roles::default(),
             quota: PortPolicy::DEFAULT_QUOTA,
             limits: Limits::default(),
         }
@@ -264,6 +292,7 @@ pub(crate) struct Port {
     pub(crate) promiscuous: bool,
     pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
+    pub(crate) roles: Roles,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
 }

@@ -269,9 +269,10 @@ fn case_23_a_solicitation_leaves_with_the_hosts_address_and_a_valid_checksum() {
     assert_eq!(net.known(), [(ip6(1).into(), net.guests[0].0)]);
     let frame = advertisement((ROUTER, ROUTER_6), (mac(1), ip6(1)), ip6(1), mac(1));
     assert_eq!(link_layer(&net.send(G(1), &frame)[&W]), Some(HOST));
-    // Another's address in the option is not the guest's to hide.
+    // Another's address in the option is nothing that the guest may say.
     let frame = advertisement((ROUTER, ROUTER_6), (mac(1), ip6(1)), ip6(1), mac(7));
-    assert_eq!(link_layer(&net.send(G(1), &frame)[&W]), Some(mac(7)));
+    assert!(net.send(G(1), &frame).is_empty());
+    assert_eq!(net.dropped(1, DropReason::UnclearClaim), 1);
 }
 
 #[test]
@@ -550,16 +551,68 @@ fn every_message_with_the_guests_address_is_edited_and_no_other() {
     beyond[17] = 2;
     let unedited = [
         far,
-        long,
-        discovery(ICMP, &[], &coded),
-        discovery(IpProtocol::FRAGMENT, &atomic, &solicit),
         discovery(ICMP, &[], &message(133, 8, &[option(2)])),
         discovery(ICMP, &[], &message(136, 24, &[option(1)])),
         discovery(ICMP, &[], &message(137, 40, &[option(2)])),
         discovery(ICMP, &[], &beyond),
-        discovery(ICMP, &[], &solicit[..4]),
     ];
     for frame in &unedited {
         assert_differs_in(&net.send(G(1), frame)[&W], frame, &[FROM]);
     }
+    let unclear = [
+        long,
+        discovery(ICMP, &[], &coded),
+        discovery(IpProtocol::FRAGMENT, &atomic, &solicit),
+        discovery(ICMP, &[], &solicit[..4]),
+    ];
+    for frame in &unclear {
+        assert!(net.send(G(1), frame).is_empty(), "{frame:02x?}");
+    }
+    assert_eq!(net.dropped(1, DropReason::UnclearClaim), unclear.len() as u64);
+}
+
+#[test]
+fn one_guests_acknowledgement_leases_nothing_to_another() {
+    let mut net = shared().knowing();
+    let known = net.known();
+    let lease = |server: MacAddr, client, yours| {
+        let message = dhcp(5, mac(1), client, yours);
+        udp((MacAddr::BROADCAST, Ipv4Addr::BROADCAST, 68), (server, ip4(2), 67), &message)
+    };
+    let server = Vec::from_iter([(IpAddr::from(ip4(2)), net.guests[1].0)]);
+    net.send(G(2), &lease(mac(2), ip4(1), ip4(9)));
+    assert_eq!(net.known(), [&known[..1], &server, &known[1..]].concat(), "what it sent from is learnt");
+    for n in 10..100 {
+        net.send(G(2), &lease(mac(2), ip4(n), ip4(n + 100)));
+    }
+    assert_eq!(net.known(), [&known[..1], &server, &known[1..]].concat());
+    assert_eq!(who(&net.send(W, &ip((HOST, ip4(1).into()), (ROUTER, ROUTER_IP.into())))), [G(1)]);
+    // Nor does a release, or an answer, of another's.
+    let release = dhcp(7, mac(1), ip4(1), Ipv4Addr::UNSPECIFIED);
+    net.send(G(2), &udp((ROUTER, ROUTER_IP, 67), (mac(2), ip4(2), 68), &release));
+    net.send(G(2), &arp(ROUTER, ArpOperation::REPLY, (mac(2), ip4(2)), (ROUTER, ip4(1))));
+    // Nor packets from its address, however long it is silent.
+    net.lan.now = net.lan.now + std::time::Duration::from_secs(100);
+    net.send(G(2), &ip((ROUTER, ROUTER_IP.into()), (mac(2), ip4(1).into())));
+    assert_eq!(who(&net.send(W, &ip((HOST, ip4(1).into()), (ROUTER, ROUTER_IP.into())))), [G(1)]);
+}
+
+#[test]
+fn leases_come_from_the_host_and_from_a_port_that_is_a_server() {
+    let mut net = shared();
+    let lease = |server: MacAddr, client, yours| {
+        let message = dhcp(5, mac(1), client, yours);
+        udp((MacAddr::BROADCAST, Ipv4Addr::BROADCAST, 68), (server, ip4(2), 67), &message)
+    };
+    net.send(H, &lease(HOST, Ipv4Addr::UNSPECIFIED, ip4(1)));
+    assert_eq!(net.known(), [(ip4(1).into(), net.guests[0].0)]);
+    let policy = lan::PortPolicy {
+        macs: vec![mac(2)],
+        roles: lan::Roles { dhcp: true },
+        ..lan::PortPolicy::default()
+    };
+    net.lan.network.update_port(net.guests[1].0, policy).unwrap();
+    net.send(G(2), &lease(mac(2), ip4(1), ip4(9)));
+    let (client, server) = (net.guests[0].0, net.guests[1].0);
+    assert_eq!(net.known(), [(ip4(2).into(), server), (ip4(9).into(), client)]);
 }

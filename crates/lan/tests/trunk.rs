@@ -347,6 +347,109 @@ fn nobody_takes_the_hosts_address_or_a_guests() {
     assert_eq!(net.dropped(DropReason::SourceGuard), 2);
 }
 
+/// Every form in which a guest says that another's address is its own, or hides that it does.
+#[test]
+fn an_address_is_claimed_in_no_form() {
+    use frame::wire::ArpOperation;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use support::packets::{advertisement, arp, arp_request, solicitation};
+
+    let ip4 = |n| Ipv4Addr::new(10, 0, 0, n);
+    let ip6 = |n| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
+    let all = (MacAddr([0x33, 0x33, 0, 0, 0, 1]), "ff02::1".parse().unwrap());
+    let conflict = DropReason::AddressConflict;
+    let unclear = DropReason::UnclearClaim;
+    // The address of guest 1, and that of the host.
+    for n in [1, 200] {
+        let (own, theirs) = ((mac(2), ip4(2)), (mac(2), ip4(n)));
+        let tagged = |frame: Vec<u8>, tags: &[u8]| [&frame[..12], tags, &frame[12..]].concat();
+        let service = |frame| tagged(frame, &[0x88, 0xa8, 0, 0]);
+        let mut foreign = arp_request(theirs, ip4(9));
+        foreign[22..28].copy_from_slice(&mac(7).0);
+        let mut ieee = arp_request(theirs, ip4(9));
+        ieee[15] = 6;
+        let llc = {
+            let claim = arp_request(theirs, ip4(9));
+            let header = [0, 36, 0xaa, 0xaa, 3, 0, 0, 0];
+            [&claim[..12], &header, &claim[12..]].concat()
+        };
+        let announcement = advertisement(all, (mac(2), ip6(2)), ip6(n.into()), mac(2));
+        let forms: Vec<(&str, Vec<u8>, DropReason)> = vec![
+            ("a request", arp_request(theirs, ip4(9)), conflict),
+            ("an announcement", arp_request(theirs, theirs.1), conflict),
+            ("a reply", arp(mac(1), ArpOperation::REPLY, theirs, (mac(1), ip4(9))), conflict),
+            ("another's hardware address", foreign, unclear),
+            ("another hardware type", ieee, unclear),
+            ("ARP in LLC", llc, unclear),
+            ("ARP behind a service priority tag", service(arp_request(theirs, ip4(9))), unclear),
+            ("a solicitation", solicitation((mac(2), ip6(n.into())), ip6(9)), conflict),
+            ("an advertisement", announcement.clone(), conflict),
+            ("one behind a service priority tag", service(announcement), unclear),
+            ("one for another's address", advertisement(all, (mac(2), ip6(2)), ip6(2), mac(1)), unclear),
+        ];
+        for (form, octets, reason) in forms {
+            let mut net = trunked();
+            net.lan.network.add_host_address(ip4(200).into());
+            net.lan.network.add_host_address(IpAddr::from(ip6(200)));
+            let frame = |net: &Trunked, octets: &[u8]| net.lan.pool.copy(octets).unwrap();
+            for honest in [arp_request((mac(1), ip4(1)), ip4(9)), solicitation((mac(1), ip6(1)), ip6(9))] {
+                let frame = frame(&net, &honest);
+                assert_eq!(net.send_frame(G(1), frame), who([G(2), H, W]));
+            }
+            let claim = frame(&net, &octets);
+            assert_eq!(net.send_frame(G(2), claim), who([]), "{form} for {n}");
+            assert_eq!(net.guests[1].1.snapshot().dropped(reason), 1, "{form} for {n}");
+            let honest = frame(&net, &arp_request(own, ip4(9)));
+            assert_eq!(net.send_frame(G(2), honest), who([G(1), H, W]), "{form} for {n}");
+            // The wire may speak for others.
+            let mut wires = octets.clone();
+            wires[6..12].copy_from_slice(&ROUTER.0);
+            let wires = frame(&net, &wires);
+            assert!(!net.send_frame(W, wires).is_empty(), "{form} for {n}");
+        }
+    }
+}
+
+/// A guest without a set address, and one that has the gateway's.
+#[test]
+fn the_gateways_address_stays_on_the_wire() {
+    let ports = [guest(1), PortConfig { macs: vec![], ..guest(2) }];
+    let mut net = trunked_with(policy(), ports);
+    net.send(W, mac(1));
+    let forged = net.lan.frame(mac(1), ROUTER);
+    assert_eq!(net.send_frame(G(2), forged), who([]));
+    assert_eq!(net.guests[1].1.snapshot().dropped(DropReason::Contested), 1);
+    let (port, claimant) = (net.trunk.0, net.guests[1].0);
+    let contested = lan::Event::Contested { mac: ROUTER, vlan: None, port, claimant };
+    assert_eq!(net.lan.network.events().events.last(), Some(&contested));
+    assert_eq!(net.send(G(1), ROUTER), who([W]));
+
+    // After ten seconds of silence it may be a guest that migrated; the gateway comes back with its first frame.
+    net.lan.now = net.lan.now + std::time::Duration::from_secs(10);
+    let forged = net.lan.frame(mac(1), ROUTER);
+    assert_eq!(net.send_frame(G(2), forged), who([G(1)]));
+    net.send(W, MacAddr::BROADCAST);
+    assert_eq!(net.send(G(1), ROUTER), who([W]));
+    net.lan.now = net.lan.now + std::time::Duration::from_secs(200);
+    let forged = net.lan.frame(mac(1), ROUTER);
+    assert_eq!(net.send_frame(G(2), forged), who([]));
+    assert_eq!(net.send(G(1), ROUTER), who([W]));
+}
+
+#[test]
+fn a_guest_that_had_the_gateways_address_first_loses_it() {
+    let mut net = trunked_with(policy(), [guest(1), PortConfig { macs: vec![], ..guest(2) }]);
+    let forged = net.lan.frame(mac(1), ROUTER);
+    assert_eq!(net.send_frame(G(2), forged), who([G(1)]));
+    // A group frame may be the guest's own that something reflects.
+    assert_eq!(net.send(W, MacAddr::BROADCAST), who([]));
+    assert_eq!(net.dropped(DropReason::Contested), 1);
+    assert_eq!(net.send(W, mac(1)), who([G(1)]));
+    assert_eq!(net.send(G(1), ROUTER), who([W]));
+    let forged = net.lan.frame(mac(1), ROUTER);
+    assert_eq!(net.send_frame(G(2), forged), who([]));
+}
+
 #[test]
 fn refused_changes() {
     let net = trunked();

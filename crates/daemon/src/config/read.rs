@@ -128,6 +128,7 @@ impl Reader {
             "quota",
             "storm",
             "rate",
+            "roles",
         ];
         let table = self.table(path, node, KEYS)?;
         Some(api::PortConfig {
@@ -146,6 +147,9 @@ impl Reader {
             quota: self.member(&table, "quota", Self::number),
             storm: self.member(&table, "storm", Self::number),
             rate: self.member(&table, "rate", Self::number),
+            roles: self.member(&table, "roles", |r, at, n| {
+                r.list(at, n, |r, at, n| r.choice(at, n, &[("dhcp", api::Role::Dhcp)]))
+            }),
         })
     }
 

@@ -27,6 +27,7 @@ guard = "off"
 promiscuous = "allow"
 queue = 64
 quota = 8
+roles = ["dhcp"]
 [network.lab.port.guests]
 vde = { directory = "/run/vmlan/lab.vde", mode = "0660" }
 "#;
@@ -79,6 +80,7 @@ fn every_documented_key_reaches_the_checked_form() {
         (cache.mac.len(), cache.guard, cache.promiscuous, cache.queue, cache.quota),
         (2, false, true, 64, 8)
     );
+    assert_eq!(Vec::from_iter(&cache.roles), [&api::Role::Dhcp]);
     assert_eq!(
         port("guests").attachment,
         Attachment::Vde(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
@@ -89,7 +91,7 @@ fn every_documented_key_reaches_the_checked_form() {
 fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
     let config = read(&web("tap = { name = \"t0\" }")).expect("a valid configuration");
     let policy = &config.port("lab", "web").expect("the port").policy;
-    assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty());
+    assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty() && policy.roles.is_empty());
     assert_eq!(policy.vlan, Vlan::None);
     assert_eq!((policy.storm, policy.rate), (20_000, None));
 }
@@ -160,6 +162,8 @@ fn each_fault_has_its_code_and_field() {
         ("quota = 100000", OutOfRange, "quota"),
         ("storm = 1000000001", OutOfRange, "storm"),
         ("rate = 0", OutOfRange, "rate"),
+        ("roles = \"dhcp\"", WrongType, "roles"),
+        ("roles = [\"dchp\"]", OutOfRange, "roles[0]"),
     ];
     for (lines, code, field) in policies {
         let path = format!("network.lab.port.web.{field}");

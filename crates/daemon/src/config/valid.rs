@@ -181,6 +181,8 @@ pub struct Policy {
     pub storm: u64,
     /// Most traffic from it, in Mbit/s.
     pub rate: Option<u64>,
+    /// What it is trusted with beyond its own affairs.
+    pub roles: BTreeSet<api::Role>,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }

@@ -228,6 +228,7 @@ impl Validator {
             quota: as_usize(quota),
             storm,
             rate,
+            roles: port.roles.iter().flatten().copied().collect(),
             static_entries: BTreeSet::new(),
         })
     }

@@ -8,7 +8,7 @@ use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
 use lan::{
-    Limits, Network, PortConfig, PortError, PortPolicy, Rate, TrunkConfig, TrunkNotice, TrunkPolicy,
+    Limits, Network, PortConfig, PortError, PortPolicy, Rate, Roles, TrunkConfig, TrunkNotice, TrunkPolicy,
     VlanRole, VlanSet,
 };
 use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
@@ -242,6 +242,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
             rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
         },
         isolated: false,
+        roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
         quota: policy.quota,
     }
 }

@@ -114,6 +114,7 @@ impl Fabric {
             quota: policy.quota,
             storm: 0,
             rate: None,
+            roles: Default::default(),
             static_entries: Default::default(),
         };
         let notify = Arc::new(move |notice| wish.tell(notice));

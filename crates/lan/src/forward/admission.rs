@@ -84,6 +84,7 @@ mod tests {
             promiscuous: false,
             sees_trunk: false,
             isolated: false,
+            roles: crate::Roles::default(),
             limits: crate::Limits::default(),
             counters: Arc::new(Counters::new(1)),
         }

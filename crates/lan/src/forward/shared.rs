@@ -8,12 +8,11 @@ use frame::{DropReason, Frame, MacAddr, Sides};
 
 use super::admission::Header;
 use super::trunk::{Beside, Guests, Route, each};
-use crate::addresses::{Addresses, Claim};
+use crate::addresses::{Addresses, Claim, Claimant, Ground};
+use crate::claims::{Lesson, Said, judge};
 use crate::event::Event;
 use crate::fdb;
-use crate::shared_mac::{
-    Echoes, Inward, Lesson, inward, is_hosts, lessons_of_port, lessons_of_wire, outward, readdress,
-};
+use crate::shared_mac::{Echoes, Inward, inward, lesson_of_host, lesson_of_wire, outward, readdress};
 use crate::{PortId, lock};
 
 /// What the workers of a network with a trunk know together.
@@ -64,42 +63,55 @@ impl Beside<'_, '_> {
     /// Learns from what a guest says about addresses.
     ///
     /// # Errors
-    /// When it claims the host's, or one that another guest has.
+    /// When it claims the host's, or one that another guest has, or speaks in a form that is unclear.
     pub(super) fn listen(&mut self, frame: &Frame, header: &Header) -> Result<(), DropReason> {
-        let (octets, trunk) = (frame.octets(), &*self.entry.trunk);
-        if let Some(address) = is_hosts(octets, |address| self.pass.ports.host.contains(&address)) {
+        let lessons = match judge(frame, self.entry.trunk.shared_mac) {
+            Said::Nothing => return Ok(()),
+            Said::Unclear => return Err(DropReason::UnclearClaim),
+            Said::Clearly(lessons) => lessons,
+        };
+        let host = &self.pass.ports.host;
+        let is_hosts = |lesson: &Lesson| matches!(lesson, Lesson::Says(address) if host.contains(address));
+        if let Some(Lesson::Says(address)) = lessons.into_iter().flatten().find(is_hosts) {
             self.conflict(header.source, Some(address), self.entry.port.id);
             return Err(DropReason::AddressConflict);
         }
-        for lesson in lessons_of_port(octets, trunk.shared_mac).into_iter().flatten() {
-            self.take(lesson, header, self.pass.from.id)?;
+        for lesson in lessons.into_iter().flatten() {
+            // A guest that is no server leases nothing.
+            if !matches!(lesson, Lesson::Leases { .. }) || self.pass.from.roles.dhcp {
+                self.take(lesson, header, self.pass.from.id)?;
+            }
         }
         Ok(())
     }
 
     fn take(&mut self, lesson: Lesson, header: &Header, port: PortId) -> Result<(), DropReason> {
-        let (vlan, now) = (header.vlan, self.pass.now);
+        let (vlan, now, mac) = (header.vlan, self.pass.now, header.source);
+        let fdb = &self.pass.network.fdb;
+        let port_of = |mac: MacAddr| fdb.find(fdb::Key::new(mac, vlan)).map(|entry| entry.port);
+        // A guest takes its addresses along to another port, where its hardware address is by then.
+        let claimant = |ground| Claimant { port, mac, ground, is_there: port_of(mac) == Some(port) };
         let addresses = &mut self.known.get().addresses;
         match lesson {
             Lesson::Says(address) => {
-                if let Claim::Taken(owner) = addresses.claim((vlan, address), port, header.source, now) {
+                if let Claim::Taken(owner) = addresses.claim((vlan, address), claimant(Ground::Said), now) {
                     // Whoever hears it would send to the wrong guest from then on.
-                    self.conflict(header.source, Some(address), owner);
+                    self.conflict(mac, Some(address), owner);
                     return Err(DropReason::AddressConflict);
                 }
             }
             Lesson::Uses(address) => {
-                addresses.claim((vlan, address), port, header.source, now);
+                addresses.claim((vlan, address), claimant(Ground::Used), now);
             }
             Lesson::Lacks(address) => addresses.forget_at((vlan, address), port),
             Lesson::Forget(address) => {
                 addresses.forget((vlan, address));
             }
             Lesson::Leases { hardware, client, yours } => {
-                let entry = self.pass.network.fdb.find(fdb::Key::new(hardware, vlan));
-                if let Some(entry) = entry.filter(|entry| entry.port != self.entry.port.id) {
-                    addresses.forget_at((vlan, client), entry.port);
-                    addresses.claim((vlan, yours), entry.port, hardware, now);
+                if let Some(port) = port_of(hardware).filter(|port| *port != self.entry.port.id) {
+                    let claimant = Claimant { port, mac: hardware, ground: Ground::Leased, is_there: true };
+                    addresses.forget_at((vlan, client), port);
+                    addresses.claim((vlan, yours), claimant, now);
                 }
             }
         }
@@ -152,10 +164,15 @@ impl Beside<'_, '_> {
         let now = self.pass.now;
         if side == Sides::HOST {
             let is_group = header.destination.is_multicast();
-            let is_echo = is_group && self.known.get().echoes.is_echo(frame.octets(), now);
-            return if is_echo { Err(DropReason::Echo) } else { Ok(Handled::Not(frame)) };
+            if is_group && self.known.get().echoes.is_echo(frame.octets(), now) {
+                return Err(DropReason::Echo);
+            }
+            if let Some(lesson) = lesson_of_host(frame.octets()) {
+                self.take(lesson, header, self.pass.from.id)?;
+            }
+            return Ok(Handled::Not(frame));
         }
-        for lesson in lessons_of_wire(frame.octets()).into_iter().flatten() {
+        if let Some(lesson) = lesson_of_wire(frame.octets()) {
             self.take(lesson, header, self.pass.from.id)?;
         }
         let Some(receiver) = self.receiver(frame.octets(), header) else { return Ok(Handled::Not(frame)) };

@@ -11,7 +11,6 @@
 use core::mem;
 use std::sync::Arc;
 
-use frame::wire::EtherType;
 use frame::{DropReason, Frame, Sides};
 
 use super::admission::{self, Header};
@@ -20,6 +19,7 @@ use super::shared::{Handled, Known};
 use super::told::Told;
 use super::{Forwarder, Pass};
 use crate::PortId;
+use crate::claims::may_speak;
 use crate::port::Port;
 use crate::port_table::TrunkEntry;
 use crate::trunk::{Diversion, Verdict};
@@ -114,12 +114,8 @@ impl<'a> Beside<'a, '_> {
             Ok(header) => header,
             Err(reason) => return Err(self.refused(&frame, reason)),
         };
-        let speaks = match frame.ethertype().map(EtherType) {
-            Some(EtherType::ARP | EtherType::IPV6) => true,
-            Some(EtherType::IPV4) => self.entry.trunk.shared_mac,
-            _ => false,
-        };
-        if speaks {
+        let packets = self.entry.trunk.shared_mac;
+        if frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets)) {
             self.listen(&frame, &header)?;
         }
         let mut route = self.route(&header, Sides::NONE);

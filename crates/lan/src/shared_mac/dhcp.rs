@@ -3,31 +3,33 @@ use std::net::Ipv4Addr;
 use frame::MacAddr;
 use frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
 
+use crate::claims::{Lesson, is_station};
+
 /// What a DHCP message says about addresses (RFC 2131 section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Dhcp {
+pub(crate) struct Dhcp {
     /// Of the message type option.
     pub(super) kind: u8,
     /// Whether it goes from a client's port to a server's.
     pub(super) to_server: bool,
     /// The address that the client has.
-    pub(super) client: Ipv4Addr,
+    pub(crate) client: Ipv4Addr,
     /// The address that it gets.
-    pub(super) yours: Ipv4Addr,
+    pub(crate) yours: Ipv4Addr,
     pub(super) hardware: MacAddr,
 }
 
 impl Dhcp {
     pub(super) const DISCOVER: u8 = 1;
     pub(super) const REQUEST: u8 = 3;
-    pub(super) const ACK: u8 = 5;
-    pub(super) const RELEASE: u8 = 7;
+    const ACK: u8 = 5;
+    const RELEASE: u8 = 7;
 
     /// Where the flags are in the message (RFC 2131 figure 1).
     pub(super) const FLAGS: usize = 10;
 
     /// Reads the DHCP message in a whole IPv4 packet; nothing when there is none, or it is not in order.
-    pub(super) fn parse<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> Option<Dhcp> {
+    pub(crate) fn parse<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> Option<Dhcp> {
         if packet.protocol() != IpProtocol::UDP || packet.fragment().is_some() {
             return None;
         }
@@ -51,6 +53,18 @@ impl Dhcp {
             yours: address(YOUR_ADDRESS),
             hardware: MacAddr::from_slice(&fixed[CLIENT_HARDWARE..]),
         })
+    }
+
+    /// Whether a client gives its address back.
+    pub(crate) fn is_release(&self) -> bool {
+        self.kind == Dhcp::RELEASE && self.to_server
+    }
+
+    /// The lease that a server confirms.
+    pub(crate) fn lease(&self) -> Option<Lesson> {
+        let is_lease = self.kind == Dhcp::ACK && !self.to_server && is_station(&self.yours);
+        let (client, yours) = (self.client.into(), self.yours.into());
+        is_lease.then_some(Lesson::Leases { hardware: self.hardware, client, yours })
     }
 }
 

@@ -8,7 +8,7 @@ use frame::wire::{
 use frame::{ETHERNET_HEADER, MacAddr};
 
 use super::dhcp::Dhcp;
-use super::discovery::{discovery, icmpv6_at};
+use crate::discovery::{Discovery, discovery};
 
 /// Edits a frame of the guest `own`. `unfinished` is where a checksum stands that is filled in later, from the frame's
 /// start: it covers no payload yet and is left alone.
@@ -64,9 +64,8 @@ const OPTION: usize = 8;
 
 fn neighbour(octets: &mut [u8], own: MacAddr, host: MacAddr, unfinished: Option<usize>) {
     let Ok(packet) = Ipv6Packet::new_checked(&*octets) else { return };
-    let Some(message) = discovery(&packet).believed() else { return };
+    let Discovery::Message { message, offset } = discovery(&packet) else { return };
     let Some(first) = first_option(&message) else { return };
-    let Some((offset, _)) = icmpv6_at(&packet) else { return };
     let end = packet.total_len();
     let start = packet.total_len() - packet.payload().len() + offset;
     let kind = match message.message_type() {

@@ -9,7 +9,7 @@ use crate::args::PortCommand;
 use crate::client::{Client, encode};
 
 /// Keys of the port itself; all others are those of its kind.
-const PORT_KEYS: [&str; 7] = ["mac", "guard", "promiscuous", "queue", "quota", "storm", "rate"];
+const PORT_KEYS: [&str; 8] = ["mac", "guard", "promiscuous", "queue", "quota", "storm", "rate", "roles"];
 
 /// Adds or removes a port.
 pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
@@ -66,6 +66,7 @@ fn value(key: &str, text: &str) -> Value {
             number(text)
         }
         "vlan.trunk" => text.split(',').map(number).collect(),
+        "roles" => text.split(',').map(Value::from).collect(),
         "persistent" | "packet_information" => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
         "mac" | "address" | "allow" | "gateway" if text.contains(',') => {
             text.split(',').map(Value::from).collect()
@@ -113,8 +114,10 @@ mod tests {
 
     #[test]
     fn lists_have_commas_and_relative_paths_become_absolute() {
-        let port = read("stream", &["listen=db.sock", "vlan.trunk=10,20", "vlan.native=1", "mac=a,b"])
-            .expect("a port");
+        let port =
+            read("stream", &["listen=db.sock", "vlan.trunk=10,20", "vlan.native=1", "mac=a,b", "roles=dhcp"])
+                .expect("a port");
+        assert_eq!(port.roles, Some(vec![api::Role::Dhcp]));
         assert_eq!(port.stream.and_then(|stream| stream.listen).as_deref(), Some("/srv/db.sock"));
         assert_eq!(port.vlan.and_then(|vlan| vlan.trunk), Some(vec![10, 20]));
         assert_eq!(port.mac.map(|mac| mac.as_slice().len()), Some(2));
