@@ -17,6 +17,7 @@ mod kernel;
 #[cfg(target_os = "linux")]
 #[path = "linux/leftovers.rs"]
 pub mod leftovers;
+mod lock;
 #[cfg(any(target_os = "macos", test))]
 mod macos;
 #[cfg(target_os = "macos")]

@@ -6,14 +6,14 @@
 //! open for as long as the port lives. So the data socket is a [`crate::datagram::Socket`].
 //!
 //! The client names a path that the switch connects to. It must not be able to aim the switch at somebody else's
-//! socket, so [`check_path`] takes only a socket of the client's own user, in the switch's directory or one for
-//! temporary files.
+//! socket, so [`find_socket`] takes only a socket of the client's own user, in the switch's directory or one for
+//! temporary files, and answers that very file: the client may exchange what the path leads to at any time.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+
+use crate::unix::{Directory, Node};
 
 const MAGIC: u32 = 0xfeed_face;
 const VERSION: u32 = 3;
@@ -61,7 +61,7 @@ pub enum BadRequest {
     #[error("the client's socket {0} is neither in the switch's directory nor in one for temporary files")]
     Place(PathBuf),
     /// It is not the client's.
-    #[error("the client's socket {0} is no socket, or belongs to another user")]
+    #[error("the client's socket {0} is no socket, belongs to another user, or has another name as well")]
     Owner(PathBuf),
 }
 
@@ -122,32 +122,31 @@ fn path_of(address: &[u8]) -> Option<PathBuf> {
     (is_unix && path.is_absolute()).then_some(path)
 }
 
-/// Checks that the client of user `uid` may ask for a connection to `socket`, with `directory` the switch's own.
+/// Finds the socket at the path `socket` for the client of user `uid`, with `directory` the switch's own.
 ///
 /// # Errors
 /// [`BadRequest::Place`] and [`BadRequest::Owner`].
-pub fn check_path(socket: &Path, directory: &Path, uid: u32) -> Result<(), BadRequest> {
+pub fn find_socket(socket: &Path, directory: &Directory, uid: u32) -> Result<Node, BadRequest> {
     let place = || BadRequest::Place(socket.into());
-    let parent = socket.parent().ok_or_else(place)?;
+    let (parent, name) = (socket.parent().ok_or_else(place)?, socket.file_name().ok_or_else(place)?);
     if socket.components().any(|part| matches!(part, Component::ParentDir)) {
         return Err(place());
     }
-    let places = [directory, Path::new("/tmp"), &std::env::temp_dir()];
-    if !places.contains(&parent) {
+    let found = if parent == directory.path() {
+        directory.find(name).ok()
+    } else if [Path::new("/tmp"), &std::env::temp_dir()].contains(&parent) {
+        Directory::open(parent).ok().and_then(|directory| directory.find(name).ok())
+    } else {
         return Err(place());
-    }
-    let owner = || BadRequest::Owner(socket.into());
-    let found = fs::symlink_metadata(socket).map_err(|_| owner())?;
-    if !found.file_type().is_socket() || found.uid() != uid {
-        return Err(owner());
-    }
-    Ok(())
+    };
+    found.filter(|node| node.is_socket_of(uid)).ok_or_else(|| BadRequest::Owner(socket.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
     use std::os::unix::net::UnixDatagram;
 
     fn request(kind: u32, path: &str, description: &[u8]) -> Vec<u8> {
@@ -199,18 +198,22 @@ mod tests {
         let own = directory.path().join("own");
         let _socket = UnixDatagram::bind(&own).unwrap();
         let uid = rustix::process::getuid().as_raw();
-        assert_eq!(check_path(&own, directory.path(), uid), Ok(()));
-        assert_eq!(check_path(&own, directory.path(), uid + 1), Err(BadRequest::Owner(own.clone())));
+        let ours = Directory::open(directory.path()).unwrap();
+        let check = |socket: &Path, uid| find_socket(socket, &ours, uid).map(drop);
+        assert_eq!(check(&own, uid), Ok(()));
+        assert_eq!(check(&own, uid + 1), Err(BadRequest::Owner(own.clone())));
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        assert_eq!(check_path(&file, directory.path(), uid), Err(BadRequest::Owner(file)));
+        assert_eq!(check(&file, uid), Err(BadRequest::Owner(file)));
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&own, &link).unwrap();
-        assert_eq!(check_path(&link, directory.path(), uid), Err(BadRequest::Owner(link)));
+        assert_eq!(check(&link, uid), Err(BadRequest::Owner(link)));
         let elsewhere = Path::new("/run/other/socket");
-        assert_eq!(check_path(elsewhere, directory.path(), uid), Err(BadRequest::Place(elsewhere.into())));
+        assert_eq!(check(elsewhere, uid), Err(BadRequest::Place(elsewhere.into())));
         let dotted = directory.path().join("../own");
-        assert_eq!(check_path(&dotted, directory.path(), uid), Err(BadRequest::Place(dotted)));
+        assert_eq!(check(&dotted, uid), Err(BadRequest::Place(dotted)));
+        fs::hard_link(&own, directory.path().join("again")).unwrap();
+        assert_eq!(check(&own, uid), Err(BadRequest::Owner(own)));
     }
 
     proptest! {

@@ -4,11 +4,13 @@
 //! interface to one network only; this is between processes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::lock::LockError;
 
 /// Keeps an interface to this process for as long as it is held.
-pub(super) struct Claim {
-    _held: OwnedFd,
+pub(super) struct Claim<H> {
+    _held: H,
 }
 
 /// Why an interface cannot be held.
@@ -20,9 +22,31 @@ pub(crate) enum Hindrance {
     Failed(io::Error),
 }
 
-impl Claim {
+impl LockError {
+    /// What the lock at `path` says of who has the interface.
+    pub(crate) fn hinders(self, path: &Path) -> Hindrance {
+        let path = path.display();
+        match self {
+            LockError::Taken(Some(process)) => Hindrance::Taken(format!("process {process}")),
+            // It has just been locked.
+            LockError::Taken(None) => Hindrance::Taken(format!("`lsof {path}` shows which")),
+            LockError::Foreign => Hindrance::Failed(io::Error::other(format!(
+                "{path} belongs to another user or can be opened by others; remove it"
+            ))),
+            LockError::System(error) => {
+                let cure = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; run vmlan as root",
+                    _ => "",
+                };
+                Hindrance::Failed(io::Error::new(error.kind(), format!("{path}: {error}{cure}")))
+            }
+        }
+    }
+}
+
+impl<H> Claim<H> {
     /// The claim to `interface`, if it could be held; else what to tell people.
-    pub(super) fn new(interface: &str, held: Result<OwnedFd, Hindrance>) -> Result<Claim, String> {
+    pub(super) fn new(interface: &str, held: Result<H, Hindrance>) -> Result<Claim<H>, String> {
         match held {
             Ok(held) => Ok(Claim { _held: held }),
             Err(Hindrance::Taken(who)) => Err(format!(

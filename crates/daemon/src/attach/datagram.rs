@@ -1,8 +1,9 @@
 //! Datagram sockets: the guest sends first, or its address is known.
 //!
 //! The socket is connected to the guest as soon as that is known. A connected datagram socket is not told when its
-//! peer goes and nobody else can send to it, so the peer's path is looked at once a second; when the guest is gone
-//! the connection is dissolved and the next guest is taken.
+//! peer goes and nobody else can send to it, so the peer's socket is looked at once a second; when the guest is gone
+//! the connection is dissolved and the next guest is taken. A guest may exchange what its path leads to, so the socket is
+//! looked for once ([`Node`]), and connected to and looked at as the file that was found.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,8 +11,9 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drivers::Fault;
 use drivers::datagram::Socket;
-use drivers::{Fault, unix};
+use drivers::unix::{self, Node, Place};
 use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -48,7 +50,8 @@ async fn bind(station: &mut Station, address: &Address) -> Local {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     loop {
         let bound = match address {
-            Address::Unix(path) => unix::bind_datagram(path)
+            Address::Unix(path) => Place::of(path)
+                .and_then(|place| unix::bind_datagram(&place))
                 .map(|(socket, path)| Local { socket, _path: Some(path) })
                 .map_err(|error| describe(&error)),
             Address::Inet(address) => bind_udp(*address)
@@ -83,13 +86,28 @@ async fn learn(station: &mut Station, socket: &OwnedFd) {
                 continue;
             }
         };
-        if let Err(error) = rustix::net::connect(socket, &address) {
-            tracing::debug!("a sender is gone or cannot be answered: {error}");
-            skip(socket);
-            continue;
+        match answer(socket, &address) {
+            Ok(node) => carry(station, socket, address, node).await,
+            Err(error) => {
+                tracing::debug!("a sender is gone or cannot be answered: {error}");
+                skip(socket);
+            }
         }
-        carry(station, socket, address).await;
     }
+}
+
+/// Connects the socket to its first sender, and answers the sender's socket where it has a path.
+fn answer(socket: &OwnedFd, address: &SocketAddrAny) -> io::Result<Option<Node>> {
+    let Some(path) = peers::path_of(address) else {
+        rustix::net::connect(socket, address)?;
+        return Ok(None);
+    };
+    let node = Place::of(&path).map_err(io::Error::other)?.find()?;
+    if !node.is_socket() {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "another file is in its place"));
+    }
+    node.connect(socket)?;
+    Ok(Some(node))
 }
 
 /// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting.
@@ -139,14 +157,12 @@ fn skip(socket: &OwnedFd) {
 }
 
 /// Keeps the port up while the guest at `address` is there, and dissolves the connection.
-async fn carry(station: &mut Station, socket: &OwnedFd, address: SocketAddrAny) {
-    let path = peers::path_of(&address);
-    let watch = path.as_deref().and_then(peers::Watch::new);
-    let peer = path.map_or_else(|| inet(&address), |path| path.display().to_string());
+async fn carry(station: &mut Station, socket: &OwnedFd, address: SocketAddrAny, node: Option<Node>) {
+    let peer = peers::path_of(&address).map_or_else(|| inet(&address), |path| path.display().to_string());
     let fault = match socket.try_clone() {
         Ok(copy) => {
             station.up(Arc::new(Socket::new(copy, Some(address))), Some(peer)).await;
-            wait_for_the_end(station, watch).await
+            wait_for_the_end(station, node).await
         }
         Err(error) => Fault::Io(error),
     };
@@ -157,11 +173,11 @@ async fn carry(station: &mut Station, socket: &OwnedFd, address: SocketAddrAny) 
     station.waiting(Some("the last guest is gone".into()));
 }
 
-async fn wait_for_the_end(station: &mut Station, watch: Option<peers::Watch>) -> Fault {
+async fn wait_for_the_end(station: &mut Station, node: Option<Node>) -> Fault {
     loop {
         match station.fault_or_tick().await {
             Some(fault) => return fault,
-            None if watch.as_ref().is_some_and(peers::Watch::is_gone) => return Fault::Closed,
+            None if node.as_ref().is_some_and(peers::is_gone) => return Fault::Closed,
             None => {}
         }
     }
@@ -182,15 +198,31 @@ async fn pair(station: &mut Station, socket: &OwnedFd, remote: &Address) {
     let mut pause = Pause::up_to(RETRY);
     station.waiting(Some(format!("nobody is at {remote} yet")));
     loop {
-        match rustix::net::connect(socket, &address) {
-            Ok(()) => {
+        match reach(socket, remote) {
+            Ok(node) => {
                 pause.reset();
-                carry(station, socket, address.clone()).await;
+                carry(station, socket, address.clone(), node).await;
             }
-            Err(error) if is_absent(&error.into()) => {}
+            Err(error) if is_absent(&error) => {}
             Err(error) => station.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
         }
         pause.wait().await;
+    }
+}
+
+/// Connects the socket to where the configuration says that the guest is, and answers the guest's socket where it has
+/// a path.
+fn reach(socket: &OwnedFd, remote: &Address) -> io::Result<Option<Node>> {
+    match remote {
+        Address::Unix(path) => {
+            let node = Node::open(path)?;
+            node.connect(socket)?;
+            Ok(Some(node))
+        }
+        Address::Inet(address) => {
+            rustix::net::connect(socket, address)?;
+            Ok(None)
+        }
     }
 }
 

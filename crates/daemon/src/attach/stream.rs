@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drivers::Fault;
 use drivers::stream::Socket;
-use drivers::{Fault, unix};
+use drivers::unix::{self, Place};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
@@ -51,7 +52,8 @@ impl Listener {
     async fn bind(address: &Address) -> Result<Listener, String> {
         match address {
             Address::Unix(path) => {
-                let (socket, bound) = unix::listen(path).map_err(|error| describe(&error))?;
+                let listened = Place::of(path).and_then(|place| unix::listen(&place, unix::PRIVATE));
+                let (socket, bound) = listened.map_err(|error| describe(&error))?;
                 let listener = UnixListener::from_std(socket.into());
                 let socket = listener.map_err(|error| format!("{}: {error}", path.display()))?;
                 Ok(Listener { socket: ListeningSocket::Unix(socket), _path: Some(bound) })

@@ -4,18 +4,14 @@
 //! port, and leaves when the client closes its control connection or its socket is gone. How many clients there are,
 //! how fast they come and how long they may take to ask is bounded.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::datagram::Socket;
-use drivers::unix::{self, BoundPath};
+use drivers::unix::{self, BoundPath, MadeDirectory, Node, unguessable};
 use drivers::vde::{self, Request};
 use drivers::{Endpoint, Fault};
+use rustix::net::SocketType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -33,11 +29,15 @@ const CLIENTS: usize = 1024;
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The name of the control socket.
+const CONTROL: &str = "ctl";
+
 /// What a directory's task leaves to be ended in order.
 #[derive(Default)]
 pub(super) struct Directory {
     clients: JoinSet<()>,
-    made: Option<Made>,
+    /// While we have made it.
+    made: Option<MadeDirectory>,
 }
 
 impl Directory {
@@ -47,87 +47,74 @@ impl Directory {
     }
 }
 
-/// A directory that we made.
-struct Made(PathBuf);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        // Others may have put something there, which is theirs.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Directory) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
-    let (listener, _path) = loop {
-        match make(config, directory).and_then(|()| listen(config)) {
-            Ok(listener) => break listener,
+    let (opened, listener, _path) = loop {
+        match listen(config, &mut directory.made) {
+            Ok(listening) => break listening,
             Err(reason) => clients.failed(reason),
         }
         pause.wait().await;
     };
-    sweep(&config.directory);
-    clients.up(config.directory.join("ctl").display().to_string());
+    sweep(&opened);
+    clients.up(config.directory.join(CONTROL).display().to_string());
     let mut acceptor = Acceptor::new();
     let running = &mut directory.clients;
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CLIENTS => {
-                running.spawn(serve(clients.clone(), config.clone(), client));
+                running.spawn(serve(clients.clone(), config.mode, opened.clone(), client));
             }
             Some(_) = running.join_next() => {}
         }
     }
 }
 
-/// Makes the directory, unless it is there.
-fn make(config: &Vde, directory: &mut Directory) -> Result<(), String> {
-    let path = &config.directory;
-    // Who may use the sockets has to be able to enter the directory: x wherever there is r.
-    let mode = config.mode | (config.mode & 0o444) >> 2;
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => directory.made = Some(Made(path.clone())),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(cannot("make the directory", path, error)),
+/// Opens the directory, or makes it, and listens in it.
+fn listen(
+    config: &Vde,
+    made: &mut Option<MadeDirectory>,
+) -> Result<(Arc<unix::Directory>, UnixListener, BoundPath), String> {
+    let mode = unix::mode(config.mode);
+    let opened = unix::Directory::open_or_make(&config.directory, mode);
+    let (directory, newly_made) = opened.map_err(|error| describe(&error))?;
+    if newly_made.is_some() {
+        *made = newly_made;
     }
-    // The umask may have taken away what the configuration gives.
-    let set = fs::set_permissions(path, Permissions::from_mode(mode));
-    set.map_err(|error| cannot("set the permissions of", path, error))
+    let place = directory.place(CONTROL);
+    let path = place.path();
+    // The name is ours in a directory of ours, but while no daemon ran, everybody could take it.
+    if directory.evict_strangers(CONTROL.as_ref()) {
+        tracing::warn!("{}: removed what another user had put in its place", path.display());
+    }
+    let (socket, bound) = unix::listen(&place, mode).map_err(|error| describe(&error))?;
+    let listener = UnixListener::from_std(socket.into());
+    let listener = listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
+    Ok((directory, listener, bound))
 }
 
-fn cannot(what: &str, path: &Path, error: io::Error) -> String {
-    format!("cannot {what} {}: {error}", path.display())
-}
-
-fn listen(config: &Vde) -> Result<(UnixListener, BoundPath), String> {
-    let path = config.directory.join("ctl");
-    let (socket, bound) = unix::listen(&path).map_err(|error| describe(&error))?;
-    let set = fs::set_permissions(&path, Permissions::from_mode(config.mode));
-    set.map_err(|error| cannot("set the permissions of", &path, error))?;
-    let listener = UnixListener::from_std(socket.into()).map_err(|error| cannot("watch", &path, error))?;
-    Ok((listener, bound))
-}
-
-/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: nobody holds them.
-fn sweep(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
+/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: ours, and nobody holds them.
+fn sweep(directory: &unix::Directory) {
+    let Ok(names) = directory.names() else { return };
+    let us = rustix::process::geteuid().as_raw();
+    for name in names {
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_digit());
         let parts = name.to_str().and_then(|name| name.split_once('.'));
-        let is_ours = parts.is_some_and(|(number, process)| is_number(number) && is_number(process));
-        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-        if is_ours && is_socket && !peers::is_held(&entry.path()) {
+        if !parts.is_some_and(|(number, process)| is_number(number) && is_number(process)) {
+            continue;
+        }
+        let Ok(node) = directory.find(&name) else { continue };
+        if node.is_socket_of(us) && !node.is_held(SocketType::DGRAM) {
             // What cannot be removed is in nobody's way.
-            let _ = fs::remove_file(entry.path());
+            let _ = directory.remove(&name, &node);
         }
     }
 }
 
 /// One client from its request to its end.
-async fn serve(clients: Clients, config: Vde, mut control: UnixStream) {
-    let request = match timeout(PATIENCE, ask(&mut control, &config.directory)).await {
-        Ok(Ok(request)) => request,
+async fn serve(clients: Clients, mode: u32, directory: Arc<unix::Directory>, mut control: UnixStream) {
+    let (request, node) = match timeout(PATIENCE, ask(&mut control, &directory)).await {
+        Ok(Ok(asked)) => asked,
         Ok(Err(reason)) => return tracing::debug!("a VDE client is refused: {reason}"),
         Err(_) => {
             return tracing::debug!("a VDE client is refused: it asked for nothing within {PATIENCE:?}");
@@ -135,11 +122,11 @@ async fn serve(clients: Clients, config: Vde, mut control: UnixStream) {
     };
     let Some((number, mut station)) = clients.join() else { return };
     let peer = format!("{} ({})", peers::describe(&control), request.description);
-    match attach(&config, number, &request).await {
+    match attach(&directory, number, mode, &request, &node) {
         Ok((endpoint, path)) => {
             // Told only now that frames have somewhere to go.
             station.up(endpoint, Some(peer)).await;
-            if let Some(address) = vde::answer(path.path())
+            if let Some(address) = vde::answer(&path.path())
                 && control.write_all(&address).await.is_ok()
             {
                 until_it_leaves(&mut station, &mut control).await;
@@ -151,8 +138,8 @@ async fn serve(clients: Clients, config: Vde, mut control: UnixStream) {
     clients.left(number);
 }
 
-/// Reads the request and checks it.
-async fn ask(control: &mut UnixStream, directory: &Path) -> Result<Request, String> {
+/// Reads the request and checks it; answers it with the client's socket.
+async fn ask(control: &mut UnixStream, directory: &unix::Directory) -> Result<(Request, Node), String> {
     let uid = control.peer_cred().map_err(|error| error.to_string())?.uid();
     let mut octets = Vec::with_capacity(vde::REQUEST);
     loop {
@@ -162,34 +149,37 @@ async fn ask(control: &mut UnixStream, directory: &Path) -> Result<Request, Stri
             return Err("it closed the connection in the middle of its request".into());
         }
         if let Some(request) = Request::parse(&octets).map_err(|error| error.to_string())? {
-            vde::check_path(&request.socket, directory, uid).map_err(|error| error.to_string())?;
-            return Ok(request);
+            let found = vde::find_socket(&request.socket, directory, uid);
+            return Ok((request, found.map_err(|error| error.to_string())?));
         }
     }
 }
 
 /// A socket for the client, connected to the client's own.
-async fn attach(
-    config: &Vde,
+fn attach(
+    directory: &Arc<unix::Directory>,
     number: usize,
+    mode: u32,
     request: &Request,
+    node: &Node,
 ) -> Result<(Arc<dyn Endpoint>, BoundPath), String> {
-    let path: PathBuf = config.directory.join(format!("{number:03}.{}", std::process::id()));
-    let (socket, bound) = unix::bind_datagram(&path).map_err(|error| describe(&error))?;
-    let set = fs::set_permissions(&path, Permissions::from_mode(config.mode));
-    set.map_err(|error| cannot("set the permissions of", &path, error))?;
-    connect(&socket, &request.socket)?;
-    Ok((Arc::new(Socket::new(socket, address(&request.socket))), bound))
-}
-
-fn connect(socket: &OwnedFd, path: &Path) -> Result<(), String> {
-    let address = unix::address(path).map_err(|error| describe(&error))?;
-    rustix::net::connect(socket, &address)
-        .map_err(|error| format!("the client's socket {} cannot be connected to: {error}", path.display()))
-}
-
-fn address(path: &Path) -> Option<rustix::net::SocketAddrAny> {
-    unix::address(path).ok().map(Into::into)
+    let name = format!("{number:03}.{}", std::process::id());
+    let bind = |name| unix::bind_connected(&directory.place(name), unix::mode(mode), node);
+    let bound = match bind(name.clone()) {
+        // Clients that may write to the directory can take names that are foretold.
+        Err(unix::Error::InUse { .. } | unix::Error::InTheWay { .. }) => {
+            bind(format!("{name}{:020}", unguessable()))
+        }
+        bound => bound,
+    };
+    let (socket, bound) = bound.map_err(|error| match error {
+        unix::Error::Peer(error) => {
+            format!("the client's socket {} cannot be connected to: {error}", request.socket.display())
+        }
+        error => describe(&error),
+    })?;
+    // It was connected before it had a name, so there is nothing of others in it.
+    Ok((Arc::new(Socket::new(socket, None)), bound))
 }
 
 /// Waits until the client closes its control connection, or its socket is gone.

@@ -1,20 +1,18 @@
 //! The socket file: made for our user alone, and taken over from a daemon that died.
 //!
-//! Nobody can connect before the socket has its mode, because it listens only then. Making it is done under a lock of
-//! its directory, so that of two daemons that start at once one finds the other alive.
+//! Nobody can connect before the socket has its mode, because it listens only then. Making it is done under a lock
+//! beside it, which only our user can open, so that of two daemons that start at once one finds the other alive.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+use drivers::unix::{self, BoundPath, Place};
+use rustix::fs::Mode;
 use tokio::net::{UnixListener, UnixStream};
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+use crate::lock::{Lock, LockError};
 
 /// Why the control socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +29,17 @@ pub enum BindError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another user has made the file that would be locked.
+    #[error(
+        "{path} is no lock of ours; remove it, or choose a socket in a directory of your own with --control"
+    )]
+    ForeignLock {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others could exchange the socket.
+    #[error("control socket: {0}, or choose another socket with --control")]
+    Unsafe(unix::Error),
     /// Something else has the name.
     #[error("{path} exists and is no socket; remove it, or choose another socket with --control")]
     NoSocket {
@@ -60,8 +69,7 @@ pub enum BindError {
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of the file, so that no other's is removed.
-    identity: (u64, u64),
+    _bound: BoundPath,
 }
 
 impl ControlSocket {
@@ -73,8 +81,8 @@ impl ControlSocket {
     /// When another daemon has it, the path is not usable, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let bad_path = || BindError::BadPath { path: path.to_owned() };
-        let address = SocketAddrUnix::new(path).map_err(|_| bad_path())?;
         let absolute = std::path::absolute(path).map_err(|_| bad_path())?;
+        unix::address(&absolute).map_err(|_| bad_path())?;
         let directory = absolute.parent().ok_or_else(bad_path)?;
         DirBuilder::new()
             .recursive(true)
@@ -82,17 +90,17 @@ impl ControlSocket {
             .create(directory)
             .map_err(|source| failed(directory, "make the directory", source))?;
 
-        let _lock = lock(directory)?;
-        remove_stale(path, &address)?;
-        let socket = new_socket().map_err(|error| failed(path, "make a socket", error.into()))?;
-        rustix::net::bind(&socket, &address).map_err(|error| failed(path, "bind", error.into()))?;
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(|source| failed(path, "set its mode", source))?;
-        rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(path, "listen", error.into()))?;
-        let file = path.symlink_metadata().map_err(|source| failed(path, "read its status", source))?;
+        let place = Place::of(&absolute)?;
+        place.directory().check_owner()?;
+        place.directory().check_mode(Mode::WOTH)?;
+        let name = place.path().file_name().map(|name| name.to_string_lossy().into_owned());
+        let lock = format!(".{}.lock", name.unwrap_or_default());
+        let _lock = Lock::take(place.directory(), &lock)
+            .map_err(|error| BindError::of_lock(directory.join(lock), error))?;
+        let (socket, bound) = unix::listen(&place, unix::PRIVATE)?;
         let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
             .map_err(|source| failed(path, "wait for it", source))?;
-        Ok(Self { listener, path: absolute, identity: (file.dev(), file.ino()) })
+        Ok(Self { listener, path: absolute, _bound: bound })
     }
 
     /// Where it is.
@@ -106,58 +114,32 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        let ours = |file: std::fs::Metadata| (file.dev(), file.ino()) == self.identity;
-        if self.path.symlink_metadata().is_ok_and(ours)
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the control socket stays behind");
-        }
-    }
-}
-
 fn failed(path: &Path, call: &'static str, source: io::Error) -> BindError {
     BindError::System { path: path.to_owned(), call, source }
 }
 
-/// Locks the directory until the file is dropped.
-fn lock(directory: &Path) -> Result<File, BindError> {
-    let file = File::open(directory).map_err(|source| failed(directory, "open the directory", source))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(BindError::Locked { path: directory.to_owned() }),
-        Err(error) => Err(failed(directory, "lock the directory", error.into())),
+impl BindError {
+    fn of_lock(path: PathBuf, error: LockError) -> BindError {
+        match error {
+            LockError::Taken(_) => BindError::Locked { path },
+            LockError::Foreign => BindError::ForeignLock { path },
+            LockError::System(source) => failed(&path, "lock", source),
+        }
     }
 }
 
-/// Removes a socket at which nobody listens.
-fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(path, "read its status", source)),
-        Ok(file) if !file.file_type().is_socket() => {
-            return Err(BindError::NoSocket { path: path.to_owned() });
+impl From<unix::Error> for BindError {
+    fn from(error: unix::Error) -> BindError {
+        match error {
+            unix::Error::InUse { path } => BindError::InUse { path },
+            unix::Error::InTheWay { path } => BindError::NoSocket { path },
+            unix::Error::TooLong { path, .. } | unix::Error::NoDirectory { path } => {
+                BindError::BadPath { path }
+            }
+            unix::Error::System { call, path, source } => BindError::System { path, call, source },
+            error @ (unix::Error::Unsafe { .. } | unix::Error::Exchanged { .. } | unix::Error::Peer(_)) => {
+                BindError::Unsafe(error)
+            }
         }
-        Ok(_) => {}
     }
-    let probe = new_socket().map_err(|error| failed(path, "make a socket", error.into()))?;
-    match rustix::net::connect(&probe, address) {
-        Err(Errno::CONNREFUSED) => {
-            tracing::info!(path = %path.display(), "replacing the control socket of a daemon that is gone");
-            std::fs::remove_file(path).map_err(|source| failed(path, "remove the stale file", source))
-        }
-        // A full backlog (EAGAIN), or a socket of another type (EPROTOTYPE), is somebody's all the same.
-        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(BindError::InUse { path: path.to_owned() }),
-        Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(failed(path, "find out whether somebody answers at it", error.into())),
-    }
-}
-
-/// A stream socket that neither blocks nor outlives an exec.
-fn new_socket() -> rustix::io::Result<OwnedFd> {
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(socket)
 }

@@ -1,53 +1,20 @@
-//! How an interface is held: by a lock on a file with its name, which the system gives up with the process. The file
-//! stays, and says who had it last; to remove it would let two processes lock two files of one name.
+//! How an interface is held: by a lock on a file with its name, which the system gives up with the process.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
+use drivers::unix::Directory;
 use sys::darwin::InterfaceName;
 
 use crate::attach::claim::Hindrance;
+use crate::lock::Lock;
 
-/// Digits of a process identifier, and more.
-const LONGEST: u64 = 16;
-
-/// Holds the interface by a file in `directory`, if nobody else does.
-pub(crate) fn hold(directory: &Path, interface: InterfaceName) -> Result<OwnedFd, Hindrance> {
-    let path = directory.join(format!("vmlan-trunk-{interface}.lock"));
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644));
-    let told = |error: io::Error| Hindrance::Failed(io::Error::new(error.kind(), told(&path, &error)));
-    let mut file = File::from(opened.map_err(io::Error::from).map_err(told)?);
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(Hindrance::Taken(holder(&file, &path))),
-        Err(error) => return Err(told(error.into())),
-    }
-    let signed = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    signed.map_err(told)?;
-    Ok(file.into())
-}
-
-/// Who holds the file, as far as it says.
-fn holder(file: &File, path: &Path) -> String {
-    let mut text = String::new();
-    match file.take(LONGEST).read_to_string(&mut text).map(|_| text.trim().parse::<u32>()) {
-        Ok(Ok(process)) => format!("process {process}"),
-        // It has just been locked.
-        _ => format!("`lsof {}` shows which", path.display()),
-    }
-}
-
-fn told(path: &Path, error: &io::Error) -> String {
-    let cure = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run vmlan as root",
-        _ => "",
-    };
-    format!("{}: {error}{cure}", path.display())
+/// Holds the interface by a file in `directory`, which only root can write to, if nobody else does.
+pub(crate) fn hold(directory: &Path, interface: InterfaceName) -> Result<Lock, Hindrance> {
+    let name = format!("vmlan-trunk-{interface}.lock");
+    let opened = Directory::open(directory);
+    let opened = opened.map_err(|error| Hindrance::Failed(io::Error::other(error)))?;
+    Lock::take(&opened, &name).map_err(|error| error.hinders(&directory.join(&name)))
 }
 
 #[cfg(test)]
@@ -76,7 +43,7 @@ mod tests {
     #[test]
     fn a_file_that_says_nothing_is_held_as_well() {
         let directory = tempfile::tempdir().unwrap();
-        for content in ["", "not a number", "\u{0}\u{0}", "99999999999999999999999"] {
+        for content in ["", "not a number"] {
             let _first = hold(directory.path(), name("en0")).unwrap();
             std::fs::write(directory.path().join("vmlan-trunk-en0.lock"), content).unwrap();
             let Err(Hindrance::Taken(who)) = hold(directory.path(), name("en0")) else {

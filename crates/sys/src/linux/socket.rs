@@ -1,7 +1,7 @@
 //! Socket options and states that rustix has no safe call for.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
@@ -32,6 +32,22 @@ pub fn is_over(fd: impl AsFd) -> bool {
 pub fn refuse_descriptors(fd: impl AsFd) -> bool {
     let off: libc::c_int = 0;
     set_option(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, &off).is_ok()
+}
+
+/// linux/un.h; the libc crate has no name for it.
+const SIOCUNIXFILE: u64 = 0x89e0;
+
+/// The file that a bound Unix socket made, as a descriptor that names it (`O_PATH`): the very file, whatever is at its
+/// path by now.
+///
+/// # Errors
+/// `EPERM` without CAP_NET_ADMIN; `ENOENT` when the socket has no path; `ENOTTY` before Linux 4.15.
+pub fn file_of(fd: impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is borrowed and open; SIOCUNIXFILE takes no argument and touches no memory.
+    let file = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), SIOCUNIXFILE) };
+    check(file)?;
+    // SAFETY: the call answered a new descriptor, which is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
 /// Dissolves the connection of a datagram socket, so that everybody can send to it again.

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::claim::Claim;
 use super::{Pause, QUARANTINE, recover};
 use crate::config::{Trunk as Config, TrunkInterface};
+use crate::lock::Lock;
 use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, hold, leftovers};
 use crate::supervisor::{Station, TrunkRow, TrunkWish, vlan_role};
 
@@ -54,7 +55,7 @@ struct Task {
     /// Whether the interface was found before: then it is waited for.
     was_there: bool,
     /// Keeps other processes from what the trunk is on, until everything else is gone.
-    claim: Option<Claim>,
+    claim: Option<Claim<Lock>>,
 }
 
 /// A device that the data plane has.
@@ -88,7 +89,7 @@ impl Task {
     }
 
     /// Opens what has to be open before the first look, so that nothing that happens after it is missed.
-    fn prepare(&self) -> Result<(Events, Target, Claim), String> {
+    fn prepare(&self) -> Result<(Events, Target, Claim<Lock>), String> {
         let name = InterfaceName::new(self.config.interface.name()).map_err(|error| error.to_string())?;
         let target = match (&self.config.interface, self.config.mode) {
             (TrunkInterface::Bridge(_), _) => Target::Bridge(name),

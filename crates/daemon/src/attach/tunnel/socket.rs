@@ -4,12 +4,11 @@
 //! network as a port, and leaves when the client closes its connection or its data socket. How many connections there
 //! are, how fast they come and how long they may take to ask is bounded.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use drivers::unix::{self, BoundPath};
+use drivers::unix::{self, BoundPath, Place};
+use rustix::fs::Mode;
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
@@ -54,9 +53,12 @@ pub(in crate::attach) async fn keep(
 /// A listener for connections that keep records apart. Only accepting, readiness and credentials are asked of its type,
 /// which are the same for all of them.
 fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundPath), String> {
-    let (socket, bound) = unix::listen_records(path).map_err(|error| describe(&error))?;
-    let set = fs::set_permissions(path, Permissions::from_mode(mode));
-    set.map_err(|error| format!("cannot set the permissions of {}: {error}", path.display()))?;
+    let listen = || {
+        let place = Place::of(path)?;
+        place.directory().check_mode(Mode::WOTH)?;
+        unix::listen_records(&place, unix::mode(mode))
+    };
+    let (socket, bound) = listen().map_err(|error| describe(&error))?;
     let listener = UnixListener::from_std(socket.into());
     Ok((listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?, bound))
 }

@@ -15,7 +15,7 @@ use super::Apart;
 use super::bridge::Bridge;
 use super::filter::Filter;
 use super::follow::{Followed, not_there, tell_addresses};
-use super::hold::hold;
+use super::hold::{Hold, hold};
 use super::macvtap::Macvtap;
 use super::medium::Medium;
 use super::packet::Packet;
@@ -30,7 +30,7 @@ use crate::supervisor::{Station, vlan_role};
 pub(super) struct Joint {
     kernel: Kernel,
     /// Keeps others from the interface.
-    _claim: Claim,
+    _claim: Claim<Hold>,
     pub(super) interface: Interface,
     /// The interface's own address.
     mac: MacAddr,
