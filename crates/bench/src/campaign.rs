@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::attempt::attempt;
-use crate::interrupt;
 use crate::progress::Progress;
 use crate::report::{Outcome, Run, number};
 use crate::row::{Contestant, Figure, Row, Setting, Unavailable};
+use testbed::attempt::attempt;
+use testbed::interrupt;
 
 /// Namespaces, programs and waiting for a quiet machine take about so long for each.
 const OVERHEAD: Duration = Duration::from_millis(2500);

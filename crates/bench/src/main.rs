@@ -18,9 +18,7 @@
 //! command line that is not understood, 130 after Ctrl-C. What is missing on this machine is told, and is no failure.
 
 mod arguments;
-mod attempt;
 mod campaign;
-mod interrupt;
 mod machine;
 mod measure;
 mod peer;
@@ -46,6 +44,7 @@ use arguments::{Arguments, Command};
 use machine::Machine;
 use report::{Report, Settings};
 use row::{Programs, Row, Setting};
+use testbed::{attempt, interrupt};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::interrupt;
 use crate::machine::{Quiet, wait_for_quiet};
+use testbed::interrupt;
 
 /// Rows that are asked for together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]

@@ -30,8 +30,10 @@
 //! | `VMLAN_SKIP_LOG=FILE` | each skipped test appends a line to the file |
 //! | `VMLAN_TESTBED_CACHE=DIR` | where the guest kernel is kept; default `testbed` in Cargo's target directory |
 
+pub mod attempt;
 mod cpio;
 mod image;
+pub mod interrupt;
 mod iperf;
 mod netns;
 pub mod peer;

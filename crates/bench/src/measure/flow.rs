@@ -18,7 +18,7 @@ use sys::datagrams::{self, LIMIT, Received};
 
 use super::PacketRate;
 use super::processors::{stay_on_first, stay_with_sender};
-use crate::interrupt;
+use testbed::interrupt;
 
 /// Until caches, queues and the scheduler have settled.
 const WARM_UP: Duration = Duration::from_millis(200);

@@ -16,8 +16,8 @@ use sys::datagrams;
 use super::counter::Counter;
 use super::processors::stay_on_first;
 use super::{SMALL, frame, round_trip};
-use crate::interrupt;
 use crate::world::{INTERFACE, World};
+use testbed::interrupt;
 
 /// Until caches, queues and the scheduler have settled.
 const WARM_UP: Duration = Duration::from_millis(200);

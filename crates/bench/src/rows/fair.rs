@@ -6,12 +6,12 @@ use std::thread;
 
 use anyhow::{Context, ensure};
 
-use crate::attempt::attempt;
 use crate::measure::{self, Placement, SMALL, frame};
 use crate::peer::vmlan;
 use crate::plugs::{datagram, datagram_ports};
 use crate::row::{Contestant, Figure, Group, Pairs, Row, Setting, Target};
 use crate::world::World;
+use testbed::attempt::attempt;
 
 /// Number of the flooding guest.
 const FLOODER: usize = 0;
