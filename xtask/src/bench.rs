@@ -56,14 +56,22 @@ fn prepare() -> Result<(), Error> {
 /// # Errors
 /// For anything else.
 pub fn check(arguments: &[String]) -> Result<(), Error> {
+    check_options("bench", &OPTIONS, arguments)
+}
+
+/// The same for the options of another task, which has [`LIST`] too.
+///
+/// # Errors
+/// For anything else.
+pub fn check_options(task: &str, options: &[&str], arguments: &[String]) -> Result<(), Error> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == LIST {
             continue;
         }
         let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
-        if !OPTIONS.contains(&name) {
-            return Err(Error::Usage(format!("bench does not know {word:?}")));
+        if !options.contains(&name) {
+            return Err(Error::Usage(format!("{task} does not know {word:?}")));
         }
         let has_value = value.is_some() || words.next().is_some_and(|value| !value.starts_with("--"));
         if !has_value {

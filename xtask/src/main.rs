@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
-//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS build, the benchmark.
+//! Development tasks: tests with what they need, the whole check, fuzzing, the macOS build, the benchmark, the attacks.
 //!
 //! Progress and messages go to standard error; what a tool prints stays where the tool prints it. The exit status
 //! is 0, 1 when a task failed, 2 for a command line that is not understood.
 
+mod attack;
 mod bench;
 mod ci;
 mod fuzz;
@@ -32,6 +33,9 @@ Tasks:
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
                                   compare vmlan with Open vSwitch, VDE, a Linux bridge and bare relays on this
                                   machine; needs root, installs with apt what it can, see docs/performance.md
+  attack [--only NAME,...] [--rounds N] [--seconds S] [--limit X] [--json FILE] [--markdown FILE] [--list]
+                                  attack a vmlan beside honest guests, and measure what these suffer; as root with
+                                  TAPs, trunks and attackers of another user
 ";
 
 /// What the command line asks for.
@@ -43,6 +47,7 @@ enum Task {
     Fuzz { seconds: u32, targets: Vec<String> },
     Macos,
     Bench { arguments: Vec<String> },
+    Attack { arguments: Vec<String> },
 }
 
 fn main() -> ExitCode {
@@ -68,6 +73,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Macos => macos::run()?,
         Task::Bench { arguments } => bench::run(&arguments)?,
+        Task::Attack { arguments } => attack::run(&arguments)?,
     }
     Ok(())
 }
@@ -84,6 +90,7 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
         }
         "fuzz" => parse_fuzz(rest),
         "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
+        "attack" => attack::check(&rest).map(|()| Task::Attack { arguments: rest }),
         "macos" if rest.is_empty() => Ok(Task::Macos),
         "help" | "--help" | "-h" => Ok(Task::Help),
         "macos" => Err(Error::Usage("macos takes no arguments".into())),
@@ -152,6 +159,10 @@ mod tests {
                 "bench --rounds 1 --only=tap,dgram",
                 Task::Bench { arguments: vec!["--rounds".into(), "1".into(), "--only=tap,dgram".into()] },
             ),
+            (
+                "attack --only frames --limit=3",
+                Task::Attack { arguments: vec!["--only".into(), "frames".into(), "--limit=3".into()] },
+            ),
             ("--help", Task::Help),
         ];
 
@@ -175,6 +186,9 @@ mod tests {
             "bench --round 5",
             "bench --rounds",
             "bench --rounds --json",
+            "attack frames",
+            "attack --charts x",
+            "attack --only",
         ] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
