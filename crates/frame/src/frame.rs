@@ -91,6 +91,19 @@ impl Frame {
         self.len() + if self.meta.tag.is_some() { crate::VLAN_TAG } else { 0 }
     }
 
+    /// How many frames a medium without offloads gets for this one, whose request was validated: at least one.
+    #[inline]
+    pub fn segments(&self) -> usize {
+        self.meta.offload.segments(self.len())
+    }
+
+    /// Octets of those frames together: with the headers and the tag of each, without FCS.
+    #[inline]
+    pub fn segments_len(&self) -> usize {
+        let tag = if self.meta.tag.is_some() { crate::VLAN_TAG } else { 0 };
+        self.meta.offload.expanded(self.len()) + tag * self.segments()
+    }
+
     /// The destination address; `None` in a frame shorter than its header.
     #[inline]
     pub fn destination(&self) -> Option<MacAddr> {

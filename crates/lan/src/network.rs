@@ -16,8 +16,9 @@ use link::Counters;
 
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::forward::Shared;
+use crate::group::Group;
 use crate::policy::{Item, Policy, PolicyError, Request};
-use crate::port::{Port, PortConfig, PortError, PortId, PortPolicy};
+use crate::port::{Limits, Port, PortConfig, PortError, PortId, PortPolicy, Share};
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
 use crate::{VlanRole, lock};
@@ -80,6 +81,7 @@ struct Member {
     policy: PortPolicy,
     active: bool,
     counters: Arc<Counters>,
+    group: Option<Arc<Group>>,
     /// The same for the data path.
     port: Arc<Port>,
     trunk: Option<TrunkMember>,
@@ -178,15 +180,15 @@ impl Network {
     /// # Errors
     /// When the network is full, or an address cannot be set for the port. Nothing changed then.
     pub fn add_port(&self, config: PortConfig) -> Result<PortId, PortError> {
-        let (name, policy, counters) = config.split();
-        self.add_member(name, policy, counters, None)
+        let (name, policy, counters, group) = config.split();
+        self.add_member(name, policy, (counters, group), None)
     }
 
     fn add_member(
         &self,
         name: String,
         policy: PortPolicy,
-        counters: Arc<Counters>,
+        (counters, group): (Arc<Counters>, Option<Arc<Group>>),
         trunk: Option<(TrunkPolicy, Notify)>,
     ) -> Result<PortId, PortError> {
         let mut control = lock(&self.control);
@@ -200,14 +202,15 @@ impl Network {
             return Err(PortError::TooManyPorts { port: name, limit: Network::MAX_PORTS });
         };
         self.set_addresses(&name, id, &keys(&policy))?;
-        self.fdb.admit_port(id, policy.quota);
+        self.fdb.admit_port(id, policy.quota, group.as_ref());
         control.claim(id);
-        let port = Arc::new(compile(id, &policy, false, &counters, control.rules));
+        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), control.rules));
         let trunk = trunk.map(|(policy, notify)| {
             self.fdb.watch(id, Some(Arc::clone(&notify)));
             TrunkMember { trunk: Arc::new(Trunk::new(&policy, &control.rules.policy)), policy, notify }
         });
-        control.ports[id.slot()] = Some(Member { id, name, policy, active: false, counters, port, trunk });
+        control.ports[id.slot()] =
+            Some(Member { id, name, policy, active: false, counters, group, port, trunk });
         self.publish(&mut control);
         Ok(id)
     }
@@ -254,7 +257,7 @@ impl Network {
         for key in old.iter().filter(|key| !new.contains(key)) {
             self.fdb.remove_fixed(*key, EntryKind::Set);
         }
-        self.fdb.admit_port(id, policy.quota);
+        self.fdb.admit_port(id, policy.quota, member.group.as_ref());
         let relearn = (&member.policy.macs, &member.policy.vlan, member.policy.guard)
             != (&policy.macs, &policy.vlan, policy.guard);
         let rules = control.rules;
@@ -413,14 +416,26 @@ impl Control {
 
 impl Member {
     fn compile(&mut self, rules: Rules) {
-        self.port = Arc::new(compile(self.id, &self.policy, self.active, &self.counters, rules));
+        let shared = (&self.counters, self.group.as_ref());
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, rules));
         if let Some(trunk) = &mut self.trunk {
             trunk.trunk = Arc::new(Trunk::new(&trunk.policy, &rules.policy));
         }
     }
 }
 
-fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counters>, rules: Rules) -> Port {
+fn compile(
+    id: PortId,
+    policy: &PortPolicy,
+    active: bool,
+    (counters, group): (&Arc<Counters>, Option<&Arc<Group>>),
+    rules: Rules,
+) -> Port {
+    let all = policy.limits;
+    let limits = match group {
+        None => all,
+        Some(_) => Limits { storm: all.fair_part(), copies: None, rate: all.rate },
+    };
     Port {
         id,
         active,
@@ -431,7 +446,8 @@ fn compile(id: PortId, policy: &PortPolicy, active: bool, counters: &Arc<Counter
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         roles: policy.roles,
-        limits: policy.limits,
+        limits,
+        shared: group.map(|group| Share { group: Arc::clone(group), limits: all }),
         counters: Arc::clone(counters),
     }
 }

@@ -1,9 +1,11 @@
 use core::fmt;
 use std::sync::Arc;
 
+use frame::offload::MAX_SEGMENTS;
 use frame::{MacAddr, VlanId};
 use link::Counters;
 
+use crate::group::Group;
 use crate::vlan::{Membership, VlanRole};
 
 /// A port in its network: a slot, and how often the slot was used before.
@@ -67,6 +69,8 @@ pub struct PortConfig {
     pub quota: usize,
     /// See [`PortPolicy::limits`].
     pub limits: Limits,
+    /// The ports with which this one shares what it may flood and learn; `None` for a port that has it alone.
+    pub group: Option<Arc<Group>>,
     /// The counters of the port's link.
     pub counters: Arc<Counters>,
 }
@@ -81,9 +85,8 @@ impl PortConfig {
     pub fn with(name: impl Into<String>, policy: PortPolicy, counters: Arc<Counters>) -> PortConfig {
         let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits } =
             policy;
-        let name = name.into();
         PortConfig {
-            name,
+            name: name.into(),
             macs,
             guard,
             vlan,
@@ -93,12 +96,13 @@ impl PortConfig {
             roles,
             quota,
             limits,
+            group: None,
             counters,
         }
     }
 
-    /// What was given to [`PortConfig::with`].
-    pub(crate) fn split(self) -> (String, PortPolicy, Arc<Counters>) {
+    /// What was given to [`PortConfig::with`], and the group.
+    pub(crate) fn split(self) -> (String, PortPolicy, Arc<Counters>, Option<Arc<Group>>) {
         let PortConfig {
             name,
             macs,
@@ -110,11 +114,12 @@ impl PortConfig {
             roles,
             quota,
             limits,
+            group,
             counters,
         } = self;
         let policy =
             PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits };
-        (name, policy, counters)
+        (name, policy, counters, group)
     }
 }
 
@@ -151,11 +156,15 @@ pub struct Roles {
 }
 
 /// How much a port may send, for each worker that receives from it: one, or as many as the medium has queues. What is
-/// more is dropped.
+/// more is dropped. A frame that asks for segmentation counts as the frames that it stands for.
+///
+/// The ports of a [`Group`] share `storm` and `copies`, whatever workers receive from them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Frames that go to more than one other port: broadcast, multicast, unknown unicast.
     pub storm: Option<Rate>,
+    /// Copies that are made of those for all other ports together.
+    pub copies: Option<Rate>,
     /// Octets of all frames, without FCS.
     pub rate: Option<Rate>,
 }
@@ -171,32 +180,57 @@ pub struct Rate {
 
 impl Limits {
     /// No limits.
-    pub const NONE: Limits = Limits { storm: None, rate: None };
+    pub const NONE: Limits = Limits { storm: None, copies: None, rate: None };
 
     /// Flooded frames a second of a port for which nothing else is said: no guest in order sends that many, and a worker
     /// carries them beside its other work.
     pub const DEFAULT_STORM: u64 = 20_000;
+
+    /// Copies a second of such frames: a network of ten guests hears all that [`Limits::DEFAULT_STORM`] lets pass, and
+    /// one of a thousand 200 floods a second, for which a worker needs no more than a part of its time.
+    pub const DEFAULT_COPIES: u64 = 200_000;
+
+    /// What a port of a group may flood before it has to leave something to the others: a sixteenth of it all.
+    pub(crate) fn fair_part(&self) -> Option<Rate> {
+        let part =
+            |rate: Rate| Rate { per_second: (rate.per_second / 16).max(1), burst: (rate.burst / 16).max(16) };
+        self.storm.map(part)
+    }
 }
 
 impl Rate {
-    /// So many frames a second, and a fifth of that at once, but 64 at least.
+    /// So many frames a second, and a twentieth of that at once, but as many as one frame can be cut into at least.
     pub const fn frames(per_second: u64) -> Rate {
-        let fifth = per_second / 5;
-        Rate { per_second, burst: if fifth < 64 { 64 } else { fifth } }
+        Rate::with_burst(per_second, per_second / 20, MAX_SEGMENTS as u64)
     }
+
+    /// So many copies a second, and a twentieth of that at once, but [`Rate::LEAST_COPIES`] at least.
+    pub const fn copies(per_second: u64) -> Rate {
+        Rate::with_burst(per_second, per_second / 20, Rate::LEAST_COPIES)
+    }
+
+    /// Copies that can always be made at once: twice as many as a network has ports, so that the ports of a group can
+    /// leave each other a half.
+    pub const LEAST_COPIES: u64 = 2 * crate::Network::MAX_PORTS as u64;
 
     /// So many octets a second, and a tenth of that at once, but 128 KiB at least, so that segmentation frames pass.
     pub const fn octets(per_second: u64) -> Rate {
-        const LEAST: u64 = 128 << 10;
-        let tenth = per_second / 10;
-        Rate { per_second, burst: if tenth < LEAST { LEAST } else { tenth } }
+        Rate::with_burst(per_second, per_second / 10, 128 << 10)
+    }
+
+    const fn with_burst(per_second: u64, burst: u64, least: u64) -> Rate {
+        Rate { per_second, burst: if burst < least { least } else { burst } }
     }
 }
 
 impl Default for Limits {
     /// Floods are limited, all traffic together is not.
     fn default() -> Self {
-        Limits { storm: Some(Rate::frames(Limits::DEFAULT_STORM)), rate: None }
+        Limits {
+            storm: Some(Rate::frames(Limits::DEFAULT_STORM)),
+            copies: Some(Rate::copies(Limits::DEFAULT_COPIES)),
+            rate: None,
+        }
     }
 }
 
@@ -293,8 +327,18 @@ pub(crate) struct Port {
     pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
     pub(crate) roles: Roles,
+    /// What the port has alone.
     pub(crate) limits: Limits,
+    /// What it has together with others.
+    pub(crate) shared: Option<Share>,
     pub(crate) counters: Arc<Counters>,
+}
+
+/// A port's part in the budgets of its group.
+pub(crate) struct Share {
+    pub(crate) group: Arc<Group>,
+    /// The group's.
+    pub(crate) limits: Limits,
 }
 
 impl Port {

@@ -85,7 +85,7 @@ impl Bench {
             lan.port_with(|config| {
                 config.macs = if n == 0 { vec![address(1)] } else { vec![] };
                 (config.promiscuous, config.sees_trunk) = (spy && n == 2, spy && n == 2);
-                config.limits = Limits { storm: Some(Rate { per_second: 5, burst: 10 }), rate: None };
+                config.limits = Limits { storm: Some(Rate { per_second: 5, burst: 10 }), ..Limits::NONE };
             })
         });
         lan.egress.set_room(trunk.0, room);

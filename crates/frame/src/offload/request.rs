@@ -110,6 +110,15 @@ impl Offload {
         if count == 0 { 1 } else { count }
     }
 
+    /// How many octets the frames have together that a frame of `len` octets with this validated request stands for:
+    /// each segment has headers of its own.
+    #[inline]
+    pub const fn expanded(self, len: usize) -> usize {
+        // Of a datagram that is cut into fragments, the first one alone has the UDP header.
+        let repeated = if self.gso_type == Offload::UDP_FRAGMENTS { 8 } else { 0 };
+        len + (self.segments(len) - 1) * (self.header_len as usize).saturating_sub(repeated)
+    }
+
     /// The request when `by` octets are put in front of the frame, or cut off it when negative: 4 and -4 for a tag.
     /// `None` when a position in use does not fit.
     #[inline]
@@ -175,6 +184,21 @@ mod tests {
             (not_validated, 2000, 1),
         ] {
             assert_eq!(request.segments(len), expected, "{request:?} {len}");
+        }
+    }
+
+    #[test]
+    fn every_segment_has_headers() {
+        let tcp = Offload { gso_type: Offload::TCPV4, header_len: 54, gso_size: 1000, ..Offload::NONE };
+        let fragments = Offload { gso_type: Offload::UDP_FRAGMENTS, header_len: 42, ..tcp };
+        for (request, len, expected) in [
+            (Offload::NONE, 60, 60),
+            (tcp, 54 + 1000, 54 + 1000),
+            (tcp, 54 + 2500, 3 * 54 + 2500),
+            (fragments, 42 + 1993, 42 + 1993 + 2 * 34),
+            (tcp, 10, 10),
+        ] {
+            assert_eq!(request.expanded(len), expected, "{request:?} {len}");
         }
     }
 

@@ -16,10 +16,12 @@
 use core::cmp::Reverse;
 use core::mem;
 use core::ops::Range;
+use std::sync::Arc;
 
 use super::table::{Entry, Key, Table};
 use super::{EntryKind, PortId};
 use crate::event::{Event, EventQueue};
+use crate::group::Group;
 use crate::trunk::{Notify, TrunkNotice};
 
 /// How often an address may move in a second.
@@ -48,11 +50,13 @@ pub(crate) enum Learning {
 }
 
 /// What a port holds.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Load {
     port: PortId,
     learnt: usize,
     quota: usize,
+    /// The ports that hold addresses together with this one.
+    group: Option<Arc<Group>>,
     /// Whether it may learn: a port that receives nothing does not, for its addresses would be sent nowhere.
     learns: bool,
     /// Whether it was said that the quota is reached.
@@ -144,7 +148,7 @@ impl State {
         }
     }
 
-    pub(super) fn admit_port(&mut self, port: PortId, quota: usize) {
+    pub(super) fn admit_port(&mut self, port: PortId, quota: usize, group: Option<&Arc<Group>>) {
         if let Some(load) = self.load(port) {
             load.quota = quota;
             load.told = false;
@@ -152,7 +156,8 @@ impl State {
         }
         let slots = self.loads.len().max(port.slot() + 1);
         self.loads.resize(slots, None);
-        let load = Load { port, learnt: 0, quota, learns: false, told: false, contested: None };
+        let group = group.cloned();
+        let load = Load { port, learnt: 0, quota, group, learns: false, told: false, contested: None };
         self.loads[port.slot()] = Some(load);
     }
 
@@ -174,8 +179,17 @@ impl State {
 
     /// How many addresses were learnt behind `port`.
     pub(super) fn learnt(&self, port: PortId) -> usize {
-        let load = self.loads.get(port.slot()).copied().flatten();
-        load.filter(|load| load.port == port).map_or(0, |load| load.learnt)
+        self.known_load(port).map_or(0, |load| load.learnt)
+    }
+
+    /// How many addresses were learnt behind `port` and the others of its group.
+    fn held(&self, port: PortId) -> usize {
+        self.known_load(port)
+            .map_or(0, |load| load.group.as_ref().map_or(load.learnt, |group| group.addresses.learnt()))
+    }
+
+    fn known_load(&self, port: PortId) -> Option<&Load> {
+        self.loads.get(port.slot())?.as_ref().filter(|load| load.port == port)
     }
 
     pub(super) fn learn(&mut self, table: &Table, key: Key, claimant: Claimant, now: u32) -> Learning {
@@ -184,7 +198,7 @@ impl State {
             let is_move = entry.kind == EntryKind::Learnt && entry.port != port;
             return if is_move { self.relocate(table, &entry, claimant, now) } else { Learning::Refused };
         }
-        if !self.within_quota(port) {
+        if !self.within_quota(port, None) {
             return Learning::Refused;
         }
         let Some(index) = table.free_place(key).or_else(|| self.evict_for(table, key, port)) else {
@@ -198,17 +212,30 @@ impl State {
         Learning::Changed
     }
 
-    /// Whether `port` may hold one address more. A port that was removed, which a worker may name until it sees the
-    /// next port table, holds none.
-    fn within_quota(&mut self, port: PortId) -> bool {
-        let Some(load) = self.load(port).filter(|load| load.learns) else { return false };
-        if load.learnt < load.quota {
+    /// Whether `port` may hold one address more, which is behind `from` now. A port that was removed, which a worker
+    /// may name until it sees the next port table, holds none.
+    fn within_quota(&mut self, port: PortId, from: Option<PortId>) -> bool {
+        if self.has_room(port, from) {
             return true;
         }
-        if !mem::replace(&mut load.told, true) {
+        let Some(load) = self.load(port).filter(|load| load.learns) else { return false };
+        let group = load.group.as_ref().filter(|_| load.learnt < load.quota);
+        let may_tell = match group {
+            Some(group) => group.addresses.may_tell(),
+            None => !mem::replace(&mut load.told, true),
+        };
+        if may_tell {
             self.events.push(Event::QuotaReached { port });
         }
         false
+    }
+
+    fn has_room(&self, port: PortId, from: Option<PortId>) -> bool {
+        let Some(load) = self.known_load(port).filter(|load| load.learns) else { return false };
+        let Some(group) = &load.group else { return load.learnt < load.quota };
+        let former = from.and_then(|from| self.known_load(from)?.group.as_ref());
+        let stays = former.is_some_and(|former| Arc::ptr_eq(former, group));
+        load.learnt < load.quota && (stays || group.addresses.has_room())
     }
 
     fn relocate(&mut self, table: &Table, entry: &Entry, claimant: Claimant, now: u32) -> Learning {
@@ -260,7 +287,7 @@ impl State {
     }
 
     fn move_to(&mut self, table: &Table, entry: &Entry, port: PortId, now: u32) -> Learning {
-        if !self.within_quota(port) {
+        if !self.within_quota(port, Some(entry.port)) {
             return Learning::Refused;
         }
         self.transfer(table, entry, port, now);
@@ -277,7 +304,7 @@ impl State {
         let moves = &mut self.moves[entry.index];
         moves.held_until = now.saturating_add(HOLD);
         let home = PortId::from_bits(moves.home);
-        let returns = home != entry.port && self.load(home).is_some_and(|load| load.learnt < load.quota);
+        let returns = home != entry.port && self.has_room(home, Some(entry.port));
         if returns {
             self.transfer(table, entry, home, now);
         }
@@ -312,9 +339,10 @@ impl State {
     }
 
     /// Frees a place for an address that `port` wants learnt: of the learnt addresses there, one of the port that
-    /// holds most, the one that was silent longest; never one of a port that holds no more than `port` does.
+    /// holds most, the one that was silent longest; never one of a port that holds no more than `port` does. The ports of
+    /// a group hold together what each of them holds.
     fn evict_for(&mut self, table: &Table, key: Key, port: PortId) -> Option<usize> {
-        let own = self.learnt(port);
+        let own = self.held(port);
         let victim = self.heaviest(table, key, |entry, learnt| entry.port == port || learnt > own)?;
         Some(self.evict(table, &victim))
     }
@@ -339,8 +367,8 @@ impl State {
         table
             .places(key)
             .filter_map(|index| table.entry(index))
-            .filter(|entry| learnt(entry) && allowed(entry, self.learnt(entry.port)))
-            .max_by_key(|entry| (self.learnt(entry.port), Reverse(entry.seen)))
+            .filter(|entry| learnt(entry) && allowed(entry, self.held(entry.port)))
+            .max_by_key(|entry| (self.held(entry.port), self.learnt(entry.port), Reverse(entry.seen)))
     }
 
     fn evict(&mut self, table: &Table, victim: &Entry) -> usize {
@@ -374,12 +402,14 @@ impl State {
     fn add(&mut self, port: PortId) {
         if let Some(load) = self.load(port) {
             load.learnt += 1;
+            load.group.as_ref().inspect(|group| group.addresses.add());
         }
     }
 
     fn subtract(&mut self, port: PortId) {
         if let Some(load) = self.load(port) {
             load.learnt -= 1;
+            load.group.as_ref().inspect(|group| group.addresses.subtract());
             load.told &= load.learnt >= load.quota;
         }
     }

@@ -9,8 +9,9 @@
 //! address is learnt from a later frame.
 //!
 //! An attacker cannot choose addresses that collide, for the hash is keyed with a secret seed; cannot take a set
-//! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota; and cannot push others out, for an entry is evicted only
-//! on behalf of a port that holds fewer addresses than the one it is taken from.
+//! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota, or
+//! those of its group; and cannot push others out, for an entry is evicted only on behalf of a port that holds fewer
+//! addresses than the one it is taken from, where the ports of a group count as one.
 
 mod learning;
 mod table;
@@ -19,7 +20,7 @@ mod tests;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use frame::{MacAddr, VlanId};
 
@@ -28,6 +29,7 @@ use self::learning::{State, Watch};
 use self::table::Table;
 pub(crate) use self::table::{Entry, Key};
 use crate::event::{Event, Events};
+use crate::group::Group;
 use crate::trunk::Notify;
 use crate::{PortId, lock};
 
@@ -161,8 +163,8 @@ impl Fdb {
     }
 
     /// Lets `port` hold up to `quota` learnt addresses from now on. A new port does not learn yet.
-    pub(crate) fn admit_port(&self, port: PortId, quota: usize) {
-        lock(&self.state).admit_port(port, quota);
+    pub(crate) fn admit_port(&self, port: PortId, quota: usize, group: Option<&Arc<Group>>) {
+        lock(&self.state).admit_port(port, quota, group);
     }
 
     /// Says whether addresses are learnt behind `port`.

@@ -18,7 +18,7 @@ fn mac(n: u64) -> MacAddr {
 fn fdb(size: usize, quota: usize) -> Fdb {
     let fdb = Fdb::new(&FdbConfig { size, ageing: Duration::from_secs(300), seed: [3, 4] });
     for port in [A, B, C] {
-        fdb.admit_port(port, quota);
+        fdb.admit_port(port, quota, None);
         fdb.set_learning(port, true);
     }
     fdb
@@ -401,7 +401,7 @@ fn a_dismissed_port_is_forgotten_and_learns_nothing() {
     assert_eq!(fdb.entries(0).len(), 1);
     assert_eq!(hear(&fdb, key(4), A, 0), Learning::Refused);
     assert_eq!(hear(&fdb, key(2), A, 0), Learning::Refused);
-    fdb.admit_port(A.successor(), 100);
+    fdb.admit_port(A.successor(), 100, None);
     assert_eq!(hear(&fdb, key(4), A, 0), Learning::Refused);
 }
 

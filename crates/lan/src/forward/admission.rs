@@ -86,6 +86,7 @@ mod tests {
             isolated: false,
             roles: crate::Roles::default(),
             limits: crate::Limits::default(),
+            shared: None,
             counters: Arc::new(Counters::new(1)),
         }
     }

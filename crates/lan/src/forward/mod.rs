@@ -33,7 +33,7 @@ use self::trunk::Beside;
 use crate::fdb::{Claimant, EntryKind, Key, Learning};
 use crate::port::Port;
 use crate::port_table::PortTable;
-use crate::{Egress, Network, PortId};
+use crate::{Egress, Network, PortId, Rate};
 
 /// A worker's view of one network.
 pub struct Forwarder {
@@ -110,7 +110,8 @@ impl Forwarder {
             batch.clear();
             return count;
         };
-        let allowance = self.budgets.start(ingress, &from.limits, now);
+        let allowance = self.budgets.start(from, now);
+        let started = now;
         // 2^32 seconds are 136 years.
         let now = now.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
@@ -124,7 +125,7 @@ impl Forwarder {
                 each(batch, drops, watch, |frame| beside.frame(frame))
             }
         };
-        self.budgets.finish(ingress, &pass.allowance);
+        self.budgets.finish(from, &pass.allowance, started);
         from.counters.copied(worker, copies);
         drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
         egress.settle(|port, count| {
@@ -210,9 +211,11 @@ impl Pass<'_> {
     fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
         let header = self.admit(&frame)?;
         let copies = if header.destination.is_multicast() {
-            self.charge_group()?;
+            self.charge_group(&frame, &header)?;
             let ports = self.ports;
-            self.fan_out(frame, &header, ports.active.iter().map(|port| &**port))
+            let copies = self.fan_out(frame, &header, ports.active.iter().map(|port| &**port));
+            self.allowance.made(copies);
+            copies
         } else if header.destination == header.source {
             0
         } else {
@@ -228,28 +231,56 @@ impl Pass<'_> {
         if !self.from.guard {
             self.check_source(&header)?;
         }
-        if !self.allowance.octets(frame.wire_len()) {
+        if !self.allowance.octets(frame) {
             return Err(DropReason::RateLimit);
         }
         Ok(header)
     }
 
-    /// Charges the port for a frame to every other one. To a single one it costs no more than any frame.
+    /// Charges the port for a frame to every other one. To a single one it costs no more than any frame. The copies are
+    /// charged when they are made ([`Allowance::made`]).
     #[inline]
-    fn charge_group(&mut self) -> Result<(), DropReason> {
+    fn charge_group(&mut self, frame: &Frame, header: &Header) -> Result<(), DropReason> {
         let ports = self.ports.active.len() + usize::from(self.ports.trunk.is_some());
-        self.charge(ports - usize::from(self.from.active))
+        self.charge(frame, header, &self.ports.active, ports - usize::from(self.from.active))
     }
 
-    /// Charges the port for a frame to whoever may have its unknown address.
-    fn charge_unknown(&mut self) -> Result<(), DropReason> {
+    /// Charges the port for a frame to all ports that may have its unknown address.
+    fn charge_unknown(&mut self, frame: &Frame, header: &Header) -> Result<(), DropReason> {
         let flooded = &self.ports.flooded;
-        self.charge(flooded.iter().take(3).filter(|port| port.id != self.from.id).count())
+        let receivers = match flooded.len() {
+            count @ ..3 => flooded[..count].iter().filter(|port| port.id != self.from.id).count(),
+            count => count,
+        };
+        self.charge(frame, header, flooded, receivers)
     }
 
+    /// `receivers` is how many ports get a copy at most.
     #[inline]
-    fn charge(&mut self, receivers: usize) -> Result<(), DropReason> {
-        if receivers < 2 || self.allowance.flood() { Ok(()) } else { Err(DropReason::Storm) }
+    fn charge(
+        &mut self,
+        frame: &Frame,
+        header: &Header,
+        ports: &[Arc<Port>],
+        receivers: usize,
+    ) -> Result<(), DropReason> {
+        if receivers < 2 {
+            return Ok(());
+        }
+        let segments = frame.segments() as u64;
+        let mut copies = segments * receivers as u64;
+        if copies > Rate::LEAST_COPIES {
+            copies = segments * self.count(header, ports);
+        }
+        if self.allowance.flood(segments, copies) { Ok(()) } else { Err(DropReason::Storm) }
+    }
+
+    /// How many of `ports` get the frame, and the trunk. For frames that may be too many copies for any budget: mostly
+    /// those of all ports are few enough.
+    #[cold]
+    fn count(&self, header: &Header, ports: &[Arc<Port>]) -> u64 {
+        let receivers = ports.iter().filter(|port| port.receives(self.from, header.vlan)).count();
+        (receivers + usize::from(self.ports.trunk.is_some())) as u64
     }
 
     /// Learns the source, or drops the frame when the source is set for another port.
@@ -318,8 +349,10 @@ impl Pass<'_> {
             Target::Unknown => None,
         };
         let Some(to) = to else {
-            self.charge_unknown()?;
-            return Ok(self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port)));
+            self.charge_unknown(&frame, header)?;
+            let copies = self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port));
+            self.allowance.made(copies);
+            return Ok(copies);
         };
         if ports.promiscuous.is_empty() {
             if !to.receives(from, header.vlan) {

@@ -177,10 +177,12 @@ impl Beside<'_, '_> {
         }
         let Some(receiver) = self.receiver(frame.octets(), header) else { return Ok(Handled::Not(frame)) };
         if receiver.owner.is_none() {
-            self.pass.charge_group()?;
+            self.pass.charge_group(&frame, header)?;
         }
         let sides = self.passed_on(&self.route_in(&receiver));
-        Ok(Handled::Copies(self.hand_in(frame, header, &receiver, sides)))
+        let copies = self.hand_in(frame, header, &receiver, sides);
+        self.pass.allowance.made(copies);
+        Ok(Handled::Copies(copies))
     }
 
     /// Where a frame goes that the wire sent to the host's address, when shared-MAC mode has something to say.

@@ -120,9 +120,9 @@ impl<'a> Beside<'a, '_> {
         }
         let mut route = self.route(&header, Sides::NONE);
         match route.guests {
-            Guests::All => self.pass.charge_group()?,
+            Guests::All => self.pass.charge_group(&frame, &header)?,
             // The wire gets it in any case, so the guests' copies are what there is to save.
-            Guests::Flooded if self.pass.charge_unknown().is_err() => {
+            Guests::Flooded if self.pass.charge_unknown(&frame, &header).is_err() => {
                 if route.sides.is_empty() {
                     return Err(DropReason::Storm);
                 }
@@ -131,14 +131,16 @@ impl<'a> Beside<'a, '_> {
             _ => {}
         }
         let sides = route.sides.within(self.entry.trunk.reaches);
-        Ok(self.deliver(frame, &header, route.guests, sides))
+        let copies = self.deliver(frame, &header, route.guests, sides);
+        self.pass.allowance.made(copies);
+        Ok(copies)
     }
 
     fn frame_of_trunk(&mut self, mut frame: Frame) -> Result<u64, DropReason> {
         let trunk = &*self.entry.trunk;
         let marked = mem::take(&mut frame.meta.sides);
         let header = admission::admit(&frame, self.pass.from, self.pass.ports)?;
-        if !self.pass.allowance.octets(frame.wire_len()) {
+        if !self.pass.allowance.octets(&frame) {
             return Err(DropReason::RateLimit);
         }
         let side = trunk.side(marked, header.source);
@@ -151,12 +153,14 @@ impl<'a> Beside<'a, '_> {
         }
         let route = self.route(&header, side);
         match route.guests {
-            Guests::All => self.pass.charge_group()?,
-            Guests::FloodedFromTrunk => self.pass.charge_unknown()?,
+            Guests::All => self.pass.charge_group(&frame, &header)?,
+            Guests::FloodedFromTrunk => self.pass.charge_unknown(&frame, &header)?,
             _ => {}
         }
         let sides = self.passed_on(&route);
-        Ok(self.deliver(frame, &header, route.guests, sides))
+        let copies = self.deliver(frame, &header, route.guests, sides);
+        self.pass.allowance.made(copies);
+        Ok(copies)
     }
 
     /// The sides to which the network itself sends a frame from a side of the trunk.

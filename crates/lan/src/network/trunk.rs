@@ -44,7 +44,7 @@ impl Network {
     /// then.
     pub fn add_trunk(&self, config: TrunkConfig) -> Result<PortId, PortError> {
         let TrunkConfig { name, policy, notify, counters } = config;
-        self.add_member(name, policy.as_port(), counters, Some((policy, notify)))
+        self.add_member(name, policy.as_port(), (counters, None), Some((policy, notify)))
     }
 
     /// Changes the policy of the trunk: a new address of the host, a side that is enabled, and so on.
