@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::{Endpoint, Fault};
+use frame::Share;
 use lan::Network;
 use link::Link;
 
@@ -40,6 +41,8 @@ pub struct PortSetup {
     pub link: Link,
     /// Frames that may wait for its medium, for each worker.
     pub backlog: usize,
+    /// What those have room in together with the frames for the user's other ports, for all workers.
+    pub share: Option<Arc<Share>>,
     /// Octets of the longest frame that it may get, with header and one tag, without FCS.
     pub longest: usize,
 }

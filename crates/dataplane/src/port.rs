@@ -3,7 +3,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use drivers::{Endpoint, Fault, Queue, Settings, Status};
-use frame::{Batch, DropReason};
+use frame::{Batch, DropReason, Share};
 use link::{Context, Link, Transmit};
 use sys::{Interest, Poller};
 
@@ -18,6 +18,7 @@ pub(crate) struct Port {
     pub(crate) link: Link,
     pub(crate) attached: Option<Attached>,
     backlog: usize,
+    share: Option<Arc<Share>>,
     longest: usize,
 }
 
@@ -34,8 +35,8 @@ pub(crate) struct Attached {
 
 impl Port {
     pub(crate) fn new(key: PortKey, network: usize, setup: PortSetup) -> Port {
-        let PortSetup { id, link, backlog, longest, .. } = setup;
-        Port { key, network, id, link, attached: None, backlog, longest }
+        let PortSetup { id, link, backlog, share, longest, .. } = setup;
+        Port { key, network, id, link, attached: None, backlog, share, longest }
     }
 
     /// How many more frames may be on their way to the port's medium.
@@ -59,8 +60,9 @@ impl Port {
         let counters = Arc::clone(self.link.counters());
         let (backlog, longest, link) = (self.backlog, self.longest, self.link.clone());
         let receives = receives || endpoint.has_queue_for(worker);
-        let queue =
-            endpoint.queue(Settings { worker, receives, counters, link: Some(link), backlog, longest })?;
+        let share = self.share.clone();
+        let settings = Settings { worker, receives, counters, link: Some(link), backlog, share, longest };
+        let queue = endpoint.queue(settings)?;
         let mut attached = Attached { number, queue, receives, watched: None, empty_failures: 0 };
         attached.watch(poller, self.key, false)?;
         self.attached = Some(attached);

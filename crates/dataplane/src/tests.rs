@@ -50,7 +50,7 @@ impl Lab {
         let bridge = link.attach_bridge().unwrap();
         let id = self.network.add_port(PortConfig::new(name, link.counters().clone())).unwrap();
         let network = self.network.clone();
-        let key = self.plane.add_port(&PortSetup { network, id, link, backlog, longest: 1518 });
+        let key = self.plane.add_port(&PortSetup { network, id, link, backlog, share: None, longest: 1518 });
         LabPort { key, id, bridge }
     }
 

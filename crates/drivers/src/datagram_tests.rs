@@ -21,6 +21,7 @@ fn fixture(socket: OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
         counters: counters.clone(),
         link: None,
         backlog: 4,
+        share: None,
         longest: 1518,
     };
     let queue = Socket::new(socket, peer).queue(settings).unwrap();

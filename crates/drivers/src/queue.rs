@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Takes};
+use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Share, Takes};
 use link::{Context, Counters, Link, Tally};
 
 /// What a port is attached to, ready for traffic.
@@ -36,6 +36,9 @@ pub struct Settings {
     pub link: Option<Link>,
     /// Frames that may wait for the medium.
     pub backlog: usize,
+    /// What the frames that wait have room in together with those of the user's other ports; `None` for a port that has
+    /// its room alone.
+    pub share: Option<Arc<Share>>,
     /// Octets of the longest frame that the network takes, with header and one tag, without FCS.
     pub longest: usize,
 }
@@ -45,7 +48,7 @@ impl Settings {
     pub const BACKLOG_OCTETS: usize = 512 << 10;
 
     pub(crate) fn backlog(&self) -> Backlog {
-        Backlog::new(self.backlog, Settings::BACKLOG_OCTETS)
+        Backlog::new(self.backlog, Settings::BACKLOG_OCTETS).sharing(self.share.clone())
     }
 }
 

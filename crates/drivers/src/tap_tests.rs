@@ -26,6 +26,7 @@ impl Fixture {
             counters: counters.clone(),
             link: None,
             backlog: 4,
+            share: None,
             longest: 1518,
         };
         let queue = Device::new(vec![ours.into()], takes).queue(settings).unwrap();

@@ -20,7 +20,7 @@ mod sides;
 mod vlan;
 pub mod wire;
 
-pub use backlog::{Backlog, Entry};
+pub use backlog::{Backlog, Entry, Share};
 pub use batch::Batch;
 pub use buffer::{Pool, PoolSizes, SharedBuf, Size, WriteBuf};
 pub use drops::{Direction, DropReason, PerReason};

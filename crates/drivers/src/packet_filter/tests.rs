@@ -37,6 +37,7 @@ fn fixture(fd: OwnedFd, buffer: usize, sender: Option<OwnedFd>) -> Fixture {
         counters: counters.clone(),
         link: None,
         backlog: 64,
+        share: None,
         longest: 1518,
     };
     let queue = device.queue(settings).unwrap();
@@ -301,6 +302,7 @@ fn a_filter_that_cannot_be_set_ends_the_attachment() {
         counters: counters.clone(),
         link: None,
         backlog: 64,
+        share: None,
         longest: 1518,
     };
     let mut queue = Device::new(parts).queue(settings).unwrap();

@@ -24,6 +24,7 @@ fn fixture() -> (Fixture, UnixStream) {
         counters: counters.clone(),
         link: None,
         backlog: 64,
+        share: None,
         longest: 1518,
     };
     let queue = Socket::new(ours.into()).queue(settings).unwrap();
@@ -164,7 +165,8 @@ fn a_worker_that_finds_the_sender_locked_tries_again() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket::new(ours.into());
     let counters = Arc::new(Counters::new(2));
-    let settings = Settings { worker: 1, receives: false, counters, link: None, backlog: 4, longest: 1518 };
+    let settings =
+        Settings { worker: 1, receives: false, counters, link: None, backlog: 4, share: None, longest: 1518 };
     let mut queue = socket.queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     let cx = Context { worker: 1, now: Instant::ZERO, pool: &pool };

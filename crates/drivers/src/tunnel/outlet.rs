@@ -29,7 +29,7 @@ impl Outlet {
     pub(super) fn new(medium: Medium, link: Arc<Counters>, settings: &Settings) -> Outlet {
         Outlet {
             medium,
-            backlog: Backlog::new(settings.backlog, Settings::BACKLOG_OCTETS),
+            backlog: settings.backlog(),
             link,
             port: settings.counters.clone(),
             worker: settings.worker,

@@ -72,6 +72,7 @@ impl Bench {
             counters: counters.clone(),
             link: None,
             backlog: 16,
+            share: None,
             longest: 1518,
         };
         let queue = tunnel.queue(settings).unwrap();

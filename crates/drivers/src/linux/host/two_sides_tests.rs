@@ -33,6 +33,7 @@ fn fixture() -> Option<Fixture> {
         counters: counters.clone(),
         link: None,
         backlog: 4,
+        share: None,
         longest: 1518,
     };
     let queue = TwoSides::new(to_host, to_wire, stations.clone(), flows.clone(), 1).queue(settings).unwrap();

@@ -41,8 +41,15 @@ fn fixture() -> Option<Fixture> {
     assert!(!endpoint.has_queue_for(0), "a single queue is the receiver's");
     let counters = Arc::new(Counters::new(2));
     let counted = counters.clone();
-    let settings =
-        Settings { worker: 1, receives: true, counters: counted, link: None, backlog: 16, longest: 9018 };
+    let settings = Settings {
+        worker: 1,
+        receives: true,
+        counters: counted,
+        link: None,
+        backlog: 16,
+        share: None,
+        longest: 9018,
+    };
     let queue = endpoint.queue(settings).unwrap();
     Some(Fixture { pool: Pool::new(PoolSizes::default()), counters, queue, loopback, rest })
 }
@@ -193,6 +200,7 @@ fn queues_are_shared_out() {
         counters: Arc::new(Counters::new(2)),
         link: None,
         backlog: 1,
+        share: None,
         longest: 1518,
     };
     let shares = [0, 1, 1].map(|worker| endpoint.share(&settings(worker)).len());
