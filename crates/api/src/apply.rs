@@ -86,6 +86,8 @@ pub enum ActionKind {
     SetWorkers,
     /// Workers wait for traffic in another way from now on.
     SetPoll,
+    /// Users may hold another part of what all share from now on.
+    SetLimits,
 }
 
 impl ActionKind {
@@ -104,6 +106,7 @@ impl ActionKind {
             Self::AddTrunk => "add_trunk",
             Self::SetWorkers => "set_workers",
             Self::SetPoll => "set_poll",
+            Self::SetLimits => "set_limits",
         }
     }
 }

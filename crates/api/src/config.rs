@@ -18,6 +18,9 @@ pub struct Config {
     /// How workers wait for traffic; adaptive when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll: Option<Poll>,
+    /// What may be held of what all share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsConfig>,
     /// The networks by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub network: BTreeMap<String, NetworkConfig>,
@@ -45,6 +48,40 @@ impl Poll {
             Self::Sleep => "sleep",
         }
     }
+}
+
+/// What may be held of what all share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// By one user of the sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserLimitsConfig>,
+}
+
+/// What one user of the sockets may hold, as the system names the user at the other end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserLimitsConfig {
+    /// Most clients of one VDE directory, or of one tunnel's control socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u64>,
+    /// Most connections to the control interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// Most streams of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
+    /// Most captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captures: Option<u64>,
+    /// Most addresses that are learnt behind the clients of one VDE directory or control socket; a quarter of the
+    /// network's `fdb.size` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<u64>,
+    /// Most memory for frames that wait for all clients, in MiB; 8 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<u64>,
 }
 
 /// One network.
@@ -136,6 +173,9 @@ pub struct PortConfig {
     /// Most broadcast, multicast and unknown unicast frames that the port sends, a second; 0 for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storm: Option<u64>,
+    /// Most copies that are made of those frames for all other ports together, a second; 0 for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u64>,
     /// Most that the port sends, in Mbit/s; any amount when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,

@@ -21,8 +21,8 @@ mod trunk;
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
 pub use capture::{CaptureEnded, CaptureRequest};
 pub use config::{
-    Config, DatagramConfig, FdbConfig, Guard, NetworkConfig, Poll, PortConfig, Promiscuous, Role,
-    StaticEntry, StreamConfig, TapConfig, TunnelConfig, VdeConfig, VlanConfig,
+    Config, DatagramConfig, FdbConfig, Guard, LimitsConfig, NetworkConfig, Poll, PortConfig, Promiscuous,
+    Role, StaticEntry, StreamConfig, TapConfig, TunnelConfig, UserLimitsConfig, VdeConfig, VlanConfig,
 };
 pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};

@@ -5,10 +5,12 @@
 //! supervisor is gone every method answers [`api::ErrorCode::Unavailable`].
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::ValidConfig;
+use crate::users::Users;
 
 /// Requests that may wait for the supervisor; further senders wait.
 const REQUEST_QUEUE: usize = 32;
@@ -57,7 +59,7 @@ pub enum Request {
     /// Make this configuration the running one.
     Apply {
         /// What shall run.
-        config: ValidConfig,
+        config: Box<ValidConfig>,
         /// Only tell what would be done.
         dry_run: bool,
         /// The answer, when everything was done or failed.
@@ -110,6 +112,7 @@ pub struct PortLink {
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     events: broadcast::Sender<api::Event>,
+    users: Arc<Users>,
 }
 
 /// The supervisor's end: requests to answer, and where events go.
@@ -117,13 +120,23 @@ pub struct Handle {
 pub struct Requests {
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<api::Event>,
+    users: Arc<Users>,
 }
 
 /// Makes a handle and the supervisor's end of it.
 pub fn channel() -> (Handle, Requests) {
     let (sender, receiver) = mpsc::channel(REQUEST_QUEUE);
     let (events, _) = broadcast::channel(EVENT_QUEUE);
-    (Handle { requests: sender, events: events.clone() }, Requests { requests: receiver, events })
+    let users = Arc::<Users>::default();
+    let handle = Handle { requests: sender, events: events.clone(), users: users.clone() };
+    (handle, Requests { requests: receiver, events, users })
+}
+
+impl Handle {
+    /// What users of the sockets may hold.
+    pub(crate) fn users(&self) -> &Arc<Users> {
+        &self.users
+    }
 }
 
 impl Requests {
@@ -135,6 +148,11 @@ impl Requests {
     /// Tells all subscribers what happened, now; without subscribers it is forgotten.
     pub fn emit(&self, kind: api::EventKind) {
         self.emitter().emit(kind);
+    }
+
+    /// What users of the sockets may hold.
+    pub(crate) fn users(&self) -> &Arc<Users> {
+        &self.users
     }
 
     /// Who else may tell what happened.
@@ -232,7 +250,7 @@ impl Handle {
     /// # Errors
     /// Only when nothing could be tried; an action that failed stands in the report.
     pub async fn apply(&self, config: ValidConfig, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
-        self.ask(|reply| Request::Apply { config, dry_run, reply }).await
+        self.ask(|reply| Request::Apply { config: Box::new(config), dry_run, reply }).await
     }
 
     /// Reads the daemon's own configuration file again and applies it.

@@ -25,3 +25,4 @@ pub use macos::leftovers;
 pub mod plan;
 pub mod run;
 pub mod supervisor;
+mod users;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use crate::config::{Claim, Network, NetworkSettings, Policy, Port, Trunk, ValidConfig};
+use crate::config::{Claim, Network, NetworkSettings, Policy, Port, Trunk, UserLimits, ValidConfig};
 
 #[cfg(test)]
 mod tests;
@@ -97,6 +97,11 @@ pub enum Action {
         /// How.
         poll: api::Poll,
     },
+    /// Let users hold another part of what all share.
+    SetLimits {
+        /// How much.
+        limits: UserLimits,
+    },
 }
 
 impl Action {
@@ -126,6 +131,7 @@ impl Action {
             Self::AddTrunk { .. } => api::ActionKind::AddTrunk,
             Self::SetWorkers { .. } => api::ActionKind::SetWorkers,
             Self::SetPoll { .. } => api::ActionKind::SetPoll,
+            Self::SetLimits { .. } => api::ActionKind::SetLimits,
         }
     }
 
@@ -142,7 +148,7 @@ impl Action {
             | Self::RemoveTrunk { network }
             | Self::ReplaceTrunk { network, .. }
             | Self::AddTrunk { network, .. } => Some(network),
-            Self::SetWorkers { .. } | Self::SetPoll { .. } => None,
+            Self::SetWorkers { .. } | Self::SetPoll { .. } | Self::SetLimits { .. } => None,
         }
     }
 
@@ -209,6 +215,9 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
         }
     }
     let mut actions = steps.removals;
+    if running.limits() != wanted.limits() {
+        actions.push(Action::SetLimits { limits: wanted.limits().clone() });
+    }
     actions.append(&mut steps.networks);
     actions.append(&mut steps.changes);
     actions.append(&mut steps.additions);

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{DropReason, MacAddr, Offload, Sides, VlanId};
+use frame::{DropReason, MacAddr, Offload, Pool, PoolSizes, Sides, VlanId};
 use lan::{Diversion, Group, Limits, PortId, PortPolicy, Rate, TrunkPolicy, VlanRole};
 use link::Counters;
 use support::{Lan, mac};
@@ -98,7 +98,8 @@ fn by_default_floods_have_a_generous_budget() {
 }
 
 /// A frame of `payload` octets to be cut into segments of 512.
-fn large(lan: &Lan, destination: MacAddr, payload: usize) -> frame::Frame {
+fn large(lan: &mut Lan, destination: MacAddr, payload: usize) -> frame::Frame {
+    lan.pool = Pool::new(PoolSizes { small: 2, large: 2, bulk: 0 });
     let mut octets = support::octets(destination, mac(1));
     octets.resize(54 + payload, 0);
     let mut frame = lan.pool.copy(&octets).unwrap();
@@ -113,7 +114,7 @@ fn a_flood_counts_for_as_many_frames_as_it_is_cut_into() {
     let a = lan.port_with(|config| (config.macs, config.limits) = (vec![mac(1)], storm(10, 8)));
     (0..2).for_each(|_| drop(lan.port(&[])));
     for (payload, expected) in [(3 * 512, 2), (6 * 512, 0), (4 * 512 + 1, 2), (1, 0)] {
-        let frame = large(&lan, MacAddr::BROADCAST, payload);
+        let frame = large(&mut lan, MacAddr::BROADCAST, payload);
         lan.receive((a.0, &a.1), [frame]);
         assert_eq!(lan.copies().len(), expected, "{payload}");
     }
@@ -129,7 +130,7 @@ fn all_traffic_counts_with_the_headers_of_every_segment() {
     });
     lan.port(&[mac(2)]);
     for (payload, expected) in [(1401, 0), (1400, 1)] {
-        let frame = large(&lan, mac(2), payload);
+        let frame = large(&mut lan, mac(2), payload);
         lan.receive((a.0, &a.1), [frame]);
         assert_eq!(lan.copies().len(), expected, "{payload}");
     }
@@ -172,24 +173,24 @@ fn the_ports_of_a_group_share_floods_copies_and_addresses() {
     let limits = Limits { storm: Some(Rate { per_second: 10, burst: 40 }), ..Limits::NONE };
     let join = |config: &mut lan::PortConfig| (config.group, config.limits) = (Some(group.clone()), limits);
     let members = [lan.port_with(join), lan.port_with(join), lan.port_with(join)];
-    let other = lan.port(&[mac(9)]);
+    let other = lan.port(&[mac(4)]);
     let granted: usize = members.iter().map(|port| passed(&mut lan, port, MacAddr::BROADCAST, 100)).sum();
     assert_eq!(granted, 40);
     assert_eq!(passed(&mut lan, &other, MacAddr::BROADCAST, 100), 100, "which is not of the group");
 
     assert_eq!(group.learnt(), 3, "one address of each");
     let learnt = |lan: &Lan| lan.network.fdb(lan.now).iter().filter(|entry| entry.port != other.0).count();
-    assert!(!lan.receivers((members[0].0, &members[0].1), mac(9), mac(100)).is_empty());
+    assert!(!lan.receivers((members[0].0, &members[0].1), mac(4), mac(100)).is_empty());
     assert_eq!(learnt(&lan), 3, "another one has no place");
     // An address that moves within the group needs none.
-    lan.receivers((members[1].0, &members[1].1), mac(9), mac(members[0].0.slot() as u8 + 1));
+    lan.receivers((members[1].0, &members[1].1), mac(4), mac(members[0].0.slot() as u8 + 1));
     assert_eq!((learnt(&lan), group.learnt()), (3, 3));
     // What a port leaves is free for the others.
     assert!(lan.network.remove_port(members[2].0));
-    lan.receivers((members[0].0, &members[0].1), mac(9), mac(100));
+    lan.receivers((members[0].0, &members[0].1), mac(4), mac(100));
     assert_eq!((learnt(&lan), group.learnt()), (3, 3));
     group.set_addresses(4);
-    lan.receivers((members[0].0, &members[0].1), mac(9), mac(101));
+    lan.receivers((members[0].0, &members[0].1), mac(4), mac(101));
     assert_eq!((learnt(&lan), group.learnt()), (4, 4));
 }
 

@@ -1,8 +1,8 @@
 //! A VDE directory: every client becomes a port of its own.
 //!
 //! The directory's task accepts connections to `ctl`; each gets a task that reads the request, joins the network as a
-//! port, and leaves when the client closes its control connection or its socket is gone. How many clients there are,
-//! how fast they come and how long they may take to ask is bounded.
+//! port, and leaves when the client closes its control connection or its socket is gone. How many clients there are, of
+//! all users and of one, how fast they come and how long they may take to ask is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::stream::describe;
 use super::{Pause, peers};
 use crate::config::Vde;
 use crate::supervisor::{Clients, Station};
+use crate::users::{self, Resource, User};
 
 /// Clients of one directory at a time.
 const CLIENTS: usize = 1024;
@@ -59,11 +60,18 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
     sweep(&opened);
     clients.up(config.directory.join(CONTROL).display().to_string());
     let mut acceptor = Acceptor::new();
+    let places = clients.places(Resource::Ports, CLIENTS);
     let running = &mut directory.clients;
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CLIENTS => {
-                running.spawn(serve(clients.clone(), config.mode, opened.clone(), client));
+                match places.take(User::of(&client)) {
+                    Ok(place) => {
+                        running.spawn(serve(clients.clone(), config.mode, opened.clone(), client, place));
+                    }
+                    // The protocol has no answer that says so.
+                    Err(full) => clients.refuse(&full),
+                }
             }
             Some(_) = running.join_next() => {}
         }
@@ -112,7 +120,13 @@ fn sweep(directory: &unix::Directory) {
 }
 
 /// One client from its request to its end.
-async fn serve(clients: Clients, mode: u32, directory: Arc<unix::Directory>, mut control: UnixStream) {
+async fn serve(
+    clients: Clients,
+    mode: u32,
+    directory: Arc<unix::Directory>,
+    mut control: UnixStream,
+    place: users::Place,
+) {
     let (request, node) = match timeout(PATIENCE, ask(&mut control, &directory)).await {
         Ok(Ok(asked)) => asked,
         Ok(Err(reason)) => return tracing::debug!("a VDE client is refused: {reason}"),
@@ -120,7 +134,7 @@ async fn serve(clients: Clients, mode: u32, directory: Arc<unix::Directory>, mut
             return tracing::debug!("a VDE client is refused: it asked for nothing within {PATIENCE:?}");
         }
     };
-    let Some((number, mut station)) = clients.join() else { return };
+    let Some((number, mut station)) = clients.join(place.user()) else { return };
     let peer = format!("{} ({})", peers::describe(&control), request.description);
     match attach(&directory, number, mode, &request, &node) {
         Ok((endpoint, path)) => {

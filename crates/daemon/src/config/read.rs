@@ -25,7 +25,7 @@ struct Table<'n> {
 impl Reader {
     /// A whole configuration.
     pub(super) fn config(&mut self, node: &Node) -> api::Config {
-        let Some(table) = self.table("", node, &["workers", "poll", "network"]) else {
+        let Some(table) = self.table("", node, &["workers", "poll", "limits", "network"]) else {
             return api::Config::default();
         };
         api::Config {
@@ -34,10 +34,29 @@ impl Reader {
                 let modes = [api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep];
                 r.choice(at, n, &modes.map(|mode| (mode.as_str(), mode)))
             }),
+            limits: self.member(&table, "limits", Self::limits),
             network: self
                 .member(&table, "network", |r, at, n| r.named(at, n, Self::network))
                 .unwrap_or_default(),
         }
+    }
+
+    fn limits(&mut self, path: &str, node: &Node) -> Option<api::LimitsConfig> {
+        let table = self.table(path, node, &["user"])?;
+        Some(api::LimitsConfig { user: self.member(&table, "user", Self::user_limits) })
+    }
+
+    fn user_limits(&mut self, path: &str, node: &Node) -> Option<api::UserLimitsConfig> {
+        const KEYS: &[&str] = &["ports", "connections", "events", "captures", "addresses", "backlog"];
+        let table = self.table(path, node, KEYS)?;
+        Some(api::UserLimitsConfig {
+            ports: self.member(&table, "ports", Self::number),
+            connections: self.member(&table, "connections", Self::number),
+            events: self.member(&table, "events", Self::number),
+            captures: self.member(&table, "captures", Self::number),
+            addresses: self.member(&table, "addresses", Self::number),
+            backlog: self.member(&table, "backlog", Self::number),
+        })
     }
 
     fn network(&mut self, path: &str, node: &Node) -> Option<api::NetworkConfig> {
@@ -127,6 +146,7 @@ impl Reader {
             "queue",
             "quota",
             "storm",
+            "copies",
             "rate",
             "roles",
         ];
@@ -146,6 +166,7 @@ impl Reader {
             queue: self.member(&table, "queue", Self::number),
             quota: self.member(&table, "quota", Self::number),
             storm: self.member(&table, "storm", Self::number),
+            copies: self.member(&table, "copies", Self::number),
             rate: self.member(&table, "rate", Self::number),
             roles: self.member(&table, "roles", |r, at, n| {
                 r.list(at, n, |r, at, n| r.choice(at, n, &[("dhcp", api::Role::Dhcp)]))

@@ -93,7 +93,8 @@ fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
     let policy = &config.port("lab", "web").expect("the port").policy;
     assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty() && policy.roles.is_empty());
     assert_eq!(policy.vlan, Vlan::None);
-    assert_eq!((policy.storm, policy.rate), (20_000, None));
+    assert_eq!((policy.storm, policy.copies, policy.rate), (20_000, 200_000, None));
+    assert_eq!(*config.limits(), UserLimits::default());
 }
 
 #[test]
@@ -161,6 +162,7 @@ fn each_fault_has_its_code_and_field() {
         ("queue = 99999999999999999999999999999999999999999999", WrongType, "queue"),
         ("quota = 100000", OutOfRange, "quota"),
         ("storm = 1000000001", OutOfRange, "storm"),
+        ("copies = 1000000001", OutOfRange, "copies"),
         ("rate = 0", OutOfRange, "rate"),
         ("roles = \"dhcp\"", WrongType, "roles"),
         ("roles = [\"dchp\"]", OutOfRange, "roles[0]"),
@@ -172,10 +174,33 @@ fn each_fault_has_its_code_and_field() {
 }
 
 #[test]
+fn what_a_user_may_hold() {
+    let text = "[limits.user]\nports = 64\nconnections = 16\nevents = 8\ncaptures = 4\naddresses = 4096\nbacklog = 2\n";
+    let config = read(text).expect("a valid configuration");
+    let expected = UserLimits {
+        ports: Some(64),
+        connections: Some(16),
+        events: Some(8),
+        captures: Some(4),
+        addresses: Some(4096),
+        backlog: 2 << 20,
+    };
+    assert_eq!(*config.limits(), expected);
+}
+
+#[test]
 fn faults_of_networks_and_of_the_whole() {
     for (text, code, field) in [
         ("workers = 0", OutOfRange, "workers"),
         ("wrokers = 1", UnknownKey, "wrokers"),
+        ("limits = 5", WrongType, "limits"),
+        ("limits = { usr = {} }", UnknownKey, "limits.usr"),
+        ("[limits.user]\nports = 0", OutOfRange, "limits.user.ports"),
+        ("[limits.user]\nconnections = 1025", OutOfRange, "limits.user.connections"),
+        ("[limits.user]\nevents = \"8\"", WrongType, "limits.user.events"),
+        ("[limits.user]\ncapture = 1", UnknownKey, "limits.user.capture"),
+        ("[limits.user]\naddresses = 0", OutOfRange, "limits.user.addresses"),
+        ("[limits.user]\nbacklog = 4097", OutOfRange, "limits.user.backlog"),
         ("network = 1", WrongType, "network"),
         ("[network.lab]\nmtu = 67", OutOfRange, "network.lab.mtu"),
         ("[network.lab]\nmtu = 65536", OutOfRange, "network.lab.mtu"),
@@ -404,7 +429,7 @@ fn documented() -> Vec<String> {
 #[test]
 fn the_examples_of_the_reference_are_valid() {
     let (whole, lines): (Vec<_>, Vec<_>) =
-        documented().into_iter().partition(|block| block.contains("[network."));
+        documented().into_iter().partition(|block| block.lines().any(|line| line.starts_with('[')));
     assert!(whole.len() >= 3 && lines.len() >= 3, "{} {}", whole.len(), lines.len());
     whole
         .iter()

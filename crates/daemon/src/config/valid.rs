@@ -19,6 +19,7 @@ pub struct ValidConfig {
     pub(super) source: api::Config,
     pub(super) workers: NonZeroUsize,
     pub(super) poll: api::Poll,
+    pub(super) limits: UserLimits,
     pub(super) networks: BTreeMap<String, Network>,
 }
 
@@ -31,7 +32,13 @@ impl ValidConfig {
     /// The configuration of nothing, for so many workers.
     pub fn empty_for(workers: NonZeroUsize) -> Self {
         let source = api::Config { workers: Some(workers.get() as u64), ..api::Config::default() };
-        Self { source, workers, poll: api::Poll::default(), networks: BTreeMap::new() }
+        Self {
+            source,
+            workers,
+            poll: api::Poll::default(),
+            limits: UserLimits::default(),
+            networks: BTreeMap::new(),
+        }
     }
 
     /// Worker threads of the data plane.
@@ -42,6 +49,11 @@ impl ValidConfig {
     /// How workers wait for traffic.
     pub fn poll(&self) -> api::Poll {
         self.poll
+    }
+
+    /// What one user of the sockets may hold.
+    pub fn limits(&self) -> &UserLimits {
+        &self.limits
     }
 
     /// The networks by name.
@@ -62,6 +74,41 @@ impl ValidConfig {
     /// The unchecked form that this was made of, with paths made absolute: to be sent, stored or changed.
     pub fn as_api(&self) -> &api::Config {
         &self.source
+    }
+}
+
+/// What one user of the sockets may hold. What is not set is a part of what there is, larger for root and our own user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Clients of one VDE directory, or of one tunnel's control socket.
+    pub ports: Option<usize>,
+    /// Connections to the control interface.
+    pub connections: Option<usize>,
+    /// Streams of events.
+    pub events: Option<usize>,
+    /// Captures.
+    pub captures: Option<usize>,
+    /// Addresses learnt behind the clients of one directory or control socket.
+    pub addresses: Option<usize>,
+    /// Octets of memory for frames that wait for all clients.
+    pub backlog: usize,
+}
+
+impl UserLimits {
+    /// Room for sixteen ports that do not read at all.
+    pub const DEFAULT_BACKLOG: usize = 8 << 20;
+}
+
+impl Default for UserLimits {
+    fn default() -> Self {
+        Self {
+            ports: None,
+            connections: None,
+            events: None,
+            captures: None,
+            addresses: None,
+            backlog: Self::DEFAULT_BACKLOG,
+        }
     }
 }
 
@@ -179,6 +226,8 @@ pub struct Policy {
     pub quota: usize,
     /// Most floods from it, a second; 0 for any number.
     pub storm: u64,
+    /// Most copies of those for all other ports together, a second; 0 for any number.
+    pub copies: u64,
     /// Most traffic from it, in Mbit/s.
     pub rate: Option<u64>,
     /// What it is trusted with beyond its own affairs.

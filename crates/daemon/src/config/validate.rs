@@ -17,7 +17,7 @@ use lan::Limits;
 
 use super::claims::Claims;
 use super::read::{join, shown};
-use super::valid::{Mtu, Network, NetworkSettings, Policy, Port, ValidConfig, Vlan};
+use super::valid::{Mtu, Network, NetworkSettings, Policy, Port, UserLimits, ValidConfig, Vlan};
 
 /// Worker threads.
 const WORKERS: RangeInclusive<u64> = 1..=64;
@@ -34,8 +34,16 @@ const DEFAULT_QUEUE: u64 = 1024;
 const DEFAULT_QUOTA: u64 = 256;
 /// Flooded frames a second.
 const STORM: RangeInclusive<u64> = 0..=1_000_000_000;
+/// Copies of flooded frames a second.
+const COPIES: RangeInclusive<u64> = 0..=1_000_000_000;
 /// Mbit/s.
 const RATE: RangeInclusive<u64> = 1..=1_000_000;
+/// Places of one kind that a user may have; how many there are bounds them further.
+const PLACES: RangeInclusive<u64> = 1..=1024;
+/// Addresses behind the ports of a user.
+const ADDRESSES: RangeInclusive<u64> = 1..=*FDB_SIZE.end();
+/// MiB for what waits for the ports of a user.
+const BACKLOG: RangeInclusive<u64> = 1..=4096;
 /// Addresses set on a port.
 const MOST_MACS: usize = 256;
 /// What a network's trunk is called among its ports.
@@ -52,6 +60,7 @@ const LONGEST_NAME: usize = 32;
 pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
     let mut validator = Validator::default();
     let workers = validator.in_range(config.workers, "workers", WORKERS, 1);
+    let limits = validator.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
     let networks: BTreeMap<_, _> = config
         .network
         .iter()
@@ -66,7 +75,7 @@ pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
     }
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
-    Ok(ValidConfig { source: config, workers, poll, networks })
+    Ok(ValidConfig { source: config, workers, poll, limits, networks })
 }
 
 impl ValidConfig {
@@ -125,6 +134,24 @@ struct Validator {
 impl Validator {
     fn fault(&mut self, code: ErrorCode, field: &str, message: impl Into<String>) {
         self.faults.push(Error::at(code, field, message));
+    }
+
+    fn limits(&mut self, user: Option<&api::UserLimitsConfig>) -> UserLimits {
+        let Some(user) = user else { return UserLimits::default() };
+        let mut number = |number: Option<u64>, key, range: RangeInclusive<u64>| {
+            let least = *range.start();
+            number
+                .map(|number| as_usize(self.in_range(Some(number), &join("limits.user", key), range, least)))
+        };
+        let backlog = number(user.backlog, "backlog", BACKLOG).map(|mebioctets| mebioctets << 20);
+        UserLimits {
+            ports: number(user.ports, "ports", PLACES),
+            connections: number(user.connections, "connections", PLACES),
+            events: number(user.events, "events", PLACES),
+            captures: number(user.captures, "captures", PLACES),
+            addresses: number(user.addresses, "addresses", ADDRESSES),
+            backlog: backlog.unwrap_or(UserLimits::DEFAULT_BACKLOG),
+        }
     }
 
     fn name(&mut self, path: &str, what: &str, name: &str) {
@@ -196,6 +223,7 @@ impl Validator {
         let quota = self.in_range(port.quota, &join(path, "quota"), 1..=fdb_size, default_quota);
 
         let storm = self.in_range(port.storm, &join(path, "storm"), STORM, Limits::DEFAULT_STORM);
+        let copies = self.in_range(port.copies, &join(path, "copies"), COPIES, Limits::DEFAULT_COPIES);
         let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
 
         let mac_path = join(path, "mac");
@@ -227,6 +255,7 @@ impl Validator {
             queue: as_usize(queue),
             quota: as_usize(quota),
             storm,
+            copies,
             rate,
             roles: port.roles.iter().flatten().copied().collect(),
             static_entries: BTreeSet::new(),

@@ -21,6 +21,7 @@ use super::capture_request::CaptureRequest;
 use super::failure::Failure;
 use crate::capture::{self, Capture, Report};
 use crate::handle::Handle;
+use crate::users;
 
 /// Pieces of a file, of 64 KiB at most, that wait for the connection.
 const PIECES: usize = 4;
@@ -47,6 +48,7 @@ struct Entry {
     number: u64,
     running: Arc<Mutex<Running>>,
     _place: OwnedSemaphorePermit,
+    _share: users::Place,
 }
 
 impl Drop for Entry {
@@ -71,8 +73,9 @@ impl Captures {
         handle: Handle,
         request: CaptureRequest,
         stopped: watch::Receiver<bool>,
+        share: users::Place,
     ) -> Result<Response<Body>, Failure> {
-        let (entry, asked_to_end) = self.enter()?;
+        let (entry, asked_to_end) = self.enter(share)?;
         let CaptureRequest { selections, options } = request;
         let (sender, pieces) = mpsc::channel(PIECES);
         let mut capture = Capture::start(Pipe { sender }, options).map_err(|error| {
@@ -108,7 +111,7 @@ impl Captures {
         lock(&self.running).captures.remove(&number).is_some()
     }
 
-    fn enter(&self) -> Result<(Entry, oneshot::Receiver<()>), Failure> {
+    fn enter(&self, share: users::Place) -> Result<(Entry, oneshot::Receiver<()>), Failure> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             Failure::new(ErrorCode::Unavailable, "there are as many captures as there can be; end one")
         })?;
@@ -117,7 +120,7 @@ impl Captures {
         running.last += 1;
         let number = running.last;
         running.captures.insert(number, sender);
-        Ok((Entry { number, running: self.running.clone(), _place: place }, receiver))
+        Ok((Entry { number, running: self.running.clone(), _place: place, _share: share }, receiver))
     }
 }
 

@@ -51,6 +51,17 @@ impl IntoResponse for Json {
     }
 }
 
+/// A whole response for a connection that is closed before it asked for anything.
+pub(super) fn refusal(message: &str) -> Vec<u8> {
+    let body = serde_json::to_vec(&Error::new(ErrorCode::Unavailable, message)).unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response<Body> {
         let mut response = match Json::of(&self.0) {

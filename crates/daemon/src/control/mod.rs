@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 pub use socket::{BindError, ControlSocket};
 
 use crate::handle::Handle;
+use crate::users::{self, User};
 
 /// Octets of the header of a request, and of what is read at once.
 const HEADER: usize = 16 * 1024;
@@ -68,6 +69,8 @@ impl Default for Limits {
 pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(false);
     let state = routes::Shared {
+        shares: routes::Shares::new(handle.users(), &limits),
+        peer: None,
         handle,
         body_time: limits.body,
         event_streams: Arc::new(Semaphore::new(limits.event_streams)),
@@ -109,7 +112,8 @@ impl Server {
                     if !self.is_welcome(&stream) {
                         continue;
                     }
-                    let connection = serve_connection(stream, self.limits, self.state.clone());
+                    let Some(peer) = self.place(&stream) else { continue };
+                    let connection = serve_connection(stream, self.limits, self.state.with_peer(peer));
                     self.connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -119,6 +123,21 @@ impl Server {
                     tracing::warn!(%error, "the control socket accepts no connection for now");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// The peer's place among those of its user. One whose user has enough of them is told so, and closed.
+    fn place(&self, stream: &UnixStream) -> Option<users::Place> {
+        match self.state.shares.connections.take(User::of(stream)) {
+            Ok(place) => Some(place),
+            Err(full) => {
+                if full.tell {
+                    tracing::warn!("a control connection is refused: {full}");
+                }
+                // There is always room for so little in the buffer of a new connection.
+                let _ = stream.try_write(&failure::refusal(&full.to_string()));
+                None
             }
         }
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
+use super::Limits;
 use super::body::{self, LARGEST, LARGEST_CONFIG};
 use super::capture::Captures;
 use super::capture_request::CaptureRequest;
@@ -21,15 +22,51 @@ use super::events;
 use super::failure::{Answer, Failure, Json};
 use crate::config;
 use crate::handle::Handle;
+use crate::users::{self, Places, Resource, User, Users};
 
 /// What every request needs.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) handle: Handle,
+    pub(super) shares: Shares,
+    /// The connection's place among those of its user.
+    pub(super) peer: Option<Arc<users::Place>>,
     pub(super) body_time: Duration,
     pub(super) event_streams: Arc<Semaphore>,
     pub(super) captures: Captures,
     pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// What one user may have of connections and of what they do.
+#[derive(Debug, Clone)]
+pub(super) struct Shares {
+    pub(super) connections: Arc<Places>,
+    events: Arc<Places>,
+    captures: Arc<Places>,
+}
+
+impl Shares {
+    pub(super) fn new(users: &Arc<Users>, limits: &Limits) -> Shares {
+        let places = |resource, total| Places::new(users.clone(), resource, total);
+        Shares {
+            connections: places(Resource::Connections, limits.connections),
+            events: places(Resource::Events, limits.event_streams),
+            captures: places(Resource::Captures, limits.captures),
+        }
+    }
+}
+
+impl Shared {
+    /// The same for the connection that has this place.
+    pub(super) fn with_peer(&self, peer: users::Place) -> Shared {
+        Shared { peer: Some(Arc::new(peer)), ..self.clone() }
+    }
+
+    /// A place of the connection's user.
+    fn share(&self, places: &Arc<Places>) -> Result<users::Place, Failure> {
+        let user = self.peer.as_ref().map_or(User::Unknown, |peer| peer.user());
+        places.take(user).map_err(|full| Failure::new(ErrorCode::Unavailable, full.to_string()))
+    }
 }
 
 type PathArguments<T> = Result<Path<T>, PathRejection>;
@@ -150,18 +187,20 @@ async fn remove_port(State(shared): State<Shared>, names: PathArguments<(String,
 }
 
 async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Failure> {
+    let share = shared.share(&shared.shares.events)?;
     let place = shared
         .event_streams
         .try_acquire_owned()
         .map_err(|_| Failure::new(ErrorCode::Unavailable, "too many event streams are open; close one"))?;
-    Ok(events::response(shared.handle.subscribe(), shared.stopped, place))
+    Ok(events::response(shared.handle.subscribe(), shared.stopped, (place, share)))
 }
 
 async fn capture(State(shared): State<Shared>, body: Body) -> Result<Response<Body>, Failure> {
     // The longest filter is longer than other bodies.
     let body = body::read(body, LARGEST_CONFIG, shared.body_time).await?;
     let request = CaptureRequest::parse(body)?;
-    shared.captures.start(shared.handle, request, shared.stopped).await
+    let share = shared.share(&shared.shares.captures)?;
+    shared.captures.start(shared.handle, request, shared.stopped, share).await
 }
 
 async fn end_capture(State(shared): State<Shared>, number: PathArguments<u64>) -> Answer {

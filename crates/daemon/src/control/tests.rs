@@ -559,3 +559,48 @@ async fn another_user_is_closed_even_where_the_mode_lets_it_connect() {
     let Some(output) = run("setpriv", &arguments).await else { return };
     assert!(output.stdout.is_empty() && !output.status.success(), "{output:?}");
 }
+
+#[tokio::test]
+async fn one_user_leaves_connections_to_others_and_is_told_why() {
+    let daemon = start(Limits { connections: 16, ..Limits::default() });
+    let mut open = Vec::new();
+    for _ in 0..14 {
+        let mut stream = daemon.connect().await;
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: vmlan\r\n\r\n").await.expect("a request");
+        read_until(&mut stream, "\"running\"").await;
+        open.push(stream);
+    }
+    let mut refused = daemon.connect().await;
+    let mut answer = String::new();
+    timeout(DEADLINE, refused.read_to_string(&mut answer)).await.expect("an end").expect("an answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("`connections` in [limits.user]"),
+        "{answer}"
+    );
+    open.pop();
+    let again = async {
+        while !exchange(
+            &daemon.server.path,
+            b"GET /v1/status HTTP/1.1\r\nHost: vmlan\r\nConnection: close\r\n\r\n",
+        )
+        .await
+        .contains("\"running\"")
+        {}
+    };
+    timeout(DEADLINE, again).await.expect("a place");
+}
+
+#[tokio::test]
+async fn one_user_leaves_event_streams_to_others() {
+    let daemon = start(Limits { event_streams: 8, ..Limits::default() });
+    let mut open = Vec::new();
+    for _ in 0..7 {
+        let mut stream = daemon.connect().await;
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: vmlan\r\n\r\n").await.expect("a request");
+        read_until(&mut stream, "\r\n\r\n").await;
+        open.push(stream);
+    }
+    let (status, body) = daemon.ask("GET", "/v1/events", "").await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
+    assert!(body.to_string().contains("`events` in [limits.user]"), "{body}");
+}

@@ -10,12 +10,18 @@ use crate::config::{parse, validate};
 struct Model {
     workers: NonZeroUsize,
     poll: api::Poll,
+    limits: UserLimits,
     networks: BTreeMap<String, Network>,
 }
 
 impl Model {
     fn of(config: &ValidConfig) -> Self {
-        Self { workers: config.workers(), poll: config.poll(), networks: config.networks().clone() }
+        Self {
+            workers: config.workers(),
+            poll: config.poll(),
+            limits: config.limits().clone(),
+            networks: config.networks().clone(),
+        }
     }
 
     fn network(&mut self, name: &str) -> &mut Network {
@@ -59,6 +65,7 @@ impl Model {
             }
             Action::SetWorkers { workers } => self.workers = workers,
             Action::SetPoll { poll } => self.poll = poll,
+            Action::SetLimits { limits } => self.limits = limits,
         }
         self.check_claims();
     }
@@ -115,14 +122,17 @@ fn config() -> impl Strategy<Value = ValidConfig> {
     let ports = proptest::collection::btree_map("[a-d]", port(), 0..5);
     let trunk = proptest::option::of((0..3_u8, any::<bool>()));
     let network = (ports, proptest::option::of(1500..1502_u64), trunk);
-    (proptest::collection::btree_map("[x-z]", network, 0..4), proptest::option::of(1..3_u64), poll())
-        .prop_map(|(networks, workers, poll)| {
+    let small = || proptest::option::of(1..3_u64);
+    (proptest::collection::btree_map("[x-z]", network, 0..4), small(), small(), poll()).prop_map(
+        |(networks, workers, backlog, poll)| {
             let mut taken = BTreeSet::new();
             let empty = networks.iter().map(|(name, (_, mtu, trunk))| {
                 let trunk = trunk.filter(|(interface, _)| taken.insert(*interface)).map(trunk_config);
                 (name.clone(), api::NetworkConfig { mtu: *mtu, trunk, ..Default::default() })
             });
-            let empty = api::Config { workers, poll, network: empty.collect() };
+            let user = backlog.map(|_| api::UserLimitsConfig { backlog, ..Default::default() });
+            let limits = Some(api::LimitsConfig { user });
+            let empty = api::Config { workers, poll, limits, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
             let ports = networks.into_iter().flat_map(|(network, (ports, ..))| {
                 ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
@@ -131,7 +141,8 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             ports.fold(start, |config, (network, name, port)| {
                 config.with_port(&network, &name, port).unwrap_or(config)
             })
-        })
+        },
+    )
 }
 
 proptest! {
@@ -160,7 +171,8 @@ proptest! {
                         config.network(network).map(|n| (n.settings.clone(), n.trunk.clone()))
                     };
                     let same = settings(&running) == settings(&wanted);
-                    let of_all = [api::ActionKind::SetWorkers, api::ActionKind::SetPoll];
+                    let of_all =
+                        [api::ActionKind::SetWorkers, api::ActionKind::SetPoll, api::ActionKind::SetLimits];
                     prop_assert!(!same || of_all.contains(&action.kind()));
                 }
             }
@@ -187,6 +199,7 @@ fn each_change_has_its_action() {
         (web.to_owned(), format!("[network.lab]\nmtu = 9000\n{web}"), vec![ChangeNetwork]),
         (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
         (web.to_owned(), format!("poll = \"busy\"\n{web}"), vec![SetPoll]),
+        (web.to_owned(), format!("limits = {{ user = {{ ports = 5 }} }}\n{web}"), vec![SetLimits]),
         (web.to_owned(), format!("{web}{trunk}"), vec![AddTrunk]),
         (format!("{web}{trunk}"), web.to_owned(), vec![RemoveTrunk]),
         (format!("{web}{trunk}"), format!("{web}{trunk}wait = true\n"), vec![ReplaceTrunk]),

@@ -89,6 +89,10 @@ impl Supervisor {
             }
             Action::AddTrunk { network, trunk } => self.add_trunk(network, trunk),
             Action::SetWorkers { .. } => Progress::NeedsRestart,
+            Action::SetLimits { limits } => {
+                self.fabric.users.set(limits.clone());
+                Progress::Done
+            }
             Action::SetPoll { poll } => {
                 self.fabric.set_poll(*poll);
                 Progress::Done
@@ -148,7 +152,15 @@ impl Supervisor {
             let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
             tokio::spawn(attach::run_clients(clients, port.attachment.clone(), stopped))
         } else {
-            let joining = Joining { network, place, kind, policy: &port.policy, parent: None, trunk: None };
+            let joining = Joining {
+                network,
+                place,
+                kind,
+                policy: &port.policy,
+                parent: None,
+                budget: None,
+                trunk: None,
+            };
             let mut station = match self.fabric.join(joining) {
                 Ok(station) => station,
                 Err(error) => return Progress::Failed(error.to_string()),

@@ -8,6 +8,7 @@ use super::directory::{Place, Row};
 use super::fabric::{Fabric, Joining};
 use super::station::{Ready, Station};
 use crate::config::Policy;
+use crate::users::{Full, Places, Resource, User};
 
 /// What the task of a port holds whose clients become ports of their own: `guests.0`, `guests.1`, …
 ///
@@ -70,8 +71,20 @@ impl Clients {
         self.fabric.directory.set_state(&self.place, PortState::Failed, Some(reason), None);
     }
 
-    /// Makes a port for a client, with the lowest free number; `None`, and a word in the log, when it cannot be.
-    pub(crate) fn join(&self) -> Option<(usize, Station)> {
+    /// So many places, of which a user has a part.
+    pub(crate) fn places(&self, resource: Resource, total: usize) -> Arc<Places> {
+        Places::new(self.fabric.users.clone(), resource, total)
+    }
+
+    /// Says that a client has no place, unless enough was said of it.
+    pub(crate) fn refuse(&self, full: &Full) {
+        if full.tell {
+            tracing::warn!("port {}: a client is refused: {full}", self.place.port);
+        }
+    }
+
+    /// Makes a port for a client of `user`, with the lowest free number; `None`, and a word in the log, when it cannot be.
+    pub(crate) fn join(&self, user: User) -> Option<(usize, Station)> {
         let policy = self.fabric.directory.policy(&self.place)?;
         let number = {
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +96,9 @@ impl Clients {
             Place { network: self.place.network.clone(), port: format!("{}.{number}", self.place.port) };
         let kind = self.kind;
         let parent = Some(self.place.port.clone());
-        let joining = Joining { network: &self.network, place, kind, policy: &policy, parent, trunk: None };
+        let budget = Some(self.fabric.users.budget(&self.network, &self.place.port, user));
+        let joining =
+            Joining { network: &self.network, place, kind, policy: &policy, parent, budget, trunk: None };
         match self.fabric.join(joining) {
             Ok(station) => Some((number, station)),
             Err(error) => {

@@ -19,6 +19,7 @@ use super::station::Station;
 use super::trunks::Trunks;
 use crate::config::{Policy, Vlan};
 use crate::handle::Emitter;
+use crate::users::{Budget, Users};
 
 /// A fault of the attachment with that number.
 pub(crate) type FaultNotice = (u64, Fault);
@@ -35,6 +36,8 @@ pub(crate) struct Fabric {
     /// The trunks of all networks, for whoever asks.
     pub(crate) trunks: Trunks,
     routes: Routes,
+    /// What users of the sockets may hold.
+    pub(crate) users: Arc<Users>,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.
     pub(crate) ticks: watch::Receiver<u64>,
 }
@@ -46,6 +49,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) kind: api::PortKind,
     pub(crate) policy: &'a Policy,
     pub(crate) parent: Option<String>,
+    /// What the port shares with others of its user.
+    pub(crate) budget: Option<Budget>,
     /// For a trunk, what the network has to know of it.
     pub(crate) trunk: Option<JoiningTrunk>,
 }
@@ -83,6 +88,7 @@ impl Fabric {
     pub(crate) fn start(
         workers: usize,
         events: Emitter,
+        users: Arc<Users>,
         ticks: watch::Receiver<u64>,
         failed: mpsc::UnboundedSender<usize>,
     ) -> io::Result<Arc<Fabric>> {
@@ -108,6 +114,7 @@ impl Fabric {
             directory: Directory::new(events),
             trunks: Trunks::default(),
             routes,
+            users,
             ticks,
         }))
     }
@@ -140,13 +147,17 @@ impl Fabric {
 
     /// Makes a port in every layer. It is not attached to anything yet.
     pub(crate) fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Station, JoinError> {
-        let Joining { network, place, kind, policy, parent, trunk } = joining;
+        let Joining { network, place, kind, policy, parent, budget, trunk } = joining;
+        let (group, share) = budget.map(|Budget { group, share }| (group, share)).unzip();
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, mtu)?;
         let link = bridge.link().clone();
         let counters = link.counters().clone();
         let added = match trunk {
-            None => network.add_port(PortConfig::with(&place.port, port_policy(policy), counters)),
+            None => {
+                let config = PortConfig::with(&place.port, port_policy(policy), counters);
+                network.add_port(PortConfig { group, ..config })
+            }
             Some(JoiningTrunk { policy, notify }) => {
                 network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, counters })
             }
@@ -160,8 +171,14 @@ impl Fabric {
         };
         let (sender, faults) = mpsc::unbounded_channel();
         let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
-        let setup =
-            PortSetup { network: network.clone(), id, link: link.clone(), backlog: policy.queue, longest };
+        let setup = PortSetup {
+            network: network.clone(),
+            id,
+            link: link.clone(),
+            backlog: policy.queue,
+            share,
+            longest,
+        };
         let key = self.with_plane(|plane| plane.add_port(&setup));
         let Some(key) = key else {
             network.remove_port(id);
@@ -238,6 +255,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         sees_trunk: policy.sees_trunk,
         limits: Limits {
             storm: (policy.storm > 0).then(|| Rate::frames(policy.storm)),
+            copies: (policy.copies > 0).then(|| Rate::copies(policy.copies)),
             // A million bits.
             rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
         },

@@ -128,7 +128,8 @@ impl Supervisor {
     ) -> std::io::Result<Supervisor> {
         let (ticks, ticked) = watch::channel(0);
         let (failed, failed_workers) = mpsc::unbounded_channel();
-        let fabric = Fabric::start(workers.get(), requests.emitter(), ticked, failed)?;
+        let users = requests.users().clone();
+        let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked, failed)?;
         Ok(Supervisor {
             requests,
             fabric,
@@ -189,7 +190,7 @@ impl Supervisor {
             Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
             Request::Trunks { network, reply } => drop(reply.send(self.list_trunks(network))),
             Request::Links { network, reply } => drop(reply.send(self.links(network))),
-            Request::Apply { config, dry_run, reply } => self.begin(config, dry_run).await.answer(reply),
+            Request::Apply { config, dry_run, reply } => self.begin(*config, dry_run).await.answer(reply),
             Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
                 Ok(applying) => applying.answer(reply),
                 Err(error) => drop(reply.send(Err(error))),

@@ -113,6 +113,7 @@ impl Fabric {
             queue: QUEUE,
             quota: policy.quota,
             storm: 0,
+            copies: 0,
             rate: None,
             roles: Default::default(),
             static_entries: Default::default(),
@@ -124,6 +125,7 @@ impl Fabric {
             kind: api::PortKind::Trunk,
             policy: &row_policy,
             parent: None,
+            budget: None,
             trunk: Some(JoiningTrunk { policy, notify }),
         })
     }

@@ -206,7 +206,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Group, VlanRole};
+    use crate::{Group, Roles, VlanRole};
     use frame::{Offload, Pool, PoolSizes};
     use link::Counters;
 
@@ -226,6 +226,7 @@ mod tests {
             promiscuous: false,
             sees_trunk: false,
             isolated: false,
+            roles: Roles::default(),
             limits,
             shared,
             counters: Arc::new(Counters::new(1)),

@@ -247,11 +247,10 @@ impl Pass<'_> {
 
     /// Charges the port for a frame to all ports that may have its unknown address.
     fn charge_unknown(&mut self, frame: &Frame, header: &Header) -> Result<(), DropReason> {
-        let flooded = &self.ports.flooded;
-        let receivers = match flooded.len() {
-            count @ ..3 => flooded[..count].iter().filter(|port| port.id != self.from.id).count(),
-            count => count,
-        };
+        let (flooded, from) = (&self.ports.flooded, self.from);
+        let is_trunk = self.ports.trunk.as_ref().is_some_and(|entry| entry.port.id == from.id);
+        let is_among_them = !is_trunk && from.active && (from.macs.is_empty() || from.promiscuous);
+        let receivers = flooded.len() - usize::from(is_among_them);
         self.charge(frame, header, flooded, receivers)
     }
 

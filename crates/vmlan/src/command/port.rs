@@ -9,7 +9,8 @@ use crate::args::PortCommand;
 use crate::client::{Client, encode};
 
 /// Keys of the port itself; all others are those of its kind.
-const PORT_KEYS: [&str; 8] = ["mac", "guard", "promiscuous", "queue", "quota", "storm", "rate", "roles"];
+const PORT_KEYS: [&str; 9] =
+    ["mac", "guard", "promiscuous", "queue", "quota", "storm", "copies", "rate", "roles"];
 
 /// Adds or removes a port.
 pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
@@ -62,9 +63,8 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortC
 fn value(key: &str, text: &str) -> Value {
     let number = |text: &str| text.parse::<u64>().map_or_else(|_| text.into(), Value::from);
     match key {
-        "fd" | "queue" | "quota" | "storm" | "rate" | "mtu" | "clients" | "vlan.access" | "vlan.native" => {
-            number(text)
-        }
+        "fd" | "queue" | "quota" | "storm" | "copies" | "rate" | "mtu" | "clients" | "vlan.access"
+        | "vlan.native" => number(text),
         "vlan.trunk" => text.split(',').map(number).collect(),
         "roles" => text.split(',').map(Value::from).collect(),
         "persistent" | "packet_information" => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),

@@ -10,4 +10,5 @@ mod datagram;
 mod frames;
 mod stream;
 mod tunnel;
+mod users;
 mod vde;

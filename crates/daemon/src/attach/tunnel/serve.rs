@@ -18,12 +18,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::lease::{Lease, Leases};
+use super::lease::{Lease, Leases, Refused};
 use super::{host, interface, until_fault};
 use crate::attach::peers;
 use crate::attach::throttle::Throttle;
 use crate::config;
 use crate::supervisor::{Clients, Station};
+use crate::users::{Place, User};
 
 /// How long a client may take to ask for its tunnel.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,15 +34,16 @@ pub(super) async fn serve(
     config: config::Tunnel,
     leases: Arc<Leases>,
     control: UnixStream,
+    place: Place,
 ) {
     let mut client = Client { control, throttle: Throttle::new(), octets: [0; LONGEST + 1] };
-    let asked = timeout(PATIENCE, client.wish(&leases)).await;
+    let asked = timeout(PATIENCE, client.wish(&clients, &leases, place.user())).await;
     let Ok(Some((unit, lease))) = asked else {
         return tracing::debug!("a client of a tunnel socket asked for nothing that it can have");
     };
     let open = |unit, addresses| Request::Open { unit, addresses };
     let request = open(unit, lease.addresses.clone());
-    let Some((number, mut station)) = clients.join() else {
+    let Some((number, mut station)) = clients.join(place.user()) else {
         client.answer(Some(&request), Err(Refusal::NoRoom));
         return;
     };
@@ -113,14 +115,17 @@ struct Client {
 
 impl Client {
     /// The unit and addresses of the client's tunnel; `None` when it left. Whatever it cannot have it is told.
-    async fn wish(&mut self, leases: &Arc<Leases>) -> Option<(u32, Lease)> {
+    async fn wish(&mut self, clients: &Clients, leases: &Arc<Leases>, user: User) -> Option<(u32, Lease)> {
         loop {
             let octets = self.read().await?.to_vec();
             let request = Request::parse(&octets).ok();
             let refusal = match &request {
-                Some(Request::Open { unit, addresses }) => match leases.take(addresses) {
+                Some(Request::Open { unit, addresses }) => match leases.take(addresses, user) {
                     Ok(lease) => return Some((*unit, lease)),
-                    Err(refusal) => refusal,
+                    Err(Refused { refusal, full }) => {
+                        full.inspect(|full| clients.refuse(full));
+                        refusal
+                    }
                 },
                 Some(_) => Refusal::NotOpen,
                 None => Refusal::Invalid,
@@ -174,15 +179,25 @@ impl Client {
         self.send(&answer(request, result), None)
     }
 
-    /// False when the client is gone, or does not read.
     fn send(&self, octets: &[u8], descriptor: Option<&OwnedFd>) -> bool {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
-        if let Some(descriptors) = &descriptors {
-            assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)), "there is room for one");
-        }
-        let flags: SendFlags = sys::socket::SEND_NOW;
-        sendmsg(&self.control, &[IoSlice::new(octets)], &mut ancillary, flags).is_ok()
+        send(&self.control, octets, descriptor)
     }
+}
+
+/// Tells a client for which there is no place why its connection is closed.
+pub(super) fn refuse(control: &UnixStream) {
+    // One that is gone, or does not read, needs no answer.
+    let _ = send(control, &answer(None, Err(Refusal::NoRoom)), None);
+}
+
+/// False when the client is gone, or does not read.
+fn send(control: &UnixStream, octets: &[u8], descriptor: Option<&OwnedFd>) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)), "there is room for one");
+    }
+    let flags: SendFlags = sys::socket::SEND_NOW;
+    sendmsg(control, &[IoSlice::new(octets)], &mut ancillary, flags).is_ok()
 }

@@ -2,7 +2,7 @@
 //!
 //! The socket's task accepts connections; each gets a task ([`serve`]) that waits for the client's wish, joins the
 //! network as a port, and leaves when the client closes its connection or its data socket. How many connections there
-//! are, how fast they come and how long they may take to ask is bounded.
+//! are, of all users and of one, how fast they come and how long they may take to ask is bounded.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use super::lease::Leases;
-use super::serve::serve;
+use super::serve::{refuse, serve};
 use crate::attach::Pause;
 use crate::attach::accept::Acceptor;
 use crate::attach::stream::describe;
 use crate::config::{Tunnel, TunnelAddresses};
 use crate::supervisor::Clients;
+use crate::users::{Resource, User};
 
 /// Connections of one socket at a time, those included that have no tunnel.
 const CONNECTIONS: usize = 1280;
@@ -38,12 +39,21 @@ pub(in crate::attach) async fn keep(
         pause.wait().await;
     };
     clients.up(path.display().to_string());
-    let leases = Leases::new(addresses.clone());
+    let leases = Leases::new(addresses.clone(), |total| clients.places(Resource::Ports, total));
+    let places = clients.places(Resource::Clients, CONNECTIONS);
     let mut acceptor = Acceptor::new();
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CONNECTIONS => {
-                running.spawn(serve(clients.clone(), config.clone(), leases.clone(), client));
+                match places.take(User::of(&client)) {
+                    Ok(place) => {
+                        running.spawn(serve(clients.clone(), config.clone(), leases.clone(), client, place));
+                    }
+                    Err(full) => {
+                        clients.refuse(&full);
+                        refuse(&client);
+                    }
+                }
             }
             Some(_) = running.join_next() => {}
         }
