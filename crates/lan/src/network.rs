@@ -271,6 +271,18 @@ impl Network {
         Ok(())
     }
 
+    /// Says that the port is about to become active, so that the first frame of its peer is learnt from, which may come
+    /// before [`Network::set_active`]: who is heard first has the best claim to an address.
+    ///
+    /// # Errors
+    /// When the port is gone.
+    pub fn expect(&self, id: PortId) -> Result<(), PortError> {
+        let control = lock(&self.control);
+        control.member(id)?;
+        self.fdb.set_learning(id, true);
+        Ok(())
+    }
+
     /// Says whether somebody is there to receive at the port. What was learnt behind it is forgotten when nobody is;
     /// frames that it sends are forwarded all the same.
     ///
@@ -280,13 +292,13 @@ impl Network {
         let mut control = lock(&self.control);
         let rules = control.rules;
         let member = control.member_mut(id)?;
-        if member.active == active {
-            return Ok(());
+        if member.active != active {
+            member.active = active;
+            member.compile(rules);
+            self.publish(&mut control);
         }
-        member.active = active;
-        member.compile(rules);
+        // In any case: it may learn already, see `expect`.
         self.fdb.set_learning(id, active);
-        self.publish(&mut control);
         if !active {
             self.fdb.flush(Some(id));
         }

@@ -90,10 +90,11 @@ impl Station {
     pub(crate) async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
         let (done, connected) = done();
         let key = self.seat.key;
+        // Fails only when the port has left the network, as below.
+        let _ = self.seat.network.expect(self.seat.id);
         self.fabric.directory.set_mechanism(&self.seat.place, endpoint.mechanism());
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
-        // Fails only when the port has left the network.
         let _ = self.seat.network.set_active(self.seat.id, true);
         self.set_state(PortState::Up, None, peer);
     }
