@@ -1,11 +1,13 @@
 //! Whatever guests, the host and the wire send, in shared-MAC mode: only the host's address goes out to the wire, no
-//! frame changes its length or comes back, every buffer does, and what is known of addresses is bounded.
+//! frame changes its length or comes back, every buffer does, what is known of addresses is bounded, and no guest speaks
+//! in ARP or neighbour discovery for another's hardware address.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use frame::{Batch, Instant, MacAddr, Pool, PoolSizes, Sides};
+use frame::wire::{ArpPacket, EtherType, IpProtocol, Ipv6Packet, NdpMessage};
+use frame::{Batch, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
 use lan::{
     Diversion, Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
     TrunkPolicy,
@@ -78,6 +80,7 @@ impl Bench {
             let start = u16::from(from) << 2;
             frame.meta.offload = frame::Offload { flags: 1, checksum_start: start, ..Default::default() };
         }
+        frame.meta.tag = (from & 0x20 != 0).then_some(VlanTag { tci: u16::from(from) >> 6 });
         if !sides.is_empty() {
             assert!(self.forwarder.verdict(&frame, sides).is_some());
         }
@@ -90,6 +93,7 @@ impl Bench {
             for frame in batch.drain() {
                 assert_eq!(frame.len(), octets.len());
                 assert!(port != ingress || (!is_guest && !frame.meta.sides.contains(sides)), "never back");
+                assert!(!is_guest || speaks_for_itself(&frame), "{frame:?}");
                 if frame.meta.sides == Sides::WIRE && is_guest {
                     assert_eq!(frame.source(), Some(HOST));
                 } else {
@@ -110,6 +114,30 @@ impl Bench {
     }
 }
 
+/// Whether the hardware addresses that a frame names as its sender's are its source, as far as it is plain.
+fn speaks_for_itself(frame: &Frame) -> bool {
+    let (octets, source) = (frame.octets(), frame.source().expect("a header"));
+    match frame.ethertype().map(EtherType) {
+        Some(EtherType::ARP) => {
+            ArpPacket::new_checked(&octets[14..]).is_ok_and(|packet| packet.sender_hardware() == source)
+        }
+        Some(EtherType::IPV6) => {
+            let Ok(packet) = Ipv6Packet::new_checked(&octets[14..]) else { return false };
+            if (packet.next_header(), packet.hop_limit()) != (IpProtocol::ICMPV6, 255) {
+                return true;
+            }
+            let Ok(message) = NdpMessage::new_checked(packet.payload()) else { return true };
+            let named = message.options().map_while(Result::ok).filter(|option| matches!(option.kind, 1 | 2));
+            // An option out of order, or of the wrong kind, is edited by nobody and believed by nobody.
+            let is_whole = message.options().all(|option| option.is_ok());
+            !is_whole
+                || frame.meta.sides == Sides::WIRE
+                || named.into_iter().all(|option| option.link_layer_address() == Some(source))
+        }
+        _ => true,
+    }
+}
+
 /// A frame with a header by choice, so that more than one in a thousand is for anybody.
 fn made(choice: u8, source: MacAddr, rest: &[u8]) -> Vec<u8> {
     let destination = match choice % 8 {
@@ -126,7 +154,13 @@ fn made(choice: u8, source: MacAddr, rest: &[u8]) -> Vec<u8> {
         2 => 0x86dd,
         _ => u16::from(choice) << 8,
     };
-    let mut octets = [&destination.0[..], &source.0, &ethertype.to_be_bytes(), rest].concat();
+    let between: &[u8] = match choice >> 5 {
+        5 => &[0x81, 0, 0, 0],
+        6 => &[0x88, 0xa8, 0, 0],
+        7 => &[0, 36, 0xaa, 0xaa, 3, 0, 0, 0],
+        _ => &[],
+    };
+    let mut octets = [&destination.0[..], &source.0, between, &ethertype.to_be_bytes(), rest].concat();
     octets.truncate(1514);
     octets
 }

@@ -1,6 +1,6 @@
 //! Who may send what, and what is on the wire.
 
-use api::{FdbEntry, PortState};
+use api::{EventKind, FdbEntry, PortState};
 use frame::{DropReason, MacAddr};
 use guest::{Attachment, ethernet};
 
@@ -126,6 +126,60 @@ fn a_trunk_carries_tags_and_its_native_vlan_carries_none() {
     trunk.raw.send_frame(&tagged(&out, 0)).expect("room for a frame");
     assert_eq!(one.raw.expect(|_| true).expect("a frame"), out);
     assert!(is_apart(&mut ten, &mut twenty) && is_apart(&mut one, &mut ten));
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_tag_behind_a_priority_tag_passes_no_trunk_port() {
+    let (daemon, [mut trunk, mut other, mut twenty]) = with_guests(
+        "",
+        [
+            ("trunk", "vlan = { trunk = [10], native = 1 }"),
+            ("other", "vlan = { trunk = [20], native = 1 }"),
+            ("twenty", "vlan = { access = 20 }"),
+        ],
+    );
+    exchange(&mut trunk, &mut other);
+    let inner = tagged(&numbered(MacAddr::BROADCAST, trunk.mac, 1), 20);
+    let service = [&inner[..12], &[0x88, 0xa8, 0, 0], &inner[12..]].concat();
+    for (count, frame) in [(1, tagged(&inner, 0)), (2, service)] {
+        trunk.raw.send_frame(&frame).expect("room for a frame");
+        wait_drops(&daemon, "trunk", DropReason::VlanNotAllowed, count);
+    }
+    exchange(&mut trunk, &mut other);
+    assert!(is_apart(&mut trunk, &mut twenty));
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn an_address_that_two_ports_send_from_stays_with_the_first() {
+    let (daemon, [mut one, mut two, mut three]) = with_guests("", [("one", ""), ("two", ""), ("three", "")]);
+    exchange(&mut one, &mut two);
+    let mut events = daemon.events();
+    let stolen = numbered(three.mac, one.mac, 0);
+    testbed::wait_until("a contest", PATIENCE, || {
+        three.raw.send_frame(&stolen).expect("room for a frame");
+        one.send(two.mac);
+        daemon.drops("three", DropReason::Contested) > 0
+    });
+    events.expect("the contest", |event| {
+        matches!(event, EventKind::MacContested { port, claimant, mac, .. }
+            if port == "one" && claimant == "three" && *mac == one.mac.to_string())
+    });
+    one.send(two.mac);
+    three.raw.send_frame(&stolen).expect("room for a frame");
+    exchange(&mut one, &mut two);
+    exchange(&mut three, &mut two);
+
+    // A port that goes down has no claim any more.
+    drop(one);
+    daemon.wait_state("one", PortState::Waiting);
+    testbed::wait_until("the address to move", PATIENCE, || {
+        three.raw.send_frame(&stolen).expect("room for a frame");
+        daemon.fdb("lab").iter().any(|entry| entry.mac == mac(1).to_string() && entry.port == "three")
+    });
     assert_balanced(&daemon);
     daemon.stop();
 }

@@ -125,6 +125,27 @@ fn addresses_of_others_cannot_be_forged() {
 }
 
 #[test]
+fn a_thief_of_a_learnt_address_is_dropped_while_its_victim_speaks() {
+    const TIMES: usize = 20;
+    let victim = "[network.lab.port.victim]\nstream = { listen = \"victim.sock\" }\n";
+    let arena = Arena::start(&format!("{BAD}{victim}"));
+    let mut guest = arena.stream_guest();
+    let mut victim = Peer::attach(8, Attachment::Stream { path: arena.path("victim.sock") });
+    arena.daemon.wait_up(&["victim"]);
+    exchange(&mut guest, &mut victim);
+    let stolen = numbered(guest.mac, victim.mac, 0);
+    testbed::wait_until("the drops", PATIENCE, || {
+        (0..TIMES).for_each(|_| guest.raw.send_frame(&stolen).expect("a daemon that reads"));
+        let number = victim.send(guest.mac);
+        assert!(guest.hears(number, PATIENCE));
+        arena.daemon.drops("bad", DropReason::Contested) >= 50 * TIMES as u64
+    });
+    exchange(&mut guest, &mut victim);
+    drop((guest, victim));
+    arena.finish();
+}
+
+#[test]
 fn frames_of_random_octets_are_sent_or_dropped_with_a_reason() {
     let arena = Arena::start(BAD);
     let mut guest = arena.stream_guest();

@@ -5,6 +5,7 @@
 mod support;
 
 mod bridge;
+mod claims;
 mod lab;
 mod leftovers;
 mod life;
