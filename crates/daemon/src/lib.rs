@@ -8,6 +8,7 @@
 mod attach;
 pub mod capture;
 pub mod config;
+mod connection;
 pub mod control;
 pub mod embedded;
 pub mod handle;
@@ -22,6 +23,7 @@ mod lock;
 mod macos;
 #[cfg(target_os = "macos")]
 pub use macos::leftovers;
+mod panics;
 pub mod plan;
 pub mod run;
 pub mod supervisor;

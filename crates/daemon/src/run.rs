@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::config::{self, ValidConfig};
 use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
+use crate::panics::{Relapses, caught};
 use crate::supervisor::{Ended, Supervisor};
 
 /// What `vmlan run` was told.
@@ -52,7 +53,7 @@ async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
         // An error: the supervisor has ended, which stops it as well.
         let _ = stopped.await;
     }));
-    tokio::spawn(signals.obey(handle));
+    tokio::spawn(signals.persist(handle));
     tell_ready(&report, &options.control);
 
     let ended = supervisor.run().await;
@@ -129,8 +130,16 @@ impl Signals {
         })
     }
 
+    /// Obeys signals, after a panic too.
+    async fn persist(mut self, handle: Handle) {
+        let mut relapses = Relapses::new();
+        while let Err(panic) = caught(self.obey(&handle)).await {
+            relapses.begin_anew("the handling of signals", panic).await;
+        }
+    }
+
     /// Passes signals on as requests. A second signal to end ends the process at once.
-    async fn obey(mut self, handle: Handle) {
+    async fn obey(&mut self, handle: &Handle) {
         let mut ending = false;
         loop {
             tokio::select! {

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use frame::Share;
 use lan::{Group, Network};
-use tokio::net::UnixStream;
 
 use crate::config::UserLimits;
+use crate::connection::Connection;
 
 /// How long budgets are kept that no port has: longer than most need to fill.
 const KEPT: Duration = Duration::from_secs(60);
@@ -34,8 +34,8 @@ pub(crate) enum User {
 
 impl User {
     /// The user who connected a Unix socket.
-    pub(crate) fn of(stream: &UnixStream) -> User {
-        stream.peer_cred().map_or(User::Unknown, |peer| User::Uid(peer.uid()))
+    pub(crate) fn of(connection: &Connection) -> User {
+        connection.peer_cred().map_or(User::Unknown, |peer| User::Uid(peer.uid()))
     }
 
     /// Whether it is root, or runs us.

@@ -6,28 +6,28 @@
 //! at it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use frame::{Batch, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
 use link::Context;
-use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
-use sys::datagrams::{self, LIMIT, Received};
+use rustix::net::{RecvFlags, SocketAddrAny};
+use sys::datagrams::{self, LIMIT, Passed, Received};
 
 use crate::parts::parts;
+use crate::peer::{Message, PeerSocket};
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 
 /// A socket that is connected to its peer.
 pub struct Socket {
-    fd: Arc<OwnedFd>,
+    fd: Arc<PeerSocket>,
     peer: Option<SocketAddrAny>,
 }
 
 impl Socket {
     /// Takes a connected datagram socket. `peer` is its peer's address when others could have sent to the socket
     /// before it was connected.
-    pub fn new(fd: OwnedFd, peer: Option<SocketAddrAny>) -> Socket {
-        sys::socket::refuse_descriptors(&fd);
+    pub fn new(fd: PeerSocket, peer: Option<SocketAddrAny>) -> Socket {
         Socket { fd: Arc::new(fd), peer }
     }
 }
@@ -41,6 +41,7 @@ impl Endpoint for Socket {
             size: Size::for_octets(settings.longest + 1).unwrap_or(Size::Large),
             receives: settings.receives,
             buffers: Vec::with_capacity(LIMIT),
+            passed: Passed::default(),
             outbox: Outbox::new(&settings),
         }))
     }
@@ -51,13 +52,14 @@ impl Endpoint for Socket {
 }
 
 struct DatagramQueue {
-    fd: Arc<OwnedFd>,
+    fd: Arc<PeerSocket>,
     /// The peer's address while datagrams from before the connection may be queued.
     early: Option<SocketAddrAny>,
     size: Size,
     receives: bool,
     /// Empty between calls; kept for its memory.
     buffers: Vec<WriteBuf>,
+    passed: Passed,
     outbox: Outbox,
 }
 
@@ -75,7 +77,7 @@ impl Queue for DatagramQueue {
             return Ok(Progress::Done);
         }
         let mut received = [Received::default(); LIMIT];
-        let result = datagrams::receive(&self.fd, &mut self.buffers, &mut received);
+        let result = self.fd.receive_many(&mut self.buffers, &mut received, &mut self.passed);
         let came = match &result {
             Ok(came) => *came,
             Err(_) => 0,
@@ -112,21 +114,21 @@ impl DatagramQueue {
             let Some(mut buffer) = pool.take(self.size) else {
                 return Ok(Progress::Done);
             };
-            match recvfrom(&self.fd, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((_, len, address)) if address == self.early => {
+            match self.fd.receive(&mut buffer[..], RecvFlags::empty()) {
+                Ok(Message { len, address }) if address == self.early => {
                     // The buffer is longer than any frame may be, so what fills it is too long in any case.
                     let truncated = len == buffer.len();
                     self.outbox.deliver(buffer, Received { len, truncated }, batch);
                 }
-                Ok((_, len, _)) => {
+                Ok(Message { len, .. }) => {
                     let counters = &self.outbox.counters;
                     counters.received_and_dropped(self.outbox.worker, DropReason::Stranger, 1, len as u64);
                 }
-                Err(rustix::io::Errno::AGAIN) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.early = None;
                     return Ok(Progress::Done);
                 }
-                Err(error) => return Err(Fault::of_socket(error.into())),
+                Err(error) => return Err(Fault::of_socket(error)),
             }
         }
         Ok(Progress::Done)

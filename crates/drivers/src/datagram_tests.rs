@@ -13,7 +13,7 @@ struct Fixture {
     queue: Box<dyn Queue>,
 }
 
-fn fixture(socket: OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
+fn fixture(socket: std::os::fd::OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {
         worker: 0,
@@ -24,7 +24,7 @@ fn fixture(socket: OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
         share: None,
         longest: 1518,
     };
-    let queue = Socket::new(socket, peer).queue(settings).unwrap();
+    let queue = Socket::new(socket.into(), peer).queue(settings).unwrap();
     Fixture { pool: Pool::new(PoolSizes::default()), counters, queue }
 }
 

@@ -6,10 +6,13 @@
 //! half that moves frames, and that never leaves its worker. Drivers hold no policy: what may be sent where, and
 //! what happens after a fault, is decided above.
 
+mod closer;
 pub mod datagram;
 mod flows;
+pub mod inject;
 pub mod packet_filter;
 mod parts;
+pub mod peer;
 mod queue;
 pub mod stream;
 #[cfg(all(test, target_os = "linux"))]
@@ -25,4 +28,5 @@ pub mod host;
 pub mod tap;
 
 pub use flows::Flows;
+pub use peer::PeerSocket;
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};

@@ -129,9 +129,15 @@ impl Fault {
     /// What an error of a socket means for its attachment.
     pub(crate) fn of_socket(error: io::Error) -> Fault {
         use io::ErrorKind::*;
+        if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::TOOMANYREFS) {
+            let reason = "the peer sends descriptors along, more than can be closed";
+            return Fault::Violation(reason.to_owned());
+        }
         match error.kind() {
             BrokenPipe | ConnectionReset | ConnectionRefused | ConnectionAborted | NotConnected
             | NotFound => Fault::Closed,
+            // The peer acknowledged nothing for as long as its connection may take.
+            TimedOut | HostUnreachable | NetworkUnreachable => Fault::Closed,
             _ => Fault::Io(error),
         }
     }

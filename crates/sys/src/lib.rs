@@ -3,6 +3,7 @@
 //! What rustix offers safely is used from it directly, by whoever needs it; here is what it lacks. One function is
 //! one system call or one thing that the system should offer as one. Platforms are chosen by file.
 
+pub mod address;
 pub mod darwin;
 mod inherited;
 mod poll;

@@ -211,7 +211,7 @@ fn receive_datagrams(socket: &UnixDatagram, state: &State) -> io::Result<()> {
     let mut buffers: Vec<Vec<u8>> = vec![vec![0; FRAME]; LIMIT];
     let mut received = [Received::default(); LIMIT];
     while state.goes_on() {
-        match datagrams::receive(socket, &mut buffers, &mut received) {
+        match datagrams::receive(socket, &mut buffers, &mut received, None) {
             Ok(count) => drop(state.received.fetch_add(count as u64, Ordering::Relaxed)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, PollFlags::IN)?,
             Err(error) => return Err(error),

@@ -45,7 +45,7 @@ fn connect(socket: &UnixDatagram) -> anyhow::Result<()> {
 
 fn relay(from: &UnixDatagram, to: &UnixDatagram, buffers: &mut [Vec<u8>]) -> io::Result<()> {
     let mut received = [Received::default(); LIMIT];
-    let count = match datagrams::receive(from, buffers, &mut received) {
+    let count = match datagrams::receive(from, buffers, &mut received, None) {
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
         Err(error) => return Err(error),

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use drivers::PeerSocket;
 use rustix::io::Errno;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use super::throttle::Throttle;
+use crate::connection::{Connection, Listener};
 
 /// How long nothing is accepted after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,36 +27,41 @@ impl Acceptor {
         Acceptor { throttle: Throttle::new(), reserve: reserve() }
     }
 
-    /// The next connection, however long it takes. Safe to cancel.
-    pub(super) async fn next(&mut self, listener: &UnixListener) -> UnixStream {
+    /// The next connection of a Unix socket, however long it takes. Safe to cancel.
+    pub(super) async fn next(&mut self, listener: &Listener) -> Connection {
         loop {
-            self.pass().await;
-            match listener.accept().await {
-                Ok((connection, _)) => return connection,
+            match Connection::new(self.next_socket(listener).await) {
+                Ok(connection) => return connection,
                 Err(error) => self.failed(listener, error).await,
             }
         }
     }
 
-    /// Waits until another connection may be accepted. Safe to cancel.
-    pub(super) async fn pass(&mut self) {
-        self.throttle.pass().await;
+    /// The next connection, however long it takes. Safe to cancel.
+    pub(super) async fn next_socket(&mut self, listener: &Listener) -> PeerSocket {
+        loop {
+            self.throttle.pass().await;
+            match listener.accept().await {
+                Ok(connection) => return connection,
+                Err(error) => self.failed(listener, error).await,
+            }
+        }
     }
 
     /// Says why `listener` could not accept one, and pauses, so that nothing spins.
-    pub(super) async fn failed(&mut self, listener: impl AsFd, error: io::Error) {
+    async fn failed(&mut self, listener: &Listener, error: io::Error) {
         tracing::warn!("a connection cannot be accepted now: {error}");
         if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
-            self.send_away(&listener);
+            self.send_away(listener);
         }
         sleep(PAUSE).await;
     }
 
     /// Accepts one connection in place of the reserve and closes it.
-    fn send_away(&mut self, listener: impl AsFd) {
+    fn send_away(&mut self, listener: &Listener) {
         drop(self.reserve.take());
-        // Whatever comes of it, the descriptor is free again for the reserve.
-        drop(rustix::net::accept(listener));
+        drop(listener.accept_now());
+        // It may have been closed elsewhere, and the descriptor not be free yet; the next time will tell.
         self.reserve = reserve();
     }
 }

@@ -7,14 +7,15 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::Fault;
 use drivers::datagram::Socket;
+use drivers::peer::Message;
 use drivers::unix::{self, Node, Place};
-use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
+use drivers::{Fault, PeerSocket};
+use rustix::net::{RecvFlags, SocketAddrAny};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -42,7 +43,7 @@ pub(super) async fn keep(station: &mut Station, config: &Datagram) {
 
 /// Our end, and its path while it has one.
 struct Local {
-    socket: OwnedFd,
+    socket: PeerSocket,
     _path: Option<unix::BoundPath>,
 }
 
@@ -52,7 +53,7 @@ async fn bind(station: &mut Station, address: &Address) -> Local {
         let bound = match address {
             Address::Unix(path) => Place::of(path)
                 .and_then(|place| unix::bind_datagram(&place))
-                .map(|(socket, path)| Local { socket, _path: Some(path) })
+                .map(|(socket, path)| Local { socket: PeerSocket::from_birth(socket), _path: Some(path) })
                 .map_err(|error| describe(&error)),
             Address::Inet(address) => bind_udp(*address)
                 .map(|socket| Local { socket, _path: None })
@@ -66,16 +67,16 @@ async fn bind(station: &mut Station, address: &Address) -> Local {
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+fn bind_udp(address: SocketAddr) -> io::Result<PeerSocket> {
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     let socket = socket.into();
     unix::enlarge(&socket);
-    Ok(socket)
+    Ok(PeerSocket::without_descriptors(socket))
 }
 
 /// Takes whoever sends first, then the next when that one is gone.
-async fn learn(station: &mut Station, socket: &OwnedFd) {
+async fn learn(station: &mut Station, socket: &PeerSocket) {
     station.waiting(None);
     loop {
         let address = match first_sender(socket).await {
@@ -97,7 +98,7 @@ async fn learn(station: &mut Station, socket: &OwnedFd) {
 }
 
 /// Connects the socket to its first sender, and answers the sender's socket where it has a path.
-fn answer(socket: &OwnedFd, address: &SocketAddrAny) -> io::Result<Option<Node>> {
+fn answer(socket: &PeerSocket, address: &SocketAddrAny) -> io::Result<Option<Node>> {
     let Some(path) = peers::path_of(address) else {
         rustix::net::connect(socket, address)?;
         return Ok(None);
@@ -111,17 +112,16 @@ fn answer(socket: &OwnedFd, address: &SocketAddrAny) -> io::Result<Option<Node>>
 }
 
 /// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting.
-async fn first_sender(socket: &OwnedFd) -> io::Result<SocketAddrAny> {
+async fn first_sender(socket: &PeerSocket) -> io::Result<SocketAddrAny> {
     // Watched only while nobody is connected: the workers watch it afterwards, and this thread shall sleep then. Only
     // readiness is asked of the copy, so its type fits UDP as well.
-    let watched = UnixDatagram::from_std(socket.try_clone()?.into())?;
+    let watched = UnixDatagram::from_std(socket.as_fd().try_clone_to_owned()?.into())?;
     loop {
         watched.readable().await?;
         let mut header = [0; frame::ETHERNET_HEADER];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peek = || Ok(recvfrom(socket, &mut header, flags)?);
+        let peek = || socket.receive(&mut header, RecvFlags::PEEK);
         match watched.try_io(Interest::READABLE, peek) {
-            Ok((_, len, Some(address))) if can_be_answered(&address) => {
+            Ok(Message { len, address: Some(address) }) if can_be_answered(&address) => {
                 if len < frame::ETHERNET_HEADER {
                     // No frame: it only names the client, as vfkit's "VFKT" does.
                     skip(socket);
@@ -151,13 +151,13 @@ fn can_be_answered(address: &SocketAddrAny) -> bool {
 }
 
 /// Drops one datagram.
-fn skip(socket: &OwnedFd) {
+fn skip(socket: &PeerSocket) {
     // Nothing there is as good as something dropped.
-    let _ = recvfrom(socket, &mut [0u8; 1], RecvFlags::DONTWAIT);
+    let _ = socket.receive(&mut [0], RecvFlags::empty());
 }
 
 /// Keeps the port up while the guest at `address` is there, and dissolves the connection.
-async fn carry(station: &mut Station, socket: &OwnedFd, address: SocketAddrAny, node: Option<Node>) {
+async fn carry(station: &mut Station, socket: &PeerSocket, address: SocketAddrAny, node: Option<Node>) {
     let peer = peers::path_of(&address).map_or_else(|| inet(&address), |path| path.display().to_string());
     let fault = match socket.try_clone() {
         Ok(copy) => {
@@ -184,7 +184,7 @@ async fn wait_for_the_end(station: &mut Station, node: Option<Node>) -> Fault {
 }
 
 /// Connects to a guest whose address is known, whenever it is there.
-async fn pair(station: &mut Station, socket: &OwnedFd, remote: &Address) {
+async fn pair(station: &mut Station, socket: &PeerSocket, remote: &Address) {
     let address = match remote {
         Address::Unix(path) => match unix::address(path) {
             Ok(address) => SocketAddrAny::from(address),
@@ -212,7 +212,7 @@ async fn pair(station: &mut Station, socket: &OwnedFd, remote: &Address) {
 
 /// Connects the socket to where the configuration says that the guest is, and answers the guest's socket where it has
 /// a path.
-fn reach(socket: &OwnedFd, remote: &Address) -> io::Result<Option<Node>> {
+fn reach(socket: &PeerSocket, remote: &Address) -> io::Result<Option<Node>> {
     match remote {
         Address::Unix(path) => {
             let node = Node::open(path)?;
@@ -249,14 +249,14 @@ async fn inherited(station: &mut Station, number: RawFd) {
     std::future::pending().await
 }
 
-fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+fn adopt(number: RawFd) -> io::Result<PeerSocket> {
     let socket = sys::inherit(number)?;
     if rustix::net::sockopt::socket_type(&socket)? != rustix::net::SocketType::DGRAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
     }
     rustix::io::ioctl_fionbio(&socket, true)?;
     unix::enlarge(&socket);
-    Ok(socket)
+    Ok(socket.into())
 }
 
 fn inet(address: &SocketAddrAny) -> String {

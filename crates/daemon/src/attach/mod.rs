@@ -4,10 +4,11 @@
 //! descriptors to the data plane, waits for a fault, and begins again, for ever: whatever happens to a guest, a device
 //! or a socket, the port comes back by itself. A task that is told to stop is dropped at the point where it waits; what
 //! it holds (sockets, their paths, its seat in the network) is given back by being dropped, and what has to be done in
-//! order afterwards is in [`Attachment::run`].
+//! order afterwards is in [`run`].
 //!
 //! A fault that is the guest's doing keeps it away for [`QUARANTINE`]; one of the system is tried again after a pause
-//! that doubles ([`Pause`]).
+//! that doubles ([`Pause`]). A panic of a task is a fault of ours: its port is `failed` for a while that grows, and begins
+//! anew; clients that became ports of their own have tasks of their own, and do not notice.
 
 mod accept;
 pub(crate) mod claim;
@@ -44,10 +45,11 @@ use std::time::Duration;
 
 use drivers::Fault;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio::time::sleep;
 
 use crate::config::{Attachment, TunnelSource};
+use crate::panics::{self, Relapses, caught};
 use crate::supervisor::{Clients, Station};
 
 /// How long a guest that broke the rules is kept away.
@@ -56,25 +58,18 @@ const QUARANTINE: Duration = Duration::from_secs(1);
 /// Keeps a port that is one guest's attached until `stop`, then takes it out of every layer.
 pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: oneshot::Receiver<()>) {
     let mut device = tap::Opened::default();
-    let keep = async {
-        match &attachment {
-            Attachment::Tap(config) => tap::keep(&mut station, config, &mut device).await,
-            Attachment::Stream(config) => stream::keep(&mut station, config).await,
-            Attachment::Datagram(config) => datagram::keep(&mut station, config).await,
-            Attachment::Tunnel(config) => match &config.source {
-                TunnelSource::Device { name, addresses, packet_information, netns } => {
-                    let (packet_information, netns) = (*packet_information, netns.as_deref());
-                    let wanted =
-                        tunnel::device::Wanted { name, addresses, packet_information, netns, mtu: 0 };
-                    tunnel::device::keep(&mut station, config, wanted).await
-                }
-                TunnelSource::Listen { .. } => unreachable!("a control socket is kept by `run_clients`"),
-            },
-            Attachment::Vde(_) => unreachable!("a VDE directory is kept by `run_clients`"),
+    let mut relapses = Relapses::new();
+    let persist = async {
+        loop {
+            match caught(keep(&mut station, &attachment, &mut device)).await {
+                Ok(()) => return,
+                Err(panic) => relapse(&mut station, panic, &mut relapses).await,
+            }
+            device.close().await;
         }
     };
     tokio::select! {
-        () = keep => {}
+        () = persist => {}
         // An error: whoever would stop it is gone, which stops it as well.
         _ = stop => {}
     }
@@ -82,29 +77,81 @@ pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: ones
     device.close().await;
 }
 
+async fn keep(station: &mut Station, attachment: &Attachment, device: &mut tap::Opened) {
+    match attachment {
+        Attachment::Tap(config) => tap::keep(station, config, device).await,
+        Attachment::Stream(config) => stream::keep(station, config).await,
+        Attachment::Datagram(config) => datagram::keep(station, config).await,
+        Attachment::Tunnel(config) => match &config.source {
+            TunnelSource::Device { name, addresses, packet_information, netns } => {
+                let (packet_information, netns) = (*packet_information, netns.as_deref());
+                let wanted = tunnel::device::Wanted { name, addresses, packet_information, netns, mtu: 0 };
+                tunnel::device::keep(station, config, wanted).await
+            }
+            TunnelSource::Listen { .. } => unreachable!("a control socket is kept by `run_clients`"),
+        },
+        Attachment::Vde(_) => unreachable!("a VDE directory is kept by `run_clients`"),
+    }
+}
+
 /// Keeps a port whose clients become ports of their own, a VDE directory or a tunnel's control socket, until `stop`.
 pub(crate) async fn run_clients(mut clients: Clients, attachment: Attachment, stop: oneshot::Receiver<()>) {
     let mut directory = vde::Directory::default();
-    let mut tunnels = JoinSet::new();
-    let keep = async {
-        match &attachment {
-            Attachment::Vde(config) => vde::keep(&mut clients, config, &mut directory).await,
-            Attachment::Tunnel(config) => match &config.source {
-                TunnelSource::Listen { path, mode, addresses } => {
-                    tunnel::socket::keep(&mut clients, config, (path, *mode, addresses), &mut tunnels).await;
-                }
-                TunnelSource::Device { .. } => unreachable!("a device is kept by `run`"),
-            },
-            _ => unreachable!("kept by `run`"),
+    let mut tunnels = tunnel::socket::Tunnels::default();
+    let mut relapses = Relapses::new();
+    let persist = async {
+        loop {
+            let kept = caught(keep_clients(&mut clients, &attachment, &mut directory, &mut tunnels));
+            let Err(panic) = kept.await else { return };
+            // Clients that are there stay.
+            clients.failed(format!("{panic}; it begins anew"));
+            relapses.pause().await;
         }
     };
     tokio::select! {
-        () = keep => {}
+        () = persist => {}
         _ = stop => {}
     }
     directory.close().await;
-    tunnels.shutdown().await;
+    tunnels.close().await;
     clients.leave();
+}
+
+async fn keep_clients(
+    clients: &mut Clients,
+    attachment: &Attachment,
+    directory: &mut vde::Directory,
+    tunnels: &mut tunnel::socket::Tunnels,
+) {
+    match attachment {
+        Attachment::Vde(config) => vde::keep(clients, config, directory).await,
+        Attachment::Tunnel(config) => match &config.source {
+            TunnelSource::Listen { path, mode, addresses } => {
+                tunnel::socket::keep(clients, config, (path, *mode, addresses), tunnels).await;
+            }
+            TunnelSource::Device { .. } => unreachable!("a device is kept by `run`"),
+        },
+        _ => unreachable!("kept by `run`"),
+    }
+}
+
+/// Takes a port down after a panic of its task, says so, and waits, longer each time.
+async fn relapse(station: &mut Station, panic: String, relapses: &mut Relapses) {
+    if let Err(again) = caught(station.down()).await {
+        tracing::error!("port {}: it cannot be taken down: {again}", station.place().port);
+    }
+    station.failed(format!("{panic}; it begins anew"));
+    relapses.pause().await;
+}
+
+/// Says that the task of a client of `clients` ended by a panic, if it did. The client's port has left.
+fn report_end(clients: &Clients, ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(payload) = error.try_into_panic()
+    {
+        let panic = panics::message(&*payload);
+        tracing::error!("port {}: a client is closed by {panic}", clients.name());
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -1,14 +1,17 @@
 //! What can be said of whoever is at the other end of a socket.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use drivers::unix::Node;
-use rustix::net::{SocketAddrAny, SocketAddrUnix, SocketType};
-use tokio::net::UnixStream;
+use rustix::net::{SocketAddrAny, SocketType};
 
-/// The peer of a Unix stream socket, for people.
-pub(super) fn describe(stream: &UnixStream) -> String {
-    match stream.peer_cred() {
+use crate::connection::Connection;
+
+/// The peer of a Unix connection, for people.
+pub(super) fn describe(connection: &Connection) -> String {
+    match connection.peer_cred() {
         Ok(peer) => match peer.pid() {
             Some(pid) => format!("pid {pid}, uid {}", peer.uid()),
             None => format!("uid {}", peer.uid()),
@@ -19,9 +22,8 @@ pub(super) fn describe(stream: &UnixStream) -> String {
 
 /// The path of a Unix socket's address, if it has one.
 pub(super) fn path_of(address: &SocketAddrAny) -> Option<PathBuf> {
-    let address = SocketAddrUnix::try_from(address.clone()).ok()?;
-    let path = std::str::from_utf8(address.path_bytes()?).ok()?;
-    Some(PathBuf::from(path))
+    let path = sys::address::unix_path(address)?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// Whether a peer's datagram socket is gone: it was removed, or nobody holds it. A datagram socket is not told when its

@@ -1,19 +1,22 @@
 //! Stream sockets: the guest connects to us, or we connect to it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::Fault;
 use drivers::stream::Socket;
 use drivers::unix::{self, Place};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use drivers::{Fault, PeerSocket};
+use rustix::net::{AddressFamily, SocketAddrAny};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::accept::Acceptor;
 use super::{Pause, peers, recover};
 use crate::config::{Address, Stream};
+use crate::connection::{Connection, Listener};
 use crate::supervisor::Station;
 
 /// How long an attempt to connect may be off while the guest is not there.
@@ -32,104 +35,92 @@ pub(super) async fn keep(station: &mut Station, config: &Stream) {
 
 /// A connected guest.
 struct Guest {
-    socket: OwnedFd,
+    socket: PeerSocket,
     peer: String,
 }
 
+impl Guest {
+    /// The guest at the other end of a connection of ours or of an inherited listener, of whatever family.
+    fn new(socket: PeerSocket) -> io::Result<Guest> {
+        let address = rustix::net::getpeername(&socket)?;
+        let family = address.as_ref().map(SocketAddrAny::address_family);
+        if matches!(family, None | Some(AddressFamily::UNIX)) {
+            let connection = Connection::new(socket)?;
+            let peer = peers::describe(&connection);
+            return Ok(Guest { socket: connection.into_socket()?, peer });
+        }
+        let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
+        Ok(Guest { socket, peer: peer.map_or_else(|| "unnamed".into(), |address| address.to_string()) })
+    }
+}
+
 /// Where guests connect to.
-struct Listener {
-    socket: ListeningSocket,
+struct Entrance {
+    listener: Listener,
     /// The path that goes with it.
     _path: Option<unix::BoundPath>,
 }
 
-enum ListeningSocket {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl Listener {
-    async fn bind(address: &Address) -> Result<Listener, String> {
+impl Entrance {
+    async fn bind(address: &Address) -> Result<Entrance, String> {
         match address {
             Address::Unix(path) => {
                 let listened = Place::of(path).and_then(|place| unix::listen(&place, unix::PRIVATE));
                 let (socket, bound) = listened.map_err(|error| describe(&error))?;
-                let listener = UnixListener::from_std(socket.into());
-                let socket = listener.map_err(|error| format!("{}: {error}", path.display()))?;
-                Ok(Listener { socket: ListeningSocket::Unix(socket), _path: Some(bound) })
+                let listener = Listener::new(PeerSocket::from_birth(socket));
+                let listener = listener.map_err(|error| format!("{}: {error}", path.display()))?;
+                Ok(Entrance { listener, _path: Some(bound) })
             }
             Address::Inet(address) => {
-                let bound = TcpListener::bind(address).await;
-                let socket = bound.map_err(|error| {
+                let listener = async {
+                    let socket = TcpListener::bind(address).await?.into_std()?;
+                    Listener::new(PeerSocket::without_descriptors(socket.into()))
+                };
+                let listener = listener.await.map_err(|error| {
                     format!("cannot listen at {address}: {error}; choose another address or end who uses it")
                 })?;
-                Ok(Listener { socket: ListeningSocket::Tcp(socket), _path: None })
+                Ok(Entrance { listener, _path: None })
             }
         }
     }
 
-    async fn accept(&self) -> io::Result<Guest> {
-        match &self.socket {
-            ListeningSocket::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let peer = peers::describe(&stream);
-                Ok(Guest { socket: stream.into_std()?.into(), peer })
-            }
-            ListeningSocket::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                Ok(Guest { socket: stream.into_std()?.into(), peer: address.to_string() })
-            }
-        }
-    }
-}
-
-impl Listener {
     /// The next guest, however long it takes. Safe to cancel.
     async fn next(&self, acceptor: &mut Acceptor) -> Guest {
         loop {
-            acceptor.pass().await;
-            match self.accept().await {
+            // An error: it is gone already.
+            match Guest::new(acceptor.next_socket(&self.listener).await) {
                 Ok(guest) => return guest,
-                Err(error) => acceptor.failed(self, error).await,
+                Err(error) => tracing::debug!("a connection has ended before it was served: {error}"),
             }
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            ListeningSocket::Unix(listener) => listener.as_fd(),
-            ListeningSocket::Tcp(listener) => listener.as_fd(),
         }
     }
 }
 
 async fn listen(station: &mut Station, address: &Address) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
-    let listener = loop {
-        match Listener::bind(address).await {
-            Ok(listener) => break listener,
+    let place = loop {
+        match Entrance::bind(address).await {
+            Ok(place) => break place,
             Err(reason) => station.failed(reason),
         }
         pause.wait().await;
     };
-    serve(station, &listener).await;
+    serve(station, &place).await;
 }
 
 /// One guest after the other.
-async fn serve(station: &mut Station, listener: &Listener) {
+async fn serve(station: &mut Station, place: &Entrance) {
     let mut acceptor = Acceptor::new();
     let mut successor = None;
     station.waiting(None);
     loop {
         let guest = match successor.take() {
             Some(guest) => guest,
-            None => listener.next(&mut acceptor).await,
+            None => place.next(&mut acceptor).await,
         };
         station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
         let fault;
-        (fault, successor) = until_the_end(station, listener, &mut acceptor).await;
+        (fault, successor) = until_the_end(station, place, &mut acceptor).await;
         recover(station, fault).await;
         station.waiting(None);
     }
@@ -139,13 +130,13 @@ async fn serve(station: &mut Station, listener: &Listener) {
 /// unless the guest has just left and the word of it was still on its way.
 async fn until_the_end(
     station: &mut Station,
-    listener: &Listener,
+    place: &Entrance,
     acceptor: &mut Acceptor,
 ) -> (Fault, Option<Guest>) {
     loop {
         let other = tokio::select! {
             fault = station.fault() => return (fault, None),
-            other = listener.next(acceptor) => other,
+            other = place.next(acceptor) => other,
         };
         if let Ok(fault) = timeout(SUCCESSION, station.fault()).await {
             return (fault, Some(other));
@@ -176,12 +167,13 @@ async fn connect(station: &mut Station, address: &Address) {
 async fn connect_once(address: &Address) -> io::Result<Guest> {
     match address {
         Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await?;
-            Ok(Guest { socket: stream.into_std()?.into(), peer: path.display().to_string() })
+            let socket = unix::connect_stream(path)?;
+            Ok(Guest { socket: PeerSocket::from_birth(socket), peer: path.display().to_string() })
         }
         Address::Inet(address) => {
             let stream = TcpStream::connect(address).await?;
-            Ok(Guest { socket: stream.into_std()?.into(), peer: address.to_string() })
+            let socket = PeerSocket::without_descriptors(stream.into_std()?.into());
+            Ok(Guest { socket, peer: address.to_string() })
         }
     }
 }
@@ -206,7 +198,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
                  start vmlan and the guest again"
             ));
         }
-        Ok(Adopted::Listening(listener)) => serve(station, &listener).await,
+        Ok(Adopted::Listening(place)) => serve(station, &place).await,
         Err(error) => station.failed(format!(
             "descriptor {number} is no stream socket that this process was started with: {error}"
         )),
@@ -215,29 +207,25 @@ async fn inherited(station: &mut Station, number: RawFd) {
 }
 
 enum Adopted {
-    Connected(OwnedFd),
-    Listening(Listener),
+    Connected(PeerSocket),
+    Listening(Entrance),
 }
 
 fn adopt(number: RawFd) -> io::Result<Adopted> {
-    use rustix::net::{AddressFamily, SocketType, sockopt};
+    use rustix::net::{SocketType, sockopt};
     let socket = sys::inherit(number)?;
     if sockopt::socket_type(&socket)? != SocketType::STREAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
     }
     if rustix::net::getpeername(&socket).is_ok() {
-        return Ok(Adopted::Connected(socket));
+        return Ok(Adopted::Connected(socket.into()));
     }
     // No system but Linux tells whether a socket listens; asking a listening one to listen changes nothing.
     rustix::net::listen(&socket, 64)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
-    let socket = if unix {
-        ListeningSocket::Unix(UnixListener::from_std(socket.into())?)
-    } else {
-        ListeningSocket::Tcp(TcpListener::from_std(socket.into())?)
-    };
-    Ok(Adopted::Listening(Listener { socket, _path: None }))
+    let socket = if unix { socket.into() } else { PeerSocket::without_descriptors(socket) };
+    Ok(Adopted::Listening(Entrance { listener: Listener::new(socket)?, _path: None }))
 }
 
 /// An error and what caused it, in one line.

@@ -10,19 +10,19 @@ use std::time::Duration;
 use drivers::datagram::Socket;
 use drivers::unix::{self, BoundPath, MadeDirectory, Node, unguessable};
 use drivers::vde::{self, Request};
-use drivers::{Endpoint, Fault};
+use drivers::{Endpoint, Fault, PeerSocket};
 use rustix::net::SocketType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::accept::Acceptor;
 use super::stream::describe;
-use super::{Pause, peers};
+use super::{Pause, peers, report_end};
 use crate::config::Vde;
+use crate::connection::{Connection, Listener};
 use crate::supervisor::{Clients, Station};
-use crate::users::{self, Resource, User};
+use crate::users::{self, Places, Resource, User};
 
 /// Clients of one directory at a time.
 const CLIENTS: usize = 1024;
@@ -39,6 +39,7 @@ pub(super) struct Directory {
     clients: JoinSet<()>,
     /// While we have made it.
     made: Option<MadeDirectory>,
+    places: Option<Arc<Places>>,
 }
 
 impl Directory {
@@ -60,11 +61,12 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
     sweep(&opened);
     clients.up(config.directory.join(CONTROL).display().to_string());
     let mut acceptor = Acceptor::new();
-    let places = clients.places(Resource::Ports, CLIENTS);
+    let places = directory.places.get_or_insert_with(|| clients.places(Resource::Ports, CLIENTS));
     let running = &mut directory.clients;
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CLIENTS => {
+                clients.inject("accept");
                 match places.take(User::of(&client)) {
                     Ok(place) => {
                         running.spawn(serve(clients.clone(), config.mode, opened.clone(), client, place));
@@ -73,7 +75,7 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
                     Err(full) => clients.refuse(&full),
                 }
             }
-            Some(_) = running.join_next() => {}
+            Some(ended) = running.join_next() => report_end(clients, ended),
         }
     }
 }
@@ -82,7 +84,7 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
 fn listen(
     config: &Vde,
     made: &mut Option<MadeDirectory>,
-) -> Result<(Arc<unix::Directory>, UnixListener, BoundPath), String> {
+) -> Result<(Arc<unix::Directory>, Listener, BoundPath), String> {
     let mode = unix::mode(config.mode);
     let opened = unix::Directory::open_or_make(&config.directory, mode);
     let (directory, newly_made) = opened.map_err(|error| describe(&error))?;
@@ -96,7 +98,7 @@ fn listen(
         tracing::warn!("{}: removed what another user had put in its place", path.display());
     }
     let (socket, bound) = unix::listen(&place, mode).map_err(|error| describe(&error))?;
-    let listener = UnixListener::from_std(socket.into());
+    let listener = Listener::new(PeerSocket::from_birth(socket));
     let listener = listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
     Ok((directory, listener, bound))
 }
@@ -124,7 +126,7 @@ async fn serve(
     clients: Clients,
     mode: u32,
     directory: Arc<unix::Directory>,
-    mut control: UnixStream,
+    mut control: Connection,
     place: users::Place,
 ) {
     let (request, node) = match timeout(PATIENCE, ask(&mut control, &directory)).await {
@@ -136,7 +138,7 @@ async fn serve(
     };
     let Some((number, mut station)) = clients.join(place.user()) else { return };
     let peer = format!("{} ({})", peers::describe(&control), request.description);
-    match attach(&directory, number, mode, &request, &node) {
+    match attach(&directory, number.get(), mode, &request, &node) {
         Ok((endpoint, path)) => {
             // Told only now that frames have somewhere to go.
             station.up(endpoint, Some(peer)).await;
@@ -149,11 +151,11 @@ async fn serve(
         Err(reason) => tracing::warn!("port {}: {reason}", station.place().port),
     }
     station.leave().await;
-    clients.left(number);
+    drop(number);
 }
 
 /// Reads the request and checks it; answers it with the client's socket.
-async fn ask(control: &mut UnixStream, directory: &unix::Directory) -> Result<(Request, Node), String> {
+async fn ask(control: &mut Connection, directory: &unix::Directory) -> Result<(Request, Node), String> {
     let uid = control.peer_cred().map_err(|error| error.to_string())?.uid();
     let mut octets = Vec::with_capacity(vde::REQUEST);
     loop {
@@ -193,11 +195,11 @@ fn attach(
         error => describe(&error),
     })?;
     // It was connected before it had a name, so there is nothing of others in it.
-    Ok((Arc::new(Socket::new(socket, None)), bound))
+    Ok((Arc::new(Socket::new(PeerSocket::from_birth(socket), None)), bound))
 }
 
 /// Waits until the client closes its control connection, or its socket is gone.
-async fn until_it_leaves(station: &mut Station, control: &mut UnixStream) {
+async fn until_it_leaves(station: &mut Station, control: &mut Connection) {
     let mut ignored = [0; 256];
     loop {
         tokio::select! {

@@ -141,7 +141,10 @@ impl Capture {
         }
         self.queue.end();
         match self.writer.take() {
-            Some(writer) => writer.join().expect("the writer does not panic"),
+            Some(writer) => writer.join().unwrap_or_else(|payload| Report {
+                error: Some(io::Error::other(crate::panics::message(&*payload))),
+                ..Report::default()
+            }),
             None => Report::default(),
         }
     }

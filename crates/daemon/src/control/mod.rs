@@ -20,15 +20,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use drivers::inject;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use socket::{BindError, ControlSocket};
 
+use crate::connection::Connection;
 use crate::handle::Handle;
+use crate::panics::{self, Relapses, caught};
 use crate::users::{self, User};
 
 /// Octets of the header of a request, and of what is read at once.
@@ -77,9 +79,10 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
         captures: capture::Captures::new(limits.captures),
         stopped,
     };
-    let mut server = Server { limits, state, connections: JoinSet::new(), refused: 0 };
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut server = Server { limits, state, places, connections: JoinSet::new(), refused: 0 };
     tokio::select! {
-        () = server.accept(&socket) => {}
+        () = server.persist(&socket) => {}
         () = stop => {}
     }
     drop(socket);
@@ -94,21 +97,37 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
 struct Server {
     limits: Limits,
     state: routes::Shared,
+    /// For each connection that may be open.
+    places: Arc<Semaphore>,
     connections: JoinSet<()>,
     /// Connections closed because of who their peer is.
     refused: u64,
 }
 
 impl Server {
+    /// Accepts connections for ever, and begins anew after a panic; open ones do not notice.
+    async fn persist(&mut self, socket: &ControlSocket) {
+        let mut relapses = Relapses::new();
+        while let Err(panic) = caught(self.accept(socket)).await {
+            relapses.begin_anew("the control interface", panic).await;
+        }
+    }
+
     /// Accepts connections for ever.
     async fn accept(&mut self, socket: &ControlSocket) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
         loop {
             // Connections that ended give back their memory here.
-            while self.connections.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            while let Some(ended) = self.connections.try_join_next() {
+                if let Err(error) = ended
+                    && let Ok(payload) = error.try_into_panic()
+                {
+                    tracing::error!("a control connection is closed by {}", panics::message(&*payload));
+                }
+            }
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match socket.accept().await {
                 Ok(stream) => {
+                    inject::panic_at(|| "control-accept".to_owned());
                     if !self.is_welcome(&stream) {
                         continue;
                     }
@@ -128,7 +147,7 @@ impl Server {
     }
 
     /// The peer's place among those of its user. One whose user has enough of them is told so, and closed.
-    fn place(&self, stream: &UnixStream) -> Option<users::Place> {
+    fn place(&self, stream: &Connection) -> Option<users::Place> {
         match self.state.shares.connections.take(User::of(stream)) {
             Ok(place) => Some(place),
             Err(full) => {
@@ -143,7 +162,7 @@ impl Server {
     }
 
     /// Whether the peer runs as our user or as root.
-    fn is_welcome(&mut self, stream: &UnixStream) -> bool {
+    fn is_welcome(&mut self, stream: &Connection) -> bool {
         let ours = rustix::process::geteuid().as_raw();
         let peer = stream.peer_cred().map(|peer| peer.uid());
         let welcome = matches!(peer, Ok(uid) if uid_may_connect(uid, ours));
@@ -162,7 +181,8 @@ fn uid_may_connect(peer: u32, ours: u32) -> bool {
     peer == ours || peer == 0
 }
 
-async fn serve_connection(stream: UnixStream, limits: Limits, state: routes::Shared) {
+async fn serve_connection(stream: Connection, limits: Limits, state: routes::Shared) {
+    inject::panic_at(|| "control-connection".to_owned());
     let mut stopped = state.stopped.clone();
     let service = TowerToHyperService::new(routes::router(state));
     let connection = hyper::server::conn::http1::Builder::new()

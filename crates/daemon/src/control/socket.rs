@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use drivers::PeerSocket;
 use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
-use tokio::net::{UnixListener, UnixStream};
 
+use crate::connection::{Connection, Listener};
 use crate::lock::{Lock, LockError};
 
 /// Why the control socket could not be made.
@@ -67,7 +68,7 @@ pub enum BindError {
 /// A control socket that listens; its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
+    listener: Listener,
     path: PathBuf,
     _bound: BoundPath,
 }
@@ -98,7 +99,7 @@ impl ControlSocket {
         let _lock = Lock::take(place.directory(), &lock)
             .map_err(|error| BindError::of_lock(directory.join(lock), error))?;
         let (socket, bound) = unix::listen(&place, unix::PRIVATE)?;
-        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
+        let listener = Listener::new(PeerSocket::from_birth(socket))
             .map_err(|source| failed(path, "wait for it", source))?;
         Ok(Self { listener, path: absolute, _bound: bound })
     }
@@ -109,8 +110,8 @@ impl ControlSocket {
     }
 
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
-        self.listener.accept().await.map(|(stream, _)| stream)
+    pub(super) async fn accept(&self) -> io::Result<Connection> {
+        Connection::new(self.listener.accept().await?)
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::PortState;
+use drivers::inject;
 use lan::Network;
 
 use super::directory::{Place, Row};
@@ -9,6 +10,34 @@ use super::fabric::{Fabric, Joining};
 use super::station::{Ready, Station};
 use crate::config::Policy;
 use crate::users::{Full, Places, Resource, User};
+
+type Numbers = Arc<Mutex<BTreeSet<usize>>>;
+
+/// The number of a client's port, which is free for the next one when this is dropped.
+pub(crate) struct ClientNumber {
+    numbers: Numbers,
+    number: usize,
+}
+
+impl ClientNumber {
+    /// The lowest free one.
+    fn take(numbers: &Numbers) -> Option<ClientNumber> {
+        let mut taken = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = (0..).find(|number| !taken.contains(number))?;
+        taken.insert(number);
+        Some(ClientNumber { numbers: numbers.clone(), number })
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.number
+    }
+}
+
+impl Drop for ClientNumber {
+    fn drop(&mut self) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
 
 /// What the task of a port holds whose clients become ports of their own: `guests.0`, `guests.1`, …
 ///
@@ -19,7 +48,7 @@ pub(crate) struct Clients {
     network: Arc<Network>,
     place: Place,
     kind: api::PortKind,
-    numbers: Arc<Mutex<BTreeSet<usize>>>,
+    numbers: Numbers,
     ready: Arc<Mutex<Option<Ready>>>,
 }
 
@@ -84,16 +113,11 @@ impl Clients {
     }
 
     /// Makes a port for a client of `user`, with the lowest free number; `None`, and a word in the log, when it cannot be.
-    pub(crate) fn join(&self, user: User) -> Option<(usize, Station)> {
+    pub(crate) fn join(&self, user: User) -> Option<(ClientNumber, Station)> {
         let policy = self.fabric.directory.policy(&self.place)?;
-        let number = {
-            let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = (0..).find(|number| !numbers.contains(number))?;
-            numbers.insert(number);
-            number
-        };
-        let place =
-            Place { network: self.place.network.clone(), port: format!("{}.{number}", self.place.port) };
+        let number = ClientNumber::take(&self.numbers)?;
+        let port = format!("{}.{}", self.place.port, number.get());
+        let place = Place { network: self.place.network.clone(), port };
         let kind = self.kind;
         let parent = Some(self.place.port.clone());
         let budget = Some(self.fabric.users.budget(&self.network, &self.place.port, user));
@@ -103,15 +127,19 @@ impl Clients {
             Ok(station) => Some((number, station)),
             Err(error) => {
                 tracing::warn!("port {}: a client cannot join: {error}", self.place.port);
-                self.left(number);
                 None
             }
         }
     }
 
-    /// The client's number is free again.
-    pub(crate) fn left(&self, number: usize) {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    /// The port's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.place.port
+    }
+
+    /// Panics where a test asks for it.
+    pub(crate) fn inject(&self, at: &str) {
+        inject::panic_at(|| format!("{at}.{}", self.place.port));
     }
 
     /// Takes the port out of the directory.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{Error, ErrorCode, EventKind};
+use drivers::inject;
 use lan::Network;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -37,6 +38,7 @@ pub(crate) use trunks::{TrunkRow, TrunkWish};
 
 use crate::config::{self, NetworkSettings, ValidConfig};
 use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
+use crate::panics::{self, caught};
 use crate::plan::plan;
 
 /// How long frames that wait may take when the daemon ends.
@@ -155,11 +157,20 @@ impl Supervisor {
                         let _ = reply.send(Ok(()));
                         break Ended::Asked;
                     }
-                    Some(request) => self.answer(request).await,
+                    Some(request) => {
+                        // Whoever asked gets no answer, which says as much.
+                        if let Err(panic) = caught(self.answer(request)).await {
+                            tracing::error!("a request was not carried out: {panic}");
+                        }
+                    }
                     None => break Ended::Asked,
                 },
                 Some(worker) = self.failed_workers.recv() => break Ended::WorkerFailed(worker),
-                _ = second.tick() => self.tick(),
+                _ = second.tick() => {
+                    if let Err(panic) = panics::catch(|| self.tick()) {
+                        tracing::error!("what is done once a second was not done: {panic}");
+                    }
+                }
             }
         };
         self.end().await;
@@ -183,6 +194,7 @@ impl Supervisor {
     }
 
     async fn answer(&mut self, request: Request) {
+        inject::panic_at(|| "request".to_owned());
         match request {
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
@@ -339,6 +351,7 @@ impl Supervisor {
     /// What is done once a second.
     fn tick(&mut self) {
         self.ticks.send_modify(|count| *count += 1);
+        inject::panic_at(|| "tick".to_owned());
         let now = now();
         for (name, running) in &self.networks {
             running.network.age(now);

@@ -2,7 +2,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use api::{EventKind, PortState};
-use drivers::{Endpoint, Fault};
+use drivers::{Endpoint, Fault, inject};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Place};
@@ -110,6 +110,7 @@ impl Station {
 
     /// The same, but answers `None` after no more than a second, for who has to look after something. Safe to cancel.
     pub(crate) async fn fault_or_tick(&mut self) -> Option<Fault> {
+        inject::panic_at(|| format!("port.{}", self.seat.place.port));
         loop {
             tokio::select! {
                 notice = self.faults.recv() => match notice {

@@ -10,12 +10,13 @@ mod receive;
 mod send;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use frame::{Batch, DropReason};
 use link::Context;
 
+use crate::peer::PeerSocket;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 use receive::Receiver;
 use send::Sender;
@@ -26,14 +27,13 @@ pub struct Socket {
 }
 
 struct Shared {
-    fd: OwnedFd,
+    fd: PeerSocket,
     sender: Mutex<Sender>,
 }
 
 impl Socket {
     /// Takes a connected stream socket, Unix or TCP.
-    pub fn new(fd: OwnedFd) -> Socket {
-        sys::socket::refuse_descriptors(&fd);
+    pub fn new(fd: PeerSocket) -> Socket {
         // Fails for what is not TCP, where nothing has to be done.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
         Socket { shared: Arc::new(Shared { fd, sender: Mutex::default() }) }
@@ -66,7 +66,7 @@ struct StreamQueue {
 impl Queue for StreamQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         match &mut self.receiver {
-            Some(receiver) => receiver.receive(self.shared.fd.as_fd(), cx, batch),
+            Some(receiver) => receiver.receive(&self.shared.fd, cx, batch),
             None => Ok(Progress::Done),
         }
     }

@@ -1,12 +1,12 @@
-use std::os::fd::BorrowedFd;
+use std::io;
 use std::time::Duration;
 
 use frame::{Batch, Instant, SharedBuf, Size};
 use link::Context;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::RecvFlags;
 
 use super::framing::{self, Piece};
+use crate::peer::PeerSocket;
 use crate::queue::{Fault, Progress};
 
 /// How long a peer may take from the first to the last octet of a frame.
@@ -32,13 +32,13 @@ pub(super) struct Receiver {
 impl Receiver {
     pub(super) fn receive(
         &mut self,
-        fd: BorrowedFd<'_>,
+        socket: &PeerSocket,
         cx: &Context<'_>,
         batch: &mut Batch,
     ) -> Result<Progress, Fault> {
         if self.read.is_none() {
             self.check_patience(cx.now)?;
-            self.read(fd, cx)?;
+            self.read(socket, cx)?;
         }
         self.give(batch)
     }
@@ -59,18 +59,20 @@ impl Receiver {
     }
 
     /// Reads once and finds the frames.
-    fn read(&mut self, fd: BorrowedFd<'_>, cx: &Context<'_>) -> Result<(), Fault> {
+    fn read(&mut self, socket: &PeerSocket, cx: &Context<'_>) -> Result<(), Fault> {
         let Some(mut buffer) = cx.pool.take(Size::Bulk).or_else(|| cx.pool.take(Size::Large)) else {
             // The descriptor stays ready: it is tried again in the next round.
             return Ok(());
         };
         let carried = self.carry.len();
         buffer[..carried].copy_from_slice(&self.carry);
-        let came = match recv(fd, &mut buffer[carried..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return Err(Fault::Closed),
-            Ok((came, _)) => came,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(error) => return Err(Fault::of_socket(error.into())),
+        let came = match socket.receive(&mut buffer[carried..], RecvFlags::empty()) {
+            Ok(message) if message.len == 0 => return Err(Fault::Closed),
+            Ok(message) => message.len,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(error) => return Err(Fault::of_socket(error)),
         };
         self.pieces.clear();
         self.given = 0;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use frame::{DropReason, Entry, Frame, Pool, Size, WriteBuf};
 use rustix::io::Errno;
-use sys::datagrams::{self, LIMIT, Received};
+use sys::datagrams::{self, LIMIT, Passed, Received};
 
 use super::record::{Form, HEADER};
-use crate::Fault;
+use crate::{Fault, PeerSocket};
 
 /// Octets left free in front of a record, so that its header can become an Ethernet header in place.
 const HEADROOM: usize = frame::ETHERNET_HEADER - HEADER;
@@ -18,7 +18,7 @@ const HEADROOM: usize = frame::ETHERNET_HEADER - HEADER;
 /// A medium of records.
 #[derive(Clone)]
 pub(super) struct Medium {
-    fd: Arc<OwnedFd>,
+    fd: Arc<PeerSocket>,
     form: Form,
     kind: Kind,
 }
@@ -70,7 +70,7 @@ impl Unchecked {
 }
 
 /// A buffer from the place on where a record is read to.
-pub(super) struct Behind(WriteBuf);
+struct Behind(WriteBuf);
 
 impl Deref for Behind {
     type Target = [u8];
@@ -86,14 +86,20 @@ impl DerefMut for Behind {
     }
 }
 
+/// What a read needs; empty between calls, and kept for its memory.
+#[derive(Default)]
+pub(super) struct Room {
+    buffers: Vec<Behind>,
+    passed: Passed,
+}
+
 impl Medium {
-    pub(super) fn socket(fd: OwnedFd) -> Medium {
-        sys::socket::refuse_descriptors(&fd);
+    pub(super) fn socket(fd: PeerSocket) -> Medium {
         Medium { fd: Arc::new(fd), form: Form::Family, kind: Kind::Socket }
     }
 
     pub(super) fn device(fd: OwnedFd, form: Form) -> Medium {
-        Medium { fd: Arc::new(fd), form, kind: Kind::Device }
+        Medium { fd: Arc::new(PeerSocket::without_descriptors(fd)), form, kind: Kind::Device }
     }
 
     pub(super) fn form(&self) -> Form {
@@ -105,17 +111,16 @@ impl Medium {
         Size::for_octets(HEADROOM + HEADER + mtu + 1).unwrap_or(Size::Large)
     }
 
-    /// Reads records without waiting, at most so many, into buffers of that size, and hands them to `take`. `buffers`
-    /// is empty between calls; it is kept for its memory.
+    /// Reads records without waiting, at most so many, into buffers of that size, and hands them to `take`.
     pub(super) fn receive(
         &self,
         pool: &Pool,
         limits: (Size, usize),
-        buffers: &mut Vec<Behind>,
+        room: &mut Room,
         take: impl FnMut(Read),
     ) -> Result<(), Fault> {
         match self.kind {
-            Kind::Socket => self.receive_many(pool, limits, buffers, take),
+            Kind::Socket => self.receive_many(pool, limits, room, take),
             Kind::Device => self.receive_each(pool, limits, take),
         }
     }
@@ -124,7 +129,7 @@ impl Medium {
         &self,
         pool: &Pool,
         (size, most): (Size, usize),
-        buffers: &mut Vec<Behind>,
+        Room { buffers, passed }: &mut Room,
         mut take: impl FnMut(Read),
     ) -> Result<(), Fault> {
         buffers.extend((0..most.min(LIMIT)).map_while(|_| pool.take(size)).map(Behind));
@@ -132,7 +137,7 @@ impl Medium {
             return Ok(());
         }
         let mut received = [Received::default(); LIMIT];
-        let result = datagrams::receive(&self.fd, buffers, &mut received);
+        let result = self.fd.receive_many(buffers, &mut received, passed);
         let came = match &result {
             Ok(came) => *came,
             Err(_) => 0,

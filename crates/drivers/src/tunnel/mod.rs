@@ -41,7 +41,7 @@ pub use proxy::Host;
 use self::medium::Medium;
 use self::proxy::Proxy;
 use self::record::Form;
-use crate::{Endpoint, Queue, Settings};
+use crate::{Endpoint, PeerSocket, Queue, Settings};
 
 /// An open tunnel, ready for traffic.
 pub struct Tunnel {
@@ -55,7 +55,11 @@ impl Tunnel {
     ///
     /// # Errors
     /// `EINVAL`, `EEXIST` or `ENOBUFS` for the host's addresses.
-    pub fn to_client(socket: OwnedFd, host: &Host, interface: Arc<Interface>) -> Result<Tunnel, link::Error> {
+    pub fn to_client(
+        socket: PeerSocket,
+        host: &Host,
+        interface: Arc<Interface>,
+    ) -> Result<Tunnel, link::Error> {
         Tunnel::new(Medium::socket(socket), host, interface)
     }
 

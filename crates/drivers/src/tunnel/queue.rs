@@ -9,7 +9,7 @@ use link::resolver::{Resolution, Resolver};
 use link::{Context, Counters, Tally, Transmit};
 
 use super::interface::Interface;
-use super::medium::{Behind, Medium, Read};
+use super::medium::{Medium, Read, Room};
 use super::outlet::Outlet;
 use super::proxy::{Kind, Proxy};
 use super::record::{self, Family, HEADER};
@@ -26,7 +26,7 @@ pub(super) struct TunnelQueue {
     outlet: Outlet,
     /// Empty between calls; kept for their memory.
     records: Batch,
-    buffers: Vec<Behind>,
+    room: Room,
     /// When the resolver has something to do, as this worker left it.
     deadline: Option<Instant>,
 }
@@ -50,7 +50,7 @@ impl TunnelQueue {
             worker: settings.worker,
             outlet,
             records: Batch::new(),
-            buffers: Vec::new(),
+            room: Room::default(),
             deadline,
         }
     }
@@ -126,7 +126,7 @@ fn settle(
 impl TunnelQueue {
     /// Reads records, and leaves those that are some in `self.records`.
     fn read(&mut self, cx: &Context<'_>, most: usize) -> Result<(), Fault> {
-        let TunnelQueue { outlet, interface, records, buffers, .. } = self;
+        let TunnelQueue { outlet, interface, records, room, .. } = self;
         let (medium, link) = (outlet.medium(), interface.link());
         let longest = link.mtu().get() as usize + HEADER;
         let (mut bad, mut long) = ([0; 2], [0; 2]);
@@ -134,7 +134,7 @@ impl TunnelQueue {
             *frames += 1;
             *octets += more;
         };
-        let result = medium.receive(cx.pool, (self.size, most), buffers, |read| match read {
+        let result = medium.receive(cx.pool, (self.size, most), room, |read| match read {
             Read::TooLong(octets) => count(&mut long, octets),
             Read::Record(record) => match record.check(medium.form()) {
                 Ok(record) if record.len() > longest => count(&mut long, record.len() as u64),

@@ -64,7 +64,7 @@ impl Bench {
             gateways: vec!["10.0.0.1".parse().unwrap()],
             seed: 1,
         };
-        let tunnel = Tunnel::to_client(socket, &host, interface.clone()).unwrap();
+        let tunnel = Tunnel::to_client(socket.into(), &host, interface.clone()).unwrap();
         let counters = Arc::new(Counters::new(1));
         let settings = Settings {
             worker: 0,

@@ -16,13 +16,15 @@ mod platform;
 mod platform;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dev, FileType, Mode};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketType, bind, connect, listen as start_listening, socket, sockopt,
 };
+
+use crate::PeerSocket;
 
 pub use directory::{Directory, MadeDirectory, Place, unguessable};
 pub use platform::{Node, mode, unmapped_user};
@@ -135,6 +137,8 @@ impl Node {
         if prepare(&probe).is_err() {
             return true;
         }
+        // Whoever listens there may have sent something by the time that it is closed.
+        let probe = PeerSocket::from_birth(probe);
         !matches!(connect(&probe, &self.address()), Err(rustix::io::Errno::CONNREFUSED))
     }
 
@@ -142,7 +146,7 @@ impl Node {
     ///
     /// # Errors
     /// What the system says.
-    pub fn connect(&self, socket: &OwnedFd) -> io::Result<()> {
+    pub fn connect(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(connect(socket, &self.address())?)
     }
 }
@@ -213,6 +217,18 @@ pub fn bind_connected(place: &Place, mode: Mode, peer: &Node) -> Result<(OwnedFd
     Ok((socket, bound))
 }
 
+/// A stream socket that is connected to the one at `path`, and does not wait.
+///
+/// # Errors
+/// What the system says; `WouldBlock` when the listener's queue is full.
+pub fn connect_stream(path: &Path) -> io::Result<OwnedFd> {
+    let address = address(path).map_err(io::Error::other)?;
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    prepare(&socket)?;
+    connect(&socket, &address)?;
+    Ok(socket)
+}
+
 /// Asks for large buffers; the system gives what its limits allow.
 pub fn enlarge(socket: &OwnedFd) {
     let _ = sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER);
@@ -268,8 +284,9 @@ pub fn address(path: &Path) -> Result<SocketAddrUnix, Error> {
     SocketAddrUnix::new(path).map_err(|_| Error::TooLong { path: path.into(), limit: platform::LONGEST })
 }
 
-/// Closed on exec, and not waiting.
+/// Closed on exec, not waiting, and taking no descriptors from its first moment on.
 fn prepare(socket: &OwnedFd) -> rustix::io::Result<()> {
+    crate::peer::refuse_descriptors(socket);
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(socket, true)
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with};
 
 /// Linux 6.16, include/uapi/asm-generic/socket.h; the libc crate has no name for it yet.
 const SO_PASSRIGHTS: libc::c_int = 83;
@@ -27,8 +28,9 @@ pub fn is_over(fd: impl AsFd) -> bool {
 
 /// Makes the kernel refuse file descriptors that a peer sends along (SCM_RIGHTS), where it can (Linux 6.16).
 ///
-/// Without it a peer makes a plain receive close what it sent, and closing can take seconds. Answers whether the
-/// kernel has the option.
+/// Without it a peer makes a plain receive close what it sent, and closing can take as long as the peer likes. What comes
+/// before the call is not refused, so it belongs in front of bind(2); connections inherit it from their listener. Answers
+/// whether the kernel has the option.
 pub fn refuse_descriptors(fd: impl AsFd) -> bool {
     let off: libc::c_int = 0;
     set_option(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, &off).is_ok()
@@ -48,6 +50,24 @@ pub fn file_of(fd: impl AsFd) -> io::Result<OwnedFd> {
     check(file)?;
     // SAFETY: the call answered a new descriptor, which is nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// Accepts a connection that neither waits nor outlives an exec, and looks at no address: decoders of addresses panic at
+/// some that peers can have (see [`crate::address`]).
+///
+/// # Errors
+/// What accept4(2) says.
+pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
+}
+
+/// Ends a TCP connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).
+///
+/// # Errors
+/// What setsockopt(2) says; an error for every other socket.
+pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
+    let millis = timeout.as_millis().try_into().unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(fd, millis)?)
 }
 
 /// Dissolves the connection of a datagram socket, so that everybody can send to it again.

@@ -1,11 +1,14 @@
 //! Many datagrams in one call. macOS offers no public call for that, so it is one system call a datagram.
 
 use std::io;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::ops::DerefMut;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg,
+};
 
 /// How many datagrams one call moves at most.
 pub const LIMIT: usize = 64;
@@ -22,8 +25,16 @@ pub struct Received {
     pub truncated: bool,
 }
 
+/// Descriptors that peers sent along with datagrams.
+#[derive(Default)]
+pub struct Passed {
+    /// Those that came.
+    pub came: Vec<OwnedFd>,
+}
+
 /// Receives at most `buffers.len()` (and [`LIMIT`]) datagrams without waiting, one into each buffer, and describes
-/// them in `received`. Answers how many came; descriptors sent along are not taken.
+/// them in `received`. Answers how many came. Descriptors that were sent along go to `passed`, or are closed by the
+/// kernel before the call returns.
 ///
 /// # Errors
 /// `WouldBlock` when none is there; else what recv(2) says.
@@ -31,18 +42,36 @@ pub fn receive<B: DerefMut<Target = [u8]>>(
     fd: impl AsFd,
     buffers: &mut [B],
     received: &mut [Received; LIMIT],
+    mut passed: Option<&mut Passed>,
 ) -> io::Result<usize> {
     let mut came = 0;
     for (buffer, received) in buffers.iter_mut().zip(received.iter_mut()) {
         // recv(2) does not tell truncation here: a datagram that fills its buffer is taken for a longer one.
-        match rustix::net::recv(&fd, &mut buffer[..], RecvFlags::DONTWAIT) {
-            Ok((len, _)) => *received = Received { len, truncated: len == buffer.len() },
+        let result = match &mut passed {
+            Some(passed) => receive_one(&fd, &mut buffer[..], passed),
+            None => rustix::net::recv(&fd, &mut buffer[..], RecvFlags::DONTWAIT).map(|(len, _)| len),
+        };
+        match result {
+            Ok(len) => *received = Received { len, truncated: len == buffer.len() },
             Err(error) if came == 0 => return Err(error.into()),
             Err(_) => break,
         }
         came += 1;
     }
     Ok(came)
+}
+
+fn receive_one(fd: impl AsFd, buffer: &mut [u8], passed: &mut Passed) -> rustix::io::Result<usize> {
+    // The system takes one cluster of control data, less than 512 descriptors.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(512))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::DONTWAIT)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            passed.came.extend(descriptors);
+        }
+    }
+    Ok(received.bytes)
 }
 
 /// Sends `count` (at most [`LIMIT`]) datagrams without waiting; `parts(i)` gives the pieces that datagram `i` is

@@ -26,10 +26,24 @@ impl Arena {
     /// Starts with these ports beside the probe's.
     #[track_caller]
     pub fn start(ports: &str) -> Arena {
-        let daemon = Daemon::start(&format!(
+        Arena::beside(Daemon::start(&Arena::config(ports)))
+    }
+
+    /// The same with faults injected, see [`Daemon::start_injecting`].
+    #[track_caller]
+    pub fn start_injecting(faults: &[&str], ports: &str) -> Arena {
+        Arena::beside(Daemon::start_injecting(faults, &Arena::config(ports)))
+    }
+
+    fn config(ports: &str) -> String {
+        format!(
             "[network.lab.port.one]\nstream = {{ listen = \"one.sock\" }}\nmac = \"52:54:00:00:00:01\"\n\
              [network.lab.port.two]\ndatagram = {{ listen = \"two.sock\" }}\nmac = \"52:54:00:00:00:02\"\n{ports}"
-        ));
+        )
+    }
+
+    #[track_caller]
+    fn beside(daemon: Daemon) -> Arena {
         let mut one = Peer::attach(1, Attachment::Stream { path: daemon.path("one.sock") });
         let attachment =
             Attachment::Datagram { local: daemon.path("local"), remote: daemon.path("two.sock") };

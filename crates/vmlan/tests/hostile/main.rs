@@ -8,6 +8,10 @@ mod arena;
 mod control;
 mod datagram;
 mod frames;
+#[cfg(debug_assertions)]
+mod panics;
+#[cfg(target_os = "linux")]
+mod passed;
 mod stream;
 mod tunnel;
 mod users;

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use testbed::{poll_until, wait_for, wait_until};
 
 pub use balance::assert_balanced;
-pub use http::Answer;
+pub use http::{Answer, Events};
 pub use peer::{Peer, TYPE, exchange, is_apart, mac, meet, numbered, reach};
 pub use probe::Probe;
 
@@ -69,6 +69,35 @@ impl Daemon {
         let mut shell = Command::new("sh");
         shell.args(["-c", "exec \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null", "sh", VMLAN]);
         Daemon::start_command(directory(), config, shell, third.into(), fourth.into())
+    }
+
+    /// The same, with faults injected whose names are files in the directory `inject`, and may be added later. Only a
+    /// daemon with debug assertions looks for them.
+    #[track_caller]
+    pub fn start_injecting(faults: &[&str], config: &str) -> Daemon {
+        let directory = directory();
+        let inject = directory.path().join("inject");
+        fs::create_dir(&inject).expect("our own directory");
+        for fault in faults {
+            fs::write(inject.join(fault), "").expect("our own directory");
+        }
+        let mut command = Command::new(VMLAN);
+        // A backtrace takes many times the memory that the daemon has.
+        command.env("VMLAN_INJECT", &inject).env("RUST_BACKTRACE", "0");
+        Daemon::start_command(directory, config, command, Stdio::null(), Stdio::null())
+    }
+
+    /// Lets the daemon, which was started with [`Daemon::start_injecting`], panic once when it comes to `place`.
+    #[track_caller]
+    pub fn inject_panic(&self, place: &str) {
+        fs::write(self.path("inject").join(format!("panic.{place}")), "").expect("our own directory");
+    }
+
+    /// Waits until the daemon has come to `place` and panicked there.
+    #[track_caller]
+    pub fn wait_panicked(&self, place: &str) {
+        let file = self.path("inject").join(format!("panic.{place}"));
+        wait_until(&format!("the panic at {place}"), PATIENCE, || !file.exists());
     }
 
     #[track_caller]
@@ -148,7 +177,10 @@ impl Daemon {
         self.signal(Signal::TERM);
         let status = self.wait_end();
         assert_eq!(status.code(), Some(0), "the daemon's exit status; its log:\n{}", self.log());
-        assert!(!self.log().contains("panicked"), "a panic:\n{}", self.log());
+        let log = self.log();
+        let (panics, injected) =
+            (log.matches("panicked at").count(), log.matches("\ninjected into ").count());
+        assert_eq!(panics, injected, "a panic:\n{log}");
         let left = left_behind(self.directory.path());
         assert!(left.is_empty(), "sockets left behind: {left:?}");
         self.take_directory()

@@ -23,10 +23,11 @@ use sys::darwin::InterfaceName;
 use tokio::sync::oneshot;
 
 use super::claim::Claim;
-use super::{Pause, QUARANTINE, recover};
+use super::{Pause, QUARANTINE, recover, relapse};
 use crate::config::{Trunk as Config, TrunkInterface};
 use crate::lock::Lock;
 use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, hold, leftovers};
+use crate::panics::{Relapses, caught};
 use crate::supervisor::{Station, TrunkRow, TrunkWish, vlan_role};
 
 /// Where the files are by which interfaces are held; the system empties it when it starts.
@@ -36,7 +37,7 @@ const HELD: &str = "/var/run";
 pub(crate) async fn run(station: Station, config: Config, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
     let mut task = Task { station, config, wish, trunk: None, attached: None, was_there: false, claim: None };
     tokio::select! {
-        () = task.keep() => {}
+        () = task.persist() => {}
         // An error: whoever would stop it is gone, which stops it as well.
         _ = stop => {}
     }
@@ -70,6 +71,20 @@ struct Attached {
 }
 
 impl Task {
+    /// Keeps the trunk, and begins anew after a panic.
+    async fn persist(&mut self) {
+        let mut relapses = Relapses::new();
+        while let Err(panic) = caught(self.keep()).await {
+            self.report(TrunkState::Initializing, Some(panic.clone()));
+            relapse(&mut self.station, panic, &mut relapses).await;
+            // The device first, which is open on the pair; then others may have the interface.
+            self.attached = None;
+            self.trunk = None;
+            self.claim = None;
+            forget_addresses(self.station.network());
+        }
+    }
+
     async fn keep(&mut self) {
         if let Err(error) = leftovers::find().and_then(|found| leftovers::clean(&found)) {
             tracing::warn!("cannot remove what an earlier process left: {error}; see `vmlan doctor`");

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use drivers::tunnel::message::{LONGEST, Opened, Prefixed, Refusal, Request, answer};
 use drivers::tunnel::{Interface, Tunnel, options};
-use drivers::unix;
+use drivers::{PeerSocket, unix};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socketpair,
 };
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::lease::{Lease, Leases, Refused};
@@ -23,6 +22,7 @@ use super::{host, interface, until_fault};
 use crate::attach::peers;
 use crate::attach::throttle::Throttle;
 use crate::config;
+use crate::connection::Connection;
 use crate::supervisor::{Clients, Station};
 use crate::users::{Place, User};
 
@@ -33,7 +33,7 @@ pub(super) async fn serve(
     clients: Clients,
     config: config::Tunnel,
     leases: Arc<Leases>,
-    control: UnixStream,
+    control: Connection,
     place: Place,
 ) {
     let mut client = Client { control, throttle: Throttle::new(), octets: [0; LONGEST + 1] };
@@ -51,13 +51,13 @@ pub(super) async fn serve(
         Ok((tunnel, interface, opened, data)) => {
             let peer = peers::describe(&client.control);
             let (tunnel, name) = (Arc::new(tunnel), interface.link().name());
+            let interface = Open(interface);
             // Told only now that packets have somewhere to go.
             station.up(tunnel.clone(), Some(format!("{peer} ({name})"))).await;
             if client.send(&answer(Some(&request), Ok(&opened.emit())), Some(&data)) {
                 drop(data);
-                client.until_it_leaves(&mut station, &tunnel, &interface).await;
+                client.until_it_leaves(&mut station, &tunnel, &interface.0).await;
             }
-            interface.close();
         }
         Err(refusal) => {
             client.answer(Some(&request), Err(refusal));
@@ -66,7 +66,16 @@ pub(super) async fn serve(
     // Before the port's name and number are free for the next.
     drop(lease);
     station.leave().await;
-    clients.left(number);
+    drop(number);
+}
+
+/// A tunnel's link, closed when dropped.
+struct Open(Arc<Interface>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 type Parts = (Tunnel, Arc<Interface>, Opened, OwnedFd);
@@ -84,7 +93,8 @@ fn open_tunnel(
         Refusal::NoRoom
     })?;
     let host = host(station, config, addresses);
-    let tunnel = Tunnel::to_client(ours, &host, interface.clone()).map_err(Refusal::of_link)?;
+    let tunnel = Tunnel::to_client(PeerSocket::from_birth(ours), &host, interface.clone())
+        .map_err(Refusal::of_link)?;
     let opened = Opened {
         unit: interface.unit(),
         mtu: interface.link().mtu().get(),
@@ -108,7 +118,7 @@ fn data_sockets() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 
 /// A client's control connection. Reading it is safe to cancel.
 struct Client {
-    control: UnixStream,
+    control: Connection,
     throttle: Throttle,
     octets: [u8; LONGEST + 1],
 }
@@ -185,13 +195,13 @@ impl Client {
 }
 
 /// Tells a client for which there is no place why its connection is closed.
-pub(super) fn refuse(control: &UnixStream) {
+pub(super) fn refuse(control: &Connection) {
     // One that is gone, or does not read, needs no answer.
     let _ = send(control, &answer(None, Err(Refusal::NoRoom)), None);
 }
 
 /// False when the client is gone, or does not read.
-fn send(control: &UnixStream, octets: &[u8], descriptor: Option<&OwnedFd>) -> bool {
+fn send(control: &Connection, octets: &[u8], descriptor: Option<&OwnedFd>) -> bool {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);

@@ -5,30 +5,47 @@
 //! are, of all users and of one, how fast they come and how long they may take to ask is bounded.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use drivers::PeerSocket;
 use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
-use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use super::lease::Leases;
 use super::serve::{refuse, serve};
-use crate::attach::Pause;
 use crate::attach::accept::Acceptor;
 use crate::attach::stream::describe;
+use crate::attach::{Pause, report_end};
 use crate::config::{Tunnel, TunnelAddresses};
+use crate::connection::Listener;
 use crate::supervisor::Clients;
-use crate::users::{Resource, User};
+use crate::users::{Places, Resource, User};
 
 /// Connections of one socket at a time, those included that have no tunnel.
 const CONNECTIONS: usize = 1280;
+
+/// The clients of a socket, and which addresses they have.
+#[derive(Default)]
+pub(in crate::attach) struct Tunnels {
+    running: JoinSet<()>,
+    leases: Option<Arc<Leases>>,
+    places: Option<Arc<Places>>,
+}
+
+impl Tunnels {
+    /// Ends every client's task.
+    pub(in crate::attach) async fn close(mut self) {
+        self.running.shutdown().await;
+    }
+}
 
 pub(in crate::attach) async fn keep(
     clients: &mut Clients,
     config: &Tunnel,
     (path, mode, addresses): (&Path, u32, &TunnelAddresses),
-    running: &mut JoinSet<()>,
+    tunnels: &mut Tunnels,
 ) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let (listener, _path) = loop {
@@ -39,12 +56,16 @@ pub(in crate::attach) async fn keep(
         pause.wait().await;
     };
     clients.up(path.display().to_string());
-    let leases = Leases::new(addresses.clone(), |total| clients.places(Resource::Ports, total));
-    let places = clients.places(Resource::Clients, CONNECTIONS);
+    let Tunnels { running, leases, places } = tunnels;
+    let leases = leases.get_or_insert_with(|| {
+        Leases::new(addresses.clone(), |total| clients.places(Resource::Ports, total))
+    });
+    let places = places.get_or_insert_with(|| clients.places(Resource::Clients, CONNECTIONS));
     let mut acceptor = Acceptor::new();
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CONNECTIONS => {
+                clients.inject("accept");
                 match places.take(User::of(&client)) {
                     Ok(place) => {
                         running.spawn(serve(clients.clone(), config.clone(), leases.clone(), client, place));
@@ -55,20 +76,19 @@ pub(in crate::attach) async fn keep(
                     }
                 }
             }
-            Some(_) = running.join_next() => {}
+            Some(ended) = running.join_next() => report_end(clients, ended),
         }
     }
 }
 
-/// A listener for connections that keep records apart. Only accepting, readiness and credentials are asked of its type,
-/// which are the same for all of them.
-fn listen(path: &Path, mode: u32) -> Result<(UnixListener, BoundPath), String> {
+/// A listener for connections that keep records apart.
+fn listen(path: &Path, mode: u32) -> Result<(Listener, BoundPath), String> {
     let listen = || {
         let place = Place::of(path)?;
         place.directory().check_mode(Mode::WOTH)?;
         unix::listen_records(&place, unix::mode(mode))
     };
     let (socket, bound) = listen().map_err(|error| describe(&error))?;
-    let listener = UnixListener::from_std(socket.into());
+    let listener = Listener::new(PeerSocket::from_birth(socket));
     Ok((listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?, bound))
 }

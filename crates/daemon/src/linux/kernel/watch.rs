@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use rtnetlink::MulticastGroup;
@@ -9,6 +10,9 @@ use rtnetlink::sys::SocketAddr;
 use tokio::task::JoinHandle;
 
 use super::KernelError;
+
+/// How long nothing is listened to after the connection failed.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// Word of what changes about interfaces and their addresses.
 ///
@@ -43,8 +47,13 @@ impl Watch {
     pub(crate) async fn changed(&mut self, names: &BTreeSet<String>, indices: &BTreeSet<u32>) {
         loop {
             let Some((message, _)) = self.events.next().await else {
-                // The connection failed; who looks once in a while still finds what changes.
-                return std::future::pending().await;
+                // The connection, or its task, failed. What changed meanwhile is found by looking.
+                tokio::time::sleep(REOPEN).await;
+                if let Ok(watch) = Watch::open() {
+                    *self = watch;
+                    return;
+                }
+                continue;
             };
             let mut concerns = concerns(&message, names, indices);
             while let Some(Some((message, _))) = self.events.next().now_or_never() {

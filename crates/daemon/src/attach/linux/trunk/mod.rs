@@ -38,9 +38,10 @@ use drivers::Fault;
 use tokio::sync::oneshot;
 
 use super::stream::describe;
-use super::{Pause, QUARANTINE};
+use super::{Pause, QUARANTINE, relapse};
 use crate::config::Trunk;
 use crate::kernel::{Kernel, KernelError, Watch};
+use crate::panics::{Relapses, caught};
 use crate::supervisor::{Station, TrunkRow, TrunkWish};
 use follow::Followed;
 use joint::Joint;
@@ -73,7 +74,7 @@ impl From<KernelError> for Apart {
 pub(crate) async fn run(station: Station, config: Trunk, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
     let mut task = Task { station, config, wish, joint: None, was_there: false, synced: None };
     tokio::select! {
-        () = task.keep() => {}
+        () = task.persist() => {}
         // An error: whoever would stop it is gone, which stops it as well.
         _ = stop => {}
     }
@@ -96,6 +97,20 @@ struct Task {
 }
 
 impl Task {
+    /// Keeps the trunk, and begins anew after a panic.
+    async fn persist(&mut self) {
+        let mut relapses = Relapses::new();
+        while let Err(panic) = caught(self.keep()).await {
+            // What is half done may panic again.
+            if let Err(again) = caught(self.part()).await {
+                tracing::error!("trunk of {}: it cannot be taken off: {again}", self.config.interface.name());
+            }
+            self.joint = None;
+            self.report(TrunkState::Initializing, Some(panic.clone()));
+            relapse(&mut self.station, panic, &mut relapses).await;
+        }
+    }
+
     async fn keep(&mut self) {
         let mut pause = Pause::up_to(QUARANTINE);
         loop {
