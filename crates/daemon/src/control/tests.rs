@@ -495,6 +495,31 @@ async fn a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
     assert!(!path.exists());
 }
 
+/// Whoever may open a directory may lock it.
+#[tokio::test]
+async fn a_lock_on_the_directory_keeps_nobody_away() {
+    use rustix::fs::{FlockOperation, flock};
+    let directory = tempfile::tempdir().expect("a directory");
+    let locked = std::fs::File::open(directory.path()).expect("a directory");
+    flock(&locked, FlockOperation::NonBlockingLockExclusive).expect("a lock");
+    let path = directory.path().join("control.sock");
+    drop(ControlSocket::bind(&path).expect("a control socket"));
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_that_all_may_change_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("control.sock");
+    for (mode, safe) in [(0o777, false), (0o1777, true), (0o755, true)] {
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(mode)).expect("our own");
+        match ControlSocket::bind(&path) {
+            Ok(_) => assert!(safe, "{mode:o}"),
+            Err(error) => assert!(!safe && error.to_string().contains("chmod +t"), "{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_socket_is_never_replaced() {
     let directory = tempfile::tempdir().expect("a directory");

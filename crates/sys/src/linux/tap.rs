@@ -15,6 +15,8 @@ pub const HEADER: usize = 12;
 pub struct Options {
     /// Several queues, a descriptor each. It has to agree with how an existing device was made.
     pub multi_queue: bool,
+    /// Only a device that is made by this: one that is there is busy.
+    pub exclusive: bool,
 }
 
 /// Opens a queue of the TAP `name`, which is made when it is not there: a pattern such as `vm%d` lets the kernel number it. Frames
@@ -47,6 +49,9 @@ fn become_queue(fd: impl AsFd, name: &str, options: Options) -> io::Result<Strin
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     if options.multi_queue {
         flags |= libc::IFF_MULTI_QUEUE;
+    }
+    if options.exclusive {
+        flags |= libc::IFF_TUN_EXCL;
     }
     let mut request = Request::new(name)?;
     request.set_flags(flags as i16);

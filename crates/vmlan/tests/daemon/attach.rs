@@ -250,3 +250,37 @@ fn frames_of_every_length_pass_unchanged_between_kinds() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+#[test]
+fn sockets_have_their_mode_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    for umask in ["0", "077"] {
+        let daemon = Daemon::start_with_umask(
+            umask,
+            "[network.lab.port.stream]\nstream = { listen = \"stream.sock\" }\n\
+             [network.lab.port.datagram]\ndatagram = { listen = \"datagram.sock\" }\n\
+             [network.lab.port.v]\nvde = { directory = \"v\", mode = \"0666\" }\n\
+             [network.lab.port.tunnel]\n\
+             tunnel = { listen = \"tunnel.sock\", allow = \"10.0.0.0/24\", mode = \"0660\" }\n",
+        );
+        daemon.wait_up(&["v", "tunnel"]);
+        let guest = Peer::attach(7, Attachment::Vde { directory: daemon.path("v") });
+        daemon.wait_up(&["v.0"]);
+        let data = format!("v/000.{}", daemon.pid());
+        for (name, wanted) in [
+            ("control.sock", 0o600),
+            ("stream.sock", 0o600),
+            ("datagram.sock", 0o600),
+            ("v", 0o1777),
+            ("v/ctl", 0o666),
+            (&data, 0o666),
+            ("tunnel.sock", 0o660),
+        ] {
+            testbed::wait_until(name, PATIENCE, || daemon.path(name).exists());
+            let mode = daemon.path(name).metadata().expect("it is there").permissions().mode() & 0o7777;
+            assert_eq!(format!("{mode:o}"), format!("{wanted:o}"), "{name} with umask {umask}");
+        }
+        drop(guest);
+        daemon.stop();
+    }
+}

@@ -1,5 +1,9 @@
 //! What is on the interface besides ours, and what a killed daemon leaves on it.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use api::PortState;
 use testbed::require;
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE};
@@ -19,6 +23,33 @@ impl Lab {
         let count = self.foreign_filters();
         assert!(count >= 4, "{}", self.filters());
         count
+    }
+
+    /// What `vmlan doctor` says of leftovers on the host: how it is, and what there is.
+    #[track_caller]
+    fn doctor(&self, clean: &[&str]) -> (Option<String>, String) {
+        let control = directory();
+        let mut arguments = vec!["doctor".to_owned(), "--json".to_owned(), "--control".to_owned()];
+        arguments.push(control.path().join("none.sock").display().to_string());
+        arguments.extend(clean.iter().map(|argument| (*argument).to_owned()));
+        let checks: serde_json::Value =
+            serde_json::from_str(&self.host.exec(VMLAN, arguments).stdout).expect("JSON");
+        let found =
+            checks.as_array().expect("a list").iter().find(|check| check["check"] == "leftovers").cloned();
+        let found = found.expect("the check");
+        (
+            found["status"].as_str().map(str::to_owned),
+            found["value"].as_str().map(str::to_owned).unwrap_or_default(),
+        )
+    }
+
+    /// The number of the host's `eth0`.
+    fn index(&self) -> String {
+        self.host.exec("cat", ["/sys/class/net/eth0/ifindex"]).stdout.trim().to_owned()
+    }
+
+    fn has_qdisc(&self) -> bool {
+        self.host.exec("tc", ["qdisc", "show", "dev", "eth0"]).stdout.contains("clsact")
     }
 
     fn foreign_filters(&self) -> usize {
@@ -46,21 +77,7 @@ fn doctor_finds_what_a_killed_daemon_left_and_removes_exactly_that() {
     require!(namespaces());
     let lab = Lab::new();
     let foreign = lab.add_foreign();
-    let doctor = |clean: &[&str]| {
-        let control = directory();
-        let mut arguments = vec!["doctor".to_owned(), "--json".to_owned(), "--control".to_owned()];
-        arguments.push(control.path().join("none.sock").display().to_string());
-        arguments.extend(clean.iter().map(|argument| (*argument).to_owned()));
-        let checks: serde_json::Value =
-            serde_json::from_str(&lab.host.exec(VMLAN, arguments).stdout).expect("JSON");
-        let found =
-            checks.as_array().expect("a list").iter().find(|check| check["check"] == "leftovers").cloned();
-        let found = found.expect("the check");
-        (
-            found["status"].as_str().map(str::to_owned),
-            found["value"].as_str().map(str::to_owned).unwrap_or_default(),
-        )
-    };
+    let doctor = |clean: &[&str]| lab.doctor(clean);
     let daemon = lab.start(&lab.config(CLSACT));
     assert_eq!(doctor(&[]).0.as_deref(), Some("ok"), "a running daemon's filters are no leftovers");
     daemon.kill();
@@ -74,6 +91,69 @@ fn doctor_finds_what_a_killed_daemon_left_and_removes_exactly_that() {
     assert_eq!((lab.own_filters(), lab.foreign_filters()), (0, foreign), "{}", lab.filters());
     assert_eq!(doctor(&[]).1, "none");
     lab.pings(HOST, WIRE);
+}
+
+/// A qdisc that was there is kept without filters too; one that was made for them goes with them.
+#[test]
+fn doctor_removes_the_qdisc_only_if_a_killed_daemon_made_it() {
+    require!(namespaces());
+    let lab = Lab::new();
+    for foreign in [false, true] {
+        if foreign {
+            lab.host.exec("tc", ["qdisc", "add", "dev", "eth0", "clsact"]).expect_success();
+        }
+        for again in [false, true] {
+            let daemon = lab.start(&lab.config(CLSACT));
+            assert!(lab.own_filters() > 0 && lab.has_qdisc());
+            daemon.kill();
+            if again {
+                assert!(lab.doctor(&["--clean"]).1.contains("removed"));
+            }
+        }
+        assert_eq!((lab.own_filters(), lab.has_qdisc()), (0, foreign), "{}", lab.filters());
+    }
+}
+
+#[test]
+fn a_device_that_only_has_our_kind_of_name_is_left_alone() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let index = lab.index();
+    let (macvtap, tap) = (format!("vmlm{index}"), format!("vmlh{index}"));
+    let is_there = |name: &str| lab.host.exec("ip", ["link", "show", name]).success();
+    lab.host.ip(["link", "add", "link", "eth0", "name", &macvtap, "type", "macvtap", "mode", "bridge"]);
+    lab.host.ip(["tuntap", "add", &tap, "mode", "tap", "vnet_hdr"]);
+    assert_eq!(lab.doctor(&["--clean"]).1, "none");
+    assert!(is_there(&macvtap) && is_there(&tap));
+    for (mode, name) in [("macvtap", &macvtap), ("filter", &tap)] {
+        let config = lab.config(&format!("mode = \"{mode}\""));
+        let daemon = Daemon::start_within(&lab.host, directory(), &config);
+        daemon.wait_state("trunk", PortState::Failed);
+        let reason = daemon.port("trunk").reason.unwrap_or_default();
+        assert!(reason.contains(&format!("ip link delete {name}")), "{reason}");
+        daemon.stop();
+        assert!(is_there(name), "{name}");
+    }
+    // With the mark it is one that was left.
+    lab.host.ip(["link", "set", &macvtap, "alias", "vmlan: part of a trunk"]);
+    assert!(lab.doctor(&["--clean"]).1.contains(&macvtap));
+    assert!(!is_there(&macvtap) && is_there(&tap));
+}
+
+/// Every user of the network namespace can take an abstract name: that holds no interface.
+#[test]
+fn a_name_that_anybody_can_take_keeps_no_trunk_away_and_deceives_no_doctor() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let name = format!("vmlan-trunk-{}", lab.index());
+    let taken = sys::netns::within(&lab.host.path(), || {
+        UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
+    });
+    let daemon = lab.start(&lab.config(CLSACT));
+    assert_eq!(lab.doctor(&["--clean"]).1, "none");
+    daemon.kill();
+    assert!(lab.doctor(&["--clean"]).1.contains("removed"));
+    drop(taken.expect("a free name"));
 }
 
 #[test]

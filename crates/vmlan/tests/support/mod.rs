@@ -56,6 +56,14 @@ impl Daemon {
         Daemon::start_command(directory, config, Command::new(VMLAN), Stdio::null(), Stdio::null())
     }
 
+    /// The same with this umask, in octal digits.
+    #[track_caller]
+    pub fn start_with_umask(umask: &str, config: &str) -> Daemon {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask, VMLAN]);
+        Daemon::start_command(directory(), config, shell, Stdio::null(), Stdio::null())
+    }
+
     /// The same in a network namespace, in a directory that may hold what an earlier daemon left.
     #[track_caller]
     pub fn start_within(netns: &testbed::Netns, directory: TempDir, config: &str) -> Daemon {

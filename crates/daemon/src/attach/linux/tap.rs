@@ -128,7 +128,7 @@ impl Wanted<'_> {
         netdev::set_up(&name).map_err(at("bring up"))?;
         let mut queues = vec![first.fd];
         while first.multi_queue && queues.len() < self.workers {
-            let options = tap::Options { multi_queue: true };
+            let options = tap::Options { multi_queue: true, ..Default::default() };
             queues.push(tap::open(&name, options).map_err(at("open another queue of"))?.0);
         }
         // They belong to the device, whichever of its queues they are set through.
@@ -139,7 +139,7 @@ impl Wanted<'_> {
     /// With several workers, several queues, unless the device was made with one.
     fn open_first(&self) -> io::Result<(First, String)> {
         let open = |multi_queue| {
-            tap::open(self.name, tap::Options { multi_queue })
+            tap::open(self.name, tap::Options { multi_queue, ..Default::default() })
                 .map(|(fd, name)| (First { fd, multi_queue }, name))
         };
         match open(self.workers > 1) {

@@ -21,7 +21,12 @@ pub(crate) struct Interface {
     /// The bridge or bond that it is a port of, by index.
     pub(crate) controller: Option<u32>,
     pub(crate) kind: Kind,
+    /// Words about it, for people.
+    pub(crate) alias: Option<String>,
 }
+
+/// What the alias of every device begins with that vmlan makes and may delete.
+pub(crate) const MARK: &str = "vmlan:";
 
 /// The kinds of interface that are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,11 @@ pub(crate) enum Kind {
 }
 
 impl Interface {
+    /// Whether it bears our [`MARK`].
+    pub(crate) fn is_marked(&self) -> bool {
+        self.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
+    }
+
     pub(super) fn parse(message: &LinkMessage) -> Option<Interface> {
         let flags = message.header.flags;
         let mut interface = Interface {
@@ -47,10 +57,12 @@ impl Interface {
             promiscuity: 0,
             controller: None,
             kind: Kind::Other,
+            alias: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => interface.alias = Some(alias.clone()),
                 LinkAttribute::Address(octets) if message.header.link_layer_type == LinkLayerType::Ether => {
                     interface.mac = (octets.len() == 6).then(|| MacAddr::from_slice(octets));
                 }

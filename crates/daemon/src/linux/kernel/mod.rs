@@ -18,7 +18,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use tokio::task::JoinHandle;
 
-pub(crate) use interface::{Interface, Kind};
+pub(crate) use interface::{Interface, Kind, MARK};
 pub(crate) use traffic::{Filter, Rule};
 pub(crate) use watch::Watch;
 

@@ -15,6 +15,9 @@ pub(super) const BRIDGE_TAP: &str = "vmlb";
 /// The same for a macvtap.
 pub(super) const MACVTAP: &str = "vmlm";
 
+/// The alias of every device of a trunk's, by which it is told from others that have such a name.
+pub(super) const ALIAS: &str = "vmlan: part of a trunk";
+
 /// The longest MTU that a TAP can have.
 const LONGEST_MTU: u32 = 65_521;
 
@@ -35,12 +38,16 @@ impl Device {
         workers: usize,
     ) -> Result<(Device, Medium), Apart> {
         let name = format!("{prefix}{}", interface.index);
-        let options = tap::Options { multi_queue: workers > 1 };
-        let open = || tap::open(&name, options).map(|(fd, _)| fd);
-        let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(|_| open()).collect();
+        // The first makes the device, so that it is never another's.
+        let open = |number| {
+            let options = tap::Options { multi_queue: workers > 1, exclusive: number == 0 };
+            tap::open(&name, options).map(|(fd, _)| fd)
+        };
+        let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(open).collect();
         let queues = queues.map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::BUSY) => Apart::Refused(format!(
-                "cannot make the device {name}: another program has a device of that name open; stop that program"
+                "cannot make the device {name}: there is one of that name already; stop the program that has it open, or \
+                 delete it: `ip link delete {name}`"
             )),
             Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
                 "cannot make the device {name}: {error}; run vmlan with CAP_NET_ADMIN"
@@ -72,7 +79,6 @@ impl Device {
     pub(super) async fn set(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
         let what = format!("set the MTU and the address of {}", self.name);
         let mtu = mtu.min(LONGEST_MTU);
-        let alias = "vmlan: part of a trunk";
-        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(alias)).await?)
+        Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(ALIAS)).await?)
     }
 }

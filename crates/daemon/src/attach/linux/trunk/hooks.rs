@@ -4,7 +4,8 @@
 //! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends. A filter
 //! stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]), by which
 //! the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is there, and
-//! removed at the end only when it was made here and nobody else hangs on it.
+//! removed at the end only when it was made here and nobody else hangs on it; a qdisc has no name, so the filters' names
+//! say whether it was ([`QDISC`]).
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,6 +22,9 @@ const PRIORITIES: std::ops::RangeInclusive<u16> = 20..=24;
 
 /// What the names of our programs begin with.
 const PREFIX: &str = "vmlan_";
+
+/// What the names of our filters end with when the qdisc was made for them, so that it may be removed with them.
+const QDISC: &str = "+qdisc";
 
 /// Which hooks are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +111,7 @@ impl Hooks {
             Way::Clsact => {
                 self.made_qdisc |= add_qdisc(kernel, interface).await?;
                 let present = kernel.filters(interface.index).await?;
-                filter_with(kernel, interface, (hook, placed), &present).await
+                filter_with(kernel, interface, (hook, placed), self.made_qdisc, &present).await
             }
         }
     }
@@ -127,7 +131,9 @@ impl Hooks {
             match self.way {
                 Way::Tcx => link_to(placed, interface, hook)?,
                 Way::Clsact if of_ours(&present, hook, placed.name).is_some() => {}
-                Way::Clsact => filter_with(kernel, interface, (hook, placed), &present).await?,
+                Way::Clsact => {
+                    filter_with(kernel, interface, (hook, placed), self.made_qdisc, &present).await?
+                }
             }
         }
         Ok(())
@@ -186,9 +192,11 @@ async fn filter_with(
     kernel: &Kernel,
     interface: &Interface,
     (hook, placed): (Hook, &Placed),
+    made_qdisc: bool,
     present: &[Filter],
 ) -> Result<(), Apart> {
-    let rule = Rule { hook, priority: *PRIORITIES.start(), name: placed.name };
+    let name = format!("{}{}", placed.name, if made_qdisc { QDISC } else { "" });
+    let rule = Rule { hook, priority: *PRIORITIES.start(), name: &name };
     let instead_of = of_ours(present, hook, placed.name);
     let put = kernel.put_filter(interface.index, rule, instead_of, placed.program.as_fd()).await;
     put.map_err(|error| match error.is(Errno::INVAL) {
@@ -207,7 +215,7 @@ fn of_ours<'a>(present: &'a [Filter], hook: Hook, name: &str) -> Option<&'a Filt
         is_ours(filter)
             && filter.hook == hook
             && filter.priority == *PRIORITIES.start()
-            && filter.name.as_deref() == Some(name)
+            && filter.name.as_deref().is_some_and(|found| found.strip_suffix(QDISC).unwrap_or(found) == name)
     })
 }
 
@@ -216,6 +224,11 @@ pub(super) fn is_ours(filter: &Filter) -> bool {
     PRIORITIES.contains(&filter.priority)
         && filter.kind == "bpf"
         && filter.name.as_deref().is_some_and(|name| name.starts_with(PREFIX))
+}
+
+/// Whether a filter is ours, and says that the qdisc is as well.
+pub(super) fn made_qdisc(filter: &Filter) -> bool {
+    is_ours(filter) && filter.name.as_deref().is_some_and(|name| name.ends_with(QDISC))
 }
 
 /// Takes our filters off an interface, and the qdisc if it is `ours` and nobody else's filter is on it.
@@ -232,13 +245,12 @@ pub(super) async fn remove(kernel: &Kernel, index: u32, ours: bool) -> Result<()
 /// Removes what a killed daemon left on the interface.
 async fn sweep(kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
     let filters = kernel.filters(interface.index).await?;
-    let (left, foreign): (Vec<_>, Vec<_>) = filters.iter().partition(|filter| is_ours(filter));
-    if left.is_empty() {
+    let left = filters.iter().filter(|filter| is_ours(filter)).count();
+    if left == 0 {
         return Ok(());
     }
-    // Where only ours hang, the qdisc was made for them.
-    remove(kernel, interface.index, foreign.is_empty()).await?;
-    tracing::info!("{}: removed {} traffic filters that an earlier vmlan left", interface.name, left.len());
+    remove(kernel, interface.index, filters.iter().any(made_qdisc)).await?;
+    tracing::info!("{}: removed {left} traffic filters that an earlier vmlan left", interface.name);
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! What killed daemons left on the host's interfaces.
+//!
+//! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does, and
+//! the qdisc when the name of a filter of ours on it does.
 
-use super::device::{BRIDGE_TAP, HOST_TAP, MACVTAP, WIRE_TAP};
+use super::device::MACVTAP;
 use super::hold::is_held;
-use super::hooks::{is_ours, remove};
-use crate::kernel::{Interface, Kernel, KernelError};
+use super::hooks::{is_ours, made_qdisc, remove};
+use crate::kernel::{Interface, Kernel, KernelError, Kind as DeviceKind};
 
 /// Something of ours on an interface that no running daemon has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +21,8 @@ pub struct Leftover {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Filters, and whether the hooks have no others.
-    Filters { alone: bool },
+    /// Filters, and the qdisc if it was made for them.
+    Filters { qdisc: bool },
     /// A device that is ours.
     Device,
 }
@@ -34,16 +37,18 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
     for interface in interfaces.iter().filter(|interface| !is_device(interface) && !is_held(interface)) {
         let filters = kernel.filters(interface.index).await?;
         let ours = filters.iter().filter(|filter| is_ours(filter)).count();
+        let qdisc = filters.iter().any(made_qdisc);
         if ours > 0 {
             found.push(Leftover {
                 interface: interface.name.clone(),
                 what: format!("{ours} traffic filters on {}", interface.name),
                 index: interface.index,
-                kind: Kind::Filters { alone: ours == filters.len() },
+                kind: Kind::Filters { qdisc },
             });
         }
     }
-    for device in interfaces.iter().filter(|device| device.kind == crate::kernel::Kind::MacVtap) {
+    let is_macvtap = |device: &&Interface| device.kind == DeviceKind::MacVtap && device.is_marked();
+    for device in interfaces.iter().filter(is_macvtap) {
         let Some(number) = device.name.strip_prefix(MACVTAP).and_then(|number| number.parse::<u32>().ok())
         else {
             continue;
@@ -67,14 +72,12 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
 /// What the kernel says.
 pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), KernelError> {
     match leftover.kind {
-        Kind::Filters { alone } => remove(kernel, leftover.index, alone).await,
+        Kind::Filters { qdisc } => remove(kernel, leftover.index, qdisc).await,
         Kind::Device => kernel.delete(leftover.index, &leftover.interface).await,
     }
 }
 
 /// Whether it is a trunk's TAP itself, which lives only as long as its daemon.
 fn is_device(interface: &Interface) -> bool {
-    [HOST_TAP, WIRE_TAP, BRIDGE_TAP]
-        .iter()
-        .any(|prefix| interface.name.strip_prefix(prefix).is_some_and(|number| number.parse::<u32>().is_ok()))
+    interface.kind == DeviceKind::Tap && interface.is_marked()
 }

@@ -2,7 +2,9 @@
 //!
 //! A macvtap in its passthru mode gets every frame that the interface receives, and sends through it; the host's own
 //! stack has nothing of the interface meanwhile. The device stays when its daemon is killed; the next one finds it by
-//! its name, which has the number of the interface, and makes it anew.
+//! its name, which has the number of the interface, and makes it anew if it bears our mark. A device cannot be made with
+//! the mark on it, so it is brought up only after that; one that a daemon was killed over in between is nobody's, and
+//! people have to delete it.
 
 use std::sync::Arc;
 
@@ -14,8 +16,8 @@ use rtnetlink::packet_route::link::MacVtapMode;
 use rustix::io::Errno;
 
 use super::Apart;
-use super::device::MACVTAP;
-use crate::kernel::{Interface, Kernel, KernelError};
+use super::device::{ALIAS, MACVTAP};
+use crate::kernel::{Interface, Kernel, KernelError, Kind, MARK};
 
 /// What mode `macvtap` has set up.
 pub(super) struct Macvtap {
@@ -33,10 +35,16 @@ impl Macvtap {
     ) -> Result<(Macvtap, Arc<dyn Endpoint>), Apart> {
         let name = format!("{MACVTAP}{}", interface.index);
         if let Some(left) = kernel.interface(&name).await? {
+            if !(left.kind == Kind::MacVtap && left.is_marked()) {
+                return Err(Apart::Refused(format!(
+                    "a device {name} is in the way that vmlan did not make (its alias would begin with {MARK:?}); rename \
+                     it, or delete it: `ip link delete {name}`"
+                )));
+            }
             tracing::info!("{name} was left by an earlier vmlan; it is made anew");
             kernel.delete(left.index, &name).await?;
         }
-        let message = LinkMacVtap::new(&name, interface.index, MacVtapMode::Passthrough).up().build();
+        let message = LinkMacVtap::new(&name, interface.index, MacVtapMode::Passthrough).build();
         let added = kernel.add(&format!("make the macvtap {name}"), message).await;
         added.map_err(|error| match error.is(Errno::BUSY) || error.is(Errno::INVAL) {
             true => Apart::Refused(format!(
@@ -48,6 +56,12 @@ impl Macvtap {
         })?;
         let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
         let device = Macvtap { name, index: made.index };
+        let what = format!("mark {} and bring it up", device.name);
+        let marked = kernel.set(device.index, &what, |link| link.alias(ALIAS).up()).await;
+        if let Err(error) = marked {
+            kernel.delete(device.index, &device.name).await?;
+            return Err(error.into());
+        }
         match device.open(workers) {
             Ok(tap) => Ok((device, Arc::new(BySource::of_wire(Arc::new(tap), flows)))),
             Err(error) => {
@@ -63,7 +77,7 @@ impl Macvtap {
     }
 
     fn open(&self, workers: usize) -> std::io::Result<Tap> {
-        let options = sys::tap::Options { multi_queue: workers > 1 };
+        let options = sys::tap::Options { multi_queue: workers > 1, ..Default::default() };
         let queues: Result<Vec<_>, _> =
             (0..workers.max(1)).map(|_| sys::tap::open_macvtap(self.index, &self.name, options)).collect();
         let queues = queues?;

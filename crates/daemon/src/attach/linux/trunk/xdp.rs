@@ -260,6 +260,7 @@ mod tests {
             promiscuity: 0,
             controller: None,
             kind: Kind::Loopback,
+            alias: None,
         };
         let cases =
             [(1500, (2048, false)), (1770, (2048, false)), (1771, (4096, false)), (9000, (4096, true))];
