@@ -54,11 +54,18 @@ pub fn raise_limit() -> anyhow::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("the limit of open files")
 }
 
-/// Tries every attack of a theme for a moment, judges no time, and answers what is broken.
+/// The names of the attacks that need privileges, or of those that need none.
+pub fn names(privileged: bool) -> Vec<&'static str> {
+    let cards = themes::ALL.iter().flat_map(|theme| theme.attacks).map(|attack| attack.card());
+    cards.filter(|card| (card.stage != Stage::Sockets) == privileged).map(|card| card.name).collect()
+}
+
+/// Tries an attack for a moment, and judges no time.
 ///
 /// # Panics
-/// When there is no such theme.
-pub fn try_theme(vmlan: &Path, theme: &str, stages: &[Stage]) -> Vec<String> {
+/// When there is no such attack, when it cannot be carried out, and when a promise does not hold.
+#[track_caller]
+pub fn try_briefly(vmlan: &Path, name: &str) {
     let settings = Settings {
         vmlan: vmlan.to_owned(),
         rounds: 1,
@@ -67,9 +74,8 @@ pub fn try_theme(vmlan: &Path, theme: &str, stages: &[Stage]) -> Vec<String> {
         patience: Duration::from_secs(20),
         is_short: true,
     };
-    let theme = themes::ALL.iter().find(|one| one.name == theme).expect("a theme");
-    let attacks = theme.attacks.iter().filter(|attack| stages.contains(&attack.card().stage));
-    let outcomes = attacks.map(|attack| run(*attack, &settings));
-    let broken = outcomes.filter(|outcome| !outcome.holds());
-    broken.map(|outcome| format!("{}: {}", outcome.name, line(&outcome))).collect()
+    let chosen = themes::choose(&[name.to_owned()]);
+    let attack = chosen.ok().and_then(|attacks| attacks.first().copied()).expect("there is such an attack");
+    let outcome = run(attack, &settings);
+    assert!(outcome.holds(), "{} ({}): {}", outcome.name, outcome.about, line(&outcome));
 }

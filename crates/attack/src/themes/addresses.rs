@@ -59,7 +59,7 @@ fn longest(beside: &Path, fill: u8) -> PathBuf {
 
 impl Attack for LongestPath {
     fn card(&self) -> Card {
-        match self {
+        let card = match self {
             LongestPath::Stream => {
                 Card::new("longest-path-stream", "the peer of a stream port has a path of 108 octets")
             }
@@ -75,8 +75,9 @@ impl Attack for LongestPath {
             LongestPath::Control => {
                 Card::new("longest-path-control", "the client of the control socket has a path of 108 octets")
             }
-        }
-        .property()
+        };
+        // Another one that comes afterwards takes its counts along.
+        if matches!(self, LongestPath::Tunnel) { card.churning().property() } else { card.property() }
     }
 
     fn config(&self, _: &Field) -> String {

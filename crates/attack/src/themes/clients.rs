@@ -43,6 +43,7 @@ impl Attack for ManyPlugs {
         )
         .on(Stage::Users)
         .for_at_least(Duration::from_millis(400))
+        .churning()
     }
 
     fn config(&self, _: &Field) -> String {
@@ -93,6 +94,7 @@ impl Attack for ManyTunnels {
         Card::new("many-tunnels", "another user opens as many tunnels as it can, and all of them broadcast")
             .on(Stage::Users)
             .for_at_least(Duration::from_millis(400))
+            .churning()
     }
 
     fn config(&self, _: &Field) -> String {

@@ -63,20 +63,30 @@ impl Attack for SlowThief {
         field.pause(Duration::from_millis(100));
         let (mut sent, mut got, mut stolen, mut thefts) = (0, 0, 0, 0);
         let start = Instant::now();
-        let (mut speaks, mut steals) = (start + Duration::from_secs(1), start + Duration::from_millis(100));
+        // The first theft may be a guest that moved. From the victim's next frame on the address is known to be its own.
+        let (mut steals, mut speaks) = (start, start + Duration::from_millis(300));
+        let mut is_contested = false;
         while !field.is_over() {
-            sender.write_all(&framed(&[ethernet(to, from, PROBE, MARK)]))?;
-            sent += 1;
             let now = Instant::now();
             if now >= speaks {
                 victim.write_all(&framed(&[noise(from, to)]))?;
                 speaks = now + Duration::from_secs(1);
                 steals = now + Duration::from_millis(20);
+                if !is_contested {
+                    is_contested = true;
+                    std::thread::sleep(Duration::from_millis(100));
+                    SlowThief::receive(&victim)?;
+                    SlowThief::receive(&thief)?;
+                }
             }
             if now >= steals {
                 thief.write_all(&framed(&[noise(MacAddr::BROADCAST, to)]))?;
                 thefts += 1;
                 steals = now + Duration::from_millis(340);
+            }
+            if is_contested {
+                sender.write_all(&framed(&[ethernet(to, from, PROBE, MARK)]))?;
+                sent += 1;
             }
             field.pause(Duration::from_millis(5));
             got += SlowThief::receive(&victim)?;
