@@ -14,7 +14,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
     let (cut, octets) = input;
     let mut whole = octets.clone();
     let mut pieces = Vec::new();
-    let result = split(&mut whole, &mut pieces);
+    let result = split(&mut whole, usize::MAX, &mut pieces);
     let expected = frames(&whole, pieces);
     assert!(expected.iter().all(|(frame, _)| frame.len() <= LONGEST));
 
@@ -22,7 +22,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
     for read in octets.chunks(usize::from(cut).max(1)) {
         carry.extend_from_slice(read);
         let mut pieces = Vec::new();
-        let taken = split(&mut carry, &mut pieces);
+        let taken = split(&mut carry, usize::MAX, &mut pieces);
         found.extend(frames(&carry, pieces));
         match taken {
             Ok(taken) => drop(carry.drain(..taken)),

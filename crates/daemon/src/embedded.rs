@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::capture::{self, Capture};
 use crate::config::ValidConfig;
 use crate::handle::{self, Handle};
-use crate::supervisor::{Ended, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// How long a wait goes on without looking at the counters, of which no event tells.
 const LOOK: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ pub struct Embedded {
     handle: Handle,
     runtime: runtime::Handle,
     /// None once it was waited for.
-    thread: Option<JoinHandle<Ended>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Embedded {
@@ -168,11 +168,11 @@ impl Embedded {
     ///
     /// # Panics
     /// When the supervisor did, which is a bug of ours.
-    pub fn stop(mut self) -> Ended {
-        self.end().expect("the supervisor does not panic")
+    pub fn stop(mut self) {
+        self.end().expect("the supervisor does not panic");
     }
 
-    fn end(&mut self) -> Option<Ended> {
+    fn end(&mut self) -> Option<()> {
         let thread = self.thread.take()?;
         // An error: it has ended already.
         let _ = self.wait_for(self.handle.shutdown());
@@ -220,7 +220,7 @@ mod tests {
         daemon.remove_port("lab", "web").expect("a known port");
         assert_eq!(daemon.counters(None).expect("a daemon").len(), 1);
 
-        assert_eq!(daemon.stop(), Ended::Asked);
+        daemon.stop();
         assert_eq!(directory.path().read_dir().expect("a directory").count(), 0);
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{self, ValidConfig};
 use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
 use crate::panics::{Relapses, caught};
-use crate::supervisor::{Ended, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// What `vmlan run` was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Options {
 /// Runs the daemon until it is told to end, by SIGTERM, SIGINT or a request. SIGHUP makes it read its file again.
 ///
 /// # Errors
-/// When it cannot start: a configuration that is not valid, a control socket that is in use; and when a worker fails.
+/// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
     log_to_stderr();
     let config = match &options.config {
@@ -56,21 +56,12 @@ async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
     tokio::spawn(signals.persist(handle));
     tell_ready(&report, &options.control);
 
-    let ended = supervisor.run().await;
+    supervisor.run().await;
     tell_system(NotifyState::Stopping);
     let _ = stop.send(());
     control.await.context("the control interface failed")?;
-    match ended {
-        Ended::Asked => {
-            tracing::info!("ended");
-            Ok(())
-        }
-        Ended::WorkerFailed(worker) => {
-            anyhow::bail!(
-                "worker {worker} failed by a bug in vmlan; the message above says where, please report it"
-            )
-        }
-    }
+    tracing::info!("ended");
+    Ok(())
 }
 
 fn tell_ready(report: &api::ApplyReport, control: &Path) {

@@ -104,9 +104,11 @@ pub enum Notice {
         /// Why.
         fault: Fault,
     },
-    /// A worker ended by a bug of ours; its ports are dead.
-    WorkerFailed {
+    /// A worker panicked, by a bug of ours, and not for a port that could be named. It runs on.
+    WorkerPanicked {
         /// Its number.
         worker: usize,
+        /// What the panic said.
+        reason: String,
     },
 }

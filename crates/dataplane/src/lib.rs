@@ -14,9 +14,12 @@
 //! go under traffic without a lock on the way of a frame, and without a frame lost on any other port.
 
 mod command;
+mod contain;
 mod plane;
 mod port;
+mod ready;
 mod translate;
+mod turn;
 mod worker;
 
 pub use command::{Done, Notice, Polling, PortKey, PortSetup};

@@ -10,6 +10,7 @@ use frame::PoolSizes;
 use sys::Waker;
 
 use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
+use crate::contain::message;
 use crate::worker::Worker;
 
 /// How the data plane is made.
@@ -120,7 +121,7 @@ impl Plane {
 
     fn tell_all(&self, command: impl Fn(usize) -> Command) {
         for (number, worker) in self.workers.iter().enumerate() {
-            // A worker that failed has told so; what it is asked is dropped, which counts as done.
+            // A worker ends only when the plane does.
             let _ = worker.commands.send(command(number));
             worker.waker.wake();
         }
@@ -143,10 +144,12 @@ fn start_worker(
     let poller = Worker::poller(&waker)?;
     let inside = waker.clone();
     let run = move || {
-        let failed = notify.clone();
-        let work = || Worker::new(number, sizes, poller, inside, receiver, notify).run();
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            failed(Notice::WorkerFailed { worker: number });
+        let mut worker = Worker::new(number, sizes, poller, inside, receiver, notify.clone());
+        // No panic is final.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run())) {
+            let reason = message(&*panic);
+            let _ = catch_unwind(AssertUnwindSafe(|| worker.recover(&reason)));
+            notify(Notice::WorkerPanicked { worker: number, reason });
         }
     };
     let thread = thread::Builder::new().name(format!("vmlan-worker-{number}")).spawn(run)?;

@@ -8,6 +8,7 @@ use link::{Context, Link, Transmit};
 use sys::{Interest, Poller};
 
 use crate::command::{PortKey, PortSetup};
+use crate::ready::Pending;
 use crate::translate::Translator;
 
 /// A port as one worker sees it.
@@ -17,6 +18,14 @@ pub(crate) struct Port {
     pub(crate) id: lan::PortId,
     pub(crate) link: Link,
     pub(crate) attached: Option<Attached>,
+    /// Frames that were received and not forwarded yet, since those before them were the turn's whole work.
+    pub(crate) held: Batch,
+    /// What its next turn is for.
+    pub(crate) pending: Pending,
+    /// Whether the worker looks at its deadline.
+    pub(crate) timed: bool,
+    /// Which descriptor was read last, where the medium has two.
+    pub(crate) read_second: bool,
     backlog: usize,
     share: Option<Arc<Share>>,
     longest: usize,
@@ -36,7 +45,20 @@ pub(crate) struct Attached {
 impl Port {
     pub(crate) fn new(key: PortKey, network: usize, setup: PortSetup) -> Port {
         let PortSetup { id, link, backlog, share, longest, .. } = setup;
-        Port { key, network, id, link, attached: None, backlog, share, longest }
+        Port {
+            key,
+            network,
+            id,
+            link,
+            attached: None,
+            held: Batch::default(),
+            pending: Pending::default(),
+            timed: false,
+            read_second: false,
+            backlog,
+            share,
+            longest,
+        }
     }
 
     /// How many more frames may be on their way to the port's medium.
@@ -71,6 +93,11 @@ impl Port {
 
     /// Lets go of the attachment; what still waited for it is counted as dropped.
     pub(crate) fn detach(&mut self, worker: usize, poller: &Poller) -> Option<u64> {
+        self.take_attached(worker, poller).map(|attached| attached.number)
+    }
+
+    /// As [`Port::detach`], and leaves it to the caller to drop the attachment.
+    pub(crate) fn take_attached(&mut self, worker: usize, poller: &Poller) -> Option<Attached> {
         let attached = self.attached.take()?;
         self.link.counters().set_queued(worker, 0);
         if attached.watched.is_some() {
@@ -80,7 +107,7 @@ impl Port {
                 let _ = poller.remove(second);
             }
         }
-        Some(attached.number)
+        Some(attached)
     }
 }
 

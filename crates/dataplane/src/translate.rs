@@ -18,6 +18,12 @@ pub(crate) struct Translator {
 }
 
 impl Translator {
+    /// Begins anew after a panic; answers how many frames were about to be sent.
+    #[cold]
+    pub(crate) fn reset(&mut self) -> usize {
+        std::mem::take(self).ready.len()
+    }
+
     /// Sends `batch` through `queue` in a form that its medium takes, and leaves it empty.
     ///
     /// # Errors

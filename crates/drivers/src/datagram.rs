@@ -110,7 +110,8 @@ impl Queue for DatagramQueue {
 impl DatagramQueue {
     /// Receives one by one, with addresses, until nothing from before the connection can be queued.
     fn receive_early(&mut self, pool: &Pool, batch: &mut Batch) -> Result<Progress, Fault> {
-        while batch.room() > 0 {
+        // Strangers' datagrams count as well: nobody's queue makes a turn longer than a batch.
+        for _ in 0..batch.room() {
             let Some(mut buffer) = pool.take(self.size) else {
                 return Ok(Progress::Done);
             };

@@ -123,6 +123,9 @@ pub enum Fault {
     /// The system failed.
     #[error("the system call failed")]
     Io(#[source] io::Error),
+    /// A bug of ours: something panicked.
+    #[error("a bug in vmlan: {0}")]
+    Bug(String),
 }
 
 impl Fault {
@@ -193,22 +196,27 @@ impl Outbox {
     }
 
     /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
-    /// `batch`, until the medium takes no more.
+    /// `batch`, until the medium takes no more. Of what waits it sends [`Batch::LIMIT`] frames at most, and the rest
+    /// with the next calls: a backlog is long, and others wait for the worker meanwhile.
     pub(crate) fn send(
         &mut self,
         cx: &Context<'_>,
         batch: &mut Batch,
         mut send: impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
     ) -> io::Result<()> {
+        let mut most = Batch::LIMIT;
         while !self.backlog.is_empty() {
-            let (chunk, count) = chunk(self.backlog.iter());
-            let sent = send(&chunk[..count])?;
+            let (chunk, count) = chunk(self.backlog.iter().take(most));
+            // Without any entry it says nothing of the medium.
+            let sent =
+                if count > 0 { send(&chunk[..count])? } else { Sent { full: true, ..Sent::default() } };
             let tally = tally(&chunk[..sent.taken]);
             self.counters.sent(self.worker, &tally);
             if let Some(reason) = sent.refused {
                 self.dropped(reason, 1);
             }
             self.backlog.pop(sent.through());
+            most -= sent.through();
             if sent.full {
                 self.defer(cx, batch.drain());
                 return Ok(());

@@ -22,8 +22,9 @@ use sys::tap::HEADER;
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
-/// Octets of one batch, more or less: what fits the cache that belongs to one processor.
-const BATCH_OCTETS: usize = 512 << 10;
+/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no longer
+/// than to move a batch of small frames.
+const BATCH_OCTETS: usize = 256 << 10;
 
 /// The queues of an open TAP, one for each worker.
 pub struct Device {
@@ -109,7 +110,11 @@ impl Queue for TapQueue {
         }
         let mut reader = Reader { size: self.size, spills: self.spills, spill: None };
         let mut octets = 0;
-        while batch.room() > 0 && octets < BATCH_OCTETS {
+        // What is refused counts as well.
+        for _ in 0..batch.room() {
+            if octets >= BATCH_OCTETS {
+                break;
+            }
             match reader.read(self.fd.as_fd(), cx.pool) {
                 Ok(Some((buffer, len))) => {
                     octets += len;

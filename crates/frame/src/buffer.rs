@@ -220,6 +220,12 @@ impl SharedBuf {
     pub fn octets(&self) -> &[u8] {
         self.buffer.as_ref().expect("owned until dropped").octets()
     }
+
+    /// All octets of the buffer for writing; `None` while there are frames that share it.
+    #[inline]
+    pub fn octets_mut(&mut self) -> Option<&mut [u8]> {
+        unique(self.buffer.as_mut().expect("owned until dropped"))
+    }
 }
 
 impl Drop for SharedBuf {

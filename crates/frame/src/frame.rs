@@ -320,7 +320,11 @@ mod tests {
         let pool = pool();
         let mut buffer = pool.take(Size::Bulk).unwrap();
         buffer[..4].copy_from_slice(&[1, 2, 3, 4]);
-        let shared = buffer.share();
+        let mut shared = buffer.share();
+        let (a, b) = (shared.frame(0..2), shared.frame(2..4));
+        assert!(shared.octets_mut().is_none());
+        drop((a, b));
+        shared.octets_mut().expect("nobody else has it")[3] = 4;
         let (a, b) = (shared.frame(0..2), shared.frame(2..4));
         drop(shared);
         assert_eq!((a.octets(), b.octets()), (&[1, 2][..], &[3, 4][..]));

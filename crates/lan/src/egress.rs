@@ -4,10 +4,14 @@
 //! and lists the ports that it touched; the worker then takes these ports one by one and transmits each queue at once.
 //! Nothing on this way looks at a port that got nothing. A queue takes no more frames than the port has room for: the
 //! newest is dropped and counted at that port alone, and nobody waits.
+//!
+//! A worker's time is shared by its ports, and what a frame costs depends on where it goes: a broadcast makes a copy for
+//! every port, and a segmentation frame is cut for a port whose medium takes none. So the copies are weighed, and
+//! forwarding ends a turn when they weigh as much as the worker allowed ([`Egress::allow`]).
 
 use core::mem;
 
-use frame::{Batch, Frame};
+use frame::{Batch, Frame, Takes};
 
 use crate::PortId;
 
@@ -25,12 +29,16 @@ pub struct Egress {
     refused: Vec<(PortId, Frame)>,
     keeps_refused: bool,
     default_room: usize,
+    /// What the copies of this turn may still weigh.
+    allowed: usize,
 }
 
 struct Queue {
     port: PortId,
     waiting: Batch,
     room: usize,
+    /// What its medium takes uncut.
+    takes: Takes,
     listed: bool,
     overflow: u64,
 }
@@ -46,7 +54,35 @@ impl Egress {
             refused: Vec::new(),
             keeps_refused: false,
             default_room,
+            allowed: usize::MAX,
         }
+    }
+
+    /// What a copy weighs that goes out in one piece.
+    pub const COPY: usize = 8;
+
+    /// What a copy weighs that is dropped for want of room.
+    const REFUSED: usize = 1;
+
+    /// Octets whose copying weighs as much as a copy.
+    const OCTETS: usize = 4096;
+
+    /// Says how much the copies of the next turn may weigh, see [`Egress::COPY`]. What the last frame of a turn makes
+    /// may weigh more. Without a word there is no limit.
+    #[inline]
+    pub fn allow(&mut self, weight: usize) {
+        self.allowed = weight;
+    }
+
+    /// Whether another frame may be forwarded in this turn.
+    #[inline]
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.allowed > 0
+    }
+
+    /// Says what a port's medium takes uncut; nothing, unless it is said. It stays until it is set again.
+    pub fn set_takes(&mut self, port: PortId, takes: Takes) {
+        queue_of(&mut self.queues, port, self.default_room).takes = takes;
     }
 
     /// Keeps the first [`Batch::LIMIT`] frames that are refused until [`Egress::take_refused`], which has to be called
@@ -81,6 +117,11 @@ impl Egress {
         None
     }
 
+    /// The frames that wait for a port, for a caller that gives up on them.
+    pub fn waiting(&mut self, port: PortId) -> Option<&mut Batch> {
+        self.queues.get_mut(port.slot()).filter(|queue| queue.port == port).map(|queue| &mut queue.waiting)
+    }
+
     /// Hands every touched port and its frames to `flush`, once each.
     #[inline]
     pub fn drain(&mut self, mut flush: impl FnMut(PortId, &mut Batch)) {
@@ -107,12 +148,14 @@ impl Egress {
     pub(crate) fn push(&mut self, port: PortId, frame: Frame) {
         let queue = queue_of(&mut self.queues, port, self.default_room);
         if queue.waiting.len() >= queue.room {
+            self.allowed = self.allowed.saturating_sub(Egress::REFUSED);
             self.refuse(port);
             if self.keeps_refused && self.refused.len() < Batch::LIMIT {
                 self.refused.push((port, frame));
             }
             return;
         }
+        self.allowed = self.allowed.saturating_sub(weight(&frame, queue.takes));
         queue.waiting.push(frame);
         if !queue.listed {
             queue.listed = true;
@@ -141,6 +184,24 @@ impl Egress {
     }
 }
 
+impl Queue {
+    fn new(port: PortId, room: usize) -> Queue {
+        Queue { port, waiting: Batch::default(), room, takes: Takes::NONE, listed: false, overflow: 0 }
+    }
+}
+
+/// What a copy weighs: the pieces that it goes out in, and its octets.
+#[inline]
+fn weight(frame: &Frame, takes: Takes) -> usize {
+    let octets = frame.len() * Egress::COPY / Egress::OCTETS;
+    let offload = &frame.meta.offload;
+    if !offload.is_segmentation() || takes.takes(*offload) {
+        return Egress::COPY + octets;
+    }
+    let payload = frame.len().saturating_sub(offload.header_len.into());
+    Egress::COPY * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1) + octets
+}
+
 #[inline]
 fn queue_of(queues: &mut Vec<Queue>, port: PortId, default_room: usize) -> &mut Queue {
     let known = queues.get(port.slot()).is_some_and(|queue| queue.port == port);
@@ -153,11 +214,11 @@ fn claim(queues: &mut Vec<Queue>, port: PortId, room: usize) -> &mut Queue {
     let slot = port.slot();
     while queues.len() <= slot {
         let unused = PortId::new(queues.len() as u16, 0);
-        queues.push(Queue { port: unused, waiting: Batch::default(), room, listed: false, overflow: 0 });
+        queues.push(Queue::new(unused, room));
     }
     let queue = &mut queues[slot];
     if queue.port != port {
-        *queue = Queue { port, waiting: Batch::default(), room, listed: false, overflow: 0 };
+        *queue = Queue::new(port, room);
     }
     queue
 }
@@ -165,7 +226,7 @@ fn claim(queues: &mut Vec<Queue>, port: PortId, room: usize) -> &mut Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Pool, PoolSizes};
+    use frame::{Offload, Pool, PoolSizes};
 
     const A: PortId = PortId::new(0, 0);
     const B: PortId = PortId::new(5, 0);
@@ -220,6 +281,35 @@ mod tests {
         egress.push(A, frame(&pool));
         egress.push(A, frame(&pool));
         assert_eq!(drained(&mut egress), [(A, 2)]);
+    }
+
+    #[test]
+    fn copies_weigh_by_pieces_and_octets() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(10);
+        egress.set_takes(A, Takes::TSO4);
+        egress.set_room(B, 2);
+        let mut weight = |port, frame: Frame| {
+            egress.allow(1 << 20);
+            egress.push(port, frame);
+            (1 << 20) - egress.allowed
+        };
+        assert_eq!(weight(A, frame(&pool)), Egress::COPY);
+        let segments = || {
+            let mut frame = pool.copy(&[0; 54 + 64_000]).unwrap();
+            let offload = &mut frame.meta.offload;
+            (offload.gso_type, offload.header_len, offload.gso_size) = (Offload::TCPV4, 54, 500);
+            frame
+        };
+        let octets = 54 + 64_000;
+        assert_eq!(weight(A, segments()), Egress::COPY + octets * Egress::COPY / Egress::OCTETS);
+        assert_eq!(weight(B, segments()), Egress::COPY * 128 + octets * Egress::COPY / Egress::OCTETS);
+        assert_eq!(weight(B, frame(&pool)), Egress::COPY);
+        assert_eq!(weight(B, frame(&pool)), Egress::REFUSED);
+        assert!(egress.is_allowed());
+        egress.allow(Egress::COPY);
+        egress.push(A, frame(&pool));
+        assert!(!egress.is_allowed());
     }
 
     #[test]

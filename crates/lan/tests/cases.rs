@@ -598,3 +598,23 @@ fn a_new_policy_takes_the_place_of_the_old() {
     assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
     assert_eq!(lan.receivers((g1, &c1), mac(23), mac(1)), [g2], "unknown now");
 }
+
+#[test]
+fn a_turn_ends_when_its_copies_weigh_enough_and_the_rest_is_left_in_order() {
+    let mut lan = Lan::new();
+    let (a, counters) = lan.port(&[mac(1)]);
+    (0..4).for_each(|_| drop(lan.port(&[])));
+    // A broadcast makes four copies, and what is dropped weighs nothing.
+    let kinds = [MacAddr::BROADCAST, mac(1), MacAddr::BROADCAST];
+    let mut frames = Vec::from_iter(kinds.iter().map(|destination| lan.frame(*destination, mac(1))));
+    let mut batch = frame::Batch::from_iter(frames.drain(..));
+    for (copies, left) in [(4, 2), (4, 0), (0, 0)] {
+        lan.egress.allow(lan::Egress::COPY);
+        assert_eq!(lan.forwarder.forward(0, a, &mut batch, lan.now, &mut lan.egress), 0);
+        assert!(batch.is_empty());
+        batch = frame::Batch::from_iter(lan.forwarder.left().drain());
+        assert_eq!((lan.copies().len(), batch.len()), (copies, left));
+    }
+    let sum = counters.snapshot();
+    assert_eq!((sum.copies, sum.dropped(DropReason::NoDestination)), (8, 1));
+}

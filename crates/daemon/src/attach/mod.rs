@@ -172,6 +172,10 @@ async fn recover(station: &mut Station, fault: Fault) {
             station.failed(format!("the system refused to go on: {error}; it is tried again"));
             sleep(QUARANTINE).await;
         }
+        Fault::Bug(reason) => {
+            station.failed(format!("a bug in vmlan ended it: {reason}; please report it; it is tried again"));
+            sleep(QUARANTINE).await;
+        }
     }
 }
 

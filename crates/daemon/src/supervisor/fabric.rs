@@ -84,13 +84,12 @@ pub(crate) struct Seat {
 }
 
 impl Fabric {
-    /// Starts the data plane. `failed` is told when a worker fails.
+    /// Starts the data plane.
     pub(crate) fn start(
         workers: usize,
         events: Emitter,
         users: Arc<Users>,
         ticks: watch::Receiver<u64>,
-        failed: mpsc::UnboundedSender<usize>,
     ) -> io::Result<Arc<Fabric>> {
         let routes = Routes::default();
         let known = routes.clone();
@@ -102,8 +101,10 @@ impl Fabric {
                     let _ = route.send((attachment, fault));
                 }
             }
-            Notice::WorkerFailed { worker } => {
-                let _ = failed.send(worker);
+            Notice::WorkerPanicked { worker, reason } => {
+                tracing::error!(
+                    "worker {worker}: a bug in vmlan: {reason}; please report it; the worker goes on"
+                );
             }
         };
         let plane = Plane::start(Options { workers, ..Options::default() }, notify)?;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use api::{Error, ErrorCode, EventKind};
 use drivers::inject;
 use lan::Network;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -53,7 +53,6 @@ pub struct Supervisor {
     file: Option<PathBuf>,
     started: Instant,
     ticks: watch::Sender<u64>,
-    failed_workers: mpsc::UnboundedReceiver<usize>,
     state: api::DaemonState,
 }
 
@@ -109,15 +108,6 @@ impl Applying {
     }
 }
 
-/// Why the supervisor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to.
-    Asked,
-    /// A worker of the data plane failed by a bug of ours.
-    WorkerFailed(usize),
-}
-
 impl Supervisor {
     /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads.
     ///
@@ -129,9 +119,8 @@ impl Supervisor {
         file: Option<PathBuf>,
     ) -> std::io::Result<Supervisor> {
         let (ticks, ticked) = watch::channel(0);
-        let (failed, failed_workers) = mpsc::unbounded_channel();
         let users = requests.users().clone();
-        let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked, failed)?;
+        let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked)?;
         Ok(Supervisor {
             requests,
             fabric,
@@ -140,22 +129,21 @@ impl Supervisor {
             file,
             started: Instant::now(),
             ticks,
-            failed_workers,
             state: api::DaemonState::Running,
         })
     }
 
     /// Answers requests until it is asked to end, and then ends everything in order.
-    pub async fn run(mut self) -> Ended {
+    pub async fn run(mut self) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let ended = loop {
+        loop {
             tokio::select! {
                 request = self.requests.next() => match request {
                     Some(Request::Shutdown(reply)) => {
                         // Whoever asked may have gone, here and below.
                         let _ = reply.send(Ok(()));
-                        break Ended::Asked;
+                        break;
                     }
                     Some(request) => {
                         // Whoever asked gets no answer, which says as much.
@@ -163,18 +151,16 @@ impl Supervisor {
                             tracing::error!("a request was not carried out: {panic}");
                         }
                     }
-                    None => break Ended::Asked,
+                    None => break,
                 },
-                Some(worker) = self.failed_workers.recv() => break Ended::WorkerFailed(worker),
                 _ = second.tick() => {
                     if let Err(panic) = panics::catch(|| self.tick()) {
                         tracing::error!("what is done once a second was not done: {panic}");
                     }
                 }
             }
-        };
+        }
         self.end().await;
-        ended
     }
 
     async fn end(&mut self) {

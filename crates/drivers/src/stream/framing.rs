@@ -27,14 +27,18 @@ pub struct BadLength {
     pub announced: u32,
 }
 
-/// Finds the whole frames at the front of `octets`, takes their tags off in place and adds them to `pieces`. Answers
-/// how many octets they take, lengths included; what follows is the beginning of a frame.
+/// Finds the whole frames at the front of `octets`, at most `most` of them, takes their tags off in place and adds them
+/// to `pieces`. Answers how many octets they take, lengths included; what follows fewer than `most` is the beginning of
+/// a frame.
 ///
 /// # Errors
 /// [`BadLength`]: there is no telling where the next frame would begin. The frames before it are in `pieces`.
-pub fn split(octets: &mut [u8], pieces: &mut Vec<Piece>) -> Result<usize, BadLength> {
+pub fn split(octets: &mut [u8], most: usize, pieces: &mut Vec<Piece>) -> Result<usize, BadLength> {
     let mut at = 0;
-    while let Some(prefix) = octets.get(at..).and_then(|rest| rest.first_chunk::<PREFIX>()) {
+    for _ in 0..most {
+        let Some(prefix) = octets.get(at..).and_then(|rest| rest.first_chunk::<PREFIX>()) else {
+            break;
+        };
         let announced = u32::from_be_bytes(*prefix);
         let len = announced as usize;
         if len == 0 || len > LONGEST {
@@ -66,7 +70,7 @@ mod tests {
             let mut octets = stream(&[vec![1; 20]]);
             octets.extend(announced.to_be_bytes());
             let mut pieces = Vec::new();
-            assert_eq!(split(&mut octets, &mut pieces), Err(BadLength { announced }));
+            assert_eq!(split(&mut octets, usize::MAX, &mut pieces), Err(BadLength { announced }));
             assert_eq!(pieces.len(), 1);
         }
     }
@@ -77,9 +81,17 @@ mod tests {
         frame.extend([0x81, 0, 0, 10, 8, 0]);
         let mut octets = stream(&[frame]);
         let mut pieces = Vec::new();
-        assert_eq!(split(&mut octets, &mut pieces), Ok(22));
+        assert_eq!(split(&mut octets, usize::MAX, &mut pieces), Ok(22));
         assert_eq!(pieces[0].tag.unwrap().vid(), 10);
         assert_eq!(&octets[pieces[0].range.clone()], [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 0]);
+    }
+
+    #[test]
+    fn no_more_than_were_asked_for() {
+        let mut octets = stream(&[vec![1; 20], vec![2; 20], vec![3; 20]]);
+        let mut pieces = Vec::new();
+        assert_eq!(split(&mut octets, 2, &mut pieces), Ok(48));
+        assert_eq!(pieces.len(), 2);
     }
 
     proptest! {
@@ -92,7 +104,7 @@ mod tests {
             for read in stream(&frames).chunks(cut) {
                 carry.extend_from_slice(read);
                 let mut pieces = Vec::new();
-                let taken = split(&mut carry, &mut pieces).unwrap();
+                let taken = split(&mut carry, usize::MAX, &mut pieces).unwrap();
                 found.extend(pieces.into_iter().map(|piece| carry[piece.range].to_vec()));
                 carry.drain(..taken);
             }
@@ -104,7 +116,7 @@ mod tests {
         fn any_octets(mut octets in prop::collection::vec(any::<u8>(), 0..400)) {
             let mut pieces = Vec::new();
             let len = octets.len();
-            if let Ok(taken) = split(&mut octets, &mut pieces) {
+            if let Ok(taken) = split(&mut octets, usize::MAX, &mut pieces) {
                 prop_assert!(taken <= len);
             }
             prop_assert!(pieces.iter().all(|piece| piece.range.end <= len));

@@ -72,6 +72,64 @@ fn one_read_gives_many_batches_in_order() {
 }
 
 #[test]
+fn a_read_is_given_out_a_batch_at_a_time_even_while_its_frames_are_held() {
+    let (mut fixture, mut theirs) = fixture();
+    let mut tagged = vec![7; 12];
+    tagged.extend([0x81, 0, 0, 10, 8, 0, 1, 2]);
+    let runts: Vec<_> = framed(&[1]).repeat(100).into_iter().chain(framed(&tagged)).collect();
+    theirs.write_all(&runts).unwrap();
+    let mut held = Vec::new();
+    let mut counts = Vec::new();
+    loop {
+        let mut batch = Batch::new();
+        let cx = Context { worker: 0, now: fixture.now, pool: &fixture.pool };
+        let progress = fixture.queue.receive(&cx, &mut batch).unwrap();
+        counts.push(batch.len());
+        held.extend(batch.drain());
+        if progress == Progress::Done {
+            break;
+        }
+    }
+    assert_eq!(counts, [Batch::LIMIT, 101 - Batch::LIMIT]);
+    let last = held.last().unwrap();
+    assert_eq!((last.meta.tag.unwrap().vid(), last.len()), (10, 16));
+    assert!(held[..100].iter().all(|frame| frame.octets() == [1]));
+    drop(held);
+    assert_eq!(fixture.pool.out(), 0);
+}
+
+#[test]
+fn a_long_backlog_is_sent_a_batch_at_a_time() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let counters = Arc::new(Counters::new(1));
+    let settings = Settings {
+        worker: 0,
+        receives: false,
+        counters,
+        link: None,
+        backlog: 200,
+        share: None,
+        longest: 1518,
+    };
+    let socket = Socket::new(ours.into());
+    let mut queue = socket.queue(settings).unwrap();
+    let pool = Pool::new(PoolSizes::default());
+    let cx = Context { worker: 0, now: Instant::ZERO, pool: &pool };
+    let other = socket.shared.sender.lock().unwrap();
+    let mut waiting = 0;
+    while waiting < 150 {
+        queue.transmit(&cx, &mut Batch::from_iter([pool.copy(&[9; 60]).unwrap()])).unwrap();
+        waiting += 1;
+    }
+    drop(other);
+    for left in [150 - Batch::LIMIT, 150 - 2 * Batch::LIMIT, 0] {
+        queue.transmit(&cx, &mut Batch::new()).unwrap();
+        assert_eq!((queue.status().waiting, queue.status().write), (left, left > 0));
+    }
+    drop(theirs);
+}
+
+#[test]
 fn a_split_at_any_octet_is_legal() {
     let (mut fixture, mut theirs) = fixture();
     let octets = [framed(&[1; 20]), framed(&[2; 30])].concat();
@@ -146,7 +204,7 @@ fn partial_writes_never_mix_frames() {
         fixture.transmit(&[]).unwrap();
     }
     let mut pieces = Vec::new();
-    assert_eq!(framing::split(&mut octets, &mut pieces), Ok(octets.len()));
+    assert_eq!(framing::split(&mut octets, usize::MAX, &mut pieces), Ok(octets.len()));
     let expected: Vec<_> = frames[..pieces.len()].to_vec();
     assert_eq!(pieces.into_iter().map(|piece| octets[piece.range].to_vec()).collect::<Vec<_>>(), expected);
     assert_eq!(fixture.counters.snapshot().tx_frames + dropped, 400);

@@ -55,17 +55,20 @@ impl Outlet {
         }
     }
 
-    /// Sends what waited, as far as the medium takes it. From now on at most `limit` records may wait.
+    /// Sends what waited, as far as the medium takes it, a batch of it at most. From now on at most `limit` records may
+    /// wait.
     pub(super) fn flush(&mut self, limit: usize) {
         self.limit = limit.max(1);
-        while self.fault.is_none() && !self.backlog.is_empty() {
+        let mut most = Batch::LIMIT;
+        while self.fault.is_none() && most > 0 && !self.backlog.is_empty() {
             let through = {
-                let (chunk, count) = chunk(self.backlog.iter());
+                let (chunk, count) = chunk(self.backlog.iter().take(most));
                 self.send_chunk(&chunk[..count])
             };
             match through {
                 Ok((through, full)) => {
                     self.backlog.pop(through);
+                    most -= through;
                     if full {
                         return;
                     }

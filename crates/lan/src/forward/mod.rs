@@ -43,6 +43,8 @@ pub struct Forwarder {
     budgets: Budgets,
     told: Told,
     drops: Drops,
+    /// What the last turn left, see [`Forwarder::left`].
+    left: Batch,
 }
 
 /// Somebody who sees dropped frames.
@@ -60,10 +62,19 @@ impl Forwarder {
         let ports = network.ports();
         let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
         let (memo, budgets, told) = (Memo::default(), Budgets::default(), Told::default());
-        Forwarder { network, ports, memo, budgets, told, drops }
+        Forwarder { network, ports, memo, budgets, told, drops, left: Batch::default() }
     }
 
-    /// Forwards what the port `ingress` received, in order, and empties the batch.
+    /// The frames that the last call did not come to, because those before them used up what the egress allows
+    /// ([`Egress::allow`]); nothing is counted of them yet. The caller takes them out, and forwards them in the port's
+    /// next turn, before what the port receives later.
+    #[inline]
+    pub fn left(&mut self) -> &mut Batch {
+        &mut self.left
+    }
+
+    /// Forwards what the port `ingress` received, in order, and empties the batch, as far as the egress allows
+    /// ([`Forwarder::left`]).
     ///
     /// Every frame is counted at `ingress`, in the shard of `worker`: as copies made or as a drop. Copies for which a
     /// port has no room are counted there as [`DropReason::QueueFull`].
@@ -115,14 +126,16 @@ impl Forwarder {
         // 2^32 seconds are 136 years.
         let now = now.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
-        let (memo, drops) = (&mut self.memo, &mut self.drops);
+        let (memo, drops, left) = (&mut self.memo, &mut self.drops, &mut self.left);
         let mut pass = Pass { network, ports, from, now, memo, egress, allowance };
         let copies = match &ports.trunk {
-            None => each(batch, drops, watch, |frame| pass.frame(frame)),
+            None => each((batch, left), drops, watch, |frame| (pass.frame(frame), pass.egress.is_allowed())),
             Some(entry) => {
                 let (known, told) = (Known::new(&network.known), &mut self.told);
                 let mut beside = Beside { pass: &mut pass, entry, known, told };
-                each(batch, drops, watch, |frame| beside.frame(frame))
+                each((batch, left), drops, watch, |frame| {
+                    (beside.frame(frame), beside.pass.egress.is_allowed())
+                })
             }
         };
         self.budgets.finish(from, &pass.allowance, started);
@@ -147,19 +160,22 @@ impl Forwarder {
     }
 }
 
-/// Forwards every frame with `forward`, which makes copies or gives a reason; returns how many copies were made.
+/// Forwards every frame with `forward`, which makes copies or gives a reason, and says whether there may be another:
+/// when not, those behind go to `left`. Returns how many copies were made.
 #[inline]
 fn each(
-    batch: &mut Batch,
+    (batch, left): (&mut Batch, &mut Batch),
     drops: &mut Drops,
     mut watch: Option<Watch<'_>>,
-    mut forward: impl FnMut(Frame) -> Result<u64, DropReason>,
+    mut forward: impl FnMut(Frame) -> (Result<u64, DropReason>, bool),
 ) -> u64 {
     let mut copies = 0;
-    for frame in batch.drain() {
+    let mut frames = batch.drain();
+    while let Some(frame) = frames.next() {
         // Whoever is to see what becomes of the frame needs a handle to it meanwhile.
         let watched = watch.is_some().then(|| frame.clone());
-        match forward(frame) {
+        let (result, goes_on) = forward(frame);
+        match result {
             Ok(count) => copies += count,
             Err(reason) => {
                 drops.add(reason);
@@ -167,6 +183,9 @@ fn each(
                     watch(frame, reason);
                 }
             }
+        }
+        if !goes_on {
+            frames.by_ref().for_each(|frame| left.push(frame));
         }
     }
     copies

@@ -73,7 +73,7 @@ pub fn run() -> Result<(), Failure> {
     let what =
         || format!("the demonstration failed; what was captured until then is in {}", capture.display());
     let results = results.with_context(what)?;
-    lab.end()?;
+    lab.end();
     let path = files.directory.path().to_owned();
     files.directory.close().with_context(|| format!("{} cannot be removed", path.display()))?;
     print(&report::text(&results, &left_out, &capture, start.elapsed()))

@@ -33,8 +33,9 @@ use crate::tap::checked;
 /// Octets of the header of a TAP, which has the number of buffers behind that of a packet socket.
 const TAP_HEADER: usize = sys::tap::HEADER;
 
-/// Octets of one batch, more or less: what fits the cache that belongs to one processor.
-const BATCH_OCTETS: usize = 512 << 10;
+/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no longer
+/// than to move a batch of small frames.
+const BATCH_OCTETS: usize = 256 << 10;
 
 /// Octets in front of a tag.
 const ADDRESSES: usize = 12;
@@ -101,7 +102,11 @@ impl Queue for PacketQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let Some(ring) = &mut self.ring else { return Ok(Progress::Done) };
         let (mut octets, mut found, mut losing) = (0, false, false);
-        while batch.room() > 0 && octets < BATCH_OCTETS {
+        // What is refused counts as well.
+        for _ in 0..batch.room() {
+            if octets >= BATCH_OCTETS {
+                break;
+            }
             let Some(slot) = ring.front() else { break };
             found = true;
             let len = slot.len();

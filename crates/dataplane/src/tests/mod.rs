@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};

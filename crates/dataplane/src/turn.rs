@@ -1,0 +1,274 @@
+//! One port's turn: what it has is carried all the way to the ports that get it.
+
+use std::cell::Cell;
+use std::io;
+use std::mem;
+
+use drivers::{Fault, Progress, Status};
+use frame::{DropReason, Instant, Takes};
+use lan::Egress;
+use link::Context;
+use sys::Poller;
+
+use crate::command::{Notice, PortKey};
+use crate::port::{Out, Port};
+use crate::ready::{Pending, ReadyQueue, Timed};
+use crate::translate::Translator;
+use crate::worker::{Worker, WorkerNetwork, now, port_of};
+
+/// What the copies of one turn may weigh: those of a batch of plain frames to one port each and half as much again,
+/// which takes about a tenth of a millisecond where every copy is a system call. What makes more copies, more segments
+/// or more octets ends its turn earlier; the frame that reaches the limit is forwarded whole.
+const TURN: usize = 96 * Egress::COPY;
+
+/// How often in a row a descriptor may report a failure that nothing comes of.
+const EMPTY_FAILURES: u32 = 16;
+
+impl Worker {
+    /// Gives a port its turn, for whatever it was listed for.
+    pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) {
+        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Pending { first, second, more, write, failed, .. } = mem::take(&mut port.pending);
+        if write {
+            self.transmit_waiting(key, now);
+        }
+        let Some(port) = port_of(&mut self.ports, key) else { return };
+        if !port.held.is_empty() {
+            // What it received before goes before what comes now.
+            self.ready.list(port, |pending| {
+                pending.first |= first;
+                pending.second |= second;
+                pending.more |= more;
+                pending.failed |= failed;
+            });
+            mem::swap(&mut port.held, &mut self.batch);
+            return self.forward(key, now);
+        }
+        if !first && !second {
+            return;
+        }
+        // Of two descriptors that are ready, each has every other turn.
+        let from_second = if first && second { !port.read_second } else { second };
+        port.read_second = from_second;
+        if first && second {
+            self.ready.list(port, |pending| {
+                pending.first = from_second;
+                pending.second = !from_second;
+            });
+        }
+        if let Some(attached) = &mut port.attached {
+            attached.queue.is_ready(from_second);
+        }
+        self.receive(key, now, failed);
+    }
+
+    /// Takes what a port has, once, and carries it all the way.
+    fn receive(&mut self, key: PortKey, now: Instant, failed: bool) {
+        let cx = Context { worker: self.number, now, pool: &self.pool };
+        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(attached) = &mut port.attached else { return };
+        let result = attached.queue.receive(&cx, &mut self.batch);
+        attached.empty_failures =
+            if failed && self.batch.is_empty() && result.is_ok() { attached.empty_failures + 1 } else { 0 };
+        let stuck = attached.empty_failures >= EMPTY_FAILURES;
+        if let Some(deadline) = attached.queue.status().deadline {
+            self.timed.note(port, deadline);
+        }
+        if matches!(result, Ok(Progress::Again)) {
+            port.pending.more = true;
+            self.ready.list_all(port);
+        }
+        if !self.batch.is_empty() {
+            port.link.input(&cx, &mut self.batch);
+            self.forward(key, now);
+        }
+        match result {
+            Ok(Progress::Done) if stuck => {
+                let error = io::Error::other("the descriptor reports a failure and gives no reason");
+                self.fault(key, Fault::Io(error));
+            }
+            Ok(_) => {}
+            Err(fault) => self.fault(key, fault),
+        }
+    }
+
+    /// Forwards the batch, as far as a turn goes, and hands the copies to their ports. The rest is the port's next turn.
+    fn forward(&mut self, key: PortKey, now: Instant) {
+        let cx = Context { worker: self.number, now, pool: &self.pool };
+        let Some(port) = port_of(&mut self.ports, key) else { return self.batch.clear() };
+        let Some(network) = &mut self.networks[port.network] else { return self.batch.clear() };
+        let WorkerNetwork { forwarder, egress, .. } = network;
+        egress.allow(TURN);
+        let (id, batch) = (port.id, &mut self.batch);
+        let unknown = match port.link.taps() {
+            None => forwarder.forward(cx.worker, id, batch, now, egress),
+            Some(taps) => {
+                let mut watch = |frame: &_, reason| taps.dropped(&cx, frame, reason);
+                forwarder.forward_watched(cx.worker, id, batch, now, egress, &mut watch)
+            }
+        };
+        // The network has just removed the port, and the command to forget it is on its way.
+        port.link.counters().dropped(cx.worker, DropReason::NotAttached, unknown as u64);
+        let left = forwarder.left();
+        if !left.is_empty() {
+            left.drain().for_each(|frame| port.held.push(frame));
+            self.ready.list(port, |_| {});
+        }
+        let place = port.network;
+        self.flush(place, now);
+        self.batch.clear();
+    }
+
+    /// Hands every touched port of a network what it got.
+    pub(crate) fn flush(&mut self, network: usize, now: Instant) {
+        let cx = Context { worker: self.number, now, pool: &self.pool };
+        let Some(network) = &mut self.networks[network] else { return };
+        let mut ways = Ways {
+            cx: &cx,
+            translator: &mut self.translator,
+            poller: &self.poller,
+            ready: &mut self.ready,
+            timed: &mut self.timed,
+            notify: &*self.notify,
+            hand: &self.hand,
+        };
+        flush(network, &mut self.ports, &mut ways);
+    }
+
+    /// Gives turns to the ports of which something was received and not forwarded, for as long as that is so, and until
+    /// `end` at most.
+    pub(crate) fn finish_turns(&mut self, end: Instant) {
+        let mut keys: Vec<_> = self.ports.iter().flatten().map(|port| port.key).collect();
+        while !keys.is_empty() && now() < end {
+            keys.retain(|key| {
+                let Some(port) = port_of(&mut self.ports, *key) else { return false };
+                let more = port.pending.more;
+                port.pending = Pending::default();
+                (port.pending.first, port.pending.more) = (more, more);
+                let goes_on = more || !port.held.is_empty();
+                if goes_on {
+                    self.serve(*key, now());
+                }
+                goes_on
+            });
+        }
+    }
+
+    /// Sends what waited for a port's medium.
+    pub(crate) fn transmit_waiting(&mut self, key: PortKey, now: Instant) {
+        let cx = Context { worker: self.number, now, pool: &self.pool };
+        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(attached) = &mut port.attached else { return };
+        match attached.queue.transmit(&cx, &mut frame::Batch::default()) {
+            Ok(()) => self.set_room(key),
+            Err(fault) => self.fault(key, fault),
+        }
+    }
+
+    /// Tells the network how much a port takes, and watches for the moment when it takes more.
+    pub(crate) fn set_room(&mut self, key: PortKey) {
+        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let (place, id) = (port.network, port.id);
+        let status = port.status();
+        let room = port.room(status);
+        let takes = port.attached.as_ref().map_or(Takes::NONE, |attached| attached.queue.takes());
+        let result = settle(port, status, self.number, &self.poller, &mut self.ready, &mut self.timed);
+        if let Some(network) = &mut self.networks[place] {
+            network.egress.set_room(id, room);
+            network.egress.set_takes(id, takes);
+        }
+        if let Err(error) = result {
+            self.fault(key, Fault::Io(error));
+        }
+    }
+
+    pub(crate) fn fault(&mut self, key: PortKey, fault: Fault) {
+        if let Some(port) = port_of(&mut self.ports, key) {
+            report(port, fault, self.number, &self.poller, &*self.notify);
+        }
+    }
+}
+
+/// What of a worker takes part in sending.
+struct Ways<'a> {
+    cx: &'a Context<'a>,
+    translator: &'a mut Translator,
+    poller: &'a Poller,
+    ready: &'a mut ReadyQueue,
+    timed: &'a mut Timed,
+    notify: &'a dyn Fn(Notice),
+    hand: &'a Cell<Option<PortKey>>,
+}
+
+/// Hands every touched port of `network` what it got.
+fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>) {
+    let cx = ways.cx;
+    let turn = ways.hand.get();
+    network.egress.take_refused(|id, frame| {
+        let slot = network.ports.get(id.slot()).copied().flatten();
+        if let Some(taps) = slot.and_then(|slot| find(ports, slot, id)).and_then(|port| port.link.taps()) {
+            taps.dropped(cx, frame, DropReason::QueueFull);
+        }
+    });
+    while let Some((id, batch)) = network.egress.next_touched() {
+        let slot = network.ports.get(id.slot()).copied().flatten();
+        let Some(port) = slot.and_then(|slot| find(ports, slot, id)) else {
+            // Control added it to the network and the command is still on its way, or it has just been removed.
+            batch.clear();
+            continue;
+        };
+        ways.hand.set(Some(port.key));
+        let queue = port.attached.as_mut().map(|attached| &mut attached.queue);
+        let mut out = Out { cx, queue, translator: ways.translator, link: &port.link, fault: None };
+        // The outcome of each frame has been counted; nobody upstream waits for a result.
+        let _ = port.link.output(cx, batch, &mut out);
+        let fault = out.fault;
+        let status = port.status();
+        let room = port.room(status);
+        let fault = fault.or_else(|| {
+            settle(port, status, cx.worker, ways.poller, ways.ready, ways.timed).err().map(Fault::Io)
+        });
+        network.egress.set_room(id, room);
+        if let Some(fault) = fault {
+            report(port, fault, cx.worker, ways.poller, ways.notify);
+        }
+    }
+    ways.hand.set(turn);
+}
+
+/// Watches for what the port's queue waits for now.
+fn settle(
+    port: &mut Port,
+    status: Status,
+    worker: usize,
+    poller: &Poller,
+    ready: &mut ReadyQueue,
+    timed: &mut Timed,
+) -> io::Result<()> {
+    let key = port.key;
+    if port.attached.is_none() {
+        return Ok(());
+    }
+    if status.retry {
+        ready.list(port, |pending| pending.write = true);
+    }
+    // What a port was sent may make it have something to say later.
+    if let Some(deadline) = status.deadline {
+        timed.note(port, deadline);
+    }
+    port.link.counters().set_queued(worker, status.waiting as u64);
+    match &mut port.attached {
+        Some(attached) => attached.watch(poller, key, status.write),
+        None => Ok(()),
+    }
+}
+
+fn report(port: &mut Port, fault: Fault, worker: usize, poller: &Poller, notify: &dyn Fn(Notice)) {
+    if let Some(attachment) = port.detach(worker, poller) {
+        notify(Notice::Fault { port: port.key, attachment, fault });
+    }
+}
+
+fn find(ports: &mut [Option<Port>], slot: usize, id: lan::PortId) -> Option<&mut Port> {
+    ports[slot].as_mut().filter(|port| port.id == id)
+}
