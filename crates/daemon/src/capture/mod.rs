@@ -1,8 +1,9 @@
 //! Captures: what passes the links of ports, as a pcapng file.
 //!
 //! Theory of operation. Every captured link has a `tap` that copies the first octets of each frame into a bounded
-//! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all that is there at once and writes it
-//! (`pcapng`). The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
+//! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all that
+//! is there at once and writes it (`pcapng`). A filter of more instructions than [`LIGHT`] would cost the workers more than the copy: it is run by that thread, on frames that
+//! were copied whole. The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
 //! allocation, so the file can be as slow as it wants: a frame that finds no room in the queue is counted as lost, and
 //! the traffic goes on. When the file cannot be written at all, the rest is counted as lost too.
 //!
@@ -39,6 +40,10 @@ pub use self::selection::{BadSelection, Selection};
 use self::tap::PortTap;
 use crate::handle::PortLink;
 
+/// Instructions of the longest filter that workers run. Each is run at most once for a frame, so that takes about as long
+/// as copying one.
+const LIGHT: usize = 64;
+
 /// What is captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -55,6 +60,18 @@ pub struct Options {
     pub filter: Option<Arc<ValidProgram>>,
 }
 
+impl Options {
+    /// The filter that workers run.
+    fn early_filter(&self) -> Option<&Arc<ValidProgram>> {
+        self.filter.as_ref().filter(|filter| filter.instructions().len() <= LIGHT)
+    }
+
+    /// The filter that the capture's thread runs.
+    fn late_filter(&self) -> Option<&Arc<ValidProgram>> {
+        self.filter.as_ref().filter(|filter| filter.instructions().len() > LIGHT)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options { snaplen: 65_535, frames: None, queue: 4 << 20, drops: false, filter: None }
@@ -66,7 +83,8 @@ impl Default for Options {
 pub struct Report {
     /// Frames written.
     pub frames: u64,
-    /// Frames that should have been written and were not: no room in the queue, or an error of the file.
+    /// Frames that should have been written and were not: no room in the queue, or an error of the file. With a long
+    /// filter, what found no room is counted here although nobody knows whether the filter would have wanted it.
     pub lost: u64,
     /// Why the file could not be written to its end.
     pub error: Option<io::Error>,
@@ -103,7 +121,9 @@ impl Capture {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let epoch = u64::try_from(wall).unwrap_or(u64::MAX).saturating_sub(sys::monotonic_nanos());
         let source = queue.clone();
-        let writer = thread::Builder::new().name("capture".into()).spawn(move || write(&source, file))?;
+        let filter = options.late_filter().map(|filter| (filter.clone(), options.snaplen));
+        let run = move || write(&source, file, filter.as_ref());
+        let writer = thread::Builder::new().name("capture".into()).spawn(run)?;
         Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }
 
@@ -156,8 +176,12 @@ impl Drop for Capture {
     }
 }
 
-/// The thread of a capture.
-fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
+/// The thread of a capture. `filter` is what it runs itself, with how many octets are kept at most.
+fn write<W: Write>(
+    queue: &Queue,
+    mut file: pcapng::Writer<W>,
+    filter: Option<&(Arc<ValidProgram>, u32)>,
+) -> Report {
     let mut chunk = Chunk::default();
     let filtered = queue.is_filtered();
     let mut frames = 0;
@@ -166,6 +190,9 @@ fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
     let mut result = file.flush();
     loop {
         let taken = queue.take(&mut chunk);
+        let has_all = filter.is_some_and(|(filter, snaplen)| {
+            queue.filter(&mut chunk, |octets| filter.run(octets).min(*snaplen) as usize)
+        });
         let count = chunk.records().len() as u64;
         if result.is_ok() {
             result = write_chunk(&mut file, &taken.new_interfaces, &chunk);
@@ -176,7 +203,7 @@ fn write<W: Write>(queue: &Queue, mut file: pcapng::Writer<W>) -> Report {
             Ok(()) => frames += count,
             Err(_) => queue.count_lost(count),
         }
-        if taken.is_last {
+        if taken.is_last || has_all {
             break;
         }
     }

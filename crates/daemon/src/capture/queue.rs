@@ -65,8 +65,10 @@ pub(super) struct Tallies {
 #[derive(Debug)]
 pub(super) struct Queue {
     octets: usize,
-    /// Only what a filter wants comes here.
+    /// Only what a filter wants counts.
     filtered: bool,
+    /// The filter stands behind the queue, not before it.
+    filtered_late: bool,
     /// Nothing more is wanted: spares the workers the lock until their taps are gone. The state has the last word.
     over: AtomicBool,
     state: Mutex<State>,
@@ -101,6 +103,23 @@ impl Chunk {
         self.records.is_empty()
     }
 
+    /// Keeps the first `most` frames of which `filter` wants octets, and so many of these.
+    pub(super) fn filter(&mut self, most: u64, filter: impl Fn(&[u8]) -> usize) {
+        let (octets, mut left, mut from, mut end) = (&mut self.octets, most, 0, 0);
+        self.records.retain_mut(|(_, len)| {
+            let start = from;
+            from += *len;
+            let wanted = if left > 0 { filter(&octets[start..from]).min(*len) } else { 0 };
+            if wanted == 0 {
+                return false;
+            }
+            octets.copy_within(start..start + wanted, end);
+            (*len, end, left) = (wanted, end + wanted, left - 1);
+            true
+        });
+        octets.truncate(end);
+    }
+
     fn clear(&mut self) {
         self.records.clear();
         self.octets.clear();
@@ -124,6 +143,7 @@ impl Queue {
         Queue {
             octets: options.queue,
             filtered: options.filter.is_some(),
+            filtered_late: options.late_filter().is_some(),
             over: AtomicBool::new(false),
             state: Mutex::new(state),
             filled: Condvar::new(),
@@ -143,7 +163,7 @@ impl Queue {
         state.tallies.len() as u32 - 1
     }
 
-    /// Whether a filter stands before it.
+    /// Whether only what a filter wants counts.
     pub(super) fn is_filtered(&self) -> bool {
         self.filtered
     }
@@ -162,7 +182,7 @@ impl Queue {
         let len = parts.iter().map(|part| part.len()).sum::<usize>().min(keep);
         let has_room = state.chunk.has_room(len);
         let tally = &mut state.tallies[record.interface as usize];
-        tally.seen += 1;
+        tally.seen += u64::from(!self.filtered_late);
         if !has_room {
             tally.lost += 1;
             return;
@@ -175,8 +195,10 @@ impl Queue {
             chunk.octets.extend_from_slice(&part[..part.len().min(left)]);
         }
         chunk.records.push((record, len));
-        state.wanted -= 1;
-        self.over.store(state.is_over(), Relaxed);
+        if !self.filtered_late {
+            state.wanted -= 1;
+            self.over.store(state.is_over(), Relaxed);
+        }
         drop(state);
         if was_empty {
             self.filled.notify_one();
@@ -193,6 +215,20 @@ impl Queue {
         let mut state = self.filled.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.chunk, chunk);
         Taken { new_interfaces: std::mem::take(&mut state.new_interfaces), is_last: state.is_over() }
+    }
+
+    /// Leaves in `chunk`, which was taken, what the filter behind the queue wants. Answers whether nothing more is wanted.
+    pub(super) fn filter(&self, chunk: &mut Chunk, filter: impl Fn(&[u8]) -> usize) -> bool {
+        // Nobody else changes it where the filter is behind the queue.
+        let wanted = self.lock().wanted;
+        chunk.filter(wanted, filter);
+        let mut state = self.lock();
+        for (record, _) in chunk.records() {
+            state.tallies[record.interface as usize].seen += 1;
+            state.wanted -= 1;
+        }
+        self.over.store(state.is_over(), Relaxed);
+        state.wanted == 0
     }
 
     /// Nothing more is wanted.

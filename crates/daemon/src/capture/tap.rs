@@ -17,6 +17,7 @@ pub(super) struct PortTap {
     queue: Arc<Queue>,
     interface: u32,
     epoch: u64,
+    /// Octets to copy.
     snaplen: u32,
     drops: bool,
     filter: Option<Arc<ValidProgram>>,
@@ -25,8 +26,10 @@ pub(super) struct PortTap {
 impl PortTap {
     /// `epoch`: nanoseconds from 1970 to the origin of the workers' clock.
     pub(super) fn new(queue: Arc<Queue>, interface: u32, epoch: u64, options: &Options) -> PortTap {
-        let Options { snaplen, drops, ref filter, .. } = *options;
-        PortTap { queue, interface, epoch, snaplen, drops, filter: filter.clone() }
+        // A filter that comes later is to see the whole frame.
+        let snaplen = if options.late_filter().is_some() { u32::MAX } else { options.snaplen };
+        let (drops, filter) = (options.drops, options.early_filter().cloned());
+        PortTap { queue, interface, epoch, snaplen, drops, filter }
     }
 
     fn record(&self, cx: &Context<'_>, direction: Direction, frame: &Frame, dropped: Option<DropReason>) {

@@ -279,6 +279,78 @@ fn a_filter_sees_the_tag_on_the_wire_and_says_how_much_to_keep() {
     assert_eq!(statistics.options, counted);
 }
 
+/// Keeps 20 octets of what has the TPID 0x8100 where the EtherType would be, after as much work as a filter may be.
+fn heavy_filter() -> Arc<bpf::ValidProgram> {
+    let work = "4 0 0 1\n".repeat(4091);
+    let filter = format!("4095\n{work}40 0 0 12\n21 0 1 33024\n6 0 0 20\n6 0 0 0\n");
+    let filter = filter.parse::<bpf::Program>().expect("a program").check().expect("a good program");
+    Arc::new(filter)
+}
+
+/// A file whose every write waits until it may go on.
+struct Slow(std::sync::mpsc::Receiver<()>, Memory);
+
+impl Write for Slow {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        // An error: it may go on for ever.
+        let _ = self.0.recv();
+        self.1.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_heavy_filter_is_none_of_the_workers_work_and_captures_the_same() {
+    let bench = Bench::new();
+    let file = Memory::default();
+    let options =
+        Options { filter: Some(heavy_filter()), frames: Some(3), snaplen: 18, ..Options::default() };
+    let capture = started(file.clone(), options, &bench);
+    let tag = VlanTag::new(VlanId::new(10).expect("a VLAN"));
+
+    for tag in [None, Some(tag), None, Some(tag), Some(tag), Some(tag), None] {
+        bench.receive(0, 60, tag);
+    }
+    // It ends by itself.
+    let report = capture.stop();
+
+    assert_eq!((report.frames, report.lost), (3, 0));
+    let blocks = file.blocks();
+    let [_, packets @ .., Block::InterfaceStatistics(statistics)] = &blocks[..] else { panic!("{blocks:?}") };
+    let packets: Vec<_> = packets
+        .iter()
+        .filter_map(|block| match block {
+            Block::EnhancedPacket(packet) => {
+                Some((packet.data.len(), packet.original_len, packet.data[12..16].to_vec()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(packets, vec![(18, 64, tag.octets().to_vec()); 3]);
+    let counted = [InterfaceStatisticsOption::IsbFilterAccept(3), InterfaceStatisticsOption::IsbIfDrop(0)];
+    assert_eq!(statistics.options, counted);
+}
+
+#[test]
+fn what_a_heavy_filter_has_no_time_for_is_lost_and_counted() {
+    let bench = Bench::new();
+    let (go_on, wait) = std::sync::mpsc::channel();
+    go_on.send(()).expect("a file");
+    let options = Options { filter: Some(heavy_filter()), queue: 600, ..Options::default() };
+    let capture = started(Slow(wait, Memory::default()), options, &bench);
+
+    // None of them is wanted, which no worker finds out.
+    (0..100).for_each(|_| bench.receive(0, 60, None));
+    drop(go_on);
+    let report = capture.stop();
+
+    assert_eq!(report.frames, 0);
+    assert!(report.lost >= 100 - 2 * 11, "{report:?}");
+}
+
 #[test]
 fn a_capture_of_drops_has_what_was_dropped_and_why() {
     let bench = Bench::new();
