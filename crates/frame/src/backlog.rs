@@ -6,12 +6,20 @@
 //!
 //! The ring begins small and doubles while frames come for which it has no room, for most ports never fall far behind.
 //! Backlogs of one user have a bound together ([`Share`]): what a ring has beyond its first size is taken from there.
+//!
+//! Ports that send to the same one share its backlog ([`Meta::ingress`]): none may have more than [`PART`] times what it
+//! leaves free (the dynamic threshold of Choudhury and Hahne, 1998). One that floods alone gets two thirds of the
+//! backlog, several get equal parts, and there is always room for another: as frames leave, those below their part get
+//! in, and those above it do not. A port of which nothing waits may always have one frame, as long as there is room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::{Frame, Meta};
+
+/// How many times what is left free one port may have waiting.
+const PART: usize = 2;
 
 /// What the backlogs of one user may take together, in octets.
 #[derive(Debug)]
@@ -67,6 +75,17 @@ pub struct Backlog {
     limit: usize,
     /// Where the next frame goes.
     tail: usize,
+    /// Octets that wait.
+    octets: usize,
+    /// What waits of each port, by [`Meta::ingress`], as far as anything ever did.
+    held: Vec<Held>,
+}
+
+/// What waits of one port.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    frames: usize,
+    octets: usize,
 }
 
 struct Slot {
@@ -97,6 +116,8 @@ impl Backlog {
             slots: VecDeque::new(),
             limit,
             tail: 0,
+            octets: 0,
+            held: Vec::new(),
         }
     }
 
@@ -107,22 +128,58 @@ impl Backlog {
         self
     }
 
-    /// Copies `frame` to the end; false, and nothing changed, when there is no room (or no frame).
+    /// Copies `frame` to the end; false, and nothing changed, when there is no room (or no frame), or its port has its
+    /// share.
     #[must_use = "a refused frame has to be counted"]
     pub fn push(&mut self, frame: &Frame) -> bool {
+        self.push_within(frame, self.limit)
+    }
+
+    /// As [`Backlog::push`], as if it were for so many frames when it is for more.
+    #[must_use = "a refused frame has to be counted"]
+    pub fn push_within(&mut self, frame: &Frame, limit: usize) -> bool {
         let octets = frame.octets();
-        if octets.is_empty() || self.slots.len() >= self.limit {
+        let limit = limit.min(self.limit);
+        if octets.is_empty() || self.slots.len() >= limit || !self.leaves_frames(frame, limit) {
             return false;
         }
-        let start = match self.place(octets.len()) {
-            Some(start) => start,
-            None if self.grow(octets.len()) => self.tail,
-            None => return false,
+        let start = loop {
+            match self.place(octets.len()) {
+                Some(start) if self.leaves_octets(frame) => break start,
+                _ if self.grow(octets.len()) => {}
+                _ => return false,
+            }
         };
         self.ring[start..start + octets.len()].copy_from_slice(octets);
         self.slots.push_back(Slot { start, len: octets.len(), meta: frame.meta });
         self.tail = start + octets.len();
+        let ingress = usize::from(frame.meta.ingress);
+        if self.held.len() <= ingress {
+            self.held.resize(ingress + 1, Held::default());
+        }
+        self.held[ingress].frames += 1;
+        self.held[ingress].octets += octets.len();
+        self.octets += octets.len();
         true
+    }
+
+    /// Whether others can still have their part of the `limit` when `frame` waits, too. There is room for it.
+    fn leaves_frames(&self, frame: &Frame, limit: usize) -> bool {
+        let held = self.held_of(frame).frames;
+        held == 0 || held < PART * (limit - self.slots.len() - 1)
+    }
+
+    /// The same for the ring's octets.
+    fn leaves_octets(&self, frame: &Frame) -> bool {
+        let held = self.held_of(frame);
+        let free = self.ring.len().saturating_sub(self.octets + frame.len());
+        held.frames == 0 || held.octets + frame.len() <= PART * free
+    }
+
+    /// What waits of the port that `frame` came in by; nothing where that is not known.
+    fn held_of(&self, frame: &Frame) -> Held {
+        let held = self.held.get(usize::from(frame.meta.ingress)).filter(|_| frame.meta.ingress > 0);
+        held.copied().unwrap_or_default()
     }
 
     /// Where `len` contiguous octets are free.
@@ -143,7 +200,7 @@ impl Backlog {
     /// nothing changed, when it may not be so large.
     #[cold]
     fn grow(&mut self, len: usize) -> bool {
-        let waiting: usize = self.slots.iter().map(|slot| slot.len).sum();
+        let waiting = self.octets;
         let wanted = (2 * self.ring.len()).max(Backlog::FIRST).max(waiting + len).min(self.capacity);
         if wanted < waiting + len || wanted <= self.ring.len() {
             return false;
@@ -196,15 +253,19 @@ impl Backlog {
 
     /// Forgets the `count` oldest frames (all, when there are fewer).
     pub fn pop(&mut self, count: usize) {
-        self.slots.drain(..count.min(self.slots.len()));
+        for slot in self.slots.drain(..count.min(self.slots.len())) {
+            let held = &mut self.held[usize::from(slot.meta.ingress)];
+            held.frames -= 1;
+            held.octets -= slot.len;
+            self.octets -= slot.len;
+        }
         self.relent();
     }
 
     /// Forgets every frame; returns how many there were.
     pub fn clear(&mut self) -> usize {
         let count = self.slots.len();
-        self.slots.clear();
-        self.relent();
+        self.pop(count);
         count
     }
 
@@ -272,6 +333,98 @@ mod tests {
         assert!(first.iter().all(|entry| entry.octets == [1; 1024]) && first.len() == 32);
         drop((first, second, third));
         assert_eq!(share.taken(), 0);
+    }
+
+    /// A frame of a port's, with a number in front.
+    fn frame_of(pool: &Pool, ingress: u16, number: usize) -> Frame {
+        let mut frame = pool.copy(&[&number.to_be_bytes()[..], &[0; 52]].concat()).unwrap();
+        frame.meta.ingress = ingress;
+        frame
+    }
+
+    #[test]
+    fn a_port_that_floods_alone_leaves_room_for_another() {
+        let pool = Pool::new(PoolSizes::default());
+        for limit in [1, 2, 5, 64, 1000] {
+            let mut backlog = Backlog::new(limit, 1 << 20);
+            let taken = (0..2000).filter(|number| backlog.push(&frame_of(&pool, 1, *number))).count();
+            assert_eq!(taken, (limit * 2 / 3).max(1));
+            assert_eq!(backlog.push(&frame_of(&pool, 2, 0)), limit > 1);
+            assert!(backlog.len() <= limit);
+            assert_eq!(backlog.clear(), taken + usize::from(limit > 1));
+        }
+    }
+
+    #[test]
+    fn one_port_s_large_frames_leave_octets_for_another() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut backlog = Backlog::new(1000, 512 << 10);
+        let mut large = pool.copy(&vec![0; 60_000]).unwrap();
+        large.meta.ingress = 1;
+        assert!((0..20).filter(|_| backlog.push(&large)).count() >= 4);
+        assert!((0..20).all(|number| backlog.push(&frame_of(&pool, 2, number))));
+    }
+
+    /// However many ports flood, one that sends less than its part of what leaves loses nothing, and floods share the
+    /// rest evenly.
+    #[test]
+    fn a_slow_port_loses_nothing_to_floods() {
+        let pool = Pool::new(PoolSizes::default());
+        for floods in 1..=8 {
+            let mut backlog = Backlog::new(256, 1 << 20);
+            let mut left = vec![0; floods + 2];
+            for step in 0..20_000 {
+                for flood in 1..=floods {
+                    let _ = (0..4).all(|_| backlog.push(&frame_of(&pool, flood as u16, step)));
+                }
+                // Half of its part, in bursts.
+                if step % (8 * (floods + 1)) == 0 {
+                    for number in 0..4 {
+                        assert!(backlog.push(&frame_of(&pool, floods as u16 + 1, step + number)), "{floods}");
+                    }
+                }
+                if let Some(entry) = backlog.iter().next() {
+                    left[usize::from(entry.meta.ingress)] += 1;
+                }
+                backlog.pop(1);
+            }
+            let (least, most) = (left[1..=floods].iter().min(), left[1..=floods].iter().max());
+            assert!(most.unwrap() * 2 <= least.unwrap() * 3, "{left:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_port_s_frames_stay_in_order_and_the_counts_hold(
+            steps in prop::collection::vec((0u16..5, 0usize..4), 0..300),
+            limit in 1usize..40,
+        ) {
+            let pool = Pool::new(PoolSizes::default());
+            let mut backlog = Backlog::new(limit, 2000);
+            let mut next = [0; 5];
+            let mut seen = [0; 5];
+            for (ingress, pops) in steps {
+                let port = usize::from(ingress);
+                let had = backlog.iter().any(|entry| entry.meta.ingress == ingress);
+                let room = backlog.len() < limit && backlog.octets + 60 <= 1900;
+                let pushed = backlog.push(&frame_of(&pool, ingress, next[port] + 1));
+                next[port] += usize::from(pushed);
+                // The ring's end may be lost to it.
+                prop_assert!(pushed || had || !room || backlog.place(60).is_none());
+                for entry in backlog.iter().take(pops) {
+                    let number = usize::from_be_bytes(*entry.octets.first_chunk().unwrap());
+                    let seen = &mut seen[usize::from(entry.meta.ingress)];
+                    prop_assert_eq!(number, *seen + 1);
+                    *seen = number;
+                }
+                backlog.pop(pops);
+                prop_assert!(backlog.len() <= limit);
+                let frames: usize = backlog.held.iter().map(|held| held.frames).sum();
+                let octets: usize = backlog.held.iter().map(|held| held.octets).sum();
+                let waiting: usize = backlog.iter().map(|entry| entry.octets.len()).sum();
+                prop_assert_eq!((frames, octets, backlog.octets), (backlog.len(), waiting, waiting));
+            }
+        }
     }
 
     proptest! {

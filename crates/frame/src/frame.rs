@@ -32,6 +32,8 @@ pub struct Meta {
     pub offload: Offload,
     /// Where it came from, or who is to get it, at a trunk.
     pub sides: Sides,
+    /// The port of the network that it came in by, as a number: those that send to a port share its queue. 0 is none.
+    pub ingress: u16,
 }
 
 /// An Ethernet frame: a range of a pool's buffer, and what is known beside it.

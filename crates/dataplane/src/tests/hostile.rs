@@ -165,6 +165,24 @@ fn a_port_that_always_has_more_lets_the_others_have_their_turns() {
 }
 
 #[test]
+fn a_flood_to_a_port_that_reads_slowly_leaves_others_their_share_of_its_queue() {
+    let lab = Lab::new(1);
+    let [(a, mut guest_a), (_b, mut guest_b)] = honest(&lab);
+    let frames = (0..64).map(|number| frame(mac(1), mac(3), number)).collect();
+    let flood = lab.port("flood", 64);
+    lab.connect(&flood, Script { receive: Act::Endless, frames, ..Script::default() });
+    wait_until("a full queue", || a.counters().dropped(DropReason::QueueFull) > 1000);
+    for number in 0..50 {
+        let sent = frame(mac(1), mac(2), number);
+        guest_b.send_frame(&sent).unwrap();
+        // What was lost would never come, and the flood always does.
+        let came = (0..100_000).any(|_| guest_a.receive(LIMIT).unwrap().unwrap() == sent);
+        assert!(came, "frame {number}");
+    }
+    assert!(a.counters().queued <= 64);
+}
+
+#[test]
 fn what_makes_many_copies_takes_several_turns_and_keeps_its_order() {
     let lab = Lab::new(1);
     let [(a, mut guest_a), (b, mut guest_b)] = honest(&lab);

@@ -100,7 +100,7 @@ impl Outlet {
             self.dropped(DropReason::NoPeer, batch.len());
         } else {
             let (backlog, limit) = (&mut self.backlog, self.limit);
-            let refused = batch.iter().filter(|frame| backlog.len() >= limit || !backlog.push(frame)).count();
+            let refused = batch.iter().filter(|frame| !backlog.push_within(frame, limit)).count();
             self.dropped(DropReason::QueueFull, refused);
         }
         batch.clear();

@@ -428,6 +428,7 @@ impl Pass<'_> {
     #[inline]
     fn send(&mut self, to: &Port, mut frame: Frame, header: &Header) {
         frame.meta.tag = to.vlan.egress_tag(header.vlan, frame.meta.tag);
+        frame.meta.ingress = self.from.id.slot() as u16 + 1;
         self.egress.push(to.id, frame);
     }
 }
