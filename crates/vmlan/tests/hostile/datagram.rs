@@ -144,7 +144,8 @@ fn a_guest_that_does_not_read_loses_its_own_frames_only() {
     let mut frame = [0; 2048];
     let mut last = None;
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    while last < Some(1000) {
+    // The socket holds some hundreds, and the port's queue two thirds of 1024 for one sender.
+    while last < Some(800) {
         let length = socket.recv(&mut frame).expect("a datagram");
         let number = u32::from_be_bytes([frame[14], frame[15], frame[16], frame[17]]);
         assert!(length == 60 && last < Some(number), "{number} after {last:?}, {length} octets");

@@ -54,6 +54,27 @@ fn frames_too_short_for_a_header_are_dropped_and_counted() {
 }
 
 #[test]
+fn thousands_of_tiny_frames_at_once_keep_nobody_from_its_turns() {
+    let arena = Arena::start(BAD);
+    let mut guest = arena.stream_guest();
+    let runts = [0, 0, 0, 1, 7].repeat(50_000);
+    // From the guest to itself, which goes nowhere.
+    let own = numbered(guest.mac, guest.mac, 1);
+    let own = [&(own.len() as u32).to_be_bytes()[..], &own].concat().repeat(4000);
+    for _ in 0..5 {
+        guest.raw.send_octets(&runts).expect("a connection");
+        guest.raw.send_octets(&own).expect("a connection");
+    }
+    testbed::wait_until("the drops", PATIENCE, || {
+        let drops = |reason| arena.daemon.drops("bad", reason);
+        drops(DropReason::Runt) == 250_000 && drops(DropReason::NoDestination) == 20_000
+    });
+    assert_eq!(arena.daemon.port("bad").state, PortState::Up);
+    drop(guest);
+    arena.finish();
+}
+
+#[test]
 fn half_a_frame_and_then_silence_is_given_up_on() {
     let arena = Arena::start(&format!("{BAD}{OTHER}"));
     let mut events = arena.daemon.events();
