@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod list;
 mod status;
+mod text;
 mod time;
 mod trunk;
 
@@ -28,6 +29,7 @@ pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};
 pub use list::OneOrMany;
 pub use status::{Counters, DaemonState, FdbEntry, Network, Port, PortCounters, PortKind, PortState, Status};
+pub use text::{escaped, is_plain};
 pub use time::{ParseTimestampError, Timestamp};
 pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkHooks, TrunkMode, TrunkState};
 

@@ -20,17 +20,22 @@ use command::Failure;
 
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
+    // The daemon ends although nobody reads what it says.
+    let tell = match arguments.command {
+        args::Command::Run { .. } => output::tell_in_passing,
+        _ => output::tell,
+    };
     match command::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has seen enough.
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::from(1),
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {}", output::error_text(&error));
+            tell(&format!("error: {}", output::error_text(&error)));
             ExitCode::from(1)
         }
         Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}\n\nFor more information, try '--help'.");
+            tell(&format!("error: {message}\n\nFor more information, try '--help'."));
             ExitCode::from(2)
         }
     }

@@ -1,15 +1,30 @@
 //! How answers and errors are written.
+//!
+//! Answers hold text that guests and other peers chose. So everything for people passes [`api::escaped`], and no
+//! terminal obeys it; a value that must not break its line is escaped before it is put into one ([`table`], [`line`]).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::client::ClientError;
 use crate::command::Failure;
 
-/// Writes a text to stdout.
+/// How long the end of the daemon may wait for the reader of its last words.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Writes a text for people to stdout.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_verbatim(&plain(text))
+}
+
+/// Writes a text to stdout as it is: one that we made up, or that a program reads.
+pub fn print_verbatim(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,
@@ -20,13 +35,58 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Writes a value to stdout as JSON.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::new)?;
-    print(&(text + "\n"))
+    print_verbatim(&(json(&text) + "\n"))
+}
+
+/// Writes a text for people to stderr. One that nobody can read any more is lost.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(format!("{}\n", plain(text)).as_bytes());
+}
+
+/// The same, but waits for the reader a moment only: a daemon has to end.
+pub fn tell_in_passing(text: &str) {
+    let (done, ended) = mpsc::channel();
+    let text = text.to_owned();
+    // Without a thread nothing is said, and nothing waits.
+    let thread = thread::Builder::new().spawn(move || {
+        tell(&text);
+        let _ = done.send(());
+    });
+    if thread.is_ok() {
+        let _ = ended.recv_timeout(PATIENCE);
+    }
+}
+
+/// The text with its line ends, and everything else in it only shown.
+fn plain(text: &str) -> String {
+    text.split('\n').map(api::escaped).collect::<Vec<Cow<'_, str>>>().join("\n")
+}
+
+/// JSON whose texts no terminal obeys: the same to every reader, since JSON may write a character as `\u009b` as well.
+/// JSON has line ends between its texts only.
+pub fn json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character == '\n' || api::is_plain(character) {
+            plain.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to text cannot fail.
+                let _ = write!(plain, "\\u{unit:04x}");
+            }
+        }
+    }
+    plain
+}
+
+/// `NAME  VALUE`, with the name as wide as `width`, on one line whatever the value is.
+pub fn line(name: &str, width: usize, value: &str) -> String {
+    format!("{name:width$}  {}\n", api::escaped(value))
 }
 
 /// A table with columns as wide as their widest cell, two blanks between them.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let clean =
-        |cell: &String| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+    let clean = |cell: &String| api::escaped(cell).into_owned();
     let head: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
     let rows: Vec<Vec<String>> =
         std::iter::once(head).chain(rows.iter().map(|row| row.iter().map(clean).collect())).collect();
@@ -52,12 +112,12 @@ pub fn or_dash(text: Option<&str>) -> String {
 /// An error with its causes, the faults of a configuration one a line, and what to do.
 pub fn error_text(error: &anyhow::Error) -> String {
     let Some(client) = error.downcast_ref::<ClientError>() else { return format!("{error:#}") };
-    let mut text = client.to_string();
+    let mut text = api::escaped(&client.to_string()).into_owned();
     match client {
         ClientError::Refused(error) if !error.details.is_empty() => {
             text = format!("{} errors in the configuration:", error.details.len());
             for fault in &error.details {
-                let _ = write!(text, "\n  {fault}");
+                let _ = write!(text, "\n  {}", api::escaped(&fault.to_string()));
             }
         }
         _ => {}
@@ -75,7 +135,23 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_nothing_trails() {
         let rows = [vec!["a".to_owned(), "-".to_owned()], vec!["long\u{1b}".to_owned(), "é".to_owned()]];
-        assert_eq!(table(&["X", "YY"], &rows), "X      YY\na      -\nlong?  é\n");
+        assert_eq!(table(&["X", "YY"], &rows), "X           YY\na           -\nlong\\u{1b}  é\n");
+    }
+
+    #[test]
+    fn no_terminal_obeys_an_answer() {
+        let peer = "uid 5 (red\u{1b}[2J\u{9b}1m\u{202e}\nFAKE  ROW\u{e0041})";
+        let shown = r"uid 5 (red\u{1b}[2J\u{9b}1m\u{202e}\nFAKE  ROW\u{e0041})";
+        assert_eq!(table(&["PEER"], &[vec![peer.to_owned()]]), format!("PEER\n{shown}\n"));
+        assert_eq!(line("peer", 5, peer), format!("peer   {shown}\n"));
+        assert_eq!(plain("a\u{1b}[2J\nb\n"), "a\\u{1b}[2J\nb\n");
+        let text = serde_json::to_string_pretty(&[peer]).expect("text");
+        let safe = json(&text);
+        assert!(safe.chars().all(|c| c == '\n' || api::is_plain(c)), "{safe}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).expect("JSON"), [peer]);
+        let error = api::Error::new(api::ErrorCode::Internal, "a\nb\u{1b}");
+        let text = error_text(&anyhow::Error::new(ClientError::Refused(Box::new(error))));
+        assert_eq!(text, r"a\nb\u{1b}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use self::listing::Listing;
 use crate::args::CaptureArguments;
 use crate::client::{Client, Pieces};
 use crate::command::Failure;
-use crate::output::print;
+use crate::output::{print, tell};
 
 /// The header with the capture's number.
 const NUMBER: &str = "vmlan-capture";
@@ -82,7 +82,7 @@ pub fn run(client: &Client, arguments: &CaptureArguments) -> Result<(), Failure>
             Output::Files(files.with_context(|| format!("{} cannot be written", path.display()))?)
         }
     };
-    eprintln!("capturing{}; Ctrl-C ends it", output.place());
+    tell(&format!("capturing{}; Ctrl-C ends it", output.place()));
     take(client, number, pieces, output)
 }
 
@@ -201,7 +201,7 @@ impl Output {
         };
         let lost = counts.lost + (counts.arrived - written);
         let because = if counts.lost > 0 { ": the capture was read or written too slowly" } else { "" };
-        eprintln!("{written} frames captured{place}, {lost} lost{because}");
+        tell(&format!("{written} frames captured{place}, {lost} lost{because}"));
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::{io, process, thread};
 
 use crate::client::{Client, ClientError};
+use crate::output::tell;
 use crate::signals::Endings;
 
 /// From now on the first signal that ends processes has the daemon end the capture, a second one ends this process.
@@ -18,11 +19,11 @@ pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
             Client::new(&control).map_err(anyhow::Error::new).and_then(|client| Ok(end(&client, capture)?));
         if let Err(error) = ended {
             // Without an answer nothing more arrives, and nobody has to wait for it.
-            eprintln!("error: the capture cannot be ended in order: {error:#}");
+            tell(&format!("error: the capture cannot be ended in order: {error:#}"));
             process::exit(1);
         }
         endings.wait();
-        eprintln!("ended by a second signal; what was on its way is lost");
+        tell("ended by a second signal; what was on its way is lost");
         process::exit(1);
     };
     thread::Builder::new().name("signals".into()).spawn(run).map(drop)

@@ -7,7 +7,7 @@ use daemon::config::{self, ValidConfig};
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::{or_dash, print, print_json, table};
+use crate::output::{self, or_dash, print, print_json, table};
 
 /// Checks a file and tells what it holds, or every fault in it.
 pub fn check(file: &Path) -> Result<(), Failure> {
@@ -62,8 +62,7 @@ fn rows(report: &api::ApplyReport) -> Vec<Vec<String>> {
 fn load(file: &Path) -> Result<ValidConfig, Failure> {
     config::load(file).map_err(|errors| {
         let count = errors.faults().len();
-        eprint!("{errors}");
-        eprintln!("\n{}: {}", file.display(), counted(count, "error"));
+        output::tell(&format!("{errors}\n{}: {}", file.display(), counted(count, "error")));
         Failure::Told
     })
 }

@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::print;
+use crate::output::{json, print, print_verbatim};
 
 /// Writes events until the daemon ends or nobody reads any more.
 pub fn follow(client: &Client, output: Output) -> Result<(), Failure> {
-    let write = |line: &str| {
-        let text = if output.json { line.to_owned() } else { for_people(line) };
-        print(&(text + "\n"))
+    let write = |line: &str| match output.json {
+        true => print_verbatim(&(json(line) + "\n")),
+        false => print(&(for_people(line) + "\n")),
     };
     client.follow("/v1/events", write)??;
     Err(Failure::Failed(anyhow::anyhow!("the daemon ended")))
@@ -26,7 +26,7 @@ fn for_people(line: &str) -> String {
     };
     let (time, kind) = (take("time"), take("event"));
     let members = event.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
-        Value::String(text) => format!("{name}={}", text.escape_debug()),
+        Value::String(text) => format!("{name}={}", api::escaped(text)),
         other => format!("{name}={other}"),
     });
     format!("{time}  {kind:17}  {}", members.collect::<Vec<_>>().join(" ")).trim_end().to_owned()

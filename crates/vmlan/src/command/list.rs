@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::args::Output;
 use crate::client::{Client, encode};
-use crate::output::{or_dash, print, print_json, table};
+use crate::output::{line, or_dash, print, print_json, table};
 
 pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let status: api::Status = client.get("/v1/status")?;
@@ -22,7 +22,7 @@ pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
         ("ports", status.ports.to_string()),
         ("configuration", or_dash(status.config.as_deref())),
     ];
-    print(&rows.map(|(name, value)| format!("{name:13}  {value}\n")).concat())
+    print(&rows.map(|(name, value)| line(name, 13, &value)).concat())
 }
 
 pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {

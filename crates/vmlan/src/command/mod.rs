@@ -13,7 +13,7 @@ use clap::CommandFactory;
 
 use crate::args::{Arguments, Command};
 use crate::client::{Client, ClientError};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, print_verbatim};
 use crate::{capture, demo, doctor, host, tunnel};
 
 /// Why a command did not succeed.
@@ -70,13 +70,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "vmlan", &mut script);
-            print(&String::from_utf8_lossy(&script))
+            print_verbatim(&String::from_utf8_lossy(&script))
         }
         Command::Version { output } if output.json => {
             print_json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }))
         }
         Command::Version { .. } => print(concat!("vmlan ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Man => print(&man::page().map_err(anyhow::Error::new)?),
+        Command::Man => print_verbatim(&man::page().map_err(anyhow::Error::new)?),
     }
 }
 

@@ -1,11 +1,9 @@
 //! `trunk`: how networks are joined to the host's interfaces.
 
-use std::fmt::Write;
-
 use super::Failure;
 use crate::args::Output;
 use crate::client::{Client, encode};
-use crate::output::{or_dash, print, print_json};
+use crate::output::{line, or_dash, print, print_json};
 
 pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
@@ -47,8 +45,7 @@ fn describe(trunk: &api::Trunk) -> String {
     let mut text = String::new();
     let installed = trunk.installed.iter().map(|what| ("installed", what.clone()));
     for (name, value) in rows.into_iter().chain(installed) {
-        // Writing to text cannot fail.
-        let _ = writeln!(text, "{name:10}  {value}");
+        text.push_str(&line(name, 10, &value));
     }
     text
 }

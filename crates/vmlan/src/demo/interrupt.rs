@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::{fs, io, process, thread};
 
+use crate::output::tell;
 use crate::signals::Endings;
 
 /// From now on a signal that ends the process first removes these. All else ends with the process.
@@ -14,7 +15,7 @@ pub fn clean_up_on_signal(directory: PathBuf, file: PathBuf) -> io::Result<()> {
         // Who ends the process does not wait for the reason why something stays.
         let _ = fs::remove_dir_all(&directory);
         let _ = fs::remove_file(&file);
-        eprintln!("ended by a signal; nothing is left behind");
+        tell("ended by a signal; nothing is left behind");
         process::exit(1);
     };
     thread::Builder::new().name("signals".into()).spawn(end).map(drop)

@@ -37,7 +37,7 @@ use self::host::{Family, Host};
 use self::lab::Lab;
 use self::measure::{RoundTrips, Throughput};
 use crate::command::Failure;
-use crate::output::print;
+use crate::output::{print, tell};
 
 /// The longest that anything may take that is a matter of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -163,5 +163,5 @@ impl Files {
 
 /// Tells what is being done.
 fn progress(what: &str) {
-    eprintln!("* {what}");
+    tell(&format!("* {what}"));
 }

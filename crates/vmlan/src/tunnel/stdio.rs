@@ -8,20 +8,21 @@ use drivers::tunnel::client::Client;
 use drivers::tunnel::record::HEADER;
 
 use super::describe;
+use crate::output::tell;
 
 /// Octets of the longest record.
 const LONGEST: usize = HEADER + u16::MAX as usize;
 
 /// Moves records both ways until stdin ends.
 pub fn relay(client: &Client) -> anyhow::Result<()> {
-    eprintln!("{}", describe(client)?);
+    tell(&describe(client)?);
     thread::scope(|scope| {
         scope.spawn(|| {
             let result = to_stdout(client, &mut io::stdout().lock());
             // The other direction waits for stdin, which may never end.
             let error =
                 result.err().map_or_else(|| "the tunnel has ended".to_owned(), |error| format!("{error:#}"));
-            eprintln!("error: {error}");
+            tell(&format!("error: {error}"));
             std::process::exit(1);
         });
         let result = from_stdin(client, &mut io::stdin().lock());
