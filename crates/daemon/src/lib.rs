@@ -19,6 +19,7 @@ mod kernel;
 #[path = "linux/leftovers.rs"]
 pub mod leftovers;
 mod lock;
+mod log;
 #[cfg(any(target_os = "macos", test))]
 mod macos;
 #[cfg(target_os = "macos")]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -12,8 +13,12 @@ use tokio::sync::oneshot;
 use crate::config::{self, ValidConfig};
 use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
+use crate::log::Log;
 use crate::panics::{Relapses, caught};
 use crate::supervisor::Supervisor;
+
+/// How long the end of the process waits for its threads.
+const LEFTOVERS: Duration = Duration::from_millis(500);
 
 /// What `vmlan run` was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +34,22 @@ pub struct Options {
 /// # Errors
 /// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    log_to_stderr();
+    let log = Log::to_stderr().context("cannot start the log")?;
     let config = match &options.config {
         Some(file) => config::load(file)?,
         None => ValidConfig::empty(),
     };
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start")?.block_on(serve(options, config))
+    let runtime = runtime.context("cannot start")?;
+    let ended = runtime.block_on(serve(options, config, log.clone()));
+    // A thread that waits for a file may never end.
+    runtime.shutdown_timeout(LEFTOVERS);
+    log.flush();
+    ended
 }
 
-async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
+async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Result<()> {
     let signals = Signals::new().context("cannot receive signals")?;
     let socket = ControlSocket::bind(&options.control)?;
     let (handle, requests) = handle::channel();
@@ -53,7 +63,7 @@ async fn serve(options: Options, config: ValidConfig) -> anyhow::Result<()> {
         // An error: the supervisor has ended, which stops it as well.
         let _ = stopped.await;
     }));
-    tokio::spawn(signals.persist(handle));
+    tokio::spawn(signals.persist(handle, log));
     tell_ready(&report, &options.control);
 
     supervisor.run().await;
@@ -81,22 +91,6 @@ fn tell_system(state: NotifyState<'_>) {
     }
 }
 
-/// `VMLAN_LOG` chooses what is said, as in `debug` or `daemon=debug,info`. The service manager adds the time itself.
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("VMLAN_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    let format = format.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let result = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        format.without_time().try_init()
-    } else {
-        format.try_init()
-    };
-    // An error: whoever embeds the daemon logs in another way.
-    drop(result);
-}
-
 /// Every port takes descriptors, so the daemon asks for as many as it may have.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -122,15 +116,15 @@ impl Signals {
     }
 
     /// Obeys signals, after a panic too.
-    async fn persist(mut self, handle: Handle) {
+    async fn persist(mut self, handle: Handle, log: Log) {
         let mut relapses = Relapses::new();
-        while let Err(panic) = caught(self.obey(&handle)).await {
+        while let Err(panic) = caught(self.obey(&handle, &log)).await {
             relapses.begin_anew("the handling of signals", panic).await;
         }
     }
 
     /// Passes signals on as requests. A second signal to end ends the process at once.
-    async fn obey(&mut self, handle: &Handle) {
+    async fn obey(&mut self, handle: &Handle, log: &Log) {
         let mut ending = false;
         loop {
             tokio::select! {
@@ -145,6 +139,7 @@ impl Signals {
             }
             if ending {
                 tracing::warn!("ended at once by a second signal");
+                log.flush();
                 process::exit(1);
             }
             ending = true;
@@ -160,11 +155,12 @@ async fn reload(handle: Handle) {
     match handle.reload(false).await {
         Ok(report) => {
             tracing::info!(
+                owner = true,
                 "read the configuration again: {} changes, {} failed",
                 report.actions.len(),
                 report.failed()
             );
         }
-        Err(error) => tracing::error!("the configuration was not read again: {error}"),
+        Err(error) => tracing::error!(owner = true, "the configuration was not read again: {error}"),
     }
 }

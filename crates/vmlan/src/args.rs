@@ -30,6 +30,9 @@ pub enum Command {
     /// Run the daemon in the foreground
     ///
     /// It logs to stderr, reads its configuration again on SIGHUP, and ends in order on SIGTERM or SIGINT.
+    /// Of lines that are alike about one port it writes three, and then one in ten seconds with a count of the rest;
+    /// lines that the reader of the log does not take are lost and counted. VMLAN_LOG chooses what is said: `warn`,
+    /// `debug`, or `daemon=debug,info`.
     Run {
         /// Configuration file; without one the daemon starts with no network
         #[arg(long, value_name = "FILE")]

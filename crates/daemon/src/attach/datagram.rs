@@ -168,7 +168,7 @@ async fn carry(station: &mut Station, socket: &PeerSocket, address: SocketAddrAn
     };
     recover(station, fault).await;
     if let Err(error) = sys::socket::disconnect(socket) {
-        tracing::warn!("port {}: the connection cannot be dissolved: {error}", station.place().port);
+        tracing::warn!(port = %station.place(), "the connection cannot be dissolved: {error}");
     }
     station.waiting(Some("the last guest is gone".into()));
 }

@@ -148,7 +148,7 @@ async fn serve(
                 until_it_leaves(&mut station, &mut control).await;
             }
         }
-        Err(reason) => tracing::warn!("port {}: {reason}", station.place().port),
+        Err(reason) => tracing::warn!(port = %station.place(), "{reason}"),
     }
     station.leave().await;
     drop(number);

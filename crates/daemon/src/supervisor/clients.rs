@@ -95,7 +95,7 @@ impl Clients {
 
     /// It could not be set up.
     pub(crate) fn failed(&self, reason: String) {
-        tracing::warn!("port {}: {reason}", self.place.port);
+        tracing::warn!(port = %self.place, "{reason}");
         self.tell(Err(reason.clone()));
         self.fabric.directory.set_state(&self.place, PortState::Failed, Some(reason), None);
     }
@@ -126,7 +126,7 @@ impl Clients {
         match self.fabric.join(joining) {
             Ok(station) => Some((number, station)),
             Err(error) => {
-                tracing::warn!("port {}: a client cannot join: {error}", self.place.port);
+                tracing::warn!(port = %self.place, "a client cannot join: {error}");
                 None
             }
         }

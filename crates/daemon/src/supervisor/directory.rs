@@ -4,6 +4,7 @@
 //! either: counters are read through their own handle.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{EventKind, OneOrMany, PortKind, PortState};
@@ -17,6 +18,12 @@ use crate::handle::Emitter;
 pub(crate) struct Place {
     pub(crate) network: String,
     pub(crate) port: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.port)
+    }
 }
 
 /// A port as it is now.

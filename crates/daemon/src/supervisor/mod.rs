@@ -14,6 +14,7 @@ mod directory;
 mod fabric;
 mod station;
 mod trunks;
+mod warn;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -217,7 +218,10 @@ impl Supervisor {
             Ok(config) => Ok(self.begin(config, dry_run).await),
             Err(errors) => {
                 // The old configuration stays; the log says where the new one is wrong, for who sent only a signal.
-                tracing::error!("the configuration stays as it is:\n{errors}");
+                tracing::error!(owner = true, "the configuration stays as it is:");
+                for line in errors.to_string().lines() {
+                    tracing::error!(owner = true, "{line}");
+                }
                 Err(errors.to_api())
             }
         }
@@ -358,12 +362,10 @@ impl Supervisor {
             let network = name.to_owned();
             let number = |vlan: Option<frame::VlanId>| vlan.map(|vlan| u64::from(vlan.get()));
             let told = match event {
-                lan::Event::Learnt { mac, vlan, port } => port_of(port).map(|port| EventKind::MacLearnt {
-                    network,
-                    port,
-                    mac: mac.to_string(),
-                    vlan: number(vlan),
-                }),
+                lan::Event::Learnt { mac, vlan, port } => {
+                    let (mac, vlan) = (mac.to_string(), number(vlan));
+                    port_of(port).map(|port| EventKind::MacLearnt { network, port, mac, vlan })
+                }
                 lan::Event::Moved { mac, vlan, from, to } => {
                     port_of(to).zip(port_of(from)).map(|(port, from)| EventKind::MacMoved {
                         network,
@@ -375,10 +377,7 @@ impl Supervisor {
                 }
                 lan::Event::Contested { mac, vlan, port, claimant } => {
                     port_of(port).zip(port_of(claimant)).map(|(port, claimant)| {
-                        tracing::warn!(
-                            "network {network}: port {claimant} sends from {mac}, which port {port} had first and keeps; \
-                             set `mac` on the port whose address it is"
-                        );
+                        warn::of_contest(&place(name, &claimant), &port, mac);
                         let (mac, vlan) = (mac.to_string(), number(vlan));
                         EventKind::MacContested { network, port, claimant, mac, vlan }
                     })
@@ -387,14 +386,12 @@ impl Supervisor {
                     port_of(port).zip(port_of(owner)).map(|(port, owner)| {
                         let address = address.map(|address| address.to_string());
                         let what = address.clone().unwrap_or_else(|| mac.to_string());
-                        tracing::warn!(
-                            "port {port} ({mac}) uses {what}, which is that of {owner}; give each its own address"
-                        );
+                        warn::of_conflict(&place(name, &port), &owner, mac, &what);
                         EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
                     })
                 }
                 lan::Event::QuotaReached { port } => {
-                    tracing::warn!("port {:?} has as many addresses as its quota allows", port_of(port));
+                    warn::of_quota(name, port_of(port));
                     None
                 }
                 lan::Event::Expired { .. } | lan::Event::Evicted { .. } => None,

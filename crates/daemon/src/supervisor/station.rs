@@ -148,14 +148,14 @@ impl Station {
 
     /// The port could not be set up.
     pub(crate) fn failed(&mut self, reason: String) {
-        tracing::warn!("port {}: {reason}", self.seat.place.port);
+        tracing::warn!(port = %self.seat.place, "{reason}");
         self.set_state(PortState::Failed, Some(reason), None);
     }
 
     /// The guest broke the rules and is kept away for a while.
     pub(crate) fn quarantined(&mut self, reason: String) {
+        tracing::warn!(port = %self.place(), "quarantined: {reason}");
         let Place { network, port } = self.place().clone();
-        tracing::warn!("port {port}: quarantined: {reason}");
         self.fabric.directory.events().emit(EventKind::Quarantined { network, port, reason: reason.clone() });
         self.set_state(PortState::Failed, Some(format!("quarantined: {reason}")), None);
     }

@@ -10,6 +10,11 @@ use crate::args::Arguments;
 /// What clap does not know.
 const CLOSING: &str = r#".SH "EXIT STATUS"
 0 on success, 1 on failure, 2 when the command line is wrong.
+.SH ENVIRONMENT
+.TP
+VMLAN_LOG
+What the daemon writes to its log: error, warn, info (the default), debug or trace, for all or by crate.
+Lines of debug and trace are not limited in number.
 .SH FILES
 .TP
 /run/vmlan/control.sock

@@ -149,7 +149,7 @@ fn what_is_in_the_way_of_a_port_is_named_with_its_cure_and_others_start() {
         daemon.wait_state(port, PortState::Failed);
         let reason = daemon.port(port).reason.expect("a reason");
         assert!(reason.contains(cause) && reason.contains(cure), "{port}: {reason}");
-        assert!(daemon.log().contains(&format!("port {port}: ")), "{}", daemon.log());
+        daemon.wait_for_log(&format!("port lab/{port}: "));
     }
 
     // Each comes by itself once its way is free.

@@ -1,5 +1,5 @@
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -27,6 +27,12 @@ impl Arena {
     #[track_caller]
     pub fn start(ports: &str) -> Arena {
         Arena::beside(Daemon::start(&Arena::config(ports)))
+    }
+
+    /// The same with a log that goes elsewhere, see [`Daemon::start_logging_to`].
+    #[track_caller]
+    pub fn start_logging_to(log: OwnedFd, ports: &str) -> Arena {
+        Arena::beside(Daemon::start_logging_to(log, &Arena::config(ports)))
     }
 
     /// The same with faults injected, see [`Daemon::start_injecting`].

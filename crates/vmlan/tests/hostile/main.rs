@@ -8,6 +8,7 @@ mod arena;
 mod control;
 mod datagram;
 mod frames;
+mod log;
 #[cfg(debug_assertions)]
 mod panics;
 #[cfg(target_os = "linux")]

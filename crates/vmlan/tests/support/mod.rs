@@ -12,13 +12,13 @@ use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use api::PortState;
+use api::{DaemonState, PortState};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testbed::{poll_until, wait_for, wait_until};
@@ -41,6 +41,7 @@ pub struct Daemon {
     child: Child,
     /// Ports that left, as they were when they did.
     departed: RefCell<Vec<api::Port>>,
+    logs_elsewhere: bool,
 }
 
 impl Daemon {
@@ -53,7 +54,7 @@ impl Daemon {
     /// The same in a directory that may hold what an earlier daemon left.
     #[track_caller]
     pub fn start_in(directory: TempDir, config: &str) -> Daemon {
-        Daemon::start_command(directory, config, Command::new(VMLAN), Stdio::null(), Stdio::null())
+        Daemon::start_command(directory, config, Command::new(VMLAN), Stdio::null(), Stdio::null(), false)
     }
 
     /// The same with this umask, in octal digits.
@@ -61,13 +62,13 @@ impl Daemon {
     pub fn start_with_umask(umask: &str, config: &str) -> Daemon {
         let mut shell = Command::new("sh");
         shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask, VMLAN]);
-        Daemon::start_command(directory(), config, shell, Stdio::null(), Stdio::null())
+        Daemon::start_command(directory(), config, shell, Stdio::null(), Stdio::null(), false)
     }
 
     /// The same in a network namespace, in a directory that may hold what an earlier daemon left.
     #[track_caller]
     pub fn start_within(netns: &testbed::Netns, directory: TempDir, config: &str) -> Daemon {
-        Daemon::start_command(directory, config, netns.command(VMLAN), Stdio::null(), Stdio::null())
+        Daemon::start_command(directory, config, netns.command(VMLAN), Stdio::null(), Stdio::null(), false)
     }
 
     /// The same with two sockets to inherit, which the daemon finds as descriptors 3 and 4.
@@ -76,7 +77,15 @@ impl Daemon {
         // They travel as standard input and output: nothing else that this process starts can inherit them.
         let mut shell = Command::new("sh");
         shell.args(["-c", "exec \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null", "sh", VMLAN]);
-        Daemon::start_command(directory(), config, shell, third.into(), fourth.into())
+        Daemon::start_command(directory(), config, shell, third.into(), fourth.into(), false)
+    }
+
+    /// The same with its log going somewhere else than to the file that [`Daemon::log`] reads.
+    #[track_caller]
+    pub fn start_logging_to(log: OwnedFd, config: &str) -> Daemon {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$@\" 2>&0 0</dev/null", "sh", VMLAN]);
+        Daemon::start_command(directory(), config, shell, log.into(), Stdio::null(), true)
     }
 
     /// The same, with faults injected whose names are files in the directory `inject`, and may be added later. Only a
@@ -92,7 +101,7 @@ impl Daemon {
         let mut command = Command::new(VMLAN);
         // A backtrace takes many times the memory that the daemon has.
         command.env("VMLAN_INJECT", &inject).env("RUST_BACKTRACE", "0");
-        Daemon::start_command(directory, config, command, Stdio::null(), Stdio::null())
+        Daemon::start_command(directory, config, command, Stdio::null(), Stdio::null(), false)
     }
 
     /// Lets the daemon, which was started with [`Daemon::start_injecting`], panic once when it comes to `place`.
@@ -115,6 +124,7 @@ impl Daemon {
         mut command: Command,
         stdin: Stdio,
         stdout: Stdio,
+        logs_elsewhere: bool,
     ) -> Daemon {
         let path = directory.path();
         fs::write(path.join("vmlan.toml"), config).expect("a file in our own directory");
@@ -122,7 +132,7 @@ impl Daemon {
         command.args(["run", "--config"]).arg(path.join("vmlan.toml"));
         command.arg("--control").arg(path.join("control.sock"));
         let child = command.stdin(stdin).stdout(stdout).stderr(log).spawn().expect("vmlan can be started");
-        let mut daemon = Daemon { directory, child, departed: RefCell::default() };
+        let mut daemon = Daemon { directory, child, departed: RefCell::default(), logs_elsewhere };
         daemon.wait_ready();
         daemon
     }
@@ -132,9 +142,20 @@ impl Daemon {
         let mut ended = None;
         poll_until(PATIENCE, || {
             ended = self.child.try_wait().expect("our own child");
-            ended.is_some() || self.log().contains("ready: ")
+            ended.is_some() || self.is_ready()
         });
-        assert!(ended.is_none() && self.log().contains("ready: "), "vmlan is not ready:\n{}", self.log());
+        assert!(ended.is_none() && self.is_ready(), "vmlan is not ready:\n{}", self.log());
+    }
+
+    /// Whether it says so in its log, or answers where its log is elsewhere.
+    fn is_ready(&self) -> bool {
+        match self.logs_elsewhere {
+            // Requests are answered only then.
+            true => {
+                UnixStream::connect(self.control()).is_ok() && self.status().state == DaemonState::Running
+            }
+            false => self.log().contains("ready: "),
+        }
     }
 
     pub fn pid(&self) -> u32 {

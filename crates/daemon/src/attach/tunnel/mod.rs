@@ -79,10 +79,8 @@ async fn until_fault(station: &mut Station, tunnel: &Tunnel) -> Fault {
             Some(fault) => return fault,
             None => {
                 for (address, with) in tunnel.conflicts() {
-                    let port = &station.place().port;
-                    tracing::warn!(
-                        "port {port}: {with} uses {address} too; give one of them another address"
-                    );
+                    let port = station.place();
+                    tracing::warn!(%port, "{with} uses {address} too; give one of them another address");
                 }
             }
         }

@@ -217,10 +217,10 @@ impl Joint {
     /// Takes everything off the host, as far as it is there; what cannot be is told.
     pub(super) async fn let_go(&mut self) {
         if let Err(error) = self.medium.remove(&self.kernel, &self.interface).await {
-            tracing::warn!("trunk on {}: {}; see `vmlan doctor`", self.interface.name, describe(&error));
+            tracing::warn!(trunk = %self.interface.name, "{}; see `vmlan doctor`", describe(&error));
         }
         if let Err(Apart::Refused(reason)) = self.release().await {
-            tracing::warn!("trunk on {}: {reason}", self.interface.name);
+            tracing::warn!(trunk = %self.interface.name, "{reason}");
         }
     }
 
@@ -285,8 +285,8 @@ impl Setting<'_> {
                 }
                 Err(Apart::Refused(reason)) if self.config.host != Some(true) && self.config.wire => {
                     tracing::warn!(
-                        "trunk on {}: mode packet, since filter is not possible: {reason}",
-                        self.interface.name
+                        trunk = %self.interface.name,
+                        "mode packet, since filter is not possible: {reason}"
                     );
                     let (medium, endpoint, _) = self.packet(flows)?;
                     let why = format!(
