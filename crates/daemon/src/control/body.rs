@@ -9,6 +9,8 @@ use http_body_util::LengthLimitError;
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::json;
+use super::life::Life;
 
 /// Octets of a body, unless it is a configuration.
 pub(super) const LARGEST: usize = 64 * 1024;
@@ -18,9 +20,16 @@ pub(super) const LARGEST_CONFIG: usize = crate::config::LARGEST;
 const DEEPEST: usize = 32;
 
 /// Reads a whole body as JSON; an empty one is `None`.
-pub(super) async fn read(body: Body, largest: usize, time: Duration) -> Result<Option<Value>, Failure> {
-    let octets = tokio::time::timeout(time, axum::body::to_bytes(body, largest))
-        .await
+pub(super) async fn read(
+    body: Body,
+    largest: usize,
+    time: Duration,
+    life: &Life,
+) -> Result<Option<Value>, Failure> {
+    life.waiting();
+    let arrived = tokio::time::timeout(time, axum::body::to_bytes(body, largest)).await;
+    life.served();
+    let octets = arrived
         .map_err(|_| Failure::new(ErrorCode::Timeout, format!("the body did not arrive within {time:?}")))?
         .map_err(|error| unreadable(&error, largest))?;
     if octets.iter().all(u8::is_ascii_whitespace) {
@@ -30,9 +39,7 @@ pub(super) async fn read(body: Body, largest: usize, time: Duration) -> Result<O
         let message = format!("the body is nested deeper than {DEEPEST} levels");
         return Err(Failure::new(ErrorCode::TooDeep, message));
     }
-    serde_json::from_slice(&octets)
-        .map(Some)
-        .map_err(|error| Failure::new(ErrorCode::BadJson, format!("the body is no JSON: {error}")))
+    json::parse(&octets).map(Some).map_err(Failure::from)
 }
 
 fn unreadable(error: &axum::Error, largest: usize) -> Failure {

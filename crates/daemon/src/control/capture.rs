@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 
 use super::capture_request::CaptureRequest;
 use super::failure::Failure;
+use super::life::{Life, Streaming};
 use crate::capture::{self, Capture, Report};
 use crate::handle::Handle;
 use crate::users;
@@ -74,6 +75,7 @@ impl Captures {
         request: CaptureRequest,
         stopped: watch::Receiver<bool>,
         share: users::Place,
+        life: &Arc<Life>,
     ) -> Result<Response<Body>, Failure> {
         let (entry, asked_to_end) = self.enter(share)?;
         let CaptureRequest { selections, options } = request;
@@ -86,7 +88,7 @@ impl Captures {
         let events = handle.subscribe();
         capture::attach_all(&handle, &selections, &mut capture).await?;
         let (reading, reader_left) = oneshot::channel();
-        let response = response(entry.number, pieces, reading);
+        let response = response(entry.number, pieces, (reading, life.streaming()));
         tokio::spawn(async move {
             let mut stopped = stopped;
             tokio::select! {
@@ -99,7 +101,7 @@ impl Captures {
             // It takes as long as the reader does.
             let report = spawn_blocking(move || capture.stop()).await;
             if let Ok(Report { frames, lost, .. }) = report {
-                tracing::info!("capture {} ended: {frames} frames, {lost} lost", entry.number);
+                tracing::info!(owner = true, "capture {} ended: {frames} frames, {lost} lost", entry.number);
             }
             drop(entry);
         });
@@ -125,7 +127,11 @@ impl Captures {
 }
 
 /// `reading` is dropped with the body, at its end or when the reader leaves.
-fn response(number: u64, pieces: mpsc::Receiver<Bytes>, reading: oneshot::Sender<()>) -> Response<Body> {
+fn response(
+    number: u64,
+    pieces: mpsc::Receiver<Bytes>,
+    reading: (oneshot::Sender<()>, Streaming),
+) -> Response<Body> {
     let stream = futures_util::stream::unfold((pieces, reading), |(mut pieces, reading)| async {
         let piece = pieces.recv().await?;
         Some((Ok::<_, Infallible>(piece), (pieces, reading)))

@@ -8,13 +8,14 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::life::Streaming;
 use crate::users;
 
 /// Events from now on, until the reader leaves or the daemon ends. The places are given back at the end.
 pub(super) fn response(
     events: Receiver<api::Event>,
     stopped: watch::Receiver<bool>,
-    place: (OwnedSemaphorePermit, users::Place),
+    place: (OwnedSemaphorePermit, users::Place, Streaming),
 ) -> Response<Body> {
     let stream =
         futures_util::stream::unfold((events, stopped, place), |(mut events, mut stopped, place)| async {

@@ -1,15 +1,19 @@
 //! The control interface: HTTP/1.1 with JSON over a Unix socket, version 1 (docs/api.md).
 //!
-//! A connection is accepted when a place is free, and kept only when its peer runs as our user or as root. Everything
-//! that it can make us hold is bounded ([`Limits`]): connections, event streams, captures, octets and depth of a body, the time for
-//! a header and for a body. A reader of events that is too slow loses the oldest and is told how many. On the
-//! other side is the [`Handle`]: this module only translates.
+//! A connection is kept only when its peer runs as our user or as root. Everything that it can make us hold is bounded
+//! ([`Limits`]): connections, event streams, captures, octets and depth of a body, the time for a header, for a body
+//! and for reading an answer. Where all places are taken, one that waits for its client is given to the connection that
+//! comes ([`places`]). A reader of events that is too slow loses the oldest and is told how many. On the other side is
+//! the [`Handle`]: this module only translates.
 
 mod body;
 mod capture;
 mod capture_request;
 mod events;
 mod failure;
+mod json;
+mod life;
+mod places;
 mod routes;
 mod socket;
 
@@ -21,29 +25,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::inject;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
 pub use socket::{BindError, ControlSocket};
 
 use crate::connection::Connection;
 use crate::handle::Handle;
-use crate::panics::{self, Relapses, caught};
+use crate::panics::{Relapses, caught};
 use crate::users::{self, User};
+use life::{Life, Patience, Watched};
+use places::Places;
 
 /// Octets of the header of a request, and of what is read at once.
 const HEADER: usize = 16 * 1024;
 /// How long open requests may take when the daemon ends.
 const GRACE: Duration = Duration::from_secs(1);
+/// A client that has read nothing for so long when the daemon ends is not waited for.
+const STUCK: Duration = Duration::from_millis(100);
 /// How long to wait when no connection can be accepted, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a client can make us hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections; further ones wait.
+    /// Open connections; a further one takes the place of one that keeps us waiting, or waits for a place itself.
     pub connections: usize,
     /// Of those, how many may be event streams.
     pub event_streams: usize,
@@ -53,6 +61,12 @@ pub struct Limits {
     pub header: Duration,
     /// Time for the body of a request.
     pub body: Duration,
+    /// Time in which a client has to read something of an answer.
+    pub answer: Duration,
+    /// The same for event streams and captures, which people stop to look at.
+    pub stream: Duration,
+    /// How long a connection may keep its place while it waits for its client and others wait for a place.
+    pub turn: Duration,
 }
 
 impl Default for Limits {
@@ -63,6 +77,9 @@ impl Default for Limits {
             captures: 8,
             header: Duration::from_secs(10),
             body: Duration::from_secs(10),
+            answer: Duration::from_secs(5),
+            stream: Duration::from_secs(60),
+            turn: Duration::from_secs(1),
         }
     }
 }
@@ -78,9 +95,10 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
         event_streams: Arc::new(Semaphore::new(limits.event_streams)),
         captures: capture::Captures::new(limits.captures),
         stopped,
+        life: Life::new(),
     };
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut server = Server { limits, state, places, connections: JoinSet::new(), refused: 0 };
+    let places = Places::new(limits.connections, limits.turn);
+    let mut server = Server { limits, state, places, refused: 0 };
     tokio::select! {
         () = server.persist(&socket) => {}
         () = stop => {}
@@ -88,18 +106,13 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
     drop(socket);
     // Nobody may be left to hear it.
     let _ = stopping.send(true);
-    let finish = async { while server.connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, finish).await.is_err() {
-        server.connections.shutdown().await;
-    }
+    server.places.end(GRACE).await;
 }
 
 struct Server {
     limits: Limits,
     state: routes::Shared,
-    /// For each connection that may be open.
-    places: Arc<Semaphore>,
-    connections: JoinSet<()>,
+    places: Places,
     /// Connections closed because of who their peer is.
     refused: u64,
 }
@@ -116,27 +129,18 @@ impl Server {
     /// Accepts connections for ever.
     async fn accept(&mut self, socket: &ControlSocket) {
         loop {
-            // Connections that ended give back their memory here.
-            while let Some(ended) = self.connections.try_join_next() {
-                if let Err(error) = ended
-                    && let Ok(payload) = error.try_into_panic()
-                {
-                    tracing::error!("a control connection is closed by {}", panics::message(&*payload));
-                }
-            }
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match socket.accept().await {
                 Ok(stream) => {
                     inject::panic_at(|| "control-accept".to_owned());
                     if !self.is_welcome(&stream) {
                         continue;
                     }
-                    let Some(peer) = self.place(&stream) else { continue };
-                    let connection = serve_connection(stream, self.limits, self.state.with_peer(peer));
-                    self.connections.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                    self.places.make_room().await;
+                    let user = User::of(&stream);
+                    let Some(share) = self.share(user, &stream).await else { continue };
+                    let life = Life::new();
+                    let state = self.state.of_connection(share, life.clone());
+                    self.places.add(user, life, serve_connection(stream, self.limits, state));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the control socket accepts no connection for now");
@@ -146,18 +150,23 @@ impl Server {
         }
     }
 
-    /// The peer's place among those of its user. One whose user has enough of them is told so, and closed.
-    fn place(&self, stream: &Connection) -> Option<users::Place> {
-        match self.state.shares.connections.take(User::of(stream)) {
-            Ok(place) => Some(place),
-            Err(full) => {
-                if full.tell {
-                    tracing::warn!("a control connection is refused: {full}");
-                }
-                // There is always room for so little in the buffer of a new connection.
-                let _ = stream.try_write(&failure::refusal(&full.to_string()));
-                None
+    /// The peer's place among those of its user, of whose connections one has to go if need be. Where none can, the
+    /// peer is told so, and closed.
+    async fn share(&mut self, user: User, stream: &Connection) -> Option<users::Place> {
+        loop {
+            let full = match self.state.shares.connections.take(user) {
+                Ok(place) => return Some(place),
+                Err(full) => full,
+            };
+            if self.places.make_room_of(user).await {
+                continue;
             }
+            if full.tell {
+                tracing::warn!("a control connection is refused: {full}");
+            }
+            // There is always room for so little in the buffer of a new connection.
+            let _ = stream.try_write(&failure::refusal(&full.to_string()));
+            return None;
         }
     }
 
@@ -183,8 +192,20 @@ fn uid_may_connect(peer: u32, ours: u32) -> bool {
 
 async fn serve_connection(stream: Connection, limits: Limits, state: routes::Shared) {
     inject::panic_at(|| "control-connection".to_owned());
-    let mut stopped = state.stopped.clone();
-    let service = TowerToHyperService::new(routes::router(state));
+    let (mut stopped, life) = (state.stopped.clone(), state.life.clone());
+    let patience = Patience { answer: limits.answer, stream: limits.stream };
+    let stream = Watched::new(stream, life.clone(), patience);
+    let router = TowerToHyperService::new(routes::router(state));
+    let service = service_fn(|request| {
+        let (router, life) = (router.clone(), life.clone());
+        // Begins when the answer before it has gone out: requests that are sent ahead wait for their reader.
+        async move {
+            life.served();
+            let answer = router.call(request).await;
+            life.answered();
+            answer
+        }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
@@ -199,7 +220,12 @@ async fn serve_connection(stream: Connection, limits: Limits, state: routes::Sha
             return;
         }
         // An error means that the sender is gone, which is the same news.
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {
+            if life.is_stuck(STUCK) {
+                return;
+            }
+        }
+        () = life.asked_to_leave() => {}
     }
     connection.as_mut().graceful_shutdown();
     if let Err(error) = connection.await {

@@ -20,6 +20,7 @@ use super::capture::Captures;
 use super::capture_request::CaptureRequest;
 use super::events;
 use super::failure::{Answer, Failure, Json};
+use super::life::Life;
 use crate::config;
 use crate::handle::Handle;
 use crate::users::{self, Places, Resource, User, Users};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) event_streams: Arc<Semaphore>,
     pub(super) captures: Captures,
     pub(super) stopped: watch::Receiver<bool>,
+    /// The connection's, which has one of its own.
+    pub(super) life: Arc<Life>,
 }
 
 /// What one user may have of connections and of what they do.
@@ -58,8 +61,8 @@ impl Shares {
 
 impl Shared {
     /// The same for the connection that has this place.
-    pub(super) fn with_peer(&self, peer: users::Place) -> Shared {
-        Shared { peer: Some(Arc::new(peer)), ..self.clone() }
+    pub(super) fn of_connection(&self, peer: users::Place, life: Arc<Life>) -> Shared {
+        Shared { peer: Some(Arc::new(peer)), life, ..self.clone() }
     }
 
     /// A place of the connection's user.
@@ -145,7 +148,7 @@ struct ApplyQuery {
 /// The body is a configuration with `dry_run` beside it.
 async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
     let mut dry_run = query_of(query)?.dry_run;
-    let Some(mut value) = body::read(body, LARGEST_CONFIG, shared.body_time).await? else {
+    let Some(mut value) = body::read(body, LARGEST_CONFIG, shared.body_time, &shared.life).await? else {
         let message =
             "the body is empty; send a configuration, or POST /v1/reload to read the daemon's file again";
         return Err(Failure::new(ErrorCode::BadJson, message));
@@ -157,7 +160,7 @@ async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, 
 
 async fn reload(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
     let mut dry_run = query_of(query)?.dry_run;
-    if let Some(mut value) = body::read(body, LARGEST, shared.body_time).await? {
+    if let Some(mut value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? {
         dry_run |= take_dry_run(&mut value)?;
         if value.as_object().is_none_or(|members| !members.is_empty()) {
             let message = "the body takes `dry_run` only; send a configuration to /v1/apply";
@@ -173,7 +176,7 @@ async fn add_port(
     body: Body,
 ) -> Answer {
     let (network, name) = path_of(names)?;
-    let Some(value) = body::read(body, LARGEST, shared.body_time).await? else {
+    let Some(value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
         let message = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
         return Err(Failure::new(ErrorCode::BadJson, message));
     };
@@ -192,15 +195,16 @@ async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Fa
         .event_streams
         .try_acquire_owned()
         .map_err(|_| Failure::new(ErrorCode::Unavailable, "too many event streams are open; close one"))?;
-    Ok(events::response(shared.handle.subscribe(), shared.stopped, (place, share)))
+    let places = (place, share, shared.life.streaming());
+    Ok(events::response(shared.handle.subscribe(), shared.stopped, places))
 }
 
 async fn capture(State(shared): State<Shared>, body: Body) -> Result<Response<Body>, Failure> {
     // The longest filter is longer than other bodies.
-    let body = body::read(body, LARGEST_CONFIG, shared.body_time).await?;
+    let body = body::read(body, LARGEST_CONFIG, shared.body_time, &shared.life).await?;
     let request = CaptureRequest::parse(body)?;
     let share = shared.share(&shared.shares.captures)?;
-    shared.captures.start(shared.handle, request, shared.stopped, share).await
+    shared.captures.start(shared.handle, request, shared.stopped, share, &shared.life).await
 }
 
 async fn end_capture(State(shared): State<Shared>, number: PathArguments<u64>) -> Answer {

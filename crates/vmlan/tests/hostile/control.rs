@@ -95,6 +95,72 @@ fn connections_that_say_nothing_hold_up_nobody_for_long() {
     arena.finish();
 }
 
+#[test]
+fn thousands_of_connections_keep_nobody_away() {
+    let arena = Arena::start("");
+    let mut open = std::collections::VecDeque::new();
+    let mut made = 0;
+    while made < 10_000 {
+        match connect(&arena) {
+            Some(stream) => {
+                made += 1;
+                open.push_back(stream);
+            }
+            // The queue is full: the oldest makes room.
+            None => drop(open.pop_front()),
+        }
+        if open.len() > 500 {
+            open.pop_front();
+        }
+    }
+    assert_eq!(arena.daemon.status().networks, 1);
+    drop(open);
+    arena.finish();
+}
+
+/// Sends requests until no more are taken, and reads no answer.
+fn clog(arena: &Arena) -> UnixStream {
+    let mut stream = arena.daemon.connect();
+    stream.set_nonblocking(true).expect("a mode");
+    let requests = b"GET /v1/ports HTTP/1.1\r\nHost: v\r\n\r\n".repeat(100);
+    while stream.write_all(&requests).is_ok() {}
+    stream
+}
+
+#[test]
+fn clients_that_read_no_answers_keep_nobody_away() {
+    let arena = Arena::start("");
+    let clogged: Vec<_> = (0..64).map(|_| clog(&arena)).collect();
+    assert_eq!(arena.daemon.status().networks, 1);
+    arena.probe.wait(250);
+    drop(clogged);
+    arena.finish();
+}
+
+#[test]
+fn clients_that_read_no_answers_do_not_hold_up_the_end() {
+    let arena = Arena::start("");
+    let clogged: Vec<_> = (0..64).map(|_| clog(&arena)).collect();
+    arena.finish();
+    drop(clogged);
+}
+
+#[test]
+fn a_member_that_stands_twice_is_refused_at_every_depth() {
+    let arena = Arena::start("");
+    for (body, member) in [
+        (r#"{"dry_run": true, "network": {}, "dry_run": false}"#, "dry_run"),
+        (r#"{"network": {"lab": {"mtu": 1500}, "lab": {}}}"#, "network.lab"),
+        (r#"{"network": {"lab": {"port": {"x": {"queue": 1, "queue": 2}}}}}"#, "network.lab.port.x.queue"),
+    ] {
+        let answer = arena.daemon.request("POST", "/v1/apply", Some(body));
+        let error = answer.error();
+        assert_eq!((answer.status, error.code), (400, ErrorCode::BadJson), "{body}: {error}");
+        assert_eq!(error.field.as_deref(), Some(member), "{body}: {error}");
+    }
+    arena.finish();
+}
+
 /// A connection, unless the queue of the socket is full.
 fn connect(arena: &Arena) -> Option<UnixStream> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
