@@ -81,6 +81,7 @@ impl Lock {
     ///
     /// # Errors
     /// What the system says.
+    #[allow(dead_code, reason = "on macOS what was left says itself which process made it")]
     pub(crate) fn is_taken(directory: impl AsFd, name: &str) -> io::Result<bool> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(directory, name, flags, Mode::empty()) {
