@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use frame::DropReason;
 use guest::client::Client;
 use rustix::process::nice;
 use serde::Serialize;
@@ -31,6 +32,9 @@ const LINES: (f64, f64) = (10.0, 2.0);
 const ASK: Duration = Duration::from_millis(100);
 /// How long the control interface may take for a short request.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// The ports of the probes' guests.
+const PROBES: [&str; 4] = ["one", "two", "tap1", "tap2"];
 
 /// How attacks are run.
 #[derive(Clone, Debug)]
@@ -86,6 +90,8 @@ pub struct Outcome {
     pub answer: f64,
     /// Whether the books of the network balance; without a value ports left with their counts.
     pub balanced: Option<bool>,
+    /// Frames for the probes' guests that found their queues full.
+    pub unread: u64,
     /// Promises that do not hold.
     pub broken: Vec<String>,
     /// How far the attackers came.
@@ -113,6 +119,7 @@ pub fn run(attack: &dyn Attack, settings: &Settings) -> Outcome {
         lines: 0.0,
         answer: 0.0,
         balanced: None,
+        unread: 0,
         broken: Vec::new(),
         notes: Vec::new(),
         failed: None,
@@ -377,6 +384,9 @@ fn compared(
         faults.push(format!("process {} instead of {}", status.pid, daemon.pid()));
     }
     let mut ports = field.ports()?;
+    let full = DropReason::QueueFull.name();
+    let probes = ports.iter().filter(|port| PROBES.contains(&port.port.as_str()));
+    outcome.unread = probes.filter_map(|port| port.counters.drops.get(full)).sum();
     let unbalanced = if card.churns {
         books::imbalances_of_ports(&ports)
     } else {
@@ -391,7 +401,7 @@ fn compared(
 /// Whether a port is one of the probes', of an honest client's, or the trunk.
 fn is_anothers(port: &str) -> bool {
     let name = port.rsplit('/').next().unwrap_or(port);
-    name.contains('.') || ["one", "two", "tap1", "tap2", "trunk"].contains(&name)
+    name.contains('.') || name == "trunk" || PROBES.contains(&name)
 }
 
 /// What the daemon wrote since the attack began.
@@ -426,7 +436,10 @@ fn judged(outcome: &Outcome, settings: &Settings) -> Vec<String> {
     let mut broken = Vec::new();
     for suffered in &outcome.suffered {
         let Suffered { probe, quiet, attack } = suffered;
-        if attack.lost > 0 {
+        // A probe that does not read in time because the machine is busy loses what its own queue has no room for. Only
+        // where it has real-time priority that is the daemon's fault.
+        let is_own_fault = settings.is_short && attack.lost <= outcome.unread;
+        if attack.lost > 0 && !is_own_fault {
             broken.push(format!("{} of {} frames lost ({probe})", attack.lost, attack.sent));
         }
         if attack.repeated + quiet.repeated > 0 {

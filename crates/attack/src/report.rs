@@ -161,6 +161,7 @@ mod tests {
             lines: 0.0,
             answer: 1.0,
             balanced: Some(true),
+            unread: 0,
             broken: Vec::new(),
             notes: Vec::new(),
             failed: None,
