@@ -173,7 +173,8 @@ fn connect(arena: &Arena) -> Option<UnixStream> {
 #[test]
 fn readers_of_events_that_do_not_read_lose_events_and_nothing_else() {
     let arena = Arena::start("");
-    let mut slow: Vec<_> = (0..31)
+    // With the reader below, as many as one user may have: four are left to others.
+    let mut slow: Vec<_> = (0..27)
         .map(|_| {
             let mut stream = arena.daemon.connect();
             stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: v\r\n\r\n").expect("a connection");
