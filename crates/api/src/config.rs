@@ -214,13 +214,16 @@ pub struct TapConfig {
     pub offloads: Option<bool>,
 }
 
-/// A stream socket: exactly one of its members. An address is a path, or `address:port` for TCP.
+/// A stream socket: exactly one of `listen`, `connect` and `fd`. An address is a path, or `address:port` for TCP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamConfig {
     /// The guest connects to this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Networks of which guests may connect to a TCP address, as in `10.0.0.0/8`; every one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<OneOrMany<String>>,
     /// The guest listens at this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<String>,
@@ -236,6 +239,9 @@ pub struct DatagramConfig {
     /// Our address; the guest is who sends first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Networks of which guests may send to a UDP address, as in `10.0.0.0/8`; every one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<OneOrMany<String>>,
     /// Our address, when the guest's is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<String>,

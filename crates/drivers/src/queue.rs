@@ -139,8 +139,6 @@ impl Fault {
         match error.kind() {
             BrokenPipe | ConnectionReset | ConnectionRefused | ConnectionAborted | NotConnected
             | NotFound => Fault::Closed,
-            // The peer acknowledged nothing for as long as its connection may take.
-            TimedOut | HostUnreachable | NetworkUnreachable => Fault::Closed,
             _ => Fault::Io(error),
         }
     }

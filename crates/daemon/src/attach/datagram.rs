@@ -3,7 +3,8 @@
 //! The socket is connected to the guest as soon as that is known. A connected datagram socket is not told when its
 //! peer goes and nobody else can send to it, so the peer's socket is looked at once a second; when the guest is gone
 //! the connection is dissolved and the next guest is taken. A guest may exchange what its path leads to, so the socket is
-//! looked for once ([`Node`]), and connected to and looked at as the file that was found.
+//! looked for once ([`Node`]), and connected to and looked at as the file that was found. A guest over UDP leaves no trace
+//! when it goes; one that is silent yields to another ([`Silence`]).
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -19,19 +20,25 @@ use rustix::net::{RecvFlags, SocketAddrAny};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use super::silence::Silence;
 use super::stream::{describe, is_absent};
+use super::throttle::Throttle;
 use super::{Pause, peers, recover};
-use crate::config::{Address, Datagram};
-use crate::supervisor::Station;
+use crate::config::{Address, Allow, Datagram};
+use crate::supervisor::{Station, Strangers};
 
 /// How long an attempt to connect may be off while the guest is not there.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// Datagrams of strangers that are dropped one after the other, and how long nothing is done after them.
+const BATCH: usize = 64;
+const BREATH: Duration = Duration::from_millis(10);
+
 pub(super) async fn keep(station: &mut Station, config: &Datagram) {
     match config {
-        Datagram::Listen(address) => {
-            let local = bind(station, address).await;
-            learn(station, &local.socket).await
+        Datagram::Listen(address, allow) => {
+            let Local { socket, _path } = bind(station, address).await;
+            learn(station, socket, allow).await
         }
         Datagram::Pair { local, remote } => {
             let local = bind(station, local).await;
@@ -75,11 +82,13 @@ fn bind_udp(address: SocketAddr) -> io::Result<PeerSocket> {
     Ok(PeerSocket::without_descriptors(socket))
 }
 
-/// Takes whoever sends first, then the next when that one is gone.
-async fn learn(station: &mut Station, socket: &PeerSocket) {
+/// Takes whoever sends first, then the next when that one is gone, or is silent while another one sends.
+async fn learn(station: &mut Station, mut socket: PeerSocket, allow: &Allow) {
+    let mut pace = Throttle::new();
+    let mut strangers = station.strangers();
     station.waiting(None);
     loop {
-        let address = match first_sender(socket).await {
+        let address = match first_sender(&socket, allow, &mut strangers).await {
             Ok(address) => address,
             Err(error) => {
                 station.failed(format!("the socket cannot be read: {error}; it is tried again"));
@@ -87,11 +96,19 @@ async fn learn(station: &mut Station, socket: &PeerSocket) {
                 continue;
             }
         };
-        match answer(socket, &address) {
-            Ok(node) => carry(station, socket, address, node).await,
+        // Guests that come and go keep no thread busy.
+        pace.pass().await;
+        match answer(&socket, &address) {
+            Ok(node) => {
+                let silence = Silence::of(&socket, allow);
+                if let Some(successor) = carry(station, &socket, (address, node), silence).await {
+                    socket = successor;
+                }
+            }
             Err(error) => {
                 tracing::debug!("a sender is gone or cannot be answered: {error}");
-                skip(socket);
+                skip(&socket);
+                strangers.count(0);
             }
         }
     }
@@ -111,28 +128,39 @@ fn answer(socket: &PeerSocket, address: &SocketAddrAny) -> io::Result<Option<Nod
     Ok(Some(node))
 }
 
-/// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting.
-async fn first_sender(socket: &PeerSocket) -> io::Result<SocketAddrAny> {
+/// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting. Others
+/// are dropped and counted, so many at a time.
+async fn first_sender(
+    socket: &PeerSocket,
+    allow: &Allow,
+    strangers: &mut Strangers,
+) -> io::Result<SocketAddrAny> {
     // Watched only while nobody is connected: the workers watch it afterwards, and this thread shall sleep then. Only
     // readiness is asked of the copy, so its type fits UDP as well.
     let watched = UnixDatagram::from_std(socket.as_fd().try_clone_to_owned()?.into())?;
+    let mut dropped = 0;
     loop {
         watched.readable().await?;
         let mut header = [0; frame::ETHERNET_HEADER];
         let peek = || socket.receive(&mut header, RecvFlags::PEEK);
         match watched.try_io(Interest::READABLE, peek) {
-            Ok(Message { len, address: Some(address) }) if can_be_answered(&address) => {
+            Ok(Message { len, address: Some(address) }) if is_guest(&address, len, allow) => {
                 if len < frame::ETHERNET_HEADER {
                     // No frame: it only names the client, as vfkit's "VFKT" does.
                     skip(socket);
                 }
                 return Ok(address);
             }
-            Ok(_) => {
-                tracing::debug!(
-                    "a datagram of a sender without an address is dropped: it could not be answered"
-                );
+            Ok(Message { len, .. }) => {
                 skip(socket);
+                strangers.count(len);
+                if let Some(count) = strangers.worth_a_word() {
+                    tracing::debug!("a datagram is dropped that is of no guest's ({count} so far)");
+                }
+                dropped += 1;
+                if dropped % BATCH == 0 {
+                    tokio::time::sleep(BREATH).await;
+                }
             }
             // Refused and reset are late answers to something that was sent to a guest that is gone.
             Err(error) if is_passing(&error) => {}
@@ -141,13 +169,18 @@ async fn first_sender(socket: &PeerSocket) -> io::Result<SocketAddrAny> {
     }
 }
 
+/// Whether a datagram of `len` octets makes its sender the guest. To a UDP port anybody can send, so it takes a frame
+/// there; a path is a matter of permissions.
+fn is_guest(address: &SocketAddrAny, len: usize, allow: &Allow) -> bool {
+    match SocketAddr::try_from(address.clone()) {
+        Ok(inet) => len >= frame::ETHERNET_HEADER && allow.admits(inet.ip()),
+        Err(_) => peers::path_of(address).is_some(),
+    }
+}
+
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionRefused | ConnectionReset)
-}
-
-fn can_be_answered(address: &SocketAddrAny) -> bool {
-    address.address_family() != rustix::net::AddressFamily::UNIX || peers::path_of(address).is_some()
 }
 
 /// Drops one datagram.
@@ -156,29 +189,60 @@ fn skip(socket: &PeerSocket) {
     let _ = socket.receive(&mut [0], RecvFlags::empty());
 }
 
-/// Keeps the port up while the guest at `address` is there, and dissolves the connection.
-async fn carry(station: &mut Station, socket: &PeerSocket, address: SocketAddrAny, node: Option<Node>) {
+/// Keeps the port up while the guest at `address` is there, and dissolves the connection. Answers the socket to go on with
+/// where the guest was silent and another one sent.
+async fn carry(
+    station: &mut Station,
+    socket: &PeerSocket,
+    (address, node): (SocketAddrAny, Option<Node>),
+    silence: Option<Silence<'_>>,
+) -> Option<PeerSocket> {
     let peer = peers::path_of(&address).map_or_else(|| inet(&address), |path| path.display().to_string());
-    let fault = match socket.try_clone() {
+    let end = match socket.try_clone() {
         Ok(copy) => {
             station.up(Arc::new(Socket::new(copy, Some(address))), Some(peer)).await;
-            wait_for_the_end(station, node).await
+            wait_for_the_end(station, node, silence).await
         }
-        Err(error) => Fault::Io(error),
+        Err(error) => End::Fault(Fault::Io(error)),
+    };
+    let fault = match end {
+        End::Fault(fault) => fault,
+        End::Yields(successor) => {
+            station.down().await;
+            station.waiting(Some("the last guest was silent, and another one sends".into()));
+            return Some(successor);
+        }
     };
     recover(station, fault).await;
     if let Err(error) = sys::socket::disconnect(socket) {
         tracing::warn!(port = %station.place(), "the connection cannot be dissolved: {error}");
     }
     station.waiting(Some("the last guest is gone".into()));
+    None
 }
 
-async fn wait_for_the_end(station: &mut Station, node: Option<Node>) -> Fault {
+/// Why a guest's time is over.
+enum End {
+    Fault(Fault),
+    Yields(PeerSocket),
+}
+
+async fn wait_for_the_end(
+    station: &mut Station,
+    node: Option<Node>,
+    mut silence: Option<Silence<'_>>,
+) -> End {
+    let mut strangers = station.strangers();
     loop {
         match station.fault_or_tick().await {
-            Some(fault) => return fault,
-            None if node.as_ref().is_some_and(peers::is_gone) => return Fault::Closed,
-            None => {}
+            Some(fault) => return End::Fault(fault),
+            None if node.as_ref().is_some_and(peers::is_gone) => return End::Fault(Fault::Closed),
+            None => {
+                let successor = silence.as_mut().and_then(|silence| silence.tick(station, &mut strangers));
+                if let Some(successor) = successor {
+                    return End::Yields(successor);
+                }
+            }
         }
     }
 }
@@ -201,7 +265,7 @@ async fn pair(station: &mut Station, socket: &PeerSocket, remote: &Address) {
         match reach(socket, remote) {
             Ok(node) => {
                 pause.reset();
-                carry(station, socket, address.clone(), node).await;
+                carry(station, socket, (address.clone(), node), None).await;
             }
             Err(error) if is_absent(&error) => {}
             Err(error) => station.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
@@ -237,7 +301,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
         }
     };
     if rustix::net::getpeername(&socket).is_err() {
-        return learn(station, &socket).await;
+        return learn(station, socket, &Allow::default()).await;
     }
     station.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
     let fault = station.fault().await;

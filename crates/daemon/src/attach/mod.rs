@@ -16,6 +16,7 @@ mod datagram;
 mod peers;
 #[cfg(target_os = "linux")]
 mod program;
+mod silence;
 mod stream;
 mod throttle;
 #[cfg(target_os = "linux")]
@@ -168,6 +169,9 @@ async fn recover(station: &mut Station, fault: Fault) {
             station.quarantined(reason);
             sleep(QUARANTINE).await;
         }
+        Fault::Io(error) if has_vanished(&error) => {
+            station.waiting(Some(format!("the guest has vanished: {error}")));
+        }
         Fault::Io(error) => {
             station.failed(format!("the system refused to go on: {error}; it is tried again"));
             sleep(QUARANTINE).await;
@@ -177,6 +181,12 @@ async fn recover(station: &mut Station, fault: Fault) {
             sleep(QUARANTINE).await;
         }
     }
+}
+
+/// Whether a connection ended because its peer gave no sign of life.
+fn has_vanished(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable)
 }
 
 /// A pause between attempts that doubles.

@@ -1,7 +1,7 @@
 //! Stream sockets: the guest connects to us, or we connect to it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,22 @@ use tokio::time::timeout;
 
 use super::accept::Acceptor;
 use super::{Pause, peers, recover};
-use crate::config::{Address, Stream};
+use crate::config::{Address, Allow, Stream};
 use crate::connection::{Connection, Listener};
-use crate::supervisor::Station;
+use crate::supervisor::{Station, Strangers};
 
 /// How long an attempt to connect may be off while the guest is not there.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How long a guest at another machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the word of a guest's end may take to come after its successor's connection.
 const SUCCESSION: Duration = Duration::from_millis(100);
 
 pub(super) async fn keep(station: &mut Station, config: &Stream) {
     match config {
-        Stream::Listen(address) => listen(station, address).await,
+        Stream::Listen(address, allow) => listen(station, address, allow).await,
         Stream::Connect(address) => connect(station, address).await,
         Stream::Fd(number) => inherited(station, *number).await,
     }
@@ -37,6 +40,7 @@ pub(super) async fn keep(station: &mut Station, config: &Stream) {
 struct Guest {
     socket: PeerSocket,
     peer: String,
+    address: Option<IpAddr>,
 }
 
 impl Guest {
@@ -47,29 +51,32 @@ impl Guest {
         if matches!(family, None | Some(AddressFamily::UNIX)) {
             let connection = Connection::new(socket)?;
             let peer = peers::describe(&connection);
-            return Ok(Guest { socket: connection.into_socket()?, peer });
+            return Ok(Guest { socket: connection.into_socket()?, peer, address: None });
         }
-        let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
-        Ok(Guest { socket, peer: peer.map_or_else(|| "unnamed".into(), |address| address.to_string()) })
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        let peer = address.map_or_else(|| "unnamed".into(), |address| address.to_string());
+        Ok(Guest { socket, peer, address: address.map(|address| address.ip()) })
     }
 }
 
 /// Where guests connect to.
 struct Entrance {
     listener: Listener,
+    allow: Allow,
     /// The path that goes with it.
     _path: Option<unix::BoundPath>,
 }
 
 impl Entrance {
-    async fn bind(address: &Address) -> Result<Entrance, String> {
+    async fn bind(address: &Address, allow: &Allow) -> Result<Entrance, String> {
+        let allow = allow.clone();
         match address {
             Address::Unix(path) => {
                 let listened = Place::of(path).and_then(|place| unix::listen(&place, unix::PRIVATE));
                 let (socket, bound) = listened.map_err(|error| describe(&error))?;
                 let listener = Listener::new(PeerSocket::from_birth(socket));
                 let listener = listener.map_err(|error| format!("{}: {error}", path.display()))?;
-                Ok(Entrance { listener, _path: Some(bound) })
+                Ok(Entrance { listener, allow, _path: Some(bound) })
             }
             Address::Inet(address) => {
                 let listener = async {
@@ -79,16 +86,24 @@ impl Entrance {
                 let listener = listener.await.map_err(|error| {
                     format!("cannot listen at {address}: {error}; choose another address or end who uses it")
                 })?;
-                Ok(Entrance { listener, _path: None })
+                Ok(Entrance { listener, allow, _path: None })
             }
         }
     }
 
     /// The next guest, however long it takes. Safe to cancel.
-    async fn next(&self, acceptor: &mut Acceptor) -> Guest {
+    async fn next(&self, acceptor: &mut Acceptor, strangers: &mut Strangers) -> Guest {
         loop {
             // An error: it is gone already.
             match Guest::new(acceptor.next_socket(&self.listener).await) {
+                Ok(Guest { peer, address: Some(address), .. }) if !self.allow.admits(address) => {
+                    strangers.count(0);
+                    if let Some(count) = strangers.worth_a_word() {
+                        tracing::warn!(
+                            "a connection of {peer} is refused, which `allow` does not name ({count} so far)"
+                        );
+                    }
+                }
                 Ok(guest) => return guest,
                 Err(error) => tracing::debug!("a connection has ended before it was served: {error}"),
             }
@@ -96,10 +111,10 @@ impl Entrance {
     }
 }
 
-async fn listen(station: &mut Station, address: &Address) {
+async fn listen(station: &mut Station, address: &Address, allow: &Allow) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let place = loop {
-        match Entrance::bind(address).await {
+        match Entrance::bind(address, allow).await {
             Ok(place) => break place,
             Err(reason) => station.failed(reason),
         }
@@ -111,16 +126,17 @@ async fn listen(station: &mut Station, address: &Address) {
 /// One guest after the other.
 async fn serve(station: &mut Station, place: &Entrance) {
     let mut acceptor = Acceptor::new();
+    let mut strangers = station.strangers();
     let mut successor = None;
     station.waiting(None);
     loop {
         let guest = match successor.take() {
             Some(guest) => guest,
-            None => place.next(&mut acceptor).await,
+            None => place.next(&mut acceptor, &mut strangers).await,
         };
         station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
         let fault;
-        (fault, successor) = until_the_end(station, place, &mut acceptor).await;
+        (fault, successor) = until_the_end(station, place, (&mut acceptor, &mut strangers)).await;
         recover(station, fault).await;
         station.waiting(None);
     }
@@ -131,12 +147,12 @@ async fn serve(station: &mut Station, place: &Entrance) {
 async fn until_the_end(
     station: &mut Station,
     place: &Entrance,
-    acceptor: &mut Acceptor,
+    (acceptor, strangers): (&mut Acceptor, &mut Strangers),
 ) -> (Fault, Option<Guest>) {
     loop {
         let other = tokio::select! {
             fault = station.fault() => return (fault, None),
-            other = place.next(acceptor) => other,
+            other = place.next(acceptor, strangers) => other,
         };
         if let Ok(fault) = timeout(SUCCESSION, station.fault()).await {
             return (fault, Some(other));
@@ -168,12 +184,17 @@ async fn connect_once(address: &Address) -> io::Result<Guest> {
     match address {
         Address::Unix(path) => {
             let socket = unix::connect_stream(path)?;
-            Ok(Guest { socket: PeerSocket::from_birth(socket), peer: path.display().to_string() })
+            Ok(Guest {
+                socket: PeerSocket::from_birth(socket),
+                peer: path.display().to_string(),
+                address: None,
+            })
         }
         Address::Inet(address) => {
-            let stream = TcpStream::connect(address).await?;
+            // The system would wait for minutes.
+            let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
             let socket = PeerSocket::without_descriptors(stream.into_std()?.into());
-            Ok(Guest { socket, peer: address.to_string() })
+            Ok(Guest { socket, peer: address.to_string(), address: Some(address.ip()) })
         }
     }
 }
@@ -225,7 +246,11 @@ fn adopt(number: RawFd) -> io::Result<Adopted> {
     rustix::io::ioctl_fionbio(&socket, true)?;
     let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
     let socket = if unix { socket.into() } else { PeerSocket::without_descriptors(socket) };
-    Ok(Adopted::Listening(Entrance { listener: Listener::new(socket)?, _path: None }))
+    Ok(Adopted::Listening(Entrance {
+        listener: Listener::new(socket)?,
+        allow: Allow::default(),
+        _path: None,
+    }))
 }
 
 /// An error and what caused it, in one line.

@@ -44,14 +44,14 @@ impl Attachment {
                 TapSource::Named { .. } => Vec::new(),
             },
             Self::Stream(stream) => match stream {
-                Stream::Listen(Address::Unix(path)) => vec![(Claim::Socket(path.clone()), "listen")],
-                Stream::Listen(Address::Inet(address)) => vec![(Claim::Tcp(*address), "listen")],
+                Stream::Listen(Address::Unix(path), _) => vec![(Claim::Socket(path.clone()), "listen")],
+                Stream::Listen(Address::Inet(address), _) => vec![(Claim::Tcp(*address), "listen")],
                 Stream::Connect(_) => Vec::new(),
                 Stream::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
             },
             Self::Datagram(datagram) => {
                 let (address, key) = match datagram {
-                    Datagram::Listen(address) => (address, "listen"),
+                    Datagram::Listen(address, _) => (address, "listen"),
                     Datagram::Pair { local, .. } => (local, "local"),
                     Datagram::Fd(fd) => return vec![(Claim::Descriptor(*fd), "fd")],
                 };

@@ -26,8 +26,9 @@ pub(crate) use claims::Claim;
 pub use report::{ConfigErrors, Located, Place};
 pub use resolve::resolve_port;
 pub use valid::{
-    Address, Attachment, Datagram, Mtu, Network, NetworkSettings, Policy, Port, Stream, Tap, TapSource,
-    Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, UserLimits, ValidConfig, Vde, Vlan,
+    Address, Allow, Attachment, Datagram, Mtu, Network, NetworkSettings, Policy, Port, Stream, Tap,
+    TapSource, Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, UserLimits, ValidConfig, Vde,
+    Vlan,
 };
 pub(crate) use validate::TRUNK;
 pub use validate::validate;

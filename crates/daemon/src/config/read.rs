@@ -191,18 +191,20 @@ impl Reader {
     }
 
     fn stream(&mut self, path: &str, node: &Node) -> Option<api::StreamConfig> {
-        let table = self.table(path, node, &["listen", "connect", "fd"])?;
+        let table = self.table(path, node, &["listen", "allow", "connect", "fd"])?;
         Some(api::StreamConfig {
             listen: self.member(&table, "listen", Self::text),
+            allow: self.member(&table, "allow", Self::one_or_many_texts),
             connect: self.member(&table, "connect", Self::text),
             fd: self.member(&table, "fd", Self::number),
         })
     }
 
     fn datagram(&mut self, path: &str, node: &Node) -> Option<api::DatagramConfig> {
-        let table = self.table(path, node, &["listen", "local", "remote", "fd"])?;
+        let table = self.table(path, node, &["listen", "allow", "local", "remote", "fd"])?;
         Some(api::DatagramConfig {
             listen: self.member(&table, "listen", Self::text),
+            allow: self.member(&table, "allow", Self::one_or_many_texts),
             local: self.member(&table, "local", Self::text),
             remote: self.member(&table, "remote", Self::text),
             fd: self.member(&table, "fd", Self::number),

@@ -47,6 +47,27 @@ fn faults(text: &str) -> Vec<(ErrorCode, String)> {
 }
 
 #[test]
+fn allow_names_networks_and_single_addresses() {
+    let listen =
+        "stream = { listen = \"[::]:7000\", allow = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/64\"] }";
+    let config = read(&web(listen)).expect("a configuration");
+    let port = config.port("lab", "web").expect("the port");
+    let Attachment::Stream(Stream::Listen(_, allow)) = &port.attachment else { panic!("{port:?}") };
+    for (address, admitted) in [
+        ("10.255.0.1", true),
+        ("::ffff:10.0.0.1", true),
+        ("11.0.0.1", false),
+        ("192.0.2.1", true),
+        ("192.0.2.2", false),
+        ("fd00::1", true),
+        ("::1", false),
+    ] {
+        assert_eq!(allow.admits(address.parse().expect("an address")), admitted, "{address}");
+    }
+    assert!(Allow::default().admits("192.0.2.2".parse().expect("an address")));
+}
+
+#[test]
 fn every_documented_key_reaches_the_checked_form() {
     let config = read(EXAMPLE).expect("a valid configuration");
 
@@ -70,7 +91,7 @@ fn every_documented_key_reaches_the_checked_form() {
     );
     assert_eq!(
         port("db").attachment,
-        Attachment::Stream(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into())))
+        Attachment::Stream(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into()), Allow::default()))
     );
     assert_eq!(port("db").policy.static_entries.len(), 1);
     let Vlan::Trunk { allowed, native } = &port("up").policy.vlan else { panic!("a trunk") };
@@ -127,6 +148,11 @@ fn each_fault_has_its_code_and_field() {
         ("stream = { connect = \"0.0.0.0:7000\" }", BadAddress, "stream.connect"),
         ("stream = { connect = \"127.0.0.1:0\" }", BadAddress, "stream.connect"),
         ("stream = { listen = \"/a\\u0000b\" }", BadPath, "stream.listen"),
+        ("stream = { listen = \"/a\", allow = \"10.0.0.0/8\" }", Conflict, "stream.allow"),
+        ("stream = { connect = \"127.0.0.1:1\", allow = \"10.0.0.0/8\" }", Conflict, "stream"),
+        ("datagram = { fd = 3, allow = \"10.0.0.0/8\" }", Conflict, "datagram"),
+        ("datagram = { listen = \"127.0.0.1:1\", allow = [] }", OutOfRange, "datagram.allow"),
+        ("stream = { listen = \"127.0.0.1:1\", allow = [\"10.0.0.0/33\"] }", BadAddress, "stream.allow"),
         ("datagram = { local = \"/a\" }", MissingKey, "datagram"),
         ("datagram = { local = \"/a\", remote = \"127.0.0.1:1\" }", Conflict, "datagram"),
         ("datagram = { local = \"/a\", remote = \"/a\" }", Conflict, "datagram"),

@@ -338,11 +338,28 @@ impl fmt::Display for Address {
     }
 }
 
+/// Which addresses a guest may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allow(Option<Vec<Prefixed>>);
+
+impl Allow {
+    /// Only those in one of `networks`.
+    pub fn only(networks: Vec<Prefixed>) -> Allow {
+        Allow(Some(networks))
+    }
+
+    /// Whether a guest may have `address`. An IPv4 address mapped to IPv6 is what it is mapped from.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
+    }
+}
+
 /// A stream socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stream {
     /// The guest connects.
-    Listen(Address),
+    Listen(Address, Allow),
     /// The guest listens.
     Connect(Address),
     /// Inherited: connected, or listening.
@@ -353,7 +370,7 @@ pub enum Stream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Datagram {
     /// The guest is who sends first.
-    Listen(Address),
+    Listen(Address, Allow),
     /// The guest's address is known; both are of one family.
     Pair {
         /// Ours.

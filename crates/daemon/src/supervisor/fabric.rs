@@ -11,7 +11,7 @@ use lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Rate, Roles, TrunkConfig, TrunkNotice, TrunkPolicy,
     VlanRole, VlanSet,
 };
-use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
+use link::{BridgeGuard, Capabilities, Counters, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
@@ -213,6 +213,10 @@ impl Fabric {
 }
 
 impl Seat {
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.bridge.link().counters().clone()
+    }
+
     /// Gives everything back, and answers when no worker holds any of it.
     pub(crate) async fn leave(self) {
         let (done, wait) = done();

@@ -34,7 +34,7 @@ pub(crate) use clients::Clients;
 use directory::Place;
 use fabric::Fabric;
 pub(crate) use fabric::vlan_role;
-pub(crate) use station::Station;
+pub(crate) use station::{Station, Strangers};
 pub(crate) use trunks::{TrunkRow, TrunkWish};
 
 use crate::config::{self, NetworkSettings, ValidConfig};

@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use api::{EventKind, PortState};
 use drivers::{Endpoint, Fault, inject};
+use frame::DropReason;
+use link::Counters;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Place};
@@ -11,6 +13,25 @@ use super::trunks::Trunks;
 
 /// Where the outcome of a port's first attempt goes.
 pub(crate) type Ready = oneshot::Sender<Result<(), String>>;
+
+/// What came to a port from those that it is not for: counted as received and dropped.
+pub(crate) struct Strangers {
+    counters: Arc<Counters>,
+    refused: u64,
+}
+
+impl Strangers {
+    /// Counts a datagram, or a connection that is refused.
+    pub(crate) fn count(&mut self, octets: usize) {
+        self.refused += 1;
+        self.counters.received_and_dropped(0, DropReason::Stranger, 1, octets as u64);
+    }
+
+    /// Answers how many there were when that is worth a word in the log: the first, and then ever fewer.
+    pub(crate) fn worth_a_word(&self) -> Option<u64> {
+        self.refused.is_power_of_two().then_some(self.refused)
+    }
+}
 
 /// What a task holds that keeps a port attached: the port in every layer, and the means to bring it up and down.
 pub(crate) struct Station {
@@ -76,6 +97,16 @@ impl Station {
     /// Which port of the network it is.
     pub(crate) fn id(&self) -> lan::PortId {
         self.seat.id
+    }
+
+    /// Counts what comes to the port from those that it is not for.
+    pub(crate) fn strangers(&self) -> Strangers {
+        Strangers { counters: self.seat.counters(), refused: 0 }
+    }
+
+    /// Frames that the port has received.
+    pub(crate) fn received(&self) -> u64 {
+        self.seat.counters().snapshot().rx_frames
     }
 
     pub(super) fn directory(&self) -> &Directory {

@@ -12,14 +12,28 @@ mod send;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
 
 use frame::{Batch, DropReason};
 use link::Context;
+use rustix::net::sockopt;
 
 use crate::peer::PeerSocket;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 use receive::Receiver;
 use send::Sender;
+
+/// How long a connection of TCP may be quiet before its peer is asked whether it is there.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// How long it is waited between such questions.
+const PROBES_APART: Duration = Duration::from_secs(5);
+
+/// Questions without an answer that end the connection.
+const PROBES: u32 = 3;
+
+/// How long the peer may leave octets, or those questions, unacknowledged, or take none at all.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// A connected stream socket.
 pub struct Socket {
@@ -35,9 +49,21 @@ impl Socket {
     /// Takes a connected stream socket, Unix or TCP.
     pub fn new(fd: PeerSocket) -> Socket {
         // Fails for what is not TCP, where nothing has to be done.
-        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+        if sockopt::set_tcp_nodelay(&fd, true).is_ok() {
+            notice_vanishing(&fd);
+        }
         Socket { shared: Arc::new(Shared { fd, sender: Mutex::default() }) }
     }
+}
+
+/// Lets a connection of TCP end when its peer has vanished without a word.
+fn notice_vanishing(fd: &PeerSocket) {
+    // Every system that we run on has these. Without them a vanished guest keeps its port, as it did before.
+    let _ = sockopt::set_tcp_keepidle(fd, IDLE);
+    let _ = sockopt::set_tcp_keepintvl(fd, PROBES_APART);
+    let _ = sockopt::set_tcp_keepcnt(fd, PROBES);
+    let _ = sys::socket::set_user_timeout(fd, UNACKNOWLEDGED);
+    let _ = sockopt::set_socket_keepalive(fd, true);
 }
 
 impl Endpoint for Socket {

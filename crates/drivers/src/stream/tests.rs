@@ -239,3 +239,14 @@ fn a_worker_that_finds_the_sender_locked_tries_again() {
     assert_eq!(buffer[4..], [9; 60]);
     assert_eq!(queue.status(), Status::default());
 }
+
+#[test]
+fn a_peer_over_tcp_that_vanishes_is_noticed() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let watched = connected.try_clone().unwrap();
+    let _socket = Socket::new(PeerSocket::without_descriptors(connected.into()));
+    assert!(sockopt::socket_keepalive(&watched).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(&watched).unwrap(), IDLE);
+    assert_eq!(sockopt::tcp_keepintvl(&watched).unwrap(), PROBES_APART);
+}

@@ -70,6 +70,9 @@ fn strangers_are_kept_out() {
         // The socket's queue may be full.
         let _ = nameless.send_to(&numbered(MacAddr::BROADCAST, mac(9), number), &path);
     }
+    testbed::wait_until("those that came to be counted", PATIENCE, || {
+        arena.daemon.drops("bad", DropReason::Stranger) > 0
+    });
     let socket = guest(&arena);
     let mut refused = 0;
     for number in 0..1000 {

@@ -8,6 +8,7 @@ mod arena;
 mod control;
 mod datagram;
 mod frames;
+mod inet;
 mod log;
 #[cfg(debug_assertions)]
 mod panics;

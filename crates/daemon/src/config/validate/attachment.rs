@@ -2,7 +2,7 @@
 
 mod tunnel;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use api::ErrorCode;
 
 use super::{Validator, join, shown};
 use crate::config::resolve::is_path;
-use crate::config::valid::{Address, Attachment, Datagram, Stream, Tap, TapSource, Vde};
+use crate::config::valid::{Address, Allow, Attachment, Datagram, Stream, Tap, TapSource, Vde};
 
 /// Octets of a device name (`IFNAMSIZ` without its NUL).
 const LONGEST_DEVICE_NAME: usize = 15;
@@ -178,8 +178,14 @@ impl Validator {
     }
 
     fn stream(&mut self, path: &str, stream: &api::StreamConfig) -> Option<Stream> {
+        if let (None, Some(_)) = (&stream.listen, &stream.allow) {
+            return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
+        }
         match (&stream.listen, &stream.connect, stream.fd) {
-            (Some(listen), None, None) => self.address(&join(path, "listen"), listen).map(Stream::Listen),
+            (Some(listen), None, None) => {
+                let (address, allow) = self.listening(path, listen, stream.allow.as_ref())?;
+                Some(Stream::Listen(address, allow))
+            }
             (None, Some(connect), None) => {
                 self.peer_address(&join(path, "connect"), connect).map(Stream::Connect)
             }
@@ -194,9 +200,13 @@ impl Validator {
     }
 
     fn datagram(&mut self, path: &str, datagram: &api::DatagramConfig) -> Option<Datagram> {
+        if let (None, Some(_)) = (&datagram.listen, &datagram.allow) {
+            return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
+        }
         match (&datagram.listen, &datagram.local, &datagram.remote, datagram.fd) {
             (Some(listen), None, None, None) => {
-                self.address(&join(path, "listen"), listen).map(Datagram::Listen)
+                let (address, allow) = self.listening(path, listen, datagram.allow.as_ref())?;
+                Some(Datagram::Listen(address, allow))
             }
             (None, Some(local), Some(remote), None) => {
                 let remote = self.peer_address(&join(path, "remote"), remote);
@@ -237,6 +247,36 @@ impl Validator {
         fits?;
         let directory = PathBuf::from(text);
         Some(Vde { directory, mode: mode? })
+    }
+
+    /// An address where guests come by themselves, and which of them may.
+    fn listening(
+        &mut self,
+        path: &str,
+        listen: &str,
+        allow: Option<&api::OneOrMany<String>>,
+    ) -> Option<(Address, Allow)> {
+        let address = self.address(&join(path, "listen"), listen);
+        let Some(texts) = allow else { return Some((address?, Allow::default())) };
+        let at = join(path, "allow");
+        // An address alone is a network of one.
+        let whole = |text: &String| match text.parse::<IpAddr>() {
+            Ok(address) => format!("{text}/{}", if address.is_ipv4() { 32 } else { 128 }),
+            Err(_) => text.clone(),
+        };
+        let texts = api::OneOrMany::Many(texts.as_slice().iter().map(whole).collect());
+        let networks = self.networks(&at, Some(&texts))?;
+        if networks.is_empty() {
+            let message = "no address is in an empty list; name networks, or remove `allow`";
+            return self.refuse(ErrorCode::OutOfRange, &at, message);
+        }
+        match address? {
+            Address::Unix(_) => {
+                let message = "`allow` is for TCP and UDP; who may use a path is a matter of its permissions";
+                self.refuse(ErrorCode::Conflict, &at, message)
+            }
+            inet => Some((inet, Allow::only(networks))),
+        }
     }
 
     /// An address of ours.

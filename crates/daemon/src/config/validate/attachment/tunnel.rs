@@ -118,7 +118,11 @@ impl Validator {
         Some(addresses)
     }
 
-    fn networks(&mut self, path: &str, texts: Option<&OneOrMany<String>>) -> Option<Vec<Prefixed>> {
+    pub(super) fn networks(
+        &mut self,
+        path: &str,
+        texts: Option<&OneOrMany<String>>,
+    ) -> Option<Vec<Prefixed>> {
         let texts = texts.map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_ADDRESSES {
             let message = format!("{} are too many; use at most {MOST_ADDRESSES}", texts.len());
