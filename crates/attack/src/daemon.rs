@@ -23,6 +23,10 @@ use crate::shape::stay_on;
 /// How long the start may take.
 const START: Duration = Duration::from_secs(20);
 
+/// Octets of the smallest pipe, a page, and how many of them the log of a stopped reader finds free.
+const PIPE: usize = 4096;
+const ROOM: usize = 1024;
+
 /// What the daemon is started with.
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
@@ -67,7 +71,10 @@ impl Daemon {
         command.arg("run").arg("--config").arg(directory.join("vmlan.toml"));
         command.arg("--control").arg(control(directory)).stdin(Stdio::null()).stdout(Stdio::null());
         let stuck = if launch.start == Start::StoppedLog {
-            let (reader, writer) = pipe().context("a pipe")?;
+            let (reader, mut writer) = pipe().context("a pipe")?;
+            // A few lines fill it.
+            rustix::pipe::fcntl_setpipe_size(&writer, PIPE).context("a small pipe")?;
+            writer.write_all(&[b'\n'; PIPE - ROOM]).context("a pipe")?;
             command.stderr(writer);
             Some(reader)
         } else {

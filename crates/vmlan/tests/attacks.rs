@@ -44,16 +44,13 @@ attacks! {
     descriptors_tunnel_data "descriptors-tunnel-data",
     descriptors_control "descriptors-control",
     umask_0 "umask-0",
-    #[ignore = "a promise that is not kept yet"]
     log_dead_sockets "log-dead-sockets",
     log_joins "log-joins",
     log_violations "log-violations",
     log_moves "log-moves",
     log_claims "log-claims",
-    #[ignore = "a promise that is not kept yet"]
     log_line_feed "log-line-feed",
     log_stopped_reader "log-stopped-reader",
-    #[ignore = "a promise that is not kept yet"]
     control_unread "control-unread",
     control_connections "control-connections",
     control_events "control-events",
