@@ -98,14 +98,6 @@ impl Connection {
         self.stream().peer_cred()
     }
 
-    /// Writes what there is room for now.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there is none; else what write(2) says.
-    pub(crate) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
-        self.stream().try_write(octets)
-    }
-
     fn stream(&self) -> &UnixStream {
         self.stream.as_ref().expect("only a dropped one has none")
     }

@@ -2,7 +2,7 @@
 //!
 //! Theory of operation. A connection waits for its client (to ask, to send a body, to read an answer), is served, or
 //! streams (events, a capture). Who waits longer than a turn gives its place to a connection that has none
-//! ([`Life::waits_since`]); what is served or streams keeps it. Beside that, a write that makes no progress at all for
+//! ([`Life::turn_ends`]); what is served or streams keeps it. Beside that, a write that makes no progress at all for
 //! some time ends the connection ([`Watched`]), so that a client which stopped reading holds nothing for ever.
 
 use std::io::{self, IoSlice};
@@ -89,10 +89,13 @@ impl Life {
         self.lock().phase == Phase::Streaming
     }
 
-    /// Since when the client has kept the connection waiting; `None` when it does not.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
+    /// When the turn of a client that keeps the connection waiting is over; a quarter of it is enough for one that does
+    /// not read what is there. `None` when it keeps nothing waiting.
+    pub(super) fn turn_ends(&self, turn: Duration) -> Option<Instant> {
         let state = self.lock();
-        (state.phase == Phase::Waiting).then_some(state.since)
+        let end = state.since + turn;
+        let end = state.stuck.map_or(end, |stuck| end.min(stuck + turn / 4));
+        (state.phase == Phase::Waiting).then_some(end)
     }
 
     /// Whether the client does not read what was there for it `time` ago. Never so of a stream.

@@ -28,14 +28,16 @@ use drivers::inject;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 pub use socket::{BindError, ControlSocket};
 
 use crate::connection::Connection;
 use crate::handle::Handle;
 use crate::panics::{Relapses, caught};
-use crate::users::{self, User};
+use crate::users::{self, Full, User};
 use life::{Life, Patience, Watched};
 use places::Places;
 
@@ -43,6 +45,8 @@ use places::Places;
 const HEADER: usize = 16 * 1024;
 /// How long open requests may take when the daemon ends.
 const GRACE: Duration = Duration::from_secs(1);
+/// Connections that are told at a time why they are closed; further ones are only closed.
+const FAREWELLS: usize = 16;
 /// A client that has read nothing for so long when the daemon ends is not waited for.
 const STUCK: Duration = Duration::from_millis(100);
 /// How long to wait when no connection can be accepted, for want of descriptors for instance.
@@ -98,7 +102,7 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
         life: Life::new(),
     };
     let places = Places::new(limits.connections, limits.turn);
-    let mut server = Server { limits, state, places, refused: 0 };
+    let mut server = Server { limits, state, places, farewells: JoinSet::new(), refused: 0 };
     tokio::select! {
         () = server.persist(&socket) => {}
         () = stop => {}
@@ -113,6 +117,8 @@ struct Server {
     limits: Limits,
     state: routes::Shared,
     places: Places,
+    /// Connections that are told why they are closed.
+    farewells: JoinSet<()>,
     /// Connections closed because of who their peer is.
     refused: u64,
 }
@@ -137,7 +143,13 @@ impl Server {
                     }
                     self.places.make_room().await;
                     let user = User::of(&stream);
-                    let Some(share) = self.share(user, &stream).await else { continue };
+                    let share = match self.share(user).await {
+                        Ok(share) => share,
+                        Err(full) => {
+                            self.refuse(stream, full);
+                            continue;
+                        }
+                    };
                     let life = Life::new();
                     let state = self.state.of_connection(share, life.clone());
                     self.places.add(user, life, serve_connection(stream, self.limits, state));
@@ -150,23 +162,25 @@ impl Server {
         }
     }
 
-    /// The peer's place among those of its user, of whose connections one has to go if need be. Where none can, the
-    /// peer is told so, and closed.
-    async fn share(&mut self, user: User, stream: &Connection) -> Option<users::Place> {
+    /// The peer's place among those of its user, of whose connections one has to go if need be.
+    async fn share(&mut self, user: User) -> Result<users::Place, Full> {
         loop {
-            let full = match self.state.shares.connections.take(user) {
-                Ok(place) => return Some(place),
-                Err(full) => full,
-            };
-            if self.places.make_room_of(user).await {
-                continue;
+            match self.state.shares.connections.take(user) {
+                Err(full) if !self.places.make_room_of(user).await => return Err(full),
+                Err(_) => {}
+                Ok(place) => return Ok(place),
             }
-            if full.tell {
-                tracing::warn!("a control connection is refused: {full}");
-            }
-            // There is always room for so little in the buffer of a new connection.
-            let _ = stream.try_write(&failure::refusal(&full.to_string()));
-            return None;
+        }
+    }
+
+    /// Tells the peer why it is closed.
+    fn refuse(&mut self, stream: Connection, full: Full) {
+        if full.tell {
+            tracing::warn!("a control connection is refused: {full}");
+        }
+        while self.farewells.try_join_next().is_some() {}
+        if self.farewells.len() < FAREWELLS {
+            self.farewells.spawn(say_farewell(stream, failure::refusal(&full.to_string())));
         }
     }
 
@@ -188,6 +202,18 @@ impl Server {
 
 fn uid_may_connect(peer: u32, ours: u32) -> bool {
     peer == ours || peer == 0
+}
+
+/// Sends `answer` and closes, behind what the peer still sends: else it would find the connection reset, and no answer.
+async fn say_farewell(mut stream: Connection, answer: Vec<u8>) {
+    let farewell = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut [0; 1024]).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is closed.
+    let _ = tokio::time::timeout(GRACE, farewell).await;
 }
 
 async fn serve_connection(stream: Connection, limits: Limits, state: routes::Shared) {

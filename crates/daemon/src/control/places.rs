@@ -2,7 +2,7 @@
 //!
 //! Theory of operation. Every connection has a turn: the time for which it may keep its place while it waits for its
 //! client. When a connection comes and there is no place, the one that has waited longest beyond its turn is ended. If
-//! none has, one that has had an answer is asked to leave behind the next, and the new one waits: for a turn at most,
+//! none has, some that have had an answer are asked to leave behind the next, and the new one waits: for a turn at most,
 //! unless everything is being served or streams, which is bounded elsewhere. The same goes for the part of the places
 //! that one user may have, among the connections of that user. So clients that say nothing, or read nothing, keep
 //! nobody away, however many connections they make.
@@ -73,14 +73,15 @@ impl Places {
         true
     }
 
-    /// Ends the connection that has waited longest, if its turn is over, or asks one to leave: how long to wait then.
+    /// Ends the connection that has waited longest, if its turn is over, or asks some to leave: how long to wait then.
     /// `None` when all stream, or were asked already and are being served.
     fn send_away(&self, of: impl Fn(&Connection) -> bool) -> Option<Duration> {
         let candidates = || self.open.values().filter(|connection| of(connection));
-        let waiting = candidates().filter_map(|it| Some((it.life.waits_since()?, it.number, &it.task)));
-        let longest = waiting.min_by_key(|(since, number, _)| (*since, *number));
-        let left = longest.map(|(since, _, task)| {
-            let left = (since + self.turn).saturating_duration_since(Instant::now());
+        let waiting =
+            candidates().filter_map(|it| Some((it.life.turn_ends(self.turn)?, it.number, &it.task)));
+        let first = waiting.min_by_key(|(end, number, _)| (*end, *number));
+        let left = first.map(|(end, _, task)| {
+            let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 task.abort();
             }
@@ -91,8 +92,10 @@ impl Places {
         }
         let mut by_age: Vec<_> = candidates().collect();
         by_age.sort_unstable_by_key(|connection| connection.number);
-        let asked = by_age.iter().any(|connection| connection.life.ask_to_leave());
-        left.or(asked.then_some(self.turn))
+        // Several, for where clients are busy all others have a request before the first of them can leave.
+        let askable = by_age.iter().filter(|connection| connection.life.ask_to_leave());
+        let asked = askable.take((self.most / 8).max(1)).count();
+        left.or((asked > 0).then_some(self.turn))
     }
 
     async fn wait_for_an_end(&mut self, patience: Duration) {
