@@ -22,6 +22,8 @@ pub(crate) struct Port {
     pub(crate) held: Batch,
     /// What its next turn is for.
     pub(crate) pending: Pending,
+    /// The lane in which it takes turns with its user's other ports.
+    pub(crate) lane: Option<usize>,
     /// Whether the worker looks at its deadline.
     pub(crate) timed: bool,
     /// Which descriptor was read last, where the medium has two.
@@ -43,7 +45,7 @@ pub(crate) struct Attached {
 }
 
 impl Port {
-    pub(crate) fn new(key: PortKey, network: usize, setup: PortSetup) -> Port {
+    pub(crate) fn new(key: PortKey, network: usize, lane: Option<usize>, setup: PortSetup) -> Port {
         let PortSetup { id, link, backlog, share, longest, .. } = setup;
         Port {
             key,
@@ -53,6 +55,7 @@ impl Port {
             attached: None,
             held: Batch::default(),
             pending: Pending::default(),
+            lane,
             timed: false,
             read_second: false,
             backlog,

@@ -257,7 +257,8 @@ impl Worker {
             network.ports[id] = Some(slot);
             network.count += 1;
         }
-        self.ports[slot] = Some(Port::new(key, network, setup));
+        let lane = setup.share.as_ref().map(|share| self.ready.join(share));
+        self.ports[slot] = Some(Port::new(key, network, lane, setup));
     }
 
     /// Where the port's network is, which is made when this is its first port.
@@ -288,6 +289,9 @@ impl Worker {
         port.detach(self.number, &self.poller);
         port.link.counters().dropped(self.number, DropReason::NotAttached, port.held.len() as u64);
         let (place, id) = (port.network, port.id);
+        if let Some(lane) = port.lane {
+            self.ready.leave(lane);
+        }
         self.ports[key.slot as usize] = None;
         if let Some(network) = &mut self.networks[place] {
             network.ports[id.slot()] = None;
