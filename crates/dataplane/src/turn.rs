@@ -175,6 +175,7 @@ impl Worker {
         let result = settle(port, status, self.number, &self.poller, &mut self.ready, &mut self.timed);
         if let Some(network) = &mut self.networks[place] {
             network.egress.set_room(id, room);
+            network.egress.set_waiting(id, status.waiting > 0);
             network.egress.set_takes(id, takes);
         }
         if let Err(error) = result {
@@ -229,6 +230,7 @@ fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Way
             settle(port, status, cx.worker, ways.poller, ways.ready, ways.timed).err().map(Fault::Io)
         });
         network.egress.set_room(id, room);
+        network.egress.set_waiting(id, status.waiting > 0);
         if let Some(fault) = fault {
             report(port, fault, cx.worker, ways.poller, ways.notify);
         }

@@ -150,6 +150,8 @@ pub(crate) struct Outbox {
     pub(crate) counters: Arc<Counters>,
     link: Option<Link>,
     pub(crate) backlog: Backlog,
+    /// The medium took no more, and has not told since that it does.
+    full: bool,
 }
 
 impl Outbox {
@@ -159,6 +161,7 @@ impl Outbox {
             counters: settings.counters.clone(),
             link: settings.link.clone(),
             backlog: settings.backlog(),
+            full: false,
         }
     }
 
@@ -195,13 +198,19 @@ impl Outbox {
 
     /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
     /// `batch`, until the medium takes no more. Of what waits it sends [`Batch::LIMIT`] frames at most, and the rest
-    /// with the next calls: a backlog is long, and others wait for the worker meanwhile.
+    /// with the next calls: a backlog is long, and others wait for the worker meanwhile. A medium that was full is asked
+    /// again by a call with an empty batch, when it tells that it has room: a flood to it makes no system calls.
     pub(crate) fn send(
         &mut self,
         cx: &Context<'_>,
         batch: &mut Batch,
         mut send: impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
     ) -> io::Result<()> {
+        if self.full && !self.backlog.is_empty() && !batch.is_empty() {
+            self.defer(cx, batch.drain());
+            return Ok(());
+        }
+        self.full = false;
         let mut most = Batch::LIMIT;
         while !self.backlog.is_empty() {
             let (chunk, count) = chunk(self.backlog.iter().take(most));
@@ -216,6 +225,7 @@ impl Outbox {
             self.backlog.pop(sent.through());
             most -= sent.through();
             if sent.full {
+                self.full = true;
                 self.defer(cx, batch.drain());
                 return Ok(());
             }
@@ -231,6 +241,7 @@ impl Outbox {
                 batch.drain_front(1).for_each(|frame| self.lose(cx, &frame, reason));
             }
             if sent.full {
+                self.full = true;
                 self.defer(cx, batch.drain());
             }
         }

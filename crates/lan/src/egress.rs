@@ -39,6 +39,8 @@ struct Queue {
     room: usize,
     /// What its medium takes uncut.
     takes: Takes,
+    /// What a copy weighs that goes out in one piece, or waits.
+    copy: usize,
     listed: bool,
     overflow: u64,
 }
@@ -61,6 +63,9 @@ impl Egress {
     /// What a copy weighs that goes out in one piece.
     pub const COPY: usize = 8;
 
+    /// What a copy weighs that waits, as those before it do.
+    const WAITING: usize = 2;
+
     /// What a copy weighs that is dropped for want of room.
     const REFUSED: usize = 1;
 
@@ -78,6 +83,12 @@ impl Egress {
     #[inline]
     pub(crate) fn is_allowed(&self) -> bool {
         self.allowed > 0
+    }
+
+    /// Says whether frames wait for a port, so that further ones only join them. It stays until it is set again.
+    pub fn set_waiting(&mut self, port: PortId, waiting: bool) {
+        let queue = queue_of(&mut self.queues, port, self.default_room);
+        queue.copy = if waiting { Egress::WAITING } else { Egress::COPY };
     }
 
     /// Says what a port's medium takes uncut; nothing, unless it is said. It stays until it is set again.
@@ -155,7 +166,7 @@ impl Egress {
             }
             return;
         }
-        self.allowed = self.allowed.saturating_sub(weight(&frame, queue.takes));
+        self.allowed = self.allowed.saturating_sub(weight(&frame, queue));
         queue.waiting.push(frame);
         if !queue.listed {
             queue.listed = true;
@@ -186,20 +197,28 @@ impl Egress {
 
 impl Queue {
     fn new(port: PortId, room: usize) -> Queue {
-        Queue { port, waiting: Batch::default(), room, takes: Takes::NONE, listed: false, overflow: 0 }
+        Queue {
+            port,
+            waiting: Batch::default(),
+            room,
+            takes: Takes::NONE,
+            copy: Egress::COPY,
+            listed: false,
+            overflow: 0,
+        }
     }
 }
 
 /// What a copy weighs: the pieces that it goes out in, and its octets.
 #[inline]
-fn weight(frame: &Frame, takes: Takes) -> usize {
+fn weight(frame: &Frame, to: &Queue) -> usize {
     let octets = frame.len() * Egress::COPY / Egress::OCTETS;
     let offload = &frame.meta.offload;
-    if !offload.is_segmentation() || takes.takes(*offload) {
-        return Egress::COPY + octets;
+    if !offload.is_segmentation() || to.takes.takes(*offload) {
+        return to.copy + octets;
     }
     let payload = frame.len().saturating_sub(offload.header_len.into());
-    Egress::COPY * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1) + octets
+    to.copy * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1) + octets
 }
 
 #[inline]
@@ -306,6 +325,14 @@ mod tests {
         assert_eq!(weight(B, segments()), Egress::COPY * 128 + octets * Egress::COPY / Egress::OCTETS);
         assert_eq!(weight(B, frame(&pool)), Egress::COPY);
         assert_eq!(weight(B, frame(&pool)), Egress::REFUSED);
+        egress.set_waiting(A, true);
+        let mut weight = |port, frame: Frame| {
+            egress.allow(1 << 20);
+            egress.push(port, frame);
+            (1 << 20) - egress.allowed
+        };
+        assert_eq!(weight(A, frame(&pool)), Egress::WAITING);
+        egress.set_waiting(A, false);
         assert!(egress.is_allowed());
         egress.allow(Egress::COPY);
         egress.push(A, frame(&pool));

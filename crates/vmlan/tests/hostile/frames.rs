@@ -56,6 +56,9 @@ fn a_flood_of_broadcasts_costs_its_hearers_no_more_than_what_their_queues_do_not
     let attachment = Attachment::Datagram { local: daemon.path("local"), remote: daemon.path("two.sock") };
     let mut two = Peer::attach(2, attachment);
     daemon.wait_up(&["bad", "one"]);
+    // The port of datagrams is there with the first one; an answer before that would have no destination.
+    two.send(one.mac);
+    daemon.wait_up(&["two"]);
     meet(&mut two, &mut one);
 
     flood(&daemon, &mut guest);
