@@ -49,12 +49,14 @@ pub(super) struct Joint {
 }
 
 impl Joint {
-    /// Sets up what the configuration asks for, without diverting anything yet.
+    /// Sets up what the configuration asks for, without diverting anything yet; `not_filter` is why mode `auto` shall
+    /// not choose filter.
     pub(super) async fn make(
         kernel: Kernel,
         station: &Station,
         config: &Trunk,
         was_there: bool,
+        not_filter: Option<&str>,
     ) -> Result<(Joint, Arc<dyn Endpoint>), Apart> {
         let name = config.interface.name();
         let Some(interface) = kernel.interface(name).await? else {
@@ -65,7 +67,8 @@ impl Joint {
         let claim = Claim::new(&interface.name, hold(&interface)).map_err(Apart::Refused)?;
         let shared_mac = shares_mac(config, name);
         let flows = Flows::new(station.workers());
-        let setting = Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station };
+        let setting =
+            Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station, not_filter };
         let (medium, endpoint, why) = setting.make(&flows).await?;
         let joint = Joint {
             kernel,
@@ -81,7 +84,6 @@ impl Joint {
             promiscuous: None,
             interface,
         };
-        joint.tell_network(station)?;
         Ok((joint, endpoint))
     }
 
@@ -120,7 +122,7 @@ impl Joint {
     }
 
     /// Tells the network what the trunk is now.
-    fn tell_network(&self, station: &Station) -> Result<(), Apart> {
+    pub(super) fn tell_network(&self, station: &Station) -> Result<(), Apart> {
         let (diversion, reaches) = self.medium.reach();
         let policy = TrunkPolicy {
             macs: vec![self.mac],
@@ -260,6 +262,7 @@ struct Setting<'a> {
     config: &'a Trunk,
     shared_mac: bool,
     station: &'a Station,
+    not_filter: Option<&'a str>,
 }
 
 /// A medium, what the data plane has of it, and why this one where there was a choice.
@@ -278,29 +281,24 @@ impl Setting<'_> {
             (_, TrunkMode::Packet) => self.packet(flows),
             (_, TrunkMode::Xdp) => self.xdp(flows),
             (_, TrunkMode::Macvtap) => self.macvtap(flows).await,
-            (_, TrunkMode::Auto) => match self.filter(flows).await {
-                Ok((medium, endpoint, _)) => {
-                    let why = "mode filter: the fastest, and the one that reaches the host";
-                    Ok((medium, endpoint, Some(why.to_owned())))
-                }
-                Err(Apart::Refused(reason)) if self.config.host != Some(true) && self.config.wire => {
-                    tracing::warn!(
-                        trunk = %self.interface.name,
-                        "mode packet, since filter is not possible: {reason}"
-                    );
-                    let (medium, endpoint, _) = self.packet(flows)?;
-                    let why = format!(
-                        "mode packet, which does not reach the host, since filter is not possible: {reason}"
-                    );
-                    Ok((medium, endpoint, Some(why)))
-                }
-                Err(apart) => Err(apart),
-            },
+            (_, TrunkMode::Auto) => {
+                let ((medium, endpoint, _), why) = match self.not_filter {
+                    None => {
+                        let why = "mode filter: the fastest, and the one that reaches the host";
+                        (self.filter(flows).await?, why.to_owned())
+                    }
+                    Some(reason) => {
+                        let why = "mode packet, which does not reach the host, since filter is not possible";
+                        (self.packet(flows)?, format!("{why}: {reason}"))
+                    }
+                };
+                Ok((medium, endpoint, Some(why)))
+            }
         }
     }
 
     async fn filter(&self, flows: &Flows) -> Result<Made, Apart> {
-        let Setting { kernel, interface, mac, config, shared_mac, station } = *self;
+        let Setting { kernel, interface, mac, config, shared_mac, station, .. } = *self;
         let made = Filter::make(kernel, interface, mac, (config, shared_mac), station, flows.clone());
         let (filter, endpoint) = made.await?;
         Ok((Medium::Filter(filter), endpoint, None))
@@ -322,6 +320,12 @@ impl Setting<'_> {
         let (macvtap, endpoint) = Macvtap::make(self.kernel, self.interface, workers, flows.clone()).await?;
         Ok((Medium::Macvtap(macvtap), endpoint, None))
     }
+}
+
+/// Whether mode packet will do where filter is not possible.
+pub(super) fn may_do_with_packet(config: &Trunk) -> bool {
+    let is_auto = config.mode == TrunkMode::Auto && !matches!(config.interface, TrunkInterface::Bridge(_));
+    is_auto && config.host != Some(true) && config.wire
 }
 
 /// The sides that guests may talk to.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::TrunkState;
-use drivers::Fault;
+use drivers::{Endpoint, Fault};
 use tokio::sync::oneshot;
 
 use super::stream::describe;
@@ -117,12 +117,12 @@ impl Task {
             let apart = match self.join().await {
                 Ok(mut watch) => {
                     pause.reset();
-                    let apart = self.attend(&mut watch).await;
-                    self.part().await;
-                    apart
+                    self.attend(&mut watch).await
                 }
                 Err(apart) => apart,
             };
+            // What is half set up would be in the way of the next attempt.
+            self.part().await;
             match apart {
                 Apart::Anew => {}
                 Apart::NotThere(reason) => {
@@ -147,19 +147,38 @@ impl Task {
     /// Finds the interface, sets everything up and opens the trunk for traffic. Changes are listened to from before.
     async fn join(&mut self) -> Result<Watch, Apart> {
         let watch = Watch::open()?;
-        let kernel = Kernel::open()?;
-        let (joint, endpoint) = Joint::make(kernel, &self.station, &self.config, self.was_there).await?;
-        let joint = self.joint.insert(joint);
-        self.was_there = true;
-        joint.follow(&self.station).await?;
-        joint.sync(&self.station)?;
-        let wants = self.station.wants();
-        joint.divert(wants).await?;
+        let endpoint = match self.prepare(None).await {
+            Err(Apart::Refused(reason)) if joint::may_do_with_packet(&self.config) => {
+                self.part().await;
+                self.prepare(Some(&reason)).await?
+            }
+            prepared => prepared?,
+        };
+        let Some(joint) = &self.joint else { return Err(Apart::Anew) };
         let peer = format!("{} ({})", joint.interface.name, joint.mode().as_str());
         self.station.up(endpoint, Some(peer)).await;
         self.synced = None;
         self.look_after().await?;
         Ok(watch)
+    }
+
+    /// Makes the joint, up to the programs that divert. Mode `auto` makes do with packet when there is a reason why
+    /// filter is not possible.
+    async fn prepare(&mut self, not_filter: Option<&str>) -> Result<Arc<dyn Endpoint>, Apart> {
+        let kernel = Kernel::open()?;
+        let made = Joint::make(kernel, &self.station, &self.config, self.was_there, not_filter);
+        let (joint, endpoint) = made.await?;
+        let joint = self.joint.insert(joint);
+        self.was_there = true;
+        joint.tell_network(&self.station)?;
+        joint.follow(&self.station).await?;
+        joint.sync(&self.station)?;
+        joint.divert(self.station.wants()).await?;
+        if let Some(reason) = not_filter {
+            let name = &joint.interface.name;
+            tracing::warn!("trunk on {name}: mode packet, since filter is not possible: {reason}");
+        }
+        Ok(endpoint)
     }
 
     /// Does what the present guests want.
@@ -212,7 +231,7 @@ impl Task {
         }
     }
 
-    /// Gives the joint up.
+    /// Gives the joint up, if there is one, whole or not.
     async fn part(&mut self) {
         if let Some(joint) = &mut self.joint {
             joint.let_go().await;
