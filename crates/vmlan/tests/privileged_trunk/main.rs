@@ -6,6 +6,7 @@ mod support;
 
 mod bridge;
 mod claims;
+mod hindrances;
 mod lab;
 mod leftovers;
 mod life;

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use tokio::task::JoinHandle;
@@ -88,12 +88,13 @@ impl Kernel {
         }
     }
 
-    /// The addresses of an interface.
+    /// The addresses of an interface that are the host's: one that is tentative may be found to be another's, as one that
+    /// failed duplicate address detection was.
     pub(crate) async fn addresses(&self, interface: &Interface) -> Result<Vec<IpAddr>, KernelError> {
         let list = self.handle.address().get().set_link_index_filter(interface.index).execute();
         let what = format!("list the addresses of {}", interface.name);
         let messages: Vec<_> = said(&what, list.try_collect().await)?;
-        let addresses = messages.iter().filter_map(|message| {
+        let addresses = messages.iter().filter(|message| is_assigned(message)).filter_map(|message| {
             // A peer's address stands beside our own, which is the local one then.
             let find =
                 |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
@@ -145,6 +146,15 @@ impl Kernel {
         let answers = said(what, self.handle.clone().request(request))?;
         collect(what, answers).await
     }
+}
+
+/// Whether duplicate address detection has nothing against the address (RFC 4862 section 5.4).
+fn is_assigned(message: &AddressMessage) -> bool {
+    let doubtful = AddressFlags::Tentative | AddressFlags::Dadfailed;
+    !message.attributes.iter().any(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => flags.intersects(doubtful),
+        _ => false,
+    })
 }
 
 async fn collect(
