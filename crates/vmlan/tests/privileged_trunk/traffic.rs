@@ -1,5 +1,6 @@
 //! What passes between guests, the host and the wire.
 
+use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -191,6 +192,35 @@ fn a_side_that_is_not_allowed_is_not_reached() {
     assert!(!lab.guests[0].reaches(v4(WIRE), Duration::from_secs(1)));
     lab.pings(HOST, WIRE);
     daemon.stop();
+}
+
+/// What the host forwards bears the mark that it came with, unless that is taken off.
+#[test]
+fn the_host_routes_from_guest_to_guest() {
+    require!(namespaces(), tool("tcpdump"));
+    for settings in ["", CLSACT, "wire = false"] {
+        let lab = Lab::new();
+        let daemon = lab.start(&lab.config(settings));
+        lab.host.sysctl("net.ipv4.ip_forward", "1");
+        for (number, netns) in (3..).zip(&lab.guests) {
+            lab.host.ip(["address", "add", &format!("10.8.{number}.1/24"), "dev", "eth0"]);
+            netns.ip(["address", "add", &format!("10.8.{number}.2/24"), "dev", "t0"]);
+            netns.ip(["route", "add", "10.8.0.0/16", "via", &format!("10.8.{number}.1")]);
+        }
+        let routed = ["net", "10.8.3.0/24", "and", "net", "10.8.4.0/24"];
+        let mut capture = capture(&lab.wire, "eth0", &routed);
+        let other = IpAddr::from([10, 8, 4, 2]);
+        assert!(lab.guests[0].reaches(other, PATIENCE), "{settings}");
+        let report = testbed::ping(&lab.guests[0], other, 5);
+        assert!(report.all(), "{settings}: {report:?}");
+        // The capture has seen whatever was before this answer.
+        lab.pings(HOST, WIRE);
+        capture.signal(testbed::Signal::INT);
+        wait_until("the end of the capture", PATIENCE, || !capture.is_running());
+        assert!(capture.log().contains("0 packets captured"), "{settings}: {}", capture.log());
+        assert_balanced(&daemon);
+        daemon.stop();
+    }
 }
 
 /// switch.md cases 10 and 11: a promiscuous port sees what host and wire say to each other only when the trunk allows it.

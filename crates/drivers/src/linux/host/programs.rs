@@ -3,7 +3,7 @@
 //! The interface has one at each hook, which looks at what comes in from the wire or goes out from the host
 //! ([`divert`]); the trunk's TAPs have one that hands what we write to the interface ([`inject`]). They do so
 //! themselves ("direct action", tc-bpf(8)) and leave every other frame to whoever is next. A frame that carries [`MARK`]
-//! is one that was written to a side and comes past again on its way: it is left alone.
+//! is one that was written to a side and comes past again on its way: it is left alone, without its mark from there on.
 //!
 //! Guests' addresses are in a hash table ([`sys::ebpf::Set`], keyed by [`key`]), so what a frame of the host's costs
 //! does not depend on how many guests there are. What a frame of the host's meets comes first and is short.
@@ -19,7 +19,7 @@ use frame::{ETHERNET_HEADER, MacAddr};
 
 use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Register, STACK, When, Width};
 
-/// The mark of frames that we put into a side ("vmlt" in ASCII): as `fwmark` the host's rules can see it.
+/// The mark of frames that we put into a side ("vmlt" in ASCII), until the interface's program has seen it.
 pub const MARK: u32 = 0x766d_6c74;
 
 /// Where a packet has its EtherType and its destination, and the EtherTypes that are asked for (RFC 791, 826, 8200).
@@ -94,11 +94,11 @@ pub struct Divert<'a> {
 /// The program that diverts so.
 pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
     let mut program = Assembler::default();
-    let [leave, take, copy, host] = std::array::from_fn(|_| program.label());
+    let [leave, take, copy, host, ours] = std::array::from_fn(|_| program.label());
     let otherwise = if wanted.everything { copy } else { leave };
     program.copy(R6, R1);
     program.load(Width::Word, R2, R6, PACKET_MARK);
-    program.branch(When::Equal, R2, MARK as i32, leave);
+    program.branch(When::Equal, R2, MARK as i32, ours);
     // The header is never apart from the packet's first octets, but the kernel wants to see that asked.
     program.load(Width::Word, R7, R6, DATA);
     program.load(Width::Word, R3, R6, DATA_END);
@@ -139,10 +139,33 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
     program.set(R2, wanted.to as i32);
     program.set(R3, 0);
     program.call(CLONE_REDIRECT);
+    program.jump(leave);
+    program.place(ours);
+    take_mark_off(&mut program, R6);
     program.place(leave);
     program.set(R0, LEAVE);
     program.exit();
     program.finish()
+}
+
+/// The program for a hook from which nothing is diverted: it takes [`MARK`] off.
+pub fn unmark() -> Vec<u64> {
+    let mut program = Assembler::default();
+    let leave = program.label();
+    program.load(Width::Word, R2, R1, PACKET_MARK);
+    program.branch(When::NotEqual, R2, MARK as i32, leave);
+    take_mark_off(&mut program, R1);
+    program.place(leave);
+    program.set(R0, LEAVE);
+    program.exit();
+    program.finish()
+}
+
+/// Takes the mark off the frame at `context`. The host forwards a packet with the mark that it came with, and may answer
+/// with it or keep it for a connection: such a frame is the host's, and one with the mark would not be looked at.
+fn take_mark_off(program: &mut Assembler, context: Register) {
+    program.set(R2, 0);
+    program.store(context, PACKET_MARK, R2);
 }
 
 /// Looks at a frame for the host's MAC address: it is a guest's when its IP destination, or ARP target, is, and
@@ -274,6 +297,7 @@ mod tests {
             }
         }
         load_classifier("test", &idle()).unwrap();
+        load_classifier("test", &unmark()).unwrap();
         for side in [Side::Host, Side::Wire] {
             load_classifier("test", &inject(1, side)).unwrap();
         }

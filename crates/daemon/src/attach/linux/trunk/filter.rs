@@ -4,7 +4,8 @@
 //! one on the way out (from the host) redirect what is for a guest to the TAP of that side and copy what is for a group;
 //! all else passes as it did, and never leaves the kernel. On each TAP, a program takes what we write: from the host's
 //! TAP it is received by the interface, from the wire's TAP it is sent. It is marked on the way, so that the interface's
-//! programs leave it alone: nothing of ours comes back.
+//! programs leave it alone: nothing of ours comes back. They take the mark off, for what the host forwards bears the mark
+//! that it came with.
 //!
 //! What hangs on the interface beside ours is not touched ([`Hooks`]). The TAPs vanish with the process; what else a
 //! killed one leaves, the next takes over.
@@ -28,6 +29,7 @@ use crate::supervisor::Station;
 const FROM_WIRE: &str = "vmlan_wire";
 const FROM_HOST: &str = "vmlan_host";
 const INJECT: &str = "vmlan_inject";
+const UNMARK: &str = "vmlan_unmark";
 
 /// What mode `filter` has set up.
 pub(super) struct Filter {
@@ -123,16 +125,19 @@ impl Filter {
             unknown,
             everything,
         };
-        if self.enabled.contains(Sides::WIRE) {
-            let program = load(FROM_WIRE, &programs::divert(&divert))?;
-            self.hooks.put(kernel, interface, Hook::Ingress, program).await?;
-        }
-        if self.enabled.contains(Sides::HOST) {
-            // What the host sends to somebody unknown is for the wire: it has heard of every guest it speaks to.
-            let divert =
-                Divert { to: self.host.index, from_wire: false, shared: None, unknown: false, ..divert };
-            let program = load(FROM_HOST, &programs::divert(&divert))?;
-            self.hooks.put(kernel, interface, Hook::Egress, program).await?;
+        // What the host sends to somebody unknown is for the wire: it has heard of every guest it speaks to.
+        let to_guests =
+            Divert { to: self.host.index, from_wire: false, shared: None, unknown: false, ..divert };
+        let hooks = [
+            (Hook::Ingress, Sides::WIRE, (FROM_WIRE, divert)),
+            (Hook::Egress, Sides::HOST, (FROM_HOST, to_guests)),
+        ];
+        for (hook, side, (name, divert)) in hooks {
+            let program = match self.enabled.contains(side) {
+                true => load(name, &programs::divert(&divert))?,
+                false => load(UNMARK, &programs::unmark())?,
+            };
+            self.hooks.put(kernel, interface, hook, program).await?;
         }
         Ok(())
     }
