@@ -32,6 +32,7 @@ pub(super) fn hook(
             from_wire: !to_host,
             shared: None,
             unknown: false,
+            unheard: None,
             everything: false,
         };
         let divert = load_classifier("bench_divert", &programs::divert(&divert))?;

@@ -194,6 +194,26 @@ fn a_side_that_is_not_allowed_is_not_reached() {
     daemon.stop();
 }
 
+/// After a restart the host knows its guests, and the network does not.
+#[test]
+fn the_host_reaches_a_guest_that_was_not_heard_yet() {
+    require!(namespaces());
+    for settings in ["", CLSACT] {
+        let lab = Lab::new();
+        let (daemon, mut raw) = lab.start_with_raw(settings);
+        let sender = sender(&lab.host);
+        for _ in 0..10 {
+            rustix::io::write(&sender, &ethernet(mac(9), mac(HOST), TYPE, &[7; 60])).expect("room for a frame");
+        }
+        for number in 0..10 {
+            let arrived = raw.raw.expect(|frame| frame[..6] == mac(9).0 && frame[12..14] == [0x88, 0xb5]);
+            assert!(arrived.is_ok(), "{settings} frame {number}: {arrived:?}");
+        }
+        assert_balanced(&daemon);
+        daemon.stop();
+    }
+}
+
 /// What the host forwards bears the mark that it came with, unless that is taken off.
 #[test]
 fn the_host_routes_from_guest_to_guest() {

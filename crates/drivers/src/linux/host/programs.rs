@@ -46,9 +46,17 @@ const LEAVE: i32 = -1;
 
 /// The kernel's functions (`enum bpf_func_id`).
 const MAP_LOOKUP: i32 = 1;
+const MAP_UPDATE: i32 = 2;
 const CLONE_REDIRECT: i32 = 13;
 const REDIRECT: i32 = 23;
 const LOAD_BYTES: i32 = 26;
+
+/// `BPF_NOEXIST`: an entry is made, and none is changed.
+const NEW_ENTRY: i32 = 1;
+
+/// How many of the host's frames for an address that no guest is known to have are copied, until the table of those is
+/// emptied: a guest that is there answers the first. The host's frames for stations on the wire are not told from these.
+const UNHEARD_COPIES: i32 = 16;
 
 /// `BPF_F_INGRESS`: the other interface receives the frame instead of sending it.
 const RECEIVE: i32 = 1;
@@ -87,6 +95,9 @@ pub struct Divert<'a> {
     pub shared: Option<BorrowedFd<'a>>,
     /// Copies of unicast frames that came in and are not for the host.
     pub unknown: bool,
+    /// Copies of the first frames that go out for an address which is not among the guests; the table counts them, by
+    /// [`key`].
+    pub unheard: Option<BorrowedFd<'a>>,
     /// Copies of everything.
     pub everything: bool,
 }
@@ -120,7 +131,10 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
     if wanted.from_wire && wanted.unknown {
         program.branch(When::Equal, R8, OTHER_HOST, copy);
     }
-    program.jump(otherwise);
+    match wanted.unheard.filter(|_| !wanted.everything) {
+        Some(unheard) => copy_first(&mut program, unheard, [copy, otherwise]),
+        None => program.jump(otherwise),
+    }
     // The kernel refuses what is never reached.
     if wanted.from_wire {
         program.place(host);
@@ -146,6 +160,30 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
     program.set(R0, LEAVE);
     program.exit();
     program.finish()
+}
+
+/// Goes to `copy` with the first frames for the address whose key is on the stack, and to `otherwise` with the others, and
+/// when the table is full. Processors that count at the same time may miss one.
+fn copy_first(program: &mut Assembler, unheard: BorrowedFd<'_>, [copy, otherwise]: [Label; 2]) {
+    let first = program.label();
+    look_up(program, unheard, KEY);
+    program.branch_null(R0, first);
+    program.load(Width::Word, R1, R0, 0);
+    program.branch(When::AtLeast, R1, UNHEARD_COPIES, otherwise);
+    program.add(R1, 1);
+    program.store(R0, 0, R1);
+    program.jump(copy);
+    program.place(first);
+    program.store_number(STACK, KEY - 4, 1);
+    program.table(R1, unheard);
+    program.copy(R2, STACK);
+    program.add(R2, KEY.into());
+    program.copy(R3, STACK);
+    program.add(R3, i32::from(KEY) - 4);
+    program.set(R4, NEW_ENTRY);
+    program.call(MAP_UPDATE);
+    program.branch(When::NotEqual, R0, 0, otherwise);
+    program.jump(copy);
 }
 
 /// The program for a hook from which nothing is diverted: it takes [`MARK`] off.
@@ -290,8 +328,12 @@ mod tests {
         for (from_wire, unknown, everything) in
             flags.iter().flat_map(|a| flags.iter().flat_map(move |b| flags.map(|c| (*a, *b, c))))
         {
-            for shared in [None, Some(addresses.as_fd())] {
-                let wanted = Divert { to: 1, guests, from_wire, shared, unknown, everything };
+            for (shared, unheard) in [
+                (None, None),
+                (Some(addresses.as_fd()), None),
+                (None, Some(guests)),
+            ] {
+                let wanted = Divert { to: 1, guests, from_wire, shared, unknown, unheard, everything };
                 load_classifier("test", &divert(&wanted))
                     .unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
             }

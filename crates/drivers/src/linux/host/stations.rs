@@ -21,6 +21,8 @@ pub struct Stations {
     set: Set<2>,
     /// Their IP addresses, where they share the host's MAC address.
     addresses: Set<4>,
+    /// Addresses that the host sends to and that are nobody's of these.
+    unheard: Set<2>,
     is_station: IsStation,
     /// Raised when one leaves, so that workers forget whom they have seen.
     departures: AtomicU64,
@@ -30,6 +32,9 @@ impl Stations {
     /// How many there are at most.
     pub const LIMIT: u32 = 65_536;
 
+    /// How many addresses are looked for at a time that no guest is known to have.
+    const UNHEARD: u32 = 4096;
+
     /// Nobody yet.
     ///
     /// # Errors
@@ -37,7 +42,8 @@ impl Stations {
     pub fn new(is_station: IsStation) -> io::Result<Stations> {
         let set = Set::new("vmlan_guests", Stations::LIMIT)?;
         let addresses = Set::new("vmlan_addresses", Stations::LIMIT)?;
-        Ok(Stations { set, addresses, is_station, departures: AtomicU64::new(0) })
+        let unheard = Set::new("vmlan_unheard", Stations::UNHEARD)?;
+        Ok(Stations { set, addresses, unheard, is_station, departures: AtomicU64::new(0) })
     }
 
     /// Makes those that `wanted` answers the stations. It is asked only after the table was read: whom a worker enters
@@ -70,6 +76,20 @@ impl Stations {
     /// The table of their IP addresses.
     pub fn addresses(&self) -> BorrowedFd<'_> {
         self.addresses.as_fd()
+    }
+
+    /// The table in which [`divert`](super::programs::divert) counts the frames that it copies for addresses which are
+    /// nobody's of these.
+    pub fn unheard(&self) -> BorrowedFd<'_> {
+        self.unheard.as_fd()
+    }
+
+    /// Has frames for such addresses copied again.
+    ///
+    /// # Errors
+    /// What bpf(2) says.
+    pub fn look_again(&self) -> io::Result<()> {
+        self.unheard.keys()?.into_iter().try_for_each(|key| self.unheard.remove(key))
     }
 
     /// How many there are.

@@ -123,11 +123,12 @@ impl Filter {
             from_wire: true,
             shared: self.shared_mac.then(|| self.stations.addresses()),
             unknown,
+            unheard: None,
             everything,
         };
-        // What the host sends to somebody unknown is for the wire: it has heard of every guest it speaks to.
+        let unheard = unknown.then(|| self.stations.unheard());
         let to_guests =
-            Divert { to: self.host.index, from_wire: false, shared: None, unknown: false, ..divert };
+            Divert { to: self.host.index, from_wire: false, shared: None, unknown: false, unheard, ..divert };
         let hooks = [
             (Hook::Ingress, Sides::WIRE, (FROM_WIRE, divert)),
             (Hook::Egress, Sides::HOST, (FROM_HOST, to_guests)),
@@ -142,8 +143,10 @@ impl Filter {
         Ok(())
     }
 
-    /// Puts back what somebody took off the interface.
+    /// Puts back what somebody took off the interface, and has guests looked for again that were not heard of.
     pub(super) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
+        let looked = self.stations.look_again();
+        looked.map_err(|error| KernelError::new("empty the table of addresses that are looked for", error))?;
         self.hooks.repair(kernel, interface).await
     }
 
