@@ -89,11 +89,23 @@ pub fn set_filter(fd: impl AsFd, filter: &[Instruction]) -> io::Result<()> {
 /// # Errors
 /// `ENODEV` when there is no such interface; `EPERM` without CAP_NET_RAW.
 pub fn promiscuous(index: u32) -> io::Result<OwnedFd> {
+    member(index, libc::PACKET_MR_PROMISC)
+}
+
+/// Has the interface with this index take every group for as long as the descriptor is open.
+///
+/// # Errors
+/// As [`promiscuous`].
+pub fn all_groups(index: u32) -> io::Result<OwnedFd> {
+    member(index, libc::PACKET_MR_ALLMULTI)
+}
+
+fn member(index: u32, kind: libc::c_int) -> io::Result<OwnedFd> {
     // Without a protocol it hears nothing itself.
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let request = libc::packet_mreq {
         mr_ifindex: index as libc::c_int,
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_type: kind as libc::c_ushort,
         mr_alen: 0,
         mr_address: [0; 8],
     };

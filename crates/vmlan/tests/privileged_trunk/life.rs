@@ -72,6 +72,68 @@ fn the_interface_is_promiscuous_and_up_only_while_a_guest_is_there() {
 }
 
 #[test]
+fn an_interface_that_the_host_uses_since_stays_up() {
+    require!(namespaces());
+    let lab = Lab::new();
+    lab.host.ip(["address", "flush", "dev", "eth0"]);
+    lab.host.ip(["link", "set", "eth0", "down"]);
+    let is_up = || lab.host.ip(["link", "show", "dev", "eth0"]).stdout.contains(",UP");
+    let port = "[network.lab.port.raw]\nstream = { listen = \"raw.sock\" }\n";
+    let config = format!("[network.lab.trunk]\ninterface = \"eth0\"\n{port}");
+    let daemon = Daemon::start_within(&lab.host, directory(), &config);
+    daemon.wait_up(&["trunk"]);
+    let guest = crate::support::Peer::attach(9, guest::Attachment::Stream { path: daemon.path("raw.sock") });
+    wait_until("the interface", PATIENCE, || is_up() && lab.promiscuity() == 1);
+    lab.host.ip(["address", "add", &format!("{}/24", v4(HOST)), "dev", "eth0"]);
+    drop(guest);
+    wait_trunk(&daemon, "the trunk to be inactive", |trunk| !trunk.active);
+    wait_until("the interface to be left alone", PATIENCE, || lab.promiscuity() == 0);
+    daemon.stop();
+    assert!(is_up());
+    assert!(lab.host.reaches(v4(WIRE), PATIENCE));
+}
+
+/// What is for guests is for the host's address then, or for groups.
+#[test]
+fn with_a_shared_address_the_interface_takes_every_group_and_is_not_promiscuous() {
+    require!(namespaces());
+    for mode in ["filter", "packet"] {
+        let lab = Lab::new();
+        let daemon = lab.start(&lab.config(&format!("mode = \"{mode}\"\nshared_mac = \"on\"")));
+        wait_trunk(&daemon, "every group", |trunk| {
+            trunk.installed.iter().any(|what| what == "eth0 takes every group")
+        });
+        assert_eq!(lab.promiscuity(), 0);
+        lab.pings(3, WIRE);
+        daemon.stop();
+        assert_eq!(lab.promiscuity(), 0);
+    }
+}
+
+/// Our TAPs are set down, and their programs are taken off them.
+#[test]
+fn devices_that_somebody_disturbs_are_put_right() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(CLSACT));
+    lab.all_ping();
+    let index = lab.host.exec("cat", ["/sys/class/net/eth0/ifindex"]).stdout;
+    for device in ["vmlh", "vmlw"].map(|prefix| format!("{prefix}{}", index.trim())) {
+        lab.host.ip(["link", "set", "dev", &device, "down"]);
+        wait_until("the device to be up again", PATIENCE, || {
+            lab.host.ip(["link", "show", "dev", &device]).stdout.contains(",UP")
+        });
+        lab.all_ping();
+        lab.host.exec("tc", ["qdisc", "del", "dev", &device, "clsact"]).expect_success();
+        wait_until("the program to be back", PATIENCE, || {
+            lab.host.exec("tc", ["filter", "show", "dev", &device, "ingress"]).stdout.contains("vmlan_inject")
+        });
+        lab.all_ping();
+    }
+    daemon.stop();
+}
+
+#[test]
 fn case_7_after_a_kill_the_next_daemon_takes_over_and_leaves_nothing_twice() {
     require!(namespaces());
     let lab = Lab::new();

@@ -203,7 +203,8 @@ fn the_host_reaches_a_guest_that_was_not_heard_yet() {
         let (daemon, mut raw) = lab.start_with_raw(settings);
         let sender = sender(&lab.host);
         for _ in 0..10 {
-            rustix::io::write(&sender, &ethernet(mac(9), mac(HOST), TYPE, &[7; 60])).expect("room for a frame");
+            rustix::io::write(&sender, &ethernet(mac(9), mac(HOST), TYPE, &[7; 60]))
+                .expect("room for a frame");
         }
         for number in 0..10 {
             let arrived = raw.raw.expect(|frame| frame[..6] == mac(9).0 && frame[12..14] == [0x88, 0xb5]);

@@ -20,6 +20,8 @@ pub(crate) struct Interface {
     pub(crate) promiscuity: u32,
     /// The bridge or bond that it is a port of, by index.
     pub(crate) controller: Option<u32>,
+    /// The interface of this namespace that it stands on, as a VLAN interface does, by index.
+    pub(crate) lower: Option<u32>,
     pub(crate) kind: Kind,
     /// Words about it, for people.
     pub(crate) alias: Option<String>,
@@ -56,11 +58,15 @@ impl Interface {
             running: flags.contains(LinkFlags::Up | LinkFlags::Running),
             promiscuity: 0,
             controller: None,
+            lower: None,
             kind: Kind::Other,
             alias: None,
         };
+        let mut is_elsewhere = false;
         for attribute in &message.attributes {
             match attribute {
+                LinkAttribute::Link(index) => interface.lower = Some(*index).filter(|index| *index != 0),
+                LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
                 LinkAttribute::IfName(name) => interface.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => interface.alias = Some(alias.clone()),
                 LinkAttribute::Address(octets) if message.header.link_layer_type == LinkLayerType::Ether => {
@@ -86,6 +92,9 @@ impl Interface {
                 }
                 _ => {}
             }
+        }
+        if is_elsewhere {
+            interface.lower = None;
         }
         if flags.contains(LinkFlags::Loopback) {
             interface.kind = Kind::Loopback;

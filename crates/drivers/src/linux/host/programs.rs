@@ -328,11 +328,7 @@ mod tests {
         for (from_wire, unknown, everything) in
             flags.iter().flat_map(|a| flags.iter().flat_map(move |b| flags.map(|c| (*a, *b, c))))
         {
-            for (shared, unheard) in [
-                (None, None),
-                (Some(addresses.as_fd()), None),
-                (None, Some(guests)),
-            ] {
+            for (shared, unheard) in [(None, None), (Some(addresses.as_fd()), None), (None, Some(guests))] {
                 let wanted = Divert { to: 1, guests, from_wire, shared, unknown, unheard, everything };
                 load_classifier("test", &divert(&wanted))
                     .unwrap_or_else(|error| panic!("{wanted:?}: {error}"));

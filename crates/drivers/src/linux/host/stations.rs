@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame::{ETHERNET_HEADER, Frame, MacAddr, VlanId};
+use rustix::io::Errno;
 use sys::ebpf::Set;
 
 use super::programs::{address_key, key};
@@ -47,25 +48,27 @@ impl Stations {
     }
 
     /// Makes those that `wanted` answers the stations. It is asked only after the table was read: whom a worker enters
-    /// meanwhile stays, and whom it entered before is known to whoever is asked.
+    /// meanwhile stays, and whom it entered before is known to whoever is asked. Answers how many there is no room for.
     ///
     /// # Errors
-    /// `E2BIG` when there are too many; the others are in then.
-    pub fn set<I: IntoIterator<Item = MacAddr>>(&self, wanted: impl FnOnce() -> I) -> io::Result<()> {
+    /// What bpf(2) says.
+    pub fn set<I: IntoIterator<Item = MacAddr>>(&self, wanted: impl FnOnce() -> I) -> io::Result<usize> {
         let present = self.set.keys()?;
-        if bring_to(&self.set, present, wanted().into_iter().map(key).collect())? {
+        let (departed, left_out) = bring_to(&self.set, present, wanted().into_iter().map(key).collect())?;
+        if departed {
             self.departures.fetch_add(1, Ordering::Release);
         }
-        Ok(())
+        Ok(left_out)
     }
 
-    /// Makes these the stations' IP addresses.
+    /// Makes these the stations' IP addresses. Answers how many there is no room for.
     ///
     /// # Errors
-    /// `E2BIG` when there are too many; the others are in then.
-    pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+    /// What bpf(2) says.
+    pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<usize> {
         let present = self.addresses.keys()?;
-        bring_to(&self.addresses, present, wanted.into_iter().map(address_key).collect()).map(drop)
+        let brought = bring_to(&self.addresses, present, wanted.into_iter().map(address_key).collect());
+        brought.map(|(_, left_out)| left_out)
     }
 
     /// The table of their MAC addresses, as [`divert`](super::programs::divert) looks into it.
@@ -101,20 +104,30 @@ impl Stations {
     }
 }
 
-/// Makes `wanted` what is in the table, where `present` was; answers whether something was taken out.
+/// Makes `wanted` what is in the table, where `present` was, as far as there is room; answers whether something was taken
+/// out, and how many are left out.
 fn bring_to<const WORDS: usize>(
     set: &Set<WORDS>,
     present: Vec<[u32; WORDS]>,
     wanted: BTreeSet<[u32; WORDS]>,
-) -> io::Result<bool> {
+) -> io::Result<(bool, usize)> {
     let present = BTreeSet::from_iter(present);
     let mut departed = false;
     for gone in present.difference(&wanted) {
         set.remove(*gone)?;
         departed = true;
     }
-    wanted.difference(&present).try_for_each(|new| set.insert(*new))?;
-    Ok(departed)
+    let mut new = wanted.difference(&present);
+    while let Some(next) = new.next() {
+        match set.insert(*next) {
+            Ok(()) => {}
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => {
+                return Ok((departed, 1 + new.count()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((departed, 0))
 }
 
 /// How many addresses a worker remembers to have dealt with.
@@ -200,6 +213,15 @@ mod tests {
         memo.admit(&frame_of(GUEST));
         assert_eq!(told(&stations), [key(GUEST)]);
         assert_eq!(stations.count().unwrap(), 1);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_left_out() {
+        let Ok(set) = Set::<2>::new("test", 4) else { return };
+        let keys = |range: std::ops::Range<u32>| range.map(|n| [n, 0]).collect();
+        assert_eq!(bring_to(&set, Vec::new(), keys(0..7)).unwrap(), (false, 3));
+        assert_eq!(bring_to(&set, set.keys().unwrap(), keys(2..6)).unwrap(), (true, 0));
+        assert_eq!(set.keys().unwrap().len(), 4);
     }
 
     #[test]

@@ -84,10 +84,7 @@ impl Bridge {
             tracing::warn!("{} was taken out of {}; it joins again", tap.name, bridge.name);
             self.join(kernel, bridge).await?;
         }
-        if !tap.up {
-            kernel.set(tap.index, &format!("bring {} up", tap.name), |link| link.up()).await?;
-        }
-        Ok(())
+        self.tap.repair(kernel, tap).await
     }
 
     /// Writes down what there is to be seen.

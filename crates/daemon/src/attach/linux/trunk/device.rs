@@ -69,6 +69,15 @@ impl Device {
         Ok((device, Medium::new(queues, takes)))
     }
 
+    /// Brings it up again when somebody set it down; `now` is what it is.
+    pub(super) async fn repair(&self, kernel: &Kernel, now: &Interface) -> Result<(), Apart> {
+        if now.up {
+            return Ok(());
+        }
+        tracing::warn!("{} was set down; it is brought up again", self.name);
+        Ok(kernel.set(self.index, &format!("bring {} up", self.name), |link| link.up()).await?)
+    }
+
     /// Gives it this MTU.
     pub(super) async fn set_mtu(&self, kernel: &Kernel, mtu: u32) -> Result<(), Apart> {
         let what = format!("set the MTU of {}", self.name);

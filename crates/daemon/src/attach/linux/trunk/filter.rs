@@ -35,13 +35,15 @@ const UNMARK: &str = "vmlan_unmark";
 pub(super) struct Filter {
     host: Device,
     wire: Device,
-    /// Keep the programs on the TAPs.
-    _injectors: [Hooks; 2],
+    /// Of the TAPs.
+    injectors: [Hooks; 2],
     hooks: Hooks,
     stations: Arc<Stations>,
     enabled: Sides,
     /// Whether the wire knows guests by the host's address only.
     shared_mac: bool,
+    /// How many addresses of guests the kernel has no room for.
+    left_out: usize,
     /// What is diverted now, once something is: also frames for addresses that nobody is known to have, and all.
     diverted: Option<(bool, bool)>,
 }
@@ -72,11 +74,12 @@ impl Filter {
         let filter = Filter {
             host,
             wire,
-            _injectors: [to_host, to_wire],
+            injectors: [to_host, to_wire],
             hooks,
             stations,
             enabled: super::joint::sides(config),
             shared_mac,
+            left_out: 0,
             diverted: None,
         };
         Ok((filter, Arc::new(endpoint)))
@@ -94,14 +97,25 @@ impl Filter {
     }
 
     /// Tells the kernel which guests there are.
-    pub(super) fn sync(&self, station: &Station) -> Result<(), Apart> {
+    pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
         let guests = || station.network().stations().into_iter().map(|guest| guest.mac);
         let addresses = station.network().shared_addresses().into_iter().map(|shared| shared.address);
-        let told = self.stations.set(guests).and_then(|()| match self.shared_mac {
-            true => self.stations.set_addresses(addresses),
-            false => Ok(()),
+        let told = self.stations.set(guests).and_then(|left_out| match self.shared_mac {
+            true => Ok(left_out + self.stations.set_addresses(addresses)?),
+            false => Ok(left_out),
         });
-        told.map_err(|error| KernelError::new("tell the kernel which guests there are", error).into())
+        let left_out =
+            told.map_err(|error| KernelError::new("tell the kernel which guests there are", error))?;
+        if left_out > 0 && self.left_out == 0 {
+            tracing::warn!(
+                "network {}: {left_out} addresses of guests are not delivered to from host and wire: the kernel has \
+                 been told the most that it is, {}",
+                station.place().network,
+                Stations::LIMIT
+            );
+        }
+        self.left_out = left_out;
+        Ok(())
     }
 
     /// Puts the programs on the interface that divert what is wanted: frames for addresses that nobody is known to have,
@@ -143,10 +157,19 @@ impl Filter {
         Ok(())
     }
 
-    /// Puts back what somebody took off the interface, and has guests looked for again that were not heard of.
+    /// Puts back what somebody took off the interface or the TAPs, and has guests looked for again that were not heard of.
     pub(super) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
         let looked = self.stations.look_again();
-        looked.map_err(|error| KernelError::new("empty the table of addresses that are looked for", error))?;
+        looked
+            .map_err(|error| KernelError::new("empty the table of addresses that are looked for", error))?;
+        let all = kernel.interfaces().await?;
+        for (device, hooks) in [&self.host, &self.wire].into_iter().zip(&mut self.injectors) {
+            let Some(there) = all.iter().find(|there| there.index == device.index) else {
+                return Err(Apart::Anew);
+            };
+            device.repair(kernel, there).await?;
+            hooks.repair(kernel, there).await?;
+        }
         self.hooks.repair(kernel, interface).await
     }
 
@@ -162,6 +185,10 @@ impl Filter {
         report.installed.push(format!("device {} (the host's side)", self.host.name));
         report.installed.push(format!("device {} (the wire's side)", self.wire.name));
         self.hooks.describe(interface, [&self.wire.name, &self.host.name], &mut report.installed);
+        if self.left_out > 0 {
+            let (left_out, limit) = (self.left_out, Stations::LIMIT);
+            report.installed.push(format!("{limit} addresses of guests, the most; {left_out} are left out"));
+        }
         let Some((unknown, everything)) = self.diverted else { return };
         let mut diverted = vec!["frames for guests", "copies of frames for groups"];
         if everything {

@@ -1,6 +1,7 @@
 //! What joins a network to an interface, in whatever mode.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,17 @@ use crate::config::{Trunk, TrunkInterface};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 use crate::supervisor::{Station, vlan_role};
 
+/// A use of the interface that has nothing to do with the trunk.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Use {
+    /// The host has an address on it.
+    Address(IpAddr),
+    /// It is a port of this bridge or bond.
+    Controller(u32),
+    /// This interface stands on it, and is up.
+    Above(u32),
+}
+
 /// A network's hold on an interface: everything that was set on the host for it.
 pub(super) struct Joint {
     kernel: Kernel,
@@ -42,10 +54,10 @@ pub(super) struct Joint {
     pub(super) flows: Flows,
     /// Whether a guest is there.
     active: bool,
-    /// Whether it was down before a guest was there.
-    brought_up: bool,
-    /// Keeps the interface promiscuous.
-    promiscuous: Option<OwnedFd>,
+    /// Once it was brought up because a guest was there: what used it before.
+    brought_up: Option<BTreeSet<Use>>,
+    /// Has the interface take more than is for the host.
+    takes_more: Option<OwnedFd>,
 }
 
 impl Joint {
@@ -80,8 +92,8 @@ impl Joint {
             shared_mac,
             flows,
             active: false,
-            brought_up: false,
-            promiscuous: None,
+            brought_up: None,
+            takes_more: None,
             interface,
         };
         Ok((joint, endpoint))
@@ -165,16 +177,13 @@ impl Joint {
     pub(super) async fn repair(&mut self) -> Result<(), Apart> {
         self.medium.repair(&self.kernel, &self.interface).await?;
         // Somebody reset the interface's count.
-        if self.promiscuous.is_some() && self.interface.promiscuity == 0 {
-            self.promiscuous = None;
+        if !self.shared_mac && self.interface.promiscuity == 0 {
+            self.takes_more = None;
         }
-        if self.active && self.medium.needs_promiscuity() && self.promiscuous.is_none() {
-            self.be_promiscuous()?;
-        }
-        Ok(())
+        if self.active { self.take_more() } else { Ok(()) }
     }
 
-    /// Follows whether a guest is there: with one, the interface is up and promiscuous.
+    /// Follows whether a guest is there: with one, the interface is up and takes what is for guests.
     pub(super) async fn activate(&mut self, wanted: bool) -> Result<(), Apart> {
         if self.active == wanted {
             return Ok(());
@@ -185,28 +194,60 @@ impl Joint {
 
     async fn hold(&mut self) -> Result<(), Apart> {
         if !self.interface.up {
+            let before = self.uses().await?;
             let what = format!("bring {} up", self.interface.name);
             self.kernel.set(self.interface.index, &what, |link| link.up()).await?;
             self.interface.up = true;
-            self.brought_up = true;
+            self.brought_up = Some(before);
         }
-        if self.medium.needs_promiscuity() && self.promiscuous.is_none() {
-            self.be_promiscuous()?;
+        self.take_more()
+    }
+
+    /// Has the interface take what is for guests, where the mode needs that. With a shared address that is what is for
+    /// the host, and for groups of which the host knows nothing: Wi-Fi takes nothing else, or suffers from being
+    /// promiscuous.
+    fn take_more(&mut self) -> Result<(), Apart> {
+        if !self.medium.needs_more() || self.takes_more.is_some() {
+            return Ok(());
         }
+        let index = self.interface.index;
+        let (taken, what) = match self.shared_mac {
+            true => (sys::packet::all_groups(index), "take every group"),
+            false => (sys::packet::promiscuous(index), "be promiscuous"),
+        };
+        let failed = |error| KernelError::new(format!("have {} {what}", self.interface.name), error);
+        self.takes_more = Some(taken.map_err(failed)?);
         Ok(())
     }
 
-    fn be_promiscuous(&mut self) -> Result<(), Apart> {
-        let held = sys::packet::promiscuous(self.interface.index);
-        let failed = |error| KernelError::new(format!("make {} promiscuous", self.interface.name), error);
-        self.promiscuous = Some(held.map_err(failed)?);
-        Ok(())
+    /// What uses the interface, beside the guests.
+    async fn uses(&self) -> Result<BTreeSet<Use>, KernelError> {
+        let index = self.interface.index;
+        let is_own = |address: &IpAddr| match address {
+            IpAddr::V4(_) => true,
+            // Every interface gets one when it is brought up.
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+        };
+        let addresses = self.kernel.addresses(&self.interface).await?.into_iter().filter(is_own);
+        let mut uses: BTreeSet<Use> = addresses.map(Use::Address).collect();
+        for other in self.kernel.interfaces().await? {
+            if other.index == index {
+                uses.extend(other.controller.map(Use::Controller));
+            } else if other.up && other.lower == Some(index) && self.interface.lower != Some(other.index) {
+                uses.insert(Use::Above(other.index));
+            }
+        }
+        Ok(uses)
     }
 
     /// Undoes what [`Joint::hold`] did.
     async fn release(&mut self) -> Result<(), Apart> {
-        self.promiscuous = None;
-        if std::mem::take(&mut self.brought_up) {
+        self.takes_more = None;
+        if let Some(before) = self.brought_up.take() {
+            if !self.uses().await?.is_subset(&before) {
+                tracing::info!("{} stays up: it is in use by the host since", self.interface.name);
+                return Ok(());
+            }
             let what = format!("bring {} down again", self.interface.name);
             match self.kernel.set(self.interface.index, &what, |link| link.down()).await {
                 Err(error) if error.is(Errno::NODEV) => {}
@@ -245,10 +286,11 @@ impl Joint {
             report.reason.clone_from(&self.why);
         }
         self.medium.describe(&self.interface, report);
-        if self.promiscuous.is_some() {
-            report.installed.push(format!("{} is promiscuous", self.interface.name));
+        if self.takes_more.is_some() {
+            let what = if self.shared_mac { "takes every group" } else { "is promiscuous" };
+            report.installed.push(format!("{} {what}", self.interface.name));
         }
-        if self.brought_up {
+        if self.brought_up.is_some() {
             report.installed.push(format!("{} was brought up", self.interface.name));
         }
     }

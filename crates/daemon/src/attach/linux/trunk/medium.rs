@@ -44,8 +44,9 @@ impl Medium {
         }
     }
 
-    /// Whether the interface has to take frames for every address.
-    pub(super) fn needs_promiscuity(&self) -> bool {
+    /// Whether the interface has to take more than is for the host: frames for every address, or where guests share the
+    /// host's address, for every group.
+    pub(super) fn needs_more(&self) -> bool {
         match self {
             Medium::Filter(_) | Medium::Packet(_) | Medium::Xdp(_) => true,
             Medium::Bridge(_) | Medium::Macvtap(_) => false,

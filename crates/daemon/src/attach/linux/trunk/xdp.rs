@@ -126,11 +126,9 @@ impl Xdp {
     }
 
     fn tell_guests(&self) -> Result<(), Apart> {
-        match self.stations.set(|| self.packet.guests()) {
-            // The packet socket gets what is for the others.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Ok(()),
-            result => result.map_err(|error| KernelError::new("tell XDP of the guests", error).into()),
-        }
+        // The packet socket gets what is for those that are left out.
+        let told = self.stations.set(|| self.packet.guests()).map(drop);
+        told.map_err(|error| KernelError::new("tell XDP of the guests", error).into())
     }
 
     /// Writes down what there is to be seen.
