@@ -7,6 +7,7 @@
 mod claims;
 mod fault;
 mod node;
+mod notes;
 mod read;
 mod report;
 mod resolve;
@@ -23,6 +24,9 @@ use std::path::Path;
 use api::{Error, ErrorCode};
 
 pub(crate) use claims::Claim;
+pub use notes::notes;
+#[cfg(target_os = "linux")]
+pub(crate) use notes::too_long;
 pub use report::{ConfigErrors, Located, Place};
 pub use resolve::resolve_port;
 pub use valid::{

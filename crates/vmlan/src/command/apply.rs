@@ -19,7 +19,8 @@ pub fn check(file: &Path) -> Result<(), Failure> {
         counted(config.networks().len(), "network"),
         counted(ports, "port")
     );
-    print(&summary)
+    print(&summary)?;
+    config::notes(&config).iter().try_for_each(|note| print(&format!("note: {note}\n")))
 }
 
 /// Sends a file to the daemon, or has it read its own.

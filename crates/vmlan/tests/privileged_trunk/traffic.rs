@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use api::TrunkMode;
-use frame::MacAddr;
+use frame::{DropReason, MacAddr};
 use guest::{Attachment, ethernet};
 use testbed::{Iperf, Netns, Process, iperf3, poll_until, require, run, wait_until};
 
@@ -175,6 +175,46 @@ fn case_13_jumbo_frames_pass_end_to_end() {
 }
 
 #[test]
+fn what_is_longer_than_the_interfaces_mtu_is_counted_and_told() {
+    require!(namespaces());
+    for mode in ["filter", "packet"] {
+        let lab = Lab::new();
+        let (daemon, mut raw) = {
+            let port = "[network.lab.port.raw]\nstream = { listen = \"raw.sock\" }\n";
+            let config =
+                format!("[network.lab]\nmtu = 9000\n{}{port}", lab.config(&format!("mode = \"{mode}\"")));
+            let daemon = lab.start(&config);
+            let file = daemon.path("vmlan.toml");
+            let checked = lab.host.exec(crate::support::VMLAN, ["check".as_ref(), file.as_os_str()]);
+            assert!(
+                checked.success() && checked.stdout.contains("the MTU of eth0, 1500"),
+                "{}",
+                checked.stdout
+            );
+            let raw = Peer::attach(9, Attachment::Stream { path: daemon.path("raw.sock") });
+            daemon.wait_up(&["raw"]);
+            (daemon, raw)
+        };
+        let reason = daemon.trunk().reason.unwrap_or_default();
+        assert!(reason.contains("the MTU of eth0, 1500"), "{mode}: {reason}");
+
+        // To an address that nobody is known to have, and to everybody.
+        let seen = watch(&lab.wire, "eth0", &["-Q", "in"]);
+        for destination in [mac(77), MacAddr::BROADCAST] {
+            for len in [1500, 4000] {
+                for _ in 0..5 {
+                    raw.raw.send_frame(&ethernet(destination, mac(9), TYPE, &vec![7; len])).expect("room");
+                }
+            }
+        }
+        wait_until("the drops", PATIENCE, || daemon.drops("trunk", DropReason::TooLong) == 10);
+        expect_frames(seen, 10);
+        assert_balanced(&daemon);
+        daemon.stop();
+    }
+}
+
+#[test]
 fn a_side_that_is_not_allowed_is_not_reached() {
     require!(namespaces());
     let lab = Lab::new();
@@ -191,6 +231,30 @@ fn a_side_that_is_not_allowed_is_not_reached() {
     lab.pings(3, HOST);
     assert!(!lab.guests[0].reaches(v4(WIRE), Duration::from_secs(1)));
     lab.pings(HOST, WIRE);
+    daemon.stop();
+}
+
+/// As docs/trunk.md has it.
+#[test]
+fn what_host_and_guests_say_is_captured_on_the_hosts_tap() {
+    require!(namespaces(), tool("tcpdump"));
+    let lab = Lab::new();
+    let daemon = lab.start(&lab.config(""));
+    lab.all_ping();
+    let index = lab.host.exec("cat", ["/sys/class/net/eth0/ifindex"]).stdout;
+    let tap = format!("vmlh{}", index.trim());
+    let filter = ["icmp", "and", "host", &v4(3).to_string()];
+    let mut captures = [tap.as_str(), "eth0"].map(|interface| capture(&lab.host, interface, &filter));
+    assert!(testbed::ping(&lab.host, v4(3), 3).all());
+    let counts = ["ICMP echo request", "ICMP echo reply"];
+    let count_in = |log: &str| counts.map(|what| log.matches(what).count());
+    wait_until("both halves", PATIENCE, || count_in(&captures[0].log()) == [3, 3]);
+    wait_until("what the guest says", PATIENCE, || count_in(&captures[1].log())[1] == 3);
+    for capture in &mut captures {
+        capture.signal(testbed::Signal::INT);
+        wait_until("the end of the capture", PATIENCE, || !capture.is_running());
+    }
+    assert_eq!(count_in(&captures[1].log()), [0, 3]);
     daemon.stop();
 }
 

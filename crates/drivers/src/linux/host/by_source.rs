@@ -3,11 +3,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frame::{Batch, ETHERNET_HEADER, MacAddr, Sides, Takes};
-use link::{Context, Tally};
+use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes};
+use link::{Context, Counters, Link, Tally};
 
+use super::longest::Longest;
 use crate::Flows;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
 /// A medium behind which both sides of a trunk are, told apart by the host's address: what comes from it is the host's,
 /// all else is the wire's. What is sent goes to both alike.
@@ -16,25 +17,39 @@ pub struct BySource {
     /// The host's address as a number; 0 while there is none.
     host: Arc<AtomicU64>,
     flows: Flows,
+    longest: Option<Longest>,
 }
 
 impl BySource {
     /// `host` is the host's address ([`MacAddr::to_u64`]), or 0; it can be changed.
     pub fn new(medium: Arc<dyn Endpoint>, host: Arc<AtomicU64>, flows: Flows) -> BySource {
-        BySource { medium, host, flows }
+        BySource { medium, host, flows, longest: None }
     }
 
     /// A medium that nothing comes by from the host.
     pub fn of_wire(medium: Arc<dyn Endpoint>, flows: Flows) -> BySource {
         BySource::new(medium, Arc::new(AtomicU64::new(0)), flows)
     }
+
+    /// Drops what is longer and not for the host alone, and counts it: for a medium behind which nothing does.
+    pub fn no_longer_than(self, longest: Longest) -> BySource {
+        BySource { longest: Some(longest), ..self }
+    }
 }
 
 impl Endpoint for BySource {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         let worker = settings.worker;
-        let medium = self.medium.queue(settings)?;
-        Ok(Box::new(BySourceQueue { medium, host: self.host.clone(), flows: self.flows.clone(), worker }))
+        let (counters, link) = (settings.counters.clone(), settings.link.clone());
+        Ok(Box::new(BySourceQueue {
+            medium: self.medium.queue(settings)?,
+            host: self.host.clone(),
+            flows: self.flows.clone(),
+            longest: self.longest.clone(),
+            counters,
+            link,
+            worker,
+        }))
     }
 
     fn has_queue_for(&self, worker: usize) -> bool {
@@ -50,6 +65,9 @@ struct BySourceQueue {
     medium: Box<dyn Queue>,
     host: Arc<AtomicU64>,
     flows: Flows,
+    longest: Option<Longest>,
+    counters: Arc<Counters>,
+    link: Option<Link>,
     worker: usize,
 }
 
@@ -72,6 +90,16 @@ impl Queue for BySourceQueue {
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        if let Some(longest) = &self.longest {
+            let port = (&*self.counters, self.link.as_ref());
+            batch.retain(|frame: &mut Frame| {
+                let is_lost = frame.meta.sides != Sides::HOST && longest.is_exceeded_by(frame);
+                if is_lost {
+                    lose(cx, port, frame, DropReason::TooLong);
+                }
+                !is_lost
+            });
+        }
         let (mut host, mut wire) = (Tally::default(), Tally::default());
         for frame in batch.iter_mut() {
             let sides = std::mem::take(&mut frame.meta.sides);

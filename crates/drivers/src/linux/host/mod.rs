@@ -6,6 +6,7 @@
 
 mod assembler;
 mod by_source;
+mod longest;
 mod packet;
 pub mod programs;
 mod stations;
@@ -13,6 +14,7 @@ mod two_sides;
 pub mod xdp;
 
 pub use by_source::BySource;
+pub use longest::Longest;
 pub use packet::PacketSocket;
 pub use stations::Stations;
 pub use two_sides::TwoSides;

@@ -2,23 +2,26 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, Frame, Sides, Takes};
-use link::{Context, Counters, Tally};
+use frame::{Batch, DropReason, Frame, Sides, Takes};
+use link::{Context, Counters, Link, Tally};
 
+use super::longest::Longest;
 use super::stations::{Memo, Stations};
 use crate::Flows;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
 /// An endpoint for each side of a trunk, as one.
 ///
 /// Before a frame leaves, its sender's address is among those whose frames are diverted, so that no answer to it is lost.
 /// A received frame is marked with the side it came from; a sent one goes to the sides that it is marked with, and to
-/// the wire when it has no mark. It counts once at the port either way.
+/// the wire when it has no mark. It counts once at the port either way. One that is too long for the wire is dropped, for
+/// the host as well if it is for both.
 pub struct TwoSides {
     host: Arc<dyn Endpoint>,
     wire: Arc<dyn Endpoint>,
     flows: Flows,
     stations: Arc<Stations>,
+    longest: Longest,
     /// Takes what the host's queue counts of frames that the wire's queue has counted for the port.
     twins: Arc<Counters>,
 }
@@ -28,11 +31,11 @@ impl TwoSides {
     pub fn new(
         host: Arc<dyn Endpoint>,
         wire: Arc<dyn Endpoint>,
-        stations: Arc<Stations>,
+        (stations, longest): (Arc<Stations>, Longest),
         flows: Flows,
         workers: usize,
     ) -> TwoSides {
-        TwoSides { host, wire, flows, stations, twins: Arc::new(Counters::new(workers)) }
+        TwoSides { host, wire, flows, stations, longest, twins: Arc::new(Counters::new(workers)) }
     }
 }
 
@@ -42,6 +45,7 @@ impl Endpoint for TwoSides {
         let host = self.host.queue(settings.clone())?;
         let twin = self.host.queue(twin)?;
         let worker = settings.worker;
+        let (counters, link) = (settings.counters.clone(), settings.link.clone());
         let wire = self.wire.queue(settings)?;
         Ok(Box::new(BothQueue {
             host,
@@ -49,6 +53,9 @@ impl Endpoint for TwoSides {
             wire,
             flows: self.flows.clone(),
             memo: Memo::new(self.stations.clone()),
+            longest: self.longest.clone(),
+            counters,
+            link,
             worker,
             ready: None,
             for_host: Batch::new(),
@@ -72,6 +79,9 @@ struct BothQueue {
     wire: Box<dyn Queue>,
     flows: Flows,
     memo: Memo,
+    longest: Longest,
+    counters: Arc<Counters>,
+    link: Option<Link>,
     worker: usize,
     /// The side that has something to receive; `None` where that is not known.
     ready: Option<Sides>,
@@ -120,10 +130,15 @@ impl Queue for BothQueue {
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let (mut host, mut wire) = (Tally::default(), Tally::default());
         let (for_host, for_both, memo) = (&mut self.for_host, &mut self.for_both, &mut self.memo);
+        let (longest, port) = (&self.longest, (&*self.counters, self.link.as_ref()));
         memo.catch_up();
         batch.retain(|frame: &mut Frame| {
             memo.admit(frame);
             let sides = std::mem::take(&mut frame.meta.sides);
+            if sides != Sides::HOST && longest.is_exceeded_by(frame) {
+                lose(cx, port, frame, DropReason::TooLong);
+                return false;
+            }
             if !sides.contains(Sides::HOST) {
                 wire.add(frame);
                 return true;

@@ -36,13 +36,18 @@ fn fixture() -> Option<Fixture> {
         share: None,
         longest: 1518,
     };
-    let queue = TwoSides::new(to_host, to_wire, stations.clone(), flows.clone(), 1).queue(settings).unwrap();
+    let known = (stations.clone(), Longest::of_mtu(1500));
+    let queue = TwoSides::new(to_host, to_wire, known, flows.clone(), 1).queue(settings).unwrap();
     Some(Fixture { stations, pool: Pool::new(PoolSizes::default()), counters, flows, queue, host, wire })
 }
 
 impl Fixture {
     fn transmit(&mut self, sides: Sides) {
-        let mut frame = self.pool.copy(&[7; 60]).unwrap();
+        self.transmit_long(60, sides);
+    }
+
+    fn transmit_long(&mut self, len: usize, sides: Sides) {
+        let mut frame = self.pool.copy(&vec![7; len]).unwrap();
         frame.meta.sides = sides;
         let cx = Context { worker: 0, now: Instant::ZERO, pool: &self.pool };
         self.queue.transmit(&cx, &mut Batch::from_iter([frame])).unwrap();
@@ -75,6 +80,24 @@ fn a_frame_goes_to_the_sides_that_it_names_and_counts_once() {
     assert_eq!(fixture.flows.wire.snapshot().tx_frames, 3);
     assert_eq!(fixture.pool.out(), 0);
     assert_eq!(fixture.stations.count().unwrap(), 0);
+}
+
+#[test]
+fn what_is_too_long_for_the_wire_is_counted() {
+    let Some(mut fixture) = fixture() else { return };
+    for (len, sides, arrived) in [
+        (1514, Sides::WIRE, [0, 1]),
+        (1515, Sides::WIRE, [0, 0]),
+        (1515, Sides::BOTH, [0, 0]),
+        // The host takes it as it comes.
+        (1515, Sides::HOST, [1, 0]),
+    ] {
+        fixture.transmit_long(len, sides);
+        assert_eq!(fixture.arrived(), arrived, "{len} {sides:?}");
+    }
+    let counted = fixture.counters.snapshot();
+    assert_eq!((counted.tx_frames, counted.dropped(DropReason::TooLong)), (2, 2));
+    assert_eq!(fixture.pool.out(), 0);
 }
 
 #[test]

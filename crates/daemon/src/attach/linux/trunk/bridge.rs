@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use drivers::host::BySource;
+use drivers::host::{BySource, Longest};
 use drivers::{Endpoint, Flows};
 use frame::MacAddr;
 
@@ -21,6 +21,7 @@ pub(super) struct Bridge {
     tap: Device,
     /// The host's address, by which its frames are told from those of the wire.
     host: Arc<AtomicU64>,
+    longest: Longest,
 }
 
 impl Bridge {
@@ -34,8 +35,9 @@ impl Bridge {
     ) -> Result<(Bridge, Arc<dyn Endpoint>), Apart> {
         let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, station.workers()).await?;
         let host = Arc::new(AtomicU64::new(mac.to_u64()));
-        let endpoint = BySource::new(Arc::new(medium), host.clone(), flows);
-        let made = Bridge { tap, host };
+        let longest = Longest::of_mtu(bridge.mtu);
+        let endpoint = BySource::new(Arc::new(medium), host.clone(), flows).no_longer_than(longest.clone());
+        let made = Bridge { tap, host, longest };
         made.resize(kernel, bridge, mac).await?;
         made.join(kernel, bridge).await?;
         Ok((made, Arc::new(endpoint)))
@@ -59,8 +61,9 @@ impl Bridge {
         mac: MacAddr,
     ) -> Result<(), Apart> {
         self.host.store(mac.to_u64(), Ordering::Relaxed);
-        let all = kernel.interfaces().await?;
-        self.tap.set(kernel, self.mtu(bridge, &all), mac).await
+        let mtu = self.mtu(bridge, &kernel.interfaces().await?);
+        self.longest.set_mtu(mtu);
+        self.tap.set(kernel, mtu, mac).await
     }
 
     /// The lowest MTU of the other ports, or the bridge's where there is none.
@@ -78,6 +81,7 @@ impl Bridge {
         };
         let mtu = self.mtu(bridge, &all);
         if tap.mtu != mtu {
+            self.longest.set_mtu(mtu);
             self.tap.set_mtu(kernel, mtu).await?;
         }
         if tap.controller != Some(bridge.index) {

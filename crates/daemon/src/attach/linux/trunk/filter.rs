@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use drivers::host::programs::{self, Divert, Side};
-use drivers::host::{Stations, TwoSides};
+use drivers::host::{Longest, Stations, TwoSides};
 use drivers::{Endpoint, Flows};
 use frame::{MacAddr, Sides};
 use sys::ebpf::{Hook, load_classifier};
@@ -39,6 +39,7 @@ pub(super) struct Filter {
     injectors: [Hooks; 2],
     hooks: Hooks,
     stations: Arc<Stations>,
+    longest: Longest,
     enabled: Sides,
     /// Whether the wire knows guests by the host's address only.
     shared_mac: bool,
@@ -69,14 +70,16 @@ impl Filter {
         let to_host = Hooks::of_device(kernel, host.index, config.hooks, inject(Side::Host)?).await?;
         let to_wire = Hooks::of_device(kernel, wire.index, config.hooks, inject(Side::Wire)?).await?;
         let hooks = Hooks::of_interface(kernel, interface, to_wire.way()).await?;
-        let endpoint =
-            TwoSides::new(Arc::new(host_medium), Arc::new(wire_medium), stations.clone(), flows, workers);
+        let longest = Longest::of_mtu(interface.mtu);
+        let known = (stations.clone(), longest.clone());
+        let endpoint = TwoSides::new(Arc::new(host_medium), Arc::new(wire_medium), known, flows, workers);
         let filter = Filter {
             host,
             wire,
             injectors: [to_host, to_wire],
             hooks,
             stations,
+            longest,
             enabled: super::joint::sides(config),
             shared_mac,
             left_out: 0,
@@ -92,6 +95,7 @@ impl Filter {
 
     /// Follows the interface's MTU and address.
     pub(super) async fn resize(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
+        self.longest.set_mtu(mtu);
         self.host.set(kernel, mtu, mac).await?;
         self.wire.set(kernel, mtu, mac).await
     }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use drivers::host::BySource;
+use drivers::host::{BySource, Longest};
 use drivers::tap::{Device as Tap, set_offloads};
 use drivers::{Endpoint, Flows};
 use rtnetlink::LinkMacVtap;
@@ -23,6 +23,7 @@ use crate::kernel::{Interface, Kernel, KernelError, Kind, MARK};
 pub(super) struct Macvtap {
     name: String,
     index: u32,
+    longest: Longest,
 }
 
 impl Macvtap {
@@ -55,7 +56,7 @@ impl Macvtap {
             false => error.into(),
         })?;
         let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
-        let device = Macvtap { name, index: made.index };
+        let device = Macvtap { name, index: made.index, longest: Longest::of_mtu(interface.mtu) };
         let what = format!("mark {} and bring it up", device.name);
         let marked = kernel.set(device.index, &what, |link| link.alias(ALIAS).up()).await;
         if let Err(error) = marked {
@@ -63,7 +64,11 @@ impl Macvtap {
             return Err(error.into());
         }
         match device.open(workers) {
-            Ok(tap) => Ok((device, Arc::new(BySource::of_wire(Arc::new(tap), flows)))),
+            Ok(tap) => {
+                let endpoint = BySource::of_wire(Arc::new(tap), flows);
+                let endpoint = endpoint.no_longer_than(device.longest.clone());
+                Ok((device, Arc::new(endpoint)))
+            }
             Err(error) => {
                 let reason = format!(
                     "cannot open /dev/tap{}, the device of {}: {error}; where nothing makes device files (udev, \
@@ -88,6 +93,11 @@ impl Macvtap {
     /// The index of its device.
     pub(super) fn device(&self) -> u32 {
         self.index
+    }
+
+    /// Follows the interface's MTU, as the kernel has the device do.
+    pub(super) fn resize(&self, interface: &Interface) {
+        self.longest.set_mtu(interface.mtu);
     }
 
     /// Deletes the device.

@@ -75,8 +75,10 @@ impl Medium {
             Medium::Bridge(bridge) => bridge.resize(kernel, interface, mac).await,
             Medium::Packet(packet) => packet.resize(mac),
             Medium::Xdp(xdp) => xdp.resize(interface, mac),
-            // The kernel keeps them alike.
-            Medium::Macvtap(_) => Ok(()),
+            Medium::Macvtap(macvtap) => {
+                macvtap.resize(interface);
+                Ok(())
+            }
         }
     }
 

@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 
 use super::stream::describe;
 use super::{Pause, QUARANTINE, relapse};
-use crate::config::Trunk;
+use crate::config::{self, Trunk};
 use crate::kernel::{Kernel, KernelError, Watch};
 use crate::panics::{Relapses, caught};
 use crate::supervisor::{Station, TrunkRow, TrunkWish};
@@ -296,6 +296,11 @@ impl Task {
         let mut flows = None;
         if let Some(joint) = &self.joint {
             joint.describe(&mut report);
+            let mtus = (self.station.mtu(), joint.interface.mtu as usize);
+            if let Some(note) = config::too_long(&joint.interface.name, mtus) {
+                report.reason =
+                    Some(report.reason.take().map_or(note.clone(), |reason| format!("{reason}; {note}")));
+            }
             report.host_addresses =
                 self.station.network().host_addresses().iter().map(ToString::to_string).collect();
             flows = Some(joint.flows.clone());

@@ -257,6 +257,7 @@ mod tests {
             running: true,
             promiscuity: 0,
             controller: None,
+            lower: None,
             kind: Kind::Loopback,
             alias: None,
         };
