@@ -152,7 +152,7 @@ pub struct Trunk {
     pub host_addresses: Vec<String>,
     /// Whether guests send to the wire from the host's address.
     pub shared_mac: bool,
-    /// How many addresses of guests the interface delivers to the network.
+    /// How many MAC addresses are behind the network's ports, set or heard, as far as the trunk was told of them.
     pub stations: u64,
     /// What was installed on the host, each thing in words.
     pub installed: Vec<String>,

@@ -3,8 +3,8 @@
 use api::TrunkMode;
 use testbed::{Interface, Iperf, iperf3, require, wait_until};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6};
-use crate::support::{PATIENCE, assert_balanced};
+use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
+use crate::support::{PATIENCE, assert_balanced, mac};
 
 impl Lab {
     /// Puts the host's `eth0` into a bridge that has the host's addresses.
@@ -60,6 +60,19 @@ fn case_12_a_bridge_that_drops_our_port_is_joined_again() {
     assert_balanced(&daemon);
     daemon.stop();
     assert!(!lab.host.has_interface(device));
+}
+
+#[test]
+fn guests_behind_a_bridge_are_counted() {
+    require!(namespaces());
+    let lab = Lab::new();
+    lab.add_bridge();
+    let raw = format!("[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\nmac = \"{}\"\n", mac(9));
+    let daemon = lab.start(&format!("{}{raw}", lab.bridge_config()));
+    lab.all_ping();
+    // One is set and two were heard, which may have spoken from other addresses before they were configured.
+    wait_trunk(&daemon, "all guests", |trunk| trunk.stations >= 3);
+    daemon.stop();
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(super) struct Joint {
     why: Option<String>,
     shared_mac: bool,
     pub(super) flows: Flows,
+    /// How many MAC addresses are behind the network's ports, where the medium is not told of them.
+    guests: u64,
     /// Whether a guest is there.
     active: bool,
     /// Once it was brought up because a guest was there: what used it before.
@@ -91,6 +93,7 @@ impl Joint {
             why,
             shared_mac,
             flows,
+            guests: 0,
             active: false,
             brought_up: None,
             takes_more: None,
@@ -165,6 +168,10 @@ impl Joint {
 
     /// Tells the kernel which guests there are.
     pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
+        if matches!(self.medium, Medium::Bridge(_) | Medium::Macvtap(_)) {
+            let macs = station.network().stations().into_iter().map(|guest| guest.mac);
+            self.guests = macs.collect::<BTreeSet<_>>().len() as u64;
+        }
         self.medium.sync(station)
     }
 
@@ -285,6 +292,7 @@ impl Joint {
         if report.reason.is_none() {
             report.reason.clone_from(&self.why);
         }
+        report.stations = self.guests;
         self.medium.describe(&self.interface, report);
         if self.takes_more.is_some() {
             let what = if self.shared_mac { "takes every group" } else { "is promiscuous" };
