@@ -62,6 +62,23 @@ fn case_12_a_bridge_that_drops_our_port_is_joined_again() {
     assert!(!lab.host.has_interface(device));
 }
 
+/// The trunk is on a port of the bridge; the host's addresses are on that.
+#[test]
+fn the_hosts_addresses_on_the_bridge_above_are_its_own() {
+    require!(namespaces());
+    let lab = Lab::new();
+    lab.add_bridge();
+    let daemon = lab.start(&lab.config("mode = \"filter\""));
+    for address in [v4(HOST), v6(HOST)] {
+        wait_trunk(&daemon, "the address", |trunk| trunk.host_addresses.contains(&address.to_string()));
+    }
+    lab.host.ip(["address", "add", &format!("{}/24", v4(77)), "dev", "br0"]);
+    wait_trunk(&daemon, "the new address", |trunk| trunk.host_addresses.contains(&v4(77).to_string()));
+    lab.host.ip(["link", "set", "eth0", "nomaster"]);
+    wait_trunk(&daemon, "no address", |trunk| !trunk.host_addresses.contains(&v4(77).to_string()));
+    daemon.stop();
+}
+
 #[test]
 fn guests_behind_a_bridge_are_counted() {
     require!(namespaces());

@@ -2,7 +2,7 @@
 
 use testbed::{Iperf, iperf3, ping, require};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6};
+use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, assert_balanced, mac};
 
 impl Lab {
@@ -39,6 +39,11 @@ fn arp_discovery_and_tcp_work_behind_one_address() {
     lab.accept_one_address();
     let daemon = lab.start(&lab.config("shared_mac = \"on\""));
     assert!(daemon.trunk().shared_mac);
+    // What is for guests is for the host's address, or for groups.
+    wait_trunk(&daemon, "every group", |trunk| {
+        trunk.installed.iter().any(|what| what == "eth0 takes every group")
+    });
+    assert_eq!(lab.promiscuity(), 0);
     lab.all_ping();
     for (from, to) in [(WIRE, 3), (3, WIRE), (HOST, 3), (3, HOST), (HOST, WIRE)] {
         for address in [v4(to), v6(to)] {

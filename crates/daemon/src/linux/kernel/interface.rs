@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Bond,
     Tap,
     MacVtap,
+    /// A macvlan or an ipvlan.
+    MacVlan,
     Loopback,
     Other,
 }
@@ -45,6 +47,31 @@ impl Interface {
     /// Whether it bears our [`MARK`].
     pub(crate) fn is_marked(&self) -> bool {
         self.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
+    }
+
+    /// The others among `all` through which the host is on the same Ethernet as through this interface: what is stacked
+    /// on it without a VLAN, and the bridge or bond that it is a port of, with what is stacked on that.
+    pub(crate) fn alike<'a>(&self, all: &'a [Interface]) -> Vec<&'a Interface> {
+        let mut found: Vec<&Interface> = Vec::new();
+        let mut next = Some(self);
+        let mut looked = 0;
+        while let Some(one) = next {
+            for other in all {
+                let above = match other.kind {
+                    Kind::MacVlan | Kind::MacVtap => other.lower == Some(one.index),
+                    Kind::Bridge | Kind::Bond => one.controller == Some(other.index),
+                    _ => false,
+                };
+                let is_known =
+                    other.index == self.index || found.iter().any(|known| known.index == other.index);
+                if above && !is_known {
+                    found.push(other);
+                }
+            }
+            next = found.get(looked).copied();
+            looked += 1;
+        }
+        found
     }
 
     pub(super) fn parse(message: &LinkMessage) -> Option<Interface> {
@@ -87,6 +114,7 @@ impl Interface {
                         Some(InfoKind::Bond) => Kind::Bond,
                         Some(InfoKind::Tun) => Kind::Tap,
                         Some(InfoKind::MacVtap) => Kind::MacVtap,
+                        Some(InfoKind::MacVlan | InfoKind::IpVlan) => Kind::MacVlan,
                         _ => Kind::Other,
                     };
                 }
@@ -100,5 +128,43 @@ impl Interface {
             interface.kind = Kind::Loopback;
         }
         (!interface.name.is_empty()).then_some(interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_alike_those_that_are_stacked_on_it_without_a_vlan() {
+        let interface = |index, kind, lower, controller| Interface {
+            index,
+            name: format!("if{index}"),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            running: true,
+            promiscuity: 0,
+            controller,
+            lower,
+            kind,
+            alias: None,
+        };
+        let all = [
+            interface(1, Kind::Loopback, None, None),
+            interface(2, Kind::Other, None, Some(3)),
+            interface(3, Kind::Bridge, None, None),
+            // On the port, on the bridge, a VLAN, another port, the other end of a cable, and on something else.
+            interface(4, Kind::MacVlan, Some(2), None),
+            interface(5, Kind::MacVlan, Some(3), None),
+            interface(6, Kind::Other, Some(2), None),
+            interface(7, Kind::Other, None, Some(3)),
+            interface(8, Kind::Other, Some(2), None),
+            interface(9, Kind::MacVlan, Some(7), None),
+        ];
+        let alike = |one: &Interface| one.alike(&all).iter().map(|other| other.index).collect::<Vec<_>>();
+        assert_eq!(alike(&all[1]), [3, 4, 5]);
+        assert_eq!(alike(&all[2]), [5]);
+        assert!(alike(&all[0]).is_empty());
     }
 }

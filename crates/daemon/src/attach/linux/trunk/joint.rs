@@ -41,6 +41,8 @@ enum Use {
 /// A network's hold on an interface: everything that was set on the host for it.
 pub(super) struct Joint {
     kernel: Kernel,
+    /// The interfaces through which the host has addresses on the same Ethernet, by index.
+    alike: BTreeSet<u32>,
     /// Keeps others from the interface.
     _claim: Claim<Hold>,
     pub(super) interface: Interface,
@@ -86,6 +88,7 @@ impl Joint {
         let (medium, endpoint, why) = setting.make(&flows).await?;
         let joint = Joint {
             kernel,
+            alike: BTreeSet::new(),
             _claim: claim,
             mac,
             config: config.clone(),
@@ -110,6 +113,7 @@ impl Joint {
     pub(super) fn watched(&self) -> (BTreeSet<String>, BTreeSet<u32>) {
         let mut indices = BTreeSet::from([self.interface.index]);
         indices.extend(self.medium.devices());
+        indices.extend(&self.alike);
         (BTreeSet::from([self.interface.name.clone()]), indices)
     }
 
@@ -131,7 +135,13 @@ impl Joint {
             self.medium.resize(&self.kernel, &self.interface, mac).await?;
             self.tell_network(station)?;
         }
-        let addresses = self.kernel.addresses(&self.interface).await?;
+        let mut addresses = self.kernel.addresses(&self.interface).await?;
+        let all = self.kernel.interfaces().await?;
+        let alike = self.interface.alike(&all);
+        self.alike = alike.iter().map(|interface| interface.index).collect();
+        for interface in alike {
+            addresses.extend(self.kernel.addresses(interface).await?);
+        }
         tell_addresses(station.network(), addresses);
         Ok(Followed::There)
     }
