@@ -21,7 +21,7 @@ const PIP: Tool = Tool { file: "/usr/bin/pip3", package: "python3-pip" };
 /// From PyPI, with versions that are known to work together.
 const LINKER: [&str; 2] = ["ziglang==0.17.1", "cargo-zigbuild==0.24.0"];
 /// Test support and the benchmark for Linux, and this program.
-const LINUX_ONLY: [&str; 4] = ["vmlan-testbed", "vmlan-bench", "vmlan-attack", "xtask"];
+const LINUX_ONLY: [&str; 5] = ["vmlan-testbed", "vmlan-bench", "vmlan-attack", "vmlan-uring", "xtask"];
 
 /// Builds what can be built; says so and does nothing where the compiler is missing and may not be installed.
 ///

@@ -45,7 +45,7 @@ fn peers_are_measured_and_told() {
     let failed = "error: dgram-64: vmlan failed in round 1: /bin/false run";
     assert!(output.stderr.contains(failed), "{}", output.stderr);
     let json = json(&at("json"));
-    let uring = if sys::uring::probe().is_ok() { "relay-uring" } else { "relay-epoll" };
+    let uring = if uring::probe().is_ok() { "relay-uring" } else { "relay-epoll" };
     for (row, contestant) in [
         ("tap-tcp-plain", "bridge-plain"),
         ("tap-tcp-plain", "relay-epoll"),

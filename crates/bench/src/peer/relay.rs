@@ -14,7 +14,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// This program again, as a relay between two TAPs.
 pub fn taps(world: &mut World, program: &Path, mechanism: Mechanism, offloads: bool) -> anyhow::Result<()> {
     if mechanism == Mechanism::Uring {
-        sys::uring::probe().map_err(|error| Unavailable(format!("io_uring is not allowed here: {error}")))?;
+        uring::probe().map_err(|error| Unavailable(format!("io_uring is not allowed here: {error}")))?;
     }
     let mut words: Vec<OsString> = vec!["tap".into(), mechanism.name().into()];
     words.extend([&world.a, &world.b].map(|host| host.netns.path().into()));

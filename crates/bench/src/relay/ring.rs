@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use sys::Poller;
-use sys::uring::{Reader, Writer};
+use uring::{Reader, Writer};
 
 use super::{BATCH, Move, READABLE};
 

@@ -10,6 +10,5 @@ pub mod poller;
 pub mod socket;
 pub mod tap;
 pub mod tun;
-pub mod uring;
 pub mod waker;
 pub mod xdp;

@@ -33,7 +33,6 @@ pub fn checks() -> Vec<Check> {
         },
         tun,
         namespaces(),
-        io_uring(),
         at_least(
             "max_dgram_qlen",
             "net/unix/max_dgram_qlen",
@@ -96,15 +95,6 @@ fn namespaces() -> Check {
         Err(_) => {
             Check::warn(name, "not known", "the program `unshare` (util-linux) is not there to find out")
         }
-    }
-}
-
-/// Tried, not guessed. Nothing needs it today.
-fn io_uring() -> Check {
-    let name = "io_uring";
-    match sys::uring::probe() {
-        Ok(()) => Check::ok(name, "works"),
-        Err(error) => Check::ok(name, format!("not allowed ({error}), and not needed")),
     }
 }
 

@@ -8,6 +8,15 @@ use io_uring::{IoUring, opcode};
 /// Where a write to something without positions goes.
 const NO_OFFSET: u64 = u64::MAX;
 
+/// Ends the process when it is dropped, by unwinding.
+struct NoReturn;
+
+impl Drop for NoReturn {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
 /// Writes many messages to a descriptor with one system call.
 pub struct Writer {
     ring: IoUring,
@@ -44,16 +53,22 @@ impl Writer {
     ) -> io::Result<()> {
         let count = count.min(Writer::LIMIT);
         let mut iovecs = [[libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; 4]; Writer::LIMIT];
+        let mut used = [0; Writer::LIMIT];
+        for (i, (iovecs, used)) in iovecs.iter_mut().zip(&mut used).take(count).enumerate() {
+            for part in parts(i).into_iter().filter(|part| !part.is_empty()) {
+                iovecs[*used] =
+                    libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+                *used += 1;
+            }
+        }
+        let fd = fd.as_fd();
+        // From here on nothing of the caller's is called, and the frame of this function does not go before the kernel
+        // is done with what points into it.
+        let no_return = NoReturn;
         {
             let mut queue = self.ring.submission();
-            for (i, iovecs) in iovecs.iter_mut().take(count).enumerate() {
-                let mut used = 0;
-                for part in parts(i).into_iter().filter(|part| !part.is_empty()) {
-                    iovecs[used] =
-                        libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
-                    used += 1;
-                }
-                let write = opcode::Writev::new(Fd(fd.as_fd().as_raw_fd()), iovecs.as_ptr(), used as u32);
+            for (i, (iovecs, used)) in iovecs.iter().zip(used).take(count).enumerate() {
+                let write = opcode::Writev::new(Fd(fd.as_raw_fd()), iovecs.as_ptr(), used as u32);
                 let write = write.offset(NO_OFFSET).rw_flags(libc::RWF_NOWAIT).build().user_data(i as u64);
                 // SAFETY: the iovecs and the octets that they describe, borrowed for 'a, outlive this call, and the
                 // loop below does not end before the kernel has completed every write.
@@ -73,6 +88,7 @@ impl Writer {
                 open -= 1;
             }
         }
+        std::mem::forget(no_return);
         Ok(())
     }
 }
@@ -104,6 +120,26 @@ mod tests {
         assert_eq!(theirs.recv(&mut buffer).unwrap(), 3);
         assert_eq!(&buffer[..3], b"abc");
         assert_eq!(theirs.recv(&mut buffer).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_leaves_nothing_with_the_kernel() {
+        let Ok(mut writer) = Writer::new() else {
+            eprintln!("SKIPPED: io_uring is not allowed here");
+            return;
+        };
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut results = [0; Writer::LIMIT];
+        let writes = std::panic::AssertUnwindSafe(|| {
+            let message = |i| if i == 0 { [b"a".as_slice(), b"", b"", b""] } else { panic!("no message") };
+            writer.write(&ours, 2, message, &mut results)
+        });
+        std::panic::catch_unwind(writes).unwrap_err();
+        writer.write(&ours, 1, |_| [b"b", b"", b"", b""], &mut results).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!((theirs.recv(&mut buffer).unwrap(), buffer[0]), (1, b'b'));
+        assert!(theirs.recv(&mut buffer).is_err());
     }
 
     #[test]

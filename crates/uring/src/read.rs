@@ -1,11 +1,11 @@
+use std::alloc::{self, Layout};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, Fd};
 use io_uring::{IoUring, cqueue, opcode, register};
-
-use crate::linux::memory::Memory;
 
 /// The only group of buffers.
 const GROUP: u16 = 0;
@@ -48,8 +48,8 @@ impl Reader {
         if !probe.is_supported(opcode::ReadMulti::CODE) {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
-        let entries = Entries::map(buffers)?;
-        // SAFETY: the entries are mapped, page-aligned, of this number, and stay until the ring is gone (see `Drop`).
+        let entries = Entries::new(buffers)?;
+        // SAFETY: the entries are zeroed, page-aligned, of this number, and stay until the ring is gone (see `Drop`).
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.address(), buffers, GROUP, 0) }?;
         let lent = Vec::from_iter((0..buffers).map(|_| None));
         Ok(Reader { ring, entries, lent, free: Vec::from_iter((0..buffers).rev()), armed: false })
@@ -100,8 +100,8 @@ impl Reader {
         }
     }
 
-    /// Takes every buffer back from the kernel.
-    pub fn close(&mut self) -> Vec<Box<[u8]>> {
+    /// Takes every buffer back from the kernel, whose table still has their addresses: nothing is read any more.
+    pub fn close(mut self) -> Vec<Box<[u8]>> {
         self.disarm();
         self.lent.iter_mut().filter_map(Option::take).collect()
     }
@@ -117,7 +117,11 @@ impl Reader {
     /// # Errors
     /// No memory.
     pub fn arm(&mut self, fd: impl AsFd) -> io::Result<()> {
-        if self.armed || self.free.len() == self.lent.len() {
+        if self.armed {
+            // An earlier attempt may have left the request in the queue.
+            return if self.ring.submission().is_empty() { Ok(()) } else { self.ring.submit().map(drop) };
+        }
+        if self.free.len() == self.lent.len() {
             return Ok(());
         }
         let fd = fd.as_fd();
@@ -127,9 +131,9 @@ impl Reader {
         if unsafe { self.ring.submission().push(&read) }.is_err() {
             return Err(io::Error::other("the submission queue is full"));
         }
-        self.ring.submit()?;
+        // From here on it may become the kernel's, whatever comes of handing it over now.
         self.armed = true;
-        Ok(())
+        self.ring.submit().map(drop)
     }
 
     /// Ends the read, and waits until the kernel has let go of the buffers.
@@ -140,7 +144,7 @@ impl Reader {
         let cancel = opcode::AsyncCancel::new(READ).build().user_data(CANCEL);
         // SAFETY: the request names no memory.
         let pushed = unsafe { self.ring.submission().push(&cancel) };
-        pushed.expect("nothing else is queued");
+        pushed.expect("at most the read is queued beside it");
         while self.armed {
             // Only a signal interrupts this; the kernel answers a cancellation at once.
             let _ = self.ring.submit_and_wait(1);
@@ -170,37 +174,55 @@ impl Drop for Reader {
 
 /// The table through which buffers are lent to the kernel (struct io_uring_buf_ring).
 struct Entries {
-    base: *mut BufRingEntry,
-    _memory: Memory,
+    base: NonNull<BufRingEntry>,
+    layout: Layout,
     count: u16,
     tail: u16,
 }
 
+// SAFETY: the table belongs to the process and not to a thread, and only its owner touches it.
+unsafe impl Send for Entries {}
+
 impl Entries {
-    fn map(count: u16) -> io::Result<Entries> {
-        let memory = Memory::zeroed(usize::from(count) * size_of::<BufRingEntry>())?;
-        let base = memory.place(0, count.into())?.as_ptr();
-        Ok(Entries { base, _memory: memory, count, tail: 0 })
+    fn new(count: u16) -> io::Result<Entries> {
+        /// The kernel wants the table at the beginning of a page; no page is larger.
+        const PAGE: usize = 64 << 10;
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        if !count.is_power_of_two() {
+            return Err(invalid());
+        }
+        let layout = Layout::array::<BufRingEntry>(count.into()).and_then(|layout| layout.align_to(PAGE));
+        let layout = layout.map_err(|_| invalid())?;
+        // SAFETY: the layout has a size, as the count is not 0.
+        let base = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Entries { base: base.cast(), layout, count, tail: 0 })
     }
 
     fn address(&self) -> u64 {
-        self.base as u64
+        self.base.as_ptr() as u64
     }
 
     /// Lends the kernel the memory at `address`, under `id`.
     fn push(&mut self, address: *mut u8, len: u32, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
-        // SAFETY: the index is below the number of entries that are mapped, zero is a valid entry, and the kernel
+        // SAFETY: the index is below the number of entries, zero is a valid entry, and the kernel
         // reads this entry only once the tail has passed it.
-        let entry = unsafe { &mut *self.base.add(index) };
+        let entry = unsafe { self.base.add(index).as_mut() };
         entry.set_addr(address as u64);
         entry.set_len(len);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the base is the first entry of a mapped, zeroed table; the field is aligned and shared with the
+        // SAFETY: the base is the first entry of a zeroed table; the field is aligned and shared with the
         // kernel as an atomic.
-        let tail = unsafe { &*BufRingEntry::tail(self.base).cast::<AtomicU16>() };
+        let tail = unsafe { &*BufRingEntry::tail(self.base.as_ptr()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout; the ring that knew of it is gone, or has forgotten it.
+        unsafe { alloc::dealloc(self.base.as_ptr().cast(), self.layout) };
     }
 }
 
@@ -229,7 +251,7 @@ mod tests {
     #[test]
     fn where_rings_work_the_probe_says_so() {
         if reader().is_some() {
-            crate::uring::probe().unwrap();
+            crate::probe().unwrap();
         }
     }
 
@@ -276,8 +298,8 @@ mod tests {
     fn readiness_is_told_by_its_own_descriptor() {
         let Some(mut reader) = reader() else { return };
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let poller = crate::Poller::new().unwrap();
-        poller.add(&reader, 7, crate::Interest { read: true, write: false }).unwrap();
+        let poller = sys::Poller::new().unwrap();
+        poller.add(&reader, 7, sys::Interest { read: true, write: false }).unwrap();
         reader.provide(vec![0; 16].into()).unwrap();
         assert!(reap(&mut reader, &ours, 10).is_empty());
         let mut ready = Vec::new();
