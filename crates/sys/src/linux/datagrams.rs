@@ -107,6 +107,8 @@ pub fn receive<B: DerefMut<Target = [u8]>>(
     let mut iovecs = [NO_IOVEC; LIMIT];
     let mut messages = [NO_MESSAGE; LIMIT];
     for (i, buffer) in buffers.iter_mut().take(count).enumerate() {
+        // Once: a type of the caller's may answer another slice each time.
+        let buffer: &mut [u8] = buffer;
         iovecs[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         messages[i].msg_hdr.msg_iov = &raw mut iovecs[i];
         messages[i].msg_hdr.msg_iovlen = 1;
@@ -114,7 +116,7 @@ pub fn receive<B: DerefMut<Target = [u8]>>(
     if let Some(passed) = &mut passed {
         passed.make_room(&mut messages[..count]);
     }
-    // SAFETY: the first `count` messages each point to one iovec, which describes a buffer that is borrowed mutably
+    // SAFETY: the first `count` messages each point to one iovec, which describes a slice that is borrowed mutably
     // for the whole call, and to no control data or room of their own in `passed`, which is borrowed as well; the
     // arrays outlive the call and have at least `count` elements.
     let result = unsafe {

@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 pub use ring::{Place, Ring, SLOT, SLOTS, Slot};
 
-use super::socket::{check, set_option};
+use super::socket::{Plain, check, set_option, set_option_with_addresses};
 
 /// Opens a socket whose datagrams are frames for the interface `name` to send, with their Ethernet header. They go
 /// to the device at once, past its queueing discipline; nothing is received.
@@ -77,10 +77,11 @@ fn listen(fd: &OwnedFd, index: u32) -> io::Result<()> {
 /// `EINVAL` for a program that is none.
 pub fn set_filter(fd: impl AsFd, filter: &[Instruction]) -> io::Result<()> {
     let instruction = |&(code, jt, jf, k): &Instruction| libc::sock_filter { code, jt, jf, k };
-    let mut program: Vec<libc::sock_filter> = filter.iter().map(instruction).collect();
-    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
-    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    let mut instructions: Vec<libc::sock_filter> = filter.iter().map(instruction).collect();
+    let len = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: instructions.as_mut_ptr() };
+    // SAFETY: the program is so long, and is copied by the call.
+    unsafe { set_option_with_addresses(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program) }
 }
 
 /// Makes the interface with this index promiscuous for as long as the descriptor is open, beside whoever else wants it.
@@ -112,6 +113,9 @@ fn member(index: u32, kind: libc::c_int) -> io::Result<OwnedFd> {
     set_option(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)?;
     Ok(fd)
 }
+
+// SAFETY: integers that are no addresses.
+unsafe impl Plain for libc::packet_mreq {}
 
 fn bind(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     let length = size_of_val(address) as libc::socklen_t;

@@ -78,31 +78,56 @@ pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::connect_unspec(fd)?)
 }
 
+/// Values that the kernel may read and write octet by octet.
+///
+/// # Safety
+/// Every pattern of bits is a value of the type, and nothing in it is an address or a length that the kernel follows.
+pub(super) unsafe trait Plain {}
+
+// SAFETY: an integer.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+
 /// Sets an option of the type that `level` and `name` take.
-pub(super) fn set_option<T>(
+pub(super) fn set_option<T: Plain>(
+    fd: impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: there are no addresses in a plain value.
+    unsafe { set_option_with_addresses(fd, level, name, value) }
+}
+
+/// The same for an option whose value has addresses in it.
+///
+/// # Safety
+/// They are good for what the option does with them, for as long as it does.
+pub(super) unsafe fn set_option_with_addresses<T>(
     fd: impl AsFd,
     level: libc::c_int,
     name: libc::c_int,
     value: &T,
 ) -> io::Result<()> {
     let length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `value`, which lives through the call with what it points to; the
-    // kernel checks the length against the option.
+    // SAFETY: the pointer and the length describe `value`, which lives through the call; the kernel checks the length
+    // against the option; the caller answers for addresses in it.
     check(unsafe {
         libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
     })
 }
 
-/// Asks for an option of the type that `level` and `name` have, of plain integers.
-pub(super) fn option<T>(
+/// Asks for an option of the type that `level` and `name` have.
+pub(super) fn option<T: Plain>(
     fd: impl AsFd,
     level: libc::c_int,
     name: libc::c_int,
     value: &mut T,
 ) -> io::Result<()> {
     let mut length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `value`, of plain integers, which lives through the call; the kernel
-    // writes at most that many octets of it.
+    // SAFETY: the pointer and the length describe `value`, which lives through the call; the kernel writes at most that
+    // many octets of it, and whatever it writes is a value.
     check(unsafe {
         libc::getsockopt(
             fd.as_fd().as_raw_fd(),

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{HEADER, Instruction, deaf, listen};
 use crate::linux::memory::Memory;
-use crate::linux::socket::{option, set_option};
+use crate::linux::socket::{Plain, option, set_option};
 
 /// Octets of a slot: its header, the virtio-net header, and a frame of MTU 1500 with all its tags.
 pub const SLOT: usize = 2 << 10;
@@ -193,6 +193,11 @@ fn within(header: &libc::tpacket2_hdr) -> Option<Range<usize>> {
     let is_inside = start >= size_of::<libc::tpacket2_hdr>() && end <= SLOT;
     (is_inside && header.tp_snaplen == header.tp_len).then_some(start..end)
 }
+
+// SAFETY: integers that are no addresses.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: integers that are no addresses.
+unsafe impl Plain for libc::tpacket_req {}
 
 /// Asks for a ring.
 fn request(socket: impl AsFd) -> io::Result<()> {

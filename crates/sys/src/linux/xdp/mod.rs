@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use self::ring::{Consumer, Offsets, Producer};
 use super::memory::Memory;
-use super::socket::{check, option, set_option};
+use super::socket::{Plain, check, option, set_option, set_option_with_addresses};
 
 /// Octets that the kernel keeps for itself in front of every received frame (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;
@@ -66,7 +66,8 @@ impl Socket {
             flags: 0,
             tx_metadata_len: 0,
         };
-        set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)?;
+        // SAFETY: the region is memory that the kernel writes to as well, and lives as long as the socket.
+        unsafe { set_option_with_addresses(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &region) }?;
         set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &receive)?;
         set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &send)?;
         set_option(&fd, libc::SOL_XDP, libc::XDP_RX_RING, &receive)?;
@@ -252,6 +253,11 @@ fn map<T>(
     let len = told.desc + u64::from(size) * size_of::<T>() as u64;
     Ok((Arc::new(Memory::of(fd, len as usize, begin)?), offsets))
 }
+
+// SAFETY: integers that are no addresses.
+unsafe impl Plain for libc::xdp_options {}
+// SAFETY: integers that are no addresses.
+unsafe impl Plain for libc::xdp_mmap_offsets {}
 
 fn offsets(fd: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
     let none = libc::xdp_ring_offset { producer: 0, consumer: 0, desc: 0, flags: 0 };
