@@ -63,6 +63,23 @@ pub fn set_offloads(fd: impl AsFd, on: bool) -> io::Result<Takes> {
     sys::tap::set_offloads(fd, tcp).map(|()| takes)
 }
 
+/// Which offloads a TAP has that was set up by another program.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub fn offloads_of(name: &str) -> io::Result<Takes> {
+    use sys::tap::offload;
+    let flags = sys::tap::offloads(name)?;
+    let pairs = [
+        (offload::CHECKSUM, Takes::CHECKSUM),
+        (offload::TSO4, Takes::TSO4),
+        (offload::TSO6, Takes::TSO6),
+        (offload::ECN, Takes::ECN),
+    ];
+    let has = pairs.into_iter().filter(|(flag, _)| flags & flag != 0);
+    Ok(has.fold(Takes::NONE, |takes, (_, one)| takes | one))
+}
+
 impl Endpoint for Device {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         let size = Size::for_octets(HEADER + settings.longest + 1).unwrap_or(Size::Large);

@@ -18,11 +18,11 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
-pub use inherited::inherit;
+pub use inherited::{disinherit, inherit, inherit_all};
 #[cfg(target_os = "linux")]
 pub use linux::tun as tunnel;
 #[cfg(target_os = "linux")]
-pub use linux::{ebpf, netdev, netns, packet, tap, uring, xdp};
+pub use linux::{ebpf, netdev, netns, packet, tap, xdp};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
 #[cfg(target_os = "macos")]

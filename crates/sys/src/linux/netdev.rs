@@ -1,7 +1,7 @@
 //! Interfaces by name: flags, MTU and addresses (netdevice(7)), in the network namespace of the calling thread.
 
 mod address;
-mod ethtool;
+pub(super) mod ethtool;
 
 pub use address::add_address;
 pub use ethtool::{queues, strips_tags};
@@ -108,6 +108,29 @@ pub fn mtu(name: &str) -> io::Result<u32> {
     unsafe { ioctl(&socket, libc::SIOCGIFMTU, request.as_ptr()) }?;
     // SAFETY: the call filled this member, and any value is a valid int.
     Ok(unsafe { request.0.ifr_ifru.ifru_mtu } as u32)
+}
+
+/// How an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Brought up.
+    pub up: bool,
+    /// Up and with a carrier.
+    pub carrier: bool,
+    /// In octets, without the Ethernet header.
+    pub mtu: u32,
+}
+
+/// How the interface `name` is now.
+///
+/// # Errors
+/// `ENODEV` when there is none.
+pub fn state(name: &str) -> io::Result<State> {
+    let mut request = Request::new(name)?;
+    // SAFETY: SIOCGIFFLAGS reads and writes one ifreq, which `request` is.
+    unsafe { ioctl(control()?, libc::SIOCGIFFLAGS, request.as_ptr()) }?;
+    let up = i32::from(request.flags()) & libc::IFF_UP != 0;
+    Ok(State { up, carrier: ethtool::value(name, ethtool::GET_LINK)? != 0, mtu: mtu(name)? })
 }
 
 /// Whether there is an interface `name`.

@@ -24,19 +24,73 @@ pub fn create() -> io::Result<OwnedFd> {
     thread::scope(|scope| scope.spawn(make).join().expect("no panic"))
 }
 
-/// Runs `work` in the network namespace at `path`, on a thread of its own, so that no other thread changes its
-/// namespace. Descriptors made there keep belonging to that namespace.
+/// What tells network namespaces apart: two files name the same one if theirs are equal. It is reused once the namespace
+/// is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn new(stat: &rustix::fs::Stat) -> Identity {
+        Identity { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// Of the namespace that the file at `path` names now.
+    ///
+    /// # Errors
+    /// What stat(2) says.
+    pub fn at(path: &Path) -> io::Result<Identity> {
+        Ok(Identity::new(&rustix::fs::stat(path)?))
+    }
+
+    /// Of an open namespace.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn of(namespace: impl AsFd) -> io::Result<Identity> {
+        Ok(Identity::new(&rustix::fs::fstat(namespace)?))
+    }
+
+    /// Of the calling thread's own.
+    ///
+    /// # Errors
+    /// What stat(2) says when /proc is not there.
+    pub fn current() -> io::Result<Identity> {
+        Identity::at(Path::new("/proc/thread-self/ns/net"))
+    }
+}
+
+/// Opens the network namespace at `path`, which stays alive as long as the descriptor.
 ///
 /// # Errors
-/// What open(2) says of the path; `EINVAL` when it is no network namespace; `EPERM` without CAP_SYS_ADMIN; and the
-/// error of `work`.
+/// What open(2) says of the path.
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+/// Runs `work` in the network namespace at `path`, as [`enter`] does.
+///
+/// # Errors
+/// What open(2) says of the path; otherwise as [`enter`].
 pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    enter(open(path)?, work)
+}
+
+/// Runs `work` in a network namespace, on a thread of its own, so that no other thread changes its namespace.
+/// Descriptors of sockets and devices that are opened there belong to that namespace and keep it alive.
+///
+/// # Errors
+/// `EINVAL` when it is no network namespace; `EPERM` without CAP_SYS_ADMIN; `EAGAIN` without a thread; and the error of
+/// `work`.
+pub fn enter<T: Send>(namespace: impl AsFd, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = namespace.as_fd();
     thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let thread = thread::Builder::new().spawn_scoped(scope, || {
+            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
             work()
-        });
+        })?;
         thread.join().expect("the work does not panic")
     })
 }

@@ -5,6 +5,10 @@ use std::io;
 use super::{Request, control, ioctl};
 
 const SIOCETHTOOL: u64 = 0x8946;
+/// Whether it is up and has a carrier.
+pub(in crate::linux) const GET_LINK: u32 = 0x0a;
+pub(in crate::linux) const GET_TX_CHECKSUM: u32 = 0x16;
+pub(in crate::linux) const GET_TSO: u32 = 0x1e;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
 /// `ETH_FLAG_RXVLAN`.
@@ -32,18 +36,23 @@ struct Channels {
     combined_count: u32,
 }
 
+/// Asks for one number: `command` is one that reads and writes an ethtool_value.
+pub(in crate::linux) fn value(name: &str, command: u32) -> io::Result<u32> {
+    let mut value = Value { cmd: command, data: 0 };
+    let mut request = Request::new(name)?;
+    request.0.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: SIOCETHTOOL reads one ifreq, and the commands above read and write one ethtool_value where it points, which
+    // lives through the call.
+    unsafe { ioctl(control()?, SIOCETHTOOL, request.as_ptr()) }?;
+    Ok(value.data)
+}
+
 /// Whether the interface `name` takes VLAN tags off the frames that it receives, and holds them beside.
 ///
 /// # Errors
 /// `ENODEV` when there is none.
 pub fn strips_tags(name: &str) -> io::Result<bool> {
-    let mut value = Value { cmd: GET_FLAGS, data: 0 };
-    let mut request = Request::new(name)?;
-    request.0.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: SIOCETHTOOL reads one ifreq, and this command reads and writes one ethtool_value where it points, which
-    // lives through the call.
-    unsafe { ioctl(control()?, SIOCETHTOOL, request.as_ptr()) }?;
-    Ok(value.data & STRIPS_TAGS != 0)
+    Ok(value(name, GET_FLAGS)? & STRIPS_TAGS != 0)
 }
 
 /// How many queues the interface `name` receives from and sends through; one of each where it does not tell.
