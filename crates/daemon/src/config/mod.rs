@@ -6,6 +6,7 @@
 
 mod claims;
 mod fault;
+pub(crate) mod hindrance;
 mod node;
 mod notes;
 mod read;
@@ -24,6 +25,7 @@ use std::path::Path;
 use api::{Error, ErrorCode};
 
 pub(crate) use claims::Claim;
+pub use hindrance::hindrances;
 pub use notes::notes;
 #[cfg(target_os = "linux")]
 pub(crate) use notes::too_long;

@@ -7,6 +7,35 @@ pub(super) fn is_path(text: &str) -> bool {
     text.contains('/') || !text.contains(':')
 }
 
+/// Why a text is no path here, although it looks like one: it is a notation of other programs. Such a text stays as it is,
+/// for the message about it. A path that begins with `./` says that it is meant as it stands, except for variables.
+pub(super) fn misunderstood(text: &str) -> Option<&'static str> {
+    let is_variable = |(at, _): (usize, &str)| {
+        text[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '{')
+    };
+    if text.starts_with('~') {
+        Some("`~` is not replaced here; write the whole path")
+    } else if text.starts_with('@') {
+        Some("sockets without a file (abstract ones) are not supported; write a path")
+    } else if text.match_indices('$').any(is_variable) {
+        Some("variables are not replaced here; write the whole path")
+    } else if is_url(text) {
+        Some("it is a URL; write the path alone, or the address and port alone as in 127.0.0.1:7000")
+    } else if !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit()) {
+        Some("it is a number; write an address too, as in 127.0.0.1:7000, or `./` in front when it is a path")
+    } else {
+        None
+    }
+}
+
+/// Whether the text begins with a scheme (RFC 3986 3.1) and a slash.
+fn is_url(text: &str) -> bool {
+    text.split_once(":/").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+    })
+}
+
 /// Makes every relative path of a socket or VDE directory absolute. Programs and namespaces are left alone.
 pub(super) fn resolve(config: &mut api::Config, directory: &Path) {
     config
@@ -28,6 +57,7 @@ pub fn resolve_port(port: &mut api::PortConfig, directory: &Path) {
     for text in stream.chain(datagram).chain(vde).chain(tunnel).flatten() {
         if is_path(text)
             && !text.is_empty()
+            && misunderstood(text).is_none()
             && let Some(absolute) = directory.join(&*text).to_str()
         {
             *text = absolute.to_owned();

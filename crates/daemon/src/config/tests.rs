@@ -132,6 +132,7 @@ fn each_fault_has_its_code_and_field() {
         ("tap = { name = \"..\" }", BadDeviceName, "tap.name"),
         ("tap = { name = \"t%s\" }", BadDeviceName, "tap.name"),
         ("tap = { name = \"t%d%d\" }", BadDeviceName, "tap.name"),
+        ("tap = { name = \"vmlw7\" }", BadDeviceName, "tap.name"),
         ("tap = {}", MissingKey, "tap"),
         ("tap = { fd = 3, name = \"t0\" }", Conflict, "tap"),
         ("tap = { fd = 2 }", OutOfRange, "tap.fd"),
@@ -247,6 +248,70 @@ fn faults_of_networks_and_of_the_whole() {
     ] {
         assert_eq!(faults(text), [(code, field.to_owned())], "{text}");
     }
+}
+
+#[test]
+fn an_address_in_the_notation_of_another_program_is_named_and_not_taken_for_a_path() {
+    for (text, said) in [
+        ("unix:/run/x.sock", "URL"),
+        ("unix:///run/x.sock", "URL"),
+        ("tcp://127.0.0.1:7000", "127.0.0.1:7000"),
+        ("~/x.sock", "whole path"),
+        ("$XDG_RUNTIME_DIR/x.sock", "variables"),
+        ("/run/user/${UID}/x.sock", "variables"),
+        ("@vmlan", "abstract"),
+        ("\\u0000vmlan", "NUL"),
+        ("7000", "number"),
+        ("[fe80::1%eth0]:7000", "number of the interface"),
+    ] {
+        let errors = read(&web(&format!("stream = {{ listen = \"{text}\" }}"))).expect_err(text);
+        let message = &errors.faults()[0].error.message;
+        assert!(message.contains(said) && !message.contains("octets"), "{text}: {message}");
+    }
+    let vde = "vde = { directory = \"vde:///run/vde.ctl\" }";
+    assert_eq!(faults(&web(vde)), [(BadPath, "network.lab.port.web.vde.directory".to_owned())]);
+    for (text, path) in [
+        ("./~x", "/etc/vmlan/./~x"),
+        ("./@x", "/etc/vmlan/./@x"),
+        ("./7000", "/etc/vmlan/./7000"),
+        ("/run/vmlan@lab/a$", "/run/vmlan@lab/a$"),
+        ("./unix:/x", "/etc/vmlan/./unix:/x"),
+    ] {
+        let config = read(&web(&format!("stream = {{ listen = \"{text}\" }}"))).expect(text);
+        let attachment = &config.port("lab", "web").expect("the port").attachment;
+        assert_eq!(*attachment, Attachment::Stream(Stream::Listen(Address::Unix(path.into()))));
+    }
+    let zone = read(&web("stream = { listen = \"[fe80::1%2]:7000\" }"));
+    assert!(zone.is_ok(), "a numeric zone");
+}
+
+#[test]
+fn what_can_never_be_set_up_is_told_by_a_check() {
+    for (text, code, field) in [
+        ("[network.lab]\nmtu = 65522\n[network.lab.port.web]\ntap = { name = \"t0\" }", OutOfRange, "tap"),
+        ("[network.lab.port.web]\ntap = { name = \"all\" }", BadDeviceName, "tap.name"),
+        ("[network.lab.port.web]\ntap = { name = \"default\" }", BadDeviceName, "tap.name"),
+        (
+            "[network.lab.port.web]\ntunnel = { device = \"default\", address = \"10.0.0.1/24\" }",
+            BadDeviceName,
+            "tunnel.device",
+        ),
+    ] {
+        let found = hindrances(&read(text).expect("valid"));
+        let found: Vec<_> = found.into_iter().map(|error| (error.code, error.field)).collect();
+        assert_eq!(found, [(code, Some(format!("network.lab.port.web.{field}")))], "{text}");
+    }
+    let good = "[network.lab]\nmtu = 65521\n[network.lab.port.web]\ntap = { name = \"t0\" }\n\
+                [network.other]\nmtu = 65535\n[network.other.port.web]\ntap = { fd = 3 }\n";
+    assert_eq!(hindrances(&read(good).expect("valid")), []);
+}
+
+#[test]
+fn a_trunk_takes_an_alternative_name_as_long_as_the_kernel_does() {
+    let trunk = |name: &str| format!("[network.lab.trunk]\ninterface = \"{name}\"\n");
+    assert!(read(&trunk(&"a".repeat(127))).is_ok());
+    let fault = (BadDeviceName, "network.lab.trunk.interface".to_owned());
+    assert_eq!(faults(&trunk(&"a".repeat(128))), [fault]);
 }
 
 #[test]
@@ -541,7 +606,7 @@ fn trunks_that_cannot_be_are_told() {
     for (lines, code, key) in [
         ("", MissingKey, ""),
         ("interface = \"eth0\"\nbridge = \"br0\"", Conflict, ""),
-        ("interface = \"a-name-that-is-too-long\"", BadDeviceName, ".interface"),
+        ("interface = \"a/b\"", BadDeviceName, ".interface"),
         ("interface = \"eth%d\"", BadDeviceName, ".interface"),
         ("interface = \"eth0\"\nmode = \"bridge\"", Conflict, ".mode"),
         ("bridge = \"br0\"\nmode = \"packet\"", Conflict, ".mode"),

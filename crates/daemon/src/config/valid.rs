@@ -71,6 +71,18 @@ impl ValidConfig {
         self.network(network)?.ports.get(name)
     }
 
+    /// The numbers of the inherited descriptors.
+    pub(crate) fn descriptors(&self) -> BTreeSet<RawFd> {
+        let ports = self.networks.values().flat_map(|network| network.ports.values());
+        let numbers = ports.filter_map(|port| match &port.attachment {
+            Attachment::Tap(Tap { source: TapSource::Fd(number), .. })
+            | Attachment::Stream(Stream::Fd(number))
+            | Attachment::Datagram(Datagram::Fd(number)) => Some(*number),
+            _ => None,
+        });
+        numbers.collect()
+    }
+
     /// The unchecked form that this was made of, with paths made absolute: to be sent, stored or changed.
     pub fn as_api(&self) -> &api::Config {
         &self.source

@@ -9,9 +9,18 @@ use crate::args::Output;
 use crate::client::Client;
 use crate::output::{self, or_dash, print, print_json, table};
 
-/// Checks a file and tells what it holds, or every fault in it.
+/// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up.
 pub fn check(file: &Path) -> Result<(), Failure> {
     let config = load(file)?;
+    let hindrances = daemon::config::hindrances(&config);
+    if !hindrances.is_empty() {
+        let told = hindrances.iter().map(|error| {
+            let field = error.field.as_deref().unwrap_or_default();
+            format!("{field} can never be set up: {}", error.message)
+        });
+        let told = told.collect::<Vec<_>>().join("\nerror: ");
+        return Err(Failure::Failed(anyhow::anyhow!("{told}\n --> {}", file.display())));
+    }
     let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
     let summary = format!(
         "{}: good, with {} and {}\n",

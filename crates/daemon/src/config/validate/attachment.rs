@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use api::ErrorCode;
 
 use super::{Validator, join, shown};
-use crate::config::resolve::is_path;
+use crate::config::resolve::{is_path, misunderstood};
 use crate::config::valid::{Address, Allow, Attachment, Datagram, Stream, Tap, TapSource, Vde};
 
 /// Octets of a device name (`IFNAMSIZ` without its NUL).
 const LONGEST_DEVICE_NAME: usize = 15;
+/// What the names of a trunk's devices begin with; a number follows.
+const OUR_OWN: [&str; 4] = ["vmlh", "vmlw", "vmlb", "vmlm"];
 /// What a VDE switch puts behind its directory at most: `/` and the name of a client's socket.
 const LONGEST_VDE_NAME: usize = 24;
 /// Where `ip netns` keeps its names.
@@ -112,12 +114,23 @@ impl Validator {
         Some(TapSource::Named { name: tap.name.clone(), owner, persistent, netns })
     }
 
-    /// The rules of Linux's `dev_valid_name`, and of its patterns: one `%d`.
+    /// The name of a device that may have to be made.
     pub(super) fn device_name(&mut self, path: &str, name: &str) -> Option<()> {
+        self.interface_name(path, name, LONGEST_DEVICE_NAME)?;
+        if is_our_own(name) {
+            let message = format!("`{}` is a name for the devices of trunks; choose another", shown(name));
+            return self.refuse(ErrorCode::BadDeviceName, path, message);
+        }
+        Some(())
+    }
+
+    /// The rules of Linux's `dev_valid_name`, and of its patterns: one `%d`.
+    pub(super) fn interface_name(&mut self, path: &str, name: &str, longest: usize) -> Option<()> {
+        let too_long = format!("is longer than {longest} characters");
         let complaint = if name.is_empty() {
             "is empty"
-        } else if name.len() > LONGEST_DEVICE_NAME {
-            "is longer than 15 characters"
+        } else if name.len() > longest {
+            &too_long
         } else if name == "." || name == ".." {
             "is no device name"
         } else if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
@@ -287,6 +300,14 @@ impl Validator {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Some(Address::Inet(address));
         }
+        if text.starts_with('[') && text.contains('%') {
+            let message = format!(
+                "the zone in `{}` is a name; write the number of the interface, as in [fe80::1%2]:7000 (`ip link` \
+                 shows it)",
+                shown(text)
+            );
+            return self.refuse(ErrorCode::BadAddress, path, message);
+        }
         let message = format!(
             "`{}` is no address; write a path, or a numeric address with a port as in 127.0.0.1:7000 or [::1]:7000",
             shown(text)
@@ -310,14 +331,23 @@ impl Validator {
 
     /// An absolute path that fits a socket address, as the system itself checks it.
     fn socket_path(&mut self, path: &str, text: &str) -> Option<PathBuf> {
+        if text.contains('\0') {
+            let message = format!(
+                "`{}` has a NUL, which no path has; sockets without a file (abstract ones) are not supported",
+                shown(text)
+            );
+            return self.refuse(ErrorCode::BadPath, path, message);
+        }
+        if let Some(reason) = misunderstood(text) {
+            return self.refuse(ErrorCode::BadPath, path, format!("`{}` is no path: {reason}", shown(text)));
+        }
         if !Path::new(text).is_absolute() {
             let message = format!("`{}` is no absolute path", shown(text));
             return self.refuse(ErrorCode::BadPath, path, message);
         }
-        if text.contains('\0') || std::os::unix::net::SocketAddr::from_pathname(text).is_err() {
+        if std::os::unix::net::SocketAddr::from_pathname(text).is_err() {
             let message = format!(
-                "the path has {} octets, too many for a socket (Linux takes 107, macOS 103), or a NUL; choose a \
-                 shorter one",
+                "the path has {} octets, too many for a socket (Linux takes 107, macOS 103); choose a shorter one",
                 text.len()
             );
             return self.refuse(ErrorCode::BadPath, path, message);
@@ -337,6 +367,12 @@ impl Validator {
         self.fault(code, path, message);
         None
     }
+}
+
+/// Whether a device of this name would be taken for one of a trunk's, and removed.
+fn is_our_own(name: &str) -> bool {
+    let number = OUR_OWN.iter().find_map(|prefix| name.strip_prefix(prefix));
+    number.is_some_and(|number| number == "%d" || number.parse::<u32>().is_ok())
 }
 
 /// A number for the address family.

@@ -5,6 +5,9 @@ use api::{ErrorCode, SharedMac, TrunkHooks, TrunkMode};
 use super::{Validator, join};
 use crate::config::valid::{Trunk, TrunkInterface, Vlan};
 
+/// Octets of an alternative name of an interface (`ALTIFNAMSIZ` without its NUL).
+const LONGEST_NAME: usize = 127;
+
 impl Validator {
     /// The trunk of the network `network`, whose table is at `path`.
     pub(super) fn trunk(&mut self, path: &str, network: &str, trunk: &api::TrunkConfig) -> Option<Trunk> {
@@ -82,7 +85,7 @@ impl Validator {
     }
 
     fn interface(&mut self, path: &str, name: &str) -> Option<String> {
-        self.device_name(path, name)?;
+        self.interface_name(path, name, LONGEST_NAME)?;
         if name.contains('%') {
             let message = format!("`{name}` is no name of an interface that is there; see `ip link`");
             self.fault(ErrorCode::BadDeviceName, path, message);

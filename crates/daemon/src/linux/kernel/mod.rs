@@ -11,16 +11,22 @@ use std::io;
 use std::net::IpAddr;
 
 use futures_util::{Stream, TryStreamExt};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use tokio::task::JoinHandle;
 
 pub(crate) use interface::{Interface, Kind, MARK};
 pub(crate) use traffic::{Filter, Rule};
 pub(crate) use watch::Watch;
+
+/// Octets of an interface's name; alternative ones may be longer.
+const LONGEST_NAME: usize = 15;
+
+/// linux/if_link.h: an alternative name.
+const IFLA_ALT_IFNAME: u16 = 53;
 
 /// What the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +82,17 @@ impl Kernel {
         Ok(links.iter().filter_map(Interface::parse).collect())
     }
 
-    /// The interface of this name; `None` when there is none.
+    /// The interface of this name, or of this alternative name; `None` when there is none.
     pub(crate) async fn interface(&self, name: &str) -> Result<Option<Interface>, KernelError> {
-        let mut found = Box::pin(self.handle.link().get().match_name(name).execute());
+        // The kernel looks for alternative names as well in both cases, but takes long ones in another attribute only.
+        let mut request = self.handle.link().get().match_index(0);
+        request.message_mut().attributes.push(if name.len() <= LONGEST_NAME {
+            LinkAttribute::IfName(name.to_owned())
+        } else {
+            let value = [name.as_bytes(), &[0]].concat();
+            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, value))
+        });
+        let mut found = Box::pin(request.execute());
         match found.try_next().await {
             Ok(link) => Ok(link.as_ref().and_then(Interface::parse)),
             Err(error) => {

@@ -5,7 +5,7 @@ use futures_util::{FutureExt, StreamExt};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, Prop};
 use rtnetlink::sys::SocketAddr;
 use tokio::task::JoinHandle;
 
@@ -80,6 +80,10 @@ fn concerns(
             indices.contains(&link.header.index)
                 || link.attributes.iter().any(|attribute| match attribute {
                     LinkAttribute::IfName(name) => names.contains(name),
+                    LinkAttribute::PropList(others) => others.iter().any(|other| match other {
+                        Prop::AltIfName(name) => names.contains(name),
+                        _ => false,
+                    }),
                     _ => false,
                 })
         }

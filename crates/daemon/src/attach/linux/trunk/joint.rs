@@ -81,7 +81,7 @@ impl Joint {
         };
         let mac = usable(&interface, config).map_err(Apart::Refused)?;
         let claim = Claim::new(&interface.name, hold(&interface)).map_err(Apart::Refused)?;
-        let shared_mac = shares_mac(config, name);
+        let shared_mac = shares_mac(config, &interface.name);
         let flows = Flows::new(station.workers());
         let setting =
             Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station, not_filter };
