@@ -67,7 +67,9 @@ fn value(key: &str, text: &str) -> Value {
         | "vlan.native" => number(text),
         "vlan.trunk" => text.split(',').map(number).collect(),
         "roles" => text.split(',').map(Value::from).collect(),
-        "persistent" | "packet_information" => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        "persistent" | "packet_information" | "offloads" => {
+            text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
+        }
         "mac" | "address" | "allow" | "gateway" if text.contains(',') => {
             text.split(',').map(Value::from).collect()
         }
@@ -110,6 +112,82 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(port, Ok(expected));
+    }
+
+    /// Every key of the configuration, so that a new one is missing here until the command line takes it.
+    fn everything(kind: &str) -> api::PortConfig {
+        let text = || Some("text".to_owned());
+        let texts = || Some(api::OneOrMany::Many(vec!["one".to_owned(), "two".to_owned()]));
+        let tap = api::TapConfig {
+            name: text(),
+            owner: text(),
+            persistent: Some(true),
+            setup: text(),
+            terminate: text(),
+            netns: text(),
+            fd: Some(7),
+            offloads: Some(false),
+        };
+        let path = || Some("/path".to_owned());
+        let stream = api::StreamConfig { listen: path(), connect: path(), fd: Some(7) };
+        let datagram = api::DatagramConfig { listen: path(), local: path(), remote: path(), fd: Some(7) };
+        let vde = api::VdeConfig { directory: path(), mode: Some("0660".to_owned()) };
+        let tunnel = api::TunnelConfig {
+            listen: path(),
+            device: text(),
+            address: texts(),
+            allow: texts(),
+            gateway: texts(),
+            mtu: Some(1400),
+            mode: Some("0660".to_owned()),
+            clients: Some(7),
+            packet_information: Some(true),
+            netns: text(),
+        };
+        api::PortConfig {
+            tap: (kind == "tap").then_some(tap),
+            stream: (kind == "stream").then_some(stream),
+            datagram: (kind == "datagram").then_some(datagram),
+            vde: (kind == "vde").then_some(vde),
+            tunnel: (kind == "tunnel").then_some(tunnel),
+            mac: texts(),
+            vlan: Some(api::VlanConfig { access: Some(7), trunk: Some(vec![8, 9]), native: Some(10) }),
+            guard: Some(api::Guard::Off),
+            promiscuous: Some(api::Promiscuous::Allow),
+            queue: Some(7),
+            quota: Some(7),
+            storm: Some(7),
+            rate: Some(7),
+            roles: Some(vec![api::Role::Dhcp]),
+        }
+    }
+
+    /// `key=value` as it is typed.
+    fn typed(prefix: &str, table: &Value) -> Vec<String> {
+        let word = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| item.as_str().map_or(item.to_string(), str::to_owned));
+                items.collect::<Vec<_>>().join(",")
+            }
+            other => other.to_string(),
+        };
+        let members = table.as_object().expect("a table");
+        members.iter().map(|(key, value)| format!("{prefix}{key}={}", word(value))).collect()
+    }
+
+    #[test]
+    fn every_key_of_every_kind_can_be_typed() {
+        for kind in ["tap", "stream", "datagram", "vde", "tunnel"] {
+            let expected = everything(kind);
+            let mut table = serde_json::to_value(&expected).expect("JSON");
+            let members = table.as_object_mut().expect("a table");
+            let attachment = members.remove(kind).expect("the attachment");
+            let vlan = members.remove("vlan").expect("the VLANs");
+            let words = [typed("", &table), typed("", &attachment), typed("vlan.", &vlan)].concat();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            assert_eq!(read(kind, &words), Ok(expected), "{kind}: {words:?}");
+        }
     }
 
     #[test]
