@@ -34,7 +34,11 @@ pub struct Options {
 /// # Errors
 /// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
+    let taken = sys::inherit_all();
     let log = Log::to_stderr().context("cannot start the log")?;
+    if let Err(error) = taken {
+        tracing::warn!(owner = true, "programs may inherit what this process inherited: {error}");
+    }
     let config = match &options.config {
         Some(file) => config::load(file)?,
         None => ValidConfig::empty(),

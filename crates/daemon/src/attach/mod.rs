@@ -29,6 +29,12 @@ mod tunnel;
 mod vde;
 
 #[cfg(target_os = "linux")]
+#[path = "linux/follow.rs"]
+mod follow;
+#[cfg(target_os = "linux")]
+#[path = "linux/home.rs"]
+mod home;
+#[cfg(target_os = "linux")]
 #[path = "linux/tap.rs"]
 mod tap;
 #[cfg(target_os = "macos")]
@@ -44,8 +50,9 @@ mod tunnel_device;
 
 use std::time::Duration;
 
+use api::PortState;
 use drivers::Fault;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::sleep;
 
@@ -56,11 +63,32 @@ use crate::supervisor::{Clients, Station};
 /// How long a guest that broke the rules is kept away.
 const QUARANTINE: Duration = Duration::from_secs(1);
 
-/// Keeps a port that is one guest's attached until `stop`, then takes it out of every layer.
-pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: oneshot::Receiver<()>) {
+/// How the task of a port and the supervisor know of each other's end.
+pub(crate) struct Ends {
+    /// The port is to stop, by a word or by the loss of its sender.
+    pub(crate) stop: oneshot::Receiver<()>,
+    /// Tells that the port is out of every layer.
+    pub(crate) left: oneshot::Sender<()>,
+    /// Dropped when all is done that has to be done afterwards.
+    pub(crate) done: watch::Sender<()>,
+    /// Dropped when what earlier ports do afterwards with what this one needs is done.
+    pub(crate) before: Vec<watch::Receiver<()>>,
+}
+
+/// Keeps a port that is one guest's attached until it is to stop, then takes it out of every layer, and then does what
+/// has to be done with its device.
+pub(crate) async fn run(mut station: Station, attachment: Attachment, ends: Ends) {
+    let Ends { stop, left, done, before } = ends;
     let mut device = tap::Opened::default();
     let mut relapses = Relapses::new();
     let persist = async {
+        if !before.is_empty() {
+            station.delayed("the terminate program of the port before this one is running".into());
+        }
+        for mut done in before {
+            // An error: it is done.
+            while done.changed().await.is_ok() {}
+        }
         loop {
             match caught(keep(&mut station, &attachment, &mut device)).await {
                 Ok(()) => return,
@@ -75,7 +103,20 @@ pub(crate) async fn run(mut station: Station, attachment: Attachment, stop: ones
         _ = stop => {}
     }
     station.leave().await;
+    // An error: nothing waits for it.
+    let _ = left.send(());
     device.close().await;
+    drop(done);
+}
+
+/// What became of a device since it was looked at.
+enum Look {
+    /// Nothing.
+    Same,
+    /// The port's state and its reason, and the device's name.
+    Changed { state: PortState, reason: Option<String>, name: String },
+    /// It has to be closed, for this reason.
+    Gone(String),
 }
 
 async fn keep(station: &mut Station, attachment: &Attachment, device: &mut tap::Opened) {

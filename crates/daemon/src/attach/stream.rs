@@ -213,6 +213,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
         Ok(Adopted::Connected(socket)) => {
             station.up(Arc::new(Socket::new(socket)), Some(format!("descriptor {number}"))).await;
             let fault = station.fault().await;
+            sys::disinherit(number);
             recover(station, fault).await;
             station.is_down(format!(
                 "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; \

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use api::{ActionReport, ApplyReport, EventKind, Outcome};
 use lan::{FdbConfig, Network, NetworkConfig};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::clients::Clients;
 use super::fabric::{Joining, port_policy};
 use super::trunks::TrunkWish;
-use super::{Running, Supervisor, Task, place};
+use super::{Departure, Running, Supervisor, Task, place};
 use crate::attach;
-use crate::config::{NetworkSettings, Policy, Port, Trunk};
+use crate::config::{Claim, NetworkSettings, Policy, Port, Trunk};
 use crate::plan::{Action, Plan};
 
 /// How long a report waits for ports that are being set up.
@@ -147,6 +147,8 @@ impl Supervisor {
         let place = place(network_name, name);
         let network = &running.network;
         let kind = port.attachment.kind();
+        let claims: Vec<Claim> = port.attachment.claims().into_iter().map(|(claim, _)| claim).collect();
+        let mut leaves = None;
         let task = if port.attachment.has_clients() {
             let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
             let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
@@ -154,7 +156,7 @@ impl Supervisor {
         } else {
             let joining = Joining {
                 network,
-                place,
+                place: place.clone(),
                 kind,
                 policy: &port.policy,
                 parent: None,
@@ -166,9 +168,17 @@ impl Supervisor {
                 Err(error) => return Progress::Failed(error.to_string()),
             };
             station.tell_when_ready(ready);
-            tokio::spawn(attach::run(station, port.attachment.clone(), stopped))
+            let before = self.departures.iter().filter(|departure| {
+                departure.place == place || departure.claims.iter().any(|claim| claims.contains(claim))
+            });
+            let before = before.map(|departure| departure.leaving.done.clone()).collect();
+            let (left, leaving) = oneshot::channel();
+            let (done, is_done) = watch::channel(());
+            leaves = Some((leaving, is_done));
+            let ends = attach::Ends { stop: stopped, left, done, before };
+            tokio::spawn(attach::run(station, port.attachment.clone(), ends))
         };
-        running.ports.insert(name.to_owned(), Task { stop, task });
+        running.ports.insert(name.to_owned(), Task { stop, leaves, task });
         Progress::SettingUp(setting_up)
     }
 
@@ -185,7 +195,7 @@ impl Supervisor {
         let (ready, setting_up) = oneshot::channel();
         station.tell_when_ready(ready);
         let task = tokio::spawn(attach::run_trunk(station, trunk.clone(), wish, stopped));
-        running.trunk = Some(Task { stop, task });
+        running.trunk = Some(Task { stop, leaves: None, task });
         Progress::SettingUp(setting_up)
     }
 
@@ -200,8 +210,13 @@ impl Supervisor {
 
     async fn remove_port(&mut self, network: &str, name: &str) -> Progress {
         let task = self.networks.get_mut(network).and_then(|running| running.ports.remove(name));
-        if let Some(task) = task {
-            task.end().await;
+        if let Some(task) = task
+            && let Some(leaving) = task.end().await
+        {
+            let attachment = self.config.port(network, name).map(|port| &port.attachment);
+            let claims = attachment.map(|attachment| attachment.claims()).unwrap_or_default();
+            let claims = claims.into_iter().map(|(claim, _)| claim).collect();
+            self.departures.push(Departure { place: place(network, name), claims, leaving });
         }
         Progress::Done
     }

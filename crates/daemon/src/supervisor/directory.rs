@@ -91,17 +91,22 @@ impl Directory {
             return;
         }
         let old_peer = std::mem::replace(&mut row.peer, peer.clone());
+        let is_same_state = (row.state, &row.reason) == (state, &reason);
         (row.state, row.reason) = (state, reason.clone());
         drop(rows);
 
         let (network, port) = (place.network.clone(), place.port.clone());
         if old_peer.is_some() && old_peer != peer {
             let (network, port, reason) = (network.clone(), port.clone(), reason.clone());
-            self.events.emit(EventKind::PeerDisconnected { network, port, peer: old_peer, reason });
+            let peer = old_peer.clone();
+            self.events.emit(EventKind::PeerDisconnected { network, port, peer, reason });
         }
-        if peer.is_some() {
+        if peer.is_some() && old_peer != peer {
             let (network, port) = (network.clone(), port.clone());
             self.events.emit(EventKind::PeerConnected { network, port, peer });
+        }
+        if is_same_state {
+            return;
         }
         self.events.emit(match state {
             PortState::Up => EventKind::PortUp { network, port },

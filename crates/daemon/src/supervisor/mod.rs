@@ -37,7 +37,7 @@ pub(crate) use fabric::vlan_role;
 pub(crate) use station::{Station, Strangers};
 pub(crate) use trunks::{TrunkRow, TrunkWish};
 
-use crate::config::{self, NetworkSettings, ValidConfig};
+use crate::config::{self, Claim, NetworkSettings, ValidConfig};
 use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
 use crate::panics::{self, caught};
 use crate::plan::plan;
@@ -50,6 +50,7 @@ pub struct Supervisor {
     requests: Requests,
     fabric: Arc<Fabric>,
     networks: BTreeMap<String, Running>,
+    departures: Vec<Departure>,
     config: ValidConfig,
     file: Option<PathBuf>,
     started: Instant,
@@ -68,17 +69,50 @@ struct Running {
 /// The task that keeps a port attached.
 struct Task {
     stop: oneshot::Sender<()>,
+    /// Word that the port is out of every layer, where the task may have something to do afterwards, and its end then.
+    leaves: Option<(oneshot::Receiver<()>, watch::Receiver<()>)>,
     task: JoinHandle<()>,
 }
 
 impl Task {
-    /// Ends the task; answers when the port is out of every layer.
-    async fn end(self) {
+    /// Ends the task; answers when the port is out of every layer, with what is left to do.
+    async fn end(self) -> Option<Leaving> {
+        self.stop().await
+    }
+
+    /// Stops the task now; what it answers waits until the port is out of every layer.
+    fn stop(self) -> impl Future<Output = Option<Leaving>> {
         // An error: it has ended already.
         let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
-            tracing::error!("the task of a port failed: {error}");
+        let (leaves, task) = (self.leaves, self.task);
+        async move {
+            let Some((left, done)) = leaves else {
+                end_of(task).await;
+                return None;
+            };
+            // An error: the task failed, which its end tells.
+            let _ = left.await;
+            Some(Leaving { task, done })
         }
+    }
+}
+
+/// The task of a port that has left every layer, and runs its terminate program.
+struct Leaving {
+    task: JoinHandle<()>,
+    done: watch::Receiver<()>,
+}
+
+/// A port that has left and still does something with what was its own.
+struct Departure {
+    place: Place,
+    claims: Vec<Claim>,
+    leaving: Leaving,
+}
+
+async fn end_of(task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!("the task of a port failed: {error}");
     }
 }
 
@@ -126,6 +160,7 @@ impl Supervisor {
             requests,
             fabric,
             networks: BTreeMap::new(),
+            departures: Vec::new(),
             config: ValidConfig::empty_for(workers),
             file,
             started: Instant::now(),
@@ -158,6 +193,7 @@ impl Supervisor {
                     if let Err(panic) = panics::catch(|| self.tick()) {
                         tracing::error!("what is done once a second was not done: {panic}");
                     }
+                    self.forget_departures().await;
                 }
             }
         }
@@ -172,11 +208,43 @@ impl Supervisor {
         if let Err(error) = drained.await {
             tracing::error!("the data plane did not end in order: {error}");
         }
+        self.release_descriptors(&ValidConfig::empty());
+        let mut ports = Vec::new();
         for running in std::mem::take(&mut self.networks).into_values() {
             // The trunk first: what it diverts has nobody to go to.
-            for task in running.trunk.into_iter().chain(running.ports.into_values()) {
-                task.end().await;
+            if let Some(trunk) = running.trunk {
+                trunk.end().await;
             }
+            // All are stopped before one is waited for, so that their programs run side by side.
+            ports.extend(running.ports.into_values().map(Task::stop));
+        }
+        let mut leaving: Vec<Leaving> =
+            std::mem::take(&mut self.departures).into_iter().map(|gone| gone.leaving).collect();
+        for port in ports {
+            leaving.extend(port.await);
+        }
+        for Leaving { task, .. } in leaving {
+            end_of(task).await;
+        }
+    }
+
+    /// Closes the inherited descriptors that the running configuration names and `config` does not, so that what is at
+    /// their other ends sees it when the ports close theirs.
+    fn release_descriptors(&self, config: &ValidConfig) {
+        for number in self.config.descriptors().difference(&config.descriptors()) {
+            sys::disinherit(*number);
+        }
+    }
+
+    /// Forgets the ports that have left and are done.
+    async fn forget_departures(&mut self) {
+        let (done, left) = std::mem::take(&mut self.departures)
+            .into_iter()
+            .partition(|departure| departure.leaving.task.is_finished());
+        self.departures = left;
+        let done: Vec<Departure> = done;
+        for departure in done {
+            end_of(departure.leaving.task).await;
         }
     }
 
@@ -238,6 +306,7 @@ impl Supervisor {
         if dry_run {
             return Applying::Preview(plan.preview());
         }
+        self.release_descriptors(&config);
         let steps = self.carry_out(plan).await;
         self.config = config;
         Applying::Done { steps, events: self.requests.emitter() }

@@ -172,6 +172,16 @@ impl Station {
         self.set_state(PortState::Waiting, reason, None);
     }
 
+    /// The port cannot be set up yet.
+    pub(crate) fn delayed(&mut self, reason: String) {
+        self.fabric.directory.set_state(&self.seat.place, PortState::Waiting, Some(reason), None);
+    }
+
+    /// The device of the port is in this state now; the attachment stays.
+    pub(crate) fn device_is(&mut self, state: PortState, reason: Option<String>, name: String) {
+        self.set_state(state, reason, Some(name));
+    }
+
     /// The port is there and cannot carry anything.
     pub(crate) fn is_down(&mut self, reason: String) {
         self.set_state(PortState::Down, Some(reason), None);

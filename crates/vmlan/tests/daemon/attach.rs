@@ -140,6 +140,37 @@ fn inherited_connections_are_ports() {
 }
 
 #[test]
+fn the_other_end_of_an_inherited_connection_sees_the_port_leave() {
+    let (mut stream, ours) = UnixStream::pair().expect("a pair");
+    let (datagram, theirs) = UnixDatagram::pair().expect("a pair");
+    let config = "[network.lab.port.stream]\nstream = { fd = 3 }\n\
+                  [network.lab.port.datagram]\ndatagram = { fd = 4 }\n";
+    let daemon = Daemon::start_with_descriptors(config, ours.into(), theirs.into());
+    daemon.wait_up(&["stream", "datagram"]);
+    for number in [3, 4] {
+        let info = format!("/proc/{}/fdinfo/{number}", daemon.pid());
+        let info = std::fs::read_to_string(info).expect("an open descriptor");
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("its flags").trim();
+        let flags = u32::from_str_radix(flags, 8).expect("an octal number");
+        assert!(flags & rustix::fs::OFlags::CLOEXEC.bits() != 0, "{number} is closed on exec: {info}");
+    }
+
+    // A change that attaches the guests anew keeps the descriptors.
+    daemon.write_config(&config.replace("}\n", "}\nqueue = 7\n"));
+    let applied = daemon.cli(&["apply"]);
+    assert!(applied.success(), "{applied:?}");
+    daemon.wait_up(&["stream", "datagram"]);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    daemon.remove_port("lab", "stream");
+    assert_eq!(std::io::Read::read(&mut stream, &mut [0; 4]).expect("the end"), 0);
+    daemon.remove_port("lab", "datagram");
+    wait_until("the other end to be told", PATIENCE, || datagram.send(b"a").is_err());
+    let again = daemon.add_port("lab", "stream", r#"{"stream": {"fd": 3}}"#).json::<api::ApplyReport>();
+    assert_eq!(again.failed(), 1, "it is closed: {again:?}");
+    daemon.stop();
+}
+
+#[test]
 fn inherited_sockets_that_listen_take_one_guest_after_the_other() {
     let directory = directory();
     let (stream, datagram) = (directory.path().join("stream"), directory.path().join("datagram"));

@@ -1,12 +1,10 @@
 //! Where the device comes from, and what is left of it.
 
-use std::os::fd::OwnedFd;
-
 use api::PortState;
-use testbed::{Netns, require};
+use testbed::{require, wait_until};
 
-use crate::lab::{Guest, configure, v4, v6};
-use crate::support::{Daemon, assert_balanced, mac};
+use crate::lab::{Guest, configure, open_in, v4, v6};
+use crate::support::{Daemon, PATIENCE, assert_balanced, mac};
 
 #[test]
 fn a_device_that_was_there_before_stays() {
@@ -49,19 +47,16 @@ fn a_persistent_device_keeps_its_addresses_from_one_daemon_to_the_next() {
     daemon.stop();
 }
 
-/// A TAP in a namespace, as somebody else opens it to hand it over.
-fn open_in(netns: &Netns) -> OwnedFd {
-    let open = || sys::tap::open("t0", sys::tap::Options::default());
-    sys::netns::within(&netns.path(), open).expect("a namespace and a TAP").0
-}
-
 #[test]
 fn inherited_devices_are_ports() {
     require!(namespaces());
     let (one, two) = (Guest::new(1), Guest::new(2));
     let config = "[network.lab.port.guest1]\ntap = { fd = 3 }\n[network.lab.port.guest2]\ntap = { fd = 4 }\n";
     let daemon = Daemon::start_with_descriptors(config, open_in(&one.netns), open_in(&two.netns));
-    configure(&daemon, &[&one, &two]);
+    // The daemon leaves an inherited device as it is, and says so.
+    daemon.wait_state("guest1", PortState::Down);
+    [&one, &two].map(Guest::configure);
+    daemon.wait_up(&["guest1", "guest2"]);
     one.pings(&two);
     assert_eq!(daemon.port("guest1").peer.as_deref(), Some("t0"));
     assert_balanced(&daemon);
@@ -112,6 +107,40 @@ fn the_kernel_numbers_a_pattern() {
 }
 
 #[test]
+fn the_state_of_a_port_follows_its_device() {
+    require!(namespaces());
+    let one = Guest::new(1);
+    let daemon = Daemon::start(&one.port(""));
+    daemon.wait_up(&["guest1"]);
+    let set = |words: &[&str]| one.netns.ip(["link", "set", "t0"].iter().chain(words).copied());
+    let says = |state: PortState, text: &str| {
+        wait_until(text, PATIENCE, || {
+            let port = daemon.port("guest1");
+            port.state == state && port.reason.unwrap_or_default().contains(text)
+        });
+    };
+    set(&["down"]);
+    says(PortState::Down, "t0 is down");
+    set(&["up"]);
+    says(PortState::Up, "");
+    set(&["carrier", "off"]);
+    says(PortState::Down, "no carrier");
+    set(&["carrier", "on"]);
+    says(PortState::Up, "");
+    set(&["mtu", "1400"]);
+    says(PortState::Up, "an MTU of 1400 instead of 1500");
+    set(&["mtu", "1500"]);
+    wait_until("nothing to complain of", PATIENCE, || daemon.port("guest1").reason.is_none());
+    set(&["down"]);
+    set(&["name", "vm0"]);
+    one.netns.ip(["link", "set", "vm0", "up"]);
+    let is_renamed = || daemon.port("guest1").peer.as_deref() == Some("vm0");
+    wait_until("the new name", PATIENCE, is_renamed);
+    says(PortState::Up, "");
+    daemon.stop();
+}
+
+#[test]
 fn a_set_address_binds_the_guest() {
     require!(namespaces());
     let (one, two) = (Guest::new(1), Guest::new(2));
@@ -123,8 +152,8 @@ fn a_set_address_binds_the_guest() {
     assert!(!one.reaches(&two));
     assert!(daemon.drops("guest1", frame::DropReason::SourceGuard) > 0);
     one.netns.ip(["link", "set", "t0", "address", &mac(1).to_string()]);
-    assert!(one.netns.reaches(v4(2), crate::support::PATIENCE));
-    assert!(one.netns.reaches(v6(2), crate::support::PATIENCE));
+    assert!(one.netns.reaches(v4(2), PATIENCE));
+    assert!(one.netns.reaches(v6(2), PATIENCE));
     assert_balanced(&daemon);
     daemon.stop();
 }

@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 use testbed::{Interface, Netns, ping};
 
@@ -86,4 +87,11 @@ pub fn configure(daemon: &Daemon, guests: &[&Guest]) {
         daemon.wait_up(&[&format!("guest{}", guest.number)]);
         guest.configure();
     }
+}
+
+/// A TAP in a namespace, as somebody else opens it to hand it over.
+#[track_caller]
+pub fn open_in(netns: &Netns) -> OwnedFd {
+    let open = || sys::tap::open("t0", sys::tap::Options::default());
+    sys::netns::within(&netns.path(), open).expect("a namespace and a TAP").0
 }

@@ -6,6 +6,7 @@ mod support;
 mod change;
 mod device;
 mod lab;
+mod namespace;
 mod offloads;
 mod program;
 mod traffic;

@@ -72,3 +72,28 @@ fn what_is_in_the_way_is_named() {
     daemon.wait_up(&["tun3"]);
     pings(&netns, 2);
 }
+
+#[test]
+fn a_namespace_ends_with_its_file_and_the_device_is_made_in_the_next_one() {
+    require!(namespaces());
+    let (netns, witness) = (Netns::new("tun"), Netns::new("witness"));
+    let (daemon, _tap) = with_tap_guest("", &device(&netns, 3, ""));
+    daemon.wait_up(&["tun3"]);
+    pings(&netns, 2);
+    netns.ip(["link", "set", "u0", "down"]);
+    daemon.wait_state("tun3", PortState::Down);
+
+    netns.veth("v0", &witness, "v1");
+    let ip = |verb| {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", verb, netns.name()]);
+        testbed::run(command, PATIENCE).expect_success();
+    };
+    ip("delete");
+    wait_until("the namespace to end", PATIENCE, || !witness.has_interface("v1"));
+    daemon.wait_state("tun3", PortState::Failed);
+    ip("add");
+    daemon.wait_up(&["tun3"]);
+    assert!(netns.reaches(v4(2), PATIENCE));
+    daemon.stop();
+}

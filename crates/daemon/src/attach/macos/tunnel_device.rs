@@ -8,10 +8,21 @@ use drivers::tunnel::record::Form;
 use rustix::io::Errno;
 use tokio::process::Command;
 
+use super::Look;
 use super::tunnel::device::Wanted;
 
+/// Follows a device: a utun is gone with its descriptor, and nothing else is looked at.
+pub(super) struct Follow;
+
+impl Follow {
+    /// Nothing.
+    pub(super) fn look(&mut self) -> Look {
+        Look::Same
+    }
+}
+
 /// Makes the utun, gives it MTU and addresses, and brings it up. Answers its name too.
-pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String), String> {
+pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String, Follow), String> {
     if wanted.netns.is_some() || wanted.packet_information {
         return Err("macOS has neither network namespaces nor packet information; remove those keys".into());
     }
@@ -34,7 +45,7 @@ pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String),
             run("/sbin/ifconfig", &[&name, "inet6", &network, "alias"]).await?;
         }
     }
-    Ok((fd, Form::Family, name))
+    Ok((fd, Form::Family, name, Follow))
 }
 
 async fn run(program: &str, arguments: &[&str]) -> Result<(), String> {

@@ -77,12 +77,14 @@ async fn until_fault(station: &mut Station, tunnel: &Tunnel) -> Fault {
     loop {
         match station.fault_or_tick().await {
             Some(fault) => return fault,
-            None => {
-                for (address, with) in tunnel.conflicts() {
-                    let port = station.place();
-                    tracing::warn!(%port, "{with} uses {address} too; give one of them another address");
-                }
-            }
+            None => tell_conflicts(station, tunnel),
         }
+    }
+}
+
+fn tell_conflicts(station: &Station, tunnel: &Tunnel) {
+    for (address, with) in tunnel.conflicts() {
+        let port = station.place();
+        tracing::warn!(%port, "{with} uses {address} too; give one of them another address");
     }
 }
