@@ -110,6 +110,7 @@ pub(crate) async fn run(mut station: Station, attachment: Attachment, ends: Ends
 }
 
 /// What became of a device since it was looked at.
+#[cfg_attr(target_os = "macos", expect(dead_code, reason = "devices are not followed there"))]
 enum Look {
     /// Nothing.
     Same,

@@ -55,7 +55,8 @@ fn inherited_devices_are_ports() {
     let daemon = Daemon::start_with_descriptors(config, open_in(&one.netns), open_in(&two.netns));
     // The daemon leaves an inherited device as it is, and says so.
     daemon.wait_state("guest1", PortState::Down);
-    [&one, &two].map(Guest::configure);
+    one.configure();
+    two.configure();
     daemon.wait_up(&["guest1", "guest2"]);
     one.pings(&two);
     assert_eq!(daemon.port("guest1").peer.as_deref(), Some("t0"));
