@@ -259,7 +259,11 @@ mod tests {
     /// Runs `test` in a network namespace of its own; skipped without the right to make one.
     fn in_a_namespace(test: impl FnOnce() + Send) {
         match crate::netns::create() {
-            Ok(namespace) => crate::netns::enter(namespace, || Ok(test())).unwrap(),
+            Ok(namespace) => crate::netns::enter(namespace, || {
+                test();
+                Ok(())
+            })
+            .unwrap(),
             Err(error) => eprintln!("SKIPPED: no network namespace can be made: {error}"),
         }
     }

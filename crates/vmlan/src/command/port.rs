@@ -158,6 +158,7 @@ mod tests {
             quota: Some(7),
             storm: Some(7),
             rate: Some(7),
+            copies: Some(7),
             roles: Some(vec![api::Role::Dhcp]),
         }
     }
