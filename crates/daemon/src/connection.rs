@@ -20,6 +20,8 @@ pub(crate) struct Listener {
     /// `None` only while it is dropped. Only its readiness is asked of this type, so it fits every socket.
     watched: Option<UnixDatagram>,
     refuses: bool,
+    /// Another descriptor of the socket may go on with it.
+    shared: bool,
 }
 
 impl Listener {
@@ -28,8 +30,9 @@ impl Listener {
     /// # Errors
     /// It cannot be watched.
     pub(crate) fn new(socket: PeerSocket) -> io::Result<Listener> {
+        let shared = socket.is_shared();
         let (socket, refuses) = socket.into_parts();
-        Ok(Listener { watched: Some(UnixDatagram::from_std(socket.into())?), refuses })
+        Ok(Listener { watched: Some(UnixDatagram::from_std(socket.into())?), refuses, shared })
     }
 
     /// The next connection. Safe to cancel.
@@ -57,7 +60,10 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // It is closed where that may take its time, with the connections that wait for being accepted.
         if let Some(Ok(socket)) = self.watched.take().map(UnixDatagram::into_std) {
-            drop(PeerSocket::from_parts(socket.into(), self.refuses));
+            drop(match self.shared {
+                true => PeerSocket::inherited(socket.into()),
+                false => PeerSocket::from_parts(socket.into(), self.refuses),
+            });
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct PeerSocket {
     fd: Option<OwnedFd>,
     /// No descriptors can come.
     refuses: bool,
+    /// Another descriptor of the socket may go on with it.
+    shared: bool,
 }
 
 /// A received message.
@@ -53,17 +55,30 @@ impl PeerSocket {
     /// or a half of a new pair whose other half nobody has yet.
     pub fn from_birth(fd: OwnedFd) -> PeerSocket {
         let refuses = refuse_descriptors(&fd);
-        PeerSocket { fd: Some(fd), refuses }
+        PeerSocket { fd: Some(fd), refuses, shared: false }
+    }
+
+    /// Takes a copy of an inherited descriptor, of which nothing is known. The peer sees the end only when the inherited one
+    /// is closed too.
+    pub fn inherited(fd: OwnedFd) -> PeerSocket {
+        let mut socket = PeerSocket::from(fd);
+        socket.shared = true;
+        socket
     }
 
     /// Takes a device, or a socket of a family that descriptors cannot be sent over.
     pub fn without_descriptors(fd: OwnedFd) -> PeerSocket {
-        PeerSocket { fd: Some(fd), refuses: true }
+        PeerSocket { fd: Some(fd), refuses: true, shared: false }
     }
 
     /// Takes a socket of which is known whether it `refuses` descriptors, as a connection does whose listener does.
     pub fn from_parts(fd: OwnedFd, refuses: bool) -> PeerSocket {
-        PeerSocket { fd: Some(fd), refuses }
+        PeerSocket { fd: Some(fd), refuses, shared: false }
+    }
+
+    /// Whether another descriptor of the socket may go on with it.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// The socket, and whether it refuses descriptors.
@@ -81,7 +96,11 @@ impl PeerSocket {
     /// # Errors
     /// No descriptor.
     pub fn try_clone(&self) -> io::Result<PeerSocket> {
-        Ok(PeerSocket { fd: Some(self.as_fd().try_clone_to_owned()?), refuses: self.refuses })
+        Ok(PeerSocket {
+            fd: Some(self.as_fd().try_clone_to_owned()?),
+            refuses: self.refuses,
+            shared: self.shared,
+        })
     }
 
     /// Receives octets or a message without waiting.
@@ -143,7 +162,7 @@ pub fn receive(socket: impl AsFd, refuses: bool, buffer: &mut [u8], flags: RecvF
 impl From<OwnedFd> for PeerSocket {
     fn from(fd: OwnedFd) -> PeerSocket {
         refuse_descriptors(&fd);
-        PeerSocket { fd: Some(fd), refuses: false }
+        PeerSocket { fd: Some(fd), refuses: false, shared: false }
     }
 }
 
@@ -175,7 +194,7 @@ impl Drop for PeerSocket {
     fn drop(&mut self) {
         if let Some(fd) = self.fd.take().filter(|_| !self.refuses) {
             // The peer need not wait for a thread to see the end. Datagram sockets have handles that go on.
-            if !matches!(sockopt::socket_type(&fd), Ok(SocketType::DGRAM)) {
+            if !self.shared && !matches!(sockopt::socket_type(&fd), Ok(SocketType::DGRAM)) {
                 // Fails without a connection.
                 let _ = shutdown(&fd, Shutdown::Both);
             }
@@ -210,7 +229,7 @@ mod tests {
     #[test]
     fn descriptors_are_closed_whether_received_singly_in_batches_or_never() {
         let (theirs, ours) = UnixDatagram::pair().unwrap();
-        let ours = PeerSocket { fd: Some(ours.into()), refuses: false };
+        let ours = PeerSocket { fd: Some(ours.into()), refuses: false, shared: false };
         let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
         let mut watched = Vec::new();
         for (passed, other) in pairs {
@@ -238,7 +257,7 @@ mod tests {
         sockopt::set_socket_linger(&lingering, Some(Duration::from_secs(600))).unwrap();
 
         let (theirs, ours) = UnixStream::pair().unwrap();
-        let ours = PeerSocket { fd: Some(ours.into()), refuses: false };
+        let ours = PeerSocket { fd: Some(ours.into()), refuses: false, shared: false };
         send_along(&theirs, &lingering);
         drop(lingering);
         // A test that hangs here fails.

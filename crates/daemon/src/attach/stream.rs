@@ -240,13 +240,13 @@ fn adopt(number: RawFd) -> io::Result<Adopted> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
     }
     if rustix::net::getpeername(&socket).is_ok() {
-        return Ok(Adopted::Connected(socket.into()));
+        return Ok(Adopted::Connected(PeerSocket::inherited(socket)));
     }
     // No system but Linux tells whether a socket listens; asking a listening one to listen changes nothing.
     rustix::net::listen(&socket, 64)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
-    let socket = if unix { socket.into() } else { PeerSocket::without_descriptors(socket) };
+    let socket = if unix { PeerSocket::inherited(socket) } else { PeerSocket::without_descriptors(socket) };
     Ok(Adopted::Listening(Entrance {
         listener: Listener::new(socket)?,
         allow: Allow::default(),

@@ -180,7 +180,12 @@ fn inherited_sockets_that_listen_take_one_guest_after_the_other() {
                   [network.lab.port.datagram]\ndatagram = { fd = 4 }\n";
     let daemon = Daemon::start_with_descriptors(config, listener.into(), bound.into());
     let local = directory.path().join("guest");
-    for round in 0..2 {
+    for round in 0..3 {
+        if round == 2 {
+            // A change that attaches the port anew leaves the socket that listens what it is.
+            daemon.write_config(&config.replace("fd = 3 }\n", "fd = 3 }\nqueue = 7\n"));
+            assert!(daemon.cli(&["apply"]).success());
+        }
         let mut one = Peer::attach(1, Attachment::Stream { path: stream.clone() });
         let mut other =
             Peer::attach(2, Attachment::Datagram { local: local.clone(), remote: datagram.clone() });

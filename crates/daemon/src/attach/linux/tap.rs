@@ -24,6 +24,8 @@ use crate::supervisor::Station;
 /// Programs run in tasks of their own, so that a port that is stopped in the middle does not cut them short.
 #[derive(Default)]
 pub(super) struct Opened {
+    /// The port, in messages.
+    port: String,
     /// The program to run after the device was closed, and the device's name.
     terminate: Option<(PathBuf, String)>,
     running: Option<Running>,
@@ -61,7 +63,7 @@ impl Opened {
                 self.terminate = name.map(|name| (path, name));
             }
             (_, Ok(_)) => {}
-            (_, Err(reason)) => tracing::warn!("{reason}"),
+            (_, Err(reason)) => tracing::warn!(port = %self.port, "{reason}"),
         }
     }
 
@@ -91,6 +93,7 @@ impl Opened {
 
 pub(super) async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
+    opened.port = station.place().to_string();
     loop {
         match open(station, config, opened).await {
             Ok((device, name, follow)) => {
