@@ -279,7 +279,8 @@ fn an_address_in_the_notation_of_another_program_is_named_and_not_taken_for_a_pa
     ] {
         let config = read(&web(&format!("stream = {{ listen = \"{text}\" }}"))).expect(text);
         let attachment = &config.port("lab", "web").expect("the port").attachment;
-        assert_eq!(*attachment, Attachment::Stream(Stream::Listen(Address::Unix(path.into()))));
+        let address = Address::Unix(path.into());
+        assert_eq!(*attachment, Attachment::Stream(Stream::Listen(address, Allow::default())));
     }
     let zone = read(&web("stream = { listen = \"[fe80::1%2]:7000\" }"));
     assert!(zone.is_ok(), "a numeric zone");

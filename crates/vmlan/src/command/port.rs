@@ -129,8 +129,14 @@ mod tests {
             offloads: Some(false),
         };
         let path = || Some("/path".to_owned());
-        let stream = api::StreamConfig { listen: path(), connect: path(), fd: Some(7) };
-        let datagram = api::DatagramConfig { listen: path(), local: path(), remote: path(), fd: Some(7) };
+        let stream = api::StreamConfig { listen: path(), allow: texts(), connect: path(), fd: Some(7) };
+        let datagram = api::DatagramConfig {
+            listen: path(),
+            allow: texts(),
+            local: path(),
+            remote: path(),
+            fd: Some(7),
+        };
         let vde = api::VdeConfig { directory: path(), mode: Some("0660".to_owned()) };
         let tunnel = api::TunnelConfig {
             listen: path(),
