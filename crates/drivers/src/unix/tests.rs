@@ -24,6 +24,17 @@ fn a_left_over_is_replaced_and_what_is_in_use_is_not() {
 }
 
 #[test]
+fn a_held_directory_tells_what_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    let made = directory.path().join("made");
+    let (held, _made) = Directory::open_or_make(&made, PRIVATE).unwrap();
+    fs::write(made.join("other"), "").unwrap();
+    assert!(held.names().unwrap().contains(&"other".into()));
+    assert!(Directory::open(directory.path()).unwrap().names().unwrap().contains(&"file".into()));
+}
+
+#[test]
 fn the_same_for_datagrams() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");

@@ -144,7 +144,7 @@ fn what_is_in_the_way_of_a_port_is_named_with_its_cure_and_others_start() {
         ("file", "file.sock exists and is no socket", "move it away or choose another path"),
         ("tcp", &busy.to_string(), "choose another address"),
         ("nowhere", "the directory does not exist", "create it, or choose another path"),
-        ("vde", "no/such/directory", ""),
+        ("vde", "no/such: the directory does not exist", "create it, or choose another path"),
     ] {
         daemon.wait_state(port, PortState::Failed);
         let reason = daemon.port(port).reason.expect("a reason");
