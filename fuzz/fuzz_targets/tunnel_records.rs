@@ -75,11 +75,12 @@ fn traffic(steps: &[(u8, Vec<u8>)]) {
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
     let host =
         Host { mac: MAC, addresses: addresses.to_vec(), gateways: vec![[10, 0, 0, 1].into()], seed: 0 };
-    let tunnel = Tunnel::to_client(socket, &host, interface.clone()).unwrap();
+    let tunnel = Tunnel::to_client(socket.into(), &host, interface.clone()).unwrap();
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {
         worker: 0,
         receives: true,
+        share: None,
         counters: counters.clone(),
         link: None,
         backlog: 8,

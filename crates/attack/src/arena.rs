@@ -1,5 +1,7 @@
 //! One attack from start to end: a daemon, probes beside it, rounds of quiet and attack in turns, and a look at whether
 //! everything is as it was.
+//!
+//! The file is long because the order of these steps is what it is about.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -184,6 +184,7 @@ fn inherited_sockets_that_listen_take_one_guest_after_the_other() {
         if round == 2 {
             // A change that attaches the port anew leaves the socket that listens what it is.
             daemon.write_config(&config.replace("fd = 3 }\n", "fd = 3 }\nqueue = 7\n"));
+            daemon.departs("stream");
             assert!(daemon.cli(&["apply"]).success());
         }
         let mut one = Peer::attach(1, Attachment::Stream { path: stream.clone() });
