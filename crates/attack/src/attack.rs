@@ -115,7 +115,7 @@ impl Card {
 pub type Held = Box<dyn Any + Send>;
 
 /// An attack. An error of its methods says that it could not be carried out; a promise that does not hold is told to
-/// [`Field::broken`]. All methods but the first three have nothing to do for most attacks.
+/// `Field::broken`. All methods but the first three have nothing to do for most attacks.
 pub trait Attack: Sync {
     /// Its name and conditions.
     fn card(&self) -> Card;
@@ -123,7 +123,7 @@ pub trait Attack: Sync {
     /// The tables of the ports that it needs beside those of the probes; paths are relative to the daemon's directory.
     fn config(&self, field: &Field) -> String;
 
-    /// The work of an attacker until [`Field::is_over`].
+    /// The work of an attacker until `Field::is_over`.
     ///
     /// # Errors
     /// When it cannot be carried out.

@@ -1,7 +1,7 @@
 //! How answers and errors are written.
 //!
 //! Answers hold text that guests and other peers chose. So everything for people passes [`api::escaped`], and no
-//! terminal obeys it; a value that must not break its line is escaped before it is put into one ([`table`], [`line`]).
+//! terminal obeys it; a value that must not break its line is escaped before it is put into one ([`table`], `line`).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

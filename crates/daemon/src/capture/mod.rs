@@ -2,7 +2,7 @@
 //!
 //! Theory of operation. Every captured link has a `tap` that copies the first octets of each frame into a bounded
 //! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all that
-//! is there at once and writes it (`pcapng`). A filter of more instructions than [`LIGHT`] would cost the workers more than the copy: it is run by that thread, on frames that
+//! is there at once and writes it (`pcapng`). A filter of more instructions than `LIGHT` would cost the workers more than the copy: it is run by that thread, on frames that
 //! were copied whole. The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
 //! allocation, so the file can be as slow as it wants: a frame that finds no room in the queue is counted as lost, and
 //! the traffic goes on. When the file cannot be written at all, the rest is counted as lost too.

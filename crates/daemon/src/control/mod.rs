@@ -3,7 +3,7 @@
 //! A connection is kept only when its peer runs as our user or as root. Everything that it can make us hold is bounded
 //! ([`Limits`]): connections, event streams, captures, octets and depth of a body, the time for a header, for a body
 //! and for reading an answer. Where all places are taken, one that waits for its client is given to the connection that
-//! comes ([`places`]). A reader of events that is too slow loses the oldest and is told how many. On the other side is
+//! comes (`places`). A reader of events that is too slow loses the oldest and is told how many. On the other side is
 //! the [`Handle`]: this module only translates.
 
 mod body;
