@@ -18,7 +18,7 @@ pub struct Config {
     /// How workers wait for traffic; adaptive when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll: Option<Poll>,
-    /// What may be held of what all share.
+    /// Limits on what all share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsConfig>,
     /// The networks by name.
@@ -50,7 +50,7 @@ impl Poll {
     }
 }
 
-/// What may be held of what all share.
+/// Limits on what all share.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
@@ -59,7 +59,7 @@ pub struct LimitsConfig {
     pub user: Option<UserLimitsConfig>,
 }
 
-/// What one user of the sockets may hold, as the system names the user at the other end.
+/// Limits for one user of the sockets, as the system names the user at the other end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserLimitsConfig {
@@ -179,7 +179,7 @@ pub struct PortConfig {
     /// Most that the port sends, in Mbit/s; any amount when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-    /// What the guest is trusted with beyond its own affairs; nothing when absent.
+    /// Roles of the guest beyond its own affairs; nothing when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Role>>,
 }
@@ -327,7 +327,7 @@ pub enum Guard {
     Off,
 }
 
-/// What a guest may be trusted with beyond its own affairs.
+/// A role that a guest may be trusted with beyond its own affairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {

@@ -21,7 +21,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Whether a character is only shown.
+/// Tells whether a character is only shown.
 pub fn is_plain(character: char) -> bool {
     match character.is_ascii() {
         true => !character.is_ascii_control(),

@@ -55,7 +55,7 @@ pub struct Settings {
     pub is_short: bool,
 }
 
-/// What a probe suffered.
+/// Figures of a probe, quiet and under attack.
 #[derive(Clone, Debug, Serialize)]
 pub struct Suffered {
     /// The kind of its guests.
@@ -73,16 +73,16 @@ impl Suffered {
     }
 }
 
-/// What came of an attack.
+/// The result of an attack.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// The attack's name.
     pub name: &'static str,
     /// A line about it.
     pub about: &'static str,
-    /// Whether it is judged by a latency.
+    /// True when it is judged by a latency.
     pub is_timed: bool,
-    /// What the probes suffered.
+    /// Figures of the probes.
     pub suffered: Vec<Suffered>,
     /// Resident memory of the daemon afterwards, less that before, in KiB.
     pub memory: i64,
@@ -90,7 +90,7 @@ pub struct Outcome {
     pub lines: f64,
     /// The longest answer of the control interface, in milliseconds.
     pub answer: f64,
-    /// Whether the books of the network balance; without a value ports left with their counts.
+    /// True when the books of the network balance; without a value ports left with their counts.
     pub balanced: Option<bool>,
     /// Frames for the probes' guests that found their queues full.
     pub unread: u64,
@@ -103,7 +103,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether every promise holds.
+    /// Tells whether every promise holds.
     pub fn holds(&self) -> bool {
         self.broken.is_empty() && self.failed.is_none()
     }

@@ -34,7 +34,7 @@ const HEAD: [&str; 9] = [
 ];
 
 impl Report {
-    /// Whether every promise holds.
+    /// Tells whether every promise holds.
     pub fn holds(&self) -> bool {
         self.outcomes.iter().all(Outcome::holds)
     }

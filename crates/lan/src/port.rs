@@ -140,7 +140,7 @@ pub struct PortPolicy {
     pub sees_trunk: bool,
     /// Whether the port talks only to ports that are not isolated.
     pub isolated: bool,
-    /// What the guest is trusted with beyond its own affairs.
+    /// Roles that the guest is trusted with beyond its own affairs.
     pub roles: Roles,
     /// How many addresses are learnt at most.
     pub quota: usize,

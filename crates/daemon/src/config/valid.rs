@@ -51,7 +51,7 @@ impl ValidConfig {
         self.poll
     }
 
-    /// What one user of the sockets may hold.
+    /// Limits for one user of the sockets.
     pub fn limits(&self) -> &UserLimits {
         &self.limits
     }
@@ -89,7 +89,7 @@ impl ValidConfig {
     }
 }
 
-/// What one user of the sockets may hold. What is not set is a part of what there is, larger for root and our own user.
+/// Limits for one user of the sockets. What is not set is a part of what there is, larger for root and our own user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserLimits {
     /// Clients of one VDE directory, or of one tunnel's control socket.
