@@ -85,6 +85,8 @@ fn groups_go_both_ways_once() {
     // From the wire, as frames of its own.
     let seen = lab.guests.each_ref().map(|guest| watch(guest, "t0", &["-Q", "in"]));
     drop(raw);
+    // Its address is free for the wire when its port has no guest any more.
+    daemon.wait_state("raw", PortState::Waiting);
     let sender = sender(&lab.wire);
     for _ in 0..10 {
         let frame = ethernet(frame::MacAddr::BROADCAST, mac(9), TYPE, &[7; 60]);
