@@ -15,6 +15,9 @@ pub struct PortKey {
 }
 
 impl PortKey {
+    /// No port's.
+    pub(crate) const NOBODY: PortKey = PortKey { slot: PortKey::SECOND - 1, generation: u32::MAX };
+
     /// The bit of a token that tells the second descriptor of a queue from the first; there are never so many slots.
     const SECOND: u32 = 1 << 31;
 

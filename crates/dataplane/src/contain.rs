@@ -83,10 +83,7 @@ impl Worker {
         let Some(port) = port_of(&mut self.ports, key) else { return };
         let mut dropped = lost;
         if let Some(network) = &mut self.networks[port.network] {
-            if let Some(waiting) = network.egress.waiting(port.id) {
-                dropped += waiting.len();
-                waiting.clear();
-            }
+            dropped += network.egress.give_up(port.id);
             // It may be in the middle of a batch.
             network.forwarder = Forwarder::new(network.network.clone());
         }
@@ -106,6 +103,7 @@ impl Worker {
         self.batch.clear();
         self.ready.clear();
         self.timed.clear();
+        self.networks.iter_mut().flatten().for_each(|network| network.is_listed = false);
         self.told = true;
         if let Some(culprit) = self.hand.take() {
             self.give_up(culprit, reason);
@@ -128,6 +126,7 @@ impl Worker {
             }
             self.contained(key, |worker| worker.set_room(key));
         }
+        (0..self.networks.len()).for_each(|network| self.list_late(network));
         thread::sleep(PAUSE * self.panics.in_a_row.min(100));
     }
 }

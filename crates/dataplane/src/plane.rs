@@ -144,6 +144,8 @@ fn start_worker(
     let poller = Worker::poller(&waker)?;
     let inside = waker.clone();
     let run = move || {
+        // Guests wait for it, and for no other thread of the process.
+        sys::priority::in_front();
         let mut worker = Worker::new(number, sizes, poller, inside, receiver, notify.clone());
         // No panic is final.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run())) {

@@ -8,7 +8,7 @@ use link::{Context, Link, Transmit};
 use sys::{Interest, Poller};
 
 use crate::command::{PortKey, PortSetup};
-use crate::ready::Pending;
+use crate::ready::{Pending, Used};
 use crate::translate::Translator;
 
 /// A port as one worker sees it.
@@ -24,6 +24,8 @@ pub(crate) struct Port {
     pub(crate) pending: Pending,
     /// The lane in which it takes turns with its user's other ports.
     pub(crate) lane: Option<usize>,
+    /// What it used of the worker's time; of a port in a lane the lane knows.
+    pub(crate) used: Used,
     /// Whether the worker looks at its deadline.
     pub(crate) timed: bool,
     /// Which descriptor was read last, where the medium has two.
@@ -56,6 +58,7 @@ impl Port {
             held: Batch::default(),
             pending: Pending::default(),
             lane,
+            used: Used::default(),
             timed: false,
             read_second: false,
             backlog,

@@ -2,18 +2,41 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use frame::{Instant, Share};
 
 use crate::command::PortKey;
 use crate::port::Port;
 
-/// Ports whose turn comes, each once, in the order in which they were listed. The ports of one user take turns at one
-/// place: however many clients a user runs, a port of another waits for one of them.
+/// What a place may use of the worker's time and still be served before those that use more: one part in so many.
+const MODEST: u32 = 8;
+
+/// For how long a place that used more has to wait for the others at most, once it uses nothing.
+const MEMORY: Duration = Duration::from_millis(10);
+
+/// What a turn is charged at most. It takes longer only when something else had the processor meanwhile.
+const DEAREST: Duration = Duration::from_micros(250);
+
+/// How many turns of modest places go before one of the others at most.
+const AHEAD: u32 = 8;
+
+/// Ports whose turn comes, each once, in the order in which they were listed.
+///
+/// The ports of one user take turns at one place: however many clients a user runs, a port of another waits for one of
+/// them. Places that use little of the worker's time go before those that use much (the idea is that of the new and the
+/// old flows in RFC 8290, section 4.2): who asks now and then waits for the turn that is being given and for others like
+/// it, and who floods waits for those who flood. Nobody waits for ever, for one of [`AHEAD`] turns is the others'.
 #[derive(Default)]
 pub(crate) struct ReadyQueue {
-    entries: VecDeque<Entry>,
+    /// Places that use little.
+    modest: VecDeque<Entry>,
+    /// Places that use much.
+    busy: VecDeque<Entry>,
     lanes: Vec<Lane>,
+    /// Turns of modest places since the last one of the others.
+    ahead: u32,
+    now: Instant,
 }
 
 /// A place in the queue.
@@ -21,6 +44,17 @@ enum Entry {
     Port(PortKey),
     /// The ports of one user, as the number of their lane.
     Lane(usize),
+    /// The copies of a network that were put off.
+    Late(usize),
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// That of a port. It may be gone; what its turn is for is to be taken next.
+    Port(PortKey),
+    /// Copies in the network at this place were put off. It may be gone, or another.
+    Late(usize),
 }
 
 /// The ready ports of one user.
@@ -32,6 +66,24 @@ struct Lane {
     members: usize,
     /// Those whose turn comes. The lane has an entry as long as there are any.
     keys: VecDeque<PortKey>,
+    used: Used,
+}
+
+/// What a place used of the worker's time.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Used {
+    /// When it will have used no more than its part.
+    until: Instant,
+}
+
+impl Used {
+    fn charge(&mut self, turn: Duration, now: Instant) {
+        self.until = (self.until.max(now) + turn.min(DEAREST) * MODEST).min(now + MEMORY);
+    }
+
+    fn is_modest(self, now: Instant) -> bool {
+        self.until <= now
+    }
 }
 
 /// What a port's next turn is for. It is listed as long as there is anything.
@@ -57,18 +109,38 @@ impl ReadyQueue {
         what(&mut port.pending);
         if !port.pending.listed {
             port.pending.listed = true;
-            self.push(port.key, port.lane);
+            self.push(port.key, port.lane, port.used);
         }
     }
 
     #[inline]
-    fn push(&mut self, key: PortKey, lane: Option<usize>) {
-        let Some(number) = lane else { return self.entries.push_back(Entry::Port(key)) };
+    fn push(&mut self, key: PortKey, lane: Option<usize>, used: Used) {
+        let Some(number) = lane else { return self.enter(Entry::Port(key), used) };
         let lane = &mut self.lanes[number];
         lane.keys.push_back(key);
         if lane.keys.len() == 1 {
-            self.entries.push_back(Entry::Lane(number));
+            let used = lane.used;
+            self.enter(Entry::Lane(number), used);
         }
+    }
+
+    #[inline]
+    fn enter(&mut self, entry: Entry, used: Used) {
+        let entries = if used.is_modest(self.now) { &mut self.modest } else { &mut self.busy };
+        entries.push_back(entry);
+    }
+
+    /// Says what time it is.
+    #[inline]
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Charges a port, or all of its user, for a turn that took so long.
+    #[inline]
+    pub(crate) fn charge(&mut self, port: &mut Port, turn: Duration) {
+        let used = port.lane.map_or(&mut port.used, |lane| &mut self.lanes[lane].used);
+        used.charge(turn, self.now);
     }
 
     /// The lane of the ports that have `share`, with one port more.
@@ -82,6 +154,9 @@ impl ReadyQueue {
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[number];
+        if !is_it(lane) {
+            lane.used = Used::default();
+        }
         lane.share = Some(share.clone());
         lane.members += 1;
         number
@@ -106,27 +181,50 @@ impl ReadyQueue {
         });
     }
 
-    /// Takes the port at the front. It may be gone; what its turn is for is to be taken next.
+    /// Puts the late copies of a network behind all that is ready.
+    pub(crate) fn list_late(&mut self, network: usize) {
+        self.busy.push_back(Entry::Late(network));
+    }
+
+    /// Takes what is at the front.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<PortKey> {
-        let number = match self.entries.pop_front()? {
-            Entry::Port(key) => return Some(key),
+    pub(crate) fn next(&mut self) -> Option<Turn> {
+        let number = match self.next_entry()? {
+            Entry::Port(key) => return Some(Turn::Port(key)),
+            Entry::Late(network) => return Some(Turn::Late(network)),
             Entry::Lane(number) => number,
         };
-        let keys = &mut self.lanes[number].keys;
-        let key = keys.pop_front();
-        if !keys.is_empty() {
-            self.entries.push_back(Entry::Lane(number));
+        let lane = &mut self.lanes[number];
+        let key = lane.keys.pop_front();
+        if !lane.keys.is_empty() {
+            let used = lane.used;
+            self.enter(Entry::Lane(number), used);
         }
-        key
+        key.map(Turn::Port)
+    }
+
+    #[inline]
+    fn next_entry(&mut self) -> Option<Entry> {
+        if self.busy.is_empty() {
+            return self.modest.pop_front();
+        }
+        if self.ahead < AHEAD
+            && let Some(entry) = self.modest.pop_front()
+        {
+            self.ahead += 1;
+            return Some(entry);
+        }
+        self.ahead = 0;
+        self.busy.pop_front()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.modest.is_empty() && self.busy.is_empty()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.entries.clear();
+        self.modest.clear();
+        self.busy.clear();
         self.lanes.iter_mut().for_each(|lane| lane.keys.clear());
     }
 }
@@ -197,7 +295,11 @@ mod tests {
     }
 
     fn turns(queue: &mut ReadyQueue) -> Vec<u32> {
-        std::iter::from_fn(|| queue.next()).map(|key| key.slot).collect()
+        let slot = |turn| match turn {
+            Turn::Port(key) => key.slot,
+            Turn::Late(network) => panic!("no copies were put off in {network}"),
+        };
+        std::iter::from_fn(|| queue.next()).map(slot).collect()
     }
 
     #[test]
@@ -206,10 +308,10 @@ mod tests {
         let share = Arc::new(Share::new(1));
         for slot in 0..4 {
             let lane = queue.join(&share);
-            queue.push(key(slot), Some(lane));
+            queue.push(key(slot), Some(lane), Used::default());
         }
         for slot in 10..13 {
-            queue.push(key(slot), None);
+            queue.push(key(slot), None, Used::default());
         }
         assert_eq!(turns(&mut queue), [0, 10, 11, 12, 1, 2, 3]);
         assert!(queue.is_empty());
@@ -221,13 +323,54 @@ mod tests {
         let (many, few) = (Arc::new(Share::new(1)), Arc::new(Share::new(1)));
         for slot in 0..5 {
             let lane = queue.join(&many);
-            queue.push(key(slot), Some(lane));
+            queue.push(key(slot), Some(lane), Used::default());
         }
         for slot in 10..12 {
             let lane = queue.join(&few);
-            queue.push(key(slot), Some(lane));
+            queue.push(key(slot), Some(lane), Used::default());
         }
         assert_eq!(turns(&mut queue), [0, 10, 1, 11, 2, 3, 4]);
+    }
+
+    #[test]
+    fn who_uses_little_goes_before_who_uses_much_and_nobody_waits_for_ever() {
+        let mut queue = ReadyQueue::default();
+        let now = Instant::from_secs(1);
+        queue.set_now(now);
+        let mut much = Used::default();
+        much.charge(Duration::from_millis(1), now);
+        let mut little = Used::default();
+        little.charge(Duration::from_micros(10), now);
+        queue.set_now(now + Duration::from_micros(100));
+        for slot in 0..3 {
+            queue.push(key(slot), None, much);
+        }
+        for slot in 10..30 {
+            queue.push(key(slot), None, little);
+        }
+        let expected =
+            [10, 11, 12, 13, 14, 15, 16, 17, 0, 18, 19, 20, 21, 22, 23, 24, 25, 1, 26, 27, 28, 29, 2];
+        assert_eq!(turns(&mut queue), expected);
+    }
+
+    #[test]
+    fn what_was_used_is_forgotten_soon_and_a_pause_of_the_thread_is_not_charged() {
+        let now = Instant::from_secs(1);
+        let mut used = Used::default();
+        used.charge(Duration::from_secs(5), now);
+        assert!(!used.is_modest(now) && used.is_modest(now + DEAREST * MODEST));
+        (0..1000).for_each(|_| used.charge(DEAREST, now));
+        assert!(!used.is_modest(now + MEMORY / 2) && used.is_modest(now + MEMORY));
+    }
+
+    #[test]
+    fn late_copies_wait_for_their_like_and_not_for_ever() {
+        let mut queue = ReadyQueue::default();
+        queue.list_late(7);
+        (0..10).for_each(|slot| queue.push(key(slot), None, Used::default()));
+        let all: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+        assert_eq!(all.iter().position(|turn| *turn == Turn::Late(7)), Some(AHEAD as usize));
+        assert_eq!(all.len(), 11);
     }
 
     #[test]
@@ -235,7 +378,7 @@ mod tests {
         let mut queue = ReadyQueue::default();
         let share = || Arc::new(Share::new(1));
         let first = queue.join(&share());
-        queue.push(key(0), Some(first));
+        queue.push(key(0), Some(first), Used::default());
         queue.leave(first);
         let second = queue.join(&share());
         assert_ne!(first, second, "a port that is gone is still listed there");

@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 
 use drivers::{Fault, Progress, Status};
-use frame::{DropReason, Instant, Takes};
+use frame::{Batch, DropReason, Instant, Takes};
 use lan::Egress;
 use link::Context;
 use sys::Poller;
@@ -20,6 +20,13 @@ use crate::worker::{Worker, WorkerNetwork, now, port_of};
 /// which takes about a tenth of a millisecond where every copy is a system call. What makes more copies, more segments
 /// or more octets ends its turn earlier; the frame that reaches the limit is forwarded whole.
 const TURN: usize = 96 * Egress::COPY;
+
+/// To how many ports copies go in one piece of a turn, about a tenth of a millisecond where each is a system call. The
+/// others are put off until who else is ready had a turn.
+const PIECE: usize = 32;
+
+/// How many copies there are in a piece. What goes to one port is not divided.
+const COPIES: usize = Batch::LIMIT;
 
 /// How often in a row a descriptor may report a failure that nothing comes of.
 const EMPTY_FAILURES: u32 = 16;
@@ -119,10 +126,22 @@ impl Worker {
         self.batch.clear();
     }
 
-    /// Hands every touched port of a network what it got.
-    pub(crate) fn flush(&mut self, network: usize, now: Instant) {
+    /// Hands the touched ports of a network what they got; when they are many, the first of them.
+    pub(crate) fn flush(&mut self, place: usize, now: Instant) {
+        let turn = self.hand.get();
+        self.send(place, now, Egress::next_touched);
+        let Some(network) = &mut self.networks[place] else { return };
+        if !network.egress.is_empty() {
+            network.egress.postpone();
+            network.late_of = turn.or(network.late_of);
+            self.list_late(place);
+        }
+    }
+
+    /// Hands a piece of what waits in a network to its ports, in the order of `next`.
+    fn send(&mut self, place: usize, now: Instant, next: Next) {
         let cx = Context { worker: self.number, now, pool: &self.pool };
-        let Some(network) = &mut self.networks[network] else { return };
+        let Some(network) = &mut self.networks[place] else { return };
         let mut ways = Ways {
             cx: &cx,
             translator: &mut self.translator,
@@ -132,7 +151,35 @@ impl Worker {
             notify: &*self.notify,
             hand: &self.hand,
         };
-        flush(network, &mut self.ports, &mut ways);
+        send(network, &mut self.ports, &mut ways, next);
+    }
+
+    /// Sees to it that the copies of a network that were put off come to their turn.
+    pub(crate) fn list_late(&mut self, place: usize) {
+        let Some(network) = &mut self.networks[place] else { return };
+        if network.egress.has_late() && !mem::replace(&mut network.is_listed, true) {
+            self.ready.list_late(place);
+        }
+    }
+
+    /// Hands the next piece of what was put off in a network to its ports. Answers whose turn it had been.
+    pub(crate) fn serve_late(&mut self, place: usize, now: Instant) -> Option<PortKey> {
+        let network = self.networks.get_mut(place)?.as_mut()?;
+        network.is_listed = false;
+        let of = network.late_of.unwrap_or(PortKey::NOBODY);
+        self.contained(of, |worker| worker.send(place, now, Egress::next_late));
+        // Also after a panic.
+        self.list_late(place);
+        Some(of)
+    }
+
+    /// Hands all that was put off to its ports.
+    pub(crate) fn send_late(&mut self) {
+        for place in 0..self.networks.len() {
+            while self.networks[place].as_ref().is_some_and(|network| network.egress.has_late()) {
+                self.serve_late(place, now());
+            }
+        }
     }
 
     /// Gives turns to the ports of which something was received and not forwarded, for as long as that is so, and until
@@ -159,7 +206,7 @@ impl Worker {
         let cx = Context { worker: self.number, now, pool: &self.pool };
         let Some(port) = port_of(&mut self.ports, key) else { return };
         let Some(attached) = &mut port.attached else { return };
-        match attached.queue.transmit(&cx, &mut frame::Batch::default()) {
+        match attached.queue.transmit(&cx, &mut Batch::default()) {
             Ok(()) => self.set_room(key),
             Err(fault) => self.fault(key, fault),
         }
@@ -201,8 +248,11 @@ struct Ways<'a> {
     hand: &'a Cell<Option<PortKey>>,
 }
 
-/// Hands every touched port of `network` what it got.
-fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>) {
+/// Which port of a network is to be sent to next, and what.
+type Next = for<'a> fn(&'a mut Egress) -> Option<(lan::PortId, &'a mut Batch)>;
+
+/// Hands ports of `network` what they got, as many as a piece has, in the order of `next`.
+fn send(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>, next: Next) {
     let cx = ways.cx;
     let turn = ways.hand.get();
     network.egress.take_refused(|id, frame| {
@@ -211,7 +261,10 @@ fn flush(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Way
             taps.dropped(cx, frame, DropReason::QueueFull);
         }
     });
-    while let Some((id, batch)) = network.egress.next_touched() {
+    let (mut sent, mut copies) = (0, 0);
+    while sent < PIECE && copies < COPIES {
+        let Some((id, batch)) = next(&mut network.egress) else { break };
+        (sent, copies) = (sent + 1, copies + batch.len());
         let slot = network.ports.get(id.slot()).copied().flatten();
         let Some(port) = slot.and_then(|slot| find(ports, slot, id)) else {
             // Control added it to the network and the command is still on its way, or it has just been removed.

@@ -8,13 +8,15 @@
 //! After work the loop looks again without sleeping a few times before it sleeps ([`LOOKS`]): under load it polls,
 //! idle it costs nothing. Told to be busy ([`Polling`]) it never sleeps, and while it has few ports it does not even ask
 //! which of them are ready: it gives each a turn, for asking costs as much as looking. Commands are taken between turns,
-//! as many as a slice has time for.
+//! as many as a slice has time for. Who uses little of the worker's time goes before who uses much, and a frame for many
+//! ports is handed out in pieces, with others' turns between them.
 //!
 //! A fault takes the attachment off its port at once, so that a dead descriptor cannot keep the loop busy, and control
 //! is told; the port itself stays until control removes it.
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -27,7 +29,7 @@ use sys::{Interest, Poller, Ready, Waker};
 use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
 use crate::contain::{Panics, message};
 use crate::port::{Attached, Port};
-use crate::ready::{Due, ReadyQueue, Timed};
+use crate::ready::{Due, ReadyQueue, Timed, Turn};
 use crate::translate::Translator;
 
 /// How often the loop looks for more work without sleeping, after it had some.
@@ -77,6 +79,10 @@ pub(crate) struct WorkerNetwork {
     pub(crate) ports: Vec<Option<usize>>,
     /// Frames that may wait for a port of which nothing else was said.
     pub(crate) backlog: usize,
+    /// The port whose turn made the copies that were put off last.
+    pub(crate) late_of: Option<PortKey>,
+    /// Its late copies are in the worker's list.
+    pub(crate) is_listed: bool,
     count: usize,
 }
 
@@ -131,6 +137,7 @@ impl Worker {
                 _ => LOOKS,
             };
             let now = now();
+            self.ready.set_now(now);
             for event in &events {
                 self.note(*event);
             }
@@ -166,9 +173,19 @@ impl Worker {
     /// Gives listed ports their turns, until there is none or readiness is to be asked for again, as it was at `asked`.
     fn give_turns(&mut self, asked: Instant) {
         let mut now = asked;
-        while let Some(key) = self.ready.next() {
-            self.serve(key, now);
-            now = self::now();
+        while let Some(turn) = self.ready.next() {
+            let key = match turn {
+                Turn::Port(key) => {
+                    self.serve(key, now);
+                    Some(key)
+                }
+                Turn::Late(network) => self.serve_late(network, now),
+            };
+            let begun = mem::replace(&mut now, self::now());
+            self.ready.set_now(now);
+            if let Some(port) = key.and_then(|key| port_of(&mut self.ports, key)) {
+                self.ready.charge(port, now.since(begun));
+            }
             if now.since(asked) >= SLICE {
                 return;
             }
@@ -279,6 +296,8 @@ impl Worker {
             egress: Egress::new(setup.backlog).keeping_refused(),
             ports: Vec::new(),
             backlog: setup.backlog,
+            late_of: None,
+            is_listed: false,
             count: 0,
         });
         place
@@ -287,8 +306,11 @@ impl Worker {
     fn remove_port(&mut self, key: PortKey) {
         let Some(port) = port_of(&mut self.ports, key) else { return };
         port.detach(self.number, &self.poller);
-        port.link.counters().dropped(self.number, DropReason::NotAttached, port.held.len() as u64);
         let (place, id) = (port.network, port.id);
+        let late = self.networks[place].as_mut().map_or(0, |network| network.egress.give_up(id));
+        let counters = port.link.counters();
+        counters.dropped(self.number, DropReason::NotAttached, port.held.len() as u64);
+        counters.dropped(self.number, DropReason::NoPeer, late as u64);
         if let Some(lane) = port.lane {
             self.ready.leave(lane);
         }
@@ -334,6 +356,7 @@ impl Worker {
         let end = now() + self.stopping.unwrap_or_default();
         let mut events = Vec::new();
         self.finish_turns(end);
+        self.send_late();
         for attached in self.ports.iter_mut().flatten().filter_map(|port| port.attached.as_mut()) {
             attached.stop_receiving();
         }

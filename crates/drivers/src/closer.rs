@@ -44,6 +44,7 @@ pub(crate) fn close(descriptors: impl IntoIterator<Item = OwnedFd>) -> bool {
 }
 
 fn work() {
+    sys::priority::behind();
     let mut guard = state();
     loop {
         let Some(descriptor) = guard.waiting.pop_front() else {

@@ -7,9 +7,12 @@
 //!
 //! A worker's time is shared by its ports, and what a frame costs depends on where it goes: a broadcast makes a copy for
 //! every port, and a segmentation frame is cut for a port whose medium takes none. So the copies are weighed, and
-//! forwarding ends a turn when they weigh as much as the worker allowed ([`Egress::allow`]).
+//! forwarding ends a turn when they weigh as much as the worker allowed ([`Egress::allow`]). One frame for many ports
+//! may still be much work, so the worker may put off the ports that it did not come to ([`Egress::postpone`]) and give
+//! others their turns before it goes on with them. A port that is touched again meanwhile gets all that waits for it.
 
 use core::mem;
+use std::collections::VecDeque;
 
 use frame::{Batch, Frame, Takes};
 
@@ -17,20 +20,27 @@ use crate::PortId;
 
 /// A worker's queues toward the ports of one network.
 pub struct Egress {
-    /// By slot.
-    queues: Vec<Queue>,
+    queues: Queues,
     /// Ports whose queue was empty before, in the order in which they got a frame.
     touched: Vec<PortId>,
     /// How many of `touched` were taken.
     taken: usize,
+    /// Ports that were put off, in that order.
+    late: VecDeque<PortId>,
     /// Ports whose queue refused a frame.
     overflowed: Vec<PortId>,
     /// The first frames refused since [`Egress::take_refused`], when they are kept.
     refused: Vec<(PortId, Frame)>,
     keeps_refused: bool,
-    default_room: usize,
     /// What the copies of this turn may still weigh.
     allowed: usize,
+}
+
+struct Queues {
+    by_slot: Vec<Queue>,
+    /// Frames that waited for ports whose slots others have by now.
+    orphans: Vec<(PortId, usize)>,
+    default_room: usize,
 }
 
 struct Queue {
@@ -41,7 +51,10 @@ struct Queue {
     takes: Takes,
     /// What a copy weighs that goes out in one piece, or waits.
     copy: usize,
+    /// It is in `touched`, and was not taken.
     listed: bool,
+    /// It is in `late`.
+    is_late: bool,
     overflow: u64,
 }
 
@@ -49,13 +62,13 @@ impl Egress {
     /// Empty queues. A port takes `default_room` frames until [`Egress::set_room`] says otherwise.
     pub fn new(default_room: usize) -> Egress {
         Egress {
-            queues: Vec::new(),
+            queues: Queues { by_slot: Vec::new(), orphans: Vec::new(), default_room },
             touched: Vec::new(),
             taken: 0,
+            late: VecDeque::new(),
             overflowed: Vec::new(),
             refused: Vec::new(),
             keeps_refused: false,
-            default_room,
             allowed: usize::MAX,
         }
     }
@@ -87,13 +100,13 @@ impl Egress {
 
     /// Says whether frames wait for a port, so that further ones only join them. It stays until it is set again.
     pub fn set_waiting(&mut self, port: PortId, waiting: bool) {
-        let queue = queue_of(&mut self.queues, port, self.default_room);
+        let queue = self.queues.of(port);
         queue.copy = if waiting { Egress::WAITING } else { Egress::COPY };
     }
 
     /// Says what a port's medium takes uncut; nothing, unless it is said. It stays until it is set again.
     pub fn set_takes(&mut self, port: PortId, takes: Takes) {
-        queue_of(&mut self.queues, port, self.default_room).takes = takes;
+        self.queues.of(port).takes = takes;
     }
 
     /// Keeps the first [`Batch::LIMIT`] frames that are refused until [`Egress::take_refused`], which has to be called
@@ -106,7 +119,7 @@ impl Egress {
     /// Says how many frames may wait for `port` until it is taken next: its limit less what its driver still holds.
     /// It stays until it is set again.
     pub fn set_room(&mut self, port: PortId, room: usize) {
-        queue_of(&mut self.queues, port, self.default_room).room = room;
+        self.queues.of(port).room = room;
     }
 
     /// The next port for which frames wait, in the order in which they were touched, and its frames.
@@ -116,11 +129,11 @@ impl Egress {
     pub fn next_touched(&mut self) -> Option<(PortId, &mut Batch)> {
         while let Some(port) = self.touched.get(self.taken).copied() {
             self.taken += 1;
-            let queue = &mut self.queues[port.slot()];
+            let queue = &mut self.queues.by_slot[port.slot()];
             // A port that was removed meanwhile may have lost its slot to another one.
             if queue.port == port {
                 queue.listed = false;
-                return Some((port, &mut self.queues[port.slot()].waiting));
+                return Some((port, &mut self.queues.by_slot[port.slot()].waiting));
             }
         }
         self.touched.clear();
@@ -128,9 +141,40 @@ impl Egress {
         None
     }
 
-    /// The frames that wait for a port, for a caller that gives up on them.
-    pub fn waiting(&mut self, port: PortId) -> Option<&mut Batch> {
-        self.queues.get_mut(port.slot()).filter(|queue| queue.port == port).map(|queue| &mut queue.waiting)
+    /// Puts off the touched ports that were not taken, until [`Egress::next_late`].
+    #[cold]
+    pub fn postpone(&mut self) {
+        for port in self.touched.drain(..).skip(mem::take(&mut self.taken)) {
+            let Some(queue) = self.queues.find(port) else { continue };
+            queue.listed = false;
+            if !mem::replace(&mut queue.is_late, true) {
+                self.late.push_back(port);
+            }
+        }
+    }
+
+    /// The next port that was put off and for which frames still wait, and its frames.
+    pub fn next_late(&mut self) -> Option<(PortId, &mut Batch)> {
+        while let Some(port) = self.late.pop_front() {
+            let Some(queue) = self.queues.find(port) else { continue };
+            queue.is_late = false;
+            if !queue.waiting.is_empty() {
+                return Some((port, &mut self.queues.by_slot[port.slot()].waiting));
+            }
+        }
+        None
+    }
+
+    /// Whether a port may be waiting that was put off.
+    pub fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Forgets the frames that wait for a port that is no more, or that takes none. Answers how many they were.
+    pub fn give_up(&mut self, port: PortId) -> usize {
+        let waiting = self.queues.find(port).map_or(0, |queue| queue.waiting.drain().len());
+        let of_port = self.queues.orphans.extract_if(.., |(orphan, _)| *orphan == port);
+        waiting + of_port.map(|(_, count)| count).sum::<usize>()
     }
 
     /// Hands every touched port and its frames to `flush`, once each.
@@ -149,7 +193,7 @@ impl Egress {
         }
     }
 
-    /// Whether no port is waiting to be taken.
+    /// Whether no port is waiting to be taken, but for those that were put off.
     pub fn is_empty(&self) -> bool {
         self.taken == self.touched.len()
     }
@@ -157,7 +201,7 @@ impl Egress {
     /// Queues a copy, or drops it when the port has no room.
     #[inline]
     pub(crate) fn push(&mut self, port: PortId, frame: Frame) {
-        let queue = queue_of(&mut self.queues, port, self.default_room);
+        let queue = self.queues.of(port);
         if queue.waiting.len() >= queue.room {
             self.allowed = self.allowed.saturating_sub(Egress::REFUSED);
             self.refuse(port);
@@ -176,7 +220,7 @@ impl Egress {
 
     /// Counts a copy that could not be made as one that the port's queue refused.
     pub(crate) fn refuse(&mut self, port: PortId) {
-        let queue = queue_of(&mut self.queues, port, self.default_room);
+        let queue = self.queues.of(port);
         if queue.overflow == 0 {
             self.overflowed.push(port);
         }
@@ -187,11 +231,42 @@ impl Egress {
     #[inline]
     pub(crate) fn settle(&mut self, mut count: impl FnMut(PortId, u64)) {
         for port in self.overflowed.drain(..) {
-            let queue = &mut self.queues[port.slot()];
-            if queue.port == port {
+            if let Some(queue) = self.queues.find(port) {
                 count(port, mem::take(&mut queue.overflow));
             }
         }
+    }
+}
+
+impl Queues {
+    #[inline]
+    fn of(&mut self, port: PortId) -> &mut Queue {
+        let known = self.by_slot.get(port.slot()).is_some_and(|queue| queue.port == port);
+        if known { &mut self.by_slot[port.slot()] } else { self.claim(port) }
+    }
+
+    /// The queue of a port, unless another has its slot.
+    #[inline]
+    fn find(&mut self, port: PortId) -> Option<&mut Queue> {
+        self.by_slot.get_mut(port.slot()).filter(|queue| queue.port == port)
+    }
+
+    /// Gives the slot of `port` to it. What waited for the slot's former port is counted when that is given up.
+    #[cold]
+    fn claim(&mut self, port: PortId) -> &mut Queue {
+        let slot = port.slot();
+        while self.by_slot.len() <= slot {
+            let unused = PortId::new(self.by_slot.len() as u16, 0);
+            self.by_slot.push(Queue::new(unused, self.default_room));
+        }
+        let queue = &mut self.by_slot[slot];
+        if queue.port != port {
+            let former = mem::replace(queue, Queue::new(port, self.default_room));
+            if !former.waiting.is_empty() {
+                self.orphans.push((former.port, former.waiting.len()));
+            }
+        }
+        queue
     }
 }
 
@@ -204,6 +279,7 @@ impl Queue {
             takes: Takes::NONE,
             copy: Egress::COPY,
             listed: false,
+            is_late: false,
             overflow: 0,
         }
     }
@@ -219,27 +295,6 @@ fn weight(frame: &Frame, to: &Queue) -> usize {
     }
     let payload = frame.len().saturating_sub(offload.header_len.into());
     to.copy * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1) + octets
-}
-
-#[inline]
-fn queue_of(queues: &mut Vec<Queue>, port: PortId, default_room: usize) -> &mut Queue {
-    let known = queues.get(port.slot()).is_some_and(|queue| queue.port == port);
-    if known { &mut queues[port.slot()] } else { claim(queues, port, default_room) }
-}
-
-/// Gives the slot of `port` to it. What waited for the slot's former port goes with that port.
-#[cold]
-fn claim(queues: &mut Vec<Queue>, port: PortId, room: usize) -> &mut Queue {
-    let slot = port.slot();
-    while queues.len() <= slot {
-        let unused = PortId::new(queues.len() as u16, 0);
-        queues.push(Queue::new(unused, room));
-    }
-    let queue = &mut queues[slot];
-    if queue.port != port {
-        *queue = Queue::new(port, room);
-    }
-    queue
 }
 
 #[cfg(test)]
@@ -270,6 +325,41 @@ mod tests {
         assert!(egress.is_empty());
         egress.push(A, frame(&pool));
         assert_eq!(drained(&mut egress), [(A, 1)]);
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn ports_that_are_put_off_come_later_unless_they_are_touched_before() {
+        let pool = Pool::new(PoolSizes::default());
+        let [c, d] = [PortId::new(7, 0), PortId::new(8, 0)];
+        let mut egress = Egress::new(10);
+        let late = |egress: &mut Egress| egress.next_late().map(|(port, batch)| (port, batch.drain().len()));
+        [A, B, c, d].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        assert_eq!(egress.next_touched().map(|(port, batch)| (port, batch.drain().len())), Some((A, 1)));
+        egress.postpone();
+        assert!(egress.is_empty() && egress.has_late());
+        [c, A].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        assert_eq!(drained(&mut egress), [(c, 2), (A, 1)]);
+        egress.push(B, frame(&pool));
+        egress.postpone();
+        assert_eq!(late(&mut egress), Some((B, 2)));
+        assert_eq!(late(&mut egress), Some((d, 1)));
+        assert_eq!(late(&mut egress), None);
+        assert!(!egress.has_late());
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_a_port_that_is_gone_is_told_once() {
+        let pool = Pool::new(PoolSizes::default());
+        let mut egress = Egress::new(10);
+        [A, A, B].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        egress.postpone();
+        egress.push(A.successor(), frame(&pool));
+        assert_eq!((egress.give_up(A), egress.give_up(A)), (2, 0));
+        assert_eq!((egress.give_up(B), egress.give_up(B)), (1, 0));
+        assert_eq!(drained(&mut egress), [(A.successor(), 1)]);
+        assert_eq!(egress.next_late().map(|(port, _)| port), None);
         assert_eq!(pool.out(), 0);
     }
 

@@ -29,6 +29,7 @@ pub use macos::utun as tunnel;
 pub use macos::{bpf, bridge, feth, interface, kernel_events, ndrv};
 pub use platform::datagrams;
 pub use platform::poller::Poller;
+pub use platform::priority;
 pub use platform::socket;
 pub use platform::waker::Waker;
 pub use poll::{Interest, Ready};

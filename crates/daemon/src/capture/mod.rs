@@ -122,7 +122,10 @@ impl Capture {
         let epoch = u64::try_from(wall).unwrap_or(u64::MAX).saturating_sub(sys::monotonic_nanos());
         let source = queue.clone();
         let filter = options.late_filter().map(|filter| (filter.clone(), options.snaplen));
-        let run = move || write(&source, file, filter.as_ref());
+        let run = move || {
+            sys::priority::behind();
+            write(&source, file, filter.as_ref())
+        };
         let writer = thread::Builder::new().name("capture".into()).spawn(run)?;
         Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }

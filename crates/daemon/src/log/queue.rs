@@ -54,7 +54,11 @@ impl Queue {
     /// Starts the thread that writes to `sink`.
     pub(super) fn start(&self, sink: impl Write + AsFd + Send + 'static) -> io::Result<()> {
         let queue = self.clone();
-        thread::Builder::new().name("vmlan-log".into()).spawn(move || queue.write(sink))?;
+        let run = move || {
+            sys::priority::behind();
+            queue.write(sink);
+        };
+        thread::Builder::new().name("vmlan-log".into()).spawn(run)?;
         Ok(())
     }
 

@@ -196,6 +196,44 @@ fn removal_and_return_under_traffic_lose_nothing_elsewhere() {
     assert_eq!(a.counters().dropped_on(Direction::Ingress), 0);
 }
 
+/// A frame for many ports goes out in pieces, and what was not sent when its port is removed is a drop.
+#[test]
+fn a_frame_for_many_ports_reaches_each_once_in_order() {
+    let lab = Lab::new(1);
+    let (a, mut guest_a) = lab.guest("a");
+    let mut others: Vec<_> = (0..100).map(|number| lab.guest(&format!("p{number}"))).collect();
+    let flood = |guest: &mut RawGuest, numbers: std::ops::Range<u16>| {
+        for number in numbers {
+            guest.send_frame(&frame(MacAddr::BROADCAST, mac(1), number)).unwrap();
+        }
+    };
+    flood(&mut guest_a, 0..5);
+    for (_, guest) in &mut others {
+        for number in 0..5 {
+            let arrived = guest.receive(LIMIT).unwrap().unwrap();
+            assert_eq!(arrived, frame(MacAddr::BROADCAST, mac(1), number));
+        }
+    }
+    flood(&mut guest_a, 5..15);
+    let mut gone = Vec::new();
+    for (port, _) in others.drain(40..) {
+        let (done, wait) = done();
+        assert!(lab.network.remove_port(port.id));
+        lab.plane.remove_port(port.key, done);
+        wait.recv_timeout(LIMIT).unwrap();
+        gone.push(port);
+    }
+    for (_, guest) in &mut others {
+        for number in 5..15 {
+            let arrived = guest.receive(LIMIT).unwrap().unwrap();
+            assert_eq!(arrived, frame(MacAddr::BROADCAST, mac(1), number));
+        }
+    }
+    let ports: Vec<_> = others.iter().map(|(port, _)| port).chain([&a]).collect();
+    assert_eq!(ports.iter().map(|port| port.counters().dropped_on(Direction::Egress)).sum::<u64>(), 0);
+    assert_balanced(&ports.into_iter().chain(&gone).collect::<Vec<_>>());
+}
+
 #[test]
 fn several_workers_keep_the_order_of_a_flow() {
     let lab = Lab::new(2);

@@ -7,6 +7,7 @@ pub mod netdev;
 pub mod netns;
 pub mod packet;
 pub mod poller;
+pub mod priority;
 pub mod socket;
 pub mod tap;
 pub mod tun;

@@ -7,8 +7,9 @@ use rustix::event::{Timespec, epoll};
 
 use crate::poll::{Interest, Ready};
 
-/// How many events one wait tells; the others come with the next.
-const EVENTS: usize = 64;
+/// How many events one wait tells; the others come with the next. So many that a descriptor among hundreds that are
+/// always ready is told of by one of the next few.
+const EVENTS: usize = 256;
 
 /// Watches descriptors (epoll).
 pub struct Poller {

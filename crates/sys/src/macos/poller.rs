@@ -8,8 +8,9 @@ use rustix::event::kqueue::{Event, EventFilter, EventFlags, kevent_timespec, kqu
 
 use crate::poll::{Interest, Ready};
 
-/// How many events one wait tells; the others come with the next.
-const EVENTS: usize = 64;
+/// How many events one wait tells; the others come with the next. So many that a descriptor among hundreds that are
+/// always ready is told of by one of the next few.
+const EVENTS: usize = 256;
 
 /// Watches descriptors (kqueue).
 pub struct Poller {
