@@ -24,6 +24,7 @@ mod log;
 mod macos;
 #[cfg(target_os = "macos")]
 pub use macos::leftovers;
+mod notify;
 mod panics;
 pub mod plan;
 pub mod run;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -14,6 +13,7 @@ use crate::config::{self, ValidConfig};
 use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
 use crate::log::Log;
+use crate::notify;
 use crate::panics::{Relapses, caught};
 use crate::supervisor::Supervisor;
 
@@ -71,7 +71,7 @@ async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Resul
     tell_ready(&report, &options.control);
 
     supervisor.run().await;
-    tell_system(NotifyState::Stopping);
+    tell_system(notify::STOPPING);
     let _ = stop.send(());
     control.await.context("the control interface failed")?;
     tracing::info!("ended");
@@ -85,12 +85,12 @@ fn tell_ready(report: &api::ApplyReport, control: &Path) {
         count => format!(", {count} of them failed; see `vmlan ports`"),
     };
     tracing::info!("ready: {actions} changes made{failed}; control socket {}", control.display());
-    tell_system(NotifyState::Ready);
+    tell_system(notify::READY);
 }
 
 /// Tells the service manager, if there is one.
-fn tell_system(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_system(state: &str) {
+    if let Err(error) = notify::tell(state) {
         tracing::warn!("the service manager cannot be told: {error}");
     }
 }

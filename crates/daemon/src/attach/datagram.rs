@@ -22,6 +22,7 @@ use tokio::net::UnixDatagram;
 
 use super::silence::Silence;
 use super::stream::{describe, is_absent};
+use super::swept::{notice, swept};
 use super::throttle::Throttle;
 use super::{Pause, peers, recover};
 use crate::config::{Address, Allow, Datagram};
@@ -37,12 +38,12 @@ const BREATH: Duration = Duration::from_millis(10);
 pub(super) async fn keep(station: &mut Station, config: &Datagram) {
     match config {
         Datagram::Listen(address, allow) => {
-            let Local { socket, _path } = bind(station, address).await;
-            learn(station, socket, allow).await
+            let local = bind(station, address).await;
+            learn(station, local, (Some(address), allow)).await
         }
         Datagram::Pair { local, remote } => {
-            let local = bind(station, local).await;
-            pair(station, &local.socket, remote).await
+            let bound = bind(station, local).await;
+            pair(station, bound, (local, remote)).await
         }
         Datagram::Fd(number) => inherited(station, *number).await,
     }
@@ -51,7 +52,18 @@ pub(super) async fn keep(station: &mut Station, config: &Datagram) {
 /// Our end, and its path while it has one.
 struct Local {
     socket: PeerSocket,
-    _path: Option<unix::BoundPath>,
+    path: Option<unix::BoundPath>,
+}
+
+impl Local {
+    /// Binds the socket again where its path does not lead to it any more.
+    async fn renew(&mut self, station: &mut Station, address: &Address) {
+        let Some(path) = self.path.as_ref().filter(|path| !path.leads_to_it()) else { return };
+        tracing::warn!(port = %station.place(), "{}", notice(path));
+        // The old socket is held until then, so that its file's number is no other's.
+        *self = bind(station, address).await;
+        station.waiting(None);
+    }
 }
 
 async fn bind(station: &mut Station, address: &Address) -> Local {
@@ -60,10 +72,10 @@ async fn bind(station: &mut Station, address: &Address) -> Local {
         let bound = match address {
             Address::Unix(path) => Place::of(path)
                 .and_then(|place| unix::bind_datagram(&place))
-                .map(|(socket, path)| Local { socket: PeerSocket::from_birth(socket), _path: Some(path) })
+                .map(|(socket, path)| Local { socket: PeerSocket::from_birth(socket), path: Some(path) })
                 .map_err(|error| describe(&error)),
             Address::Inet(address) => bind_udp(*address)
-                .map(|socket| Local { socket, _path: None })
+                .map(|socket| Local { socket, path: None })
                 .map_err(|error| format!("cannot use {address}: {error}; choose another address")),
         };
         match bound {
@@ -83,12 +95,21 @@ fn bind_udp(address: SocketAddr) -> io::Result<PeerSocket> {
 }
 
 /// Takes whoever sends first, then the next when that one is gone, or is silent while another one sends.
-async fn learn(station: &mut Station, mut socket: PeerSocket, allow: &Allow) {
+async fn learn(station: &mut Station, mut local: Local, (bound, allow): (Option<&Address>, &Allow)) {
     let mut pace = Throttle::new();
     let mut strangers = station.strangers();
     station.waiting(None);
     loop {
-        let address = match first_sender(&socket, allow, &mut strangers).await {
+        let first = tokio::select! {
+            first = first_sender(&local.socket, allow, &mut strangers) => first,
+            () = swept(local.path.as_ref()) => {
+                if let Some(address) = bound {
+                    local.renew(station, address).await;
+                }
+                continue;
+            }
+        };
+        let address = match first {
             Ok(address) => address,
             Err(error) => {
                 station.failed(format!("the socket cannot be read: {error}; it is tried again"));
@@ -98,16 +119,16 @@ async fn learn(station: &mut Station, mut socket: PeerSocket, allow: &Allow) {
         };
         // Guests that come and go keep no thread busy.
         pace.pass().await;
-        match answer(&socket, &address) {
+        match answer(&local.socket, &address) {
             Ok(node) => {
-                let silence = Silence::of(&socket, allow);
-                if let Some(successor) = carry(station, &socket, (address, node), silence).await {
-                    socket = successor;
+                let silence = Silence::of(&local.socket, allow);
+                if let Some(successor) = carry(station, &local.socket, (address, node), silence).await {
+                    local.socket = successor;
                 }
             }
             Err(error) => {
                 tracing::debug!("a sender is gone or cannot be answered: {error}");
-                skip(&socket);
+                skip(&local.socket);
                 strangers.count(0);
             }
         }
@@ -248,7 +269,7 @@ async fn wait_for_the_end(
 }
 
 /// Connects to a guest whose address is known, whenever it is there.
-async fn pair(station: &mut Station, socket: &PeerSocket, remote: &Address) {
+async fn pair(station: &mut Station, mut local: Local, (bound, remote): (&Address, &Address)) {
     let address = match remote {
         Address::Unix(path) => match unix::address(path) {
             Ok(address) => SocketAddrAny::from(address),
@@ -262,10 +283,11 @@ async fn pair(station: &mut Station, socket: &PeerSocket, remote: &Address) {
     let mut pause = Pause::up_to(RETRY);
     station.waiting(Some(format!("nobody is at {remote} yet")));
     loop {
-        match reach(socket, remote) {
+        local.renew(station, bound).await;
+        match reach(&local.socket, remote) {
             Ok(node) => {
                 pause.reset();
-                carry(station, socket, (address.clone(), node), None).await;
+                carry(station, &local.socket, (address.clone(), node), None).await;
             }
             Err(error) if is_absent(&error) => {}
             Err(error) => station.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
@@ -301,7 +323,8 @@ async fn inherited(station: &mut Station, number: RawFd) {
         }
     };
     if rustix::net::getpeername(&socket).is_err() {
-        return learn(station, socket, &Allow::default()).await;
+        let local = Local { socket, path: None };
+        return learn(station, local, (None, &Allow::default())).await;
     }
     station.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
     let fault = station.fault().await;

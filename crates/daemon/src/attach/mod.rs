@@ -18,6 +18,7 @@ mod peers;
 mod program;
 mod silence;
 mod stream;
+pub(crate) mod swept;
 mod throttle;
 #[cfg(target_os = "linux")]
 #[path = "linux/trunk/mod.rs"]

@@ -11,9 +11,10 @@ use drivers::unix::{self, Place};
 use drivers::{Fault, PeerSocket};
 use rustix::net::{AddressFamily, SocketAddrAny};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::accept::Acceptor;
+use super::swept::{LOOK, notice, swept};
 use super::{Pause, peers, recover};
 use crate::config::{Address, Allow, Stream};
 use crate::connection::{Connection, Listener};
@@ -64,7 +65,14 @@ struct Entrance {
     listener: Listener,
     allow: Allow,
     /// The path that goes with it.
-    _path: Option<unix::BoundPath>,
+    path: Option<unix::BoundPath>,
+}
+
+/// What comes at an entrance.
+enum Arrival {
+    Guest(Guest),
+    /// Nobody, for its path does not lead to it any more.
+    Swept,
 }
 
 impl Entrance {
@@ -76,7 +84,7 @@ impl Entrance {
                 let (socket, bound) = listened.map_err(|error| describe(&error))?;
                 let listener = Listener::new(PeerSocket::from_birth(socket));
                 let listener = listener.map_err(|error| format!("{}: {error}", path.display()))?;
-                Ok(Entrance { listener, allow, _path: Some(bound) })
+                Ok(Entrance { listener, allow, path: Some(bound) })
             }
             Address::Inet(address) => {
                 let listener = async {
@@ -86,16 +94,20 @@ impl Entrance {
                 let listener = listener.await.map_err(|error| {
                     format!("cannot listen at {address}: {error}; choose another address or end who uses it")
                 })?;
-                Ok(Entrance { listener, allow, _path: None })
+                Ok(Entrance { listener, allow, path: None })
             }
         }
     }
 
     /// The next guest, however long it takes. Safe to cancel.
-    async fn next(&self, acceptor: &mut Acceptor, strangers: &mut Strangers) -> Guest {
+    async fn next(&self, acceptor: &mut Acceptor, strangers: &mut Strangers) -> Arrival {
         loop {
+            let socket = tokio::select! {
+                socket = acceptor.next_socket(&self.listener) => socket,
+                () = swept(self.path.as_ref()) => return Arrival::Swept,
+            };
             // An error: it is gone already.
-            match Guest::new(acceptor.next_socket(&self.listener).await) {
+            match Guest::new(socket) {
                 Ok(Guest { peer, address: Some(address), .. }) if !self.allow.admits(address) => {
                     strangers.count(0);
                     if let Some(count) = strangers.worth_a_word() {
@@ -104,10 +116,25 @@ impl Entrance {
                         );
                     }
                 }
-                Ok(guest) => return guest,
+                Ok(guest) => return Arrival::Guest(guest),
                 Err(error) => tracing::debug!("a connection has ended before it was served: {error}"),
             }
         }
+    }
+
+    /// Binds the path of this entrance again, which does not lead to it any more.
+    ///
+    /// # Errors
+    /// Why that is not possible now; the old entrance stays.
+    async fn renew(&mut self, port: &str) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let notice = notice(path);
+        let address = Address::Unix(path.path());
+        // The old socket is held until then, so that its file's number is no other's.
+        let renewed = Entrance::bind(&address, &self.allow).await;
+        *self = renewed.map_err(|error| format!("{notice}, which fails now: {error}"))?;
+        tracing::warn!(port, "{notice}");
+        Ok(())
     }
 }
 
@@ -120,11 +147,11 @@ async fn listen(station: &mut Station, address: &Address, allow: &Allow) {
         }
         pause.wait().await;
     };
-    serve(station, &place).await;
+    serve(station, place).await;
 }
 
 /// One guest after the other.
-async fn serve(station: &mut Station, place: &Entrance) {
+async fn serve(station: &mut Station, mut place: Entrance) {
     let mut acceptor = Acceptor::new();
     let mut strangers = station.strangers();
     let mut successor = None;
@@ -132,11 +159,21 @@ async fn serve(station: &mut Station, place: &Entrance) {
     loop {
         let guest = match successor.take() {
             Some(guest) => guest,
-            None => place.next(&mut acceptor, &mut strangers).await,
+            None => match place.next(&mut acceptor, &mut strangers).await {
+                Arrival::Guest(guest) => guest,
+                Arrival::Swept => {
+                    while let Err(reason) = place.renew(&station.place().to_string()).await {
+                        station.failed(reason);
+                        sleep(LOOK).await;
+                    }
+                    station.waiting(None);
+                    continue;
+                }
+            },
         };
         station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
         let fault;
-        (fault, successor) = until_the_end(station, place, (&mut acceptor, &mut strangers)).await;
+        (fault, successor) = until_the_end(station, &mut place, (&mut acceptor, &mut strangers)).await;
         recover(station, fault).await;
         station.waiting(None);
     }
@@ -146,13 +183,22 @@ async fn serve(station: &mut Station, place: &Entrance) {
 /// unless the guest has just left and the word of it was still on its way.
 async fn until_the_end(
     station: &mut Station,
-    place: &Entrance,
+    place: &mut Entrance,
     (acceptor, strangers): (&mut Acceptor, &mut Strangers),
 ) -> (Fault, Option<Guest>) {
     loop {
         let other = tokio::select! {
             fault = station.fault() => return (fault, None),
             other = place.next(acceptor, strangers) => other,
+        };
+        let Arrival::Guest(other) = other else {
+            // The guest stays. Why it fails is said when it has left.
+            if place.renew(&station.place().to_string()).await.is_err()
+                && let Ok(fault) = timeout(LOOK, station.fault()).await
+            {
+                return (fault, None);
+            }
+            continue;
         };
         if let Ok(fault) = timeout(SUCCESSION, station.fault()).await {
             return (fault, Some(other));
@@ -220,7 +266,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
                  start vmlan and the guest again"
             ));
         }
-        Ok(Adopted::Listening(place)) => serve(station, &place).await,
+        Ok(Adopted::Listening(place)) => serve(station, place).await,
         Err(error) => station.failed(format!(
             "descriptor {number} is no stream socket that this process was started with: {error}"
         )),
@@ -247,11 +293,7 @@ fn adopt(number: RawFd) -> io::Result<Adopted> {
     rustix::io::ioctl_fionbio(&socket, true)?;
     let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
     let socket = if unix { PeerSocket::inherited(socket) } else { PeerSocket::without_descriptors(socket) };
-    Ok(Adopted::Listening(Entrance {
-        listener: Listener::new(socket)?,
-        allow: Allow::default(),
-        _path: None,
-    }))
+    Ok(Adopted::Listening(Entrance { listener: Listener::new(socket)?, allow: Allow::default(), path: None }))
 }
 
 /// An error and what caused it, in one line.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::accept::Acceptor;
 use super::stream::describe;
+use super::swept::{notice, swept};
 use super::{Pause, peers, report_end};
 use crate::config::Vde;
 use crate::connection::{Connection, Listener};
@@ -50,8 +51,22 @@ impl Directory {
 }
 
 pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Directory) {
+    let mut acceptor = Acceptor::new();
+    loop {
+        // Clients that are there stay when the directory's files are swept away: their sockets are connected.
+        serve_listener(clients, config, directory, &mut acceptor).await;
+    }
+}
+
+/// Makes the control socket, and serves clients until its path leads elsewhere.
+async fn serve_listener(
+    clients: &mut Clients,
+    config: &Vde,
+    directory: &mut Directory,
+    acceptor: &mut Acceptor,
+) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
-    let (opened, listener, _path) = loop {
+    let (opened, listener, path) = loop {
         match listen(config, &mut directory.made) {
             Ok(listening) => break listening,
             Err(reason) => clients.failed(reason),
@@ -60,7 +75,6 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
     };
     sweep(&opened);
     clients.up(config.directory.join(CONTROL).display().to_string());
-    let mut acceptor = Acceptor::new();
     let places = directory.places.get_or_insert_with(|| clients.places(Resource::Ports, CLIENTS));
     let running = &mut directory.clients;
     loop {
@@ -76,6 +90,7 @@ pub(super) async fn keep(clients: &mut Clients, config: &Vde, directory: &mut Di
                 }
             }
             Some(ended) = running.join_next() => report_end(clients, ended),
+            () = swept(Some(&path)) => return clients.swept(&notice(&path)),
         }
     }
 }

@@ -89,7 +89,12 @@ impl Default for Limits {
 }
 
 /// Serves the interface until `stop` is ready; then open requests get a second to end, and the socket is removed.
-pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    mut socket: ControlSocket,
+    handle: Handle,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
     let (stopping, stopped) = watch::channel(false);
     let state = routes::Shared {
         shares: routes::Shares::new(handle.users(), &limits),
@@ -104,7 +109,7 @@ pub async fn serve(socket: ControlSocket, handle: Handle, limits: Limits, stop: 
     let places = Places::new(limits.connections, limits.turn);
     let mut server = Server { limits, state, places, farewells: JoinSet::new(), refused: 0 };
     tokio::select! {
-        () = server.persist(&socket) => {}
+        () = server.persist(&mut socket) => {}
         () = stop => {}
     }
     drop(socket);
@@ -125,7 +130,7 @@ struct Server {
 
 impl Server {
     /// Accepts connections for ever, and begins anew after a panic; open ones do not notice.
-    async fn persist(&mut self, socket: &ControlSocket) {
+    async fn persist(&mut self, socket: &mut ControlSocket) {
         let mut relapses = Relapses::new();
         while let Err(panic) = caught(self.accept(socket)).await {
             relapses.begin_anew("the control interface", panic).await;
@@ -133,7 +138,7 @@ impl Server {
     }
 
     /// Accepts connections for ever.
-    async fn accept(&mut self, socket: &ControlSocket) {
+    async fn accept(&mut self, socket: &mut ControlSocket) {
         loop {
             match socket.accept().await {
                 Ok(stream) => {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use drivers::PeerSocket;
 use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
+use tokio::time::sleep;
 
+use crate::attach::swept::{LOOK, notice, swept};
 use crate::connection::{Connection, Listener};
 use crate::lock::{Lock, LockError};
 
@@ -70,7 +72,7 @@ pub enum BindError {
 pub struct ControlSocket {
     listener: Listener,
     path: PathBuf,
-    _bound: BoundPath,
+    bound: BoundPath,
 }
 
 impl ControlSocket {
@@ -101,7 +103,7 @@ impl ControlSocket {
         let (socket, bound) = unix::listen(&place, unix::PRIVATE)?;
         let listener = Listener::new(PeerSocket::from_birth(socket))
             .map_err(|source| failed(path, "wait for it", source))?;
-        Ok(Self { listener, path: absolute, _bound: bound })
+        Ok(Self { listener, path: absolute, bound })
     }
 
     /// Where it is.
@@ -109,9 +111,31 @@ impl ControlSocket {
         &self.path
     }
 
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Connection> {
-        Connection::new(self.listener.accept().await?)
+    /// The next connection. A socket whose path does not lead to it any more is made again meanwhile.
+    pub(super) async fn accept(&mut self) -> io::Result<Connection> {
+        let mut said = None;
+        loop {
+            tokio::select! {
+                connection = self.listener.accept() => return Connection::new(connection?),
+                () = swept(Some(&self.bound)) => {}
+            }
+            // The old socket is held until then, so that its file's number is no other's.
+            match ControlSocket::bind(&self.path) {
+                Ok(renewed) => {
+                    tracing::warn!(owner = true, "{}", notice(&self.bound));
+                    *self = renewed;
+                }
+                Err(error) => {
+                    let error = anyhow::Error::new(error);
+                    let reason = format!("{}, which fails now: {error:#}", notice(&self.bound));
+                    if said.as_ref() != Some(&reason) {
+                        tracing::warn!(owner = true, "{reason}");
+                        said = Some(reason);
+                    }
+                    sleep(LOOK).await;
+                }
+            }
+        }
     }
 }
 

@@ -93,11 +93,17 @@ impl Clients {
         );
     }
 
-    /// It could not be set up.
+    /// It could not be set up. The log has each reason once, until another one or success follows.
     pub(crate) fn failed(&self, reason: String) {
-        tracing::warn!(port = %self.place, "{reason}");
         self.tell(Err(reason.clone()));
-        self.fabric.directory.set_state(&self.place, PortState::Failed, Some(reason), None);
+        if self.fabric.directory.set_state(&self.place, PortState::Failed, Some(reason.clone()), None) {
+            tracing::warn!(port = %self.place, "{reason}");
+        }
+    }
+
+    /// What clients connect to is gone and is made again.
+    pub(crate) fn swept(&self, notice: &str) {
+        tracing::warn!(port = %self.place, "{notice}");
     }
 
     /// So many places, of which a user has a part.
@@ -108,7 +114,7 @@ impl Clients {
     /// Says that a client has no place, unless enough was said of it.
     pub(crate) fn refuse(&self, full: &Full) {
         if full.tell {
-            tracing::warn!("port {}: a client is refused: {full}", self.place.port);
+            tracing::warn!(port = %self.place, "a client is refused: {full}");
         }
     }
 

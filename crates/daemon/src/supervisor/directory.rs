@@ -77,18 +77,18 @@ impl Directory {
         }
     }
 
-    /// Writes a port's state down and tells everybody, unless it is what it was.
+    /// Writes a port's state down and tells everybody; false, and nobody is told, when it is what it was.
     pub(crate) fn set_state(
         &self,
         place: &Place,
         state: PortState,
         reason: Option<String>,
         peer: Option<String>,
-    ) {
+    ) -> bool {
         let mut rows = self.rows();
-        let Some(row) = rows.get_mut(place) else { return };
+        let Some(row) = rows.get_mut(place) else { return false };
         if (row.state, &row.reason, &row.peer) == (state, &reason, &peer) {
-            return;
+            return false;
         }
         let old_peer = std::mem::replace(&mut row.peer, peer.clone());
         let is_same_state = (row.state, &row.reason) == (state, &reason);
@@ -106,7 +106,7 @@ impl Directory {
             self.events.emit(EventKind::PeerConnected { network, port, peer });
         }
         if is_same_state {
-            return;
+            return true;
         }
         self.events.emit(match state {
             PortState::Up => EventKind::PortUp { network, port },
@@ -114,6 +114,7 @@ impl Directory {
             PortState::Down => EventKind::PortDown { network, port, reason },
             PortState::Failed => EventKind::PortFailed { network, port, reason: reason.unwrap_or_default() },
         });
+        true
     }
 
     /// Writes down by what means a port's frames are moved from now on.

@@ -187,10 +187,11 @@ impl Station {
         self.set_state(PortState::Down, Some(reason), None);
     }
 
-    /// The port could not be set up.
+    /// The port could not be set up. The log has each reason once, until another one or success follows.
     pub(crate) fn failed(&mut self, reason: String) {
-        tracing::warn!(port = %self.seat.place, "{reason}");
-        self.set_state(PortState::Failed, Some(reason), None);
+        if self.set_state(PortState::Failed, Some(reason.clone()), None) {
+            tracing::warn!(port = %self.seat.place, "{reason}");
+        }
     }
 
     /// The guest broke the rules and is kept away for a while.
@@ -201,7 +202,8 @@ impl Station {
         self.set_state(PortState::Failed, Some(format!("quarantined: {reason}")), None);
     }
 
-    fn set_state(&mut self, state: PortState, reason: Option<String>, peer: Option<String>) {
+    /// False when it was so before.
+    fn set_state(&mut self, state: PortState, reason: Option<String>, peer: Option<String>) -> bool {
         if let Some(ready) = self.ready.take() {
             let outcome = match (state, &reason) {
                 (PortState::Failed, Some(reason)) => Err(reason.clone()),
@@ -210,7 +212,7 @@ impl Station {
             // Whoever asked may have gone.
             let _ = ready.send(outcome);
         }
-        self.fabric.directory.set_state(&self.seat.place, state, reason, peer);
+        self.fabric.directory.set_state(&self.seat.place, state, reason, peer)
     }
 
     /// Takes the port out of every layer; answers when no worker holds any of it.

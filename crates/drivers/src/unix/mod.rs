@@ -163,6 +163,16 @@ impl BoundPath {
     pub fn path(&self) -> PathBuf {
         self.place.path()
     }
+
+    /// Whether who follows the path still finds the socket. True as well when the system does not say.
+    pub fn leads_to_it(&self) -> bool {
+        use rustix::io::Errno;
+        match rustix::fs::stat(self.path()) {
+            // As long as the socket is bound, no other file has its number.
+            Ok(found) => Identity::of(&found) == self.identity,
+            Err(error) => !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP),
+        }
+    }
 }
 
 impl Drop for BoundPath {

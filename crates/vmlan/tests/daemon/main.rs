@@ -8,4 +8,5 @@ mod change;
 mod lifecycle;
 mod policy;
 mod reconnect;
+mod swept;
 mod tunnel;

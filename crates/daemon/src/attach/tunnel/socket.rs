@@ -17,6 +17,7 @@ use super::lease::Leases;
 use super::serve::{refuse, serve};
 use crate::attach::accept::Acceptor;
 use crate::attach::stream::describe;
+use crate::attach::swept::{notice, swept};
 use crate::attach::{Pause, report_end};
 use crate::config::{Tunnel, TunnelAddresses};
 use crate::connection::Listener;
@@ -47,8 +48,23 @@ pub(in crate::attach) async fn keep(
     (path, mode, addresses): (&Path, u32, &TunnelAddresses),
     tunnels: &mut Tunnels,
 ) {
+    let mut acceptor = Acceptor::new();
+    loop {
+        // Clients that are there stay when the socket's file is swept away.
+        serve_listener(clients, config, (path, mode, addresses), tunnels, &mut acceptor).await;
+    }
+}
+
+/// Makes the control socket, and serves clients until its path leads elsewhere.
+async fn serve_listener(
+    clients: &mut Clients,
+    config: &Tunnel,
+    (path, mode, addresses): (&Path, u32, &TunnelAddresses),
+    tunnels: &mut Tunnels,
+    acceptor: &mut Acceptor,
+) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
-    let (listener, _path) = loop {
+    let (listener, bound) = loop {
         match listen(path, mode) {
             Ok(listener) => break listener,
             Err(reason) => clients.failed(reason),
@@ -61,7 +77,6 @@ pub(in crate::attach) async fn keep(
         Leases::new(addresses.clone(), |total| clients.places(Resource::Ports, total))
     });
     let places = places.get_or_insert_with(|| clients.places(Resource::Clients, CONNECTIONS));
-    let mut acceptor = Acceptor::new();
     loop {
         tokio::select! {
             client = acceptor.next(&listener), if running.len() < CONNECTIONS => {
@@ -77,6 +92,7 @@ pub(in crate::attach) async fn keep(
                 }
             }
             Some(ended) = running.join_next() => report_end(clients, ended),
+            () = swept(Some(&bound)) => return clients.swept(&notice(&bound)),
         }
     }
 }
