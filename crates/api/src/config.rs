@@ -182,6 +182,9 @@ pub struct PortConfig {
     /// Roles of the guest beyond its own affairs; nothing when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Role>>,
+    /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked about others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floating: Option<OneOrMany<String>>,
 }
 
 /// A TAP device: made by name, taken over by name, or inherited as a descriptor.

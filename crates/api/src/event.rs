@@ -40,6 +40,15 @@ pub enum EventKind {
     MacContested { network: String, port: String, claimant: String, mac: String, vlan: Option<u64> },
     /// The guest uses an address that is `owner`'s: another port's, or the host's, which is behind `trunk`.
     AddressConflict { network: String, port: String, mac: String, address: Option<String>, owner: String },
+    /// An IP address went from `old_mac` at port `from` to `mac` at `port`.
+    AddressMoved {
+        network: String,
+        address: String,
+        from: String,
+        old_mac: String,
+        port: String,
+        mac: String,
+    },
     /// The port broke its protocol and was shut off.
     Quarantined { network: String, port: String, reason: String },
     /// A network was made.

@@ -116,6 +116,9 @@ impl Worker {
         };
         // The network has just removed the port, and the command to forget it is on its way.
         port.link.counters().dropped(cx.worker, DropReason::NotAttached, unknown as u64);
+        if let Some(due) = forwarder.due() {
+            self.decision = Some(self.decision.map_or(due, |decision| decision.min(due)));
+        }
         let left = forwarder.left();
         if !left.is_empty() {
             left.drain().for_each(|frame| port.held.push(frame));
@@ -152,6 +155,19 @@ impl Worker {
             hand: &self.hand,
         };
         send(network, &mut self.ports, &mut ways, next);
+    }
+
+    /// Has the networks decide the claims that they held back until now.
+    #[cold]
+    pub(crate) fn decide(&mut self, now: Instant) {
+        for place in 0..self.networks.len() {
+            self.contained(PortKey::NOBODY, |worker| {
+                let Some(network) = &mut worker.networks[place] else { return };
+                network.forwarder.decide(worker.number, now, &mut network.egress);
+                worker.flush(place, now);
+            });
+        }
+        self.decision = self.networks.iter().flatten().filter_map(WorkerNetwork::due).min();
     }
 
     /// Sees to it that the copies of a network that were put off come to their turn.

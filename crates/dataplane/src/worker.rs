@@ -63,6 +63,8 @@ pub(crate) struct Worker {
     pub(crate) translator: Translator,
     pub(crate) ready: ReadyQueue,
     pub(crate) timed: Timed,
+    /// When the first claim that a network holds back is to be decided; it may be too early.
+    pub(crate) decision: Option<Instant>,
     /// The port whose code runs, which a panic is the fault of.
     pub(crate) hand: Cell<Option<PortKey>>,
     pub(crate) panics: Panics,
@@ -84,6 +86,13 @@ pub(crate) struct WorkerNetwork {
     /// Its late copies are in the worker's list.
     pub(crate) is_listed: bool,
     count: usize,
+}
+
+impl WorkerNetwork {
+    /// When a claim that is held back is to be decided.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.forwarder.due()
+    }
 }
 
 impl Worker {
@@ -116,6 +125,7 @@ impl Worker {
             translator: Translator::default(),
             ready: ReadyQueue::default(),
             timed: Timed::default(),
+            decision: None,
             hand: Cell::new(None),
             panics: Panics::default(),
             polling: Polling::default(),
@@ -142,6 +152,9 @@ impl Worker {
                 self.note(*event);
             }
             self.check_deadlines(now);
+            if self.decision.is_some_and(|decision| decision <= now) {
+                self.decide(now);
+            }
             if self.told {
                 self.take_commands(now);
             }
@@ -347,8 +360,9 @@ impl Worker {
 
     /// How long the loop may sleep.
     fn timeout(&self, now: Instant) -> Option<Duration> {
+        let next = [self.timed.next(), self.decision].into_iter().flatten().min();
         // A nanosecond more, so that the deadline has passed when the loop wakes.
-        self.timed.next().map(|deadline| deadline.since(now) + Duration::from_nanos(1))
+        next.map(|deadline| deadline.since(now) + Duration::from_nanos(1))
     }
 
     /// Sends what waits, for as long as control has patience, and receives nothing more.

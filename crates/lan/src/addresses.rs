@@ -6,8 +6,10 @@
 //! lock around the table for a batch at most.
 //!
 //! An address is one guest's. Another guest that claims it in ARP or neighbour discovery, or that a DHCP server leases it
-//! to, gets it only when the first was silent for [`HOLD`] seconds; until then the claim is a conflict, and goes nowhere.
-//! A packet's source is no ground to take an address from another guest. The host's own addresses are nobody else's.
+//! to, gets it at once only when the first was silent for [`HOLD`] seconds, or when its port may have the address
+//! (`PortPolicy::floating`). Otherwise the first is asked, once a second at most, and who does not answer loses it
+//! (`challenge`). A packet's source is no ground to take an address from another guest. The host's own addresses are nobody
+//! else's.
 
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, HashMap};
@@ -35,7 +37,14 @@ pub(crate) struct Owner {
     pub(crate) mac: MacAddr,
     /// When it was heard from last, in seconds.
     seen: u32,
+    /// When it was last asked whether it still has the address, in seconds.
+    asked: Option<u32>,
+    /// It has not said anything of the address since.
+    owes: bool,
 }
+
+/// For how many seconds an answer may be due before the question counts as lost.
+const FORGOTTEN: u32 = 3;
 
 /// The guest that an address is claimed for.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +54,8 @@ pub(crate) struct Claimant {
     pub(crate) ground: Ground,
     /// Whether the forwarding database has the MAC address behind the port.
     pub(crate) is_there: bool,
+    /// Whether it need not wait for the former owner's silence.
+    pub(crate) at_once: bool,
 }
 
 /// The ground of a claim.
@@ -63,8 +74,10 @@ pub(crate) enum Ground {
 pub(crate) enum Claim {
     /// The guest has the address.
     Granted,
+    /// The guest has the address, which was that one's.
+    Moved(Owner),
     /// Another guest has it.
-    Taken(PortId),
+    Taken(Owner),
     /// The host has it.
     Host,
     /// The port is not, or no longer, in the network.
@@ -142,22 +155,25 @@ impl Addresses {
 
     /// Gives the address to the claimant, if nobody has a better claim.
     pub(crate) fn claim(&mut self, key: Key, claimant: Claimant, now: u32) -> Claim {
-        let Claimant { port, mac, ground, is_there } = claimant;
-        let claimed = Owner { port, mac, seen: now };
+        let Claimant { port, mac, ground, is_there, at_once } = claimant;
+        let mut claimed = Owner { port, mac, seen: now, asked: None, owes: false };
+        let mut former = None;
         if let Some(owner) = self.owners.get_mut(&key) {
+            claimed.asked = owner.asked;
             if owner.port == port {
-                let moved = owner.mac != mac;
-                *owner = claimed;
-                if moved {
-                    self.tell();
+                let before = core::mem::replace(owner, claimed);
+                if before.mac == mac {
+                    return Claim::Granted;
                 }
-                return Claim::Granted;
+                self.tell();
+                return Claim::Moved(before);
             }
             let takes_along = owner.mac == mac && is_there;
             let is_silent = now.saturating_sub(owner.seen) >= HOLD;
-            if !takes_along && (ground == Ground::Used || !is_silent) {
-                return Claim::Taken(owner.port);
+            if !takes_along && (ground == Ground::Used || !is_silent && !at_once) {
+                return Claim::Taken(*owner);
             }
+            former = Some(*owner);
         }
         if self.host.contains(&key.1) {
             return Claim::Host;
@@ -172,7 +188,24 @@ impl Addresses {
         }
         self.owners.insert(key, claimed);
         self.tell();
-        Claim::Granted
+        former.map_or(Claim::Granted, Claim::Moved)
+    }
+
+    /// Notes that the owner of the address is asked whether it still has it; false when it was asked just before.
+    pub(crate) fn ask(&mut self, key: Key, now: u32) -> bool {
+        let Some(owner) = self.owners.get_mut(&key) else { return false };
+        let since = owner.asked.map(|asked| now.saturating_sub(asked));
+        let wait = if owner.owes { FORGOTTEN } else { 1 };
+        if since.is_some_and(|since| since < wait) {
+            return false;
+        }
+        (owner.asked, owner.owes) = (Some(now), true);
+        true
+    }
+
+    /// Whether `owner`, who was asked, has said nothing of the address since; true as well when nobody has it by now.
+    pub(crate) fn is_given_up(&self, key: Key, owner: Owner) -> bool {
+        self.owner(key).is_none_or(|now| now.owes && (now.port, now.mac) == (owner.port, owner.mac))
     }
 
     /// Forgets who has the address; false when nobody has it.
@@ -266,7 +299,26 @@ mod tests {
     }
 
     fn says(port: PortId, mac: MacAddr) -> Claimant {
-        Claimant { port, mac, ground: Ground::Said, is_there: true }
+        Claimant { port, mac, ground: Ground::Said, is_there: true, at_once: false }
+    }
+
+    /// A claim's outcome without times: who has the address, or had it.
+    fn short(claim: Claim) -> (&'static str, Option<PortId>) {
+        match claim {
+            Claim::Granted => ("granted", None),
+            Claim::Moved(owner) => ("moved", Some(owner.port)),
+            Claim::Taken(owner) => ("taken", Some(owner.port)),
+            Claim::Host => ("host", None),
+            Claim::Gone => ("gone", None),
+        }
+    }
+
+    fn taken(port: PortId) -> (&'static str, Option<PortId>) {
+        ("taken", Some(port))
+    }
+
+    fn moved(port: PortId) -> (&'static str, Option<PortId>) {
+        ("moved", Some(port))
     }
 
     fn addresses() -> Addresses {
@@ -278,10 +330,11 @@ mod tests {
     #[test]
     fn the_first_address_makes_room_for_the_33rd() {
         let mut addresses = addresses();
-        (0..33).for_each(|n| assert_eq!(addresses.claim(key(n), says(A, MAC), 0), Claim::Granted));
+        (0..33)
+            .for_each(|n| assert_eq!(short(addresses.claim(key(n), says(A, MAC), 0)), short(Claim::Granted)));
         assert_eq!((addresses.owner(key(0)), addresses.iter().count()), (None, 32));
         let six = (VlanId::DEFAULT, "fe80::1".parse().unwrap());
-        assert_eq!(addresses.claim(six, says(A, MAC), 0), Claim::Granted);
+        assert_eq!(short(addresses.claim(six, says(A, MAC), 0)), short(Claim::Granted));
         assert!(addresses.owner(key(1)).is_some());
         // Being heard again does not make an address younger.
         addresses.claim(key(1), says(A, MAC), 5);
@@ -293,10 +346,10 @@ mod tests {
     fn an_address_moves_when_its_guest_is_silent() {
         let mut addresses = addresses();
         addresses.claim(key(1), says(A, MAC), 100);
-        assert_eq!(addresses.claim(key(1), says(B, OTHER), 109), Claim::Taken(A));
+        assert_eq!(short(addresses.claim(key(1), says(B, OTHER), 109)), taken(A));
         addresses.claim(key(1), says(A, MAC), 105);
-        assert_eq!(addresses.claim(key(1), says(B, OTHER), 114), Claim::Taken(A));
-        assert_eq!(addresses.claim(key(1), says(B, OTHER), 115), Claim::Granted);
+        assert_eq!(short(addresses.claim(key(1), says(B, OTHER), 114)), taken(A));
+        assert_eq!(short(addresses.claim(key(1), says(B, OTHER), 115)), moved(A));
         assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
         addresses.forget_at(key(1), A);
         assert!(addresses.owner(key(1)).is_some());
@@ -305,10 +358,30 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_that_says_nothing_when_it_is_asked_gives_its_address_up() {
+        let mut addresses = addresses();
+        addresses.claim(key(1), says(A, MAC), 100);
+        let Claim::Taken(owner) = addresses.claim(key(1), says(B, OTHER), 100) else { panic!("it is A's") };
+        assert!(!addresses.is_given_up(key(1), owner), "it was not asked");
+        assert!(addresses.ask(key(1), 100));
+        assert!(!addresses.ask(key(1), 102), "an answer may be due");
+        assert!(addresses.is_given_up(key(1), owner));
+        addresses.claim(key(1), says(A, MAC), 102);
+        assert!(!addresses.is_given_up(key(1), owner), "it answered");
+        assert!(!addresses.ask(key(1), 100), "once a second");
+        assert!(addresses.ask(key(1), 103) && !addresses.ask(key(1), 105) && addresses.ask(key(1), 106));
+        let at_once = Claimant { at_once: true, ..says(B, OTHER) };
+        assert_eq!(short(addresses.claim(key(1), at_once, 106)), moved(A));
+        assert!(!addresses.is_given_up(key(1), owner), "another one has it");
+        addresses.forget(key(1));
+        assert!(addresses.is_given_up(key(1), owner) && !addresses.ask(key(1), 200));
+    }
+
+    #[test]
     fn an_address_moves_with_its_guest() {
         let mut addresses = addresses();
         addresses.claim(key(1), says(A, MAC), 100);
-        assert_eq!(addresses.claim(key(1), says(B, MAC), 101), Claim::Granted);
+        assert_eq!(short(addresses.claim(key(1), says(B, MAC), 101)), moved(A));
         assert_eq!(addresses.owner(key(1)).map(|owner| owner.port), Some(B));
     }
 
@@ -317,16 +390,16 @@ mod tests {
         let mut addresses = addresses();
         addresses.claim(key(1), says(A, MAC), 100);
         let elsewhere = Claimant { is_there: false, ..says(B, MAC) };
-        assert_eq!(addresses.claim(key(1), elsewhere, 101), Claim::Taken(A));
+        assert_eq!(short(addresses.claim(key(1), elsewhere, 101)), taken(A));
     }
 
     #[test]
     fn the_source_of_a_packet_takes_nothing_from_another_guest() {
         let mut addresses = addresses();
         let uses = |port, mac| Claimant { ground: Ground::Used, ..says(port, mac) };
-        assert_eq!(addresses.claim(key(1), uses(A, MAC), 100), Claim::Granted);
-        assert_eq!(addresses.claim(key(1), uses(B, OTHER), 999), Claim::Taken(A));
-        assert_eq!(addresses.claim(key(1), uses(B, MAC), 999), Claim::Granted);
+        assert_eq!(short(addresses.claim(key(1), uses(A, MAC), 100)), short(Claim::Granted));
+        assert_eq!(short(addresses.claim(key(1), uses(B, OTHER), 999)), taken(A));
+        assert_eq!(short(addresses.claim(key(1), uses(B, MAC), 999)), moved(A));
     }
 
     #[test]
@@ -336,9 +409,9 @@ mod tests {
         let losers = addresses.block(key(1).1).unwrap();
         assert_eq!(losers.iter().map(|owner| owner.port).collect::<Vec<_>>(), [A]);
         assert_eq!(addresses.block(key(1).1), None);
-        assert_eq!(addresses.claim(key(1), says(A, MAC), 100), Claim::Host);
+        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Host));
         assert!(addresses.unblock(key(1).1));
-        assert_eq!(addresses.claim(key(1), says(A, MAC), 100), Claim::Granted);
+        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Granted));
     }
 
     #[test]
@@ -348,8 +421,8 @@ mod tests {
         addresses.claim(key(2), says(B, MAC), 0);
         addresses.keep([A].into_iter(), None);
         assert_eq!(addresses.iter().map(|(key, _)| key).collect::<Vec<_>>(), [key(1)]);
-        assert_eq!(addresses.claim(key(2), says(B, MAC), 0), Claim::Gone);
-        assert_eq!(addresses.claim(key(1), says(B, MAC), 99), Claim::Gone);
+        assert_eq!(short(addresses.claim(key(2), says(B, MAC), 0)), short(Claim::Gone));
+        assert_eq!(short(addresses.claim(key(1), says(B, MAC), 99)), short(Claim::Gone));
         assert!(addresses.owner(key(1)).is_some());
     }
 

@@ -68,6 +68,15 @@ pub enum Event {
         /// The port whose address it is; the trunk for the host's.
         owner: PortId,
     },
+    /// An IP address went from one guest to another, or to another MAC address of the same.
+    AddressMoved {
+        /// The IP address.
+        address: IpAddr,
+        /// Who had it: the port and the MAC address.
+        from: (PortId, MacAddr),
+        /// Who has it.
+        to: (PortId, MacAddr),
+    },
     /// A port has as many learnt addresses as it may; further ones are not learnt.
     QuotaReached {
         /// The port.
@@ -84,7 +93,7 @@ impl Event {
             | Event::Contested { vlan, .. }
             | Event::Expired { vlan, .. }
             | Event::Evicted { vlan, .. } => *vlan = None,
-            Event::Conflict { .. } | Event::QuotaReached { .. } => {}
+            Event::Conflict { .. } | Event::AddressMoved { .. } | Event::QuotaReached { .. } => {}
         }
         self
     }

@@ -16,6 +16,7 @@
 //! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
 
 mod addresses;
+mod challenge;
 mod claims;
 mod discovery;
 mod egress;
@@ -37,7 +38,7 @@ pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
 pub use group::Group;
 pub use network::{Network, NetworkConfig, SharedAddress, Station};
-pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Rate, Roles};
+pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Prefix, Rate, Roles};
 pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
 pub use vlan::{VlanRole, VlanSet};
 

@@ -458,6 +458,7 @@ fn compile(
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         roles: policy.roles,
+        floating: policy.floating.clone().into(),
         limits,
         shared: group.map(|group| Share { group: Arc::clone(group), limits: all }),
         counters: Arc::clone(counters),

@@ -1,4 +1,5 @@
 use core::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use frame::offload::MAX_SEGMENTS;
@@ -65,6 +66,8 @@ pub struct PortConfig {
     pub isolated: bool,
     /// See [`PortPolicy::roles`].
     pub roles: Roles,
+    /// See [`PortPolicy::floating`].
+    pub floating: Vec<Prefix>,
     /// See [`PortPolicy::quota`].
     pub quota: usize,
     /// See [`PortPolicy::limits`].
@@ -83,8 +86,18 @@ impl PortConfig {
 
     /// A port with that policy.
     pub fn with(name: impl Into<String>, policy: PortPolicy, counters: Arc<Counters>) -> PortConfig {
-        let PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits } =
-            policy;
+        let PortPolicy {
+            macs,
+            guard,
+            vlan,
+            promiscuous,
+            sees_trunk,
+            isolated,
+            roles,
+            floating,
+            quota,
+            limits,
+        } = policy;
         PortConfig {
             name: name.into(),
             macs,
@@ -94,6 +107,7 @@ impl PortConfig {
             sees_trunk,
             isolated,
             roles,
+            floating,
             quota,
             limits,
             group: None,
@@ -112,13 +126,24 @@ impl PortConfig {
             sees_trunk,
             isolated,
             roles,
+            floating,
             quota,
             limits,
             group,
             counters,
         } = self;
-        let policy =
-            PortPolicy { macs, guard, vlan, promiscuous, sees_trunk, isolated, roles, quota, limits };
+        let policy = PortPolicy {
+            macs,
+            guard,
+            vlan,
+            promiscuous,
+            sees_trunk,
+            isolated,
+            roles,
+            floating,
+            quota,
+            limits,
+        };
         (name, policy, counters, group)
     }
 }
@@ -142,10 +167,38 @@ pub struct PortPolicy {
     pub isolated: bool,
     /// Roles that the guest is trusted with beyond its own affairs.
     pub roles: Roles,
+    /// IP addresses that the guest takes over at once when it says that it has them, in a network with a trunk.
+    /// Otherwise the former owner is asked first.
+    pub floating: Vec<Prefix>,
     /// How many addresses are learnt at most.
     pub quota: usize,
     /// How much the port may send.
     pub limits: Limits,
+}
+
+/// IP addresses that begin alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prefix {
+    /// One of them.
+    pub address: IpAddr,
+    /// How many bits are alike.
+    pub len: u8,
+}
+
+impl Prefix {
+    /// Whether an address is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let alike =
+            |bits: u32, differ: u128| differ.checked_shr(bits.saturating_sub(self.len.into())) == Some(0);
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => alike(32, (own.to_bits() ^ other.to_bits()).into()),
+            (IpAddr::V6(own), IpAddr::V6(other)) if self.len > 0 => {
+                alike(128, own.to_bits() ^ other.to_bits())
+            }
+            (IpAddr::V6(_), IpAddr::V6(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a guest is trusted with beyond its own affairs.
@@ -236,7 +289,7 @@ impl Default for Limits {
 
 impl PortPolicy {
     /// The quota when nothing else is said: room for the containers and nested guests of a guest.
-    pub const DEFAULT_QUOTA: usize = 1024;
+    pub const DEFAULT_QUOTA: usize = 256;
 }
 
 impl Default for PortPolicy {
@@ -249,6 +302,7 @@ impl Default for PortPolicy {
             sees_trunk: false,
             isolated: false,
             roles: Roles::default(),
+            floating: Vec::new(),
             quota: PortPolicy::DEFAULT_QUOTA,
             limits: Limits::default(),
         }
@@ -327,6 +381,8 @@ pub(crate) struct Port {
     pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
     pub(crate) roles: Roles,
+    /// What it takes over at once.
+    pub(crate) floating: Box<[Prefix]>,
     /// What the port has alone.
     pub(crate) limits: Limits,
     /// What it has together with others.

@@ -101,7 +101,9 @@ impl Trunked {
             }
         }
         assert!(!got.contains(&from), "never back to its source");
-        assert_eq!(self.lan.pool.out(), 0, "every buffer comes back");
+        // One claim may be held back.
+        let held = usize::from(self.lan.forwarder.due().is_some());
+        assert_eq!(self.lan.pool.out(), held, "every buffer comes back");
         got
     }
 
@@ -397,7 +399,18 @@ fn an_address_is_claimed_in_no_form() {
                 assert_eq!(net.send_frame(G(1), frame), who([G(2), H, W]));
             }
             let claim = frame(&net, &octets);
-            assert_eq!(net.send_frame(G(2), claim), who([]), "{form} for {n}");
+            // A guest is asked, and answers; the host need not be.
+            let is_asked = n == 1 && reason == conflict;
+            let asked = if is_asked { who([G(1)]) } else { who([]) };
+            assert_eq!(net.send_frame(G(2), claim), asked, "{form} for {n}");
+            if is_asked {
+                for answer in [arp_request((mac(1), ip4(1)), ip4(9)), solicitation((mac(1), ip6(1)), ip6(9))]
+                {
+                    let answer = frame(&net, &answer);
+                    net.send_frame(G(1), answer);
+                }
+                net.lan.decide();
+            }
             assert_eq!(net.guests[1].1.snapshot().dropped(reason), 1, "{form} for {n}");
             let honest = frame(&net, &arp_request(own, ip4(9)));
             assert_eq!(net.send_frame(G(2), honest), who([G(1), H, W]), "{form} for {n}");

@@ -241,7 +241,7 @@ pub enum PortCommand {
     /// Add a port to a running network
     ///
     /// Keys are those of the configuration file: of the kind's table (name=vm-web), or of the port (mac, vlan.access,
-    /// vlan.trunk, vlan.native, guard, promiscuous, queue, quota, storm, copies, rate, roles). Lists have commas. The
+    /// vlan.trunk, vlan.native, guard, promiscuous, queue, quota, storm, copies, rate, roles, floating). Lists have commas. The
     /// configuration file stays as it is.
     #[command(
         after_help = "Example: vmlan port add lab web tap name=vm-web mac=52:54:00:00:00:01 vlan.access=10"

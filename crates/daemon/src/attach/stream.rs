@@ -133,7 +133,7 @@ impl Entrance {
         // The old socket is held until then, so that its file's number is no other's.
         let renewed = Entrance::bind(&address, &self.allow).await;
         *self = renewed.map_err(|error| format!("{notice}, which fails now: {error}"))?;
-        tracing::warn!(port, "{notice}");
+        tracing::warn!(%port, "{notice}");
         Ok(())
     }
 }

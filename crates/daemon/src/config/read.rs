@@ -149,6 +149,7 @@ impl Reader {
             "copies",
             "rate",
             "roles",
+            "floating",
         ];
         let table = self.table(path, node, KEYS)?;
         Some(api::PortConfig {
@@ -171,6 +172,7 @@ impl Reader {
             roles: self.member(&table, "roles", |r, at, n| {
                 r.list(at, n, |r, at, n| r.choice(at, n, &[("dhcp", api::Role::Dhcp)]))
             }),
+            floating: self.member(&table, "floating", Self::one_or_many_texts),
         })
     }
 

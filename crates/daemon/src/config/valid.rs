@@ -244,6 +244,8 @@ pub struct Policy {
     pub rate: Option<u64>,
     /// What it is trusted with beyond its own affairs.
     pub roles: BTreeSet<api::Role>,
+    /// Addresses that it takes over at once, each with those that begin alike.
+    pub floating: Vec<Prefixed>,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use api::{Error, ErrorCode, OneOrMany};
 use frame::{MacAddr, VlanId};
-use lan::Limits;
+use lan::{Limits, PortPolicy};
 
 use super::claims::Claims;
 use super::read::{join, shown};
@@ -31,7 +31,7 @@ const DEFAULT_AGEING: u64 = 300;
 const QUEUE: RangeInclusive<u64> = 1..=65_536;
 const DEFAULT_QUEUE: u64 = 1024;
 /// Addresses learnt from a port, unless the forwarding database is smaller.
-const DEFAULT_QUOTA: u64 = 256;
+const DEFAULT_QUOTA: u64 = PortPolicy::DEFAULT_QUOTA as u64;
 /// Flooded frames a second.
 const STORM: RangeInclusive<u64> = 0..=1_000_000_000;
 /// Copies of flooded frames a second.
@@ -226,6 +226,7 @@ impl Validator {
         let copies = self.in_range(port.copies, &join(path, "copies"), COPIES, Limits::DEFAULT_COPIES);
         let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
 
+        let floating = self.networks(&join(path, "floating"), port.floating.as_ref());
         let mac_path = join(path, "mac");
         let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_MACS {
@@ -258,6 +259,7 @@ impl Validator {
             copies,
             rate,
             roles: port.roles.iter().flatten().copied().collect(),
+            floating: floating?,
             static_entries: BTreeSet::new(),
         })
     }

@@ -8,8 +8,8 @@ use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
 use frame::{ETHERNET_HEADER, VLAN_TAG};
 use lan::{
-    Limits, Network, PortConfig, PortError, PortPolicy, Rate, Roles, TrunkConfig, TrunkNotice, TrunkPolicy,
-    VlanRole, VlanSet,
+    Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
+    TrunkPolicy, VlanRole, VlanSet,
 };
 use link::{BridgeGuard, Capabilities, Counters, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -266,6 +266,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
         },
         isolated: false,
         roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
+        floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
         quota: policy.quota,
     }
 }

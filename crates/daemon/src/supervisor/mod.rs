@@ -459,6 +459,13 @@ impl Supervisor {
                         EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
                     })
                 }
+                lan::Event::AddressMoved { address, from, to } => {
+                    let (old_mac, mac) = (from.1.to_string(), to.1.to_string());
+                    port_of(from.0).zip(port_of(to.0)).map(|(from, port)| {
+                        let address = address.to_string();
+                        EventKind::AddressMoved { network, address, from, old_mac, port, mac }
+                    })
+                }
                 lan::Event::QuotaReached { port } => {
                     warn::of_quota(name, port_of(port));
                     None

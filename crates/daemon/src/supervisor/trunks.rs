@@ -116,6 +116,7 @@ impl Fabric {
             copies: 0,
             rate: None,
             roles: Default::default(),
+            floating: Vec::new(),
             static_entries: Default::default(),
         };
         let notify = Arc::new(move |notice| wish.tell(notice));

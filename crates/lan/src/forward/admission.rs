@@ -85,6 +85,7 @@ mod tests {
             sees_trunk: false,
             isolated: false,
             roles: crate::Roles::default(),
+            floating: [].into(),
             limits: crate::Limits::default(),
             shared: None,
             counters: Arc::new(Counters::new(1)),

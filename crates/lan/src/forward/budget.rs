@@ -227,6 +227,7 @@ mod tests {
             sees_trunk: false,
             isolated: false,
             roles: Roles::default(),
+            floating: [].into(),
             limits,
             shared,
             counters: Arc::new(Counters::new(1)),

@@ -30,6 +30,7 @@ use self::shared::Known;
 pub(crate) use self::shared::Shared;
 use self::told::Told;
 use self::trunk::Beside;
+use crate::challenge::Challenges;
 use crate::fdb::{Claimant, EntryKind, Key, Learning};
 use crate::port::Port;
 use crate::port_table::PortTable;
@@ -42,6 +43,7 @@ pub struct Forwarder {
     memo: Memo,
     budgets: Budgets,
     told: Told,
+    challenges: Challenges,
     drops: Drops,
     /// What the last turn left, see [`Forwarder::left`].
     left: Batch,
@@ -62,7 +64,8 @@ impl Forwarder {
         let ports = network.ports();
         let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
         let (memo, budgets, told) = (Memo::default(), Budgets::default(), Told::default());
-        Forwarder { network, ports, memo, budgets, told, drops, left: Batch::default() }
+        let challenges = Challenges::default();
+        Forwarder { network, ports, memo, budgets, told, challenges, drops, left: Batch::default() }
     }
 
     /// The frames that the last call did not come to, because those before them used up what the egress allows
@@ -132,7 +135,9 @@ impl Forwarder {
             None => each((batch, left), drops, watch, |frame| (pass.frame(frame), pass.egress.is_allowed())),
             Some(entry) => {
                 let (known, told) = (Known::new(&network.known), &mut self.told);
-                let mut beside = Beside { pass: &mut pass, entry, known, told };
+                let challenges = &mut self.challenges;
+                challenges.now = started;
+                let mut beside = Beside { pass: &mut pass, entry, known, told, challenges };
                 each((batch, left), drops, watch, |frame| {
                     (beside.frame(frame), beside.pass.egress.is_allowed())
                 })
@@ -147,6 +152,42 @@ impl Forwarder {
             }
         });
         0
+    }
+
+    /// When [`Forwarder::decide`] is to be called next: a guest has claimed another's address, and the other had a second
+    /// to say that it still has it.
+    #[inline]
+    pub fn due(&self) -> Option<Instant> {
+        self.challenges.due()
+    }
+
+    /// Forwards the claims that were held back until `now` and that nobody denied, and drops the others, counted at
+    /// their ports.
+    pub fn decide(&mut self, worker: usize, now: Instant, egress: &mut Egress) {
+        self.catch_up();
+        while let Some(held) = self.challenges.next(now) {
+            let (network, ports) = (&*self.network, &*self.ports);
+            // Nobody has a word to say where the port or the trunk has gone meanwhile.
+            let Some((from, entry)) = ports.port(held.port).zip(ports.trunk.as_ref()) else { continue };
+            let allowance = self.budgets.start(from, now);
+            let seconds = now.as_secs() as u32;
+            let mut pass =
+                Pass { network, ports, from, now: seconds, memo: &mut self.memo, egress, allowance };
+            let known = Known::new(&network.known);
+            let (told, challenges) = (&mut self.told, &mut self.challenges);
+            challenges.now = now;
+            let result = Beside { pass: &mut pass, entry, known, told, challenges }.decide(held);
+            self.budgets.finish(from, &pass.allowance, now);
+            match result {
+                Ok(copies) => from.counters.copied(worker, copies),
+                Err(reason) => from.counters.dropped(worker, reason, 1),
+            }
+            egress.settle(|port, count| {
+                if let Some(port) = ports.port(port) {
+                    port.counters.dropped(worker, DropReason::QueueFull, count);
+                }
+            });
+        }
     }
 
     /// Takes up what other threads changed.

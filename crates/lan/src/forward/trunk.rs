@@ -19,6 +19,7 @@ use super::shared::{Handled, Known};
 use super::told::Told;
 use super::{Forwarder, Pass};
 use crate::PortId;
+use crate::challenge::Challenges;
 use crate::claims::may_speak;
 use crate::port::Port;
 use crate::port_table::TrunkEntry;
@@ -76,6 +77,8 @@ pub(super) struct Beside<'a, 'p> {
     pub(super) entry: &'a TrunkEntry,
     pub(super) known: Known<'a>,
     pub(super) told: &'p mut Told,
+    /// The claims that are held back.
+    pub(super) challenges: &'p mut Challenges,
 }
 
 impl Forwarder {
@@ -92,7 +95,8 @@ impl Forwarder {
         let (network, ports, memo) = (&*self.network, &*self.ports, &mut self.memo);
         let mut pass = Pass { network, ports, from: &entry.port, now: 0, memo, egress, allowance };
         let known = Known::new(&network.known);
-        Some(Beside { pass: &mut pass, entry, known, told: &mut self.told }.verdict(frame, from))
+        let (told, challenges) = (&mut self.told, &mut self.challenges);
+        Some(Beside { pass: &mut pass, entry, known, told, challenges }.verdict(frame, from))
     }
 }
 
@@ -115,8 +119,10 @@ impl<'a> Beside<'a, '_> {
             Err(reason) => return Err(self.refused(&frame, reason)),
         };
         let packets = self.entry.trunk.shared_mac;
-        if frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets)) {
-            self.listen(&frame, &header)?;
+        if frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets))
+            && let Some(taken) = self.listen(&frame, &header)?
+        {
+            return self.challenge(frame, &header, taken);
         }
         let mut route = self.route(&header, Sides::NONE);
         match route.guests {

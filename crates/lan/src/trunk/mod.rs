@@ -26,7 +26,7 @@ use frame::{MacAddr, Sides};
 use link::Counters;
 
 use crate::policy::{Item, Policy};
-use crate::{Limits, PortPolicy, VlanRole};
+use crate::{Limits, VlanRole};
 
 /// Whom a network tells of changes that a trunk's driver follows. It is called by control and by workers, with locks of
 /// the network held: it must not block and not call the network, only wake somebody up who then asks.
@@ -70,6 +70,11 @@ pub struct TrunkPolicy {
     pub limits: Limits,
 }
 
+impl TrunkPolicy {
+    /// The quota when nothing else is said: room for the stations of a large LAN.
+    pub const DEFAULT_QUOTA: usize = 1024;
+}
+
 impl Default for TrunkPolicy {
     /// Both sides, none of them promiscuous, no address, and a driver that takes nothing.
     fn default() -> Self {
@@ -81,7 +86,7 @@ impl Default for TrunkPolicy {
             diversion: Diversion::Nothing,
             vlan: VlanRole::Unset,
             shared_mac: false,
-            quota: PortPolicy::DEFAULT_QUOTA,
+            quota: TrunkPolicy::DEFAULT_QUOTA,
             limits: Limits::default(),
         }
     }

@@ -81,6 +81,12 @@ impl Lan {
         assert!(self.batch.is_empty());
     }
 
+    /// Lets a second go by, and the network decide about claims that were held back.
+    pub fn decide(&mut self) {
+        self.now = self.now + std::time::Duration::from_secs(1);
+        self.forwarder.decide(0, self.now, &mut self.egress);
+    }
+
     /// What waits for every port, ports in the order in which they are flushed.
     pub fn copies(&mut self) -> Vec<Copy> {
         let mut copies = Vec::new();

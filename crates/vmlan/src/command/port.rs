@@ -9,8 +9,8 @@ use crate::args::PortCommand;
 use crate::client::{Client, encode};
 
 /// Keys of the port itself; all others are those of its kind.
-const PORT_KEYS: [&str; 9] =
-    ["mac", "guard", "promiscuous", "queue", "quota", "storm", "copies", "rate", "roles"];
+const PORT_KEYS: [&str; 10] =
+    ["mac", "guard", "promiscuous", "queue", "quota", "storm", "copies", "rate", "roles", "floating"];
 
 /// Adds or removes a port.
 pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
@@ -70,7 +70,7 @@ fn value(key: &str, text: &str) -> Value {
         "persistent" | "packet_information" | "offloads" => {
             text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
         }
-        "mac" | "address" | "allow" | "gateway" if text.contains(',') => {
+        "mac" | "address" | "allow" | "gateway" | "floating" if text.contains(',') => {
             text.split(',').map(Value::from).collect()
         }
         _ => text.into(),
@@ -166,6 +166,7 @@ mod tests {
             rate: Some(7),
             copies: Some(7),
             roles: Some(vec![api::Role::Dhcp]),
+            floating: Some(api::OneOrMany::Many(vec!["10.0.0.9".into(), "fd00::/64".into()])),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use api::EventKind;
 use frame::checksum::Addresses;
 use frame::wire::{ArpOperation, ArpRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr};
 use frame::{DropReason, MacAddr};
@@ -136,6 +137,42 @@ fn forged_claims_in_every_form_reach_nobody_and_change_nothing() {
         }
     }
     lab.all_ping();
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+/// The kernel of the guest that has the address is asked, and answers as long as it has it.
+#[test]
+fn an_address_fails_over_with_one_announcement_when_its_guest_has_given_it_up() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let (daemon, mut raw) = lab.start_with_raw("");
+    lab.all_ping();
+    let (IpAddr::V4(address), IpAddr::V6(address_6)) = (v4(50), v6(50)) else { unreachable!("one each") };
+    let cidrs = [format!("{address}/24"), format!("{address_6}/64")];
+    let claims = [
+        frame(&[&ARP, &arp(mac(BAD), address)]),
+        frame(&[&IPV6, &advertisement(address_6, mac(BAD), IpProtocol::ICMPV6, &[])]),
+    ];
+    for (number, (claim, cidr)) in claims.iter().zip(&cidrs).enumerate() {
+        lab.guests[0].ip(["address", "add", cidr, "dev", "t0"]);
+        assert!(lab.wire.reaches([v4(50), v6(50)][number], PATIENCE));
+        raw.raw.send_frame(claim).expect("room for a frame");
+        let conflicts = || daemon.drops("raw", DropReason::AddressConflict);
+        wait_until("the owner's answer", PATIENCE, || conflicts() == number as u64 + 1);
+        let mut events = daemon.events();
+        lab.guests[0].ip(["address", "del", cidr, "dev", "t0"]);
+        raw.raw.send_frame(claim).expect("room for a frame");
+        let moved = events.expect("the move", |event| matches!(event, EventKind::AddressMoved { .. }));
+        let EventKind::AddressMoved { from, port, mac: to, .. } = moved else { unreachable!("expected") };
+        assert_eq!((from.as_str(), port.as_str(), to), ("guest3", "raw", mac(BAD).to_string()));
+        // The wire's neighbour table has heard it.
+        let wanted = mac(BAD).to_string();
+        wait_until("the announcement on the wire", PATIENCE, || {
+            lab.wire.ip(["neigh"]).stdout.contains(&wanted)
+        });
+        lab.wire.ip(["neigh", "flush", "all"]);
+    }
     assert_balanced(&daemon);
     daemon.stop();
 }

@@ -118,7 +118,7 @@ impl Validator {
         Some(addresses)
     }
 
-    pub(super) fn networks(
+    pub(in crate::config) fn networks(
         &mut self,
         path: &str,
         texts: Option<&OneOrMany<String>>,
