@@ -11,6 +11,7 @@
 //! (`challenge`). A packet's source is no ground to take an address from another guest. The host's own addresses are nobody
 //! else's.
 
+use core::fmt;
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::PortId;
 use crate::trunk::{Notify, TrunkNotice};
+use crate::vlan::Membership;
 
 /// How many IPv4 and how many IPv6 addresses a port holds.
 pub(crate) const PER_FAMILY: usize = 32;
@@ -29,6 +31,29 @@ pub(crate) const HOLD: u32 = 10;
 
 /// An address in a VLAN; VLAN 1 in a network without VLANs.
 pub(crate) type Key = (VlanId, IpAddr);
+
+/// An IP address that the host has on the trunk's interface.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HostAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The VLAN with whose tag the host speaks from it, as on a VLAN interface; `None` without a tag.
+    pub tag: Option<VlanId>,
+}
+
+impl<A: Into<IpAddr>> From<A> for HostAddress {
+    /// One that the host speaks from without a tag.
+    fn from(address: A) -> HostAddress {
+        HostAddress { address: address.into(), tag: None }
+    }
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        self.tag.map_or(Ok(()), |tag| write!(f, " (VLAN {})", tag.get()))
+    }
+}
 
 /// Who has an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +113,10 @@ pub(crate) struct Addresses {
     owners: HashMap<Key, Owner, Seed>,
     /// By slot.
     ports: Vec<Option<Held>>,
-    host: BTreeSet<IpAddr>,
+    /// The host's addresses.
+    host: BTreeSet<HostAddress>,
+    /// The same in the network's VLANs: nobody else's.
+    blocked: BTreeSet<Key>,
     notify: Option<Notify>,
 }
 
@@ -115,7 +143,7 @@ impl BuildHasher for Seed {
 impl Addresses {
     pub(crate) fn new(seed: [u64; 2]) -> Addresses {
         let owners = HashMap::with_hasher(Seed(seed));
-        Addresses { owners, ports: Vec::new(), host: BTreeSet::new(), notify: None }
+        Addresses { owners, ports: Vec::new(), host: BTreeSet::new(), blocked: BTreeSet::new(), notify: None }
     }
 
     /// Keeps the addresses of these ports only, makes room for theirs, and tells `notify` of changes.
@@ -175,7 +203,7 @@ impl Addresses {
             }
             former = Some(*owner);
         }
-        if self.host.contains(&key.1) {
+        if self.blocked.contains(&key) {
             return Claim::Host;
         }
         if held(&self.ports, port).is_none() {
@@ -225,26 +253,38 @@ impl Addresses {
         }
     }
 
-    /// Gives the address to the host, and returns the guests that had it; nothing when the host had it already.
-    pub(crate) fn block(&mut self, address: IpAddr) -> Option<Vec<Owner>> {
-        if !self.host.insert(address) {
-            return None;
-        }
-        let keys = Vec::from_iter(self.owners.keys().filter(|key| key.1 == address).copied());
-        let losers = keys.iter().filter_map(|key| self.owner(*key)).collect();
-        keys.into_iter().for_each(|key| {
-            self.forget(key);
-        });
-        Some(losers)
+    /// Notes that the host has the address; false when that was known. [`Addresses::block`] makes it so.
+    pub(crate) fn add_host(&mut self, address: HostAddress) -> bool {
+        self.host.insert(address)
     }
 
-    /// Takes the address from the host; false when it did not have it.
-    pub(crate) fn unblock(&mut self, address: IpAddr) -> bool {
+    /// Notes that the host does not have the address; false when it did not.
+    pub(crate) fn remove_host(&mut self, address: HostAddress) -> bool {
         self.host.remove(&address)
     }
 
-    pub(crate) fn host(&self) -> impl Iterator<Item = IpAddr> {
+    /// The host's addresses, in ascending order.
+    pub(crate) fn host(&self) -> impl Iterator<Item = HostAddress> {
         self.host.iter().copied()
+    }
+
+    /// Keeps guests from the host's addresses, each in the VLAN that its tag stands for at the trunk, and returns these.
+    pub(crate) fn block(&mut self, trunk: Option<&Membership>) -> Box<[Key]> {
+        let key = |host: &HostAddress| Some((trunk?.vlan_of(host.tag)?, host.address));
+        self.blocked = self.host.iter().filter_map(key).collect();
+        self.blocked.iter().copied().collect()
+    }
+
+    /// Takes the host's addresses from the guests that have them, and returns these.
+    pub(crate) fn evict(&mut self) -> Vec<(IpAddr, Owner)> {
+        let blocked = core::mem::take(&mut self.blocked);
+        let lost = blocked.iter().filter_map(|key| Some((*key, self.owner(*key)?)));
+        let lost = Vec::from_iter(lost);
+        self.blocked = blocked;
+        for (key, _) in &lost {
+            self.forget(*key);
+        }
+        lost.into_iter().map(|((_, address), owner)| (address, owner)).collect()
     }
 
     fn tell(&self) {
@@ -406,12 +446,38 @@ mod tests {
     fn the_hosts_addresses_are_nobody_elses() {
         let mut addresses = addresses();
         addresses.claim(key(1), says(A, MAC), 0);
-        let losers = addresses.block(key(1).1).unwrap();
-        assert_eq!(losers.iter().map(|owner| owner.port).collect::<Vec<_>>(), [A]);
-        assert_eq!(addresses.block(key(1).1), None);
+        let host = HostAddress::from(key(1).1);
+        assert!(addresses.add_host(host) && !addresses.add_host(host));
+        assert_eq!(*addresses.block(Some(&Membership::Transparent)), [key(1)]);
+        assert_eq!(addresses.evict().iter().map(|(_, owner)| owner.port).collect::<Vec<_>>(), [A]);
         assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Host));
-        assert!(addresses.unblock(key(1).1));
+        // In another VLAN it is anybody's.
+        let vlan = VlanId::new(7).unwrap();
+        assert_eq!(short(addresses.claim((vlan, key(1).1), says(A, MAC), 100)), short(Claim::Granted));
+        assert!(addresses.remove_host(host));
+        addresses.block(Some(&Membership::Transparent));
         assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Granted));
+    }
+
+    #[test]
+    fn the_hosts_addresses_are_in_the_vlans_of_their_tags() {
+        let mut addresses = addresses();
+        let vlan = |vid| VlanId::new(vid).unwrap();
+        let tagged = |n, vid| HostAddress { address: key(n).1, tag: Some(vlan(vid)) };
+        for host in [key(1).1.into(), tagged(2, 10), tagged(3, 20)] {
+            addresses.add_host(host);
+        }
+        let trunk = |native| Membership::Trunk { allowed: [vlan(10)].into_iter().collect(), native };
+        let in_vlan = |vid, n| (vlan(vid), key(n).1);
+        for (membership, expected) in [
+            (Membership::Transparent, vec![in_vlan(1, 1), in_vlan(10, 2), in_vlan(20, 3)]),
+            (Membership::Access(vlan(5)), vec![in_vlan(5, 1)]),
+            (trunk(Some(vlan(7))), vec![in_vlan(7, 1), in_vlan(10, 2)]),
+            (trunk(None), vec![in_vlan(10, 2)]),
+        ] {
+            assert_eq!(*addresses.block(Some(&membership)), expected, "{membership:?}");
+        }
+        assert!(addresses.block(None).is_empty());
     }
 
     #[test]

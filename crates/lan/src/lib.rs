@@ -32,6 +32,7 @@ mod shared_mac;
 mod trunk;
 mod vlan;
 
+pub use addresses::HostAddress;
 pub use egress::Egress;
 pub use event::{Event, Events};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};

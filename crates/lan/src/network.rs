@@ -8,7 +8,6 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use frame::MacAddr;
@@ -417,7 +416,7 @@ impl Control {
         }
     }
 
-    fn table(&self, generation: u64, host: Box<[IpAddr]>) -> PortTable {
+    fn table(&self, generation: u64, host: Box<[crate::addresses::Key]>) -> PortTable {
         let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
         let trunk = self.trunk().and_then(|member| {
             member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))

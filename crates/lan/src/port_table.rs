@@ -1,9 +1,9 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use frame::ETHERNET_HEADER;
 
 use crate::PortId;
+use crate::addresses::Key;
 use crate::port::Port;
 use crate::trunk::Trunk;
 
@@ -23,8 +23,8 @@ pub(crate) struct PortTable {
     /// Who gets unicast to others.
     pub(crate) promiscuous: Vec<Arc<Port>>,
     pub(crate) trunk: Option<TrunkEntry>,
-    /// The host's IP addresses on the trunk's interface.
-    pub(crate) host: Box<[IpAddr]>,
+    /// The host's IP addresses on the trunk's interface, in their VLANs.
+    pub(crate) host: Box<[Key]>,
 }
 
 /// The trunk in a port table; its port is not in the table's lists.
@@ -44,7 +44,7 @@ impl PortTable {
         pass_reserved: bool,
         slots: Vec<Option<Arc<Port>>>,
         trunk: Option<(Arc<Port>, Arc<Trunk>)>,
-        host: Box<[IpAddr]>,
+        host: Box<[Key]>,
     ) -> PortTable {
         let is_trunk = |port: &Port| trunk.as_ref().is_some_and(|(trunk, _)| trunk.id == port.id);
         let guests = slots.iter().flatten().filter(|port| port.active && !is_trunk(port));

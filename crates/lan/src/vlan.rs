@@ -192,6 +192,20 @@ impl Membership {
         vlan.ok_or(DropReason::VlanNotAllowed)
     }
 
+    /// The VLAN of frames that the port receives with this tag; in a network without VLANs the tag's own, VLAN 1 for
+    /// none.
+    pub(crate) fn vlan_of(&self, tag: Option<VlanId>) -> Option<VlanId> {
+        match (self, tag) {
+            (Membership::Transparent, tag) => Some(tag.unwrap_or(VlanId::DEFAULT)),
+            (Membership::Access(vlan), None) => Some(*vlan),
+            (Membership::Access(_), Some(_)) => None,
+            (Membership::Trunk { native, .. }, None) => *native,
+            (Membership::Trunk { allowed, .. }, Some(vlan)) => {
+                Some(vlan).filter(|vlan| allowed.contains(*vlan))
+            }
+        }
+    }
+
     /// Whether the port sends frames of `vlan`.
     #[inline]
     pub(crate) fn includes(&self, vlan: VlanId) -> bool {

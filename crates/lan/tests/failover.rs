@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, Icmpv6Type, Ipv6Packet, NdpMessage};
-use frame::{DropReason, MacAddr};
-use lan::{Event, PortId, Prefix, TrunkPolicy};
+use frame::{DropReason, MacAddr, VlanId, VlanTag};
+use lan::{Event, HostAddress, PortId, Prefix, TrunkPolicy, VlanRole};
 use link::Counters;
 use support::packets::*;
 use support::{Lan, mac};
@@ -251,6 +251,53 @@ fn nobody_is_asked_whose_port_is_down() {
     net.lan.network.set_active(owner, false).unwrap();
     assert_eq!(who(&net.say(2, &announces(2))), [0, 3]);
     assert_eq!(net.moves(), [(ADDRESS.into(), mac(1), mac(2))]);
+    net.finish();
+}
+
+/// The host has one address without a tag, one with tag 10, and one with a tag that the trunk does not carry.
+#[test]
+fn the_hosts_addresses_are_its_own_in_their_vlans_only() {
+    let vlan = |vid| VlanId::new(vid).unwrap();
+    let lan = Lan::new();
+    let role = VlanRole::Trunk { allowed: [vlan(10)].into_iter().collect(), native: Some(vlan(1)) };
+    let policy = TrunkPolicy { macs: vec![HOST], vlan: role, ..TrunkPolicy::default() };
+    let (trunk, _) = lan.trunk(policy);
+    let address = |n| Ipv4Addr::new(10, 0, 0, n);
+    for (n, tag) in [(1, None), (2, Some(vlan(10))), (3, Some(vlan(20)))] {
+        lan.network.add_host_address(HostAddress { address: address(n).into(), tag });
+    }
+    let member = |vid| lan.port_with(|config| config.vlan = VlanRole::Access(vlan(vid)));
+    let guests = vec![member(1), member(10), member(20)];
+    let mut net = Net { lan, guests, trunk };
+    for guest in 1..=3 {
+        for n in 1..=3 {
+            let before = net.conflicts(guest);
+            net.say(guest, &arp_request((mac(guest as u8), address(n)), address(9)));
+            let is_refused = matches!((guest, n), (1, 1) | (2, 2));
+            assert_eq!(net.conflicts(guest) - before, u64::from(is_refused), "guest {guest} claims {n}");
+        }
+    }
+    net.finish();
+}
+
+/// In a network without VLANs a tag makes none, and still tells the host's interfaces apart.
+#[test]
+fn a_tag_tells_the_hosts_interfaces_apart_without_vlans() {
+    let mut net = net();
+    let tagged = Ipv4Addr::new(10, 0, 0, 2);
+    let tag = VlanId::new(10).unwrap();
+    net.lan.network.add_host_address(HostAddress { address: tagged.into(), tag: Some(tag) });
+    for (address, vid, refused) in
+        [(HOST_IP, None, 1), (HOST_IP, Some(tag), 0), (tagged, None, 0), (tagged, Some(tag), 1)]
+    {
+        let before = net.conflicts(1);
+        let mut frame = net.lan.pool.copy(&arp_request((mac(1), address), address)).unwrap();
+        frame.meta.tag = vid.map(|vid| VlanTag::default().with_vid(vid));
+        let (id, counters) = net.guests[0].clone();
+        net.lan.receive((id, &counters), [frame]);
+        net.got();
+        assert_eq!(net.conflicts(1) - before, refused, "{address} {vid:?}");
+    }
     net.finish();
 }
 

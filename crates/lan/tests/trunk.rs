@@ -353,7 +353,7 @@ fn nobody_takes_the_hosts_address_or_a_guests() {
 #[test]
 fn an_address_is_claimed_in_no_form() {
     use frame::wire::ArpOperation;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use support::packets::{advertisement, arp, arp_request, solicitation};
 
     let ip4 = |n| Ipv4Addr::new(10, 0, 0, n);
@@ -392,7 +392,7 @@ fn an_address_is_claimed_in_no_form() {
         for (form, octets, reason) in forms {
             let mut net = trunked();
             net.lan.network.add_host_address(ip4(200).into());
-            net.lan.network.add_host_address(IpAddr::from(ip6(200)));
+            net.lan.network.add_host_address(ip6(200).into());
             let frame = |net: &Trunked, octets: &[u8]| net.lan.pool.copy(octets).unwrap();
             for honest in [arp_request((mac(1), ip4(1)), ip4(9)), solicitation((mac(1), ip6(1)), ip6(9))] {
                 let frame = frame(&net, &honest);

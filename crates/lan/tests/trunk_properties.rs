@@ -166,7 +166,7 @@ proptest! {
         frames in prop::collection::vec(sent(), 1..200),
     ) {
         let mut bench = Bench::new(policy, spy, room);
-        bench.lan.network.add_host_address([10, 0, 0, 1].into());
+        bench.lan.network.add_host_address(std::net::Ipv4Addr::new(10, 0, 0, 1).into());
         for sent in &frames {
             bench.send(sent);
             prop_assert!(bench.lan.network.fdb(bench.lan.now).len() <= bench.lan.network.fdb_capacity());

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use frame::{DropReason, Frame, MacAddr, Offload, Sides};
+use frame::{DropReason, Frame, MacAddr, Offload, Sides, VlanId};
 
 use super::admission::Header;
 use super::trunk::{Beside, Guests, Route, each};
@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::fdb;
 use crate::port::Port;
 use crate::shared_mac::{Echoes, Inward, inward, lesson_of_host, lesson_of_wire, outward, readdress};
+use crate::vlan::Membership;
 use crate::{PortId, lock};
 
 /// What the workers of a network with a trunk know together.
@@ -78,7 +79,14 @@ impl<'a> Beside<'a, '_> {
             Said::Clearly(lessons) => lessons,
         };
         let host = &self.pass.ports.host;
-        let is_hosts = |lesson: &Lesson| matches!(lesson, Lesson::Says(address) if host.contains(address));
+        let tag = || frame.meta.tag.and_then(|tag| VlanId::new(tag.vid()).ok());
+        let vlan = match &self.entry.port.vlan {
+            // Tags pass and make no VLAN, but they tell the host's interfaces apart.
+            Membership::Transparent => tag().unwrap_or(VlanId::DEFAULT),
+            _ => header.vlan,
+        };
+        let is_hosts =
+            |lesson: &Lesson| matches!(lesson, Lesson::Says(address) if host.contains(&(vlan, *address)));
         if let Some(Lesson::Says(address)) = lessons.into_iter().flatten().find(is_hosts) {
             self.conflict(header.source, Some(address), self.entry.port.id);
             return Err(DropReason::AddressConflict);

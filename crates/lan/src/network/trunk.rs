@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use frame::{Instant, MacAddr, VlanId};
 
 use super::{Control, Member, Network};
-use crate::addresses::Owner;
+use crate::addresses::{HostAddress, Owner};
 use crate::event::Event;
 use crate::fdb::Key;
 use crate::trunk::{TrunkConfig, TrunkPolicy};
@@ -83,24 +83,24 @@ impl Network {
 
     /// Says that the host has `address` on the trunk's interface. Guests that claim it are kept from it, and reported.
     /// False when it was known.
-    pub fn add_host_address(&self, address: IpAddr) -> bool {
+    pub fn add_host_address(&self, address: HostAddress) -> bool {
         let mut control = lock(&self.control);
-        let Some(losers) = lock(&self.known).addresses.block(address) else {
+        if !lock(&self.known).addresses.add_host(address) {
             return false;
-        };
+        }
+        self.publish(&mut control);
         if let Some(trunk) = control.trunk().map(|member| member.id) {
-            for Owner { port, mac, .. } in losers {
+            for (address, Owner { port, mac, .. }) in lock(&self.known).addresses.evict() {
                 self.fdb.report(Event::Conflict { port, mac, address: Some(address), owner: trunk });
             }
         }
-        self.publish(&mut control);
         true
     }
 
     /// Says that the host no longer has `address`. False when it was not known.
-    pub fn remove_host_address(&self, address: IpAddr) -> bool {
+    pub fn remove_host_address(&self, address: HostAddress) -> bool {
         let mut control = lock(&self.control);
-        let removed = lock(&self.known).addresses.unblock(address);
+        let removed = lock(&self.known).addresses.remove_host(address);
         if removed {
             self.publish(&mut control);
         }
@@ -108,7 +108,7 @@ impl Network {
     }
 
     /// The host's addresses on the trunk's interface, in ascending order.
-    pub fn host_addresses(&self) -> Vec<IpAddr> {
+    pub fn host_addresses(&self) -> Vec<HostAddress> {
         lock(&self.known).addresses.host().collect()
     }
 
@@ -129,14 +129,16 @@ impl Network {
         shared
     }
 
-    /// Makes room for the addresses of the guests that are there, when there is a trunk; returns the host's.
-    pub(super) fn keep_addresses(&self, control: &Control) -> Box<[IpAddr]> {
+    /// Makes room for the addresses of the guests that are there, when there is a trunk; returns the host's in their
+    /// VLANs.
+    pub(super) fn keep_addresses(&self, control: &Control) -> Box<[crate::addresses::Key]> {
         let mut known = lock(&self.known);
         let notify =
             control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
         let guests = control.members().filter(|member| member.trunk.is_none() && notify.is_some());
         known.addresses.keep(guests.map(|member| member.id), notify.clone());
-        known.addresses.host().collect()
+        let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.rules.aware));
+        known.addresses.block(trunk.as_ref())
     }
 
     /// The port behind which `mac` is, in that VLAN (`None`: the one of frames without a tag where no port says

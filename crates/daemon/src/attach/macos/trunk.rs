@@ -17,7 +17,7 @@ use std::sync::Arc;
 use api::{TrunkMode, TrunkState};
 use drivers::packet_filter::{self, Device, Stations};
 use frame::Sides;
-use lan::{Diversion, Network, TrunkPolicy};
+use lan::{Diversion, HostAddress, Network, TrunkPolicy};
 use rustix::io::Errno;
 use sys::darwin::InterfaceName;
 use tokio::sync::oneshot;
@@ -349,8 +349,8 @@ async fn concern(trunk: Option<&Trunk<System>>, events: &Events) {
 
 /// Tells the network which addresses the host has, in the place of those told before.
 fn tell_addresses(network: &Network, now: Vec<IpAddr>) {
-    let now: BTreeSet<IpAddr> = now.into_iter().collect();
-    let before: BTreeSet<IpAddr> = network.host_addresses().into_iter().collect();
+    let now: BTreeSet<HostAddress> = now.into_iter().map(HostAddress::from).collect();
+    let before: BTreeSet<HostAddress> = network.host_addresses().into_iter().collect();
     for address in before.difference(&now) {
         network.remove_host_address(*address);
     }

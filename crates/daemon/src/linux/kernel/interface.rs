@@ -1,6 +1,7 @@
-use frame::MacAddr;
+use frame::{MacAddr, VlanId};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    VlanProtocol,
 };
 
 /// An interface as the kernel describes it.
@@ -39,6 +40,8 @@ pub(crate) enum Kind {
     MacVtap,
     /// A macvlan or an ipvlan.
     MacVlan,
+    /// An interface for the frames with a customer tag of that VLAN.
+    Vlan(VlanId),
     Loopback,
     Other,
 }
@@ -49,23 +52,26 @@ impl Interface {
         self.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
     }
 
-    /// The others among `all` through which the host is on the same Ethernet as through this interface: what is stacked
-    /// on it without a VLAN, and the bridge or bond that it is a port of, with what is stacked on that.
-    pub(crate) fn alike<'a>(&self, all: &'a [Interface]) -> Vec<&'a Interface> {
-        let mut found: Vec<&Interface> = Vec::new();
-        let mut next = Some(self);
+    /// The others among `all` through which the host is on the same Ethernet as through this interface, and the VLAN
+    /// whose tag is on their frames there: what is stacked on it, and the bridge or bond that it is a port of, with what is
+    /// stacked on that. A VLAN in a VLAN is another Ethernet.
+    pub(crate) fn alike<'a>(&self, all: &'a [Interface]) -> Vec<(&'a Interface, Option<VlanId>)> {
+        let mut found: Vec<(&Interface, Option<VlanId>)> = Vec::new();
+        let mut next = Some((self, None));
         let mut looked = 0;
-        while let Some(one) = next {
+        while let Some((one, tag)) = next {
             for other in all {
-                let above = match other.kind {
-                    Kind::MacVlan | Kind::MacVtap => other.lower == Some(one.index),
-                    Kind::Bridge | Kind::Bond => one.controller == Some(other.index),
-                    _ => false,
+                let stands_on_it = other.lower == Some(one.index);
+                let tag = match other.kind {
+                    Kind::MacVlan | Kind::MacVtap if stands_on_it => tag,
+                    Kind::Vlan(vlan) if stands_on_it && tag.is_none() => Some(vlan),
+                    Kind::Bridge | Kind::Bond if one.controller == Some(other.index) => tag,
+                    _ => continue,
                 };
                 let is_known =
-                    other.index == self.index || found.iter().any(|known| known.index == other.index);
-                if above && !is_known {
-                    found.push(other);
+                    other.index == self.index || found.iter().any(|(known, _)| known.index == other.index);
+                if !is_known {
+                    found.push((other, tag));
                 }
             }
             next = found.get(looked).copied();
@@ -115,6 +121,7 @@ impl Interface {
                         Some(InfoKind::Tun) => Kind::Tap,
                         Some(InfoKind::MacVtap) => Kind::MacVtap,
                         Some(InfoKind::MacVlan | InfoKind::IpVlan) => Kind::MacVlan,
+                        Some(InfoKind::Vlan) => customer_vlan(info).map_or(Kind::Other, Kind::Vlan),
                         _ => Kind::Other,
                     };
                 }
@@ -131,12 +138,41 @@ impl Interface {
     }
 }
 
+/// The VLAN of a VLAN interface, unless its tag is a provider's.
+fn customer_vlan(info: &[LinkInfo]) -> Option<VlanId> {
+    let data = info.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    })?;
+    let is_customer = |vlan: &InfoVlan| !matches!(vlan, InfoVlan::Protocol(VlanProtocol::Ieee8021Ad));
+    let id = data.iter().find_map(|vlan| match vlan {
+        InfoVlan::Id(id) => VlanId::new(*id).ok(),
+        _ => None,
+    });
+    id.filter(|_| data.iter().all(is_customer))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_is_alike_those_that_are_stacked_on_it_without_a_vlan() {
+    fn a_vlan_interface_is_known_by_its_customer_tag() {
+        let kind = |data: Vec<InfoVlan>| {
+            let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(data))];
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::IfName("v".into()), LinkAttribute::LinkInfo(info)];
+            Interface::parse(&message).expect("an interface").kind
+        };
+        let customer = InfoVlan::Protocol(VlanProtocol::Ieee8021Q);
+        assert_eq!(kind(vec![InfoVlan::Id(10), customer]), Kind::Vlan(VlanId::new(10).expect("a VLAN")));
+        let provider = InfoVlan::Protocol(VlanProtocol::Ieee8021Ad);
+        assert_eq!(kind(vec![provider, InfoVlan::Id(10)]), Kind::Other);
+        assert_eq!((kind(vec![InfoVlan::Id(4095)]), kind(vec![])), (Kind::Other, Kind::Other));
+    }
+
+    #[test]
+    fn an_interface_is_alike_those_that_are_stacked_on_it_in_their_vlans() {
         let interface = |index, kind, lower, controller| Interface {
             index,
             name: format!("if{index}"),
@@ -150,6 +186,7 @@ mod tests {
             kind,
             alias: None,
         };
+        let vlan = VlanId::new(10).expect("a VLAN");
         let all = [
             interface(1, Kind::Loopback, None, None),
             interface(2, Kind::Other, None, Some(3)),
@@ -157,14 +194,22 @@ mod tests {
             // On the port, on the bridge, a VLAN, another port, the other end of a cable, and on something else.
             interface(4, Kind::MacVlan, Some(2), None),
             interface(5, Kind::MacVlan, Some(3), None),
-            interface(6, Kind::Other, Some(2), None),
+            interface(6, Kind::Vlan(vlan), Some(2), Some(10)),
             interface(7, Kind::Other, None, Some(3)),
             interface(8, Kind::Other, Some(2), None),
             interface(9, Kind::MacVlan, Some(7), None),
+            // A bridge of the VLAN, what stands on it, and a VLAN in the VLAN.
+            interface(10, Kind::Bridge, None, None),
+            interface(11, Kind::MacVlan, Some(10), None),
+            interface(12, Kind::Vlan(vlan), Some(6), None),
         ];
-        let alike = |one: &Interface| one.alike(&all).iter().map(|other| other.index).collect::<Vec<_>>();
-        assert_eq!(alike(&all[1]), [3, 4, 5]);
-        assert_eq!(alike(&all[2]), [5]);
+        let alike = |one: &Interface| {
+            let alike = one.alike(&all).into_iter();
+            alike.map(|(other, tag)| (other.index, tag.is_some())).collect::<Vec<_>>()
+        };
+        let expected = [(3, false), (4, false), (6, true), (5, false), (10, true), (11, true)];
+        assert_eq!(alike(&all[1]), expected);
+        assert_eq!(alike(&all[2]), [(5, false)]);
         assert!(alike(&all[0]).is_empty());
     }
 }

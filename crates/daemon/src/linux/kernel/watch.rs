@@ -80,6 +80,8 @@ fn concerns(
             indices.contains(&link.header.index)
                 || link.attributes.iter().any(|attribute| match attribute {
                     LinkAttribute::IfName(name) => names.contains(name),
+                    // Something that stands on it comes or goes.
+                    LinkAttribute::Link(lower) => indices.contains(lower),
                     LinkAttribute::PropList(others) => others.iter().any(|other| match other {
                         Prop::AltIfName(name) => names.contains(name),
                         _ => false,

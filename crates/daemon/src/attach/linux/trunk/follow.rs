@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use lan::Network;
+use lan::{HostAddress, Network};
 
 /// What became of the interface since it was looked at.
 pub(super) enum Followed {
@@ -16,9 +16,9 @@ pub(super) enum Followed {
 }
 
 /// Tells the network which addresses the host has on the interface, in the place of those told before.
-pub(super) fn tell_addresses(network: &Network, addresses: Vec<IpAddr>) {
-    let now: BTreeSet<IpAddr> = addresses.into_iter().filter(|address| counts(*address)).collect();
-    let before: BTreeSet<IpAddr> = network.host_addresses().into_iter().collect();
+pub(super) fn tell_addresses(network: &Network, addresses: Vec<HostAddress>) {
+    let now: BTreeSet<_> = addresses.into_iter().filter(|host| counts(host.address)).collect();
+    let before: BTreeSet<_> = network.host_addresses().into_iter().collect();
     for address in before.difference(&now) {
         network.remove_host_address(*address);
     }
@@ -51,7 +51,7 @@ mod tests {
         let fdb = FdbConfig::new([1, 2]);
         let network =
             Network::new(NetworkConfig { name: "lab".into(), mtu: 1500, fdb, pass_reserved: false });
-        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let address = |text: &str| HostAddress::from(text.parse::<IpAddr>().expect("an address"));
 
         tell_addresses(&network, ["10.0.0.1", "127.0.0.1", "::1", "fe80::1"].map(address).to_vec());
         assert_eq!(network.host_addresses(), ["10.0.0.1", "fe80::1"].map(address));

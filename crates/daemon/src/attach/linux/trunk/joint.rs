@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::{SharedMac, TrunkMode};
 use drivers::{Endpoint, Flows};
 use frame::{MacAddr, Sides};
-use lan::TrunkPolicy;
+use lan::{HostAddress, TrunkPolicy};
 use rustix::io::Errno;
 
 use super::Apart;
@@ -135,12 +135,14 @@ impl Joint {
             self.medium.resize(&self.kernel, &self.interface, mac).await?;
             self.tell_network(station)?;
         }
-        let mut addresses = self.kernel.addresses(&self.interface).await?;
+        let own = self.kernel.addresses(&self.interface).await?;
+        let mut addresses: Vec<_> = own.into_iter().map(HostAddress::from).collect();
         let all = self.kernel.interfaces().await?;
         let alike = self.interface.alike(&all);
-        self.alike = alike.iter().map(|interface| interface.index).collect();
-        for interface in alike {
-            addresses.extend(self.kernel.addresses(interface).await?);
+        self.alike = alike.iter().map(|(interface, _)| interface.index).collect();
+        for (interface, tag) in alike {
+            let there = self.kernel.addresses(interface).await?.into_iter();
+            addresses.extend(there.map(|address| HostAddress { address, tag }));
         }
         tell_addresses(station.network(), addresses);
         Ok(Followed::There)
