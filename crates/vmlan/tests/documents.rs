@@ -1,0 +1,145 @@
+//! What the program says and what the documents explain are the same words, both ways.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use frame::{Direction, DropReason};
+
+type Words = BTreeSet<String>;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+#[track_caller]
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The part of a document from a line that begins so to the next heading.
+#[track_caller]
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let start = document.find(&format!("{heading}\n")).unwrap_or_else(|| panic!("there is no {heading}"));
+    let rest = &document[start + heading.len()..];
+    rest.find("\n#").map_or(rest, |end| &rest[..end])
+}
+
+/// The cells of the rows of tables, without headings.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.map(|row| row.trim_end_matches('|').split(" | ").map(str::trim).collect())
+}
+
+/// Words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The variants of an enumeration, or the public fields of a structure, in a source file; variants in snake case.
+#[track_caller]
+fn members(source: &str, item: &str) -> Words {
+    let start = source.find(item).unwrap_or_else(|| panic!("there is no {item}"));
+    let body = &source[start..];
+    let body = &body[..body.find("\n}").expect("an end")];
+    let lines = body.lines().skip(1).filter_map(|line| line.strip_prefix("    "));
+    let names = lines.filter(|line| !line.starts_with([' ', '/', '#', '}'])).map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        let end = line.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(line.len());
+        &line[..end]
+    });
+    names.map(snake).collect()
+}
+
+fn snake(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push('_');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Words {
+    words.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_drop_reason_is_explained_with_its_way() {
+    let document = text("docs/drops.md");
+    let explained = rows(&document).filter(|row| row[0].starts_with('`'));
+    let explained: BTreeSet<_> = explained
+        .map(|row| {
+            assert!(row.len() == 4 && row.iter().all(|cell| cell.len() > 1), "{row:?}");
+            (row[0].trim_matches('`').to_owned(), row[1].to_owned())
+        })
+        .collect();
+    let way = |reason: &DropReason| match reason.direction() {
+        Direction::Ingress => "in",
+        Direction::Egress => "out",
+    };
+    let known = DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), way(reason).to_owned()));
+    assert_eq!(explained, known.collect());
+}
+
+#[test]
+fn every_event_is_explained() {
+    let api = text("docs/api.md");
+    let events = section(&api, "## GET /v1/events");
+    let explained = words(rows(events).filter(|row| row[0] != "Event").flat_map(|row| quoted(row[0])));
+    assert_eq!(explained, members(&text("crates/api/src/event.rs"), "pub enum EventKind {"));
+}
+
+#[test]
+fn every_error_code_has_its_status() {
+    let api = text("docs/api.md");
+    let codes = rows(&api).filter(|row| row[0].len() == 3 && row[0].parse::<u16>().is_ok());
+    let explained = words(codes.flat_map(|row| quoted(row[1])));
+    let mut known = members(&text("crates/api/src/error.rs"), "pub enum ErrorCode {");
+    // What a client makes of a code that is newer than itself.
+    known.remove("other");
+    assert_eq!(explained, known);
+}
+
+#[test]
+fn every_action_is_explained() {
+    let api = text("docs/api.md");
+    let explained = words(rows(&api).filter(|row| row[0] == "`action`").flat_map(|row| quoted(row[1])));
+    assert_eq!(explained, members(&text("crates/api/src/apply.rs"), "pub enum ActionKind {"));
+}
+
+#[test]
+fn every_key_of_the_configuration_is_explained() {
+    let document = text("docs/configuration.md");
+    let sources = [text("crates/api/src/config.rs"), text("crates/api/src/trunk.rs")];
+    let mut known = Words::new();
+    let mut tables = Words::new();
+    for source in &sources {
+        for item in source.match_indices("pub struct ").map(|(at, _)| source[at..].lines().next().unwrap()) {
+            if item.contains("Config") || item.contains("Limits") {
+                known.extend(members(source, item));
+                tables.insert(item.to_owned());
+            }
+        }
+    }
+    assert!(tables.len() > 8, "{tables:?}");
+    // The name in the program of a word that is its own.
+    assert!(known.remove("static_entries"));
+    known.insert("static".to_owned());
+    // `network.NAME`, `fdb.size`, `{ access = 10 }`, and several keys in a cell.
+    let parts = |text: &str| {
+        let parts = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).map(str::to_owned);
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>()
+    };
+    let cells = rows(&document).map(|row| row[0].to_owned());
+    let explained: Words = cells.flat_map(|cell| quoted(&cell).flat_map(parts).collect::<Vec<_>>()).collect();
+    let missing: Vec<_> = known.difference(&explained).collect();
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+    // Words of the tables that are values, not keys.
+    let values = words(["filter", "packet", "xdp", "macvtap", "bridge"]);
+    let strange: Vec<_> =
+        explained.iter().filter(|word| !known.contains(*word) && !values.contains(*word)).collect();
+    assert!(strange.is_empty(), "only in docs/configuration.md: {strange:?}");
+}
