@@ -2,7 +2,7 @@ use core::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use frame::offload::MAX_SEGMENTS;
+use frame::offload::MAX_DATAGRAMS;
 use frame::{MacAddr, VlanId};
 use link::Counters;
 
@@ -252,9 +252,10 @@ impl Limits {
 }
 
 impl Rate {
-    /// So many frames a second, and a twentieth of that at once, but as many as one frame can be cut into at least.
+    /// So many frames a second, and a twentieth of that at once, but as many as one frame of UDP can be cut into at
+    /// least: TCP floods nothing.
     pub const fn frames(per_second: u64) -> Rate {
-        Rate::with_burst(per_second, per_second / 20, MAX_SEGMENTS as u64)
+        Rate::with_burst(per_second, per_second / 20, MAX_DATAGRAMS as u64)
     }
 
     /// So many copies a second, and a twentieth of that at once, but [`Rate::LEAST_COPIES`] at least.

@@ -35,11 +35,18 @@ pub use segment::{SegmentError, segment, segment_partial};
 pub use takes::Takes;
 pub use validate::{BadOffload, validate};
 
-/// Fewest payload octets of a segment: with fewer, one frame would be turned into a flood.
-pub const MIN_SEGMENT: usize = 512;
+/// Most segments, of TCP or as fragments, that are made of one frame. Their size is not bounded, their number is: with a
+/// segment of one octet each, a frame would be turned into a flood of 65,000. The least that a TCP of Linux sends is
+/// 36 octets at once (`tcp_min_snd_mss` of 48, less its timestamps), of which 64 KiB are 1821 segments.
+pub const MAX_SEGMENTS: usize = 2048;
 
-/// Most segments that are made of one frame.
-pub const MAX_SEGMENTS: usize = 128;
+/// Most datagrams that are made of one frame: as many as kernels take at once (Linux's `UDP_MAX_SEGMENTS`).
+pub const MAX_DATAGRAMS: usize = 128;
 
-/// Most octets of the headers that are put in front of each segment.
-pub const MAX_HEADERS: usize = 256;
+/// Most octets of the headers that are put in front of each segment: two tags, an IPv6 header with the longest
+/// extension headers that are followed, and TCP, or IP in IP around that.
+pub const MAX_HEADERS: usize = 768;
+
+/// Most octets that the segments of one frame have together: 64 KiB and the headers of as many of the smallest segments
+/// as a TCP sends. With the longest headers in front of the smallest segments it would be 1.5 MiB.
+pub const MAX_MADE: usize = 256 << 10;

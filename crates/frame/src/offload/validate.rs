@@ -1,6 +1,9 @@
 use super::layout::{Ip, Layout, TCP_CHECKSUM, UDP_CHECKSUM, u16_at};
-use super::{MAX_HEADERS, MAX_SEGMENTS, MIN_SEGMENT, Offload};
-use crate::wire::{Headers, IpProtocol, Network, TcpFlags, UdpRepr, Upper};
+use super::{MAX_DATAGRAMS, MAX_HEADERS, MAX_MADE, MAX_SEGMENTS, Offload};
+use crate::wire::{Headers, IpProtocol, Ipv6Repr, Network, TcpFlags, UdpRepr, Undecidable, Upper};
+
+/// Where the checksum is in an ICMPv6 header (RFC 4443 section 2.1).
+const ICMPV6_CHECKSUM: usize = 2;
 
 /// How an offload request contradicts its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +26,12 @@ pub enum BadOffload {
     /// The headers reach beyond the frame, or are longer than [`MAX_HEADERS`].
     #[error("the offload request's headers are too long")]
     HeaderLength,
-    /// Less than [`MIN_SEGMENT`], more than there is, or for fragments no multiple of 8.
+    /// None, more than there is, or for fragments no multiple of 8.
     #[error("the offload request has a bad segment size of {0} octets")]
     SegmentSize(u16),
+    /// More than [`MAX_SEGMENTS`], or of UDP [`MAX_DATAGRAMS`], or than [`MAX_MADE`] octets together.
+    #[error("the offload request asks for too many segments: {0}")]
+    TooManySegments(usize),
 }
 
 /// Checks a request against its frame, once, on entry.
@@ -86,6 +92,12 @@ fn checksum_only(octets: &[u8], request: Offload) -> Result<Offload, BadOffload>
                 // GRE, IP in IP and others that guards do not look into.
                 _ => start >= transport,
             }
+        }
+        // The walk over the extension headers ended at its bounds, so no guard has seen what the packet carries. The sum
+        // can be finished nevertheless, where a transport header has one, behind the header with the addresses.
+        (Network::Ipv6, Upper::Undecidable(Undecidable::TooMany | Undecidable::TooLong)) => {
+            let places = [TCP_CHECKSUM, UDP_CHECKSUM, ICMPV6_CHECKSUM];
+            start >= headers.network_offset() + Ipv6Repr::HEADER_LEN && places.contains(&offset)
         }
         // As PPPoE or MPLS, which carry IP.
         (Network::Other, _) => start >= headers.network_offset() && headers.ethertype().0 >= 0x600,
@@ -149,10 +161,14 @@ impl Plan {
         let headers = if kind == Kind::Fragments { layout.transport } else { header_len };
         let (size, payload) = (usize::from(request.gso_size), octets.len() - headers);
         let whole_units = kind != Kind::Fragments || size.is_multiple_of(8);
-        if size < MIN_SEGMENT || size > payload || !whole_units {
+        if size == 0 || size > payload || !whole_units {
             return Err(BadOffload::SegmentSize(request.gso_size));
         }
         let count = payload.div_ceil(size);
+        let most = if kind == Kind::Datagrams { MAX_DATAGRAMS } else { MAX_SEGMENTS };
+        if count > most || payload + count * headers > MAX_MADE {
+            return Err(BadOffload::TooManySegments(count));
+        }
         let request = canonical(kind, request, &layout, header_len, octets);
         Ok(Plan { request, kind, layout, headers, size, count })
     }
@@ -210,6 +226,6 @@ fn canonical(kind: Kind, request: Offload, layout: &Layout, header_len: usize, o
 }
 
 const _: () = assert!(
-    (u16::MAX as usize).div_ceil(MIN_SEGMENT) <= MAX_SEGMENTS,
-    "an IP packet cannot have too many segments of the least size"
+    65_535 + 1821 * (14 + 20 + 32) <= MAX_MADE,
+    "what the smallest MSS of a TCP makes of a whole packet is not too much"
 );

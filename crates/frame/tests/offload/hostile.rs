@@ -4,7 +4,7 @@
 
 use frame::checksum::{Addresses, Sum};
 use frame::offload::{
-    MAX_HEADERS, MAX_SEGMENTS, MIN_SEGMENT, Takes, VIRTIO_HEADER, finish_checksum, open_checksum, segment,
+    MAX_HEADERS, MAX_MADE, MAX_SEGMENTS, Takes, VIRTIO_HEADER, finish_checksum, open_checksum, segment,
     segment_partial, validate,
 };
 use frame::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Network, Upper};
@@ -15,7 +15,7 @@ use crate::shape::*;
 
 thread_local! {
     /// Making a pool takes longer than all that is done with it.
-    static POOL: Pool = Pool::new(PoolSizes { small: 300, large: 3, bulk: 1 });
+    static POOL: Pool = Pool::new(PoolSizes { small: 600, large: 3, bulk: 1 });
 }
 
 /// A virtio-net header and a frame, as they come from a guest.
@@ -163,11 +163,12 @@ fn check_finished(octets: &[u8], request: Offload) {
 fn check_segments(pool: &Pool, whole: &Frame) {
     let request = whole.meta.offload;
     let (headers, size) = (usize::from(request.header_len), usize::from(request.gso_size));
-    assert!(headers <= MAX_HEADERS && headers < whole.len() && size >= MIN_SEGMENT);
+    assert!(headers <= MAX_HEADERS && headers < whole.len() && size > 0);
     let (mut complete, mut partial) = (Batch::new(), Batch::new());
     let count = segment(whole, pool, &mut complete).expect("validated, and enough buffers");
     assert_eq!(segment_partial(whole, pool, &mut partial), Ok(count));
     assert!((1..=MAX_SEGMENTS).contains(&count));
+    assert!(complete.iter().map(Frame::len).sum::<usize>() <= MAX_MADE);
     let later_fragment = request.gso_type == Offload::UDP_FRAGMENTS && !request.needs_checksum();
     assert!(later_fragment || request.segments(whole.len()) == count);
     assert_eq!((complete.len(), partial.len()), (count, count));

@@ -80,7 +80,9 @@ fn requests_that_contradict_the_frame() {
         ("complete", &octets, Offload { flags: 0, ..request }, BadOffload::MissingChecksum),
         ("known valid", &octets, Offload { flags: 2, ..request }, BadOffload::MissingChecksum),
         ("complete datagrams", &udp, Offload { flags: 0, ..datagrams }, BadOffload::MissingChecksum),
-        ("small", &octets, Offload { gso_size: 511, ..request }, BadOffload::SegmentSize(511)),
+        ("nothing", &octets, Offload { gso_size: 0, ..request }, BadOffload::SegmentSize(0)),
+        ("many", &octets, Offload { gso_size: 1, ..request }, BadOffload::TooManySegments(2500)),
+        ("datagrams", &udp, Offload { gso_size: 19, ..datagrams }, BadOffload::TooManySegments(132)),
         ("large", &octets, Offload { gso_size: 2501, ..request }, BadOffload::SegmentSize(2501)),
         ("unit", &udp, Offload { gso_size: 1004, ..fragments }, BadOffload::SegmentSize(1004)),
         ("start", &octets, Offload { checksum_start: 36, ..request }, BadOffload::ChecksumPlace),
@@ -104,10 +106,10 @@ fn requests_that_contradict_the_frame() {
 }
 
 #[test]
-fn headers_of_256_octets_and_no_more() {
+fn headers_as_long_as_they_are_followed() {
     let long = |padding: u8| {
         // One destination options header of 8 × (1 + padding) octets.
-        let mut octets = Shape { extensions: 1, ..TCP6 }.whole(&payload(600));
+        let mut octets = Shape { extensions: 1, ..TCP6 }.unfinished(&payload(600));
         octets.splice(62..62, vec![0; 8 * usize::from(padding)]);
         octets[55] = padding;
         let payload_len = octets.len() - 54;
@@ -115,10 +117,44 @@ fn headers_of_256_octets_and_no_more() {
         let start = 62 + 8 * u16::from(padding);
         (octets, Offload { checksum_start: start, ..TCP6.request(512) })
     };
-    let (octets, request) = long(21);
-    assert_eq!(validate(&octets, request).unwrap().header_len, 250);
-    let (octets, request) = long(22);
-    assert_eq!(validate(&octets, request), Err(BadOffload::HeaderLength));
+    let (octets, request) = long(63);
+    assert_eq!(validate(&octets, request).unwrap().header_len, 14 + 40 + 512 + 20);
+    let (octets, request) = long(64);
+    assert_eq!(validate(&octets, request), Err(BadOffload::WrongHeaders));
+    // Without segmentation the sum has a place, whoever can read what is in front of it.
+    let sum = Offload { gso_type: 0, header_len: 0, gso_size: 0, ..request };
+    assert_eq!(validate(&octets, sum), Ok(sum));
+    let start = sum.checksum_start;
+    for (checksum_start, checksum_offset) in [(52, 16), (start, 4), (octets.len() as u16 - 16, 16)] {
+        let elsewhere = Offload { checksum_start, checksum_offset, ..sum };
+        assert_eq!(validate(&octets, elsewhere), Err(BadOffload::ChecksumPlace), "{elsewhere:?}");
+    }
+    let mut finished = octets.clone();
+    finish_checksum(&mut finished, &sum);
+    // Shorter by what is between the headers, it is the segment that everybody can read.
+    finished.drain(62..62 + 8 * 64);
+    finished[55] = 0;
+    let payload_len = finished.len() as u16 - 54;
+    finished[18..20].copy_from_slice(&payload_len.to_be_bytes());
+    assert_eq!(finished, Shape { extensions: 1, ..TCP6 }.whole(&payload(600)));
+}
+
+#[test]
+fn the_number_of_segments_is_bounded_and_not_their_size() {
+    let octets = TCP4.whole(&payload(65_495));
+    let tcp = |gso_size| validate(&octets, TCP4.request(gso_size)).map(|good| good.segments(octets.len()));
+    assert_eq!(tcp(36), Ok(1820));
+    assert_eq!(tcp(32), Ok(2047));
+    assert_eq!(tcp(31), Err(BadOffload::TooManySegments(2113)));
+    assert_eq!(tcp(1), Err(BadOffload::TooManySegments(65_495)));
+    let octets = UDP4.whole(&payload(1280));
+    let udp = |gso_size| validate(&octets, UDP4.request(gso_size)).map(|good| good.segments(octets.len()));
+    assert_eq!(udp(10), Ok(128));
+    assert_eq!(udp(9), Err(BadOffload::TooManySegments(143)));
+    // Together they would be many times the frame.
+    let shape = Shape { extensions: 23, ..TCP6 };
+    let octets = shape.whole(&payload(2000));
+    assert!(validate(&octets, shape.request(1)).is_err());
 }
 
 /// Where a checksum may be finished, by frame, start and offset.

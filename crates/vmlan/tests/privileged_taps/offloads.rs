@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use guest::Attachment;
-use testbed::{Iperf, iperf3, require};
+use testbed::{Interface, Iperf, iperf3, require};
 
 use crate::lab::{Guest, configure, v4, v6, with_guests};
-use crate::support::{Daemon, Peer, assert_balanced};
+use crate::support::{Daemon, PATIENCE, Peer, assert_balanced};
 
 const PLAIN: &str = "offloads = false";
 
@@ -75,6 +75,84 @@ fn small_segments_of_a_sender_without_offloads_arrive_merged() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+/// TCP and UDP of kernels with offloads on, whose segments are small: to one that takes them whole, and to one that does
+/// not.
+#[test]
+fn small_segments_pass_whole_and_cut() {
+    require!(namespaces(), tool("iperf3"));
+    for mtu in [68, 88, 296, 575] {
+        let (large, taker, plain) = (Guest::new(1), Guest::new(2), Guest::new(3));
+        let ports = format!("{}{}{}", large.port(""), taker.port(""), port_with(&plain, PLAIN));
+        let daemon = Daemon::start(&format!("[network.lab]\nmtu = {mtu}\n{ports}"));
+        for guest in [&large, &taker, &plain] {
+            daemon.wait_up(&[&format!("guest{}", guest.number)]);
+            // So short an MTU is none for IPv6.
+            guest.netns.configure("t0", &Interface::new().address(&format!("{}/24", v4(guest.number))));
+        }
+        for to in [&taker, &plain] {
+            let address = IpAddr::from(v4(to.number));
+            let report = iperf3(&large.netns, &to.netns, address, Iperf::tcp(1));
+            assert!(report.received_octets > 200_000, "{mtu} to {}: {report:?}", to.number);
+        }
+        let counters = daemon.port("guest1").counters;
+        assert_eq!(counters.drops.get("bad_offload"), None, "{mtu}");
+        // A TCP of Linux fragments what is shorter than its least MSS.
+        assert!(mtu == 68 || counters.rx_large_segments > counters.rx_large, "{mtu}: {counters:?}");
+        let cut = daemon.port("guest3").counters.segmented;
+        assert!(mtu == 68 || cut > 100, "{mtu}: {cut} cut");
+        assert_balanced(&daemon);
+        daemon.stop();
+    }
+}
+
+/// Datagrams as a kernel hands them over that is to send several at once (UDP_SEGMENT).
+#[test]
+fn small_datagrams_pass_whole_and_cut() {
+    require!(namespaces(), tool("python3"));
+    let (large, taker, plain) = (Guest::new(1), Guest::new(2), Guest::new(3));
+    let ports = format!("{}{}{}", large.port(""), taker.port(""), port_with(&plain, PLAIN));
+    let daemon = Daemon::start(&ports);
+    configure(&daemon, &[&large, &taker, &plain]);
+    for to in [&taker, &plain] {
+        large.pings(to);
+        for (size, count) in [(511, 60), (200, 60), (40, 60), (2, 60), (1400, 40)] {
+            let arguments = |way: &str| {
+                let arguments =
+                    [way.to_owned(), v4(to.number).to_string(), size.to_string(), count.to_string()];
+                ["-c".to_owned(), DATAGRAMS.to_owned()].into_iter().chain(arguments)
+            };
+            let mut receiver = to.netns.spawn("python3", arguments("receive"));
+            receiver.wait_for_log("ready", PATIENCE);
+            large.netns.exec("python3", arguments("send"));
+            receiver.wait_for_log("all", PATIENCE);
+        }
+    }
+    let counters = daemon.port("guest1").counters;
+    assert_eq!(counters.drops.get("bad_offload"), None);
+    assert!(counters.rx_large >= 10 && daemon.port("guest3").counters.segmented > 200, "{counters:?}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+/// Sends `count` datagrams of `size` octets by one call, or receives them: each in its place, and of its length.
+const DATAGRAMS: &str = r#"
+import socket, struct, sys
+way, address, size, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+message = b"".join(struct.pack(">H", i) + bytes(size - 2) for i in range(count))
+end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if way == "send":
+    # SOL_UDP, UDP_SEGMENT.
+    end.setsockopt(17, 103, size)
+    end.sendto(message, (address, 4243))
+else:
+    end.bind((address, 4243))
+    end.settimeout(10)
+    print("ready", flush=True)
+    got = [end.recv(65536) for _ in range(count)]
+    assert b"".join(got) == message and all(len(one) == size for one in got)
+    print("all", flush=True)
+"#;
 
 #[test]
 fn an_open_checksum_is_finished_for_a_socket() {

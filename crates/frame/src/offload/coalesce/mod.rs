@@ -23,8 +23,14 @@ mod packet;
 
 use self::merge::Merger;
 use self::packet::{Look, Packet};
-use super::{MIN_SEGMENT, Takes};
+use super::Takes;
 use crate::{Batch, Frame, Pool};
+
+/// Fewest payload octets of a segment that begins a run: to merge smaller ones takes as long as to pass them on.
+const MIN_SEGMENT: usize = 512;
+
+/// Most segments that are merged into one frame; of the smallest, so many fill a packet.
+const MAX_MERGED: usize = 128;
 
 /// Most datagrams that are merged into one frame: what all kernels take that know such frames.
 const MAX_DATAGRAMS: usize = 64;
@@ -193,7 +199,7 @@ impl Run {
     #[inline]
     fn continues_with(&self, frames: &[Frame], index: usize, packet: &Packet) -> bool {
         let first = &frames[self.first as usize];
-        let limit = if packet.is_tcp() { super::MAX_SEGMENTS } else { MAX_DATAGRAMS };
+        let limit = if packet.is_tcp() { MAX_MERGED } else { MAX_DATAGRAMS };
         packet.kind == self.packet.kind
             && (!packet.is_tcp() || packet.sequence == self.sequence)
             && packet.identification == self.identification
