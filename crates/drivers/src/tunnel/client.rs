@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, connect,
-    recv, recvmsg, send, socket,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketType,
+    connect, recv, recvmsg, send, socket,
 };
 
 use super::Statistics;
@@ -148,13 +148,16 @@ impl Client {
     /// are none are passed over.
     ///
     /// # Errors
-    /// What recvmsg(2) says.
+    /// `EMSGSIZE` for a packet that `packet` has no room for, which is lost; what recvmsg(2) says.
     pub fn receive(&self, packet: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             let mut header = [0; HEADER];
             let mut nothing = RecvAncillaryBuffer::default();
             let mut pieces = [IoSliceMut::new(&mut header), IoSliceMut::new(packet)];
             let received = recvmsg(&self.data, &mut pieces, &mut nothing, RecvFlags::empty())?;
+            if received.flags.contains(ReturnFlags::TRUNC) {
+                return Err(Errno::MSGSIZE.into());
+            }
             match received.bytes.checked_sub(HEADER) {
                 Some(len) if len > 0 && Family::of_packet(packet).map(Family::header) == Some(header) => {
                     return Ok(Some(len));
@@ -168,10 +171,11 @@ impl Client {
     /// Waits for a record as it is, and answers its length; `None` when the tunnel has ended.
     ///
     /// # Errors
-    /// What recv(2) says.
+    /// `EMSGSIZE` for a record that `record` has no room for, which is lost; what recv(2) says.
     pub fn receive_record(&self, record: &mut [u8]) -> io::Result<Option<usize>> {
         // The daemon sends no empty records.
-        match recv(&self.data, record, RecvFlags::empty()) {
+        match recv(&self.data, &mut *record, RecvFlags::TRUNC) {
+            Ok((_, len)) if len > record.len() => Err(Errno::MSGSIZE.into()),
             Ok((len, _)) => Ok(Some(len).filter(|len| *len > 0)),
             Err(Errno::CONNRESET) => Ok(None),
             Err(error) => Err(error.into()),

@@ -27,6 +27,7 @@ mod queue;
 pub mod record;
 #[cfg(test)]
 mod tests;
+mod too_big;
 
 use std::io;
 use std::net::IpAddr;

@@ -31,6 +31,9 @@ pub(super) struct Proxy {
     resolver: Arc<Mutex<Resolver>>,
     /// Packets given up that are counted already.
     counted: Arc<AtomicU64>,
+    /// Its first address of each family, and the next hop beyond its networks.
+    addresses: [Option<IpAddr>; 2],
+    gateways: [Option<IpAddr>; 2],
 }
 
 impl Proxy {
@@ -43,7 +46,30 @@ impl Proxy {
             resolver.add_address(*address, *prefix, now)?;
         }
         host.gateways.iter().for_each(|gateway| resolver.set_gateway(*gateway));
-        Ok(Proxy { mac: host.mac, resolver: Arc::new(Mutex::new(resolver)), counted: Arc::default() })
+        let first = |addresses: &mut dyn Iterator<Item = IpAddr>| {
+            let mut firsts = [None; 2];
+            addresses.for_each(|address| {
+                firsts[usize::from(address.is_ipv6())].get_or_insert(address);
+            });
+            firsts
+        };
+        Ok(Proxy {
+            mac: host.mac,
+            resolver: Arc::new(Mutex::new(resolver)),
+            counted: Arc::default(),
+            addresses: first(&mut host.addresses.iter().map(|of| of.address)),
+            gateways: first(&mut host.gateways.iter().copied()),
+        })
+    }
+
+    /// The address from which it speaks itself.
+    pub(super) fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses[usize::from(family == Family::V6)]
+    }
+
+    /// The next hop of packets that leave its networks.
+    pub(super) fn gateway(&self, family: Family) -> Option<IpAddr> {
+        self.gateways[usize::from(family == Family::V6)]
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Resolver> {

@@ -1,10 +1,11 @@
 //! One worker's half of a tunnel: packets to frames and back.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
 
-use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, Instant, Size};
+use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size};
 use link::resolver::{Resolution, Resolver};
 use link::{Context, Counters, Tally, Transmit};
 
@@ -13,6 +14,7 @@ use super::medium::{Medium, Read, Room};
 use super::outlet::Outlet;
 use super::proxy::{Kind, Proxy};
 use super::record::{self, Family, HEADER};
+use super::too_big::{self, Pace};
 use crate::{Fault, Progress, Queue, Settings, Status};
 
 pub(super) struct TunnelQueue {
@@ -27,6 +29,10 @@ pub(super) struct TunnelQueue {
     /// Empty between calls; kept for their memory.
     records: Batch,
     room: Room,
+    /// What senders are told of packets that were too long: frames for the network, and records for the client.
+    answers: Batch,
+    replies: Batch,
+    pace: Pace,
     /// When the resolver has something to do, as this worker left it.
     deadline: Option<Instant>,
 }
@@ -51,6 +57,9 @@ impl TunnelQueue {
             outlet,
             records: Batch::new(),
             room: Room::default(),
+            answers: Batch::new(),
+            replies: Batch::new(),
+            pace: Pace::new(),
             deadline,
         }
     }
@@ -69,6 +78,11 @@ impl Queue for TunnelQueue {
             }
             self.deadline = settle(&self.proxy, &self.port, self.worker, resolver);
         }
+        let answers = self.answers.len().min(batch.room());
+        self.answers.drain_front(answers).for_each(|frame| batch.push(frame));
+        if !self.answers.is_empty() {
+            self.deadline = Some(cx.now);
+        }
         if self.receives && batch.room() > 0 {
             result = self.read(cx, batch.room());
             let total = |records: &Batch| -> u64 { records.iter().map(|record| record.len() as u64).sum() };
@@ -81,6 +95,11 @@ impl Queue for TunnelQueue {
             }
             if !self.records.is_empty() {
                 self.resolve(cx, batch);
+            }
+            if !self.replies.is_empty() {
+                // A packet of the client's made them, as it would have made copies.
+                self.port.copied(self.worker, self.replies.len() as u64);
+                self.outlet.send(&mut self.replies);
             }
         }
         result.map(|()| Progress::Done)
@@ -126,7 +145,7 @@ fn settle(
 impl TunnelQueue {
     /// Reads records, and leaves those that are some in `self.records`.
     fn read(&mut self, cx: &Context<'_>, most: usize) -> Result<(), Fault> {
-        let TunnelQueue { outlet, interface, records, room, .. } = self;
+        let TunnelQueue { outlet, interface, records, room, replies, pace, proxy, .. } = self;
         let (medium, link) = (outlet.medium(), interface.link());
         let longest = link.mtu().get() as usize + HEADER;
         let (mut bad, mut long) = ([0; 2], [0; 2]);
@@ -137,7 +156,22 @@ impl TunnelQueue {
         let result = medium.receive(cx.pool, (self.size, most), room, |read| match read {
             Read::TooLong(octets) => count(&mut long, octets),
             Read::Record(record) => match record.check(medium.form()) {
-                Ok(record) if record.len() > longest => count(&mut long, record.len() as u64),
+                Ok(record) if record.len() > longest => {
+                    let packet = &record.octets()[HEADER..];
+                    if too_big::may_be_cut(packet) {
+                        fragment(cx, packet, longest - HEADER, records);
+                        return;
+                    }
+                    let family = Family::of_packet(packet);
+                    let from = family.and_then(|family| {
+                        proxy.gateway(family).or_else(|| record::destination(family, packet))
+                    });
+                    if let Some(reply) = from.and_then(|from| reply(cx, pace, from, packet, longest - HEADER))
+                    {
+                        replies.push(reply);
+                    }
+                    count(&mut long, record.len() as u64);
+                }
                 Ok(record) => records.push(record),
                 Err(octets) => count(&mut bad, octets),
             },
@@ -198,35 +232,119 @@ impl TunnelQueue {
 
     /// Takes frames from the network: messages for the resolver, and packets, which become `self.records`.
     fn take(&mut self, cx: &Context<'_>, batch: &mut Batch) {
+        let TunnelQueue { proxy, records, answers, pace, port, worker, .. } = self;
+        let mut shortener = Shortener { proxy, records, answers, pace, port, worker: *worker };
         let mut locked: Option<MutexGuard<'_, Resolver>> = None;
         let mut handled = Tally::default();
         let (mut foreign, mut lost) = (0, 0);
+        let longest = self.interface.link().mtu().get() as usize + HEADER;
         for frame in batch.drain() {
-            let family = match self.proxy.kind(&frame) {
+            let family = match proxy.kind(&frame) {
                 Kind::Foreign => None,
                 Kind::Packet(family) => Some(family),
                 Kind::Message(family) => {
-                    if locked.get_or_insert_with(|| self.proxy.lock()).handle(&frame, cx.now) {
+                    if locked.get_or_insert_with(|| proxy.lock()).handle(&frame, cx.now) {
                         handled.add(&frame);
                         continue;
                     }
                     family
                 }
             };
+            let sender = frame.source().filter(|_| frame.destination().is_some_and(|to| !to.is_multicast()));
             match family.map(|family| unframe(cx, frame, family)) {
-                Some(Ok(record)) => self.records.push(record),
+                Some(Ok(record)) if record.len() > longest => shortener.shorten(cx, record, longest, sender),
+                Some(Ok(record)) => shortener.records.push(record),
                 None | Some(Err(Unframed::NoPacket)) => foreign += 1,
                 Some(Err(Unframed::NoBuffer)) => lost += 1,
             }
         }
         if let Some(resolver) = locked {
-            self.deadline = settle(&self.proxy, &self.port, self.worker, resolver);
+            self.deadline = settle(proxy, port, *worker, resolver);
         }
         // What the proxy answers has arrived, as at any host.
         self.port.sent(self.worker, &handled);
         self.port.dropped(self.worker, DropReason::NotForTunnel, foreign);
         self.port.dropped(self.worker, DropReason::TransmitError, lost);
+        if !self.answers.is_empty() {
+            self.deadline = Some(cx.now);
+        }
     }
+}
+
+/// What has to do with records that are longer than the tunnel takes.
+struct Shortener<'a> {
+    proxy: &'a Proxy,
+    records: &'a mut Batch,
+    answers: &'a mut Batch,
+    pace: &'a mut Pace,
+    port: &'a Counters,
+    worker: usize,
+}
+
+impl Shortener<'_> {
+    /// Cuts a record that is longer than the tunnel takes, or tells its sender how long it may be and leaves it to be
+    /// refused.
+    #[cold]
+    fn shorten(&mut self, cx: &Context<'_>, record: Frame, longest: usize, sender: Option<MacAddr>) {
+        let packet = &record.octets()[HEADER..];
+        let mtu = longest - HEADER;
+        if too_big::may_be_cut(packet) {
+            let made = fragment(cx, packet, mtu, self.records);
+            if made == 0 {
+                return self.port.dropped(self.worker, DropReason::NoSendBuffer, 1);
+            }
+            return self.port.segmented(self.worker, made - 1);
+        }
+        let from = Family::of_packet(packet).and_then(|family| self.proxy.address(family));
+        if let (Some(sender), Some(from)) = (sender, from)
+            && self.answers.room() > 0
+            && let Some(mut answer) = reply(cx, self.pace, from, packet, mtu)
+        {
+            let family = if from.is_ipv6() { Family::V6 } else { Family::V4 };
+            let mut header = [0; ETHERNET_HEADER];
+            header[..6].copy_from_slice(&sender.0);
+            header[6..12].copy_from_slice(&self.proxy.mac.0);
+            header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
+            answer.trim_front(HEADER);
+            if answer.prepend(cx.pool, &header) {
+                self.answers.push(answer);
+            }
+        }
+        self.records.push(record);
+    }
+}
+
+/// Puts the fragments of an IPv4 packet into `records`, as far as there are buffers. Answers how many they are.
+#[cold]
+fn fragment(cx: &Context<'_>, packet: &[u8], mtu: usize, records: &mut Batch) -> u64 {
+    let mut made = 0;
+    too_big::cut(packet, mtu, |header, part| {
+        let len = HEADER + header.len() + part.len();
+        let Some(mut buffer) = Size::for_octets(len).and_then(|size| cx.pool.take(size)) else {
+            return false;
+        };
+        let (family, rest) = buffer.split_at_mut(HEADER);
+        family.copy_from_slice(&Family::V4.header());
+        rest[..header.len()].copy_from_slice(header);
+        rest[header.len()..][..part.len()].copy_from_slice(part);
+        records.push(buffer.into_frame(0..len));
+        made += 1;
+        true
+    });
+    made
+}
+
+/// The record that tells the sender of `packet` how long it may be, where it is to be told.
+#[cold]
+fn reply(cx: &Context<'_>, pace: &mut Pace, from: IpAddr, packet: &[u8], mtu: usize) -> Option<Frame> {
+    let mut octets = [0; too_big::LONGEST];
+    let len = too_big::answer(&mut octets, from, packet, mtu)?;
+    let family = Family::of_packet(&octets)?;
+    if !pace.may_answer(cx.now) {
+        return None;
+    }
+    let mut reply = cx.pool.copy(&octets[..len])?;
+    reply.prepend(cx.pool, &family.header()).then_some(reply)
 }
 
 enum Unframed {

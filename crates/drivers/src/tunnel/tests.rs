@@ -303,7 +303,12 @@ fn case_10_packets_beyond_the_mtu_are_refused_and_counted() {
     let mut bench = Bench::new();
     bench.meet();
     bench.interface.set_mtu(1280).unwrap();
-    let packet = |len: usize| packet4([10, 0, 0, 1], [10, 0, 0, 9], &vec![7; len - 20]);
+    let whole = |mut packet: Vec<u8>| {
+        // It must not be cut.
+        packet[6] = 0x40;
+        packet
+    };
+    let packet = |len: usize| whole(packet4([10, 0, 0, 1], [10, 0, 0, 9], &vec![7; len - 20]));
     let record = |len| [&[0, 0, 0, 2], &packet(len)[..]].concat();
     let pool = Pool::new(PoolSizes::default());
     let cx = Context { worker: 0, now: bench.now, pool: &pool };
@@ -323,10 +328,36 @@ fn case_10_packets_beyond_the_mtu_are_refused_and_counted() {
     bench.transmit(&[1281, 1280].map(|len| framed(MAC, NEIGHBOUR, 0x0800, &packet(len)))).unwrap();
     assert_eq!(bench.records(), [record(1280)]);
     assert_eq!((bench.errors(), bench.drops(DropReason::TooLong)), ((0, 2), 1));
-    // And from the client.
-    bench.send(&record4([10, 0, 0, 1], &[7; 1261]));
+    // Its sender is told, by the tunnel's own address.
+    let told = bench.receive();
+    let [answer] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(answer[..14], framed(NEIGHBOUR, MAC, 0x0800, &[]));
+    let is_too_long = |packet: &[u8], from: [u8; 4], to: [u8; 4]| {
+        packet[12..16] == from && packet[16..20] == to && packet[20..22] == [3, 4] && packet[26..28] == [5, 0]
+    };
+    assert!(is_too_long(&answer[14..], [10, 0, 0, 9], [10, 0, 0, 1]), "{answer:?}");
+    // And from the client, which is told by whom it sent to.
+    let long = whole(packet4([10, 0, 0, 9], [10, 0, 0, 1], &[7; 1261]));
+    bench.send(&[&[0, 0, 0, 2], &long[..]].concat());
     assert!(bench.receive().is_empty());
     assert_eq!((bench.errors(), bench.drops(DropReason::Oversize)), ((1, 2), 1));
+    let told = bench.records();
+    assert!(told.len() == 1 && is_too_long(&told[0][4..], [10, 0, 0, 1], [10, 0, 0, 9]), "{told:?}");
+}
+
+#[test]
+fn packets_beyond_the_mtu_that_may_be_cut_are_cut_on_both_ways() {
+    let mut bench = Bench::new();
+    bench.meet();
+    bench.interface.set_mtu(1280).unwrap();
+    let inward = packet4([10, 0, 0, 1], [10, 0, 0, 9], &[7; 1380]);
+    bench.transmit(&[framed(MAC, NEIGHBOUR, 0x0800, &inward)]).unwrap();
+    let lengths =
+        |packets: &[Vec<u8>], header| packets.iter().map(|one| one.len() - header).collect::<Vec<_>>();
+    assert_eq!(lengths(&bench.records(), 4), [1276, 144]);
+    bench.send(&record4([10, 0, 0, 1], &[7; 1380]));
+    assert_eq!(lengths(&bench.receive(), 14), [1276, 144]);
+    assert_eq!((bench.drops(DropReason::TooLong), bench.drops(DropReason::Oversize)), (0, 0));
 }
 
 #[test]

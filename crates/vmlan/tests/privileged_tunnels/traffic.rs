@@ -42,6 +42,34 @@ fn tunnel_case_9_ping_and_tcp_between_a_tunnel_and_a_tap_in_both_families() {
     }
 }
 
+/// Guests with an MTU of 1500 find out about a tunnel with 1280.
+#[test]
+fn guests_find_out_that_a_tunnel_takes_shorter_packets() {
+    require!(namespaces(), tool("iperf3"));
+    let socket = socket().replace("tunnel = { ", "tunnel = { mtu = 1280, ");
+    let (daemon, tap) = with_tap_guest("", &socket);
+    let netns = Netns::new("tunnel");
+    let client = join(&netns, &daemon, "vpn.sock", &[]);
+    pings(&tap, 9);
+    // What may be cut is cut, and put together again by the kernel.
+    tap.exec("ping", ["-c", "3", "-M", "dont", "-s", "1400", &v4(9).to_string()]).expect_success();
+    for address in [IpAddr::from(v4(9)), v6(9).into()] {
+        for wanted in [Iperf::tcp(1), Iperf::tcp(1).reversed()] {
+            let report = iperf3(&tap, &netns, address, wanted);
+            assert!(report.received_octets > 1_000_000, "{report:?}");
+        }
+        // The first datagrams are lost, and tell how long the others may be.
+        let path = |guest: &Netns| guest.ip(["route", "get", &address.to_string()]).stdout;
+        let filling = Ping::filling(address, 5, 1500).run(&tap);
+        assert!(filling.received < 5 && path(&tap).contains("mtu 1280"), "{filling:?} {}", path(&tap));
+    }
+    daemon.departs("vpn.0");
+    drop(client);
+    wait_until("the port to go", PATIENCE, || daemon.find_port("vpn.0").is_none());
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
 #[test]
 fn clients_of_one_socket_reach_each_other_and_the_others() {
     require!(namespaces());
