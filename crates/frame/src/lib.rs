@@ -10,6 +10,7 @@ mod batch;
 mod buffer;
 pub mod checksum;
 mod class;
+mod crc32c;
 mod drops;
 #[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]
 mod frame;

@@ -115,7 +115,8 @@ impl Capabilities {
     pub(crate) const fn for_gso_type(gso_type: u8) -> Option<Capabilities> {
         /// May be set with either TCP type: the flow uses ECN.
         const ECN: u8 = 0x80;
-        match gso_type & !ECN {
+        // In a tunnel they are the same, and are cut when the driver does not take those.
+        match gso_type & !(ECN | frame::Offload::NESTED) {
             1 => Some(Capabilities::TSO4),
             3 => Some(Capabilities::UFO),
             4 => Some(Capabilities::TSO6),

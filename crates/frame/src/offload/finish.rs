@@ -1,5 +1,8 @@
 use super::Offload;
+use super::layout::SCTP_CHECKSUM;
 use crate::checksum::Sum;
+use crate::crc32c::crc32c;
+use crate::wire::{Headers, IpProtocol, Upper};
 
 /// Writes the checksum that the validated `request` left open: the sum from its start to the frame's end, which
 /// includes what the sender put in the field, the sum of the pseudo header (virtio 1.3 5.1.6.2).
@@ -11,6 +14,9 @@ pub fn finish_checksum(octets: &mut [u8], request: &Offload) {
     if !request.needs_checksum() {
         return;
     }
+    if usize::from(request.checksum_offset) == SCTP_CHECKSUM && is_sctp(octets, request) {
+        return finish_sctp(&mut octets[usize::from(request.checksum_start)..]);
+    }
     let Some(covered) = octets.get_mut(usize::from(request.checksum_start)..) else { return };
     let checksum = Sum::new().add_octets(covered).udp_checksum();
     if let Some(field) =
@@ -18,4 +24,19 @@ pub fn finish_checksum(octets: &mut [u8], request: &Offload) {
     {
         *field = checksum.to_be_bytes();
     }
+}
+
+/// Whether the sum is that of SCTP, which is another one (RFC 9260 section 6.8).
+#[cold]
+fn is_sctp(octets: &[u8], request: &Offload) -> bool {
+    let start = usize::from(request.checksum_start);
+    let packet = Upper::Header { protocol: IpProtocol::SCTP, offset: start };
+    Headers::parse(octets).upper == packet && octets.len() >= start + SCTP_CHECKSUM + 4
+}
+
+/// Writes the checksum of an SCTP packet, over which its own field is 0. What the field holds does not matter.
+fn finish_sctp(packet: &mut [u8]) {
+    let (before, rest) = packet.split_at(SCTP_CHECKSUM);
+    let sum = crc32c([before, &[0; 4], &rest[4..]]);
+    packet[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].copy_from_slice(&sum.to_le_bytes());
 }

@@ -6,6 +6,9 @@ pub(super) const TCP_CHECKSUM: usize = 16;
 /// Where the checksum is in a UDP header (RFC 768).
 pub(super) const UDP_CHECKSUM: usize = 6;
 
+/// Where the checksum is in an SCTP header (RFC 9260 section 3.1).
+pub(super) const SCTP_CHECKSUM: usize = 8;
+
 /// Where an IP header is, and which version it has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ip {
@@ -13,11 +16,24 @@ pub(super) enum Ip {
     V6 { at: usize },
 }
 
+/// What carries an inner packet in an outer one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tunnel {
+    /// Nothing, or there is no tunnel.
+    None,
+    /// GRE without checksum, key and number.
+    Gre,
+    /// VXLAN, Geneve or another header behind that of UDP, which is here.
+    Udp { at: usize },
+}
+
 /// Where the headers of a frame are that carries one whole IP packet to its end; in octets from the frame's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
-    /// The IP header around the inner one, in a tunnel of IP in IP.
+    /// The IP header around the inner one, in a tunnel.
     pub outer: Option<Ip>,
+    /// What is between the two: nothing in IP in IP.
+    pub tunnel: Tunnel,
     /// The IP header in front of the transport header.
     pub inner: Ip,
     /// Where the transport header starts, or the payload of a later fragment.
@@ -45,8 +61,15 @@ impl Layout {
         let (protocol, transport) = place(upper)?;
         let (offset, is_fragment) =
             headers.fragment.map_or((0, false), |fragment| (usize::from(fragment.offset), true));
-        let layout =
-            Layout { outer: None, inner: ip, transport, protocol, fragment_offset: offset, is_fragment };
+        let layout = Layout {
+            outer: None,
+            tunnel: Tunnel::None,
+            inner: ip,
+            transport,
+            protocol,
+            fragment_offset: offset,
+            is_fragment,
+        };
         match protocol {
             IpProtocol::IPV4 | IpProtocol::IPV6 if !is_fragment => layout.enter(octets),
             _ => Some(layout),
@@ -76,11 +99,39 @@ impl Layout {
             fragment.map_or((0, false), |fragment| (usize::from(fragment.offset), true));
         Some(Layout {
             outer: Some(self.inner),
+            tunnel: Tunnel::None,
             inner,
             transport: at + transport,
             protocol,
             fragment_offset,
             is_fragment,
+        })
+    }
+
+    /// Goes on into the packet that a tunnel of UDP or GRE carries, whose header of `protocol` is at `transport`. What the
+    /// tunnel has in front of the packet is not known, and need not be: every segment has it as it is.
+    pub fn enter_tunnel(self, octets: &[u8], transport: usize, protocol: IpProtocol) -> Option<Layout> {
+        if self.outer.is_some() || self.is_fragment {
+            return None;
+        }
+        let header = &octets[self.transport..];
+        let (tunnel, least) = match self.protocol {
+            IpProtocol::UDP if usize::from(u16_at(header, 4)) == header.len() => {
+                (Tunnel::Udp { at: self.transport }, UdpRepr::HEADER_LEN)
+            }
+            GRE if header.first_chunk() == Some(&[0, 0]) => (Tunnel::Gre, 4),
+            _ => return None,
+        };
+        let inner = inner_packet(octets, transport, protocol)?;
+        let (Ip::V4 { at } | Ip::V6 { at }) = inner;
+        (at >= self.transport + least).then_some(Layout {
+            outer: Some(self.inner),
+            tunnel,
+            inner,
+            transport,
+            protocol,
+            fragment_offset: 0,
+            is_fragment: false,
         })
     }
 
@@ -105,21 +156,13 @@ impl Layout {
     /// With a routing header that has segments left the final receiver's address stands there, and the sender has
     /// put the sum that belongs to it in the checksum field (RFC 8200 section 8.1).
     pub fn pseudo_header(&self, octets: &[u8]) -> Sum {
-        let pseudo = |addresses: Addresses| addresses.pseudo_header(self.protocol, 0);
         match self.inner {
-            Ip::V4 { at } => {
-                let [a, b, c, d, e, f, g, h] = array::<8>(octets, at + 12);
-                pseudo(Addresses::V4 { source: [a, b, c, d].into(), destination: [e, f, g, h].into() })
-            }
             Ip::V6 { at } if self.is_routed(octets, at) => {
                 let offset = if self.protocol == IpProtocol::TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
                 let length = (octets.len() - self.transport) as u16;
                 Sum::new().add_word(u16_at(octets, self.transport + offset)).add_word(!length)
             }
-            Ip::V6 { at } => pseudo(Addresses::V6 {
-                source: array::<16>(octets, at + 8).into(),
-                destination: array::<16>(octets, at + 24).into(),
-            }),
+            ip => ip.pseudo_header(octets, self.protocol),
         }
     }
 
@@ -148,6 +191,42 @@ impl Layout {
         }
         false
     }
+}
+
+/// RFC 2784.
+const GRE: IpProtocol = IpProtocol(47);
+
+impl Ip {
+    /// The sum of the pseudo header without the length, of the addresses in this header.
+    pub fn pseudo_header(self, octets: &[u8], protocol: IpProtocol) -> Sum {
+        let addresses = match self {
+            Ip::V4 { at } => {
+                let [a, b, c, d, e, f, g, h] = array::<8>(octets, at + 12);
+                Addresses::V4 { source: [a, b, c, d].into(), destination: [e, f, g, h].into() }
+            }
+            Ip::V6 { at } => Addresses::V6 {
+                source: array::<16>(octets, at + 8).into(),
+                destination: array::<16>(octets, at + 24).into(),
+            },
+        };
+        addresses.pseudo_header(protocol, 0)
+    }
+}
+
+/// The IP header right in front of a transport header, without options, whose packet ends with the frame.
+fn inner_packet(octets: &[u8], transport: usize, protocol: IpProtocol) -> Option<Ip> {
+    let v4 = |at: usize| {
+        let header = octets.get(at..)?.first_chunk::<20>()?;
+        let is_whole = usize::from(u16_at(header, 2)) == octets.len() - at && u16_at(header, 6) & 0x3fff == 0;
+        (header[0] == 0x45 && header[9] == protocol.0 && is_whole).then_some(Ip::V4 { at })
+    };
+    let v6 = |at: usize| {
+        let header = octets.get(at..)?.first_chunk::<40>()?;
+        let is_whole = usize::from(u16_at(header, 4)) == octets.len() - at - 40;
+        (header[0] >> 4 == 6 && header[6] == protocol.0 && is_whole).then_some(Ip::V6 { at })
+    };
+    let v4 = transport.checked_sub(20).and_then(v4);
+    v4.or_else(|| transport.checked_sub(40).and_then(v6))
 }
 
 fn place(upper: Upper) -> Option<(IpProtocol, usize)> {

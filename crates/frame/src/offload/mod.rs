@@ -18,6 +18,7 @@
 //! where the tag is put in or taken out.
 
 mod coalesce;
+mod divide;
 mod finish;
 mod layout;
 mod open;
@@ -28,6 +29,7 @@ mod template;
 mod validate;
 
 pub use coalesce::Coalescer;
+pub use divide::{divide, parts};
 pub use finish::finish_checksum;
 pub use open::open_checksum;
 pub use request::{Offload, VIRTIO_HEADER};

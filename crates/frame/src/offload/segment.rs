@@ -3,6 +3,7 @@
 //! The headers are taken apart once: what no segment changes is summed up beforehand, so that a segment costs one copy
 //! of its payload, one sum over it, and a handful of additions.
 
+use super::layout::Tunnel;
 use super::template::Template;
 use super::validate::{Kind, Plan};
 use super::{BadOffload, Offload};
@@ -28,6 +29,7 @@ pub enum SegmentError {
 /// |---|---|
 /// | TCP | IP lengths; IPv4 identification + *i*, kept when DF is set and it is 0; sequence number + *i* · size; FIN and PSH only on the last; CWR only on the first |
 /// | UDP | a datagram of its own: lengths and identification |
+/// | in a tunnel | the same of the outer IP header; UDP length, and its checksum unless that is 0 |
 /// | UDP fragments | the same identification; fragment offset; MF except on the last, unless it was set; DF stays; the UDP header in the first only, with the checksum of the whole datagram |
 ///
 /// A frame of 64 KiB takes some 45 buffers at an MTU of 1500, so transmit between one frame and the next.
@@ -55,7 +57,9 @@ fn cut(frame: &Frame, pool: &Pool, out: &mut Batch, partial: bool) -> Result<usi
     let space =
         Space::for_segments(pool, headers.len() + plan.size, plan.count).ok_or(SegmentError::NoBuffer)?;
 
-    let partial = partial && plan.kind != Kind::Fragments;
+    // A sum of the tunnel's is over finished segments.
+    let in_udp = matches!(plan.layout.tunnel, Tunnel::Udp { .. });
+    let partial = partial && plan.kind != Kind::Fragments && !in_udp;
     let template = Template::new(octets, &plan, partial);
     let meta = Meta { offload: if partial { checksum_request(&plan) } else { Offload::NONE }, ..frame.meta };
     let mut pieces = payload.chunks(plan.size).enumerate().peekable();

@@ -47,6 +47,11 @@ impl Takes {
     /// What a medium has to take to take frames with this request as they are. `None` for a type that none takes.
     #[inline]
     pub const fn needed(request: Offload) -> Option<Takes> {
+        // Their media's kernels would finish another sum than SCTP's.
+        let is_sctp = request.checksum_offset as usize == super::layout::SCTP_CHECKSUM;
+        if request.needs_checksum() && !request.is_segmentation() && is_sctp {
+            return None;
+        }
         let segmentation = match request.gso_type & !Offload::ECN {
             0 => Takes::NONE,
             Offload::TCPV4 => Takes::TSO4,

@@ -1,9 +1,9 @@
 //! The headers of a segmentation frame, taken apart so that each segment's are patched with few additions.
 
-use super::layout::{Ip, Layout, TCP_CHECKSUM, UDP_CHECKSUM, array, put_u16, u16_at};
+use super::layout::{Ip, Layout, TCP_CHECKSUM, Tunnel, UDP_CHECKSUM, array, put_u16, u16_at};
 use super::validate::{Kind, Plan};
 use crate::checksum::Sum;
-use crate::wire::TcpFlags;
+use crate::wire::{IpProtocol, TcpFlags};
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -14,7 +14,15 @@ pub(super) struct Template {
     outer: Option<IpHeader>,
     inner: IpHeader,
     upper: Upper,
+    tunnel: Option<TunnelHeader>,
     last: usize,
+}
+
+/// The header of UDP around an inner packet.
+struct TunnelHeader {
+    at: usize,
+    /// Pseudo header without length, when the sender wants a checksum.
+    sum: Option<Sum>,
 }
 
 enum IpHeader {
@@ -59,7 +67,15 @@ impl Template {
     /// Takes apart the headers of the frame in `octets`. With `partial` the segments' checksum fields hold the sum of
     /// the pseudo header only.
     pub fn new(octets: &[u8], plan: &Plan, partial: bool) -> Template {
-        let Layout { outer, inner, .. } = plan.layout;
+        let Layout { outer, inner, tunnel, .. } = plan.layout;
+        let tunnel = match (tunnel, outer) {
+            (Tunnel::Udp { at }, Some(outer)) => {
+                let has_sum = u16_at(octets, at + UDP_CHECKSUM) != 0;
+                let sum = has_sum.then(|| outer.pseudo_header(octets, IpProtocol::UDP));
+                Some(TunnelHeader { at, sum })
+            }
+            _ => None,
+        };
         let outer = outer.map(|ip| IpHeader::new(octets, ip));
         let mut inner = IpHeader::new(octets, inner);
         if let (Kind::Fragments, IpHeader::V4 { step, fragment_units, .. }) = (plan.kind, &mut inner) {
@@ -67,7 +83,7 @@ impl Template {
             // A segment has less than 64 KiB.
             *fragment_units = (plan.size / 8) as u16;
         }
-        Template { outer, inner, upper: Upper::new(octets, plan, partial), last: plan.count - 1 }
+        Template { outer, inner, upper: Upper::new(octets, plan, partial), tunnel, last: plan.count - 1 }
     }
 
     /// Patches the headers of segment `index`, which is whole: headers as in the frame, and its own payload.
@@ -78,6 +94,10 @@ impl Template {
         }
         self.inner.patch(segment, index, self.last);
         self.upper.patch(segment, index, self.last);
+        // The last, as its checksum covers the rest.
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.patch(segment);
+        }
     }
 }
 
@@ -122,6 +142,19 @@ impl IpHeader {
                 let length = (segment.len() - at - 40) as u16;
                 put_u16(segment, at + 4, length);
             }
+        }
+    }
+}
+
+impl TunnelHeader {
+    fn patch(&self, segment: &mut [u8]) {
+        let datagram = &mut segment[self.at..];
+        let length = datagram.len() as u16;
+        put_u16(datagram, 4, length);
+        if let Some(sum) = self.sum {
+            put_u16(datagram, UDP_CHECKSUM, 0);
+            let checksum = sum.add_word(length).add_octets(datagram).udp_checksum();
+            put_u16(datagram, UDP_CHECKSUM, checksum);
         }
     }
 }

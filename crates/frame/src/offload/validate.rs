@@ -1,4 +1,4 @@
-use super::layout::{Ip, Layout, TCP_CHECKSUM, UDP_CHECKSUM, u16_at};
+use super::layout::{Ip, Layout, SCTP_CHECKSUM, TCP_CHECKSUM, Tunnel, UDP_CHECKSUM, u16_at};
 use super::{MAX_DATAGRAMS, MAX_HEADERS, MAX_MADE, MAX_SEGMENTS, Offload};
 use crate::wire::{Headers, IpProtocol, Ipv6Repr, Network, TcpFlags, UdpRepr, Undecidable, Upper};
 
@@ -88,6 +88,10 @@ fn checksum_only(octets: &[u8], request: Offload) -> Result<Offload, BadOffload>
                 IpProtocol::UDP => {
                     start == transport && offset == UDP_CHECKSUM || start >= transport + UdpRepr::HEADER_LEN
                 }
+                // CRC32c, of four octets.
+                IpProtocol::SCTP => {
+                    start == transport && offset == SCTP_CHECKSUM && octets.len() >= start + offset + 4
+                }
                 IpProtocol::ICMP | IpProtocol::ICMPV6 | IpProtocol::IGMP => start == transport && offset == 2,
                 // GRE, IP in IP and others that guards do not look into.
                 _ => start >= transport,
@@ -132,11 +136,11 @@ impl Plan {
     /// Checks a segmentation request.
     pub fn new(octets: &[u8], request: Offload) -> Result<Plan, BadOffload> {
         check_flags(request)?;
-        let kind = match request.gso_type {
+        let kind = match request.gso_type & !Offload::NESTED {
             0x01 | 0x81 | 0x04 | 0x84 => Kind::Tcp,
             Offload::UDP => Kind::Datagrams,
             Offload::UDP_FRAGMENTS => Kind::Fragments,
-            unknown => return Err(BadOffload::UnknownType(unknown)),
+            _ => return Err(BadOffload::UnknownType(request.gso_type)),
         };
         if !request.needs_checksum() && kind != Kind::Fragments {
             return Err(BadOffload::MissingChecksum);
@@ -144,7 +148,15 @@ impl Plan {
         if usize::from(request.header_len) > octets.len() {
             return Err(BadOffload::HeaderLength);
         }
-        let layout = Layout::parse(octets).ok_or(BadOffload::WrongHeaders)?;
+        let mut layout = Layout::parse(octets).ok_or(BadOffload::WrongHeaders)?;
+        let start = usize::from(request.checksum_start);
+        if request.needs_checksum() && start > layout.transport && kind != Kind::Fragments {
+            let protocol = if kind == Kind::Tcp { IpProtocol::TCP } else { IpProtocol::UDP };
+            layout = layout.enter_tunnel(octets, start, protocol).unwrap_or(layout);
+        }
+        if request.gso_type & Offload::NESTED != 0 && layout.tunnel == Tunnel::None {
+            return Err(BadOffload::UnknownType(request.gso_type));
+        }
         if !fits(kind, request, &layout, octets) {
             return Err(BadOffload::WrongHeaders);
         }
@@ -179,7 +191,7 @@ fn fits(kind: Kind, request: Offload, layout: &Layout, octets: &[u8]) -> bool {
     let v4 = matches!(layout.inner, Ip::V4 { .. });
     match kind {
         Kind::Tcp => {
-            let type_v4 = request.gso_type & !Offload::ECN == Offload::TCPV4;
+            let type_v4 = request.gso_type & !(Offload::ECN | Offload::NESTED) == Offload::TCPV4;
             layout.protocol == IpProtocol::TCP && !layout.is_fragment && v4 == type_v4
         }
         Kind::Datagrams => {
@@ -218,6 +230,9 @@ fn canonical(kind: Kind, request: Offload, layout: &Layout, header_len: usize, o
     if request.needs_checksum() {
         canonical.checksum_start = request.checksum_start;
         canonical.checksum_offset = request.checksum_offset;
+    }
+    if layout.tunnel != Tunnel::None {
+        canonical.gso_type |= Offload::NESTED;
     }
     if kind == Kind::Tcp && TcpFlags(u16_at(octets, layout.transport + 12)).contains(TcpFlags::CWR) {
         canonical.gso_type |= Offload::ECN;

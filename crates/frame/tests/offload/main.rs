@@ -1,8 +1,10 @@
 //! Offload requests: checked, met and merged, by the cases of the specification and on arbitrary input.
 
 mod coalesce;
+mod divide;
 mod flows;
 mod hostile;
+mod nested;
 mod segment;
 mod shape;
 mod validate;

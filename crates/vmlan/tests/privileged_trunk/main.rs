@@ -8,6 +8,7 @@ mod bridge;
 mod claims;
 mod hindrances;
 mod lab;
+mod large;
 mod leftovers;
 mod life;
 mod modes;

@@ -6,6 +6,9 @@
 //! workers send, many frames a call. A tag that the kernel took off a frame is told by its slot and goes beside the
 //! frame. Checksums and segmentation may be left open in both directions.
 //!
+//! An interface may have frames of TCP that are longer than an IP packet can tell ("BIG TCP"), as the other end of a veth
+//! pair whose `gso_max_size` is larger than 65536. They are read into memory of the queue's own and divided at once.
+//!
 //! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
 //! the losses are counted when that is seen.
 //!
@@ -19,7 +22,11 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use frame::{Batch, DropReason, Entry, Frame, Offload, Size, Takes, VLAN_TAG, VlanTag, WriteBuf};
+use frame::offload::{divide, parts as divided};
+use frame::{
+    Batch, DropReason, ETHERNET_HEADER, Entry, Frame, Offload, SegmentError, Size, Takes, VLAN_TAG, VlanTag,
+    WriteBuf,
+};
 use link::Context;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
@@ -36,6 +43,12 @@ const TAP_HEADER: usize = sys::tap::HEADER;
 /// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no longer
 /// than to move a batch of small frames.
 const BATCH_OCTETS: usize = 256 << 10;
+
+/// Octets of the longest frame that is no longer than an IP packet.
+const PACKET: usize = ETHERNET_HEADER + 65_535;
+
+/// Octets of the longest frame that an interface may have (`GSO_MAX_SIZE` of Linux), with tags.
+const LONG: usize = 8 * 65_536 + 64;
 
 /// Octets in front of a tag.
 const ADDRESSES: usize = 12;
@@ -72,7 +85,8 @@ impl Endpoint for PacketSocket {
             }
         }
         let (fd, home) = (self.fd.clone(), self.ring.clone());
-        Ok(Box::new(PacketQueue { fd, ring, home, empty: 0, outbox: Outbox::new(&settings) }))
+        let outbox = Outbox::new(&settings);
+        Ok(Box::new(PacketQueue { fd, ring, home, long: Vec::new(), empty: 0, outbox }))
     }
 
     fn mechanism(&self) -> String {
@@ -93,6 +107,8 @@ struct PacketQueue {
     ring: Option<Ring>,
     /// Where it goes back to.
     home: Arc<Mutex<Option<Ring>>>,
+    /// Where a frame that is longer than an IP packet is read to; made for the first one.
+    long: Vec<u8>,
     /// Looks that found no frame since the socket was asked.
     empty: u32,
     outbox: Outbox,
@@ -110,8 +126,13 @@ impl Queue for PacketQueue {
             let Some(slot) = ring.front() else { break };
             found = true;
             let len = slot.len();
-            match take(&self.fd, &slot, cx) {
-                Ok(frame) => batch.push(frame),
+            let taken = if len > PACKET {
+                take_long(&self.fd, &slot, cx, &mut self.long, batch)
+            } else {
+                take(&self.fd, &slot, cx).map(|frame| batch.push(frame))
+            };
+            match taken {
+                Ok(()) => {}
                 Err(Trouble::Wait) => break,
                 Err(Trouble::Refused(reason)) => refuse(&self.outbox, reason, 1, len),
                 Err(Trouble::Fault(fault)) => return Err(fault),
@@ -212,14 +233,72 @@ fn fault(error: Errno) -> Fault {
     }
 }
 
-/// Makes a frame of what is in a slot.
+/// The tag that the kernel took off a frame: one that goes beside it, or one that goes back into it.
 #[inline]
-fn take(fd: &OwnedFd, slot: &Slot<'_>, cx: &Context<'_>) -> Result<Frame, Trouble> {
-    let (beside, within) = match slot.tag() {
+fn tags(slot: &Slot<'_>) -> (Option<VlanTag>, Option<(u16, u16)>) {
+    match slot.tag() {
         Some((VlanTag::TPID, tci)) => (Some(VlanTag { tci }), None),
         // A service tag goes back to where it was: to the network it is payload.
         within => (None, within),
+    }
+}
+
+/// Makes frames of one that is longer than an IP packet.
+#[cold]
+fn take_long(
+    fd: &OwnedFd,
+    slot: &Slot<'_>,
+    cx: &Context<'_>,
+    long: &mut Vec<u8>,
+    batch: &mut Batch,
+) -> Result<(), Trouble> {
+    if slot.place() != Place::Queue {
+        return Err(Trouble::Refused(DropReason::InputQueue));
+    }
+    if cx.pool.free(Size::Large) < divided(slot.len().min(LONG)) {
+        return Err(Trouble::Wait);
+    }
+    long.resize(LONG, 0);
+    let (beside, within) = tags(slot);
+    let gap = if within.is_some() { VLAN_TAG } else { 0 };
+    let mut header = [0; HEADER];
+    let (addresses, rest) = long.split_at_mut(ADDRESSES);
+    let slices = &mut [&mut header[..], addresses, &mut rest[gap..]].map(IoSliceMut::new);
+    let read = rustix::io::readv(fd, slices).map_err(Trouble::of)?;
+    let len = slot.len() + gap;
+    if len > LONG {
+        return Err(Trouble::Refused(DropReason::Oversize));
+    }
+    if read != HEADER + slot.len() {
+        return Err(Trouble::Refused(DropReason::Malformed));
+    }
+    if let Some((protocol, tci)) = within {
+        long[ADDRESSES..][..2].copy_from_slice(&protocol.to_be_bytes());
+        long[ADDRESSES + 2..][..2].copy_from_slice(&tci.to_be_bytes());
+    }
+    let (start, tag) = match beside {
+        None if gap == 0 => VlanTag::take(&mut long[..len]),
+        beside => (0, beside),
     };
+    let mut told = [0; TAP_HEADER];
+    told[..HEADER].copy_from_slice(&header);
+    let request = Offload::from_virtio(&told).shifted(gap as isize - start as isize);
+    let request = request.ok_or(Trouble::Refused(DropReason::BadOffload))?;
+    let before = batch.len();
+    divide(&long[start..len], request, cx.pool, batch).map_err(|error| {
+        Trouble::Refused(match error {
+            SegmentError::NoBuffer => DropReason::NoBuffer,
+            SegmentError::NotValid(_) => DropReason::BadOffload,
+        })
+    })?;
+    batch.iter_mut().skip(before).for_each(|frame| frame.meta.tag = tag);
+    Ok(())
+}
+
+/// Makes a frame of what is in a slot.
+#[inline]
+fn take(fd: &OwnedFd, slot: &Slot<'_>, cx: &Context<'_>) -> Result<Frame, Trouble> {
+    let (beside, within) = tags(slot);
     if within.is_some() && slot.len() < ADDRESSES {
         return Err(Trouble::Refused(DropReason::Malformed));
     }
