@@ -163,6 +163,10 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
             Some(rustix::io::Errno::MSGSIZE) => {
                 Ok(Sent { refused: Some(DropReason::TooLong), ..Sent::default() })
             }
+            // Of a full peer macOS says this, and never when it has room again: the frame is lost, nobody waits.
+            Some(rustix::io::Errno::NOBUFS) if cfg!(target_os = "macos") => {
+                Ok(Sent { refused: Some(DropReason::QueueFull), ..Sent::default() })
+            }
             Some(rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => {
                 Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() })
             }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketType,
-    connect, recv, recvmsg, send, socket,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, SendFlags,
+    SocketType, connect, recvmsg, send, socket,
 };
 
 use super::Statistics;
@@ -174,9 +174,10 @@ impl Client {
     /// `EMSGSIZE` for a record that `record` has no room for, which is lost; what recv(2) says.
     pub fn receive_record(&self, record: &mut [u8]) -> io::Result<Option<usize>> {
         // The daemon sends no empty records.
-        match recv(&self.data, &mut *record, RecvFlags::TRUNC) {
-            Ok((_, len)) if len > record.len() => Err(Errno::MSGSIZE.into()),
-            Ok((len, _)) => Ok(Some(len).filter(|len| *len > 0)),
+        let mut nothing = RecvAncillaryBuffer::default();
+        match recvmsg(&self.data, &mut [IoSliceMut::new(record)], &mut nothing, RecvFlags::empty()) {
+            Ok(received) if received.flags.contains(ReturnFlags::TRUNC) => Err(Errno::MSGSIZE.into()),
+            Ok(RecvMsg { bytes: len, .. }) => Ok(Some(len).filter(|len| *len > 0)),
             Err(Errno::CONNRESET) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -78,8 +78,8 @@ fn receive_one(fd: impl AsFd, buffer: &mut [u8], passed: &mut Passed) -> rustix:
 /// gathered from. Answers how many the socket took, at least one.
 ///
 /// # Errors
-/// Why it did not take even the first: `WouldBlock` when there is no room now (ENOBUFS too, which macOS gives for a
-/// full peer), else what sendmsg(2) says.
+/// Why it did not take even the first: ENOBUFS for a full peer, and nothing tells when it has room again; else what
+/// sendmsg(2) says.
 pub fn send<'a>(fd: impl AsFd, count: usize, parts: impl Fn(usize) -> [&'a [u8]; 3]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < count.min(LIMIT) {
@@ -87,7 +87,6 @@ pub fn send<'a>(fd: impl AsFd, count: usize, parts: impl Fn(usize) -> [&'a [u8];
         match rustix::net::sendmsg(&fd, &slices, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT) {
             Ok(_) => sent += 1,
             Err(_) if sent > 0 => break,
-            Err(rustix::io::Errno::NOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => return Err(error.into()),
         }
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 /// Without waiting. macOS has no flag against the signal for a peer that is gone; Rust programs ignore it.
@@ -68,5 +69,9 @@ pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
 /// # Errors
 /// What connect(2) says.
 pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
-    Ok(rustix::net::connect_unspec(fd)?)
+    match rustix::net::connect_unspec(fd) {
+        // The connection is dissolved, and the address is none all the same (connect(2)).
+        Ok(()) | Err(Errno::AFNOSUPPORT | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
