@@ -241,6 +241,6 @@ fn canonical(kind: Kind, request: Offload, layout: &Layout, header_len: usize, o
 }
 
 const _: () = assert!(
-    65_535 + 1821 * (14 + 20 + 32) <= MAX_MADE,
-    "what the smallest MSS of a TCP makes of a whole packet is not too much"
+    65_535 + MAX_SEGMENTS * (14 + 20 + 32) <= MAX_MADE,
+    "what a TCP with small segments makes of a packet is not too much"
 );

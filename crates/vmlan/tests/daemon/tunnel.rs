@@ -177,7 +177,10 @@ fn tunnel_case_10_packets_beyond_the_mtu_are_refused_and_counted() {
     client.set(option::MTU, &1280_u32.to_be_bytes()).expect("an MTU");
     let own = client.opened().mac;
     for len in [1281, 1280] {
-        raw.raw.send_frame(&ethernet(own, mac(1), 0x0800, &packet(1, 9, len))).expect("room for a frame");
+        let mut whole = packet(1, 9, len);
+        // It must not be cut.
+        whole[6] = 0x40;
+        raw.raw.send_frame(&ethernet(own, mac(1), 0x0800, &whole)).expect("room for a frame");
     }
     let mut buffer = [0; 2000];
     assert_eq!(client.receive(&mut buffer).expect("a tunnel"), Some(1280));

@@ -96,7 +96,8 @@ fn small_segments_pass_whole_and_cut() {
             assert!(report.received_octets > 200_000, "{mtu} to {}: {report:?}", to.number);
         }
         let counters = daemon.port("guest1").counters;
-        assert_eq!(counters.drops.get("bad_offload"), None, "{mtu}");
+        // With an MSS below 128 a kernel may ask for more than are made, and finds out.
+        assert!(mtu < 296 || !counters.drops.contains_key("bad_offload"), "{mtu}: {counters:?}");
         // A TCP of Linux fragments what is shorter than its least MSS.
         assert!(mtu == 68 || counters.rx_large_segments > counters.rx_large, "{mtu}: {counters:?}");
         let cut = daemon.port("guest3").counters.segmented;

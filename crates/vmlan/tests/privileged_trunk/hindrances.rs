@@ -1,9 +1,10 @@
 //! What keeps a trunk from being joined, and goes away.
 
 use std::process::Command;
+use std::time::Duration;
 
 use api::{PortState, TrunkMode};
-use testbed::{require, wait_until};
+use testbed::{poll_until, require, wait_until};
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE, v4, v6};
 use crate::support::{Daemon, PATIENCE, directory, mac};
@@ -14,13 +15,17 @@ fn command(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Waits until the trunk says why it is not joined, several times in turn, and looks at each reason.
+/// For how long attempts are watched: some of them, for the first few are less than a second apart.
+const SOME_ATTEMPTS: Duration = Duration::from_secs(4);
+
+/// Waits until the trunk says why it is not joined, and looks at the next attempts: another reason would be said too.
 #[track_caller]
 fn always_fails_with(daemon: &Daemon, words: &str) {
     daemon.wait_state("trunk", PortState::Failed);
-    let log = || daemon.log();
-    wait_until("three attempts", PATIENCE, || log().matches(words).count() >= 3 || log().contains("busy"));
-    assert!(!log().contains("busy"), "{}", log());
+    let warnings = || daemon.log().matches("WARN port lab/trunk").count();
+    assert!(!poll_until(SOME_ATTEMPTS, || warnings() > 1), "{}", daemon.log());
+    let reason = daemon.port("trunk").reason.unwrap_or_default();
+    assert!(reason.contains(words) && warnings() == 1, "{reason}\n{}", daemon.log());
 }
 
 #[test]
