@@ -36,6 +36,15 @@ pub use poll::{Interest, Ready};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// Gives memory that was freed back to the system, where the C library's allocator has a call for it.
+pub fn give_memory_back() {
+    // SAFETY: it may be called at any time, from any thread; nothing that is in use moves.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Nanoseconds of the monotonic clock. It does not count while the machine sleeps.
 pub fn monotonic_nanos() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
