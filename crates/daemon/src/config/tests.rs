@@ -109,6 +109,18 @@ fn every_documented_key_reaches_the_checked_form() {
 }
 
 #[test]
+fn floating_addresses_stand_alone_or_have_a_prefix() {
+    let floating = |value: &str| {
+        let text = web(&format!("tap = {{ name = \"t0\" }}\nfloating = {value}"));
+        let config = read(&text).expect("a valid configuration");
+        let floating = &config.port("lab", "web").expect("the port").policy.floating;
+        floating.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(floating("\"192.0.2.10\""), ["192.0.2.10/32"]);
+    assert_eq!(floating("[\"2001:db8::1\", \"10.0.0.0/8\"]"), ["2001:db8::1/128", "10.0.0.0/8"]);
+}
+
+#[test]
 fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
     let config = read(&web("tap = { name = \"t0\" }")).expect("a valid configuration");
     let policy = &config.port("lab", "web").expect("the port").policy;
@@ -192,6 +204,8 @@ fn each_fault_has_its_code_and_field() {
         ("copies = 1000000001", OutOfRange, "copies"),
         ("rate = 0", OutOfRange, "rate"),
         ("roles = \"dhcp\"", WrongType, "roles"),
+        ("floating = \"10.0.0.0/33\"", BadAddress, "floating"),
+        ("floating = [\"10.0.0.300\"]", BadAddress, "floating"),
         ("roles = [\"dchp\"]", OutOfRange, "roles[0]"),
     ];
     for (lines, code, field) in policies {

@@ -226,7 +226,7 @@ impl Validator {
         let copies = self.in_range(port.copies, &join(path, "copies"), COPIES, Limits::DEFAULT_COPIES);
         let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
 
-        let floating = self.networks(&join(path, "floating"), port.floating.as_ref());
+        let floating = self.addresses_or_networks(&join(path, "floating"), port.floating.as_ref());
         let mac_path = join(path, "mac");
         let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_MACS {

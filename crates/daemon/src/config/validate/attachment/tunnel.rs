@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use api::{ErrorCode, OneOrMany};
 use drivers::tunnel::Interface;
-use drivers::tunnel::message::{MOST_ADDRESSES, Prefixed};
+use drivers::tunnel::message::{BadPrefixed, MOST_ADDRESSES, Prefixed};
 
 use crate::config::read::{join, shown};
 use crate::config::valid::{Attachment, Mtu, Policy, Tunnel, TunnelAddresses, TunnelSource};
@@ -118,10 +118,29 @@ impl Validator {
         Some(addresses)
     }
 
-    pub(in crate::config) fn networks(
+    pub(super) fn networks(
         &mut self,
         path: &str,
         texts: Option<&OneOrMany<String>>,
+    ) -> Option<Vec<Prefixed>> {
+        self.prefixed(path, texts, str::parse)
+    }
+
+    /// The same, where an address without a prefix stands for itself.
+    pub(in crate::config) fn addresses_or_networks(
+        &mut self,
+        path: &str,
+        texts: Option<&OneOrMany<String>>,
+    ) -> Option<Vec<Prefixed>> {
+        let alone = |address: IpAddr| Prefixed { address, prefix: if address.is_ipv4() { 32 } else { 128 } };
+        self.prefixed(path, texts, |text| text.parse().map(alone).or_else(|_| text.parse()))
+    }
+
+    fn prefixed(
+        &mut self,
+        path: &str,
+        texts: Option<&OneOrMany<String>>,
+        parse: impl Fn(&str) -> Result<Prefixed, BadPrefixed>,
     ) -> Option<Vec<Prefixed>> {
         let texts = texts.map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_ADDRESSES {
@@ -130,7 +149,7 @@ impl Validator {
         }
         let mut list = Vec::with_capacity(texts.len());
         for text in texts {
-            match text.parse() {
+            match parse(text) {
                 Ok(prefixed) => list.push(prefixed),
                 Err(error) => {
                     let message = format!("`{}` is no such address: {error}", shown(text));
