@@ -24,7 +24,7 @@ pub(crate) struct Port {
     pub(crate) pending: Pending,
     /// The lane in which it takes turns with its user's other ports.
     pub(crate) lane: Option<usize>,
-    /// What it used of the worker's time; of a port in a lane the lane knows.
+    /// Its use of the worker's time; of a port in a lane the lane knows.
     pub(crate) used: Used,
     /// Whether the worker looks at its deadline.
     pub(crate) timed: bool,

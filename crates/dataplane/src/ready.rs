@@ -9,13 +9,13 @@ use frame::{Instant, Share};
 use crate::command::PortKey;
 use crate::port::Port;
 
-/// What a place may use of the worker's time and still be served before those that use more: one part in so many.
+/// The part of the worker's time that a place may use and still be served before those that use more: one in so many.
 const MODEST: u32 = 8;
 
 /// For how long a place that used more has to wait for the others at most, once it uses nothing.
 const MEMORY: Duration = Duration::from_millis(10);
 
-/// What a turn is charged at most. It takes longer only when something else had the processor meanwhile.
+/// The most that a turn is charged. It takes longer only when something else had the processor meanwhile.
 const DEAREST: Duration = Duration::from_micros(250);
 
 /// How many turns of modest places go before one of the others at most.
@@ -48,7 +48,7 @@ enum Entry {
     Late(usize),
 }
 
-/// What is to be done next.
+/// The next thing to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
     /// That of a port. It may be gone; what its turn is for is to be taken next.
@@ -69,7 +69,7 @@ struct Lane {
     used: Used,
 }
 
-/// What a place used of the worker's time.
+/// A place's use of the worker's time.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Used {
     /// When it will have used no more than its part.

@@ -136,7 +136,7 @@ impl Worker {
         let Some(network) = &mut self.networks[place] else { return };
         if !network.egress.is_empty() {
             network.egress.postpone();
-            network.late_of = turn.or(network.late_of);
+            network.late_of = turn.unwrap_or(network.late_of);
             self.list_late(place);
         }
     }
@@ -167,7 +167,7 @@ impl Worker {
                 worker.flush(place, now);
             });
         }
-        self.decision = self.networks.iter().flatten().filter_map(WorkerNetwork::due).min();
+        self.decision = self.networks.iter().flatten().filter_map(|network| network.forwarder.due()).min();
     }
 
     /// Sees to it that the copies of a network that were put off come to their turn.
@@ -182,7 +182,7 @@ impl Worker {
     pub(crate) fn serve_late(&mut self, place: usize, now: Instant) -> Option<PortKey> {
         let network = self.networks.get_mut(place)?.as_mut()?;
         network.is_listed = false;
-        let of = network.late_of.unwrap_or(PortKey::NOBODY);
+        let of = network.late_of;
         self.contained(of, |worker| worker.send(place, now, Egress::next_late));
         // Also after a panic.
         self.list_late(place);
@@ -264,7 +264,7 @@ struct Ways<'a> {
     hand: &'a Cell<Option<PortKey>>,
 }
 
-/// Which port of a network is to be sent to next, and what.
+/// Takes the port of a network that is to be sent to next, and its frames.
 type Next = for<'a> fn(&'a mut Egress) -> Option<(lan::PortId, &'a mut Batch)>;
 
 /// Hands ports of `network` what they got, as many as a piece has, in the order of `next`.

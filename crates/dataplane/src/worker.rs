@@ -82,17 +82,10 @@ pub(crate) struct WorkerNetwork {
     /// Frames that may wait for a port of which nothing else was said.
     pub(crate) backlog: usize,
     /// The port whose turn made the copies that were put off last.
-    pub(crate) late_of: Option<PortKey>,
+    pub(crate) late_of: PortKey,
     /// Its late copies are in the worker's list.
     pub(crate) is_listed: bool,
     count: usize,
-}
-
-impl WorkerNetwork {
-    /// When a claim that is held back is to be decided.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.forwarder.due()
-    }
 }
 
 impl Worker {
@@ -309,7 +302,7 @@ impl Worker {
             egress: Egress::new(setup.backlog).keeping_refused(),
             ports: Vec::new(),
             backlog: setup.backlog,
-            late_of: None,
+            late_of: PortKey::NOBODY,
             is_listed: false,
             count: 0,
         });

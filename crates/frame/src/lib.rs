@@ -15,6 +15,7 @@ mod drops;
 #[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]
 mod frame;
 mod instant;
+pub mod ip;
 mod mac;
 pub mod offload;
 mod sides;

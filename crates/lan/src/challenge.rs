@@ -13,12 +13,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use frame::checksum::Addresses as Ends;
-use frame::wire::{ArpOperation, ArpRepr, EtherType, Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Repr};
+use frame::checksum::Addresses;
+use frame::ip::solicited_node;
+use frame::wire::{ArpOperation, ArpRepr, EtherType, IpProtocol, Ipv6Repr, NeighborSolicitRepr};
 use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
 
 use crate::PortId;
 use crate::addresses::{Key, Owner};
+use crate::discovery::HOP_LIMIT;
 
 /// How long the owner of an address may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,9 +28,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// Claims that a worker holds back, in one network, and those of a port among them.
 const MOST: usize = 32;
 const MOST_OF_PORT: usize = 4;
-
-/// Octets of a neighbour solicitation without options.
-const SOLICITATION: usize = 24;
 
 /// A claim that is held back.
 pub(crate) struct Challenge {
@@ -81,7 +80,7 @@ pub(crate) fn ask(octets: &mut [u8], asker: MacAddr, owner: MacAddr, address: Ip
     let len = ETHERNET_HEADER
         + match address {
             IpAddr::V4(_) => ArpRepr::LEN,
-            IpAddr::V6(_) => Ipv6Repr::HEADER_LEN + SOLICITATION,
+            IpAddr::V6(target) => Ipv6Repr::HEADER_LEN + solicitation(target).message_len(),
         };
     let (header, payload) = octets.get_mut(..len)?.split_at_mut(ETHERNET_HEADER);
     header[..6].copy_from_slice(&owner.0);
@@ -92,7 +91,7 @@ pub(crate) fn ask(octets: &mut [u8], asker: MacAddr, owner: MacAddr, address: Ip
                 operation: ArpOperation::REQUEST,
                 sender_hardware: asker,
                 sender_protocol: Ipv4Addr::UNSPECIFIED,
-                target_hardware: MacAddr([0; 6]),
+                target_hardware: MacAddr::ZERO,
                 target_protocol: address,
             };
             probe.emit(payload);
@@ -109,25 +108,21 @@ pub(crate) fn ask(octets: &mut [u8], asker: MacAddr, owner: MacAddr, address: Ip
 
 /// Writes a neighbour solicitation as of a host that wants to have `target` (RFC 4861 section 4.3).
 fn solicit(packet: &mut [u8], target: Ipv6Addr) {
-    let [.., a, b, c] = target.octets();
-    // The solicited-node address (RFC 4291 section 2.7.1).
-    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
-    let header = Ipv6Repr {
+    let (header, message) = packet.split_at_mut(Ipv6Repr::HEADER_LEN);
+    let repr = Ipv6Repr {
         traffic_class: 0,
         flow_label: 0,
-        payload_len: SOLICITATION as u16,
+        payload_len: message.len() as u16,
         next_header: IpProtocol::ICMPV6,
-        hop_limit: 255,
+        hop_limit: HOP_LIMIT,
         source: Ipv6Addr::UNSPECIFIED,
-        destination: group,
+        destination: solicited_node(target),
     };
-    header.emit(packet);
-    let message = &mut packet[Ipv6Repr::HEADER_LEN..];
-    message.fill(0);
-    message[0] = Icmpv6Type::NEIGHBOR_SOLICITATION.0;
-    message[8..].copy_from_slice(&target.octets());
-    let ends = Ends::V6 { source: header.source, destination: header.destination };
-    if let Ok(mut message) = Icmpv6Packet::new_checked(message) {
-        message.fill_checksum(&ends);
-    }
+    repr.emit(header);
+    let ends = Addresses::V6 { source: repr.source, destination: repr.destination };
+    solicitation(target).emit(message, &ends);
+}
+
+fn solicitation(target: Ipv6Addr) -> NeighborSolicitRepr {
+    NeighborSolicitRepr { target, source_link_layer: None }
 }

@@ -15,8 +15,9 @@
 //! identifiers, is in another network's VLAN and not judged. A tag behind a priority tag, or a priority tag among the
 //! octets, is seen by some receivers and taken off by others: what speaks of addresses behind it is unclear.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
+use frame::ip::is_station;
 use frame::wire::{
     ArpOperation, ArpPacket, EtherType, Icmpv6Type, Ipv4Packet, Ipv6Packet, NdpMessage, NdpOption,
 };
@@ -138,7 +139,7 @@ fn arp(payload: &[u8], source: MacAddr) -> Said {
         return Said::Unclear;
     }
     let (sender, target) = (packet.sender_protocol(), packet.target_protocol());
-    if !is_station(&sender) {
+    if !is_station(sender.into()) {
         // A probe.
         return Said::Nothing;
     }
@@ -149,8 +150,8 @@ fn arp(payload: &[u8], source: MacAddr) -> Said {
 
 fn ipv4(payload: &[u8]) -> Said {
     let Ok(packet) = Ipv4Packet::new_checked(payload) else { return Said::Nothing };
-    let source = Some(packet.source()).filter(|source| is_station(source) && packet.verify_checksum());
-    let uses = source.map(|source| Lesson::Uses(source.into()));
+    let source = Some(IpAddr::from(packet.source()));
+    let uses = source.filter(|source| is_station(*source) && packet.verify_checksum()).map(Lesson::Uses);
     match Dhcp::parse(&packet) {
         Some(dhcp) if dhcp.is_release() => {
             Said::Clearly([dhcp.client, dhcp.yours].map(|address| Some(Lesson::Lacks(address.into()))))
@@ -198,15 +199,9 @@ fn discovered(sender: Ipv6Addr, message: &NdpMessage<&[u8]>, source: MacAddr) ->
 const SOURCE_LINK_LAYER: u8 = NdpOption::SOURCE_LINK_LAYER;
 const TARGET_LINK_LAYER: u8 = NdpOption::TARGET_LINK_LAYER;
 
-/// Whether one station can have the address (RFC 1122 section 3.2.1.3, RFC 1112 section 4).
-pub(crate) fn is_station(address: &Ipv4Addr) -> bool {
-    !(address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || address.is_broadcast())
-}
-
 /// The address, when one station can have it.
 fn one_station(address: Ipv6Addr) -> Option<IpAddr> {
-    let is_other = address.is_unspecified() || address.is_loopback() || address.is_multicast();
-    (!is_other).then(|| address.into())
+    Some(address.into()).filter(|address| is_station(*address))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use core::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use frame::ip::begin_alike;
 use frame::offload::MAX_DATAGRAMS;
 use frame::{MacAddr, VlanId};
 use link::Counters;
@@ -188,16 +189,7 @@ pub struct Prefix {
 impl Prefix {
     /// Whether an address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let alike =
-            |bits: u32, differ: u128| differ.checked_shr(bits.saturating_sub(self.len.into())) == Some(0);
-        match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => alike(32, (own.to_bits() ^ other.to_bits()).into()),
-            (IpAddr::V6(own), IpAddr::V6(other)) if self.len > 0 => {
-                alike(128, own.to_bits() ^ other.to_bits())
-            }
-            (IpAddr::V6(_), IpAddr::V6(_)) => true,
-            _ => false,
-        }
+        begin_alike(self.address, address, self.len)
     }
 }
 

@@ -68,7 +68,7 @@ struct Entrance {
     path: Option<unix::BoundPath>,
 }
 
-/// What comes at an entrance.
+/// An event at an entrance.
 enum Arrival {
     Guest(Guest),
     /// Nobody, for its path does not lead to it any more.

@@ -20,7 +20,7 @@ pub(crate) async fn swept(path: Option<&BoundPath>) {
     }
 }
 
-/// What to say of it.
+/// The words for the log and the port's reason.
 pub(crate) fn notice(path: &BoundPath) -> String {
     format!(
         "{} was removed or replaced, so nobody finds it any more; it is made again",

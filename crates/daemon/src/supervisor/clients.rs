@@ -101,7 +101,7 @@ impl Clients {
         }
     }
 
-    /// What clients connect to is gone and is made again.
+    /// Says that the socket which clients connect to is gone and is made again.
     pub(crate) fn swept(&self, notice: &str) {
         tracing::warn!(port = %self.place, "{notice}");
     }

@@ -373,14 +373,7 @@ impl std::str::FromStr for Prefixed {
 impl Prefixed {
     /// Whether `other` is in this network.
     pub fn contains(&self, other: IpAddr) -> bool {
-        let differs = |difference: u128, bits: u8| {
-            difference.checked_shr(u32::from(bits - self.prefix)).unwrap_or(0) != 0
-        };
-        match (self.address, other) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => !differs((own.to_bits() ^ other.to_bits()).into(), 32),
-            (IpAddr::V6(own), IpAddr::V6(other)) => !differs(own.to_bits() ^ other.to_bits(), 128),
-            _ => false,
-        }
+        frame::ip::begin_alike(self.address, other, self.prefix)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use frame::{Frame, Instant, MacAddr};
+use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
 use link::resolver::{self, Event, Resolver, Statistics};
 
 use super::message::Prefixed;
@@ -60,6 +60,15 @@ impl Proxy {
             addresses: first(&mut host.addresses.iter().map(|of| of.address)),
             gateways: first(&mut host.gateways.iter().copied()),
         })
+    }
+
+    /// The Ethernet header of a packet from it to `to`.
+    pub(super) fn header(&self, to: MacAddr, family: Family) -> [u8; ETHERNET_HEADER] {
+        let mut header = [0; ETHERNET_HEADER];
+        header[..6].copy_from_slice(&to.0);
+        header[6..12].copy_from_slice(&self.mac.0);
+        header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
+        header
     }
 
     /// The address from which it speaks itself.
@@ -124,7 +133,7 @@ impl Proxy {
             None if ethertype == frame::wire::EtherType::ARP.0 => Kind::Message(None),
             None => Kind::Foreign,
             Some(Family::V4) => Kind::Packet(Family::V4),
-            Some(Family::V6) => match octets.get(frame::ETHERNET_HEADER + 6) {
+            Some(Family::V6) => match octets.get(ETHERNET_HEADER + 6) {
                 Some(&(TCP | UDP)) => Kind::Packet(Family::V6),
                 _ => Kind::Message(Some(Family::V6)),
             },

@@ -29,7 +29,7 @@ pub(super) struct TunnelQueue {
     /// Empty between calls; kept for their memory.
     records: Batch,
     room: Room,
-    /// What senders are told of packets that were too long: frames for the network, and records for the client.
+    /// Answers to the senders of packets that were too long: frames for the network, and records for the client.
     answers: Batch,
     replies: Batch,
     pace: Pace,
@@ -200,19 +200,13 @@ impl TunnelQueue {
             {
                 None => Some(0),
                 Some((family, destination)) => match resolver.send(destination, &packet, cx.now) {
-                    Resolution::Send(mac) => {
-                        let mut header = [0; ETHERNET_HEADER];
-                        header[..6].copy_from_slice(&mac.0);
-                        header[6..12].copy_from_slice(&self.proxy.mac.0);
-                        header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
-                        match packet.prepend(cx.pool, &header) {
-                            true => {
-                                batch.push(packet);
-                                None
-                            }
-                            false => Some(2),
+                    Resolution::Send(mac) => match packet.prepend(cx.pool, &self.proxy.header(mac, family)) {
+                        true => {
+                            batch.push(packet);
+                            None
                         }
-                    }
+                        false => Some(2),
+                    },
                     Resolution::Waiting => None,
                     Resolution::Refused(_) => Some(1),
                 },
@@ -271,7 +265,7 @@ impl TunnelQueue {
     }
 }
 
-/// What has to do with records that are longer than the tunnel takes.
+/// The parts of a queue that records concern which are longer than the tunnel takes.
 struct Shortener<'a> {
     proxy: &'a Proxy,
     records: &'a mut Batch,
@@ -301,12 +295,8 @@ impl Shortener<'_> {
             && let Some(mut answer) = reply(cx, self.pace, from, packet, mtu)
         {
             let family = if from.is_ipv6() { Family::V6 } else { Family::V4 };
-            let mut header = [0; ETHERNET_HEADER];
-            header[..6].copy_from_slice(&sender.0);
-            header[6..12].copy_from_slice(&self.proxy.mac.0);
-            header[12..].copy_from_slice(&family.ethertype().to_be_bytes());
             answer.trim_front(HEADER);
-            if answer.prepend(cx.pool, &header) {
+            if answer.prepend(cx.pool, &self.proxy.header(sender, family)) {
                 self.answers.push(answer);
             }
         }

@@ -10,7 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::Instant;
 use frame::checksum::{Addresses, checksum};
-use frame::wire::{Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, Ipv6Repr, Upper};
+use frame::ip::is_station;
+use frame::wire::{
+    Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, Upper,
+};
 
 use super::record::Family;
 
@@ -41,7 +44,7 @@ impl Pace {
         Pace { left: BURST, since: Instant::ZERO }
     }
 
-    /// Whether another answer may be given, which is then noted.
+    /// Takes one of the answers that may be given, if any is left.
     pub(super) fn may_answer(&mut self, now: Instant) -> bool {
         let earned = now.since(self.since).as_nanos() as u64 / (1_000_000_000 / RATE);
         if earned > 0 {
@@ -53,7 +56,7 @@ impl Pace {
     }
 }
 
-/// Whether an IPv4 packet may be cut into fragments: it says so, and is in order.
+/// Tells whether an IPv4 packet may be cut into fragments: it says so, and is in order.
 pub(super) fn may_be_cut(packet: &[u8]) -> bool {
     const DO_NOT_FRAGMENT: u8 = 0x40;
     Ipv4Packet::new_checked(packet).is_ok() && packet[6] & DO_NOT_FRAGMENT == 0
@@ -127,40 +130,42 @@ pub(super) fn answer(out: &mut [u8; LONGEST], from: IpAddr, packet: &[u8], mtu: 
 
 fn answer_v4(out: &mut [u8; LONGEST], from: Ipv4Addr, packet: &[u8], mtu: usize) -> Option<usize> {
     let whole = Ipv4Packet::new_checked(packet).ok()?;
-    let is_one = |address: Ipv4Addr| {
-        !(address.octets()[0] == 0
-            || address.is_loopback()
-            || address.is_multicast()
-            || address.is_broadcast())
-    };
+    let is_one = |address: Ipv4Addr| is_station(address.into());
     if !is_one(whole.source()) || !is_one(whole.destination()) || !may_answer(whole.upper(), packet) {
         return None;
     }
     let quoted = &packet[..packet.len().min(LONGEST_V4 - IPV4 - ICMP)];
     let len = IPV4 + ICMP + quoted.len();
     let (header, message) = out[..len].split_at_mut(IPV4);
-    header.fill(0);
-    (header[0], header[8], header[9]) = (0x45, 64, IpProtocol::ICMP.0);
-    header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    header[12..16].copy_from_slice(&from.octets());
-    header[16..20].copy_from_slice(&whole.source().octets());
-    fill_checksum(header, 10);
+    let repr = Ipv4Repr {
+        traffic_class: 0,
+        identification: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: 64,
+        protocol: IpProtocol::ICMP,
+        source: from,
+        destination: whole.source(),
+        options: &[],
+        payload_len: message.len(),
+    };
+    repr.emit(header);
     message[..ICMP].fill(0);
     // Destination unreachable: fragmentation needed and DF set, with the next hop's MTU.
     (message[0], message[1]) = (3, 4);
     message[6..8].copy_from_slice(&u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes());
     message[ICMP..].copy_from_slice(quoted);
-    fill_checksum(message, 2);
+    Icmpv4Packet::new_checked(message).ok()?.fill_checksum();
     Some(len)
 }
 
 fn answer_v6(out: &mut [u8; LONGEST], from: Ipv6Addr, packet: &[u8], mtu: usize) -> Option<usize> {
     let whole = Ipv6Packet::new_checked(packet).ok()?;
     let source = whole.source();
-    let is_one = !(source.is_unspecified() || source.is_multicast() || source.is_loopback());
     // A packet to a group may be answered here (RFC 4443 section 2.4 (e.3)), and a flood of them would be.
     let upper = whole.extension_headers().upper;
-    if !is_one || whole.destination().is_multicast() || !may_answer(upper, packet) {
+    if !is_station(source.into()) || whole.destination().is_multicast() || !may_answer(upper, packet) {
         return None;
     }
     let quoted = &packet[..packet.len().min(LONGEST - Ipv6Repr::HEADER_LEN - ICMP)];

@@ -5,10 +5,9 @@
 //! but such an interface knows them, so they are divided on entry, at multiples of the segment size: the segments on a
 //! wire are the very same.
 
-use super::layout::{array, put_u16, u16_at};
-use super::{BadOffload, layout::TCP_CHECKSUM};
-use super::{MAX_MADE, MAX_SEGMENTS, Offload, SegmentError, validate};
-use crate::checksum::{Addresses, checksum};
+use super::layout::{Ip, TCP_CHECKSUM, array, put_u16, u16_at};
+use super::{BadOffload, MAX_MADE, MAX_SEGMENTS, Offload, SegmentError, validate};
+use crate::checksum::checksum;
 use crate::wire::{EtherType, IpProtocol, TcpFlags, VlanTags};
 use crate::{Batch, Pool, Size};
 
@@ -123,7 +122,7 @@ impl Headers {
     fn patch(&self, part: &mut [u8], index: usize, (first, last): (bool, bool), mss: usize) {
         let (network, transport) = (self.network, self.transport);
         let length = part.len() - network;
-        let addresses = if self.is_v4 {
+        let ip = if self.is_v4 {
             // Its length fits 16 bits; identifications wrap.
             put_u16(part, network + 2, length as u16);
             let (identification, flags) = (u16_at(part, network + 4), u16_at(part, network + 6));
@@ -132,17 +131,13 @@ impl Headers {
             put_u16(part, network + 10, 0);
             let sum = checksum(&part[network..transport]);
             put_u16(part, network + 10, sum);
-            let [a, b, c, d, e, f, g, h] = array::<8>(part, network + 12);
-            Addresses::V4 { source: [a, b, c, d].into(), destination: [e, f, g, h].into() }
+            Ip::V4 { at: network }
         } else {
             put_u16(part, network + 4, (length - 40) as u16);
             part[network + 6] = IpProtocol::TCP.0;
-            Addresses::V6 {
-                source: array::<16>(part, network + 8).into(),
-                destination: array::<16>(part, network + 24).into(),
-            }
+            Ip::V6 { at: network }
         };
-        let pseudo = addresses.pseudo_header(IpProtocol::TCP, (part.len() - transport) as u32).fold();
+        let pseudo = ip.pseudo_header(part, IpProtocol::TCP).add_word((part.len() - transport) as u16).fold();
         let tcp = &mut part[transport..];
         // Sequence numbers wrap.
         let sequence = u32::from_be_bytes(array(tcp, 4)).wrapping_add((index * mss) as u32);

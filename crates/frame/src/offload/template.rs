@@ -121,7 +121,7 @@ impl IpHeader {
     #[inline]
     fn patch(&self, segment: &mut [u8], index: usize, last: usize) {
         match *self {
-            // Validation has bounded the length to 16 bits and the index to eleven.
+            // Validation has bounded the length to 16 bits and the index to nine.
             IpHeader::V4 { at, identification, step, flags, fragment_units, sum } => {
                 let length = (segment.len() - at) as u16;
                 let identification = identification.wrapping_add(step * index as u16);

@@ -2,6 +2,7 @@ use super::*;
 use frame::checksum::Addresses;
 use frame::wire::{ArpRepr, Ipv4Repr, Ipv6Repr};
 use frame::{Pool, PoolSizes, VlanTag};
+use std::net::Ipv4Addr;
 
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const OTHER: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);

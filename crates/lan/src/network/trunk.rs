@@ -1,5 +1,6 @@
 //! The trunk of a network as control sees it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use frame::{Instant, MacAddr, VlanId};
@@ -105,6 +106,19 @@ impl Network {
             self.publish(&mut control);
         }
         removed
+    }
+
+    /// Says that these are the host's addresses on the trunk's interface, in the place of those said before. As
+    /// [`Network::add_host_address`] and [`Network::remove_host_address`] for what differs.
+    pub fn set_host_addresses(&self, addresses: impl IntoIterator<Item = HostAddress>) {
+        let now: BTreeSet<HostAddress> = addresses.into_iter().collect();
+        let before: BTreeSet<HostAddress> = self.host_addresses().into_iter().collect();
+        for address in before.difference(&now) {
+            self.remove_host_address(*address);
+        }
+        for address in now.difference(&before) {
+            self.add_host_address(*address);
+        }
     }
 
     /// The host's addresses on the trunk's interface, in ascending order.

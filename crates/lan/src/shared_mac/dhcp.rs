@@ -1,9 +1,10 @@
 use std::net::Ipv4Addr;
 
 use frame::MacAddr;
+use frame::ip::is_station;
 use frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
 
-use crate::claims::{Lesson, is_station};
+use crate::claims::Lesson;
 
 /// What a DHCP message says about addresses (RFC 2131 section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +63,7 @@ impl Dhcp {
 
     /// The lease that a server confirms.
     pub(crate) fn lease(&self) -> Option<Lesson> {
-        let is_lease = self.kind == Dhcp::ACK && !self.to_server && is_station(&self.yours);
+        let is_lease = self.kind == Dhcp::ACK && !self.to_server && is_station(self.yours.into());
         let (client, yours) = (self.client.into(), self.yours.into());
         is_lease.then_some(Lesson::Leases { hardware: self.hardware, client, yours })
     }

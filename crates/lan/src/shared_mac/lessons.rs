@@ -1,10 +1,11 @@
 //! What a frame from a side of the trunk teaches about who has which IP address. What guests say is judged in
 //! [`claims`](crate::claims).
 
+use frame::ip::is_station;
 use frame::wire::{ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet};
 
 use super::dhcp::Dhcp;
-use crate::claims::{Lesson, is_station};
+use crate::claims::Lesson;
 use crate::discovery::{Discovery, discovery};
 
 /// What a frame from the wire teaches.
@@ -12,8 +13,8 @@ pub(crate) fn lesson_of_wire(octets: &[u8]) -> Option<Lesson> {
     let frame = EthernetFrame::new_checked(octets).ok()?;
     match frame.ethertype() {
         EtherType::ARP => {
-            let sender = ArpPacket::new_checked(frame.payload()).ok()?.sender_protocol();
-            is_station(&sender).then(|| Lesson::Forget(sender.into()))
+            let sender = ArpPacket::new_checked(frame.payload()).ok()?.sender_protocol().into();
+            is_station(sender).then_some(Lesson::Forget(sender))
         }
         EtherType::IPV4 => lease(&frame),
         EtherType::IPV6 => {

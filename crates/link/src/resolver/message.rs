@@ -3,13 +3,13 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::checksum::Addresses;
+use frame::ip::solicited_node;
 use frame::wire::{
     ArpOperation, ArpRepr, EtherType, EthernetRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr,
     NeighborSolicitRepr,
 };
 use frame::{ETHERNET_HEADER, Frame, MacAddr, Pool, Size};
 
-use super::own::solicited_node;
 use crate::{Address, Ethernet, Media};
 
 /// A message that waits to be sent.

@@ -4,6 +4,7 @@
 
 use core::net::Ipv6Addr;
 
+use frame::ip::solicited_node;
 use frame::wire::{
     Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, NdpOption, NeighborAdvertRepr,
     NeighborSolicitRepr, Upper,
@@ -12,7 +13,7 @@ use frame::{Instant, MacAddr};
 
 use super::Resolver;
 use super::message::Message;
-use super::own::{AddressState, is_station, solicited_node};
+use super::own::{AddressState, is_station};
 use super::table::Claim;
 
 /// The hop limit of messages that come from the same link (RFC 4861 7.1): no router lets it through.

@@ -5,9 +5,10 @@
 //! assigned address is kept, for it was configured so, and defended with an announcement now and then
 //! (RFC 5227 2.4 c): a neighbour who claims it cannot take it away.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr};
 
 use frame::Instant;
+use frame::ip::begin_alike;
 
 use super::timing::{
     ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, ARP_PROBES, DEFEND_INTERVAL, Jitter, ND_PROBES,
@@ -196,17 +197,7 @@ impl Addresses {
 
 impl Own {
     fn contains(&self, other: IpAddr) -> bool {
-        match (self.address, other) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let host = u32::MAX.checked_shr(u32::from(self.prefix_len)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & !host == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let host = u128::MAX.checked_shr(u32::from(self.prefix_len)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & !host == 0
-            }
-            _ => false,
-        }
+        begin_alike(self.address, other, self.prefix_len)
     }
 }
 
@@ -214,10 +205,4 @@ impl Own {
 pub(super) fn is_station(address: IpAddr) -> bool {
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     !(broadcast || address.is_unspecified() || address.is_multicast() || address.is_loopback())
-}
-
-/// The group that everybody joins who has `address` (RFC 4291 2.7.1).
-pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b, c] = address.octets();
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }

@@ -9,15 +9,13 @@
 //! On an interface the device shows what the wire brings, and sends to the wire: the host's own stack is not reached,
 //! which is what a bridge is for. The interface is up and promiscuous while a guest is active.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use api::{TrunkMode, TrunkState};
 use drivers::packet_filter::{self, Device, Stations};
 use frame::Sides;
-use lan::{Diversion, HostAddress, Network, TrunkPolicy};
+use lan::{Diversion, HostAddress, TrunkPolicy};
 use rustix::io::Errno;
 use sys::darwin::InterfaceName;
 use tokio::sync::oneshot;
@@ -81,7 +79,7 @@ impl Task {
             self.attached = None;
             self.trunk = None;
             self.claim = None;
-            forget_addresses(self.station.network());
+            self.station.network().set_host_addresses([]);
         }
     }
 
@@ -144,7 +142,7 @@ impl Task {
                             self.report(TrunkState::Connected, None);
                             self.attend(events, target).await;
                             self.attached = None;
-                            forget_addresses(self.station.network());
+                            self.station.network().set_host_addresses([]);
                         }
                         Err(reason) => self.refuse(reason),
                     }
@@ -216,7 +214,8 @@ impl Task {
             .network()
             .update_trunk(self.station.id(), policy)
             .map_err(|error| format!("{} does not fit the network: {error}", target.name()))?;
-        tell_addresses(self.station.network(), addresses(target.name().as_str()).unwrap_or_default());
+        let addresses = addresses(target.name().as_str()).unwrap_or_default();
+        self.station.network().set_host_addresses(addresses.into_iter().map(HostAddress::from));
         Ok(())
     }
 
@@ -345,20 +344,4 @@ async fn concern(trunk: Option<&Trunk<System>>, events: &Events) {
             return;
         }
     }
-}
-
-/// Tells the network which addresses the host has, in the place of those told before.
-fn tell_addresses(network: &Network, now: Vec<IpAddr>) {
-    let now: BTreeSet<HostAddress> = now.into_iter().map(HostAddress::from).collect();
-    let before: BTreeSet<HostAddress> = network.host_addresses().into_iter().collect();
-    for address in before.difference(&now) {
-        network.remove_host_address(*address);
-    }
-    for address in now.difference(&before) {
-        network.add_host_address(*address);
-    }
-}
-
-fn forget_addresses(network: &Network) {
-    tell_addresses(network, Vec::new());
 }

@@ -1,6 +1,5 @@
 //! What the host's interface is now, as the network has to know it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lan::{HostAddress, Network};
@@ -17,14 +16,7 @@ pub(super) enum Followed {
 
 /// Tells the network which addresses the host has on the interface, in the place of those told before.
 pub(super) fn tell_addresses(network: &Network, addresses: Vec<HostAddress>) {
-    let now: BTreeSet<_> = addresses.into_iter().filter(|host| counts(host.address)).collect();
-    let before: BTreeSet<_> = network.host_addresses().into_iter().collect();
-    for address in before.difference(&now) {
-        network.remove_host_address(*address);
-    }
-    for address in now.difference(&before) {
-        network.add_host_address(*address);
-    }
+    network.set_host_addresses(addresses.into_iter().filter(|host| counts(host.address)));
 }
 
 /// Loopback addresses are nobody's on a network, wherever they stand.

@@ -238,9 +238,7 @@ impl Task {
         }
         self.station.down().await;
         self.joint = None;
-        for address in self.station.network().host_addresses() {
-            self.station.network().remove_host_address(address);
-        }
+        self.station.network().set_host_addresses([]);
     }
 
     fn say_absent(&mut self, reason: String) {
