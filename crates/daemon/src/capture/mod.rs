@@ -166,19 +166,27 @@ impl Capture {
         self.end()
     }
 
+    /// As [`Capture::stop`], for a file that nobody reads: what waits is neither filtered nor written.
+    pub fn abandon(self) -> Report {
+        self.queue.abandon();
+        self.stop()
+    }
+
     fn end(&mut self) -> Report {
         for (link, tap) in self.ports.values_mut().filter_map(|captured| captured.tap.take()) {
             // Fails when the link is detached, which takes its taps away.
             let _ = link.detach_tap(tap);
         }
         self.queue.end();
-        match self.writer.take() {
+        let report = match self.writer.take() {
             Some(writer) => writer.join().unwrap_or_else(|payload| Report {
                 error: Some(io::Error::other(crate::panics::message(&*payload))),
                 ..Report::default()
             }),
             None => Report::default(),
-        }
+        };
+        self.queue.free();
+        report
     }
 }
 
@@ -217,6 +225,10 @@ fn write<W: Write>(
             queue.filter(&mut chunk, |octets| filter.run(octets).min(*snaplen) as usize)
         });
         let count = chunk.records().len() as u64;
+        if queue.is_abandoned() {
+            queue.count_lost(count);
+            break;
+        }
         if result.is_ok() {
             result = write_chunk(&mut file, &taken.new_interfaces, &chunk);
             interfaces += taken.new_interfaces.len();

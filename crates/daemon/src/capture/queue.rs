@@ -71,6 +71,8 @@ pub(super) struct Queue {
     filtered_late: bool,
     /// Nothing more is wanted: spares the workers the lock until their taps are gone. The state has the last word.
     over: AtomicBool,
+    /// What was not written yet is not wanted either.
+    abandoned: AtomicBool,
     state: Mutex<State>,
     /// Something is there to be taken.
     filled: Condvar,
@@ -145,6 +147,7 @@ impl Queue {
             filtered: options.filter.is_some(),
             filtered_late: options.late_filter().is_some(),
             over: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             state: Mutex::new(state),
             filled: Condvar::new(),
         }
@@ -221,7 +224,8 @@ impl Queue {
     pub(super) fn filter(&self, chunk: &mut Chunk, filter: impl Fn(&[u8]) -> usize) -> bool {
         // Nobody else changes it where the filter is behind the queue.
         let wanted = self.lock().wanted;
-        chunk.filter(wanted, filter);
+        // It may be much work for each frame, and nobody asks for its result once all is abandoned.
+        chunk.filter(wanted, |octets| if self.is_abandoned() { 0 } else { filter(octets) });
         let mut state = self.lock();
         for (record, _) in chunk.records() {
             state.tallies[record.interface as usize].seen += 1;
@@ -236,6 +240,21 @@ impl Queue {
         self.lock().ended = true;
         self.over.store(true, Relaxed);
         self.filled.notify_one();
+    }
+
+    /// Nothing more is wanted, and what was not written yet is not either.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+        self.end();
+    }
+
+    /// Lets go of the memory, once all is over: workers may keep the tap a while longer.
+    pub(super) fn free(&self) {
+        self.lock().chunk = Chunk::default();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
     }
 
     /// Counts frames that were taken and could not be written.

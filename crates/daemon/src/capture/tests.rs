@@ -352,6 +352,28 @@ fn what_a_heavy_filter_has_no_time_for_is_lost_and_counted() {
 }
 
 #[test]
+fn what_an_abandoned_capture_has_is_neither_filtered_nor_written() {
+    let bench = Bench::new();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let file = Memory::default();
+    let options = Options { filter: Some(heavy_filter()), ..Options::default() };
+    let capture = started(Slow(wait, file.clone()), options, &bench);
+    let tag = VlanTag::new(VlanId::new(10).expect("a VLAN"));
+
+    // The filter wants all of them, and has not come to any: the first block is not written yet.
+    (0..100).for_each(|_| bench.receive(0, 60, Some(tag)));
+    let abandoned = std::thread::spawn(move || capture.abandon());
+    while bench.port.link.taps().is_some() {
+        std::thread::yield_now();
+    }
+    drop(go_on);
+    let report = abandoned.join().expect("no panic");
+
+    assert_eq!(report.frames, 0);
+    assert!(!file.blocks().iter().any(|block| matches!(block, Block::EnhancedPacket(_))));
+}
+
+#[test]
 fn a_capture_of_drops_has_what_was_dropped_and_why() {
     let bench = Bench::new();
     let file = Memory::default();

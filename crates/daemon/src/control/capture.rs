@@ -91,17 +91,18 @@ impl Captures {
         let response = response(entry.number, pieces, (reading, life.streaming()));
         tokio::spawn(async move {
             let mut stopped = stopped;
-            tokio::select! {
-                () = capture::follow(&handle, events, &selections, &mut capture) => {}
+            let is_read = tokio::select! {
+                () = capture::follow(&handle, events, &selections, &mut capture) => true,
                 // Errors, which say that the other side is gone, are what is waited for.
-                _ = asked_to_end => {}
-                _ = reader_left => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-            }
+                _ = asked_to_end => true,
+                _ = reader_left => false,
+                _ = stopped.wait_for(|stopped| *stopped) => true,
+            };
             // It takes as long as the reader does.
-            let report = spawn_blocking(move || capture.stop()).await;
+            let end = move || if is_read { capture.stop() } else { capture.abandon() };
+            let report = spawn_blocking(end).await;
             if let Ok(Report { frames, lost, .. }) = report {
-                tracing::info!(owner = true, "capture {} ended: {frames} frames, {lost} lost", entry.number);
+                tracing::info!("capture {} ended: {frames} frames, {lost} lost", entry.number);
             }
             drop(entry);
         });
