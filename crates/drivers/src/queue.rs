@@ -102,7 +102,7 @@ pub struct Status {
     pub waiting: usize,
     /// Call `transmit` when the descriptor is writable.
     pub write: bool,
-    /// They wait for another worker, which readiness does not tell: try again soon.
+    /// They wait for their turn or for another worker, which readiness does not tell: call `transmit` again soon.
     pub retry: bool,
     /// When `receive` has to be called although nothing is ready.
     pub deadline: Option<Instant>,
@@ -152,6 +152,8 @@ pub(crate) struct Outbox {
     pub(crate) backlog: Backlog,
     /// The medium took no more, and has not told since that it does.
     full: bool,
+    /// The last call sent as much as one may, and left some for the next.
+    more: bool,
 }
 
 impl Outbox {
@@ -162,6 +164,7 @@ impl Outbox {
             link: settings.link.clone(),
             backlog: settings.backlog(),
             full: false,
+            more: false,
         }
     }
 
@@ -198,8 +201,10 @@ impl Outbox {
 
     /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
     /// `batch`, until the medium takes no more. Of what waits it sends [`Batch::LIMIT`] frames at most, and the rest
-    /// with the next calls: a backlog is long, and others wait for the worker meanwhile. A medium that was full is asked
-    /// again by a call with an empty batch, when it tells that it has room: a flood to it makes no system calls.
+    /// with the next calls: a backlog is long, and others wait for the worker meanwhile. As each of these calls, those
+    /// with a batch among them, sends as much as a batch has, a backlog ends once its medium is fast enough. A medium
+    /// that was full is asked again by a call with an empty batch, when it tells that it has room: a flood to it makes
+    /// no system calls.
     pub(crate) fn send(
         &mut self,
         cx: &Context<'_>,
@@ -210,13 +215,16 @@ impl Outbox {
             self.defer(cx, batch.drain());
             return Ok(());
         }
-        self.full = false;
+        (self.full, self.more) = (false, false);
         let mut most = Batch::LIMIT;
         while !self.backlog.is_empty() {
+            if most == 0 {
+                self.more = true;
+                self.defer(cx, batch.drain());
+                return Ok(());
+            }
             let (chunk, count) = chunk(self.backlog.iter().take(most));
-            // Without any entry it says nothing of the medium.
-            let sent =
-                if count > 0 { send(&chunk[..count])? } else { Sent { full: true, ..Sent::default() } };
+            let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
             self.counters.sent(self.worker, &tally);
             if let Some(reason) = sent.refused {
@@ -251,7 +259,8 @@ impl Outbox {
     /// The status of a queue that nothing but the medium holds up.
     pub(crate) fn status(&self) -> Status {
         let waiting = self.backlog.len();
-        Status { waiting, write: waiting > 0, ..Status::default() }
+        let retry = self.more && waiting > 0;
+        Status { waiting, write: waiting > 0 && !retry, retry, ..Status::default() }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {

@@ -128,9 +128,10 @@ impl Queue for StreamQueue {
         // The rest of a frame that was cut in two has to go out even when nothing waits behind it.
         let unfinished = self.shared.sender.try_lock().is_ok_and(|sender| !sender.is_finished());
         let status = self.outbox.status();
+        let retry = status.retry || self.retry;
         Status {
-            write: (status.write || unfinished) && !self.retry,
-            retry: self.retry,
+            write: (status.write || unfinished) && !retry,
+            retry,
             deadline: self.receiver.as_ref().and_then(Receiver::deadline),
             ..status
         }

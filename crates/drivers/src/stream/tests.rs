@@ -98,8 +98,8 @@ fn a_read_is_given_out_a_batch_at_a_time_even_while_its_frames_are_held() {
     assert_eq!(fixture.pool.out(), 0);
 }
 
-#[test]
-fn a_long_backlog_is_sent_a_batch_at_a_time() {
+/// A queue for which so many frames wait although its medium has room, and who reads what it sends.
+fn waiting(frames: usize, pool: &Pool) -> (Box<dyn Queue>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {
@@ -107,26 +107,47 @@ fn a_long_backlog_is_sent_a_batch_at_a_time() {
         receives: false,
         counters,
         link: None,
-        backlog: 200,
+        backlog: 1000,
         share: None,
         longest: 1518,
     };
     let socket = Socket::new(ours.into());
     let mut queue = socket.queue(settings).unwrap();
+    let cx = Context { worker: 0, now: Instant::ZERO, pool };
+    let _other = socket.shared.sender.lock().unwrap();
+    queue.transmit(&cx, &mut batch(pool, frames)).unwrap();
+    (queue, theirs)
+}
+
+fn batch(pool: &Pool, frames: usize) -> Batch {
+    (0..frames).map(|_| pool.copy(&[9; 60]).unwrap()).collect()
+}
+
+#[test]
+fn a_long_backlog_is_sent_a_batch_at_a_time() {
     let pool = Pool::new(PoolSizes::default());
+    let (mut queue, _theirs) = waiting(150, &pool);
     let cx = Context { worker: 0, now: Instant::ZERO, pool: &pool };
-    let other = socket.shared.sender.lock().unwrap();
-    let mut waiting = 0;
-    while waiting < 150 {
-        queue.transmit(&cx, &mut Batch::from_iter([pool.copy(&[9; 60]).unwrap()])).unwrap();
-        waiting += 1;
-    }
-    drop(other);
     for left in [150 - Batch::LIMIT, 150 - 2 * Batch::LIMIT, 0] {
         queue.transmit(&cx, &mut Batch::new()).unwrap();
-        assert_eq!((queue.status().waiting, queue.status().write), (left, left > 0));
+        // The medium has room, so it would tell nothing new.
+        assert_eq!(queue.status(), Status { waiting: left, retry: left > 0, ..Status::default() });
     }
-    drop(theirs);
+}
+
+#[test]
+fn a_backlog_that_the_medium_can_take_ends_however_much_comes() {
+    let pool = Pool::new(PoolSizes::default());
+    let (mut queue, _theirs) = waiting(150, &pool);
+    let cx = Context { worker: 0, now: Instant::ZERO, pool: &pool };
+    // A turn of who sends to it, and one of its own, for as long as it says that it needs some.
+    for _ in 0..4 {
+        queue.transmit(&cx, &mut batch(&pool, Batch::LIMIT)).unwrap();
+        if queue.status().retry {
+            queue.transmit(&cx, &mut Batch::new()).unwrap();
+        }
+    }
+    assert_eq!(queue.status(), Status::default());
 }
 
 #[test]
