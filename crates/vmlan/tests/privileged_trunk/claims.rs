@@ -8,7 +8,7 @@ use frame::wire::{ArpOperation, ArpRepr, IpProtocol, Ipv6Repr, NeighborAdvertRep
 use frame::{DropReason, MacAddr};
 use testbed::{ping, require, wait_until};
 
-use crate::lab::{HOST, Lab, WIRE, v4, v6};
+use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
 use crate::support::{PATIENCE, assert_balanced, mac};
 
 /// The guest whose frames the test makes, and an address that nobody has.
@@ -173,6 +173,26 @@ fn an_address_fails_over_with_one_announcement_when_its_guest_has_given_it_up() 
         });
         lab.wire.ip(["neigh", "flush", "all"]);
     }
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn an_address_that_the_host_has_on_another_interface_is_the_guests_too_and_told_once() {
+    require!(namespaces());
+    let lab = Lab::new();
+    let (IpAddr::V4(address), elsewhere) = (v4(50), "elsewhere") else { unreachable!("IPv4") };
+    lab.host.ip(["link", "add", elsewhere, "type", "veth", "peer", "name", "beyond"]);
+    lab.host.ip(["address", "add", &format!("{address}/32"), "dev", elsewhere]);
+    let (daemon, mut raw) = lab.start_with_raw("");
+    raw.raw.send_frame(&frame(&[&ARP, &arp(mac(BAD), address)])).expect("room for a frame");
+    let told = || daemon.log().matches(&format!("has {address}, which the host has on {elsewhere}")).count();
+    wait_until("a word about it", PATIENCE, || told() > 0);
+    // The next looks at the interface say no more.
+    lab.host.ip(["link", "set", elsewhere, "up"]);
+    lab.host.ip(["address", "add", "10.99.0.1/32", "dev", "eth0"]);
+    wait_trunk(&daemon, "the new address", |trunk| trunk.host_addresses.iter().any(|it| it == "10.99.0.1"));
+    assert_eq!((told(), daemon.drops("raw", DropReason::AddressConflict)), (1, 0));
     assert_balanced(&daemon);
     daemon.stop();
 }

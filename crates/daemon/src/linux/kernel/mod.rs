@@ -108,22 +108,15 @@ impl Kernel {
         let list = self.handle.address().get().set_link_index_filter(interface.index).execute();
         let what = format!("list the addresses of {}", interface.name);
         let messages: Vec<_> = said(&what, list.try_collect().await)?;
-        let addresses = messages.iter().filter(|message| is_assigned(message)).filter_map(|message| {
-            // A peer's address stands beside our own, which is the local one then.
-            let find =
-                |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
-            let local = find(|attribute| match attribute {
-                AddressAttribute::Local(address) => Some(*address),
-                _ => None,
-            });
-            local.or_else(|| {
-                find(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                })
-            })
-        });
-        Ok(addresses.collect())
+        Ok(messages.iter().filter_map(own_address).collect())
+    }
+
+    /// The same of all interfaces, each address with its interface's index.
+    pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let list = self.handle.address().get().execute();
+        let messages: Vec<_> = said("list the host's addresses", list.try_collect().await)?;
+        let address = |message: &AddressMessage| Some((message.header.index, own_address(message)?));
+        Ok(messages.iter().filter_map(address).collect())
     }
 
     /// Changes what `change` sets of the interface with this index.
@@ -160,6 +153,23 @@ impl Kernel {
         let answers = said(what, self.handle.clone().request(request))?;
         collect(what, answers).await
     }
+}
+
+/// The address that a message tells of, when it is the host's.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    // A peer's address stands beside our own, which is the local one then.
+    let local = find(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = local.or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    });
+    address.filter(|_| is_assigned(message))
 }
 
 /// Whether duplicate address detection has nothing against the address (RFC 4862 section 5.4).

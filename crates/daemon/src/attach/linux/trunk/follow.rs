@@ -1,8 +1,10 @@
 //! What the host's interface is now, as the network has to know it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lan::{HostAddress, Network};
+use frame::MacAddr;
+use lan::{HostAddress, Network, SharedAddress};
 
 /// What became of the interface since it was looked at.
 pub(super) enum Followed {
@@ -17,6 +19,34 @@ pub(super) enum Followed {
 /// Tells the network which addresses the host has on the interface, in the place of those told before.
 pub(super) fn tell_addresses(network: &Network, addresses: Vec<HostAddress>) {
     network.set_host_addresses(addresses.into_iter().filter(|host| counts(host.address)));
+}
+
+/// A guest's address that the host has on an interface which has nothing to do with the trunk's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Twice {
+    pub(super) address: IpAddr,
+    pub(super) mac: MacAddr,
+    pub(super) interface: String,
+}
+
+/// Which of the guests' addresses are `elsewhere` as well, on interfaces of these names. Addresses of a link's own are
+/// not: another link may have the same.
+pub(super) fn twice(
+    elsewhere: &BTreeMap<IpAddr, String>,
+    guests: impl IntoIterator<Item = SharedAddress>,
+) -> BTreeSet<Twice> {
+    let of = |SharedAddress { address, mac, .. }: SharedAddress| {
+        let interface = elsewhere.get(&address).filter(|_| !is_of_link(address))?;
+        Some(Twice { address, mac, interface: interface.clone() })
+    };
+    guests.into_iter().filter_map(of).collect()
+}
+
+fn is_of_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 /// Loopback addresses are nobody's on a network, wherever they stand.
@@ -35,8 +65,30 @@ pub(super) fn not_there(name: &str, others: &[String], was_there: bool) -> Strin
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use lan::{FdbConfig, NetworkConfig, PortConfig};
+    use link::Counters;
+
     use super::*;
-    use lan::{FdbConfig, NetworkConfig};
+
+    #[test]
+    fn an_address_that_the_host_has_elsewhere_is_told_unless_it_is_of_its_link() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let all = ["10.9.0.1", "169.254.0.1", "fd00::1", "fe80::1", "10.9.0.2"].map(address);
+        let elsewhere = all[..4].iter().map(|address| (*address, "eth7".to_owned())).collect();
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        let network = Network::new(NetworkConfig {
+            name: "lab".into(),
+            mtu: 1500,
+            fdb: FdbConfig::new([1, 2]),
+            pass_reserved: false,
+        });
+        let port = network.add_port(PortConfig::new("a", Arc::new(Counters::new(1)))).expect("a port");
+        let guests = all.map(|address| SharedAddress { address, vlan: None, port, mac });
+        let found: Vec<_> = twice(&elsewhere, guests).into_iter().map(|twice| twice.address).collect();
+        assert_eq!(found, [all[0], all[2]]);
+    }
 
     #[test]
     fn addresses_come_and_go_and_loopback_is_none() {

@@ -1,6 +1,6 @@
 //! What joins a network to an interface, in whatever mode.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::Apart;
 use super::bridge::Bridge;
 use super::filter::Filter;
-use super::follow::{Followed, not_there, tell_addresses};
+use super::follow::{Followed, Twice, not_there, tell_addresses, twice};
 use super::hold::{Hold, hold};
 use super::macvtap::Macvtap;
 use super::medium::Medium;
@@ -43,6 +43,8 @@ pub(super) struct Joint {
     kernel: Kernel,
     /// The interfaces through which the host has addresses on the same Ethernet, by index.
     alike: BTreeSet<u32>,
+    /// Guests' addresses that the host has elsewhere, which was told.
+    twice: BTreeSet<Twice>,
     /// Keeps others from the interface.
     _claim: Claim<Hold>,
     pub(super) interface: Interface,
@@ -89,6 +91,7 @@ impl Joint {
         let joint = Joint {
             kernel,
             alike: BTreeSet::new(),
+            twice: BTreeSet::new(),
             _claim: claim,
             mac,
             config: config.clone(),
@@ -135,16 +138,29 @@ impl Joint {
             self.medium.resize(&self.kernel, &self.interface, mac).await?;
             self.tell_network(station)?;
         }
-        let own = self.kernel.addresses(&self.interface).await?;
-        let mut addresses: Vec<_> = own.into_iter().map(HostAddress::from).collect();
         let all = self.kernel.interfaces().await?;
+        let there = self.kernel.all_addresses().await?;
         let alike = self.interface.alike(&all);
         self.alike = alike.iter().map(|(interface, _)| interface.index).collect();
-        for (interface, tag) in alike {
-            let there = self.kernel.addresses(interface).await?.into_iter();
-            addresses.extend(there.map(|address| HostAddress { address, tag }));
+        let tags = BTreeMap::from_iter(alike.iter().map(|(interface, tag)| (interface.index, *tag)));
+        let tag_of =
+            |index| if index == self.interface.index { Some(None) } else { tags.get(&index).copied() };
+        let own = there
+            .iter()
+            .filter_map(|(index, address)| tag_of(*index).map(|tag| HostAddress { address: *address, tag }));
+        tell_addresses(station.network(), own.collect());
+        let name = |index| all.iter().find(|other| other.index == index).map(|other| other.name.clone());
+        let others = there.iter().filter(|(index, _)| tag_of(*index).is_none());
+        let elsewhere = others.filter_map(|(index, address)| Some((*address, name(*index)?))).collect();
+        let twice = twice(&elsewhere, station.network().shared_addresses());
+        for Twice { address, mac, interface } in twice.difference(&self.twice) {
+            tracing::warn!(
+                port = %station.place(),
+                "a guest ({mac}) has {address}, which the host has on {interface}: neither is kept from it, but what \
+                 the host sends there does not reach the guest"
+            );
         }
-        tell_addresses(station.network(), addresses);
+        self.twice = twice;
         Ok(Followed::There)
     }
 
