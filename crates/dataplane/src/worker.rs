@@ -336,13 +336,15 @@ impl Worker {
         self.timed.check(now, |key| {
             hand.set(Some(key));
             let Some(port) = port_of(ports, key) else { return Due::Never };
-            match port.status().deadline {
+            let status = port.status();
+            match status.deadline {
                 None => {
                     port.timed = false;
                     Due::Never
                 }
                 Some(deadline) if deadline < now => {
                     ready.list_all(port);
+                    port.pending.write |= status.waiting > 0 && !status.write;
                     Due::Now
                 }
                 Some(deadline) => Due::At(deadline),
@@ -376,8 +378,13 @@ impl Worker {
             if left.is_zero() || statuses.is_empty() {
                 return;
             }
-            let retries = statuses.iter().any(|(_, status)| status.retry);
-            let left = if retries { Duration::ZERO } else { left };
+            // When the first of them is to be tried again that nothing tells of.
+            let again = statuses.iter().filter_map(|(_, status)| match status {
+                Status { retry: true, .. } => Some(Duration::ZERO),
+                Status { write: false, deadline, .. } => deadline.map(|deadline| deadline.since(now())),
+                _ => None,
+            });
+            let left = again.min().map_or(left, |again| again.min(left));
             self.poller.wait(&mut events, Some(left)).expect("the poller is ours");
         }
     }
@@ -385,7 +392,7 @@ impl Worker {
     /// The ports for whose medium something waits.
     fn waiting(&self) -> Vec<(PortKey, Status)> {
         let statuses = self.ports.iter().flatten().map(|port| (port.key, port.status()));
-        statuses.filter(|(_, status)| status.write || status.retry).collect()
+        statuses.filter(|(_, status)| status.write || status.retry || status.waiting > 0).collect()
     }
 }
 

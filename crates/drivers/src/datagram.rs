@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use frame::{Batch, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
 use link::Context;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use sys::datagrams::{self, LIMIT, Passed, Received};
 
@@ -22,18 +23,21 @@ use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Sta
 pub struct Socket {
     fd: Arc<PeerSocket>,
     peer: Option<SocketAddrAny>,
+    /// Readiness tells when a full peer has room again.
+    tells_room: bool,
 }
 
 impl Socket {
     /// Takes a connected datagram socket. `peer` is its peer's address when others could have sent to the socket
     /// before it was connected.
     pub fn new(fd: PeerSocket, peer: Option<SocketAddrAny>) -> Socket {
-        Socket { fd: Arc::new(fd), peer }
+        Socket { fd: Arc::new(fd), peer, tells_room: datagrams::TELLS_ROOM }
     }
 }
 
 impl Endpoint for Socket {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        let outbox = Outbox::new(&settings);
         Ok(Box::new(DatagramQueue {
             fd: self.fd.clone(),
             early: self.peer.clone().filter(|_| settings.receives),
@@ -42,7 +46,8 @@ impl Endpoint for Socket {
             receives: settings.receives,
             buffers: Vec::with_capacity(LIMIT),
             passed: Passed::default(),
-            outbox: Outbox::new(&settings),
+            tells_room: self.tells_room,
+            outbox: if self.tells_room { outbox } else { outbox.asking() },
         }))
     }
 
@@ -60,6 +65,7 @@ struct DatagramQueue {
     /// Empty between calls; kept for its memory.
     buffers: Vec<WriteBuf>,
     passed: Passed,
+    tells_room: bool,
     outbox: Outbox,
 }
 
@@ -94,8 +100,10 @@ impl Queue for DatagramQueue {
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
-        let fd = &self.fd;
-        let result = self.outbox.send(cx, batch, |chunk| send(fd.as_fd(), chunk));
+        let (fd, tells_room) = (&self.fd, self.tells_room);
+        let result = self
+            .outbox
+            .send(cx, batch, |chunk| send(fd.as_fd(), chunk).or_else(|error| refused(error, tells_room)));
         result.map_err(|error| {
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
             Fault::of_socket(error)
@@ -156,22 +164,21 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
     for ((entry, tag), pieces) in chunk.iter().zip(&mut tags).zip(&mut pieces) {
         *pieces = parts(entry, tag);
     }
-    match datagrams::send(fd, chunk.len(), |i| pieces[i]) {
-        Ok(taken) => Ok(Sent { taken, ..Sent::default() }),
-        Err(error) => match rustix::io::Errno::from_io_error(&error) {
-            Some(rustix::io::Errno::AGAIN) => Ok(Sent { full: true, ..Sent::default() }),
-            Some(rustix::io::Errno::MSGSIZE) => {
-                Ok(Sent { refused: Some(DropReason::TooLong), ..Sent::default() })
-            }
-            // Of a full peer macOS says this, and never when it has room again: the frame is lost, nobody waits.
-            Some(rustix::io::Errno::NOBUFS) if cfg!(target_os = "macos") => {
-                Ok(Sent { refused: Some(DropReason::QueueFull), ..Sent::default() })
-            }
-            Some(rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM) => {
-                Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() })
-            }
-            _ => Err(error),
-        },
+    let taken = datagrams::send(fd, chunk.len(), |i| pieces[i])?;
+    Ok(Sent { taken, ..Sent::default() })
+}
+
+/// What it means that a socket took nothing, where full ones tell of room or where they do not.
+fn refused(error: io::Error, tells_room: bool) -> io::Result<Sent> {
+    match Errno::from_io_error(&error) {
+        Some(Errno::AGAIN) => Ok(Sent { full: true, ..Sent::default() }),
+        // The word for a full peer there; elsewhere the system has no memory.
+        Some(Errno::NOBUFS) if !tells_room => Ok(Sent { full: true, ..Sent::default() }),
+        Some(Errno::MSGSIZE) => Ok(Sent { refused: Some(DropReason::TooLong), ..Sent::default() }),
+        Some(Errno::NOBUFS | Errno::NOMEM) => {
+            Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() })
+        }
+        _ => Err(error),
     }
 }
 

@@ -14,6 +14,10 @@ struct Fixture {
 }
 
 fn fixture(socket: std::os::fd::OwnedFd, peer: Option<SocketAddrAny>) -> Fixture {
+    fixture_of(&Socket::new(socket.into(), peer))
+}
+
+fn fixture_of(socket: &Socket) -> Fixture {
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {
         worker: 0,
@@ -24,7 +28,7 @@ fn fixture(socket: std::os::fd::OwnedFd, peer: Option<SocketAddrAny>) -> Fixture
         share: None,
         longest: 1518,
     };
-    let queue = Socket::new(socket.into(), peer).queue(settings).unwrap();
+    let queue = socket.queue(settings).unwrap();
     Fixture { pool: Pool::new(PoolSizes::default()), counters, queue }
 }
 
@@ -129,4 +133,48 @@ fn frames_of_strangers_from_before_the_connection_are_dropped() {
     peer.send_to(&[3; 60], path("ours")).unwrap();
     assert_eq!(fixture.receive()[0].0[0], 3);
     assert!(stranger.send_to(&[4; 60], path("ours")).is_err());
+}
+
+#[test]
+fn a_full_peer_that_never_tells_of_room_is_asked_and_gets_all_in_order() {
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let socket = Socket { tells_room: false, ..Socket::new(std::os::fd::OwnedFd::from(ours).into(), None) };
+    let mut fixture = fixture_of(&socket);
+    let mut sent: u16 = 0;
+    while fixture.queue.status().waiting == 0 {
+        fixture.transmit(&[&sent.to_be_bytes()]).unwrap();
+        sent += 1;
+    }
+    // Writable is what such a socket always is, so it is not waited for.
+    assert!(matches!(
+        fixture.queue.status(),
+        Status { waiting: 1, write: false, retry: false, deadline: Some(_) }
+    ));
+    fixture.transmit(&[&sent.to_be_bytes()]).unwrap();
+    let mut buffer = [0; 16];
+    let mut came = Vec::new();
+    let mut read = || {
+        while theirs.recv(&mut buffer).is_ok() {
+            came.push(u16::from_be_bytes([buffer[0], buffer[1]]));
+        }
+    };
+    read();
+    fixture.transmit(&[]).unwrap();
+    assert_eq!(fixture.queue.status(), Status::default());
+    read();
+    assert_eq!(came, (0..=sent).collect::<Vec<_>>());
+    assert_eq!(fixture.counters.snapshot().tx_frames, u64::from(sent) + 1);
+}
+
+#[test]
+fn no_room_at_a_peer_is_no_fault_and_no_memory_is_a_loss() {
+    let full = |errno: Errno, tells_room| refused(errno.into(), tells_room).unwrap().full;
+    assert!(full(Errno::AGAIN, true) && full(Errno::AGAIN, false) && full(Errno::NOBUFS, false));
+    let lost = |errno: Errno, tells_room| refused(errno.into(), tells_room).unwrap().refused;
+    assert_eq!(lost(Errno::NOBUFS, true), Some(DropReason::TransmitError));
+    assert_eq!(lost(Errno::NOMEM, false), Some(DropReason::TransmitError));
+    assert_eq!(lost(Errno::MSGSIZE, false), Some(DropReason::TooLong));
+    let error = refused(Errno::CONNREFUSED.into(), false).unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::CONNREFUSED));
 }

@@ -1,6 +1,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Share, Takes};
 use link::{Context, Counters, Link, Tally};
@@ -104,7 +105,7 @@ pub struct Status {
     pub write: bool,
     /// They wait for their turn or for another worker, which readiness does not tell: call `transmit` again soon.
     pub retry: bool,
-    /// When `receive` has to be called although nothing is ready.
+    /// When `transmit`, if frames wait, and `receive` have to be called although nothing is ready.
     pub deadline: Option<Instant>,
 }
 
@@ -144,6 +145,12 @@ impl Fault {
     }
 }
 
+/// How long it is waited before a full medium that never tells of room is asked again.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// The same, at most: it doubles while the medium takes nothing.
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+
 /// Counting and waiting that all queues share.
 pub(crate) struct Outbox {
     pub(crate) worker: usize,
@@ -154,6 +161,11 @@ pub(crate) struct Outbox {
     full: bool,
     /// The last call sent as much as one may, and left some for the next.
     more: bool,
+    /// The medium never tells of room: it is asked.
+    asks: bool,
+    /// How long it is waited before it is asked again, and when that is.
+    pause: Duration,
+    again: Instant,
 }
 
 impl Outbox {
@@ -165,7 +177,17 @@ impl Outbox {
             backlog: settings.backlog(),
             full: false,
             more: false,
+            asks: false,
+            pause: PAUSE,
+            again: Instant::ZERO,
         }
+    }
+
+    /// For a medium that never tells when it has room again: it is asked, after a pause.
+    #[must_use]
+    pub(crate) fn asking(mut self) -> Outbox {
+        self.asks = true;
+        self
     }
 
     /// Lets `frames` wait; the newest that do not fit are dropped.
@@ -203,8 +225,8 @@ impl Outbox {
     /// `batch`, until the medium takes no more. Of what waits it sends [`Batch::LIMIT`] frames at most, and the rest
     /// with the next calls: a backlog is long, and others wait for the worker meanwhile. As each of these calls, those
     /// with a batch among them, sends as much as a batch has, a backlog ends once its medium is fast enough. A medium
-    /// that was full is asked again by a call with an empty batch, when it tells that it has room: a flood to it makes
-    /// no system calls.
+    /// that was full is asked again by a call with an empty batch, when it tells that it has room, or after a pause when
+    /// it never does: a flood to it makes no system calls.
     pub(crate) fn send(
         &mut self,
         cx: &Context<'_>,
@@ -216,6 +238,20 @@ impl Outbox {
             return Ok(());
         }
         (self.full, self.more) = (false, false);
+        let result = self.send_all(cx, batch, &mut send);
+        if self.full {
+            self.again = cx.now + self.pause;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        result
+    }
+
+    fn send_all(
+        &mut self,
+        cx: &Context<'_>,
+        batch: &mut Batch,
+        send: &mut impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
+    ) -> io::Result<()> {
         let mut most = Batch::LIMIT;
         while !self.backlog.is_empty() {
             if most == 0 {
@@ -226,7 +262,7 @@ impl Outbox {
             let (chunk, count) = chunk(self.backlog.iter().take(most));
             let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
-            self.counters.sent(self.worker, &tally);
+            self.note_taken(sent.taken, &tally);
             if let Some(reason) = sent.refused {
                 self.dropped(reason, 1);
             }
@@ -243,7 +279,7 @@ impl Outbox {
                 chunk(batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta }));
             let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
-            self.counters.sent(self.worker, &tally);
+            self.note_taken(sent.taken, &tally);
             batch.drain_front(sent.taken);
             if let Some(reason) = sent.refused {
                 batch.drain_front(1).for_each(|frame| self.lose(cx, &frame, reason));
@@ -256,11 +292,19 @@ impl Outbox {
         Ok(())
     }
 
+    fn note_taken(&mut self, taken: usize, tally: &Tally) {
+        self.counters.sent(self.worker, tally);
+        if taken > 0 {
+            self.pause = PAUSE;
+        }
+    }
+
     /// The status of a queue that nothing but the medium holds up.
     pub(crate) fn status(&self) -> Status {
         let waiting = self.backlog.len();
-        let retry = self.more && waiting > 0;
-        Status { waiting, write: waiting > 0 && !retry, retry, ..Status::default() }
+        let (retry, waits) = (self.more && waiting > 0, !self.more && waiting > 0);
+        let deadline = Some(self.again).filter(|_| waits && self.asks);
+        Status { waiting, write: waits && !self.asks, retry, deadline }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {
@@ -291,7 +335,7 @@ impl Drop for Outbox {
 }
 
 /// How far a medium got with a chunk of frames.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sent {
     /// Frames that it took, from the front.
     pub(crate) taken: usize,

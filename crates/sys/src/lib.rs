@@ -26,7 +26,7 @@ pub use linux::{ebpf, netdev, netns, packet, tap, xdp};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
 #[cfg(target_os = "macos")]
-pub use macos::{bpf, bridge, feth, interface, kernel_events, ndrv};
+pub use macos::{bpf, bridge, feth, interface, kernel_events};
 pub use platform::datagrams;
 pub use platform::poller::Poller;
 pub use platform::priority;

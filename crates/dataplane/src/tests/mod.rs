@@ -1,3 +1,4 @@
+mod asked;
 mod hostile;
 
 use std::os::unix::net::UnixDatagram;

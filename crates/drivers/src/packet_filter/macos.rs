@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use bpf::ValidProgram;
 use frame::Sides;
 use rustix::io::Errno;
+use sys::bpf as device;
 use sys::darwin::InterfaceName;
 use sys::darwin::bpf::Instruction;
-use sys::{bpf as device, ndrv};
 
 use super::{BUFFER, Device, Parts, Stations};
 
@@ -18,8 +18,6 @@ pub struct Opened {
     pub device: Device,
     /// Octets of the kernel's buffer.
     pub buffer: usize,
-    /// Whether frames are sent by an NDRV socket, since the device cannot be written.
-    pub is_ndrv: bool,
 }
 
 /// Why a device could not be opened: which step failed, and how.
@@ -43,7 +41,7 @@ pub fn open(
     promiscuous: bool,
 ) -> Result<Opened, OpenError> {
     let at = |step| move |source| OpenError { step, source };
-    let (fd, sender) = open_both(name)?;
+    let fd = device::open().map_err(at("open a packet filter's device"))?;
     if !device::is_version_known(&fd).map_err(at("ask for the filter language's version"))? {
         return Err(at("use this system's filter language")(Errno::INVAL.into()));
     }
@@ -63,29 +61,21 @@ pub fn open(
     if promiscuous {
         device::set_promiscuous(&fd).map_err(at("make the interface promiscuous"))?;
     }
-    let is_ndrv = sender.is_some();
-    let parts = Parts { buffer, sender, sides, stations, set_filter: set_filter_of(&fd)?, fd };
-    Ok(Opened { device: Device::new(parts), buffer, is_ndrv })
-}
-
-/// A device to read and write, or one to read and a socket to write.
-fn open_both(name: InterfaceName) -> Result<(OwnedFd, Option<OwnedFd>), OpenError> {
-    let at = |step| move |source| OpenError { step, source };
-    match device::open(true) {
-        Ok(fd) => Ok((fd, None)),
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ACCESS | Errno::PERM)) => {
-            let fd = device::open(false).map_err(at("open a packet filter's device"))?;
-            let sender = ndrv::sender(name).map_err(at("open an NDRV socket"))?;
-            Ok((fd, Some(sender)))
-        }
-        Err(error) => Err(at("open a packet filter's device")(error)),
-    }
+    let (set_filter, losses) = (set_filter_of(&fd)?, losses_of(&fd)?);
+    let parts = Parts { buffer, sides, stations, set_filter, losses, fd };
+    Ok(Opened { device: Device::new(parts), buffer })
 }
 
 /// A function that replaces the filter, with a descriptor of its own.
 fn set_filter_of(fd: &OwnedFd) -> Result<super::SetFilter, OpenError> {
     let copy = fd.try_clone().map_err(|source| OpenError { step: "copy the descriptor", source })?;
     Ok(Box::new(move |program| device::replace_filter(copy.as_fd(), &instructions(program))))
+}
+
+/// A function that counts losses, with a descriptor of its own.
+fn losses_of(fd: &OwnedFd) -> Result<super::Losses, OpenError> {
+    let copy = fd.try_clone().map_err(|source| OpenError { step: "copy the descriptor", source })?;
+    Ok(Box::new(move || device::statistics(copy.as_fd()).map(|statistics| statistics.dropped)))
 }
 
 fn instructions(program: &ValidProgram) -> Vec<Instruction> {

@@ -3,11 +3,13 @@
 //!
 //! Theory of operation. One read gives what the kernel has, as records of many frames; it has to be of exactly as many
 //! octets as the kernel's buffer has. Records are checked, and frames are cut out where they lie and share the read. A
-//! record that contradicts its read ends it: nothing behind it can be trusted. Sending is one write a frame, to the
-//! same device or to a socket beside it; writes do not wait.
+//! record that contradicts its read ends it: nothing behind it can be trusted. The kernel is asked how many frames it
+//! lost for want of room after a read that was half full or more, for it loses none before both of its buffers are.
+//! Sending is one write a frame to the same device; writes do not wait. The kernel takes the interface's MTU and 18
+//! octets in one write, which is a frame with its header and a tag.
 //!
-//! A full interface queue is told by ENOBUFS, and nothing tells when there is room again: the device is never reported
-//! writable. So what waits is tried again at once, for 20 ms without any success; then it is dropped, and so is
+//! A full interface queue is told by ENOBUFS, and nothing tells when there is room again: the device is always reported
+//! writable. So what waits is tried again after a pause, for 20 ms without any success; then it is dropped, and so is
 //! what follows, until the interface takes something again.
 //!
 //! The receive filter lets pass groups and the addresses of our [`Stations`]. A frame from an address that is not
@@ -52,20 +54,23 @@ pub const BUFFER: usize = Size::Bulk.octets();
 /// Replaces the receive filter.
 pub type SetFilter = Box<dyn Fn(&ValidProgram) -> io::Result<()> + Send + Sync>;
 
+/// How many frames the kernel had no room for since the device was opened; it begins at 0 again after 2^32.
+pub type Losses = Box<dyn Fn() -> io::Result<u32> + Send + Sync>;
+
 /// What a device is made of.
 pub struct Parts {
     /// The device, bound to an interface, with the filter of `stations`; reads and writes do not wait.
     pub fd: OwnedFd,
     /// Octets of the kernel's buffer, at most [`BUFFER`].
     pub buffer: usize,
-    /// Where frames are written, when not to the device itself.
-    pub sender: Option<OwnedFd>,
     /// Where received frames come from.
     pub sides: Sides,
     /// Whose frames pass the filter.
     pub stations: Stations,
     /// Replaces the filter.
     pub set_filter: SetFilter,
+    /// Counts what the kernel lost.
+    pub losses: Losses,
 }
 
 /// A packet filter's device that is bound to an interface.
@@ -75,7 +80,7 @@ pub struct Device {
 
 struct Shared {
     fd: OwnedFd,
-    sender: Option<OwnedFd>,
+    losses: Losses,
     buffer: usize,
     sides: Sides,
     stations: SharedStations,
@@ -87,10 +92,10 @@ impl Device {
     /// # Panics
     /// When the kernel's buffer is longer than [`BUFFER`].
     pub fn new(parts: Parts) -> Device {
-        let Parts { fd, buffer, sender, sides, stations, set_filter } = parts;
+        let Parts { fd, buffer, sides, stations, set_filter, losses } = parts;
         assert!(buffer <= BUFFER, "a read fits a buffer of the pool");
         let stations = SharedStations::new(stations, set_filter);
-        Device { shared: Arc::new(Shared { fd, sender, buffer, sides, stations }) }
+        Device { shared: Arc::new(Shared { fd, losses, buffer, sides, stations }) }
     }
 
     /// Lets frames to `stations` pass, to groups, and to nobody else.
@@ -114,14 +119,13 @@ impl Endpoint for Device {
             receiver: settings.receives.then(|| Receiver::new(self.shared.buffer, self.shared.sides)),
             known: Known::default(),
             full_since: None,
-            outbox: Outbox::new(&settings),
+            outbox: Outbox::new(&settings).asking(),
             shared: self.shared.clone(),
         }))
     }
 
     fn mechanism(&self) -> String {
-        let sender = if self.shared.sender.is_some() { "a raw socket" } else { "the packet filter" };
-        format!("packet filter, one read a batch, written to {sender}")
+        "packet filter, one read a batch, one write a frame".to_owned()
     }
 }
 
@@ -138,7 +142,10 @@ struct DeviceQueue {
 impl Queue for DeviceQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         match &mut self.receiver {
-            Some(receiver) => receiver.receive(self.shared.fd.as_fd(), cx, &self.outbox, batch),
+            Some(receiver) => {
+                let device = receive::Source { fd: self.shared.fd.as_fd(), losses: &self.shared.losses };
+                receiver.receive(device, cx, &self.outbox, batch)
+            }
             None => Ok(Progress::Done),
         }
     }
@@ -148,7 +155,7 @@ impl Queue for DeviceQueue {
             self.outbox.abandon(cx, batch, DropReason::TransmitError);
             return Err(Fault::Io(error));
         }
-        let fd = self.shared.sender.as_ref().unwrap_or(&self.shared.fd).as_fd();
+        let fd = self.shared.fd.as_fd();
         let mut progress = false;
         let result = self.outbox.send(cx, batch, |chunk| {
             let sent = send(fd, chunk)?;
@@ -164,8 +171,7 @@ impl Queue for DeviceQueue {
     }
 
     fn status(&self) -> Status {
-        let waiting = self.outbox.status().waiting;
-        Status { waiting, retry: waiting > 0, ..Status::default() }
+        self.outbox.status()
     }
 }
 

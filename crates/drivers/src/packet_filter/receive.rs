@@ -4,9 +4,16 @@ use frame::{Batch, DropReason, SharedBuf, Sides, Size};
 use link::Context;
 use rustix::io::Errno;
 
-use super::fault;
 use super::records::{Piece, split};
+use super::{Losses, fault};
 use crate::queue::{Fault, Outbox, Progress};
+
+/// What is received from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) fd: BorrowedFd<'a>,
+    pub(super) losses: &'a Losses,
+}
 
 /// The receiving half of a device.
 pub(super) struct Receiver {
@@ -20,35 +27,40 @@ pub(super) struct Receiver {
     pieces: Vec<Piece>,
     /// How many of them were given out.
     given: usize,
+    /// What the kernel had lost when it was asked last.
+    lost: u32,
 }
 
 impl Receiver {
     pub(super) fn new(buffer: usize, sides: Sides) -> Receiver {
-        Receiver { buffer, sides, read: None, pieces: Vec::new(), given: 0 }
+        Receiver { buffer, sides, read: None, pieces: Vec::new(), given: 0, lost: 0 }
     }
 
     pub(super) fn receive(
         &mut self,
-        fd: BorrowedFd<'_>,
+        source: Source<'_>,
         cx: &Context<'_>,
         outbox: &Outbox,
         batch: &mut Batch,
     ) -> Result<Progress, Fault> {
         if self.read.is_none() {
-            self.read(fd, cx, outbox)?;
+            self.read(source, cx, outbox)?;
         }
         Ok(self.give(batch))
     }
 
     /// Reads once and finds the frames.
-    fn read(&mut self, fd: BorrowedFd<'_>, cx: &Context<'_>, outbox: &Outbox) -> Result<(), Fault> {
+    fn read(&mut self, source: Source<'_>, cx: &Context<'_>, outbox: &Outbox) -> Result<(), Fault> {
         // Without a buffer the device stays ready, and is tried again in the next round.
         let Some(mut buffer) = cx.pool.take(Size::Bulk) else { return Ok(()) };
-        let came = match rustix::io::read(fd, &mut buffer[..self.buffer]) {
+        let came = match rustix::io::read(source.fd, &mut buffer[..self.buffer]) {
             Ok(came) => came,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             Err(error) => return Err(fault(error.into())),
         };
+        if came >= self.buffer / 2 {
+            self.count_losses(source, outbox);
+        }
         self.pieces.clear();
         self.given = 0;
         let found = split(&mut buffer[..came], &mut self.pieces);
@@ -64,6 +76,15 @@ impl Receiver {
         }
         self.read = Some(buffer.share());
         Ok(())
+    }
+
+    /// Counts what the kernel lost since it was asked last.
+    fn count_losses(&mut self, source: Source<'_>, outbox: &Outbox) {
+        // An error: the device is about to fail in a way that is told.
+        let lost = (source.losses)().unwrap_or(self.lost);
+        let more = lost.wrapping_sub(self.lost);
+        self.lost = lost;
+        outbox.counters.received_and_dropped(outbox.worker, DropReason::InputQueue, more.into(), 0);
     }
 
     /// Gives out frames of the last read, as many as fit.

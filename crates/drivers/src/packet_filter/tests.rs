@@ -1,7 +1,8 @@
 //! A socket stands for the device: a datagram is a read, or a frame that was written.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use frame::{Instant, MacAddr, Pool, PoolSizes, VlanTag};
@@ -17,10 +18,12 @@ struct Fixture {
     queue: Box<dyn Queue>,
     /// Every filter that was set, and whether a frame had left before.
     filters: Arc<Mutex<Vec<ValidProgram>>>,
+    /// What the kernel says that it lost.
+    lost: Arc<AtomicU32>,
     now: Instant,
 }
 
-fn fixture(fd: OwnedFd, buffer: usize, sender: Option<OwnedFd>) -> Fixture {
+fn fixture(fd: OwnedFd, buffer: usize) -> Fixture {
     rustix::io::ioctl_fionbio(&fd, true).unwrap();
     let filters = Arc::new(Mutex::new(Vec::new()));
     let seen = filters.clone();
@@ -29,7 +32,12 @@ fn fixture(fd: OwnedFd, buffer: usize, sender: Option<OwnedFd>) -> Fixture {
         Ok(())
     });
     let stations = Stations::new([GUEST]);
-    let device = Device::new(Parts { fd, buffer, sender, sides: Sides::WIRE, stations, set_filter });
+    let lost = Arc::new(AtomicU32::new(0));
+    let losses: Losses = Box::new({
+        let lost = lost.clone();
+        move || Ok(lost.load(Relaxed))
+    });
+    let device = Device::new(Parts { fd, buffer, sides: Sides::WIRE, stations, set_filter, losses });
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {
         worker: 0,
@@ -41,14 +49,15 @@ fn fixture(fd: OwnedFd, buffer: usize, sender: Option<OwnedFd>) -> Fixture {
         longest: 1518,
     };
     let queue = device.queue(settings).unwrap();
-    Fixture { pool: Pool::new(PoolSizes::default()), counters, device, queue, filters, now: Instant::ZERO }
+    let pool = Pool::new(PoolSizes::default());
+    Fixture { pool, counters, device, queue, filters, lost, now: Instant::ZERO }
 }
 
 /// A device whose other side is a datagram socket.
 fn datagrams() -> (Fixture, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
-    (fixture(ours.into(), BUFFER, None), theirs)
+    (fixture(ours.into(), BUFFER), theirs)
 }
 
 impl Fixture {
@@ -116,7 +125,7 @@ fn one_read_gives_many_batches_in_order() {
 fn a_read_asks_for_what_was_granted() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     // Two records of 18 and 60 octets, each padded to 80.
-    let mut fixture = fixture(ours.into(), 160, None);
+    let mut fixture = fixture(ours.into(), 160);
     let frames: Vec<_> = (0..4).map(|i| frame_from(OTHER, i)).collect();
     let mut octets = records(&frames);
     octets.resize(320, 0);
@@ -139,6 +148,26 @@ fn what_is_behind_a_bad_record_is_counted_and_not_forwarded() {
     theirs.send(&records(&[frame_from(OTHER, 4)])).unwrap();
     assert_eq!(fixture.receive(), [frame_from(OTHER, 4)]);
     assert_eq!(fixture.pool.out(), 0);
+}
+
+#[test]
+fn what_the_kernel_lost_is_counted_once() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut fixture = fixture(ours.into(), 160);
+    let mut octets = records(&[frame_from(OTHER, 1), frame_from(OTHER, 2)]);
+    octets.resize(160, 0);
+    for (lost, counted) in [(u32::MAX - 1, u64::from(u32::MAX) - 1), (u32::MAX - 1, u64::from(u32::MAX) - 1)]
+    {
+        fixture.lost.store(lost, Relaxed);
+        theirs.write_all(&octets).unwrap();
+        assert_eq!(fixture.receive().len(), 2);
+        assert_eq!(fixture.dropped(DropReason::InputQueue), counted);
+    }
+    // The kernel's counter has 32 bits.
+    fixture.lost.store(3, Relaxed);
+    theirs.write_all(&octets).unwrap();
+    assert_eq!(fixture.receive().len(), 2);
+    assert_eq!(fixture.dropped(DropReason::InputQueue), u64::from(u32::MAX) + 4);
 }
 
 #[test]
@@ -174,18 +203,6 @@ fn a_write_is_a_frame_with_its_tag() {
     assert_eq!(all_of(&theirs), [frame_from(GUEST, 1), with_tag]);
 }
 
-#[test]
-fn a_socket_for_sending_is_used_when_there_is_one() {
-    let (device, mut beyond) = UnixStream::pair().unwrap();
-    let (sender, theirs) = UnixDatagram::pair().unwrap();
-    theirs.set_nonblocking(true).unwrap();
-    beyond.set_nonblocking(true).unwrap();
-    let mut fixture = fixture(device.into(), BUFFER, Some(sender.into()));
-    fixture.transmit(&[frame_from(GUEST, 1)]);
-    assert_eq!(all_of(&theirs), [frame_from(GUEST, 1)]);
-    assert!(beyond.read(&mut [0; 64]).is_err());
-}
-
 /// Sends until the interface takes nothing more; answers how many frames were sent, waiting ones among them.
 fn fill(fixture: &mut Fixture) -> u8 {
     for number in 0..=u8::MAX {
@@ -202,10 +219,19 @@ fn what_the_interface_does_not_take_waits_and_keeps_its_order() {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
-    let mut fixture = fixture(ours.into(), BUFFER, None);
+    let mut fixture = fixture(ours.into(), BUFFER);
     let count = fill(&mut fixture);
-    // Nothing tells when there is room, so it is tried again rather than waited for.
-    assert_eq!(fixture.queue.status(), Status { waiting: 1, retry: true, ..Status::default() });
+    // Nothing tells when there is room, so it is asked again, less often as long as there is none.
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        let Status { waiting: 1, write: false, retry: false, deadline: Some(again) } = fixture.queue.status()
+        else {
+            panic!("{:?}", fixture.queue.status())
+        };
+        pauses.push(again.since(fixture.now).as_micros());
+        fixture.transmit(&[]);
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 8000, 8000]);
     fixture.transmit(&[frame_from(GUEST, count)]);
     assert_eq!(fixture.queue.status().waiting, 2);
     let mut arrived = all_of(&theirs);
@@ -221,7 +247,7 @@ fn patience_with_an_interface_that_takes_nothing_ends() {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
-    let mut fixture = fixture(ours.into(), BUFFER, None);
+    let mut fixture = fixture(ours.into(), BUFFER);
     let count = fill(&mut fixture);
     fixture.now = fixture.now + PATIENCE;
     fixture.transmit(&[]);
@@ -290,10 +316,10 @@ fn a_filter_that_cannot_be_set_ends_the_attachment() {
     let parts = Parts {
         fd: ours.into(),
         buffer: BUFFER,
-        sender: None,
         sides: Sides::WIRE,
         stations: Stations::default(),
         set_filter,
+        losses: Box::new(|| Ok(0)),
     };
     let counters = Arc::new(Counters::new(1));
     let settings = Settings {

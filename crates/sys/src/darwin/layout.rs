@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use super::bpf;
 use super::number::*;
-use super::request::{Driver, Interface, Program, RawAddress};
+use super::request::{Driver, Interface, Program};
 
 /// A constant expression of C and its value.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ macro_rules! named {
     ($($name:ident)*) => { [$(Fact(stringify!($name), $name as u64),)*] };
 }
 
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 11] = [
     "stddef.h",
     "sys/types.h",
     "sys/socket.h",
@@ -27,21 +27,20 @@ const HEADERS: [&str; 12] = [
     "net/if.h",
     "net/if_types.h",
     "net/if_utun.h",
-    "net/ndrv.h",
     "net/net_kev.h",
 ];
 
-const NAMED: [Fact; 42] = named! {
+const NAMED: [Fact; 41] = named! {
     BIOCGBLEN BIOCSBLEN BIOCSETF BIOCSETFNR BIOCPROMISC BIOCGDLT BIOCSETIF BIOCGSTATS BIOCIMMEDIATE BIOCVERSION
     BIOCSHDRCMPLT BIOCSSEESENT BPF_MAXINSNS DLT_EN10MB
     SIOCSIFFLAGS SIOCGIFFLAGS SIOCGIFMTU SIOCSIFMTU SIOCSIFLLADDR SIOCIFCREATE SIOCIFDESTROY SIOCSDRVSPEC SIOCGDRVSPEC
     KEV_INET_SUBCLASS KEV_DL_SUBCLASS KEV_INET6_SUBCLASS KEV_DL_SIFFLAGS KEV_DL_SIFMTU KEV_DL_IF_ATTACHED
     KEV_DL_IF_DETACHING KEV_DL_IF_DETACHED KEV_DL_LINK_OFF KEV_DL_LINK_ON KEV_DL_LINK_ADDRESS_CHANGED
-    AF_LINK AF_NDRV PF_SYSTEM IFT_ETHER IFT_L2VLAN IFT_BRIDGE
+    AF_LINK PF_SYSTEM IFT_ETHER IFT_L2VLAN IFT_BRIDGE
     CTLIOCGINFO UTUN_OPT_IFNAME
 };
 
-const LAYOUTS: [Fact; 30] = [
+const LAYOUTS: [Fact; 28] = [
     Fact("sizeof(struct ifreq)", size_of::<Interface>() as u64),
     Fact("offsetof(struct ifreq, ifr_ifru)", 16),
     Fact("offsetof(struct ifreq, ifr_addr.sa_data)", 18),
@@ -64,8 +63,6 @@ const LAYOUTS: [Fact; 30] = [
     Fact("BPF_ALIGNMENT", bpf::ALIGNMENT as u64),
     Fact("sizeof(struct bpf_stat)", 8),
     Fact("sizeof(struct bpf_version)", 4),
-    Fact("sizeof(struct sockaddr_ndrv)", size_of::<RawAddress>() as u64),
-    Fact("offsetof(struct sockaddr_ndrv, snd_name)", 2),
     // Of `macos/utun.rs`, which is not compiled everywhere.
     Fact("sizeof(struct ctl_info)", argument_octets(CTLIOCGINFO) as u64),
     Fact("offsetof(struct ctl_info, ctl_name)", 4),

@@ -85,7 +85,6 @@ pub const UTUN_OPT_IFNAME: u32 = 2;
 
 // Address families, sys/socket.h.
 pub const AF_LINK: u8 = 18;
-pub const AF_NDRV: u8 = 27;
 pub const PF_SYSTEM: u8 = 32;
 pub const SYSPROTO_EVENT: u32 = 1;
 

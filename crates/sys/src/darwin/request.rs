@@ -1,7 +1,7 @@
 //! Arguments of requests: the structures that the kernel copies in and out.
 
 use super::InterfaceName;
-use super::number::{AF_LINK, AF_NDRV};
+use super::number::AF_LINK;
 
 /// About one interface (net/if.h, struct ifreq): its name and 16 octets that each request reads its own way.
 #[repr(C)]
@@ -185,24 +185,6 @@ impl Fake {
     }
 }
 
-/// The address of an NDRV socket (net/ndrv.h, struct sockaddr_ndrv).
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RawAddress {
-    len: u8,
-    family: u8,
-    name: [u8; 16],
-}
-
-const _: () = assert!(size_of::<RawAddress>() == 18 && std::mem::offset_of!(RawAddress, name) == 2);
-
-impl RawAddress {
-    /// The interface `name`.
-    pub const fn new(name: InterfaceName) -> RawAddress {
-        RawAddress { len: size_of::<RawAddress>() as u8, family: AF_NDRV, name: *name.octets() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +214,5 @@ mod tests {
         assert_eq!(Member::new(name("feth1")).name(), Some(name("feth1")));
         assert_eq!(&Fake::peer(Some(name("feth1"))).peer, name("feth1").octets());
         assert_eq!(Fake::peer(None).peer, [0; 16]);
-        let address = RawAddress::new(name("en0"));
-        assert_eq!((address.len, address.family, &address.name), (18, 27, name("en0").octets()));
     }
 }

@@ -17,13 +17,12 @@ use crate::darwin::request::{Interface, Program};
 /// How many devices are tried. The kernel makes another one whenever the last is opened, up to 256 by default.
 const DEVICES: u32 = 1024;
 
-/// Opens the first device that nobody has open, for reading, and for writing when `writes`; neither waits.
+/// Opens the first device that nobody has open, for reading and writing; neither waits.
 ///
 /// # Errors
 /// `EBUSY` when all are in use; of the first one that is not, what open(2) says: `EACCES` without the right to it.
-pub fn open(writes: bool) -> io::Result<OwnedFd> {
-    let access = if writes { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
+pub fn open() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     for number in 0..DEVICES {
         match rustix::fs::open(format!("/dev/bpf{number}"), flags, Mode::empty()) {
             Err(Errno::BUSY) => {}

@@ -7,7 +7,6 @@ pub mod datagrams;
 pub mod feth;
 pub mod interface;
 pub mod kernel_events;
-pub mod ndrv;
 pub mod poller;
 pub mod priority;
 pub mod socket;

@@ -182,8 +182,7 @@ impl Task {
             };
             format!("{error} for {interface}: {source}; {cure}")
         })?;
-        let sender = if opened.is_ndrv { "an NDRV socket" } else { "it" };
-        let way = format!("packet filter on {interface} of {} octets, sends through {sender}", opened.buffer);
+        let way = format!("packet filter on {interface} of {} octets", opened.buffer);
         let installed = match target {
             Target::Bridge(bridge) => format!("feth pair, a member of {bridge}; {way}"),
             Target::Interface(_) => way,
