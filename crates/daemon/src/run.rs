@@ -35,6 +35,7 @@ pub struct Options {
 /// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
     let taken = sys::inherit_all();
+    sys::map_large_memory();
     let log = Log::to_stderr().context("cannot start the log")?;
     if let Err(error) = taken {
         tracing::warn!(owner = true, "programs may inherit what this process inherited: {error}");

@@ -125,7 +125,12 @@ impl Capture {
         let source = queue.clone();
         let filter = options.late_filter().map(|filter| (filter.clone(), options.snaplen));
         let run = move || {
-            sys::priority::behind();
+            // A filter that is too much work for a worker is too much to have the worker wait for this thread.
+            if filter.is_some() {
+                sys::priority::idle()
+            } else {
+                sys::priority::behind()
+            }
             write(&source, file, filter.as_ref())
         };
         let writer = thread::Builder::new().name("capture".into()).spawn(run)?;

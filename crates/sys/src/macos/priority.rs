@@ -14,6 +14,11 @@ pub fn behind() {
     set(qos_class_t::QOS_CLASS_UTILITY);
 }
 
+/// Takes only the time that no other thread wants, for much work that nobody waits for.
+pub fn idle() {
+    set(qos_class_t::QOS_CLASS_BACKGROUND);
+}
+
 fn set(class: qos_class_t) {
     // SAFETY: no memory is passed, and only the calling thread changes. It fails for a thread with a scheduling of its
     // own, which is then left alone.
