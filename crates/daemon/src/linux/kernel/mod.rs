@@ -105,10 +105,8 @@ impl Kernel {
     /// The addresses of an interface that are the host's: one that is tentative may be found to be another's, as one that
     /// failed duplicate address detection was.
     pub(crate) async fn addresses(&self, interface: &Interface) -> Result<Vec<IpAddr>, KernelError> {
-        let list = self.handle.address().get().set_link_index_filter(interface.index).execute();
-        let what = format!("list the addresses of {}", interface.name);
-        let messages: Vec<_> = said(&what, list.try_collect().await)?;
-        Ok(messages.iter().filter_map(own_address).collect())
+        let all = self.all_addresses().await?.into_iter();
+        Ok(all.filter(|(index, _)| *index == interface.index).map(|(_, address)| address).collect())
     }
 
     /// The same of all interfaces, each address with its interface's index.

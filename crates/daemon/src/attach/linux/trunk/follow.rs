@@ -26,18 +26,20 @@ pub(super) fn tell_addresses(network: &Network, addresses: Vec<HostAddress>) {
 pub(super) struct Twice {
     pub(super) address: IpAddr,
     pub(super) mac: MacAddr,
-    pub(super) interface: String,
+    /// By its index.
+    pub(super) interface: u32,
 }
 
-/// Which of the guests' addresses are `elsewhere` as well, on interfaces of these names. Addresses of a link's own are
-/// not: another link may have the same.
+/// The guests' addresses that are `elsewhere` as well, on interfaces of these indices. Addresses of a link's own are
+/// not among them: another link may have the same.
 pub(super) fn twice(
-    elsewhere: &BTreeMap<IpAddr, String>,
+    elsewhere: impl IntoIterator<Item = (u32, IpAddr)>,
     guests: impl IntoIterator<Item = SharedAddress>,
 ) -> BTreeSet<Twice> {
+    let by_address = elsewhere.into_iter().map(|(interface, address)| (address, interface));
+    let elsewhere: BTreeMap<IpAddr, u32> = by_address.filter(|(address, _)| !is_of_link(*address)).collect();
     let of = |SharedAddress { address, mac, .. }: SharedAddress| {
-        let interface = elsewhere.get(&address).filter(|_| !is_of_link(address))?;
-        Some(Twice { address, mac, interface: interface.clone() })
+        Some(Twice { address, mac, interface: *elsewhere.get(&address)? })
     };
     guests.into_iter().filter_map(of).collect()
 }
@@ -76,7 +78,7 @@ mod tests {
     fn an_address_that_the_host_has_elsewhere_is_told_unless_it_is_of_its_link() {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let all = ["10.9.0.1", "169.254.0.1", "fd00::1", "fe80::1", "10.9.0.2"].map(address);
-        let elsewhere = all[..4].iter().map(|address| (*address, "eth7".to_owned())).collect();
+        let elsewhere = all[..4].iter().map(|address| (7, *address));
         let mac = MacAddr([2, 0, 0, 0, 0, 1]);
         let network = Network::new(NetworkConfig {
             name: "lab".into(),
@@ -86,7 +88,7 @@ mod tests {
         });
         let port = network.add_port(PortConfig::new("a", Arc::new(Counters::new(1)))).expect("a port");
         let guests = all.map(|address| SharedAddress { address, vlan: None, port, mac });
-        let found: Vec<_> = twice(&elsewhere, guests).into_iter().map(|twice| twice.address).collect();
+        let found: Vec<_> = twice(elsewhere, guests).into_iter().map(|twice| twice.address).collect();
         assert_eq!(found, [all[0], all[2]]);
     }
 

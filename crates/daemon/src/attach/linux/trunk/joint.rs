@@ -41,7 +41,7 @@ enum Use {
 /// A network's hold on an interface: everything that was set on the host for it.
 pub(super) struct Joint {
     kernel: Kernel,
-    /// The interfaces through which the host has addresses on the same Ethernet, by index.
+    /// The interfaces through which the host has addresses on this Ethernet, by index.
     alike: BTreeSet<u32>,
     /// Guests' addresses that the host has elsewhere, which was told.
     twice: BTreeSet<Twice>,
@@ -139,29 +139,32 @@ impl Joint {
             self.tell_network(station)?;
         }
         let all = self.kernel.interfaces().await?;
-        let there = self.kernel.all_addresses().await?;
-        let alike = self.interface.alike(&all);
-        self.alike = alike.iter().map(|(interface, _)| interface.index).collect();
-        let tags = BTreeMap::from_iter(alike.iter().map(|(interface, tag)| (interface.index, *tag)));
-        let tag_of =
-            |index| if index == self.interface.index { Some(None) } else { tags.get(&index).copied() };
+        let mut there = self.kernel.all_addresses().await?;
+        let alike = self.interface.alike(&all).into_iter().map(|(other, tag)| (other.index, tag));
+        let tags: BTreeMap<_, _> = alike.chain([(self.interface.index, None)]).collect();
         let own = there
             .iter()
-            .filter_map(|(index, address)| tag_of(*index).map(|tag| HostAddress { address: *address, tag }));
+            .filter_map(|(index, address)| Some(HostAddress { address: *address, tag: *tags.get(index)? }));
         tell_addresses(station.network(), own.collect());
-        let name = |index| all.iter().find(|other| other.index == index).map(|other| other.name.clone());
-        let others = there.iter().filter(|(index, _)| tag_of(*index).is_none());
-        let elsewhere = others.filter_map(|(index, address)| Some((*address, name(*index)?))).collect();
-        let twice = twice(&elsewhere, station.network().shared_addresses());
+        there.retain(|(index, _)| !tags.contains_key(index));
+        self.tell_twice(station, there, &all);
+        self.alike = tags.into_keys().collect();
+        Ok(Followed::There)
+    }
+
+    /// Tells, once each, of guests' addresses that the host has on other interfaces.
+    fn tell_twice(&mut self, station: &Station, elsewhere: Vec<(u32, IpAddr)>, all: &[Interface]) {
+        let twice = twice(elsewhere, station.network().shared_addresses());
         for Twice { address, mac, interface } in twice.difference(&self.twice) {
+            let Some(interface) = all.iter().find(|other| other.index == *interface) else { continue };
             tracing::warn!(
                 port = %station.place(),
-                "a guest ({mac}) has {address}, which the host has on {interface}: neither is kept from it, but what \
-                 the host sends there does not reach the guest"
+                "a guest ({mac}) has {address}, which the host has on {}: neither is kept from it, but what the host \
+                 sends there does not reach the guest",
+                interface.name
             );
         }
         self.twice = twice;
-        Ok(Followed::There)
     }
 
     /// Tells the network what the trunk is now.
