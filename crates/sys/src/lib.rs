@@ -37,22 +37,13 @@ pub use poll::{Interest, Ready};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Has memory of a MiB and more come from the system and go back to it when it is freed, for as long as the process
-/// lives. The C library would do so from the start, and stops doing it for sizes of which it saw one freed; what it
-/// keeps at the end of a thread's memory then, [`give_memory_back`] does not reach either (mallopt(3)).
+/// lives. The C library does so at first, and stops doing it for sizes of which it saw one freed; what it keeps at the
+/// end of a thread's memory then, not even malloc_trim(3) reaches (mallopt(3)).
 pub fn map_large_memory() {
     // SAFETY: it changes numbers of the allocator; nothing that is in use moves.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
-    }
-}
-
-/// Gives memory that was freed back to the system, where the C library's allocator has a call for it.
-pub fn give_memory_back() {
-    // SAFETY: it may be called at any time, from any thread; nothing that is in use moves.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

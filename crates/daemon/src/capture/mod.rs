@@ -100,8 +100,6 @@ pub struct Capture {
     /// By the name in the file.
     ports: BTreeMap<String, Captured>,
     writer: Option<JoinHandle<Report>>,
-    /// The last to go.
-    _memory: GivenBack,
 }
 
 /// A port that is captured, or was.
@@ -134,14 +132,7 @@ impl Capture {
             write(&source, file, filter.as_ref())
         };
         let writer = thread::Builder::new().name("capture".into()).spawn(run)?;
-        Ok(Capture {
-            queue,
-            epoch,
-            options,
-            ports: BTreeMap::new(),
-            writer: Some(writer),
-            _memory: GivenBack,
-        })
+        Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }
 
     /// Captures what passes a port's link as well. The file calls it `network/port`, and knows it by that name when it
@@ -192,17 +183,6 @@ impl Capture {
         };
         self.queue.free();
         report
-    }
-}
-
-/// Gives the memory that a capture had back to the system, when all of it is free: what waits for a slow client is tens of
-/// thousands of pieces, which the allocator would keep.
-#[derive(Debug)]
-struct GivenBack;
-
-impl Drop for GivenBack {
-    fn drop(&mut self) {
-        sys::give_memory_back();
     }
 }
 

@@ -3,7 +3,6 @@
 //! Two chunks of fixed size go back and forth: the workers fill one while the thread of the capture writes the other.
 //! Exchanging them is all that the thread does under the lock.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -77,7 +76,7 @@ pub(super) struct Queue {
     filtered_late: bool,
     /// Nothing more is wanted: spares the workers the lock until their taps are gone. The state has the last word.
     over: AtomicBool,
-    /// What was not written yet is not wanted either.
+    /// All that was not written yet is not wanted either.
     abandoned: AtomicBool,
     state: Mutex<State>,
     /// Something is there to be taken.
@@ -112,7 +111,7 @@ impl Chunk {
     }
 
     /// Keeps the first `most` frames of which `filter` wants octets, and so many of these.
-    pub(super) fn filter(&mut self, most: u64, filter: impl Fn(&[u8]) -> usize) {
+    pub(super) fn filter(&mut self, most: u64, mut filter: impl FnMut(&[u8]) -> usize) {
         let (octets, mut left, mut from, mut end) = (&mut self.octets, most, 0, 0);
         self.records.retain_mut(|(_, len)| {
             let start = from;
@@ -230,15 +229,15 @@ impl Queue {
     pub(super) fn filter(&self, chunk: &mut Chunk, filter: impl Fn(&[u8]) -> usize) -> bool {
         // Nobody else changes it where the filter is behind the queue.
         let wanted = self.lock().wanted;
-        let looked_at = Cell::new(0u32);
+        let mut looked_at = 0u32;
         chunk.filter(wanted, |octets| {
             // It may be much work for each frame, and nobody asks for its result once all is abandoned.
             if self.is_abandoned() {
                 return 0;
             }
             // Many a kernel takes a processor from who computes at a tick only, milliseconds later.
-            looked_at.set(looked_at.get().wrapping_add(1));
-            if looked_at.get().is_multiple_of(AT_ONCE) {
+            looked_at = looked_at.wrapping_add(1);
+            if looked_at.is_multiple_of(AT_ONCE) {
                 thread::yield_now();
             }
             filter(octets)
@@ -259,10 +258,9 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Nothing more is wanted, and what was not written yet is not either.
+    /// Says that of what came until the end nothing is wanted that was not written yet.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
-        self.end();
     }
 
     /// Lets go of the memory, once all is over: workers may keep the tap a while longer.
