@@ -46,7 +46,6 @@ impl Endpoint for Socket {
             receives: settings.receives,
             buffers: Vec::with_capacity(LIMIT),
             passed: Passed::default(),
-            tells_room: self.tells_room,
             outbox: if self.tells_room { outbox } else { outbox.asking() },
         }))
     }
@@ -65,7 +64,6 @@ struct DatagramQueue {
     /// Empty between calls; kept for its memory.
     buffers: Vec<WriteBuf>,
     passed: Passed,
-    tells_room: bool,
     outbox: Outbox,
 }
 
@@ -100,7 +98,7 @@ impl Queue for DatagramQueue {
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
-        let (fd, tells_room) = (&self.fd, self.tells_room);
+        let (fd, tells_room) = (&self.fd, !self.outbox.asks());
         let result = self
             .outbox
             .send(cx, batch, |chunk| send(fd.as_fd(), chunk).or_else(|error| refused(error, tells_room)));
@@ -130,8 +128,7 @@ impl DatagramQueue {
                     self.outbox.deliver(buffer, Received { len, truncated }, batch);
                 }
                 Ok(Message { len, .. }) => {
-                    let counters = &self.outbox.counters;
-                    counters.received_and_dropped(self.outbox.worker, DropReason::Stranger, 1, len as u64);
+                    self.outbox.refuse(DropReason::Stranger, 1, len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.early = None;
@@ -148,8 +145,7 @@ impl Outbox {
     /// Makes a frame of a received datagram.
     fn deliver(&self, mut buffer: WriteBuf, received: Received, batch: &mut Batch) {
         if received.truncated {
-            self.counters.received_and_dropped(self.worker, DropReason::Oversize, 1, received.len as u64);
-            return;
+            return self.refuse(DropReason::Oversize, 1, received.len);
         }
         let (start, tag) = VlanTag::take(&mut buffer[..received.len]);
         let mut frame = buffer.into_frame(start..received.len);
@@ -168,7 +164,7 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
     Ok(Sent { taken, ..Sent::default() })
 }
 
-/// What it means that a socket took nothing, where full ones tell of room or where they do not.
+/// The outcome of a call with which a socket took nothing, where full ones tell of room or where they do not.
 fn refused(error: io::Error, tells_room: bool) -> io::Result<Sent> {
     match Errno::from_io_error(&error) {
         Some(Errno::AGAIN) => Ok(Sent { full: true, ..Sent::default() }),

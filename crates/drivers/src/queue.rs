@@ -159,7 +159,7 @@ pub(crate) struct Outbox {
     pub(crate) backlog: Backlog,
     /// The medium took no more, and has not told since that it does.
     full: bool,
-    /// The last call sent as much as one may, and left some for the next.
+    /// Nothing but the worker's next turns holds up what waits.
     more: bool,
     /// The medium never tells of room: it is asked.
     asks: bool,
@@ -188,6 +188,23 @@ impl Outbox {
     pub(crate) fn asking(mut self) -> Outbox {
         self.asks = true;
         self
+    }
+
+    /// Whether the medium is asked since it never tells of room.
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Lets `frames` wait for another turn, not for the medium.
+    pub(crate) fn retry(&mut self, cx: &Context<'_>, frames: impl Iterator<Item = Frame>) {
+        self.more = true;
+        self.defer(cx, frames);
+    }
+
+    /// Counts frames that were received and are not passed on.
+    #[cold]
+    pub(crate) fn refuse(&self, reason: DropReason, frames: u64, octets: usize) {
+        self.counters.received_and_dropped(self.worker, reason, frames, octets as u64);
     }
 
     /// Lets `frames` wait; the newest that do not fit are dropped.
@@ -233,11 +250,12 @@ impl Outbox {
         batch: &mut Batch,
         mut send: impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
     ) -> io::Result<()> {
+        self.more = false;
         if self.full && !self.backlog.is_empty() && !batch.is_empty() {
             self.defer(cx, batch.drain());
             return Ok(());
         }
-        (self.full, self.more) = (false, false);
+        self.full = false;
         let result = self.send_all(cx, batch, &mut send);
         if self.full {
             self.again = cx.now + self.pause;
@@ -255,8 +273,7 @@ impl Outbox {
         let mut most = Batch::LIMIT;
         while !self.backlog.is_empty() {
             if most == 0 {
-                self.more = true;
-                self.defer(cx, batch.drain());
+                self.retry(cx, batch.drain());
                 return Ok(());
             }
             let (chunk, count) = chunk(self.backlog.iter().take(most));
@@ -302,9 +319,9 @@ impl Outbox {
     /// The status of a queue that nothing but the medium holds up.
     pub(crate) fn status(&self) -> Status {
         let waiting = self.backlog.len();
-        let (retry, waits) = (self.more && waiting > 0, !self.more && waiting > 0);
+        let waits = waiting > 0 && !self.more;
         let deadline = Some(self.again).filter(|_| waits && self.asks);
-        Status { waiting, write: waits && !self.asks, retry, deadline }
+        Status { waiting, write: waits && !self.asks, retry: self.more, deadline }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {

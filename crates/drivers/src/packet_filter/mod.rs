@@ -116,7 +116,7 @@ impl AsFd for Device {
 impl Endpoint for Device {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         Ok(Box::new(DeviceQueue {
-            receiver: settings.receives.then(|| Receiver::new(self.shared.buffer, self.shared.sides)),
+            receiver: settings.receives.then(Receiver::default),
             known: Known::default(),
             full_since: None,
             outbox: Outbox::new(&settings).asking(),
@@ -142,10 +142,7 @@ struct DeviceQueue {
 impl Queue for DeviceQueue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         match &mut self.receiver {
-            Some(receiver) => {
-                let device = receive::Source { fd: self.shared.fd.as_fd(), losses: &self.shared.losses };
-                receiver.receive(device, cx, &self.outbox, batch)
-            }
+            Some(receiver) => receiver.receive(&self.shared, cx, &self.outbox, batch),
             None => Ok(Progress::Done),
         }
     }

@@ -18,7 +18,7 @@ struct Fixture {
     queue: Box<dyn Queue>,
     /// Every filter that was set, and whether a frame had left before.
     filters: Arc<Mutex<Vec<ValidProgram>>>,
-    /// What the kernel says that it lost.
+    /// The kernel's count of losses.
     lost: Arc<AtomicU32>,
     now: Instant,
 }

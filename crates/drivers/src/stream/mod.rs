@@ -72,7 +72,6 @@ impl Endpoint for Socket {
             shared: self.shared.clone(),
             receiver: settings.receives.then(Receiver::default),
             outbox: Outbox::new(&settings),
-            retry: false,
         }))
     }
 
@@ -85,8 +84,6 @@ struct StreamQueue {
     shared: Arc<Shared>,
     receiver: Option<Receiver>,
     outbox: Outbox,
-    /// Another worker was sending when this one wanted to.
-    retry: bool,
 }
 
 impl Queue for StreamQueue {
@@ -101,8 +98,7 @@ impl Queue for StreamQueue {
         let mut sender = match self.shared.sender.try_lock() {
             Ok(sender) => sender,
             Err(TryLockError::WouldBlock) => {
-                self.retry = true;
-                self.outbox.defer(cx, batch.drain());
+                self.outbox.retry(cx, batch.drain());
                 return Ok(());
             }
             Err(TryLockError::Poisoned(_)) => {
@@ -110,7 +106,6 @@ impl Queue for StreamQueue {
                 return Err(Fault::Io(io::Error::other("a worker failed while it was sending")));
             }
         };
-        self.retry = false;
         let fd = self.shared.fd.as_fd();
         // What an earlier write cut in two goes first, whoever wrote it.
         let result = match sender.finish(fd) {
@@ -128,10 +123,8 @@ impl Queue for StreamQueue {
         // The rest of a frame that was cut in two has to go out even when nothing waits behind it.
         let unfinished = self.shared.sender.try_lock().is_ok_and(|sender| !sender.is_finished());
         let status = self.outbox.status();
-        let retry = status.retry || self.retry;
         Status {
-            write: (status.write || unfinished) && !retry,
-            retry,
+            write: (status.write || unfinished) && !status.retry,
             deadline: self.receiver.as_ref().and_then(Receiver::deadline),
             ..status
         }

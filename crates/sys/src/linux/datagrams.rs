@@ -8,7 +8,7 @@ use std::ptr;
 /// How many datagrams one call moves at most.
 pub const LIMIT: usize = 64;
 
-/// Whether a full peer is told of by readiness when it has room again.
+/// True where readiness tells that a full peer has room again.
 pub const TELLS_ROOM: bool = true;
 
 /// The system calls that move them.

@@ -13,7 +13,7 @@ use rustix::net::{
 /// How many datagrams one call moves at most.
 pub const LIMIT: usize = 64;
 
-/// Whether a full peer is told of by readiness when it has room again: a socket is always writable here.
+/// True where readiness tells that a full peer has room again: a socket is always writable here.
 pub const TELLS_ROOM: bool = false;
 
 /// The system calls that move them.

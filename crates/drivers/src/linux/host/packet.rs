@@ -134,7 +134,7 @@ impl Queue for PacketQueue {
             match taken {
                 Ok(()) => {}
                 Err(Trouble::Wait) => break,
-                Err(Trouble::Refused(reason)) => refuse(&self.outbox, reason, 1, len),
+                Err(Trouble::Refused(reason)) => self.outbox.refuse(reason, 1, len),
                 Err(Trouble::Fault(fault)) => return Err(fault),
             }
             losing |= slot.is_losing();
@@ -175,7 +175,7 @@ impl PacketQueue {
         // An error: the socket is about to fail in a way that is told.
         let lost = self.ring.as_ref().map_or(Ok(0), Ring::take_losses).unwrap_or(0);
         if lost > 0 {
-            refuse(&self.outbox, DropReason::InputQueue, lost.into(), 0);
+            self.outbox.refuse(DropReason::InputQueue, lost.into(), 0);
         }
     }
 
@@ -357,11 +357,6 @@ fn finish(
     frame.meta.tag = tag;
     frame.meta.offload = offload.ok_or(DropReason::BadOffload)?;
     Ok(frame)
-}
-
-#[cold]
-fn refuse(outbox: &Outbox, reason: DropReason, frames: u64, octets: usize) {
-    outbox.counters.received_and_dropped(outbox.worker, reason, frames, octets as u64);
 }
 
 fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
