@@ -6,6 +6,7 @@
 //! several workers the sending half is locked for the time of a write; who finds it locked lets its frames wait.
 
 pub mod framing;
+mod gather;
 mod receive;
 mod send;
 

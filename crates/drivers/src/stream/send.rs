@@ -1,5 +1,5 @@
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use frame::{Batch, Entry};
@@ -8,28 +8,20 @@ use rustix::net::{SendAncillaryBuffer, sendmsg};
 use sys::socket::SEND_NOW;
 
 use super::framing::PREFIX;
+use super::gather::Gathered;
 use crate::parts::parts;
 use crate::queue::Sent;
 
-/// Frames up to this many octets are copied together: cheaper than a piece of their own in the gathered write.
-const COPIED: usize = 512;
+thread_local! {
+    /// What this thread's writes are laid out in.
+    static GATHERED: RefCell<Gathered> = RefCell::default();
+}
 
 /// The sending half of a stream.
 #[derive(Default)]
 pub(super) struct Sender {
     /// The rest of a frame that the last write cut in two.
     rest: Vec<u8>,
-    /// Lengths, tags and small frames of one write.
-    copied: Vec<u8>,
-    /// The pieces of one write.
-    pieces: Vec<Piece>,
-}
-
-enum Piece {
-    /// In `copied`.
-    Copied(Range<usize>),
-    /// The last octets of frame `entry` of the chunk, from `from` on.
-    Lent { entry: usize, from: usize },
 }
 
 impl Sender {
@@ -50,15 +42,11 @@ impl Sender {
     /// may have taken only a part: the rest is kept.
     pub(super) fn send(&mut self, fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
         debug_assert!(self.rest.is_empty());
-        self.lay_out(chunk);
-        let mut slices = [IoSlice::new(&[]); 2 * Batch::LIMIT + 1];
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(match piece {
-                Piece::Copied(range) => &self.copied[range.clone()],
-                Piece::Lent { entry, from } => &chunk[*entry].octets[*from..],
-            });
-        }
-        let mut left = write(fd, &slices[..self.pieces.len()])?;
+        let mut left = GATHERED.with_borrow_mut(|gathered| {
+            gathered.lay_out(chunk);
+            let mut slices = [IoSlice::new(&[]); 2 * Batch::LIMIT + 1];
+            write(fd, gathered.slices(chunk, &mut slices))
+        })?;
         for (i, entry) in chunk.iter().enumerate() {
             let len =
                 PREFIX + entry.octets.len() + if entry.meta.tag.is_some() { frame::VLAN_TAG } else { 0 };
@@ -71,38 +59,6 @@ impl Sender {
             left -= len;
         }
         Ok(Sent { taken: chunk.len(), ..Sent::default() })
-    }
-
-    /// Decides what is copied and what is lent.
-    fn lay_out(&mut self, chunk: &[Entry<'_>]) {
-        self.copied.clear();
-        self.pieces.clear();
-        let mut from = 0;
-        for (i, entry) in chunk.iter().enumerate() {
-            let mut tag = [0; 4];
-            let [first, middle, last] = parts(entry, &mut tag);
-            let len = (first.len() + middle.len() + last.len()) as u32;
-            self.copied.extend_from_slice(&len.to_be_bytes());
-            if entry.octets.len() <= COPIED {
-                self.copied.extend_from_slice(first);
-                self.copied.extend_from_slice(middle);
-                self.copied.extend_from_slice(last);
-                continue;
-            }
-            let lent = if entry.meta.tag.is_some() {
-                self.copied.extend_from_slice(first);
-                self.copied.extend_from_slice(middle);
-                first.len()
-            } else {
-                0
-            };
-            self.pieces.push(Piece::Copied(from..self.copied.len()));
-            self.pieces.push(Piece::Lent { entry: i, from: lent });
-            from = self.copied.len();
-        }
-        if from < self.copied.len() {
-            self.pieces.push(Piece::Copied(from..self.copied.len()));
-        }
     }
 
     /// Keeps what follows the first `wrote` octets of `entry` on the wire.
