@@ -43,8 +43,9 @@ const MODULES: [&str; 14] = [
     "net/packet/af_packet",
 ];
 
-/// Further ones for a guest that is a host of vmlan's itself: TAP and veth, bridges, bonds, and mode `filter`.
-const HOST_MODULES: [&str; 8] = [
+/// Further ones for a guest that is a host of vmlan's itself: TAP and veth, bridges, bonds, mode `filter`, and the
+/// kernel's tunnels.
+const HOST_MODULES: [&str; 21] = [
     "drivers/net/tun",
     "drivers/net/veth",
     "net/bridge/bridge",
@@ -53,6 +54,19 @@ const HOST_MODULES: [&str; 8] = [
     "net/sched/sch_ingress",
     "net/sched/cls_bpf",
     "net/sched/act_mirred",
+    "net/ipv4/ip_tunnel",
+    "net/ipv4/tunnel4",
+    "net/ipv4/ipip",
+    "net/ipv4/gre",
+    "net/ipv4/ip_gre",
+    "net/ipv4/udp_tunnel",
+    "net/ipv6/ip6_udp_tunnel",
+    "drivers/net/geneve",
+    "net/ipv6/tunnel6",
+    "net/ipv6/ip6_tunnel",
+    "net/ipv6/ip6_gre",
+    "net/ipv6/sit",
+    "drivers/net/vxlan/vxlan",
 ];
 
 /// What a guest has beside what every one has.

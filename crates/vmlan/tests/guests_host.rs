@@ -119,13 +119,21 @@ struct Host {
 }
 
 impl Host {
-    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk on this interface and two guests;
+    /// [`Host::boot_in`] mode `filter`.
+    #[track_caller]
+    fn boot(setup: &str, interface: &str, mtu: u32, settings: [&str; 3]) -> Host {
+        let mut host = Self::boot_in("filter", setup, interface, mtu, settings);
+        assert!(host.must("/bin/tc qdisc show").contains("clsact"));
+        host
+    }
+
+    /// Boots a machine, sets it up, and starts vmlan in it, with a trunk in this mode on this interface and two guests;
     /// the last argument is further settings of these three.
     #[track_caller]
-    fn boot(setup: &str, interface: &str, mtu: u32, [trunk, guest, other]: [&str; 3]) -> Host {
+    fn boot_in(mode: &str, setup: &str, interface: &str, mtu: u32, [trunk, guest, other]: [&str; 3]) -> Host {
         let config = format!(
             "[network.lab]\nmtu = {mtu}\n\
-             [network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"filter\"\n{trunk}\n\
+             [network.lab.trunk]\ninterface = \"{interface}\"\nmode = \"{mode}\"\n{trunk}\n\
              [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n{guest}\n\
              [network.lab.port.other]\ntap = {{ name = \"t0\", netns = \"/run/netns/other\" }}\n{other}\n"
         );
@@ -193,20 +201,40 @@ impl Host {
     /// 4 MiB of TCP pass in each direction, one in each family.
     #[track_caller]
     fn carry(&mut self, lan: Lan, from: &str, to: usize) {
-        for (address, direction) in lan.addresses(to).into_iter().zip(["", "--reverse"]) {
-            let server = NAMES[to - 1];
-            self.measured += 1;
-            let (port, log) = (5200 + self.measured, format!("/run/iperf3.{}", self.measured));
-            let serve =
-                format!("ip netns exec {server} iperf3 --server --one-off --forceflush --port {port}");
-            self.must(&format!("{serve} > {log} 2>&1 &"));
-            self.wait_for(&format!("grep listening {log}"));
-            let client = format!(
-                "ip netns exec {from} iperf3 --client {address} --port {port} --bytes 4M --json {direction}"
-            );
-            let report = IperfReport::parse(&self.must(&client)).unwrap_or_else(|error| panic!("{error}"));
-            // The last ones may be in buffers when the sender is done.
-            assert!(report.received_octets > 400_000, "{from} to {address}: {report:?}");
+        for (address, options) in lan.addresses(to).into_iter().zip(["--bytes 4M", "--bytes 4M --reverse"]) {
+            self.carry_one(from, NAMES[to - 1], &address, options);
+        }
+    }
+
+    /// TCP passes between a client, with these options of iperf3's, and a server with this address.
+    #[track_caller]
+    fn carry_one(&mut self, from: &str, server: &str, address: &str, options: &str) {
+        self.measured += 1;
+        let (port, log) = (5200 + self.measured, format!("/run/iperf3.{}", self.measured));
+        let serve = format!("ip netns exec {server} iperf3 --server --one-off --forceflush --port {port}");
+        self.must(&format!("{serve} > {log} 2>&1 &"));
+        self.wait_for(&format!("grep listening {log}"));
+        let client = format!("ip netns exec {from} iperf3 --client {address} --port {port} --json {options}");
+        let report = IperfReport::parse(&self.must(&client)).unwrap_or_else(|error| panic!("{error}"));
+        // The last ones may be in buffers when the sender is done.
+        assert!(report.received_octets > 400_000, "{from} to {address}: {report:?}");
+    }
+
+    /// A tunnel of the kernel's between wire and guest, with addresses of its own, 10.11.0.2 and 10.11.0.3.
+    #[track_caller]
+    fn tunnel(&mut self, kind: &str, options: &str) {
+        let family = usize::from(kind.starts_with("ip6"));
+        for (netns, device, number, other) in [("wire", "eth0", 2, 3), ("guest", "t0", 3, 2)] {
+            let [local, remote] = [number, other].map(|number| Lan::Plain.addresses(number)[family].clone());
+            // Geneve sends from the address that the route tells.
+            let ends = match kind {
+                "geneve" => format!("remote {remote}"),
+                _ => format!("local {local} remote {remote} dev {device}"),
+            };
+            self.must(&format!(
+                "ip -n {netns} link add x0 type {kind} {ends} {options} && ip -n {netns} link set x0 up && \
+                 ip -n {netns} address add 10.11.0.{number}/24 dev x0"
+            ));
         }
     }
 
@@ -219,10 +247,19 @@ impl Host {
         trunks.iter().map(|trunk| trunk.host.rx_frames + trunk.wire.rx_frames).sum()
     }
 
+    /// What a port lost for this reason.
+    #[track_caller]
+    fn drops(&mut self, port: &str, reason: &str) -> u64 {
+        let json = self.must("vmlan ports lab --json --control /run/vmlan.sock");
+        let ports: Vec<api::Port> =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+        let port = ports.iter().find(|one| one.port == port).expect("the port");
+        port.counters.drops.get(reason).copied().unwrap_or(0)
+    }
+
     /// Ends vmlan, which leaves the machine as it was.
     #[track_caller]
     fn stop(mut self) {
-        assert!(self.must("/bin/tc qdisc show").contains("clsact"));
         self.must("kill $(cat /run/vmlan.pid)");
         self.wait_for("! kill -0 $(cat /run/vmlan.pid)");
         let log = self.log();
@@ -330,5 +367,23 @@ fn a_trunk_on_a_vlan_interface_of_a_bond() {
     host.all_ping(Lan::Plain, &["host", "wire"]);
     host.carry(Lan::Vlan10, "guest", 1);
     host.carry(Lan::Vlan10, "guest", 2);
+    host.stop();
+}
+
+#[test]
+fn tunnels_of_the_kernels_pass_a_trunk_that_sees_their_segments_uncut() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let mut host = Host::boot_in("packet", CABLE, "eth0", 1500, [""; 3]);
+    host.all_ping(Lan::Plain, &["wire", "guest"]);
+    let kinds = [("geneve", "id 7"), ("gre", ""), ("gretap", ""), ("ipip", ""), ("ip6tnl", "mode ipip6")];
+    for (kind, options) in kinds {
+        host.tunnel(kind, options);
+        for (from, to, address) in [("wire", "guest", "10.11.0.3"), ("guest", "wire", "10.11.0.2")] {
+            host.wait_for(&format!("ip netns exec {from} ping -c 1 -W 2 {address}"));
+            host.carry_one(from, to, address, "--bytes 1M");
+        }
+        host.must("ip -n wire link delete x0; ip -n guest link delete x0");
+        assert_eq!(host.drops("trunk", "bad_offload"), 0, "{kind}");
+    }
     host.stop();
 }
