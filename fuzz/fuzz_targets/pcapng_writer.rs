@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use daemon::capture::{Capture, Options};
 use daemon::handle::PortLink;
-use frame::{Batch, Frame, Instant, Pool, PoolSizes, VlanTag};
+use frame::{Batch, Context, Frame, Instant, Pool, PoolSizes, VlanTag};
 use libfuzzer_sys::fuzz_target;
-use link::{Context, LinkOptions, Registry, Transmit};
+use link::{LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 #[derive(Clone, Default)]

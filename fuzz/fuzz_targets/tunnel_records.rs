@@ -9,9 +9,9 @@ use drivers::tunnel::message::{Opened, Request, answer, parse_answer};
 use drivers::tunnel::record::{Family, Form, HEADER, destination, packet_len};
 use drivers::tunnel::{Host, Interface, Options, Tunnel};
 use drivers::{Endpoint, Settings};
-use frame::{Batch, Direction, Instant, MacAddr, Pool, PoolSizes};
+use frame::{Batch, Context, Counters, Direction, Instant, MacAddr, Pool, PoolSizes};
 use libfuzzer_sys::fuzz_target;
-use link::{Context, Counters, Mtu, Registry};
+use link::{Mtu, Registry};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
 const MAC: MacAddr = MacAddr([6, 0, 0, 0, 0, 9]);

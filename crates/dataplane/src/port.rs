@@ -3,8 +3,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use drivers::{Endpoint, Fault, Queue, Settings, Status};
-use frame::{Batch, DropReason, Share};
-use link::{Context, Link, Transmit};
+use frame::{Batch, Context, DropReason, Share};
+use link::{Link, Transmit};
 use sys::{Interest, Poller};
 
 use crate::command::{PortKey, PortSetup};

@@ -7,8 +7,7 @@
 
 use drivers::{Fault, Queue};
 use frame::offload::{finish_checksum, segment};
-use frame::{Batch, Coalescer, DropReason, Frame, Offload, Pool, SegmentError, Takes};
-use link::{Context, Counters};
+use frame::{Batch, Coalescer, Context, Counters, DropReason, Frame, Offload, Pool, SegmentError, Takes};
 
 /// A worker's means to change the form of frames.
 #[derive(Default)]

@@ -5,9 +5,8 @@ use std::io;
 use std::mem;
 
 use drivers::{Fault, Progress, Status};
-use frame::{Batch, DropReason, Instant, Takes};
+use frame::{Batch, Context, DropReason, Instant, Takes};
 use lan::Egress;
-use link::Context;
 use sys::Poller;
 
 use crate::command::{Notice, PortKey};

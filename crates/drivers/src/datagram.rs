@@ -9,8 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
-use link::Context;
+use frame::{Batch, Context, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use sys::datagrams::{self, LIMIT, Passed, Received};

@@ -1,8 +1,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use frame::{Batch, Instant, Meta, Pool, PoolSizes, VlanId};
-use link::Counters;
+use frame::{Batch, Counters, Instant, Meta, Pool, PoolSizes, VlanId};
 use rustix::net::SocketAddrUnix;
 
 use super::*;

@@ -3,8 +3,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Backlog, Batch, DropReason, Entry, Frame, Instant, Share, Takes};
-use link::{Context, Counters, Link, Tally};
+use frame::{Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally};
+use link::Link;
 
 /// What a port is attached to, ready for traffic.
 pub trait Endpoint: Send + Sync {
@@ -21,6 +21,14 @@ pub trait Endpoint: Send + Sync {
 
     /// By what means frames are moved, for people to read.
     fn mechanism(&self) -> String;
+
+    /// Shows the guest whether its cable is plugged in, as far as the medium can.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn set_carrier(&self, _carrier: bool) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a queue has to know of its port and its worker.

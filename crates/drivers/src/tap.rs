@@ -14,8 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use frame::offload::validate;
-use frame::{Batch, DropReason, Entry, Offload, Pool, Size, Takes, VlanTag, WriteBuf};
-use link::{Context, Counters, Link, Tally};
+use frame::{
+    Batch, Context, Counters, DropReason, Entry, Offload, Pool, Size, Takes, Tally, VlanTag, WriteBuf,
+};
+use link::Link;
 use rustix::io::Errno;
 use sys::tap::HEADER;
 
@@ -105,6 +107,10 @@ impl Endpoint for Device {
             several => format!("{several} queues"),
         };
         format!("readv and writev, {queues}, offloads: {}", self.takes)
+    }
+
+    fn set_carrier(&self, carrier: bool) -> io::Result<()> {
+        sys::tap::set_carrier(&*self.queues[0], carrier)
     }
 }
 

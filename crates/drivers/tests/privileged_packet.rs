@@ -12,8 +12,7 @@ use std::{fs, thread};
 
 use drivers::host::PacketSocket;
 use drivers::{Endpoint, Fault, Queue, Settings};
-use frame::{Batch, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
-use link::{Context, Counters};
+use frame::{Batch, Context, Counters, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
 use sys::packet::{HEADER, Instruction, Ring, SLOTS, listener};
 use test_segments::segments;
 use testbed::{Netns, poll_until, require};

@@ -48,6 +48,8 @@ reasons! {
     ReservedAddress, "reserved_address", Ingress;
     /// The source address is not the one set for the port.
     SourceGuard, "source_guard", Ingress;
+    /// The port is not enabled.
+    PortDown, "port_down", Ingress;
     /// From a side of the trunk that is not enabled.
     SideDisabled, "side_disabled", Ingress;
     /// Claims an IP address of the host's, or of a guest that was heard from lately, in ARP or neighbour discovery.

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! Ethernet frames and what they are made of: addresses, header views, checksums, buffers and batches.
+//! Ethernet frames and what they are made of: addresses, header views, checksums, buffers and batches; and what is
+//! counted of them.
 //!
 //! The crate is pure: it does no I/O, reads no clock and writes no log. A [`Frame`] is an owned handle to a range of
 //! a buffer of a worker's [`Pool`]; its octets are an Ethernet frame without FCS, and the outer 802.1Q tag is held
@@ -10,6 +11,8 @@ mod batch;
 mod buffer;
 pub mod checksum;
 mod class;
+mod context;
+mod counters;
 mod crc32c;
 mod drops;
 #[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]
@@ -25,6 +28,8 @@ pub mod wire;
 pub use backlog::{Backlog, Entry, Share};
 pub use batch::Batch;
 pub use buffer::{Pool, PoolSizes, SharedBuf, Size, WriteBuf};
+pub use context::Context;
+pub use counters::{Counters, Snapshot, Tally};
 pub use drops::{Direction, DropReason, PerReason};
 pub use frame::{Frame, Meta, TrafficClass};
 pub use instant::Instant;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use frame::{Batch, Frame, MacAddr, Pool, PoolSizes};
+use frame::{Batch, Counters, Frame, MacAddr, Pool, PoolSizes};
 use lan::{Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId};
-use link::Counters;
 
 const FRAMES: usize = 32;
 

@@ -25,7 +25,6 @@ mod fdb;
 mod forward;
 mod group;
 mod network;
-pub mod policy;
 mod port;
 mod port_table;
 mod shared_mac;
@@ -40,7 +39,7 @@ pub use forward::Forwarder;
 pub use group::Group;
 pub use network::{Network, NetworkConfig, SharedAddress, Station};
 pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Prefix, Rate, Roles};
-pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy, Verdict};
+pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy};
 pub use vlan::{VlanRole, VlanSet};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -10,13 +10,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use frame::MacAddr;
-use link::Counters;
+use frame::{Counters, MacAddr};
 
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::forward::Shared;
 use crate::group::Group;
-use crate::policy::{Item, Policy, PolicyError, Request};
 use crate::port::{Limits, Port, PortConfig, PortError, PortId, PortPolicy, Share};
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
@@ -61,17 +59,10 @@ struct Control {
     statics: Vec<StaticEntry>,
     mtu: usize,
     pass_reserved: bool,
-    rules: Rules,
-    /// Whether a guest is active.
-    wanted: bool,
-}
-
-/// What the network as a whole means for its ports.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Rules {
     /// Whether a port names a VLAN.
     aware: bool,
-    policy: Policy,
+    /// Whether a guest is active.
+    wanted: bool,
 }
 
 struct Member {
@@ -112,7 +103,7 @@ impl Network {
             statics: Vec::new(),
             mtu,
             pass_reserved,
-            rules: Rules { aware: false, policy: Policy::default() },
+            aware: false,
             wanted: false,
         };
         Arc::new(Network {
@@ -144,34 +135,7 @@ impl Network {
 
     /// Whether a port names a VLAN, so that ports without a role are in VLAN 1.
     pub fn is_vlan_aware(&self) -> bool {
-        lock(&self.control).rules.aware
-    }
-
-    /// What those who opened the network have agreed on; everything is relaxed at first.
-    pub fn policy(&self) -> Policy {
-        lock(&self.control).rules.policy
-    }
-
-    /// Replaces that.
-    pub fn set_policy(&self, policy: Policy) {
-        let mut control = lock(&self.control);
-        if control.rules.policy != policy {
-            control.rules.policy = policy;
-            control.compile();
-            self.publish(&mut control);
-        }
-    }
-
-    /// Takes the wishes of one more who opens the network.
-    ///
-    /// # Errors
-    /// When the request contradicts itself, or wants to change what is fixed. Nothing changed then.
-    pub fn open(&self, request: &Request) -> Result<(), PolicyError> {
-        let mut control = lock(&self.control);
-        control.rules.policy.open(request)?;
-        control.compile();
-        self.publish(&mut control);
-        Ok(())
+        lock(&self.control).aware
     }
 
     /// Adds a port. It is not active yet.
@@ -203,10 +167,10 @@ impl Network {
         self.set_addresses(&name, id, &keys(&policy))?;
         self.fdb.admit_port(id, policy.quota, group.as_ref());
         control.claim(id);
-        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), control.rules));
+        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), control.aware));
         let trunk = trunk.map(|(policy, notify)| {
             self.fdb.watch(id, Some(Arc::clone(&notify)));
-            TrunkMember { trunk: Arc::new(Trunk::new(&policy, &control.rules.policy)), policy, notify }
+            TrunkMember { trunk: Arc::new(Trunk::new(&policy)), policy, notify }
         });
         control.ports[id.slot()] =
             Some(Member { id, name, policy, active: false, counters, group, port, trunk });
@@ -259,12 +223,17 @@ impl Network {
         self.fdb.admit_port(id, policy.quota, member.group.as_ref());
         let relearn = (&member.policy.macs, &member.policy.vlan, member.policy.guard)
             != (&policy.macs, &policy.vlan, policy.guard);
-        let rules = control.rules;
+        let aware = control.aware;
         let member = control.member_mut(id)?;
+        let enabled = (member.policy.enabled != policy.enabled).then_some(policy.enabled);
         member.policy = policy;
-        member.compile(rules);
+        member.compile(aware);
+        let active = member.active;
         self.publish(control);
-        if relearn {
+        if let Some(enabled) = enabled {
+            self.fdb.set_learning(id, active && enabled);
+        }
+        if relearn || enabled == Some(false) {
             self.fdb.flush(Some(id));
         }
         Ok(())
@@ -277,8 +246,10 @@ impl Network {
     /// When the port is gone.
     pub fn expect(&self, id: PortId) -> Result<(), PortError> {
         let control = lock(&self.control);
-        control.member(id)?;
-        self.fdb.set_learning(id, true);
+        let member = control.member(id)?;
+        if member.policy.enabled {
+            self.fdb.set_learning(id, true);
+        }
         Ok(())
     }
 
@@ -289,15 +260,16 @@ impl Network {
     /// When the port is gone.
     pub fn set_active(&self, id: PortId, active: bool) -> Result<(), PortError> {
         let mut control = lock(&self.control);
-        let rules = control.rules;
+        let aware = control.aware;
         let member = control.member_mut(id)?;
+        let learns = active && member.policy.enabled;
         if member.active != active {
             member.active = active;
-            member.compile(rules);
+            member.compile(aware);
             self.publish(&mut control);
         }
         // In any case: it may learn already, see `expect`.
-        self.fdb.set_learning(id, active);
+        self.fdb.set_learning(id, learns);
         if !active {
             self.fdb.flush(Some(id));
         }
@@ -329,9 +301,9 @@ impl Network {
     /// Shows the workers what changed.
     fn publish(&self, control: &mut Control) {
         let aware = control.members().any(|member| member.policy.vlan != VlanRole::Unset);
-        let flipped = control.rules.aware != aware;
+        let flipped = control.aware != aware;
         if flipped {
-            control.rules.aware = aware;
+            control.aware = aware;
             control.compile();
         }
         let host = self.keep_addresses(control);
@@ -342,7 +314,7 @@ impl Network {
             core::mem::replace(&mut *ports, table)
         };
         drop(old);
-        let wanted = control.members().any(|member| member.active && member.trunk.is_none());
+        let wanted = control.members().any(|member| member.port.active && member.trunk.is_none());
         if core::mem::replace(&mut control.wanted, wanted) != wanted
             && let Some(trunk) = control.trunk().and_then(|member| member.trunk.as_ref())
         {
@@ -357,8 +329,8 @@ impl Network {
 
 impl Control {
     fn compile(&mut self) {
-        let rules = self.rules;
-        self.ports.iter_mut().flatten().for_each(|member| member.compile(rules));
+        let aware = self.aware;
+        self.ports.iter_mut().flatten().for_each(|member| member.compile(aware));
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {
@@ -426,11 +398,11 @@ impl Control {
 }
 
 impl Member {
-    fn compile(&mut self, rules: Rules) {
+    fn compile(&mut self, aware: bool) {
         let shared = (&self.counters, self.group.as_ref());
-        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, rules));
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, aware));
         if let Some(trunk) = &mut self.trunk {
-            trunk.trunk = Arc::new(Trunk::new(&trunk.policy, &rules.policy));
+            trunk.trunk = Arc::new(Trunk::new(&trunk.policy));
         }
     }
 }
@@ -440,7 +412,7 @@ fn compile(
     policy: &PortPolicy,
     active: bool,
     (counters, group): (&Arc<Counters>, Option<&Arc<Group>>),
-    rules: Rules,
+    aware: bool,
 ) -> Port {
     let all = policy.limits;
     let limits = match group {
@@ -449,11 +421,12 @@ fn compile(
     };
     Port {
         id,
-        active,
+        active: active && policy.enabled,
+        enabled: policy.enabled,
         macs: policy.macs.clone().into(),
         guard: policy.guard && !policy.macs.is_empty(),
-        vlan: policy.vlan.membership(rules.aware),
-        promiscuous: policy.promiscuous && rules.policy.is_relaxed(Item::PromiscuousGuests),
+        vlan: policy.vlan.membership(aware),
+        promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         roles: policy.roles,

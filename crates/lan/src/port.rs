@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use frame::ip::begin_alike;
 use frame::offload::MAX_DATAGRAMS;
-use frame::{MacAddr, VlanId};
-use link::Counters;
+use frame::{Counters, MacAddr, VlanId};
 
 use crate::group::Group;
 use crate::vlan::{Membership, VlanRole};
@@ -63,6 +62,8 @@ pub struct PortConfig {
     pub promiscuous: bool,
     /// See [`PortPolicy::sees_trunk`].
     pub sees_trunk: bool,
+    /// See [`PortPolicy::enabled`].
+    pub enabled: bool,
     /// See [`PortPolicy::isolated`].
     pub isolated: bool,
     /// See [`PortPolicy::roles`].
@@ -93,6 +94,7 @@ impl PortConfig {
             vlan,
             promiscuous,
             sees_trunk,
+            enabled,
             isolated,
             roles,
             floating,
@@ -106,6 +108,7 @@ impl PortConfig {
             vlan,
             promiscuous,
             sees_trunk,
+            enabled,
             isolated,
             roles,
             floating,
@@ -125,6 +128,7 @@ impl PortConfig {
             vlan,
             promiscuous,
             sees_trunk,
+            enabled,
             isolated,
             roles,
             floating,
@@ -139,6 +143,7 @@ impl PortConfig {
             vlan,
             promiscuous,
             sees_trunk,
+            enabled,
             isolated,
             roles,
             floating,
@@ -164,6 +169,8 @@ pub struct PortPolicy {
     pub promiscuous: bool,
     /// Whether a promiscuous port gets that too.
     pub sees_trunk: bool,
+    /// Whether anything passes the port, in either direction.
+    pub enabled: bool,
     /// Whether the port talks only to ports that are not isolated.
     pub isolated: bool,
     /// Roles that the guest is trusted with beyond its own affairs.
@@ -293,6 +300,7 @@ impl Default for PortPolicy {
             vlan: VlanRole::Unset,
             promiscuous: false,
             sees_trunk: false,
+            enabled: true,
             isolated: false,
             roles: Roles::default(),
             floating: Vec::new(),
@@ -365,7 +373,10 @@ pub enum PortError {
 /// A port as the data path sees it.
 pub(crate) struct Port {
     pub(crate) id: PortId,
+    /// Whether it gets anything.
     pub(crate) active: bool,
+    /// Whether anything is taken from it.
+    pub(crate) enabled: bool,
     pub(crate) macs: Box<[MacAddr]>,
     /// Whether only `macs` may be sent from.
     pub(crate) guard: bool,

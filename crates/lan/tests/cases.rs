@@ -281,6 +281,29 @@ fn isolated_ports_talk_to_others_only() {
 }
 
 #[test]
+fn nothing_passes_a_port_that_is_not_enabled() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    let (g2, c2) = lan.port(&[]);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+    let disabled = lan::PortPolicy { enabled: false, ..lan::PortPolicy::default() };
+    lan.network.update_port(g1, disabled.clone()).unwrap();
+    assert_eq!(lan.network.fdb(lan.now), [], "what was learnt behind it is forgotten");
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), []);
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), []);
+    assert_eq!(c1.snapshot().dropped(DropReason::PortDown), 1);
+    // It stays so when another guest comes.
+    lan.network.set_active(g1, false).unwrap();
+    lan.network.expect(g1).unwrap();
+    lan.network.set_active(g1, true).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), []);
+    assert_eq!(lan.network.fdb(lan.now).len(), 1);
+    lan.network.update_port(g1, lan::PortPolicy::default()).unwrap();
+    assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
+    assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
+}
+
+#[test]
 fn a_static_entry_stays_where_it_was_put() {
     let mut lan = Lan::new();
     let (g1, c1) = lan.port(&[mac(1)]);
@@ -301,7 +324,7 @@ fn a_static_entry_stays_where_it_was_put() {
 #[test]
 fn addresses_that_cannot_be_set_are_refused() {
     let lan = Lan::new();
-    let counters = || Arc::new(link::Counters::new(1));
+    let counters = || Arc::new(frame::Counters::new(1));
     let config = |name: &str, mac, vlan| {
         let config = lan::PortConfig::new(name, counters());
         lan::PortConfig { macs: vec![mac], vlan, ..config }
@@ -363,7 +386,7 @@ fn what_was_learnt_behind_a_port_is_forgotten_when_its_peer_goes() {
     lan.network.set_active(g1, true).unwrap();
     lan.receivers((g1, &c1), mac(9), mac(1));
     assert_eq!(lan.network.fdb(lan.now).len(), 1);
-    lan.network.flush_port(g1);
+    lan.network.flush();
     assert_eq!(lan.network.fdb(lan.now), []);
 }
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, Icmpv6Type, Ipv6Packet, NdpMessage};
-use frame::{DropReason, MacAddr, VlanId, VlanTag};
+use frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
 use lan::{Event, HostAddress, PortId, Prefix, TrunkPolicy, VlanRole};
-use link::Counters;
 use support::packets::*;
 use support::{Lan, mac};
 

@@ -4,9 +4,8 @@ mod support;
 
 use std::sync::Arc;
 
-use frame::{Direction, DropReason, MacAddr, VlanTag};
+use frame::{Counters, Direction, DropReason, MacAddr, VlanTag};
 use lan::{EntryKind, PortId, VlanRole};
-use link::Counters;
 use proptest::prelude::*;
 use support::{Lan, mac, network};
 

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{DropReason, MacAddr, VlanId, VlanTag};
+use frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
 use lan::{PortConfig, PortId, PortPolicy, VlanRole};
-use link::Counters;
 use proptest::prelude::*;
 use support::{Lan, mac};
 
@@ -47,6 +46,12 @@ struct Port {
     received: u64,
     copies: u64,
     drops: HashMap<DropReason, u64>,
+}
+
+impl Port {
+    fn is_active(&self) -> bool {
+        self.active && self.policy.enabled
+    }
 }
 
 #[derive(Default)]
@@ -129,7 +134,7 @@ impl Model {
         let (id, key) = (port.id, (mac, vid));
         let has_room = |of: PortId| {
             let held = self.learnt.values().filter(|learnt| learnt.holder == of).count();
-            let learns = |port: &&Port| port.id == of && port.active && held < port.policy.quota;
+            let learns = |port: &&Port| port.id == of && port.is_active() && held < port.policy.quota;
             self.ports.iter().find(learns).is_some()
         };
         let Some(mut learnt) = self.learnt.get(&key).copied() else {
@@ -143,7 +148,7 @@ impl Model {
             self.learnt.insert(key, learnt);
             return true;
         }
-        let home_is_there = self.ports.iter().any(|port| port.id == learnt.home && port.active);
+        let home_is_there = self.ports.iter().any(|port| port.id == learnt.home && port.is_active());
         if learnt.home == learnt.holder {
             learnt.heard = learnt.seen;
         } else if now - learnt.heard >= AGEING || !home_is_there {
@@ -185,6 +190,9 @@ impl Model {
     ) -> Result<Vec<(PortId, Option<VlanTag>)>, DropReason> {
         let (destination, source) = (frame.destination, frame.source);
         let port = &self.ports[from];
+        if !port.policy.enabled {
+            return Err(DropReason::PortDown);
+        }
         if source.is_multicast() || source == MacAddr::ZERO {
             return Err(DropReason::BadSource);
         }
@@ -205,7 +213,7 @@ impl Model {
         let learnt = self.learnt.get(&(destination, vid)).map(|learnt| learnt.holder);
         let owner = self.set(destination, vid).map(|owner| owner.id).or(learnt);
         let wanted = |to: &&Port| {
-            let reachable = to.active
+            let reachable = to.is_active()
                 && to.id != port.id
                 && !(to.policy.isolated && port.policy.isolated)
                 && (!self.is_aware() || self.is_member(to, vid));
@@ -254,8 +262,10 @@ fn role() -> impl Strategy<Value = VlanRole> {
 fn policy() -> impl Strategy<Value = PortPolicy> {
     let macs = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec((1u8..5).prop_map(mac), 1..3)];
     let rare = || prop::bool::weighted(0.15);
-    (macs, any::<bool>(), role(), rare(), rare(), prop_oneof![1 => 0usize..3, 3 => Just(100)]).prop_map(
-        |(macs, guard, vlan, promiscuous, isolated, quota)| PortPolicy {
+    let enabled = prop::bool::weighted(0.9);
+    (macs, any::<bool>(), role(), rare(), (rare(), enabled), prop_oneof![1 => 0usize..3, 3 => Just(100)])
+        .prop_map(|(macs, guard, vlan, promiscuous, (isolated, enabled), quota)| PortPolicy {
+            enabled,
             macs,
             guard,
             vlan,
@@ -263,8 +273,7 @@ fn policy() -> impl Strategy<Value = PortPolicy> {
             isolated,
             quota,
             ..PortPolicy::default()
-        },
-    )
+        })
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -307,9 +316,10 @@ impl Bench {
     }
 
     fn add(&mut self, policy: PortPolicy) {
-        let PortPolicy { macs, guard, vlan, promiscuous, isolated, quota, .. } = policy.clone();
+        let PortPolicy { macs, guard, vlan, promiscuous, isolated, enabled, quota, .. } = policy.clone();
         let counters = Arc::new(Counters::new(1));
         let config = PortConfig {
+            enabled,
             macs,
             guard,
             vlan,
@@ -337,7 +347,8 @@ impl Bench {
         }
         let old = std::mem::replace(&mut port.policy, policy);
         let new = &port.policy;
-        if (&old.macs, &old.vlan, old.guard) != (&new.macs, &new.vlan, new.guard) {
+        let is_relearnt = (&old.macs, &old.vlan, old.guard) != (&new.macs, &new.vlan, new.guard);
+        if is_relearnt || old.enabled && !new.enabled {
             let id = port.id;
             self.model.forget(id);
         }

@@ -5,9 +5,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{DropReason, MacAddr, Offload, Pool, PoolSizes, Sides, VlanId};
+use frame::{Counters, DropReason, MacAddr, Offload, Pool, PoolSizes, Sides, VlanId};
 use lan::{Diversion, Group, Limits, PortId, PortPolicy, Rate, TrunkPolicy, VlanRole};
-use link::Counters;
 use support::{Lan, mac};
 
 const UNKNOWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);

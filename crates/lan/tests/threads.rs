@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use frame::{Batch, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes};
+use frame::{Batch, Counters, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes, Tally};
 use lan::{Egress, Forwarder, Network, PortConfig, PortId, PortPolicy};
-use link::{Counters, Tally};
 use support::{mac, network, octets};
 
 const ROUNDS: u64 = 2000;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{BenchmarkId, Criterion};
-use frame::{Batch, Pool, PoolSizes};
-use link::{BridgeGuard, Context, Filter, FilterOptions, Link, LinkOptions, Registry, Tally};
+use frame::{Batch, Context, Pool, PoolSizes, Tally};
+use link::{BridgeGuard, Filter, FilterOptions, Link, LinkOptions, Registry};
 
 const FRAMES: u32 = 32;
 const FILTERS: [usize; 3] = [0, 1, 4];

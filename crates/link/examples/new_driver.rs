@@ -10,8 +10,8 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{Backlog, Batch, DropReason, Instant, Pool, PoolSizes};
-use link::{Context, Counters, Driver, Link, LinkOptions, Registry, Tally, Transmit};
+use frame::{Backlog, Batch, Context, Counters, DropReason, Instant, Pool, PoolSizes, Tally};
+use link::{Driver, Link, LinkOptions, Registry, Transmit};
 
 /// One direction of the cable.
 type Wire = Arc<Mutex<Backlog>>;

@@ -9,10 +9,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
+use frame::{Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Tally};
 use link::{
-    Context, Counters, Filter, FilterOptions, Link, LinkOptions, PerFrame, ProtocolFamily, ProtocolOptions,
-    Registry, Tally, Transmit, Verdict,
+    Filter, FilterOptions, Link, LinkOptions, PerFrame, ProtocolFamily, ProtocolOptions, Registry, Transmit,
+    Verdict,
 };
 
 /// The type of the frames: for local experiments (IEEE 802-2014 9.2.3).

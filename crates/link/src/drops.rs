@@ -1,6 +1,4 @@
-use frame::{DropReason, PerReason};
-
-use crate::Counters;
+use frame::{Counters, DropReason, PerReason};
 
 /// The drops of one batch, counted in the link's counters together.
 #[derive(Default)]

@@ -14,10 +14,10 @@ use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use frame::{Direction, DropReason, Frame};
+use frame::{Context, Direction, DropReason, Frame};
 
 use crate::gate::{Done, Gate};
-use crate::{Context, ControlResult, Error, Event, Link, ProtocolFamily, Request};
+use crate::{ControlResult, Error, Event, Link, ProtocolFamily, Request};
 
 /// What a filter decides about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,12 +3,12 @@
 use core::cell::RefCell;
 use std::sync::Arc;
 
-use frame::{Batch, Direction, DropReason, Frame, TrafficClass};
+use frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
 
 use crate::drops::Drops;
 use crate::filter::{Entered, Verdict};
 use crate::plan::{BRIDGED, CLASSIFIED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
-use crate::{Context, Demux, Link, ProtocolFamily, Tally, protocol};
+use crate::{Demux, Link, ProtocolFamily, protocol};
 
 impl Link {
     /// Takes a batch that the driver received: counts it, shows it to taps and filters, and gives it to the

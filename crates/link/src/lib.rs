@@ -8,13 +8,11 @@
 //! and is counted: sent, consumed, or dropped with a reason.
 //!
 //! The crate is pure: it does no I/O, reads no clock, writes no log and starts no thread. It knows errors by their
-//! errno ([`Error::errno_name`]) and counts what happens to frames ([`Counters`]).
+//! errno ([`Error::errno_name`]) and counts what happens to frames ([`frame::Counters`]).
 
 mod address;
 mod arp;
-mod context;
 mod control;
-mod counters;
 mod driver;
 mod drops;
 mod error;
@@ -40,12 +38,11 @@ mod sync;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod transmit;
 
 pub use address::{Address, LinkAddress, ProtocolFamily};
 pub use arp::{Arp, ArpOperation};
-pub use context::{Context, Transmit};
 pub use control::{Answer, ControlResult, Request};
-pub use counters::{Counters, Snapshot, Tally};
 pub use driver::Driver;
 pub use error::Error;
 pub use event::{Event, EventCode, Notice, Subscription};
@@ -58,3 +55,4 @@ pub use options::{Capabilities, InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
 pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};
 pub use registry::Registry;
 pub use tap::{Tap, TapId, Taps};
+pub use transmit::Transmit;

@@ -18,9 +18,9 @@ use crate::multicast::Membership;
 use crate::plan::Plan;
 use crate::queue::InputQueue;
 use crate::{
-    Capabilities, Counters, Error, Event, EventCode, Kind, LinkAddress, LinkFamily, LinkOptions, Name,
-    registry,
+    Capabilities, Error, Event, EventCode, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry,
 };
+use frame::Counters;
 
 /// Whether a link is up, and which frames it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -1,13 +1,13 @@
 //! The output path: from a network or a protocol through framer, filters and taps to the driver.
 
-use frame::{Batch, Direction, DropReason, Frame};
+use frame::{Batch, Context, Direction, DropReason, Frame};
 
 use crate::drops::Drops;
 use crate::filter::{Entered, Verdict};
 use crate::media::Header;
 use crate::plan::{INSPECTED, Plan, SUSPENDED};
 use crate::protocol::Usage;
-use crate::{Address, Capabilities, Context, Error, Link, LinkAddress, PreOutput, ProtocolFamily, Transmit};
+use crate::{Address, Capabilities, Error, Link, LinkAddress, PreOutput, ProtocolFamily, Transmit};
 
 impl Link {
     /// Raw output: sends frames that have their link header. Output filters, then taps see them; `tx` gets what is

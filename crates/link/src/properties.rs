@@ -7,9 +7,8 @@ use std::time::SystemTime;
 
 use crate::gate::Phase;
 use crate::plan::CLASSIFIED;
-use crate::{
-    Capabilities, Counters, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name,
-};
+use crate::{Capabilities, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
+use frame::Counters;
 
 impl Link {
     /// How many addresses of protocols a link has at most.

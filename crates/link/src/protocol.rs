@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use frame::{Batch, Frame};
+use frame::{Batch, Context, Frame};
 
 use crate::gate::{Gate, lock};
 use crate::{
-    Address, Arp, Context, ControlResult, Error, Event, EventCode, Link, LinkAddress, ProtocolFamily, Request,
+    Address, Arp, ControlResult, Error, Event, EventCode, Link, LinkAddress, ProtocolFamily, Request,
 };
 
 /// What `pre_output` decides about a packet.

@@ -6,10 +6,10 @@
 
 use std::sync::Mutex;
 
-use frame::{Backlog, Batch, DropReason, Frame};
+use frame::{Backlog, Batch, Context, DropReason, Frame};
 
 use crate::gate::lock;
-use crate::{Context, Kind, Link};
+use crate::{Kind, Link};
 
 pub(crate) struct InputQueue {
     /// There while the link is attached.

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use frame::{Direction, DropReason, Frame};
+use frame::{Context, Direction, DropReason, Frame};
 
+use crate::Link;
 use crate::plan::{Plan, TAPPED};
-use crate::{Context, Link};
 
 /// A capture on a link. It sees frames received before the filters and frames to be sent after them.
 ///

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bpf::ValidProgram;
-use frame::{Direction, DropReason, Frame};
-use link::{Context, Tap};
+use frame::{Context, Direction, DropReason, Frame};
+use link::Tap;
 
 use super::Options;
 use super::queue::{Queue, Record};

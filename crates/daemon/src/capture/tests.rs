@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frame::{Batch, DropReason, Instant, MacAddr, Pool, PoolSizes, VlanId, VlanTag};
-use link::{BridgeGuard, Context, LinkOptions, Registry, Transmit};
+use frame::{Batch, Context, DropReason, Instant, MacAddr, Pool, PoolSizes, VlanId, VlanTag};
+use link::{BridgeGuard, LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;

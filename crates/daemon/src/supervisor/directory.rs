@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{EventKind, OneOrMany, PortKind, PortState};
-use link::{Counters, Link};
+use frame::Counters;
+use link::Link;
 
 use crate::config::{Policy, Vlan};
 use crate::handle::Emitter;

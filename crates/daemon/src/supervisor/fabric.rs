@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
-use frame::{ETHERNET_HEADER, VLAN_TAG};
+use frame::{Counters, ETHERNET_HEADER, VLAN_TAG};
 use lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
     TrunkPolicy, VlanRole, VlanSet,
 };
-use link::{BridgeGuard, Capabilities, Counters, LinkOptions, Registry};
+use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
@@ -264,6 +264,7 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
             // A million bits.
             rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
         },
+        enabled: true,
         isolated: false,
         roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
         floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),

@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use api::{EventKind, PortState};
 use drivers::{Endpoint, Fault, inject};
-use frame::DropReason;
-use link::Counters;
+use frame::{Counters, DropReason};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Place};

@@ -76,7 +76,7 @@ impl Trunks {
 
 impl TrunkRow {
     fn with_flows(&self) -> api::Trunk {
-        let flow = |counters: &link::Counters| {
+        let flow = |counters: &frame::Counters| {
             let sum = counters.snapshot();
             api::TrunkFlow {
                 rx_frames: sum.rx_frames,

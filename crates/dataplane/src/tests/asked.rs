@@ -4,8 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
-use frame::{Batch, Instant};
-use link::Context;
+use frame::{Batch, Context, Instant};
 
 use super::*;
 

@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
-use frame::Batch;
-use link::Context;
+use frame::{Batch, Context};
 
 use super::*;
 

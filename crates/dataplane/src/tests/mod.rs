@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use drivers::{datagram, stream};
-use frame::{Direction, DropReason, MacAddr};
+use frame::{Direction, DropReason, MacAddr, Snapshot};
 use guest::{Attachment, RawGuest, ethernet};
 use lan::{FdbConfig, Network, NetworkConfig, PortConfig};
-use link::{BridgeGuard, LinkOptions, Registry, Snapshot};
+use link::{BridgeGuard, LinkOptions, Registry};
 
 use super::*;
 

@@ -31,8 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf::ValidProgram;
-use frame::{Batch, DropReason, Entry, Instant, Sides, Size};
-use link::Context;
+use frame::{Batch, Context, DropReason, Entry, Instant, Sides, Size};
 use rustix::io::Errno;
 
 use crate::parts::parts;

@@ -1,5 +1,4 @@
-use frame::{Batch, DropReason, SharedBuf, Sides, Size};
-use link::Context;
+use frame::{Batch, Context, DropReason, SharedBuf, Sides, Size};
 use rustix::io::Errno;
 
 use super::records::{Piece, split};

@@ -5,8 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use frame::{Instant, MacAddr, Pool, PoolSizes, VlanTag};
-use link::Counters;
+use frame::{Counters, Instant, MacAddr, Pool, PoolSizes, VlanTag};
 use sys::darwin::bpf::emit;
 
 use super::*;

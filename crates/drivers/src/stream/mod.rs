@@ -15,8 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use frame::{Batch, DropReason};
-use link::Context;
+use frame::{Batch, Context, DropReason};
 use rustix::net::sockopt;
 
 use crate::peer::PeerSocket;

@@ -2,8 +2,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use frame::{Batch, Instant, Pool, SharedBuf, Size};
-use link::Context;
+use frame::{Batch, Context, Instant, Pool, SharedBuf, Size};
 use rustix::net::RecvFlags;
 
 use super::framing::{self, BadLength, Piece};

@@ -3,8 +3,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Batch, Instant, Pool, PoolSizes};
-use link::Counters;
+use frame::{Batch, Counters, Instant, Pool, PoolSizes};
 
 use super::*;
 

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use frame::{Batch, DropReason};
+use frame::{Batch, Context, DropReason};
 use link::{
-    Address, BridgeGuard, Context, Driver, Error, FamilyHeader, Link, LinkOptions, Media, Mtu, Name,
-    PreOutput, Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit,
+    Address, BridgeGuard, Driver, Error, FamilyHeader, Link, LinkOptions, Media, Mtu, Name, PreOutput,
+    Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit,
 };
 
 use super::record::HEADER;

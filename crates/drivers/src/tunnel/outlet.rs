@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use frame::{Backlog, Batch, DropReason, ETHERNET_HEADER, Entry};
-use link::{Counters, Tally};
+use frame::{Backlog, Batch, Counters, DropReason, ETHERNET_HEADER, Entry, Tally};
 
 use super::medium::Medium;
 use super::record::HEADER;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
 
-use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size};
+use frame::{Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size, Tally};
+use link::Transmit;
 use link::resolver::{Resolution, Resolver};
-use link::{Context, Counters, Tally, Transmit};
 
 use super::interface::Interface;
 use super::medium::{Medium, Read, Room};

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
-use frame::{Batch, Direction, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
-use link::{Context, Counters, Error, Link, Mtu, ProtocolFamily, ProtocolOptions, Registry, Tap};
+use frame::{Batch, Context, Counters, Direction, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
+use link::{Error, Link, Mtu, ProtocolFamily, ProtocolOptions, Registry, Tap};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
 use super::message::{Refusal, Request, option};

@@ -67,8 +67,7 @@ fn is_refused_group(destination: MacAddr, frame: &Frame, pass_reserved: bool) ->
 mod tests {
     use super::*;
     use crate::{PortId, VlanRole};
-    use frame::{Offload, Pool, PoolSizes, VlanTag};
-    use link::Counters;
+    use frame::{Counters, Offload, Pool, PoolSizes, VlanTag};
     use std::sync::Arc;
 
     const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -78,6 +77,7 @@ mod tests {
         Port {
             id: PortId::new(0, 0),
             active: true,
+            enabled: true,
             macs: [OWN].into(),
             guard,
             vlan: vlan.membership(vlan != VlanRole::Unset),

@@ -67,10 +67,7 @@ struct Kept {
 }
 
 impl Allowance {
-    /// For a port that sends nothing.
-    pub(super) const NONE: Allowance = Allowance::new(Left { storm: 0, copies: 0, octets: 0, fair: 0 });
-
-    const fn new(left: Left) -> Allowance {
+    fn new(left: Left) -> Allowance {
         Allowance { left, had: left, kept: Kept { storm: 0, copies: 0 }, segments: 0 }
     }
 
@@ -207,8 +204,7 @@ mod tests {
 
     use super::*;
     use crate::{Group, Roles, VlanRole};
-    use frame::{Offload, Pool, PoolSizes};
-    use link::Counters;
+    use frame::{Counters, Offload, Pool, PoolSizes};
 
     const LIMITS: Limits = Limits {
         storm: Some(Rate { per_second: 10, burst: 3 }),
@@ -220,6 +216,7 @@ mod tests {
         Port {
             id,
             active: true,
+            enabled: true,
             macs: [].into(),
             guard: false,
             vlan: VlanRole::Unset.membership(false),

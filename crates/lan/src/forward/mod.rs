@@ -124,6 +124,10 @@ impl Forwarder {
             batch.clear();
             return count;
         };
+        if !from.enabled {
+            refuse(worker, from, batch, watch);
+            return 0;
+        }
         let allowance = self.budgets.start(from, now);
         let started = now;
         // 2^32 seconds are 136 years.
@@ -199,6 +203,18 @@ impl Forwarder {
         }
         self.memo.catch_up(self.network.fdb.version());
     }
+}
+
+/// Takes nothing from a port that is not enabled.
+#[cold]
+fn refuse(worker: usize, from: &Port, batch: &mut Batch, mut watch: Option<Watch<'_>>) {
+    for frame in batch.iter() {
+        if let Some(watch) = &mut watch {
+            watch(frame, DropReason::PortDown);
+        }
+    }
+    from.counters.dropped(worker, DropReason::PortDown, batch.len() as u64);
+    batch.clear();
 }
 
 /// Forwards every frame with `forward`, which makes copies or gives a reason, and says whether there may be another:

@@ -305,14 +305,6 @@ impl<'a> Beside<'a, '_> {
         Ok(Handled::Copies(copies))
     }
 
-    /// Where a frame goes that the wire sent to the host's address, when shared-MAC mode has something to say.
-    pub(super) fn shared_route(&mut self, frame: &Frame, header: &Header, side: Sides) -> Option<Route> {
-        if !self.entry.trunk.shared_mac || side != Sides::WIRE {
-            return None;
-        }
-        self.receiver(frame.octets(), header).map(|receiver| self.route_in(&receiver))
-    }
-
     fn receiver(&mut self, octets: &[u8], header: &Header) -> Option<Receiver> {
         if !self.entry.trunk.macs.contains(&header.destination) {
             return None;

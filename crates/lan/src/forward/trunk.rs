@@ -2,8 +2,7 @@
 //!
 //! Theory of operation. Where a frame goes is decided in two steps. [`Beside::route`] says what the whole model makes
 //! of it: the guests that get it, and the sides that do. Then, for a frame from a side of which the driver has handed
-//! over only a copy, the other side is struck out, since the original goes there by itself. The verdict is read off
-//! the first step, so it is the same whatever the driver does.
+//! over only a copy, the other side is struck out, since the original goes there by itself.
 //!
 //! The order is: guests, the host, the wire. Host and wire share one copy in the trunk's queue, except in shared-MAC
 //! mode (`shared`), where the wire's is edited.
@@ -13,17 +12,17 @@ use std::sync::Arc;
 
 use frame::{DropReason, Frame, Sides};
 
+use super::Pass;
 use super::admission::{self, Header};
 use super::memo::Target;
 use super::shared::{Handled, Known};
 use super::told::Told;
-use super::{Forwarder, Pass};
 use crate::PortId;
 use crate::challenge::Challenges;
 use crate::claims::may_speak;
 use crate::port::Port;
 use crate::port_table::TrunkEntry;
-use crate::trunk::{Diversion, Verdict};
+use crate::trunk::Diversion;
 
 /// Which guests get a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,25 +78,6 @@ pub(super) struct Beside<'a, 'p> {
     pub(super) told: &'p mut Told,
     /// The claims that are held back.
     pub(super) challenges: &'p mut Challenges,
-}
-
-impl Forwarder {
-    /// What a driver that sees `frame` from the side `from` before the other side gets it does with it; nothing in a
-    /// network without a trunk. The same frame is to be given to [`Forwarder::forward`] for the guests.
-    ///
-    /// An address that nobody is known to have may be one more of the host's, so a frame from the wire to it goes on.
-    pub fn verdict(&mut self, frame: &Frame, from: Sides) -> Option<Verdict> {
-        self.catch_up();
-        let entry = self.ports.trunk.as_ref()?;
-        // Nothing is sent.
-        let egress = &mut crate::Egress::new(0);
-        let allowance = super::Allowance::NONE;
-        let (network, ports, memo) = (&*self.network, &*self.ports, &mut self.memo);
-        let mut pass = Pass { network, ports, from: &entry.port, now: 0, memo, egress, allowance };
-        let known = Known::new(&network.known);
-        let (told, challenges) = (&mut self.told, &mut self.challenges);
-        Some(Beside { pass: &mut pass, entry, known, told, challenges }.verdict(frame, from))
-    }
 }
 
 impl<'a> Beside<'a, '_> {
@@ -278,45 +258,6 @@ impl<'a> Beside<'a, '_> {
         }
         self.send_shared(frame, header);
         copies
-    }
-
-    fn verdict(&mut self, frame: &Frame, side: Sides) -> Verdict {
-        let trunk = &*self.entry.trunk;
-        let other = Sides::BOTH.without(side);
-        let verdict = |guests: bool, goes_on: bool| match (guests, goes_on && trunk.enabled.contains(other)) {
-            (true, true) => Verdict::Copy,
-            (true, false) => Verdict::Consume,
-            (false, true) => Verdict::Pass,
-            (false, false) => Verdict::Drop,
-        };
-        if !trunk.enabled.contains(side) {
-            return Verdict::Drop;
-        }
-        let header = match admission::admit(frame, self.pass.from, self.pass.ports) {
-            Ok(header) => header,
-            Err(DropReason::Runt) => return Verdict::Drop,
-            // The rules of the guests' network are not those of the host's.
-            Err(_) => return verdict(false, true),
-        };
-        let shared = self.shared_route(frame, &header, side);
-        let route = shared.unwrap_or_else(|| self.route(&header, side));
-        let goes_on = route.sides.contains(other) || side == Sides::WIRE && route.unknown;
-        verdict(self.reaches_guests(&header, route.guests), goes_on)
-    }
-
-    fn reaches_guests(&self, header: &Header, guests: Guests) -> bool {
-        let (ports, entry) = (self.pass.ports, self.entry);
-        let receives = |port: &Port| port.receives(self.pass.from, header.vlan);
-        let any = |list: &'a [Arc<Port>]| each(list).any(receives);
-        match guests {
-            Guests::Nobody => false,
-            Guests::All => any(&ports.active),
-            Guests::Promiscuous => any(&ports.promiscuous),
-            Guests::Flooded => any(&ports.flooded),
-            Guests::Listeners => any(&entry.listeners),
-            Guests::FloodedFromTrunk => any(&entry.flooded),
-            Guests::Owner(id) => ports.port(id).is_some_and(receives) || any(&ports.promiscuous),
-        }
     }
 }
 

@@ -57,11 +57,6 @@ impl Network {
         self.fdb.flush(None);
     }
 
-    /// Forgets the addresses learnt behind one port.
-    pub fn flush_port(&self, id: PortId) {
-        self.fdb.flush(Some(id));
-    }
-
     /// Forgets addresses that were silent for the ageing time. To be called about once a second; one call looks at
     /// 8192 entries at most, so larger databases age within as many calls as it takes.
     pub fn age(&self, now: Instant) {

@@ -62,12 +62,12 @@ impl Network {
             return Ok(());
         }
         self.update_member(&mut control, id, policy.as_port())?;
-        let rules = control.rules;
+        let aware = control.aware;
         let member = control.member_mut(id)?;
         if let Some(trunk) = &mut member.trunk {
             trunk.policy = policy;
         }
-        member.compile(rules);
+        member.compile(aware);
         self.publish(&mut control);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Network {
             control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
         let guests = control.members().filter(|member| member.trunk.is_none() && notify.is_some());
         known.addresses.keep(guests.map(|member| member.id), notify.clone());
-        let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.rules.aware));
+        let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.aware));
         known.addresses.block(trunk.as_ref())
     }
 

@@ -15,17 +15,14 @@
 //! | Linux, mode `packet` | nothing: all frames are copies | never |
 //! | Linux, mode `filter` | unicast to guests; groups are mirrored | never, but a guest's frames to a promiscuous side |
 //! | one that is the interface | everything | always |
-//! | one that asks before the frame goes on | what [`Verdict`] says | never: the verdict does |
 //!
 //! The trunk is wanted while a guest's port is active: [`Network::is_trunk_wanted`](crate::Network::is_trunk_wanted)
 //! tells, and [`TrunkNotice::Wanted`] when that changes.
 
 use std::sync::Arc;
 
-use frame::{MacAddr, Sides};
-use link::Counters;
+use frame::{Counters, MacAddr, Sides};
 
-use crate::policy::{Item, Policy};
 use crate::{Limits, VlanRole};
 
 /// Whom a network tells of changes that a trunk's driver follows. It is called by control and by workers, with locks of
@@ -105,20 +102,6 @@ pub enum Diversion {
     Everything,
 }
 
-/// What a driver that sees a frame from one side before the other gets it does with it. What guests get of it is the
-/// network's business in any case.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Only guests get it: it goes no further.
-    Consume,
-    /// Guests get a copy, and it goes on.
-    Copy,
-    /// Nothing for guests: it goes on.
-    Pass,
-    /// Nobody gets it.
-    Drop,
-}
-
 /// What changed that a trunk's driver follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrunkNotice {
@@ -142,17 +125,11 @@ pub(crate) struct Trunk {
 }
 
 impl Trunk {
-    /// What a trunk's policy comes to in a network with that policy.
-    pub(crate) fn new(policy: &TrunkPolicy, network: &Policy) -> Trunk {
-        let allowed = |host, wire| {
-            let side = |item, side| if network.is_relaxed(item) { side } else { Sides::NONE };
-            side(host, Sides::HOST).with(side(wire, Sides::WIRE))
-        };
-        let promiscuous = policy.promiscuous.within(allowed(Item::PromiscuousHost, Item::PromiscuousWire));
+    pub(crate) fn new(policy: &TrunkPolicy) -> Trunk {
         Trunk {
             macs: policy.macs.clone().into(),
-            enabled: policy.enabled.within(allowed(Item::Host, Item::Wire)),
-            promiscuous: promiscuous.within(allowed(Item::HostMode, Item::WireMode)),
+            enabled: policy.enabled,
+            promiscuous: policy.promiscuous,
             reaches: policy.reaches,
             diversion: policy.diversion,
             shared_mac: policy.shared_mac,

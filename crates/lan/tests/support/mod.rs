@@ -5,11 +5,10 @@ pub mod packets;
 
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
+use frame::{Batch, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag};
 use lan::{
     Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig, TrunkPolicy,
 };
-use link::{Counters, Tally};
 
 pub struct Lan {
     pub network: Arc<Network>,

@@ -1,13 +1,12 @@
 use std::sync::{Arc, Mutex};
 
 use frame::wire::EtherType;
-use frame::{Batch, Frame};
+use frame::{Batch, Context, Frame};
 
 use super::{Resolution, Resolver};
 use crate::gate::lock;
 use crate::{
-    Address, Arp, Context, ControlResult, Error, Event, EventCode, Link, LinkAddress, PreOutput, Protocol,
-    Request,
+    Address, Arp, ControlResult, Error, Event, EventCode, Link, LinkAddress, PreOutput, Protocol, Request,
 };
 
 /// A protocol whose next hops a [`Resolver`] finds. IPv4 and IPv6 of one link share the resolver.

@@ -4,7 +4,9 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{Batch, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
+use frame::{
+    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Snapshot, Tally,
+};
 
 use crate::gate::lock;
 use crate::*;

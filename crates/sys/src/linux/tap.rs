@@ -237,6 +237,18 @@ pub fn set_persistent(fd: impl AsFd, persistent: bool) -> io::Result<()> {
     unsafe { ioctl(&fd, libc::TUNSETPERSIST, usize::from(persistent) as *mut libc::c_void) }.map(drop)
 }
 
+/// Gives the device a carrier, or takes it away. For a TUN too.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub fn set_carrier(fd: impl AsFd, carrier: bool) -> io::Result<()> {
+    /// Of linux/if_tun.h; since Linux 5.0.
+    const TUNSETCARRIER: libc::Ioctl = libc::_IOW::<libc::c_int>(b'T' as u32, 226);
+    let mut carrier = libc::c_int::from(carrier);
+    // SAFETY: TUNSETCARRIER reads one int.
+    unsafe { ioctl(&fd, TUNSETCARRIER, (&raw mut carrier).cast()) }.map(drop)
+}
+
 /// Lets `uid` open the device too.
 ///
 /// # Errors

@@ -3,8 +3,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frame::{Batch, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes};
-use link::{Context, Counters, Link, Tally};
+use frame::{Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally};
+use link::Link;
 
 use super::longest::Longest;
 use crate::Flows;

@@ -24,10 +24,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame::offload::{divide, parts as divided};
 use frame::{
-    Batch, DropReason, ETHERNET_HEADER, Entry, Frame, Offload, SegmentError, Size, Takes, VLAN_TAG, VlanTag,
-    WriteBuf,
+    Batch, Context, DropReason, ETHERNET_HEADER, Entry, Frame, Offload, SegmentError, Size, Takes, VLAN_TAG,
+    VlanTag, WriteBuf,
 };
-use link::Context;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use sys::datagrams::{self, LIMIT};

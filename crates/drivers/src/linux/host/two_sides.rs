@@ -2,8 +2,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Frame, Sides, Takes};
-use link::{Context, Counters, Link, Tally};
+use frame::{Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
+use link::Link;
 
 use super::longest::Longest;
 use super::stations::{Memo, Stations};

@@ -4,14 +4,11 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{Batch, DropReason};
+use frame::{Batch, Context, Counters, DropReason, Tally};
 
 use super::*;
 use crate::gate::lock;
-use crate::{
-    Address, Arp, Context, Counters, Link, LinkOptions, Protocol, ProtocolFamily, ProtocolOptions, Registry,
-    Tally, Transmit,
-};
+use crate::{Address, Arp, Link, LinkOptions, Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit};
 
 /// Counts what it gets.
 #[derive(Default)]

@@ -69,8 +69,8 @@ pub(super) fn not_there(name: &str, others: &[String], was_there: bool) -> Strin
 mod tests {
     use std::sync::Arc;
 
+    use frame::Counters;
     use lan::{FdbConfig, NetworkConfig, PortConfig};
-    use link::Counters;
 
     use super::*;
 

@@ -2,8 +2,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, Takes};
-use link::{Context, Counters, Tally};
+use frame::{Batch, Context, Counters, Takes, Tally};
 use sys::{Interest, Poller};
 
 use super::lane::Lane;

@@ -2,8 +2,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 use frame::checksum::checksum;
-use frame::{Batch, Instant, Offload, Pool, PoolSizes, VlanId, VlanTag};
-use link::{Context, Counters};
+use frame::{Batch, Context, Counters, Instant, Offload, Pool, PoolSizes, VlanId, VlanTag};
 use sys::packet::{Place, Ring};
 use sys::xdp::Options;
 use sys::{netdev, netns, packet};

@@ -1,13 +1,13 @@
-//! What a link counts.
+//! What is counted of a port, or of a link.
 //!
 //! Counters are split into one shard a worker, each on cache lines of its own, so that workers never write the same
 //! line; a reader adds the shards up. A worker counts once a batch, not once a frame ([`Tally`]).
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use frame::{DropReason, Frame, Meta, PerReason, TrafficClass, VLAN_TAG};
+use crate::{DropReason, Frame, Meta, PerReason, TrafficClass, VLAN_TAG};
 
-/// The counters of one link.
+/// The counters of one port, or of one link.
 pub struct Counters {
     shards: Box<[Shard]>,
 }
@@ -96,7 +96,7 @@ impl Snapshot {
     }
 
     /// All drops on one side of the link.
-    pub fn dropped_on(&self, side: frame::Direction) -> u64 {
+    pub fn dropped_on(&self, side: crate::Direction) -> u64 {
         let on_side = |reason: &&DropReason| reason.direction() == side;
         DropReason::ALL.iter().filter(on_side).map(|reason| self.dropped(*reason)).sum()
     }
@@ -135,6 +135,11 @@ impl Counters {
     /// Zeroed counters for `workers` workers.
     pub fn new(workers: usize) -> Counters {
         Counters { shards: Vec::from_iter((0..workers.max(1)).map(|_| Shard::default())).into() }
+    }
+
+    /// For how many workers they are.
+    pub fn workers(&self) -> usize {
+        self.shards.len()
     }
 
     #[inline]
@@ -290,7 +295,7 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Pool, PoolSizes};
+    use crate::{Pool, PoolSizes};
 
     #[test]
     fn shards_add_up_and_reset() {
