@@ -68,7 +68,7 @@ fn with_libpcap() -> Result<(), Error> {
         eprintln!("NO LIBPCAP: filters that are compiled by it are not tested");
         return Ok(());
     }
-    let chosen = ["-p", "vmlan", "--bin", "vmlan", "--features", "libpcap", "capture::filter"];
+    let chosen = ["-p", "vmlan-daemon", "--lib", "--features", "libpcap", "expression"];
     shell::run(cargo(["test"]).args(chosen))
 }
 

@@ -158,12 +158,18 @@ pub struct PortConfig {
     /// The role of the port in VLANs; no VLAN when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<VlanConfig>,
+    /// Whether anything passes the port; true when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
     /// Whether a port with a set MAC may send from that MAC only; on when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
     /// Whether the port may see frames for others; deny when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promiscuous: Option<Promiscuous>,
+    /// Whom the port talks to; everybody when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// Frames that may wait for the guest before further ones are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<u64>,
@@ -182,9 +188,74 @@ pub struct PortConfig {
     /// Roles of the guest beyond its own affairs; nothing when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Role>>,
+    /// Rules about the port's frames, of which the first that matches decides; what none matches passes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<FilterConfig>,
     /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked about others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floating: Option<OneOrMany<String>>,
+}
+
+/// A rule about a port's frames: exactly one of `expression` and `program` says about which.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterConfig {
+    /// Which way the frames go; both when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<FilterDirection>,
+    /// What becomes of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<FilterAction>,
+    /// An expression of libpcap's: `udp port 67`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// A file with a program of classic BPF, in the form of `tcpdump -ddd -y EN10MB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+}
+
+/// Which way a frame goes, from the port's view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterDirection {
+    /// From the guest.
+    In,
+    /// To the guest.
+    Out,
+    /// Either way.
+    #[default]
+    Both,
+}
+
+impl FilterDirection {
+    /// The direction as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// What becomes of a frame that a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterAction {
+    /// It is dropped, as `input_filter` or `output_filter`.
+    Drop,
+    /// It goes on; later rules do not see it.
+    Pass,
+}
+
+impl FilterAction {
+    /// The action as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+        }
+    }
 }
 
 /// A TAP device: made by name, taken over by name, or inherited as a descriptor.
@@ -336,6 +407,17 @@ pub enum Guard {
 pub enum Role {
     /// It is a DHCP server.
     Dhcp,
+}
+
+/// Whom a port talks to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Every port.
+    #[default]
+    None,
+    /// Ports that are not isolated, and the trunk.
+    Isolated,
 }
 
 /// Whether a port may see frames that are for others.

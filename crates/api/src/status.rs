@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OneOrMany, Poll, VlanConfig};
+use crate::{FilterAction, FilterDirection, OneOrMany, Poll, VlanConfig};
 
 /// The daemon as a whole: `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -197,6 +197,29 @@ pub struct PortCounters {
     pub port: String,
     /// What went through it.
     pub counters: Counters,
+}
+
+/// A rule about a port's frames: an element of `GET /v1/filters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Its network.
+    pub network: String,
+    /// Its port.
+    pub port: String,
+    /// Its place among the port's rules, from 1.
+    pub number: u64,
+    /// Which way the frames go.
+    pub direction: FilterDirection,
+    /// What becomes of them.
+    pub action: FilterAction,
+    /// The expression, where it was given as one.
+    pub expression: Option<String>,
+    /// The file of the program, where it was given as one.
+    pub program: Option<String>,
+    /// Frames that it matched.
+    pub frames: u64,
+    /// Octets of those, with Ethernet header and tag, without FCS.
+    pub octets: u64,
 }
 
 /// An address in a network's forwarding database: an element of `GET /v1/networks/{n}/fdb`.

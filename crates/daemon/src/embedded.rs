@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use crate::capture::{self, Capture};
-use crate::config::ValidConfig;
+use crate::config::{Change, ValidConfig};
 use crate::handle::{self, Handle};
 use crate::supervisor::Supervisor;
 
@@ -119,22 +119,31 @@ impl Embedded {
     /// Adds a port to a running network.
     ///
     /// # Errors
-    /// See [`Handle::add_port`].
+    /// See [`Change::apply`].
     pub fn add_port(
         &self,
         network: &str,
         name: &str,
         port: api::PortConfig,
     ) -> Result<api::ApplyReport, Error> {
-        self.wait_for(self.handle.add_port(network.to_owned(), name.to_owned(), port))
+        let (network, name) = (network.to_owned(), name.to_owned());
+        self.change(Change::AddPort { network, port: name, table: Box::new(port) })
     }
 
     /// Removes a port.
     ///
     /// # Errors
-    /// See [`Handle::remove_port`].
+    /// See [`Change::apply`].
     pub fn remove_port(&self, network: &str, name: &str) -> Result<api::ApplyReport, Error> {
-        self.wait_for(self.handle.remove_port(network.to_owned(), name.to_owned()))
+        self.change(Change::RemovePort { network: network.to_owned(), port: name.to_owned() })
+    }
+
+    /// Changes one thing of what runs.
+    ///
+    /// # Errors
+    /// See [`Change::apply`].
+    pub fn change(&self, change: Change) -> Result<api::ApplyReport, Error> {
+        self.wait_for(self.handle.change(change, false))
     }
 
     /// The events from now on.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::config::ValidConfig;
+use crate::config::{Change, ValidConfig};
 use crate::users::Users;
 
 /// Requests that may wait for the supervisor; further senders wait.
@@ -72,25 +72,21 @@ pub enum Request {
         /// The answer, when everything was done or failed.
         reply: Reply<api::ApplyReport>,
     },
-    /// Add a port to a network; an error if the name is taken.
-    AddPort {
-        /// The network's name.
-        network: String,
-        /// The new port's name.
-        name: String,
-        /// Its table, to be validated within the running configuration ([`ValidConfig::with_port`]).
-        port: Box<api::PortConfig>,
-        /// The answer.
+    /// Change one thing of what runs.
+    Change {
+        /// What.
+        change: Change,
+        /// Only tell what would be done.
+        dry_run: bool,
+        /// The answer, when everything was done or failed.
         reply: Reply<api::ApplyReport>,
     },
-    /// Remove a port.
-    RemovePort {
-        /// The network's name.
-        network: String,
-        /// The port's name.
-        name: String,
+    /// The rules about ports' frames, of one network or of all.
+    Filters {
+        /// Only this network's; an error if there is none.
+        network: Option<String>,
         /// The answer.
-        reply: Reply<api::ApplyReport>,
+        reply: Reply<Vec<api::Filter>>,
     },
     /// End the daemon in order.
     Shutdown(Reply<()>),
@@ -261,25 +257,20 @@ impl Handle {
         self.ask(|reply| Request::Reload { dry_run, reply }).await
     }
 
-    /// Adds a port to a running network.
+    /// Changes one thing of what runs, or only tells what would be done.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`], [`api::ErrorCode::PortExists`], or the faults of its table.
-    pub async fn add_port(
-        &self,
-        network: String,
-        name: String,
-        port: api::PortConfig,
-    ) -> Result<api::ApplyReport, api::Error> {
-        self.ask(|reply| Request::AddPort { network, name, port: Box::new(port), reply }).await
+    /// See [`Change::apply`].
+    pub async fn change(&self, change: Change, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+        self.ask(|reply| Request::Change { change, dry_run, reply }).await
     }
 
-    /// Removes a port.
+    /// The rules about ports' frames and what they matched, of one network or of all.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`] or [`api::ErrorCode::UnknownPort`].
-    pub async fn remove_port(&self, network: String, name: String) -> Result<api::ApplyReport, api::Error> {
-        self.ask(|reply| Request::RemovePort { network, name, reply }).await
+    /// [`api::ErrorCode::UnknownNetwork`].
+    pub async fn filters(&self, network: Option<String>) -> Result<Vec<api::Filter>, api::Error> {
+        self.ask(|reply| Request::Filters { network, reply }).await
     }
 
     /// The events from now on. A slow subscriber loses the oldest and is told how many.

@@ -11,6 +11,8 @@ pub mod config;
 mod connection;
 pub mod control;
 pub mod embedded;
+pub mod expression;
+mod filter;
 pub mod handle;
 #[cfg(target_os = "linux")]
 #[path = "linux/kernel/mod.rs"]
@@ -30,3 +32,4 @@ pub mod plan;
 pub mod run;
 pub mod supervisor;
 mod users;
+mod wire;

@@ -108,9 +108,14 @@ pub enum Command {
                             vmlan capture lab -w - | wireshark -k -i -\n  vmlan capture --drops"
     )]
     Capture(CaptureArguments),
-    /// Add or remove a port of a running network
+    /// Add, remove or change a port of a running network
     #[command(subcommand)]
     Port(PortCommand),
+    /// Say which frames may pass a port
+    ///
+    /// The rules of a port are asked in their order, and the first that matches a frame decides; what none matches passes.
+    #[command(subcommand)]
+    Filter(FilterCommand),
     /// Give this machine an interface on a network
     ///
     /// On Linux it is a TAP in the network namespace of this command, on macOS a utun. It is there until Ctrl-C.
@@ -223,6 +228,59 @@ pub struct ConnectArguments {
     pub stdio: bool,
 }
 
+/// What to do with rules about frames.
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// List the rules, and what they matched
+    List {
+        /// Only those of this network
+        network: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Add a rule about a port's frames
+    ///
+    /// The configuration file stays as it is.
+    #[command(
+        after_help = "Examples:\n  vmlan filter add lab web drop \"udp src port 67\" --direction in\n  \
+                            vmlan filter add lab web pass \"host 10.0.0.1\" --at 1"
+    )]
+    Add {
+        /// Network
+        network: String,
+        /// Name of the port
+        port: String,
+        /// What becomes of the frames
+        #[arg(value_parser = ["drop", "pass"])]
+        action: String,
+        /// Which frames: an expression, as tcpdump takes it
+        #[arg(required_unless_present = "program")]
+        expression: Option<String>,
+        /// A file with a program as `tcpdump -ddd -y EN10MB` writes it, instead of an expression
+        #[arg(long, value_name = "FILE", conflicts_with = "expression")]
+        program: Option<PathBuf>,
+        /// Which way the frames go: in is from the guest
+        #[arg(long, value_parser = ["in", "out", "both"], default_value = "both")]
+        direction: String,
+        /// In front of which rule, counted from 1 [default: behind all]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        at: Option<u64>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove a rule about a port's frames
+    Remove {
+        /// Network
+        network: String,
+        /// Name of the port
+        port: String,
+        /// Which rule, as `vmlan filter list` counts them
+        number: u64,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
 /// Octets, with K, M or G for the powers of 1024.
 fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().last() {
@@ -241,8 +299,8 @@ pub enum PortCommand {
     /// Add a port to a running network
     ///
     /// Keys are those of the configuration file: of the kind's table (name=vm-web), or of the port (mac, vlan.access,
-    /// vlan.trunk, vlan.native, guard, promiscuous, queue, quota, storm, copies, rate, roles, floating). Lists have commas. The
-    /// configuration file stays as it is.
+    /// vlan.trunk, vlan.native, enabled, guard, promiscuous, isolation, queue, quota, storm, copies, rate, roles, floating).
+    /// Lists have commas. The configuration file stays as it is.
     #[command(
         after_help = "Example: vmlan port add lab web tap name=vm-web mac=52:54:00:00:00:01 vlan.access=10"
     )]
@@ -257,6 +315,29 @@ pub enum PortCommand {
         /// What the configuration file would say
         #[arg(value_name = "KEY=VALUE")]
         settings: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let everything pass a port again that `port down` or `enabled = false` stopped
+    ///
+    /// The configuration file stays as it is.
+    Up {
+        /// Network
+        network: String,
+        /// Name of the port
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let nothing pass a port, as when its cable is pulled out
+    ///
+    /// A TAP loses its carrier; a guest at a socket keeps its connection and is not told. The configuration file stays as it
+    /// is: `enabled = false` there lasts.
+    Down {
+        /// Network
+        network: String,
+        /// Name of the port
+        name: String,
         #[command(flatten)]
         output: Output,
     },

@@ -104,6 +104,15 @@ impl Client {
         self.request(Method::POST, path, Bytes::from(body))
     }
 
+    /// Changes what `body` names in JSON at `path`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.foreign(error.to_string()))?;
+        self.request(Method::PATCH, path, Bytes::from(body))
+    }
+
     /// Deletes `path`.
     ///
     /// # Errors

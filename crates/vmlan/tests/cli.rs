@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use daemon::config::Change;
 use daemon::control::{self, ControlSocket, Limits};
 use daemon::handle::{self, Request};
 use serde_json::{Value, json};
@@ -136,15 +137,20 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 requests.emit(api::EventKind::Applied { actions: 0, failed: 0 });
                 drop(reply.send(Ok(api::ApplyReport { dry_run, actions: Vec::new() })));
             }
-            Request::AddPort { network, name, port, reply } => {
-                let table = serde_json::to_string(&port).expect("plain data");
-                let _ = tell.send(format!("add {network} {name} {table}"));
+            Request::Change { change: Change::AddPort { network, port, table }, reply, .. } => {
+                let table = serde_json::to_string(&table).expect("plain data");
+                let _ = tell.send(format!("add {network} {port} {table}"));
                 drop(reply.send(Ok(report(api::Outcome::Done, None))));
             }
-            Request::RemovePort { network, name, reply } => {
-                let _ = tell.send(format!("remove {network} {name}"));
+            Request::Change { change: Change::RemovePort { network, port }, reply, .. } => {
+                let _ = tell.send(format!("remove {network} {port}"));
                 drop(reply.send(Ok(report(api::Outcome::Failed, Some("it is stuck".into())))));
             }
+            Request::Change { change, reply, .. } => {
+                let _ = tell.send(format!("{change:?}"));
+                drop(reply.send(Ok(report(api::Outcome::Done, None))));
+            }
+            Request::Filters { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
         }
     }

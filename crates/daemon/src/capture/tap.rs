@@ -6,11 +6,7 @@ use link::Tap;
 
 use super::Options;
 use super::queue::{Queue, Record};
-
-/// Octets of the two addresses, after which the tag stands.
-const ADDRESSES: usize = 12;
-/// Octets of a tag.
-const TAG: usize = 4;
+use crate::wire::on_wire;
 
 /// The tap of a capture on one port's link.
 pub(super) struct PortTap {
@@ -36,34 +32,24 @@ impl PortTap {
         if self.queue.is_over() {
             return;
         }
-        let octets = frame.octets();
-        let (addresses, rest) = octets.split_at(octets.len().min(ADDRESSES));
-        let mut head = [0; ADDRESSES + TAG];
-        // The tag, which lies beside the frame, stands behind the addresses on the wire.
-        let (head, rest) = match frame.meta.tag {
-            None => (&head[..0], octets),
-            Some(tag) => {
-                head[..addresses.len()].copy_from_slice(addresses);
-                head[addresses.len()..][..TAG].copy_from_slice(&tag.octets());
-                (&head[..addresses.len() + TAG], rest)
+        on_wire(frame, |head, rest| {
+            let wanted = match &self.filter {
+                None => self.snaplen,
+                Some(filter) => filter.run_split(head, rest).min(self.snaplen),
+            };
+            if wanted == 0 {
+                return;
             }
-        };
-        let wanted = match &self.filter {
-            None => self.snaplen,
-            Some(filter) => filter.run_split(head, rest).min(self.snaplen),
-        };
-        if wanted == 0 {
-            return;
-        }
-        let record = Record {
-            interface: self.interface,
-            inbound: direction == Direction::Ingress,
-            time: self.epoch.saturating_add(cx.now.as_nanos()),
-            // Frames are far shorter than 4 GiB.
-            length: frame.wire_len() as u32,
-            dropped,
-        };
-        self.queue.push(record, [head, rest], usize::try_from(wanted).unwrap_or(usize::MAX));
+            let record = Record {
+                interface: self.interface,
+                inbound: direction == Direction::Ingress,
+                time: self.epoch.saturating_add(cx.now.as_nanos()),
+                // Frames are far shorter than 4 GiB.
+                length: frame.wire_len() as u32,
+                dropped,
+            };
+            self.queue.push(record, [head, rest], usize::try_from(wanted).unwrap_or(usize::MAX));
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`validate`] checks what the values mean. A [`ValidConfig`] is all that the rest of the daemon ever sees, and there
 //! is no way to make one around the checks. Faults are collected, not thrown: one look at the answer shows all of them.
 
+mod change;
 mod claims;
 mod fault;
 pub(crate) mod hindrance;
@@ -24,6 +25,7 @@ use std::path::Path;
 
 use api::{Error, ErrorCode};
 
+pub use change::Change;
 pub(crate) use claims::Claim;
 pub use hindrance::hindrances;
 pub use notes::notes;
@@ -32,9 +34,9 @@ pub(crate) use notes::too_long;
 pub use report::{ConfigErrors, Located, Place};
 pub use resolve::resolve_port;
 pub use valid::{
-    Address, Allow, Attachment, Datagram, Mtu, Network, NetworkSettings, Policy, Port, Stream, Tap,
-    TapSource, Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, UserLimits, ValidConfig, Vde,
-    Vlan,
+    Address, Allow, Attachment, Datagram, FilterRule, FilterSource, Mtu, Network, NetworkSettings, Policy,
+    Port, Stream, Tap, TapSource, Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, UserLimits,
+    ValidConfig, Vde, Vlan,
 };
 pub(crate) use validate::TRUNK;
 pub use validate::validate;
@@ -111,6 +113,17 @@ pub fn port_from_json(value: serde_json::Value) -> Result<api::PortConfig, Vec<E
     let port = reader.port("", &Node::from_json(value));
     let errors = errors_of(reader.faults);
     if errors.is_empty() { Ok(port.unwrap_or_default()) } else { Err(errors) }
+}
+
+/// Reads one rule's table in JSON.
+///
+/// # Errors
+/// Every fault in its shape, with the path of its member within the table.
+pub fn filter_from_json(value: serde_json::Value) -> Result<api::FilterConfig, Vec<Error>> {
+    let mut reader = Reader::default();
+    let filter = reader.filter("", &Node::from_json(value));
+    let errors = errors_of(reader.faults);
+    if errors.is_empty() { Ok(filter.unwrap_or_default()) } else { Err(errors) }
 }
 
 /// Checks what was read, where reading itself may have found faults.

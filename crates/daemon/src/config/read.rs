@@ -141,8 +141,10 @@ impl Reader {
             "tunnel",
             "mac",
             "vlan",
+            "enabled",
             "guard",
             "promiscuous",
+            "isolation",
             "queue",
             "quota",
             "storm",
@@ -150,6 +152,7 @@ impl Reader {
             "rate",
             "roles",
             "floating",
+            "filter",
         ];
         let table = self.table(path, node, KEYS)?;
         Some(api::PortConfig {
@@ -160,10 +163,14 @@ impl Reader {
             tunnel: self.member(&table, "tunnel", Self::tunnel),
             mac: self.member(&table, "mac", Self::one_or_many_texts),
             vlan: self.member(&table, "vlan", Self::vlan),
+            enabled: self.member(&table, "enabled", Self::boolean),
             guard: self.member(&table, "guard", |r, at, n| {
                 r.choice(at, n, &[("on", api::Guard::On), ("off", api::Guard::Off)])
             }),
             promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
+            isolation: self.member(&table, "isolation", |r, at, n| {
+                r.choice(at, n, &[("none", api::Isolation::None), ("isolated", api::Isolation::Isolated)])
+            }),
             queue: self.member(&table, "queue", Self::number),
             quota: self.member(&table, "quota", Self::number),
             storm: self.member(&table, "storm", Self::number),
@@ -173,6 +180,23 @@ impl Reader {
                 r.list(at, n, |r, at, n| r.choice(at, n, &[("dhcp", api::Role::Dhcp)]))
             }),
             floating: self.member(&table, "floating", Self::one_or_many_texts),
+            filter: self.member(&table, "filter", |r, at, n| r.list(at, n, Self::filter)).unwrap_or_default(),
+        })
+    }
+
+    /// One rule's table.
+    pub(super) fn filter(&mut self, path: &str, node: &Node) -> Option<api::FilterConfig> {
+        let table = self.table(path, node, &["direction", "action", "expression", "program"])?;
+        Some(api::FilterConfig {
+            direction: self.member(&table, "direction", |r, at, n| {
+                use api::FilterDirection::{Both, In, Out};
+                r.choice(at, n, &[("in", In), ("out", Out), ("both", Both)])
+            }),
+            action: self.member(&table, "action", |r, at, n| {
+                r.choice(at, n, &[("drop", api::FilterAction::Drop), ("pass", api::FilterAction::Pass)])
+            }),
+            expression: self.member(&table, "expression", Self::text),
+            program: self.member(&table, "program", Self::text),
         })
     }
 

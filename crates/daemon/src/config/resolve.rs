@@ -1,4 +1,4 @@
-//! Relative socket paths of a file become absolute: they are relative to the directory of the file.
+//! Relative paths of sockets and filters in a file become absolute: they are relative to the directory of the file.
 
 use std::path::Path;
 
@@ -47,6 +47,14 @@ pub(super) fn resolve(config: &mut api::Config, directory: &Path) {
 
 /// Makes every relative path of a socket or VDE directory in the port's table absolute, below `directory`.
 pub fn resolve_port(port: &mut api::PortConfig, directory: &Path) {
+    for program in port.filter.iter_mut().filter_map(|filter| filter.program.as_mut()) {
+        if !program.is_empty()
+            && misunderstood(program).is_none()
+            && let Some(absolute) = directory.join(&*program).to_str()
+        {
+            *program = absolute.to_owned();
+        }
+    }
     let stream = port.stream.iter_mut().flat_map(|stream| [&mut stream.listen, &mut stream.connect]);
     let datagram = port
         .datagram

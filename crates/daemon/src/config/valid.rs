@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bpf::ValidProgram;
 use drivers::tunnel::message::Prefixed;
 use frame::{MacAddr, VlanId};
 
@@ -226,12 +228,16 @@ pub struct Policy {
     pub mac: Vec<MacAddr>,
     /// Its role in VLANs.
     pub vlan: Vlan,
+    /// Whether anything passes.
+    pub enabled: bool,
     /// Whether frames from other than the set addresses are dropped.
     pub guard: bool,
     /// Whether it gets a copy of every frame.
     pub promiscuous: bool,
     /// Whether that includes what passes between the two sides of the trunk.
     pub sees_trunk: bool,
+    /// Whether it talks only to ports that are not isolated.
+    pub isolated: bool,
     /// Frames that may wait for the guest.
     pub queue: usize,
     /// Most addresses learnt from it.
@@ -246,8 +252,32 @@ pub struct Policy {
     pub roles: BTreeSet<api::Role>,
     /// Addresses that it takes over at once, each with those that begin alike.
     pub floating: Vec<Prefixed>,
+    /// Rules about its frames, in order.
+    pub filters: Vec<FilterRule>,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
+}
+
+/// A rule about a port's frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterRule {
+    /// Which way the frames go.
+    pub direction: api::FilterDirection,
+    /// What becomes of them.
+    pub action: api::FilterAction,
+    /// How it was given.
+    pub source: FilterSource,
+    /// Which frames: those for which it does not answer 0.
+    pub program: Arc<ValidProgram>,
+}
+
+/// How a rule was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilterSource {
+    /// An expression of libpcap's.
+    Expression(String),
+    /// The file of a program.
+    Program(PathBuf),
 }
 
 /// The role of a port in VLANs.

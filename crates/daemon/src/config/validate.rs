@@ -4,6 +4,7 @@
 //! without any fault.
 
 mod attachment;
+mod filter;
 mod trunk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,52 +77,6 @@ pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
     Ok(ValidConfig { source: config, workers, poll, limits, networks })
-}
-
-impl ValidConfig {
-    /// This configuration with one port more.
-    ///
-    /// # Errors
-    /// [`ErrorCode::UnknownNetwork`], [`ErrorCode::PortExists`], or the faults of the port and of what it breaks.
-    pub fn with_port(&self, network: &str, name: &str, port: api::PortConfig) -> Result<Self, Vec<Error>> {
-        let mut config = self.source.clone();
-        let ports = ports_of(&mut config, network)?;
-        if ports.contains_key(name) {
-            let message = format!("port {} exists in network {network}; remove it first", shown(name));
-            return Err(vec![Error::at(ErrorCode::PortExists, "port", message)]);
-        }
-        ports.insert(name.to_owned(), port);
-        validate(config)
-    }
-
-    /// This configuration with one port less, and without the static entries that point to it.
-    ///
-    /// # Errors
-    /// [`ErrorCode::UnknownNetwork`] or [`ErrorCode::UnknownPort`].
-    pub fn without_port(&self, network: &str, name: &str) -> Result<Self, Vec<Error>> {
-        let mut config = self.source.clone();
-        if ports_of(&mut config, network)?.remove(name).is_none() {
-            let message = format!("there is no port {} in network {network}", shown(name));
-            return Err(vec![Error::at(ErrorCode::UnknownPort, "port", message)]);
-        }
-        if let Some(fdb) = config.network.get_mut(network).and_then(|network| network.fdb.as_mut()) {
-            fdb.static_entries.retain(|entry| entry.port != name);
-        }
-        validate(config)
-    }
-}
-
-fn ports_of<'c>(
-    config: &'c mut api::Config,
-    network: &str,
-) -> Result<&'c mut BTreeMap<String, api::PortConfig>, Vec<Error>> {
-    config.network.get_mut(network).map(|network| &mut network.port).ok_or_else(|| {
-        vec![Error::at(
-            ErrorCode::UnknownNetwork,
-            "network",
-            format!("there is no network {}", shown(network)),
-        )]
-    })
 }
 
 /// Collects faults and what ports claim for themselves.
@@ -227,6 +182,7 @@ impl Validator {
         let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
 
         let floating = self.addresses_or_networks(&join(path, "floating"), port.floating.as_ref());
+        let filters = self.filters(&join(path, "filter"), &port.filter);
         let mac_path = join(path, "mac");
         let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_MACS {
@@ -250,9 +206,11 @@ impl Validator {
         Some(Policy {
             mac: macs,
             vlan: vlan?,
+            enabled: port.enabled.unwrap_or(true),
             guard: port.guard.unwrap_or_default() == api::Guard::On,
             promiscuous: port.promiscuous.unwrap_or_default() == api::Promiscuous::Allow,
             sees_trunk: false,
+            isolated: port.isolation.unwrap_or_default() == api::Isolation::Isolated,
             queue: as_usize(queue),
             quota: as_usize(quota),
             storm,
@@ -260,6 +218,7 @@ impl Validator {
             rate,
             roles: port.roles.iter().flatten().copied().collect(),
             floating: floating?,
+            filters: filters?,
             static_entries: BTreeSet::new(),
         })
     }

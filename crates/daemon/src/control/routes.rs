@@ -21,7 +21,7 @@ use super::capture_request::CaptureRequest;
 use super::events;
 use super::failure::{Answer, Failure, Json};
 use super::life::Life;
-use crate::config;
+use crate::config::{self, Change};
 use crate::handle::Handle;
 use crate::users::{self, Places, Resource, User, Users};
 
@@ -80,8 +80,11 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/networks", get(networks))
         .route("/v1/networks/{network}/fdb", get(fdb))
-        .route("/v1/networks/{network}/ports/{port}", post(add_port).delete(remove_port))
+        .route("/v1/networks/{network}/ports/{port}", post(add_port).patch(change_port).delete(remove_port))
+        .route("/v1/networks/{network}/ports/{port}/filters", post(add_filter))
+        .route("/v1/networks/{network}/ports/{port}/filters/{number}", delete(remove_filter))
         .route("/v1/ports", get(ports))
+        .route("/v1/filters", get(filters))
         .route("/v1/trunks", get(trunks))
         .route("/v1/counters", get(counters))
         .route("/v1/apply", post(apply))
@@ -124,6 +127,10 @@ async fn trunks(State(shared): State<Shared>, query: QueryArguments<PortsQuery>)
     Json::of(&shared.handle.trunks(query_of(query)?.network).await?)
 }
 
+async fn filters(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
+    Json::of(&shared.handle.filters(query_of(query)?.network).await?)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CountersQuery {
@@ -154,7 +161,10 @@ async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, 
         return Err(Failure::new(ErrorCode::BadJson, message));
     };
     dry_run |= take_dry_run(&mut value)?;
-    let config = config::from_json(value).map_err(Failure::from_faults)?;
+    // A filter may take its time to be compiled.
+    let read = tokio::task::spawn_blocking(move || config::from_json(value)).await;
+    let read = read.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
+    let config = read.map_err(Failure::from_faults)?;
     Json::of(&shared.handle.apply(config, dry_run).await?)
 }
 
@@ -173,20 +183,79 @@ async fn reload(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>,
 async fn add_port(
     State(shared): State<Shared>,
     names: PathArguments<(String, String)>,
+    query: QueryArguments<ApplyQuery>,
     body: Body,
 ) -> Answer {
-    let (network, name) = path_of(names)?;
+    let (network, port) = path_of(names)?;
+    let dry_run = query_of(query)?.dry_run;
     let Some(value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
         let message = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
         return Err(Failure::new(ErrorCode::BadJson, message));
     };
-    let port = config::port_from_json(value).map_err(Failure::from_faults)?;
-    Json::of(&shared.handle.add_port(network, name, port).await?)
+    let table = Box::new(config::port_from_json(value).map_err(Failure::from_faults)?);
+    let change = Change::AddPort { network, port, table };
+    Json::of(&shared.handle.change(change, dry_run).await?)
 }
 
-async fn remove_port(State(shared): State<Shared>, names: PathArguments<(String, String)>) -> Answer {
-    let (network, name) = path_of(names)?;
-    Json::of(&shared.handle.remove_port(network, name).await?)
+async fn change_port(
+    State(shared): State<Shared>,
+    names: PathArguments<(String, String)>,
+    query: QueryArguments<ApplyQuery>,
+    body: Body,
+) -> Answer {
+    let (network, port) = path_of(names)?;
+    let dry_run = query_of(query)?.dry_run;
+    let Some(keys) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
+        let message = r#"the body is empty; send the keys that change: {"enabled": false}"#;
+        return Err(Failure::new(ErrorCode::BadJson, message));
+    };
+    if !keys.is_object() {
+        return Err(Failure::new(ErrorCode::WrongType, "the body must be an object"));
+    }
+    Json::of(&shared.handle.change(Change::ChangePort { network, port, keys }, dry_run).await?)
+}
+
+async fn remove_port(
+    State(shared): State<Shared>,
+    names: PathArguments<(String, String)>,
+    query: QueryArguments<ApplyQuery>,
+) -> Answer {
+    let (network, port) = path_of(names)?;
+    let dry_run = query_of(query)?.dry_run;
+    Json::of(&shared.handle.change(Change::RemovePort { network, port }, dry_run).await?)
+}
+
+async fn add_filter(
+    State(shared): State<Shared>,
+    names: PathArguments<(String, String)>,
+    query: QueryArguments<ApplyQuery>,
+    body: Body,
+) -> Answer {
+    let (network, port) = path_of(names)?;
+    let dry_run = query_of(query)?.dry_run;
+    let Some(mut value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
+        let message = r#"the body is empty; send a rule: {"action": "drop", "expression": "udp port 67"}"#;
+        return Err(Failure::new(ErrorCode::BadJson, message));
+    };
+    let at = match value.as_object_mut().and_then(|members| members.remove("at")) {
+        None | Some(Value::Null) => None,
+        Some(at) => Some(at.as_u64().ok_or_else(|| {
+            Failure::from(Error::at(ErrorCode::WrongType, "at", "at must be a whole number"))
+        })?),
+    };
+    let filter = Box::new(config::filter_from_json(value).map_err(Failure::from_faults)?);
+    let change = Change::AddFilter { network, port, filter, at };
+    Json::of(&shared.handle.change(change, dry_run).await?)
+}
+
+async fn remove_filter(
+    State(shared): State<Shared>,
+    names: PathArguments<(String, String, u64)>,
+    query: QueryArguments<ApplyQuery>,
+) -> Answer {
+    let (network, port, number) = path_of(names)?;
+    let dry_run = query_of(query)?.dry_run;
+    Json::of(&shared.handle.change(Change::RemoveFilter { network, port, number }, dry_run).await?)
 }
 
 async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Failure> {

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::Change;
 use crate::handle::{self, Request};
 
 /// No test waits longer for anything.
@@ -98,14 +99,17 @@ async fn supervise(
                 let _ = tell.send(format!("reload {dry_run}"));
                 drop(reply.send(report(dry_run)));
             }
-            Request::AddPort { network, name, port, reply } => {
-                let _ = tell.send(format!("add {network} {name} {}", port.tap.is_some()));
-                drop(reply.send(report(false)));
+            Request::Change { change, dry_run, reply } => {
+                let _ = tell.send(match change {
+                    Change::AddPort { network, port, table } => {
+                        format!("add {network} {port} {}", table.tap.is_some())
+                    }
+                    Change::RemovePort { network, port } => format!("remove {network} {port}"),
+                    other => format!("{other:?}"),
+                });
+                drop(reply.send(report(dry_run)));
             }
-            Request::RemovePort { network, name, reply } => {
-                let _ = tell.send(format!("remove {network} {name}"));
-                drop(reply.send(report(false)));
-            }
+            Request::Filters { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
         }
     }

@@ -237,24 +237,24 @@ impl Supervisor {
             self.remove_port(network, name).await;
             return self.add_port(network, name, &Port { attachment, policy: policy.clone() });
         }
-        let family = self.fabric.directory.family(&place);
-        let mut rows = self.fabric.directory.rows();
-        for place in family {
-            let Some(row) = rows.get_mut(&place) else { continue };
-            if let Some(member) = &row.member {
+        for place in self.fabric.directory.family(&place) {
+            let member =
+                self.fabric.directory.rows().get(&place).map(|row| (row.member.clone(), row.policy.clone()));
+            let Some((member, old)) = member else { continue };
+            if let Some(member) = &member {
                 if let Err(error) = member.network.update_port(member.id, port_policy(policy)) {
                     return Progress::Failed(error.to_string());
                 }
-                for (mac, vlan) in row.policy.static_entries.difference(&policy.static_entries) {
+                for (mac, vlan) in old.static_entries.difference(&policy.static_entries) {
                     member.network.remove_static(*mac, *vlan);
                 }
-                for (mac, vlan) in policy.static_entries.difference(&row.policy.static_entries) {
+                for (mac, vlan) in policy.static_entries.difference(&old.static_entries) {
                     if let Err(error) = member.network.add_static(*mac, *vlan, member.id) {
                         return Progress::Failed(error.to_string());
                     }
                 }
             }
-            row.policy = policy.clone();
+            self.fabric.directory.set_policy(&place, policy.clone());
         }
         Progress::Done
     }

@@ -65,11 +65,12 @@ impl Clients {
             state: PortState::Waiting,
             reason: None,
             peer: None,
-            mechanism: None,
+            endpoint: None,
             policy,
             mtu: network.mtu(),
             member: None,
             parent: None,
+            rules: None,
         };
         fabric.directory.insert(&place, row);
         Clients {

@@ -8,10 +8,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::{EventKind, OneOrMany, PortKind, PortState};
+use drivers::Endpoint;
 use frame::Counters;
-use link::Link;
+use link::{Link, LinkAddress};
 
 use crate::config::{Policy, Vlan};
+use crate::filter::Rules;
 use crate::handle::Emitter;
 
 /// A port by the names of its network and itself.
@@ -33,14 +35,16 @@ pub(crate) struct Row {
     pub(crate) state: PortState,
     pub(crate) reason: Option<String>,
     pub(crate) peer: Option<String>,
-    /// By what means frames are moved while the port is up.
-    pub(crate) mechanism: Option<String>,
+    /// What it is attached to while it is up.
+    pub(crate) endpoint: Option<Arc<dyn Endpoint>>,
     pub(crate) policy: Policy,
     pub(crate) mtu: usize,
     /// None where clients become ports of their own.
     pub(crate) member: Option<Member>,
     /// The port whose client this one is.
     pub(crate) parent: Option<String>,
+    /// The rules about its frames; none where clients become ports of their own.
+    pub(crate) rules: Option<Rules>,
 }
 
 /// A port's part in its network.
@@ -66,13 +70,17 @@ impl Directory {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, place: &Place, row: Row) {
+    pub(crate) fn insert(&self, place: &Place, mut row: Row) {
+        row.set_link();
+        row.set_rules(place);
         self.rows().insert(place.clone(), row);
         self.events.emit(EventKind::PortAdded { network: place.network.clone(), port: place.port.clone() });
     }
 
     pub(crate) fn remove(&self, place: &Place) {
-        if self.rows().remove(place).is_some() {
+        // What it holds is dropped when nobody waits for the rows.
+        let removed = self.rows().remove(place);
+        if removed.is_some() {
             self.events
                 .emit(EventKind::PortRemoved { network: place.network.clone(), port: place.port.clone() });
         }
@@ -91,9 +99,10 @@ impl Directory {
         if (row.state, &row.reason, &row.peer) == (state, &reason, &peer) {
             return false;
         }
+        let before = row.shown(place);
         let old_peer = std::mem::replace(&mut row.peer, peer.clone());
-        let is_same_state = (row.state, &row.reason) == (state, &reason);
         (row.state, row.reason) = (state, reason.clone());
+        let shown = row.shown(place);
         drop(rows);
 
         let (network, port) = (place.network.clone(), place.port.clone());
@@ -106,22 +115,51 @@ impl Directory {
             let (network, port) = (network.clone(), port.clone());
             self.events.emit(EventKind::PeerConnected { network, port, peer });
         }
-        if is_same_state {
-            return true;
+        if before != shown {
+            self.tell_state(place, shown);
         }
+        true
+    }
+
+    fn tell_state(&self, place: &Place, (state, reason): (PortState, Option<String>)) {
+        let Place { network, port } = place.clone();
         self.events.emit(match state {
             PortState::Up => EventKind::PortUp { network, port },
             PortState::Waiting => EventKind::PortWaiting { network, port, reason },
             PortState::Down => EventKind::PortDown { network, port, reason },
             PortState::Failed => EventKind::PortFailed { network, port, reason: reason.unwrap_or_default() },
         });
-        true
     }
 
-    /// Writes down by what means a port's frames are moved from now on.
-    pub(crate) fn set_mechanism(&self, place: &Place, mechanism: String) {
-        if let Some(row) = self.rows().get_mut(place) {
-            row.mechanism = Some(mechanism);
+    /// Writes down what a port is attached to from now on. A port that is not enabled shows that to its guest.
+    pub(crate) fn set_endpoint(&self, place: &Place, endpoint: Option<Arc<dyn Endpoint>>) {
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(place) else { return };
+        let old = std::mem::replace(&mut row.endpoint, endpoint);
+        row.set_link();
+        if !row.policy.enabled {
+            row.show_carrier(place);
+        }
+        drop(rows);
+        // Closing it may take its time.
+        drop(old);
+    }
+
+    /// Gives a port another policy, and tells everybody when that changes its state.
+    pub(crate) fn set_policy(&self, place: &Place, policy: Policy) {
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(place) else { return };
+        let before = row.shown(place);
+        let old = std::mem::replace(&mut row.policy, policy);
+        row.set_link();
+        row.set_rules(place);
+        if old.enabled != row.policy.enabled {
+            row.show_carrier(place);
+        }
+        let shown = row.shown(place);
+        drop(rows);
+        if before != shown {
+            self.tell_state(place, shown);
         }
     }
 
@@ -140,6 +178,16 @@ impl Directory {
         family.map(|(place, _)| place.clone()).collect()
     }
 
+    /// The rules of all ports, or of one network's.
+    pub(crate) fn filters(&self, network: Option<&str>) -> Vec<api::Filter> {
+        let rows = self.rows();
+        let wanted = rows.iter().filter(|(place, _)| network.is_none_or(|network| network == place.network));
+        wanted
+            .filter_map(|(place, row)| Some(row.rules.as_ref()?.report(&place.network, &place.port)))
+            .flatten()
+            .collect()
+    }
+
     pub(crate) fn ports(&self) -> Vec<api::Port> {
         self.rows().iter().map(|(place, row)| row.report(place)).collect()
     }
@@ -150,15 +198,59 @@ impl Directory {
 }
 
 impl Row {
+    /// The state, and its reason, that everybody is told.
+    fn shown(&self, place: &Place) -> (PortState, Option<String>) {
+        match self.state {
+            PortState::Failed => (self.state, self.reason.clone()),
+            _ if !self.policy.enabled => {
+                let Place { network, port } = place;
+                let reason = format!("it is not enabled; `vmlan port up {network} {port}` lets frames pass");
+                (PortState::Down, Some(reason))
+            }
+            _ => (self.state, self.reason.clone()),
+        }
+    }
+
+    /// Brings the port's link up to date: it is up while the port is enabled, and has a carrier while a guest can be
+    /// reached besides.
+    fn set_link(&self) {
+        let Some(Member { link, .. }) = &self.member else { return };
+        let up = self.policy.enabled;
+        link.set_flags(link::Flags { up, promiscuous: self.policy.promiscuous });
+        link.set_carrier(up && self.endpoint.is_some());
+        if let Some(mac) = self.policy.mac.first() {
+            // Fails only for addresses of another length.
+            let _ = link.set_address(LinkAddress::from(*mac));
+        }
+    }
+
+    /// Makes the policy's rules those of the link.
+    fn set_rules(&mut self, place: &Place) {
+        let Some(rules) = &mut self.rules else { return };
+        if let Err(error) = rules.set(&self.policy.filters) {
+            tracing::error!(port = %place, "its filters stay as they were: {error}");
+        }
+    }
+
+    /// Plugs the guest's cable in or out, as far as its medium can show it.
+    fn show_carrier(&self, place: &Place) {
+        let enabled = self.policy.enabled;
+        if let Some(Err(error)) = self.endpoint.as_ref().map(|endpoint| endpoint.set_carrier(enabled)) {
+            tracing::warn!(port = %place, "the device keeps its carrier as it was: {error}");
+        }
+    }
+
     fn report(&self, place: &Place) -> api::Port {
+        let (state, reason) = self.shown(place);
+        let endpoint = self.endpoint.as_ref().filter(|_| self.state == PortState::Up);
         api::Port {
             network: place.network.clone(),
             port: place.port.clone(),
             kind: self.kind,
-            state: self.state,
-            reason: self.reason.clone(),
+            state,
+            reason,
             peer: self.peer.clone(),
-            mechanism: self.mechanism.clone().filter(|_| self.state == PortState::Up),
+            mechanism: endpoint.map(|endpoint| endpoint.mechanism()),
             mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),
             vlan: vlan(&self.policy.vlan),
             mtu: self.mtu as u64,

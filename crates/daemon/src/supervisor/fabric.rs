@@ -18,6 +18,7 @@ use super::directory::{Directory, Member, Place, Row};
 use super::station::Station;
 use super::trunks::Trunks;
 use crate::config::{Policy, Vlan};
+use crate::filter::Rules;
 use crate::handle::Emitter;
 use crate::users::{Budget, Users};
 
@@ -192,6 +193,7 @@ impl Fabric {
             network.add_static(*mac, *vlan, id)?;
         }
         self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
+        let rules = Some(Rules::new(link.clone()));
         let member = Some(Member { network: network.clone(), id, link });
         let (state, reason) = (api::PortState::Waiting, None);
         self.directory.insert(
@@ -201,11 +203,12 @@ impl Fabric {
                 state,
                 reason,
                 peer: None,
-                mechanism: None,
+                endpoint: None,
                 policy: policy.clone(),
                 mtu,
                 member,
                 parent,
+                rules,
             },
         );
         Ok(Station::new(self.clone(), seat, faults))
@@ -264,8 +267,8 @@ pub(crate) fn port_policy(policy: &Policy) -> PortPolicy {
             // A million bits.
             rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
         },
-        enabled: true,
-        isolated: false,
+        enabled: policy.enabled,
+        isolated: policy.isolated,
         roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
         floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
         quota: policy.quota,

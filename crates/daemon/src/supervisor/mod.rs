@@ -37,7 +37,7 @@ pub(crate) use fabric::vlan_role;
 pub(crate) use station::{Station, Strangers};
 pub(crate) use trunks::{TrunkRow, TrunkWish};
 
-use crate::config::{self, Claim, NetworkSettings, ValidConfig};
+use crate::config::{self, Change, Claim, NetworkSettings, ValidConfig};
 use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
 use crate::panics::{self, caught};
 use crate::plan::plan;
@@ -262,17 +262,20 @@ impl Supervisor {
                 Ok(applying) => applying.answer(reply),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Request::AddPort { network, name, port, reply } => {
-                match self.config.with_port(&network, &name, *port) {
-                    Ok(config) => self.begin(config, false).await.answer(reply),
-                    Err(faults) => drop(reply.send(Err(Error::from_faults(faults)))),
-                }
-            }
-            Request::RemovePort { network, name, reply } => match self.config.without_port(&network, &name) {
-                Ok(config) => self.begin(config, false).await.answer(reply),
-                Err(faults) => drop(reply.send(Err(Error::from_faults(faults)))),
-            },
+            Request::Filters { network, reply } => drop(reply.send(self.list_filters(network))),
+            Request::Change { change, dry_run, reply } => self.change(change, dry_run, reply).await,
             Request::Shutdown(_) => unreachable!("taken by the loop"),
+        }
+    }
+
+    /// Makes the changed configuration run, unless it has faults. A filter may take its time to be compiled.
+    async fn change(&mut self, change: Change, dry_run: bool, reply: Reply<api::ApplyReport>) {
+        let config = self.config.clone();
+        // Whoever asked may have gone.
+        match tokio::task::spawn_blocking(move || change.apply(&config)).await {
+            Ok(Ok(config)) => self.begin(config, dry_run).await.answer(reply),
+            Ok(Err(faults)) => drop(reply.send(Err(Error::from_faults(faults)))),
+            Err(error) => drop(reply.send(Err(Error::new(ErrorCode::Internal, error.to_string())))),
         }
     }
 
@@ -351,6 +354,13 @@ impl Supervisor {
             ports.retain(|port| port.network == network);
         }
         Ok(ports)
+    }
+
+    fn list_filters(&self, network: Option<String>) -> Result<Vec<api::Filter>, Error> {
+        if let Some(network) = &network {
+            self.running(network)?;
+        }
+        Ok(self.fabric.directory.filters(network.as_deref()))
     }
 
     fn list_trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, Error> {

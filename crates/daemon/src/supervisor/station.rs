@@ -122,7 +122,7 @@ impl Station {
         let key = self.seat.key;
         // Fails only when the port has left the network, as below.
         let _ = self.seat.network.expect(self.seat.id);
-        self.fabric.directory.set_mechanism(&self.seat.place, endpoint.mechanism());
+        self.fabric.directory.set_endpoint(&self.seat.place, Some(endpoint.clone()));
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
         let _ = self.seat.network.set_active(self.seat.id, true);
@@ -164,6 +164,7 @@ impl Station {
         self.fabric.with_plane(|plane| plane.disconnect(self.seat.key, done));
         let _ = disconnected.await;
         self.attachment = None;
+        self.fabric.directory.set_endpoint(&self.seat.place, None);
     }
 
     /// The port waits for its guest.

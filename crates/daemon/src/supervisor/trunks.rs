@@ -107,9 +107,11 @@ impl Fabric {
         let row_policy = Policy {
             mac: Vec::new(),
             vlan: trunk.vlan.clone(),
+            enabled: true,
             guard: false,
             promiscuous: false,
             sees_trunk: false,
+            isolated: false,
             queue: QUEUE,
             quota: policy.quota,
             storm: 0,
@@ -117,6 +119,7 @@ impl Fabric {
             rate: None,
             roles: Default::default(),
             floating: Vec::new(),
+            filters: Vec::new(),
             static_entries: Default::default(),
         };
         let notify = Arc::new(move |notice| wish.tell(notice));

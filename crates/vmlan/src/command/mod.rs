@@ -2,6 +2,7 @@
 
 mod apply;
 mod events;
+mod filter;
 mod list;
 mod man;
 mod port;
@@ -63,6 +64,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Events { output } => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Port(command) => port::run(&client()?, command),
+        Command::Filter(command) => filter::run(&client()?, command),
         Command::Tunnel(command) => tunnel::run(command),
         Command::Host(arguments) => host::run(&client()?, &arguments),
         Command::Demo => demo::run(),

@@ -1,18 +1,30 @@
-//! `port add` and `port remove`.
+//! `port add`, `port remove`, `port up` and `port down`.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::{Failure, apply};
-use crate::args::PortCommand;
+use crate::args::{Output, PortCommand};
 use crate::client::{Client, encode};
 
 /// Keys of the port itself; all others are those of its kind.
-const PORT_KEYS: [&str; 10] =
-    ["mac", "guard", "promiscuous", "queue", "quota", "storm", "copies", "rate", "roles", "floating"];
+const PORT_KEYS: [&str; 12] = [
+    "enabled",
+    "mac",
+    "guard",
+    "promiscuous",
+    "isolation",
+    "queue",
+    "quota",
+    "storm",
+    "copies",
+    "rate",
+    "roles",
+    "floating",
+];
 
-/// Adds or removes a port.
+/// Adds, removes or changes a port.
 pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
     match command {
         PortCommand::Add { network, name, kind, settings, output } => {
@@ -25,10 +37,17 @@ pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
             let report = client.delete(&path(&network, &name))?;
             apply::tell(&report, output)
         }
+        PortCommand::Up { network, name, output } => enable(client, true, &network, &name, output),
+        PortCommand::Down { network, name, output } => enable(client, false, &network, &name, output),
     }
 }
 
-fn path(network: &str, name: &str) -> String {
+fn enable(client: &Client, enabled: bool, network: &str, name: &str, output: Output) -> Result<(), Failure> {
+    let report = client.patch(&path(network, name), &serde_json::json!({ "enabled": enabled }))?;
+    apply::tell(&report, output)
+}
+
+pub(super) fn path(network: &str, name: &str) -> String {
     format!("/v1/networks/{}/ports/{}", encode(network), encode(name))
 }
 
@@ -67,7 +86,7 @@ fn value(key: &str, text: &str) -> Value {
         | "vlan.native" => number(text),
         "vlan.trunk" => text.split(',').map(number).collect(),
         "roles" => text.split(',').map(Value::from).collect(),
-        "persistent" | "packet_information" | "offloads" => {
+        "enabled" | "persistent" | "packet_information" | "offloads" => {
             text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
         }
         "mac" | "address" | "allow" | "gateway" | "floating" if text.contains(',') => {
@@ -158,8 +177,10 @@ mod tests {
             tunnel: (kind == "tunnel").then_some(tunnel),
             mac: texts(),
             vlan: Some(api::VlanConfig { access: Some(7), trunk: Some(vec![8, 9]), native: Some(10) }),
+            enabled: Some(false),
             guard: Some(api::Guard::Off),
             promiscuous: Some(api::Promiscuous::Allow),
+            isolation: Some(api::Isolation::Isolated),
             queue: Some(7),
             quota: Some(7),
             storm: Some(7),
@@ -167,6 +188,8 @@ mod tests {
             copies: Some(7),
             roles: Some(vec![api::Role::Dhcp]),
             floating: Some(api::OneOrMany::Many(vec!["10.0.0.9".into(), "fd00::/64".into()])),
+            // Tables of their own, which `vmlan filter` makes.
+            filter: Vec::new(),
         }
     }
 

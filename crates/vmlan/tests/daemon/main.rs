@@ -5,6 +5,7 @@ mod support;
 
 mod attach;
 mod change;
+mod filter;
 mod lifecycle;
 mod policy;
 mod reconnect;

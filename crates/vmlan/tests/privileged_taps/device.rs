@@ -142,6 +142,28 @@ fn the_state_of_a_port_follows_its_device() {
 }
 
 #[test]
+fn a_port_that_is_down_takes_the_carrier_of_its_device() {
+    require!(namespaces());
+    let (one, two) = (Guest::new(1), Guest::new(2));
+    let daemon = Daemon::start(&format!("{}{}", one.port(""), two.port("")));
+    configure(&daemon, &[&one, &two]);
+    one.pings(&two);
+    let carrier = |wanted: &str| {
+        let link = || one.netns.ip(["-o", "link", "show", "dev", "t0"]).stdout.contains(wanted);
+        wait_until(wanted, PATIENCE, link);
+    };
+    daemon.cli(&["port", "down", "lab", "guest1"]).expect_success();
+    carrier("NO-CARRIER");
+    assert!(!one.reaches(&two));
+    daemon.cli(&["port", "up", "lab", "guest1"]).expect_success();
+    carrier("LOWER_UP");
+    daemon.wait_up(&["guest1"]);
+    one.pings(&two);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
 fn a_set_address_binds_the_guest() {
     require!(namespaces());
     let (one, two) = (Guest::new(1), Guest::new(2));

@@ -363,7 +363,7 @@ impl Validator {
         Some(fd)
     }
 
-    fn refuse<T>(&mut self, code: ErrorCode, path: &str, message: impl Into<String>) -> Option<T> {
+    pub(super) fn refuse<T>(&mut self, code: ErrorCode, path: &str, message: impl Into<String>) -> Option<T> {
         self.fault(code, path, message);
         None
     }

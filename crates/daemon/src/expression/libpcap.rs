@@ -2,17 +2,18 @@
 
 use pcap::{Capture, Linktype};
 
-use crate::command::Failure;
+use super::BadFilter;
 
 /// What makes a program of an expression.
-pub const COMPILER: &str = "libpcap";
+pub(super) const COMPILER: &str = "libpcap";
 
 /// What libpcap makes of an expression for Ethernet, in the form of `tcpdump -ddd`.
-pub fn compile(expression: &str) -> Result<String, Failure> {
-    let capture = Capture::dead(Linktype::ETHERNET).map_err(anyhow::Error::new)?;
+pub(super) fn compile(expression: &str) -> Result<String, BadFilter> {
+    let capture =
+        Capture::dead(Linktype::ETHERNET).map_err(|error| BadFilter::Failed(format!("libpcap: {error}")))?;
     let program = capture
         .compile(expression, true)
-        .map_err(|error| Failure::Usage(format!("libpcap does not take `{expression}`: {error}")))?;
+        .map_err(|error| BadFilter::Wrong(format!("libpcap does not take `{expression}`: {error}")))?;
     let instructions = program.get_instructions();
     let lines: Vec<_> = instructions.iter().map(ToString::to_string).collect();
     Ok(format!("{}\n{}\n", lines.len(), lines.join("\n")))
@@ -27,13 +28,13 @@ mod tests {
         let text = compile("icmp").expect("an expression");
         // Two loads with their tests, and two returns.
         assert!(text.starts_with("6\n40 0 0 12\n"), "{text}");
-        assert!(super::super::program("tcp port 80 and not host 10.0.0.1").is_ok());
+        assert!(super::super::of_expression("tcp port 80 and not host 10.0.0.1").is_ok());
     }
 
     #[test]
     fn a_typing_error_is_told() {
         match compile("tpc port 80") {
-            Err(Failure::Usage(message)) => assert!(message.contains("`tpc port 80`"), "{message}"),
+            Err(BadFilter::Wrong(message)) => assert!(message.contains("`tpc port 80`"), "{message}"),
             other => panic!("{other:?}"),
         }
         assert!(compile("ip\0").is_err());

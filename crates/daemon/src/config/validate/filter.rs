@@ -1,0 +1,80 @@
+//! Rules about ports' frames.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::ErrorCode;
+
+use super::Validator;
+use crate::config::read::join;
+use crate::config::resolve::misunderstood;
+use crate::config::valid::{FilterRule, FilterSource};
+use crate::expression::{self, BadFilter};
+
+/// Rules of a port at most.
+const MOST: usize = 64;
+
+impl Validator {
+    pub(super) fn filters(&mut self, path: &str, filters: &[api::FilterConfig]) -> Option<Vec<FilterRule>> {
+        if filters.len() > MOST {
+            let message = format!("{} rules are too many; a port takes {MOST}", filters.len());
+            return self.refuse(ErrorCode::OutOfRange, path, message);
+        }
+        let rules: Vec<_> = filters
+            .iter()
+            .enumerate()
+            .map(|(index, filter)| self.filter(&format!("{path}[{index}]"), filter))
+            .collect();
+        rules.into_iter().collect()
+    }
+
+    fn filter(&mut self, path: &str, filter: &api::FilterConfig) -> Option<FilterRule> {
+        let given = match (&filter.expression, &filter.program) {
+            (Some(text), None) => self.expression(&join(path, "expression"), text),
+            (None, Some(file)) => self.filter_program(&join(path, "program"), file),
+            (None, None) => self.refuse(
+                ErrorCode::MissingKey,
+                path,
+                "add `expression`, as in \"udp port 67\", or `program` with a file",
+            ),
+            (Some(_), Some(_)) => self.refuse(
+                ErrorCode::Conflict,
+                path,
+                "`expression` and `program` exclude each other; keep one",
+            ),
+        };
+        let action = filter.action.or_else(|| {
+            self.refuse(
+                ErrorCode::MissingKey,
+                path,
+                "the key `action` is missing; write \"drop\" or \"pass\"",
+            )
+        });
+        let (source, program) = given?;
+        Some(FilterRule { direction: filter.direction.unwrap_or_default(), action: action?, source, program })
+    }
+
+    fn expression(&mut self, path: &str, text: &str) -> Option<(FilterSource, Arc<bpf::ValidProgram>)> {
+        match expression::of_expression(text) {
+            Ok(program) => Some((FilterSource::Expression(text.to_owned()), program)),
+            Err(BadFilter::Wrong(message) | BadFilter::Failed(message)) => {
+                self.refuse(ErrorCode::BadFilter, path, message)
+            }
+        }
+    }
+
+    fn filter_program(&mut self, path: &str, file: &str) -> Option<(FilterSource, Arc<bpf::ValidProgram>)> {
+        if let Some(why) = misunderstood(file) {
+            return self.refuse(ErrorCode::BadPath, path, why);
+        }
+        if !file.starts_with('/') {
+            return self.refuse(ErrorCode::BadPath, path, "the path must be absolute here");
+        }
+        match expression::of_file(Path::new(file)) {
+            Ok(program) => Some((FilterSource::Program(file.into()), Arc::new(program))),
+            Err(BadFilter::Wrong(message) | BadFilter::Failed(message)) => {
+                self.refuse(ErrorCode::BadFilter, path, message)
+            }
+        }
+    }
+}

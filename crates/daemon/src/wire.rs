@@ -1,0 +1,20 @@
+//! Frames as they are on the wire.
+
+use frame::Frame;
+
+/// Octets of the two addresses, after which the tag stands.
+const ADDRESSES: usize = 12;
+/// Octets of a tag.
+const TAG: usize = 4;
+
+/// Shows `look` a frame's octets in two pieces. The tag, which lies beside a frame, stands behind the addresses on the wire.
+#[inline]
+pub(crate) fn on_wire<T>(frame: &Frame, look: impl FnOnce(&[u8], &[u8]) -> T) -> T {
+    let octets = frame.octets();
+    let Some(tag) = frame.meta.tag else { return look(&[], octets) };
+    let (addresses, rest) = octets.split_at(octets.len().min(ADDRESSES));
+    let mut head = [0; ADDRESSES + TAG];
+    head[..addresses.len()].copy_from_slice(addresses);
+    head[addresses.len()..][..TAG].copy_from_slice(&tag.octets());
+    look(&head[..addresses.len() + TAG], rest)
+}
