@@ -1,10 +1,9 @@
 //! How the rest of the process speaks to the supervisor.
 //!
 //! The supervisor owns all running state in one task; nobody else touches it. A [`Handle`] sends it [`Request`]s, each
-//! with a place for its one reply, and hands out the stream of events. Requests are answered in their order. When the
-//! supervisor is gone every method answers [`api::ErrorCode::Unavailable`].
+//! with a place for its one reply, and hands out the stream of events. Requests are answered in their order; a [`Query`]
+//! is answered beside them, from what there is. When the supervisor is gone every method answers [`api::ErrorCode::Unavailable`].
 
-use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -21,9 +20,9 @@ pub const EVENT_QUEUE: usize = 1024;
 /// Where the one answer to a request goes.
 pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
 
-/// What can be asked of the supervisor.
+/// What can be asked about what runs. An answer waits for no change.
 #[derive(Debug)]
-pub enum Request {
+pub enum Query {
     /// The state of the daemon.
     Status(Reply<api::Status>),
     /// All networks, by name.
@@ -56,6 +55,20 @@ pub enum Request {
         /// The answer.
         reply: Reply<Vec<PortLink>>,
     },
+    /// The rules about ports' frames, of one network or of all.
+    Filters {
+        /// Only this network's; an error if there is none.
+        network: Option<String>,
+        /// The answer.
+        reply: Reply<Vec<api::Filter>>,
+    },
+}
+
+/// What can be asked of the supervisor.
+#[derive(Debug)]
+pub enum Request {
+    /// Something about what runs, where nobody else answers ([`Requests::take_queries`]).
+    Query(Query),
     /// Make this configuration the running one.
     Apply {
         /// What shall run.
@@ -81,13 +94,6 @@ pub enum Request {
         /// The answer, when everything was done or failed.
         reply: Reply<api::ApplyReport>,
     },
-    /// The rules about ports' frames, of one network or of all.
-    Filters {
-        /// Only this network's; an error if there is none.
-        network: Option<String>,
-        /// The answer.
-        reply: Reply<Vec<api::Filter>>,
-    },
     /// End the daemon in order.
     Shutdown(Reply<()>),
 }
@@ -107,6 +113,7 @@ pub struct PortLink {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    queries: mpsc::Sender<Query>,
     events: broadcast::Sender<api::Event>,
     users: Arc<Users>,
 }
@@ -115,17 +122,34 @@ pub struct Handle {
 #[derive(Debug)]
 pub struct Requests {
     requests: mpsc::Receiver<Request>,
+    /// None while somebody else answers them.
+    queries: Option<Queries>,
     events: broadcast::Sender<api::Event>,
     users: Arc<Users>,
+}
+
+/// Queries to answer.
+#[derive(Debug)]
+pub struct Queries {
+    queries: mpsc::Receiver<Query>,
+}
+
+impl Queries {
+    /// The next query; `None` when no handle is left. Safe to cancel: no query is lost.
+    pub async fn next(&mut self) -> Option<Query> {
+        self.queries.recv().await
+    }
 }
 
 /// Makes a handle and the supervisor's end of it.
 pub fn channel() -> (Handle, Requests) {
     let (sender, receiver) = mpsc::channel(REQUEST_QUEUE);
+    let (asks, queries) = mpsc::channel(REQUEST_QUEUE);
     let (events, _) = broadcast::channel(EVENT_QUEUE);
     let users = Arc::<Users>::default();
-    let handle = Handle { requests: sender, events: events.clone(), users: users.clone() };
-    (handle, Requests { requests: receiver, events, users })
+    let handle = Handle { requests: sender, queries: asks, events: events.clone(), users: users.clone() };
+    let queries = Some(Queries { queries });
+    (handle, Requests { requests: receiver, queries, events, users })
 }
 
 impl Handle {
@@ -138,7 +162,19 @@ impl Handle {
 impl Requests {
     /// The next request; `None` when no handle is left. Safe to cancel: no request is lost.
     pub async fn next(&mut self) -> Option<Request> {
-        self.requests.recv().await
+        let Some(queries) = &mut self.queries else { return self.requests.recv().await };
+        tokio::select! {
+            request = self.requests.recv() => request,
+            Some(query) = queries.next() => Some(Request::Query(query)),
+        }
+    }
+
+    /// Takes the queries, which somebody else answers from now on.
+    ///
+    /// # Panics
+    /// When they were taken before.
+    pub(crate) fn take_queries(&mut self) -> Queries {
+        self.queries.take().expect("they are taken once")
     }
 
     /// Tells all subscribers what happened, now; without subscribers it is forgotten.
@@ -177,7 +213,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::Unavailable`] when the supervisor is gone, here and in every method.
     pub async fn status(&self) -> Result<api::Status, api::Error> {
-        self.ask(Request::Status).await
+        self.query(Query::Status).await
     }
 
     /// All networks, by name.
@@ -185,7 +221,7 @@ impl Handle {
     /// # Errors
     /// See [`Handle::status`].
     pub async fn networks(&self) -> Result<Vec<api::Network>, api::Error> {
-        self.ask(Request::Networks).await
+        self.query(Query::Networks).await
     }
 
     /// The ports of one network or of all.
@@ -193,7 +229,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn ports(&self, network: Option<String>) -> Result<Vec<api::Port>, api::Error> {
-        self.ask(|reply| Request::Ports { network, reply }).await
+        self.query(|reply| Query::Ports { network, reply }).await
     }
 
     /// The trunk of one network, or those of all.
@@ -201,7 +237,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, api::Error> {
-        self.ask(|reply| Request::Trunks { network, reply }).await
+        self.query(|reply| Query::Trunks { network, reply }).await
     }
 
     /// The forwarding database of a network.
@@ -209,7 +245,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn fdb(&self, network: String) -> Result<Vec<api::FdbEntry>, api::Error> {
-        self.ask(|reply| Request::Fdb { network, reply }).await
+        self.query(|reply| Query::Fdb { network, reply }).await
     }
 
     /// The counters of the ports that `filter` names: as `port` or `network/port`; of all without one.
@@ -238,7 +274,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, api::Error> {
-        self.ask(|reply| Request::Links { network, reply }).await
+        self.query(|reply| Query::Links { network, reply }).await
     }
 
     /// Makes `config` the running configuration, or only tells what would be done.
@@ -270,7 +306,7 @@ impl Handle {
     /// # Errors
     /// [`api::ErrorCode::UnknownNetwork`].
     pub async fn filters(&self, network: Option<String>) -> Result<Vec<api::Filter>, api::Error> {
-        self.ask(|reply| Request::Filters { network, reply }).await
+        self.query(|reply| Query::Filters { network, reply }).await
     }
 
     /// The events from now on. A slow subscriber loses the oldest and is told how many.
@@ -286,17 +322,19 @@ impl Handle {
         self.ask(Request::Shutdown).await
     }
 
-    fn ask<T>(
-        &self,
-        request: impl FnOnce(Reply<T>) -> Request,
-    ) -> impl Future<Output = Result<T, api::Error>> {
-        let (reply, answer) = oneshot::channel();
-        let request = request(reply);
-        async move {
-            self.requests.send(request).await.map_err(|_| gone())?;
-            answer.await.unwrap_or_else(|_| Err(gone()))
-        }
+    async fn query<T>(&self, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, api::Error> {
+        ask(&self.queries, query).await
     }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, api::Error> {
+        ask(&self.requests, request).await
+    }
+}
+
+async fn ask<Q, T>(to: &mpsc::Sender<Q>, question: impl FnOnce(Reply<T>) -> Q) -> Result<T, api::Error> {
+    let (reply, answer) = oneshot::channel();
+    to.send(question(reply)).await.map_err(|_| gone())?;
+    answer.await.unwrap_or_else(|_| Err(gone()))
 }
 
 fn names(filter: &str, port: &api::Port) -> bool {
@@ -331,7 +369,9 @@ mod tests {
     }
 
     async fn answer_ports_once(mut requests: Requests) {
-        let Some(Request::Ports { reply, .. }) = requests.next().await else { panic!("a request for ports") };
+        let Some(Request::Query(Query::Ports { reply, .. })) = requests.next().await else {
+            panic!("a request for ports")
+        };
         reply.send(Ok(vec![port("a", "web"), port("b", "web"), port("b", "db")])).expect("a waiting asker");
     }
 
@@ -364,6 +404,25 @@ mod tests {
         let (handle, mut requests) = channel();
         let (status, ()) = tokio::join!(handle.status(), async move { drop(requests.next().await) });
         assert_eq!(status.map_err(|error| error.code), Err(api::ErrorCode::Unavailable));
+    }
+
+    #[tokio::test]
+    async fn a_query_is_answered_while_a_change_is_carried_out() {
+        let (handle, mut requests) = channel();
+        let mut queries = requests.take_queries();
+        let change = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.reload(false).await }
+        });
+        let Some(Request::Reload { reply, .. }) = requests.next().await else { panic!("the change") };
+        let answer = async {
+            let Some(Query::Ports { reply, .. }) = queries.next().await else { panic!("a query for ports") };
+            reply.send(Ok(vec![port("a", "web")])).expect("a waiting asker");
+        };
+        let (ports, ()) = tokio::join!(handle.ports(None), answer);
+        assert_eq!(ports.map(|ports| ports.len()), Ok(1));
+        drop(reply);
+        assert!(change.await.expect("the task").is_err());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use daemon::config::Change;
 use daemon::control::{self, ControlSocket, Limits};
-use daemon::handle::{self, Request};
+use daemon::handle::{self, Query, Request};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -88,7 +88,7 @@ impl Drop for Daemon {
 async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
     while let Some(request) = requests.next().await {
         match request {
-            Request::Status(reply) => drop(reply.send(Ok(api::Status {
+            Request::Query(Query::Status(reply)) => drop(reply.send(Ok(api::Status {
                 version: "9.9.9".into(),
                 pid: 42,
                 state: api::DaemonState::Running,
@@ -99,7 +99,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 ports: 1,
                 config: Some("/etc/vmlan.toml".into()),
             }))),
-            Request::Networks(reply) => drop(reply.send(Ok(vec![api::Network {
+            Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(vec![api::Network {
                 network: "lab".into(),
                 mtu: 1500,
                 ports: 1,
@@ -109,7 +109,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 fdb_ageing_seconds: 300,
                 pass_reserved: false,
             }]))),
-            Request::Ports { network: Some(network), reply } if network != "lab" => {
+            Request::Query(Query::Ports { network: Some(network), reply }) if network != "lab" => {
                 drop(
                     reply.send(Err(api::Error::new(
                         api::ErrorCode::UnknownNetwork,
@@ -117,16 +117,16 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                     ))),
                 );
             }
-            Request::Ports { reply, .. } => drop(reply.send(Ok(vec![port()]))),
-            Request::Fdb { reply, .. } => drop(reply.send(Ok(vec![api::FdbEntry {
+            Request::Query(Query::Ports { reply, .. }) => drop(reply.send(Ok(vec![port()]))),
+            Request::Query(Query::Fdb { reply, .. }) => drop(reply.send(Ok(vec![api::FdbEntry {
                 mac: "52:54:00:00:00:01".into(),
                 vlan: None,
                 port: "web".into(),
                 is_static: false,
                 age_seconds: Some(1.5),
             }]))),
-            Request::Trunks { reply, .. } => drop(reply.send(Ok(Vec::new()))),
-            Request::Links { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
                 let stream = config.as_api().network["lab"].port["web"].stream.clone().expect("the table");
                 let _ = tell.send(format!("apply {dry_run} {}", stream.listen.expect("an address")));
@@ -150,7 +150,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 let _ = tell.send(format!("{change:?}"));
                 drop(reply.send(Ok(report(api::Outcome::Done, None))));
             }
-            Request::Filters { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Filters { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
         }
     }

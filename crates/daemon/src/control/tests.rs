@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Change;
+use crate::handle::Query;
 use crate::handle::{self, Request};
 
 /// No test waits longer for anything.
@@ -77,11 +78,13 @@ async fn supervise(
         };
         let Some(request) = request else { return };
         match request {
-            Request::Status(reply) => drop(reply.send(Ok(status()))),
-            Request::Networks(reply) => drop(reply.send(Ok(Vec::new()))),
-            Request::Ports { reply, .. } => drop(reply.send(Ok(vec![port()]))),
-            Request::Fdb { network, reply } if network == "lab" => drop(reply.send(Ok(Vec::new()))),
-            Request::Fdb { reply, .. } => {
+            Request::Query(Query::Status(reply)) => drop(reply.send(Ok(status()))),
+            Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Ports { reply, .. }) => drop(reply.send(Ok(vec![port()]))),
+            Request::Query(Query::Fdb { network, reply }) if network == "lab" => {
+                drop(reply.send(Ok(Vec::new())))
+            }
+            Request::Query(Query::Fdb { reply, .. }) => {
                 drop(
                     reply.send(Err(api::Error::new(
                         api::ErrorCode::UnknownNetwork,
@@ -89,8 +92,8 @@ async fn supervise(
                     ))),
                 );
             }
-            Request::Links { reply, .. } => drop(reply.send(Ok(Vec::new()))),
-            Request::Trunks { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
                 let _ = tell.send(format!("apply {} {dry_run}", config.networks().len()));
                 drop(reply.send(report(dry_run)));
@@ -109,7 +112,7 @@ async fn supervise(
                 });
                 drop(reply.send(report(dry_run)));
             }
-            Request::Filters { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Filters { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
         }
     }

@@ -7,7 +7,8 @@ mod compiler;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,10 +42,20 @@ pub enum BadFilter {
 /// The file cannot be read, or holds no program.
 pub fn of_file(path: &Path) -> Result<ValidProgram, BadFilter> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
+    let read = open(path).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
     let path = path.display();
     read.map_err(|error| BadFilter::Failed(format!("the filter {path} cannot be read: {error}")))?;
     of_text(&text).map_err(|error| BadFilter::Wrong(format!("the filter in {path}: {error}")))
+}
+
+/// Opens a file, and nothing for whose other end one would have to wait.
+fn open(path: &Path) -> io::Result<File> {
+    let file =
+        File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
 }
 
 /// A program in the form of `tcpdump -ddd`.
@@ -112,8 +123,10 @@ mod tests {
             let message = of_text(text).expect_err(text).to_string();
             assert!(message.contains(expected), "{text:?}: {message}");
         }
-        let message = of_file(Path::new("/no/such/file")).expect_err("no file").to_string();
-        assert!(message.contains("/no/such/file"), "{message}");
+        for path in ["/no/such/file", "/dev/zero", "/"] {
+            let message = of_file(Path::new(path)).expect_err("no file").to_string();
+            assert!(message.contains(path), "{message}");
+        }
         for expression in ["", " ", &"x".repeat(LONGEST + 1)] {
             assert!(matches!(of_expression(expression), Err(BadFilter::Wrong(_))), "{expression}");
         }

@@ -102,7 +102,8 @@ impl Supervisor {
 
     fn add_network(&mut self, name: &str, settings: &NetworkSettings) -> Progress {
         let network = make_network(name, settings);
-        let running = Running { settings: settings.clone(), network, ports: Default::default(), trunk: None };
+        self.view.show(name, settings, &network);
+        let running = Running { network, ports: Default::default(), trunk: None };
         self.networks.insert(name.to_owned(), running);
         self.requests.emit(EventKind::NetworkAdded { network: name.to_owned() });
         Progress::Done
@@ -110,6 +111,7 @@ impl Supervisor {
 
     fn remove_network(&mut self, name: &str) -> Progress {
         self.networks.remove(name);
+        self.view.hide(name);
         self.requests.emit(EventKind::NetworkRemoved { network: name.to_owned() });
         Progress::Done
     }
@@ -124,7 +126,7 @@ impl Supervisor {
         }
         if let Some(running) = self.networks.get_mut(name) {
             running.network = make_network(name, settings);
-            running.settings = settings.clone();
+            self.view.show(name, settings, &running.network);
         }
         let trunk = self.config.network(name).and_then(|network| network.trunk.clone());
         if let Some(trunk) = trunk {

@@ -14,7 +14,7 @@ use link::{Link, LinkAddress};
 
 use crate::config::{Policy, Vlan};
 use crate::filter::Rules;
-use crate::handle::Emitter;
+use crate::handle::{Emitter, PortLink};
 
 /// A port by the names of its network and itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,21 +180,46 @@ impl Directory {
 
     /// The rules of all ports, or of one network's.
     pub(crate) fn filters(&self, network: Option<&str>) -> Vec<api::Filter> {
-        let rows = self.rows();
-        let wanted = rows.iter().filter(|(place, _)| network.is_none_or(|network| network == place.network));
-        wanted
-            .filter_map(|(place, row)| Some(row.rules.as_ref()?.report(&place.network, &place.port)))
-            .flatten()
-            .collect()
+        let report =
+            |(place, row): (&Place, &Row)| Some(row.rules.as_ref()?.report(&place.network, &place.port));
+        of(&self.rows(), network).filter_map(report).flatten().collect()
     }
 
-    pub(crate) fn ports(&self) -> Vec<api::Port> {
-        self.rows().iter().map(|(place, row)| row.report(place)).collect()
+    /// All ports, or one network's.
+    pub(crate) fn ports(&self, network: Option<&str>) -> Vec<api::Port> {
+        of(&self.rows(), network).map(|(place, row)| row.report(place)).collect()
+    }
+
+    /// The links of all ports that have one, or of one network's.
+    pub(crate) fn links(&self, network: Option<&str>) -> Vec<PortLink> {
+        let link = |(Place { network, port }, row): (&Place, &Row)| {
+            let link = row.member.as_ref()?.link.clone();
+            Some(PortLink { network: network.clone(), port: port.clone(), link })
+        };
+        of(&self.rows(), network).filter_map(link).collect()
+    }
+
+    /// What the ports of a network are called.
+    pub(crate) fn names(&self, network: &Arc<lan::Network>) -> BTreeMap<lan::PortId, String> {
+        let rows = self.rows();
+        let own = rows.iter().filter_map(|(place, row)| {
+            let member = row.member.as_ref().filter(|member| Arc::ptr_eq(&member.network, network))?;
+            Some((member.id, place.port.clone()))
+        });
+        own.collect()
     }
 
     pub(crate) fn events(&self) -> &Emitter {
         &self.events
     }
+}
+
+/// The rows of one network, or all.
+fn of<'r>(
+    rows: &'r BTreeMap<Place, Row>,
+    network: Option<&str>,
+) -> impl Iterator<Item = (&'r Place, &'r Row)> {
+    rows.iter().filter(move |(place, _)| network.is_none_or(|network| network == place.network))
 }
 
 impl Row {

@@ -14,13 +14,14 @@ mod directory;
 mod fabric;
 mod station;
 mod trunks;
+mod view;
 mod warn;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::{Error, ErrorCode, EventKind};
 use drivers::inject;
@@ -36,9 +37,10 @@ use fabric::Fabric;
 pub(crate) use fabric::vlan_role;
 pub(crate) use station::{Station, Strangers};
 pub(crate) use trunks::{TrunkRow, TrunkWish};
+use view::View;
 
-use crate::config::{self, Change, Claim, NetworkSettings, ValidConfig};
-use crate::handle::{Emitter, PortLink, Reply, Request, Requests};
+use crate::config::{self, Change, Claim, ValidConfig};
+use crate::handle::{Emitter, Reply, Request, Requests};
 use crate::panics::{self, caught};
 use crate::plan::plan;
 
@@ -53,14 +55,13 @@ pub struct Supervisor {
     departures: Vec<Departure>,
     config: ValidConfig,
     file: Option<PathBuf>,
-    started: Instant,
     ticks: watch::Sender<u64>,
-    state: api::DaemonState,
+    /// The same for whoever asks.
+    view: Arc<View>,
 }
 
 /// A network that runs.
 struct Running {
-    settings: NetworkSettings,
     network: Arc<Network>,
     ports: BTreeMap<String, Task>,
     trunk: Option<Task>,
@@ -156,6 +157,7 @@ impl Supervisor {
         let (ticks, ticked) = watch::channel(0);
         let users = requests.users().clone();
         let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked)?;
+        let view = Arc::new(View::new(fabric.clone(), file.clone()));
         Ok(Supervisor {
             requests,
             fabric,
@@ -163,9 +165,8 @@ impl Supervisor {
             departures: Vec::new(),
             config: ValidConfig::empty_for(workers),
             file,
-            started: Instant::now(),
             ticks,
-            state: api::DaemonState::Running,
+            view,
         })
     }
 
@@ -173,6 +174,8 @@ impl Supervisor {
     pub async fn run(mut self) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let queries = self.requests.take_queries();
+        let answers = tokio::spawn(view::serve(self.view.clone(), queries));
         loop {
             tokio::select! {
                 request = self.requests.next() => match request {
@@ -198,10 +201,11 @@ impl Supervisor {
             }
         }
         self.end().await;
+        answers.abort();
     }
 
     async fn end(&mut self) {
-        self.state = api::DaemonState::Stopping;
+        self.view.set_state(api::DaemonState::Stopping);
         let fabric = self.fabric.clone();
         // Frames that wait are sent while the ports are still there.
         let drained = tokio::task::spawn_blocking(move || fabric.stop(DRAIN));
@@ -251,18 +255,13 @@ impl Supervisor {
     async fn answer(&mut self, request: Request) {
         inject::panic_at(|| "request".to_owned());
         match request {
-            Request::Status(reply) => drop(reply.send(Ok(self.status()))),
-            Request::Networks(reply) => drop(reply.send(Ok(self.list_networks()))),
-            Request::Ports { network, reply } => drop(reply.send(self.list_ports(network))),
-            Request::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
-            Request::Trunks { network, reply } => drop(reply.send(self.list_trunks(network))),
-            Request::Links { network, reply } => drop(reply.send(self.links(network))),
+            // Only before it answers them beside what it does.
+            Request::Query(query) => self.view.answer(query),
             Request::Apply { config, dry_run, reply } => self.begin(*config, dry_run).await.answer(reply),
             Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
                 Ok(applying) => applying.answer(reply),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Request::Filters { network, reply } => drop(reply.send(self.list_filters(network))),
             Request::Change { change, dry_run, reply } => self.change(change, dry_run, reply).await,
             Request::Shutdown(_) => unreachable!("taken by the loop"),
         }
@@ -312,109 +311,13 @@ impl Supervisor {
         self.release_descriptors(&config);
         let steps = self.carry_out(plan).await;
         self.config = config;
+        self.view.set_poll(self.config.poll());
         Applying::Done { steps, events: self.requests.emitter() }
-    }
-
-    fn status(&self) -> api::Status {
-        api::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            state: self.state,
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            workers: self.fabric.workers() as u64,
-            poll: self.config.poll(),
-            networks: self.networks.len() as u64,
-            ports: self.fabric.directory.rows().len() as u64,
-            config: self.file.as_ref().map(|file| file.display().to_string()),
-        }
-    }
-
-    fn list_networks(&self) -> Vec<api::Network> {
-        let ports = self.fabric.directory.ports();
-        let list = self.networks.iter().map(|(name, running)| {
-            let own = || ports.iter().filter(|port| port.network == *name);
-            api::Network {
-                network: name.clone(),
-                mtu: running.settings.mtu.octets() as u64,
-                ports: own().count() as u64,
-                ports_up: own().filter(|port| port.state == api::PortState::Up).count() as u64,
-                fdb_entries: running.network.fdb(now()).len() as u64,
-                fdb_size: running.network.fdb_capacity() as u64,
-                fdb_ageing_seconds: running.settings.ageing.as_secs(),
-                pass_reserved: running.settings.pass_reserved,
-            }
-        });
-        list.collect()
-    }
-
-    fn list_ports(&self, network: Option<String>) -> Result<Vec<api::Port>, Error> {
-        let mut ports = self.fabric.directory.ports();
-        if let Some(network) = network {
-            self.running(&network)?;
-            ports.retain(|port| port.network == network);
-        }
-        Ok(ports)
-    }
-
-    fn list_filters(&self, network: Option<String>) -> Result<Vec<api::Filter>, Error> {
-        if let Some(network) = &network {
-            self.running(network)?;
-        }
-        Ok(self.fabric.directory.filters(network.as_deref()))
-    }
-
-    fn list_trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, Error> {
-        if let Some(network) = &network {
-            self.running(network)?;
-        }
-        Ok(self.fabric.trunks.list(network.as_deref()))
-    }
-
-    fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, Error> {
-        if let Some(network) = &network {
-            self.running(network)?;
-        }
-        let rows = self.fabric.directory.rows();
-        let wanted =
-            rows.iter().filter(|(place, _)| network.as_ref().is_none_or(|name| *name == place.network));
-        let links = wanted.filter_map(|(Place { network, port }, row)| {
-            let link = row.member.as_ref()?.link.clone();
-            Some(PortLink { network: network.clone(), port: port.clone(), link })
-        });
-        Ok(links.collect())
-    }
-
-    fn fdb(&self, name: &str) -> Result<Vec<api::FdbEntry>, Error> {
-        let running = self.running(name)?;
-        let names = self.port_names(&running.network);
-        let entries = running.network.fdb(now()).into_iter().filter_map(|entry| {
-            let is_static = entry.kind != lan::EntryKind::Learnt;
-            Some(api::FdbEntry {
-                mac: entry.mac.to_string(),
-                vlan: entry.vlan.map(|vlan| u64::from(vlan.get())),
-                port: names.get(&entry.port)?.clone(),
-                is_static,
-                age_seconds: entry.age.map(|age| age.as_secs_f64()),
-            })
-        });
-        Ok(entries.collect())
-    }
-
-    fn running(&self, name: &str) -> Result<&Running, Error> {
-        self.networks.get(name).ok_or_else(|| {
-            let message = format!("there is no network {}; GET /v1/networks lists them", name.escape_debug());
-            Error::at(ErrorCode::UnknownNetwork, "network", message)
-        })
     }
 
     /// What the ports of a network are called.
     fn port_names(&self, network: &Arc<Network>) -> BTreeMap<lan::PortId, String> {
-        let rows = self.fabric.directory.rows();
-        let own = rows.iter().filter_map(|(place, row)| {
-            let member = row.member.as_ref().filter(|member| Arc::ptr_eq(&member.network, network))?;
-            Some((member.id, place.port.clone()))
-        });
-        own.collect()
+        self.fabric.directory.names(network)
     }
 
     /// What is done once a second.

@@ -1,0 +1,169 @@
+//! What runs, for whoever asks. An answer waits for no change that is being carried out: it shows what there is by then.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use api::{Error, ErrorCode};
+use drivers::inject;
+use lan::Network;
+
+use super::fabric::Fabric;
+use super::now;
+use crate::config::NetworkSettings;
+use crate::handle::{Queries, Query};
+use crate::panics;
+
+/// What the supervisor shows of itself, besides what ports and trunks write down themselves.
+pub(super) struct View {
+    fabric: Arc<Fabric>,
+    file: Option<PathBuf>,
+    started: Instant,
+    shown: Mutex<Shown>,
+}
+
+struct Shown {
+    networks: BTreeMap<String, Running>,
+    state: api::DaemonState,
+    poll: api::Poll,
+}
+
+#[derive(Clone)]
+struct Running {
+    settings: NetworkSettings,
+    network: Arc<Network>,
+}
+
+/// Answers until the last handle is gone.
+pub(super) async fn serve(view: Arc<View>, mut queries: Queries) {
+    while let Some(query) = queries.next().await {
+        // Whoever asked gets no answer, which says as much.
+        if let Err(panic) = panics::catch(|| view.answer(query)) {
+            tracing::error!("a request was not carried out: {panic}");
+        }
+    }
+}
+
+impl View {
+    pub(super) fn new(fabric: Arc<Fabric>, file: Option<PathBuf>) -> View {
+        let shown =
+            Shown { networks: BTreeMap::new(), state: api::DaemonState::Running, poll: api::Poll::default() };
+        View { fabric, file, started: Instant::now(), shown: Mutex::new(shown) }
+    }
+
+    /// Shows a network as it is from now on.
+    pub(super) fn show(&self, name: &str, settings: &NetworkSettings, network: &Arc<Network>) {
+        let running = Running { settings: settings.clone(), network: network.clone() };
+        self.shown().networks.insert(name.to_owned(), running);
+    }
+
+    /// Shows a network no more.
+    pub(super) fn hide(&self, name: &str) {
+        self.shown().networks.remove(name);
+    }
+
+    pub(super) fn set_state(&self, state: api::DaemonState) {
+        self.shown().state = state;
+    }
+
+    pub(super) fn set_poll(&self, poll: api::Poll) {
+        self.shown().poll = poll;
+    }
+
+    /// Answers a query. Whoever asked may have gone.
+    pub(super) fn answer(&self, query: Query) {
+        inject::panic_at(|| "request".to_owned());
+        match query {
+            Query::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Query::Networks(reply) => drop(reply.send(Ok(self.networks()))),
+            Query::Ports { network, reply } => {
+                let ports = |name: Option<&str>| self.fabric.directory.ports(name);
+                drop(reply.send(self.of(network.as_deref(), ports)));
+            }
+            Query::Filters { network, reply } => {
+                let filters = |name: Option<&str>| self.fabric.directory.filters(name);
+                drop(reply.send(self.of(network.as_deref(), filters)));
+            }
+            Query::Trunks { network, reply } => {
+                let trunks = |name: Option<&str>| self.fabric.trunks.list(name);
+                drop(reply.send(self.of(network.as_deref(), trunks)));
+            }
+            Query::Links { network, reply } => {
+                let links = |name: Option<&str>| self.fabric.directory.links(name);
+                drop(reply.send(self.of(network.as_deref(), links)));
+            }
+            Query::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `list` has of one network, which has to be there, or of all.
+    fn of<T>(&self, network: Option<&str>, list: impl FnOnce(Option<&str>) -> T) -> Result<T, Error> {
+        if let Some(name) = network {
+            self.running(name)?;
+        }
+        Ok(list(network))
+    }
+
+    fn running(&self, name: &str) -> Result<Running, Error> {
+        self.shown().networks.get(name).cloned().ok_or_else(|| {
+            let message = format!("there is no network {}; GET /v1/networks lists them", name.escape_debug());
+            Error::at(ErrorCode::UnknownNetwork, "network", message)
+        })
+    }
+
+    fn status(&self) -> api::Status {
+        let ports = self.fabric.directory.rows().len() as u64;
+        let shown = self.shown();
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            state: shown.state,
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            workers: self.fabric.workers() as u64,
+            poll: shown.poll,
+            networks: shown.networks.len() as u64,
+            ports,
+            config: self.file.as_ref().map(|file| file.display().to_string()),
+        }
+    }
+
+    fn networks(&self) -> Vec<api::Network> {
+        let ports = self.fabric.directory.ports(None);
+        let networks = self.shown().networks.clone();
+        let list = networks.iter().map(|(name, Running { settings, network })| {
+            let own = || ports.iter().filter(|port| port.network == *name);
+            api::Network {
+                network: name.clone(),
+                mtu: settings.mtu.octets() as u64,
+                ports: own().count() as u64,
+                ports_up: own().filter(|port| port.state == api::PortState::Up).count() as u64,
+                fdb_entries: network.fdb(now()).len() as u64,
+                fdb_size: network.fdb_capacity() as u64,
+                fdb_ageing_seconds: settings.ageing.as_secs(),
+                pass_reserved: settings.pass_reserved,
+            }
+        });
+        list.collect()
+    }
+
+    fn fdb(&self, name: &str) -> Result<Vec<api::FdbEntry>, Error> {
+        let network = self.running(name)?.network;
+        let names = self.fabric.directory.names(&network);
+        let entries = network.fdb(now()).into_iter().filter_map(|entry| {
+            let is_static = entry.kind != lan::EntryKind::Learnt;
+            Some(api::FdbEntry {
+                mac: entry.mac.to_string(),
+                vlan: entry.vlan.map(|vlan| u64::from(vlan.get())),
+                port: names.get(&entry.port)?.clone(),
+                is_static,
+                age_seconds: entry.age.map(|age| age.as_secs_f64()),
+            })
+        });
+        Ok(entries.collect())
+    }
+}
