@@ -63,12 +63,16 @@ pub struct Network {
 }
 
 /// A port: an element of `GET /v1/ports`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its network.
     pub network: String,
     /// Its name.
     pub port: String,
+    /// The number of its link, which stays the same while the daemon runs, also when the port goes and comes back; none
+    /// where clients become ports of their own.
+    #[serde(default)]
+    pub index: Option<u32>,
     /// The kind of its attachment.
     pub kind: PortKind,
     /// Whether a guest can be reached through it.
@@ -88,13 +92,17 @@ pub struct Port {
     pub mtu: u64,
     /// What went through it.
     pub counters: Counters,
+    /// The records of a tunnel, on the link between it and its client or device, while it is up.
+    #[serde(default)]
+    pub tunnel: Option<Counters>,
 }
 
 /// The kind of a port's attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortKind {
     /// A TAP device.
+    #[default]
     Tap,
     /// A stream socket with length-prefixed frames.
     Stream,
@@ -126,12 +134,13 @@ impl PortKind {
 }
 
 /// Whether a guest can be reached through a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortState {
     /// Frames flow.
     Up,
     /// Set up; no guest is there yet, or it went away.
+    #[default]
     Waiting,
     /// The device is there but has no link.
     Down,
@@ -158,10 +167,22 @@ pub struct Counters {
     pub rx_frames: u64,
     /// Octets of those, with Ethernet header, without FCS.
     pub rx_octets: u64,
+    /// Frames among those to groups, broadcast too.
+    #[serde(default)]
+    pub rx_multicasts: u64,
+    /// Failures to receive, which were no frame yet.
+    #[serde(default)]
+    pub rx_errors: u64,
     /// Frames to the guest.
     pub tx_frames: u64,
     /// Octets of those, with Ethernet header, without FCS.
     pub tx_octets: u64,
+    /// Frames among those to groups, broadcast too.
+    #[serde(default)]
+    pub tx_multicasts: u64,
+    /// Failures to send that no frame stands for.
+    #[serde(default)]
+    pub tx_errors: u64,
     /// Copies that were made of the received frames for other ports: each was sent, queued or dropped there.
     pub copies: u64,
     /// Segmentation frames from the guest, each of which stands for several frames.

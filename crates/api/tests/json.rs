@@ -40,6 +40,7 @@ fn a_port_lists_every_member() {
     let port = Port {
         network: "lab".into(),
         port: "web".into(),
+        index: Some(1),
         kind: PortKind::Tap,
         state: PortState::Up,
         reason: None,
@@ -49,18 +50,21 @@ fn a_port_lists_every_member() {
         vlan: None,
         mtu: 1500,
         counters: Counters { drops: [("queue_full".into(), 3)].into(), ..Counters::default() },
+        tunnel: None,
     };
     assert_eq!(
         serde_json::to_value(port).expect("plain data"),
         json!({
-            "network": "lab", "port": "web", "kind": "tap", "state": "up", "reason": null, "peer": null, "mechanism": null,
+            "network": "lab", "port": "web", "index": 1, "kind": "tap", "state": "up", "reason": null, "peer": null, "mechanism": null,
             "mac": "52:54:00:00:00:01", "vlan": null, "mtu": 1500,
             "counters": {
-                "rx_frames": 0, "rx_octets": 0, "tx_frames": 0, "tx_octets": 0, "copies": 0, "queued": 0,
+                "rx_frames": 0, "rx_octets": 0, "rx_multicasts": 0, "rx_errors": 0,
+                "tx_frames": 0, "tx_octets": 0, "tx_multicasts": 0, "tx_errors": 0, "copies": 0, "queued": 0,
                 "rx_large": 0, "rx_large_segments": 0, "tx_large": 0, "tx_large_segments": 0,
                 "segmented": 0, "coalesced": 0,
                 "drops": {"queue_full": 3},
             },
+            "tunnel": null,
         })
     );
 }
@@ -112,8 +116,22 @@ fn the_examples_of_the_reference_are_complete() {
     let text = std::fs::read_to_string(path).expect("the reference");
     let examples: Vec<_> =
         text.split("```json\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
-    let [error, status, networks, fdb, ports, trunks, counters, planned, added, removed, event, ended] =
-        examples[..]
+    let [
+        error,
+        status,
+        networks,
+        fdb,
+        ports,
+        filters,
+        trunks,
+        counters,
+        planned,
+        added,
+        changed,
+        removed,
+        event,
+        ended,
+    ] = examples[..]
     else {
         panic!("{} examples", examples.len());
     };
@@ -122,9 +140,10 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<Network>>(networks);
     same::<Vec<FdbEntry>>(fdb);
     same::<Vec<Port>>(ports);
+    same::<Vec<api::Filter>>(filters);
     same::<Vec<api::Trunk>>(trunks);
     same::<Vec<PortCounters>>(counters);
-    [planned, added, removed].into_iter().for_each(same::<ApplyReport>);
+    [planned, added, changed, removed].into_iter().for_each(same::<ApplyReport>);
     same::<Event>(event);
     same::<api::CaptureEnded>(ended);
 }

@@ -54,19 +54,7 @@ mod tests {
     use super::*;
 
     fn port(name: &str, counters: api::Counters) -> Port {
-        Port {
-            network: "lab".into(),
-            port: name.into(),
-            kind: api::PortKind::Stream,
-            state: api::PortState::Up,
-            reason: None,
-            peer: None,
-            mechanism: None,
-            mac: None,
-            vlan: None,
-            mtu: 1500,
-            counters,
-        }
+        Port { network: "lab".into(), port: name.into(), counters, ..Port::default() }
     }
 
     #[test]

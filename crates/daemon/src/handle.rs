@@ -353,19 +353,7 @@ mod tests {
     use super::*;
 
     fn port(network: &str, name: &str) -> api::Port {
-        api::Port {
-            network: network.into(),
-            port: name.into(),
-            kind: api::PortKind::Tap,
-            state: api::PortState::Up,
-            reason: None,
-            peer: None,
-            mechanism: None,
-            mac: None,
-            vlan: None,
-            mtu: 1500,
-            counters: api::Counters::default(),
-        }
+        api::Port { network: network.into(), port: name.into(), ..Default::default() }
     }
 
     async fn answer_ports_once(mut requests: Requests) {

@@ -22,6 +22,11 @@ pub trait Endpoint: Send + Sync {
     /// By what means frames are moved, for people to read.
     fn mechanism(&self) -> String;
 
+    /// What is counted of the medium's own link, where it has one besides the port's: a tunnel's records.
+    fn inner(&self) -> Option<&Counters> {
+        None
+    }
+
     /// Shows the guest whether its cable is plugged in, as far as the medium can.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub enum EventCode {
     AddressAdded(IpAddr),
     /// A protocol's address was removed.
     AddressRemoved(IpAddr),
+    /// Something that the driver knows, by a number of its own.
+    Driver(u32),
 }
 
 impl EventCode {
@@ -58,6 +60,7 @@ impl EventCode {
             EventCode::MtuChanged(_) => "mtu_changed",
             EventCode::AddressAdded(_) => "address_added",
             EventCode::AddressRemoved(_) => "address_removed",
+            EventCode::Driver(_) => "driver",
         }
     }
 }

@@ -184,6 +184,11 @@ impl Link {
         self.post_if_attached(if carrier { EventCode::LinkOn } else { EventCode::LinkOff });
     }
 
+    /// Tells filters, protocols and subscribers something that the driver knows, when the link is attached.
+    pub fn post_driver_event(&self, number: u32) {
+        self.post_if_attached(EventCode::Driver(number));
+    }
+
     /// The addresses of protocols on this link, in the order in which they were added.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.record().settings().addresses.clone()

@@ -161,6 +161,7 @@ fn port() -> api::Port {
     api::Port {
         network: "lab".into(),
         port: "web".into(),
+        index: Some(1),
         kind: api::PortKind::Stream,
         state: api::PortState::Waiting,
         reason: None,
@@ -170,6 +171,7 @@ fn port() -> api::Port {
         vlan: Some(api::VlanConfig { access: Some(10), ..Default::default() }),
         mtu: 1500,
         counters: api::Counters { rx_frames: 7, drops, ..Default::default() },
+        tunnel: None,
     }
 }
 

@@ -136,6 +136,7 @@ fn port() -> api::Port {
     api::Port {
         network: "lab".into(),
         port: "web".into(),
+        index: Some(1),
         kind: api::PortKind::Stream,
         state: api::PortState::Waiting,
         reason: None,
@@ -145,6 +146,7 @@ fn port() -> api::Port {
         vlan: None,
         mtu: 1500,
         counters: api::Counters::default(),
+        tunnel: None,
     }
 }
 

@@ -163,6 +163,12 @@ impl Directory {
         }
     }
 
+    /// The port of the link with this number.
+    pub(crate) fn place_of(&self, index: u32) -> Option<Place> {
+        let has_it = |row: &Row| row.member.as_ref().is_some_and(|member| member.link.index() == Some(index));
+        self.rows().iter().find(|(_, row)| has_it(row)).map(|(place, _)| place.clone())
+    }
+
     /// The policy that a port has now.
     pub(crate) fn policy(&self, place: &Place) -> Option<Policy> {
         self.rows().get(place).map(|row| row.policy.clone())
@@ -271,6 +277,7 @@ impl Row {
         api::Port {
             network: place.network.clone(),
             port: place.port.clone(),
+            index: self.member.as_ref().and_then(|member| member.link.index()),
             kind: self.kind,
             state,
             reason,
@@ -280,6 +287,7 @@ impl Row {
             vlan: vlan(&self.policy.vlan),
             mtu: self.mtu as u64,
             counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
+            tunnel: endpoint.and_then(|endpoint| endpoint.inner()).map(counters),
         }
     }
 }
@@ -304,8 +312,12 @@ fn counters(counters: &Counters) -> api::Counters {
     api::Counters {
         rx_frames: sum.rx_frames,
         rx_octets: sum.rx_octets,
+        rx_multicasts: sum.rx_multicasts,
+        rx_errors: sum.rx_errors,
         tx_frames: sum.tx_frames,
         tx_octets: sum.tx_octets,
+        tx_multicasts: sum.tx_multicasts,
+        tx_errors: sum.tx_errors,
         copies: sum.copies,
         rx_large: sum.rx_large[0],
         rx_large_segments: sum.rx_large[1],

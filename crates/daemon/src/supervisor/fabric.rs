@@ -152,7 +152,7 @@ impl Fabric {
         let Joining { network, place, kind, policy, parent, budget, trunk } = joining;
         let (group, share) = budget.map(|Budget { group, share }| (group, share)).unzip();
         let mtu = network.mtu();
-        let bridge = attach_link(&self.registry, mtu)?;
+        let bridge = attach_link(&self.registry, &place, mtu)?;
         let link = bridge.link().clone();
         let counters = link.counters().clone();
         let added = match trunk {
@@ -286,13 +286,18 @@ pub(crate) fn vlan_role(vlan: &Vlan) -> VlanRole {
     }
 }
 
-/// A link for a port, attached, with the network behind its filters.
-fn attach_link(registry: &Registry, mtu: usize) -> Result<BridgeGuard, link::Error> {
+/// A link for a port, attached, with the network behind its filters. A port that was there before has the link again that
+/// it had, with its number, unless somebody still holds that.
+fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, link::Error> {
     let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     // The workers bring every frame into the form that the port's medium takes.
     let capabilities = Capabilities::ALL;
     let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
-    let link = registry.acquire(options)?;
+    let known = LinkOptions { unique_id: Some(place.to_string().into_bytes()), ..options.clone() };
+    let link = match registry.acquire(known) {
+        Err(link::Error::Busy | link::Error::InvalidArgument) => registry.acquire(options)?,
+        link => link?,
+    };
     link.attach(Arc::new(()), None)?;
     link.attach_bridge()
 }

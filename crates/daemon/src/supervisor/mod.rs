@@ -12,6 +12,7 @@ mod apply;
 mod clients;
 mod directory;
 mod fabric;
+mod links;
 mod station;
 mod trunks;
 mod view;
@@ -176,6 +177,7 @@ impl Supervisor {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let queries = self.requests.take_queries();
         let answers = tokio::spawn(view::serve(self.view.clone(), queries));
+        let links = tokio::spawn(links::follow(self.fabric.clone(), self.requests.emitter()));
         loop {
             tokio::select! {
                 request = self.requests.next() => match request {
@@ -202,6 +204,7 @@ impl Supervisor {
         }
         self.end().await;
         answers.abort();
+        links.abort();
     }
 
     async fn end(&mut self) {

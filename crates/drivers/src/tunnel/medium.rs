@@ -94,6 +94,18 @@ pub(super) struct Room {
 }
 
 impl Medium {
+    /// Gives the device of Linux' kernel a carrier, or takes it away; the others have none.
+    pub(super) fn set_carrier(&self, carrier: bool) -> io::Result<()> {
+        match self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Device => sys::tap::set_carrier(&*self.fd, carrier),
+            _ => {
+                let _ = carrier;
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn socket(fd: PeerSocket) -> Medium {
         Medium { fd: Arc::new(fd), form: Form::Family, kind: Kind::Socket }
     }

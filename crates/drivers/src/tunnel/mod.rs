@@ -34,7 +34,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use frame::{Instant, MacAddr};
+use frame::{Counters, Instant, MacAddr};
 
 pub use interface::{Interface, Options, Statistics};
 pub use proxy::Host;
@@ -95,5 +95,13 @@ impl Endpoint for Tunnel {
 
     fn mechanism(&self) -> String {
         "one read, one write a packet, neighbour proxy".to_owned()
+    }
+
+    fn inner(&self) -> Option<&Counters> {
+        Some(self.interface.link().counters())
+    }
+
+    fn set_carrier(&self, carrier: bool) -> io::Result<()> {
+        self.medium.set_carrier(carrier)
     }
 }

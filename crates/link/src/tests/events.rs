@@ -74,6 +74,20 @@ fn a_slow_subscriber_is_told_what_it_lost() {
 }
 
 #[test]
+fn a_driver_tells_what_it_knows_while_the_link_is_attached() {
+    let registry = registry();
+    let link = attached(&registry);
+    let events = registry.subscribe(4);
+    link.post_driver_event(7);
+    let name = link.name();
+    let expected = Event { index: 1, name, code: EventCode::Driver(7) };
+    assert_eq!(events.try_next(), Some(Notice::Event(expected)));
+    link.detach().unwrap();
+    link.post_driver_event(8);
+    assert_eq!(codes(&events), ["if_detaching", "if_detached"]);
+}
+
+#[test]
 fn a_waiting_task_is_woken() {
     #[derive(Default)]
     struct Counter(AtomicUsize);

@@ -62,17 +62,8 @@ mod tests {
     fn port(copies: u64, tx_frames: u64, queued: u64, drops: &[(&str, u64)]) -> api::Port {
         let drops = drops.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         api::Port {
-            network: "lab".into(),
-            port: "web".into(),
-            kind: api::PortKind::Stream,
-            state: api::PortState::Up,
-            reason: None,
-            peer: None,
-            mechanism: None,
-            mac: None,
-            vlan: None,
-            mtu: 1500,
             counters: api::Counters { copies, tx_frames, queued, drops, ..Default::default() },
+            ..Default::default()
         }
     }
 

@@ -86,6 +86,24 @@ fn a_policy_changes_under_traffic_without_the_guests_notice() {
 }
 
 #[test]
+fn a_ports_link_keeps_its_number_when_the_port_comes_back() {
+    let daemon = Daemon::start(PAIR);
+    let index = |port: &str| daemon.port(port).index.expect("a link");
+    let before = (index("one"), index("two"));
+    for _ in 0..3 {
+        daemon.write_config(THIRD);
+        let _: ApplyReport = daemon.request("POST", "/v1/reload", None).json();
+        assert!(![before.0, before.1].contains(&index("three")));
+        daemon.write_config(PAIR);
+        let _: ApplyReport = daemon.request("POST", "/v1/reload", None).json();
+        assert_eq!((index("one"), index("two")), before);
+        assert_eq!(daemon.port("one").counters, api::Counters::default());
+    }
+    pair(&daemon);
+    daemon.stop();
+}
+
+#[test]
 fn a_hang_up_applies_what_changed_in_the_file_and_nothing_else() {
     let daemon = Daemon::start(PAIR);
     let probe = probe(&daemon);

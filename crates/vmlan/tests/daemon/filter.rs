@@ -1,5 +1,7 @@
 //! Rules about frames, and ports that are taken down.
 
+use std::collections::BTreeSet;
+
 use api::{ActionKind, ApplyReport, EventKind, Outcome, PortState};
 use frame::{DropReason, MacAddr};
 use guest::Attachment;
@@ -154,7 +156,17 @@ fn nothing_passes_a_port_that_is_down_and_its_guest_stays() {
     assert!(daemon.fdb("lab").iter().all(|entry| entry.port != "one"));
 
     daemon.cli(&["port", "up", "lab", "one"]).expect_success();
-    events.expect("the return", |event| matches!(event, EventKind::PortUp { port, .. } if port == "one"));
+    let mut wanted = BTreeSet::from(["port", "link"]);
+    events.expect("the return of port and link", |event| {
+        match event {
+            EventKind::PortUp { port, .. } if port == "one" => wanted.remove("port"),
+            EventKind::LinkChanged { port, change, .. } if port == "one" && change == "link_on" => {
+                wanted.remove("link")
+            }
+            _ => false,
+        };
+        wanted.is_empty()
+    });
     exchange(&mut one, &mut two);
 
     // By the file, where it lasts.

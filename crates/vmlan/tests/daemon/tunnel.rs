@@ -115,6 +115,7 @@ fn tunnel_case_4_a_record_of_three_octets_is_an_error_and_the_tunnel_stays() {
     raw.raw.expect(|frame| frame[14..] == sent).expect("the packet");
     assert_eq!(client.statistics().expect("statistics").errors_in, 4);
     assert_eq!(daemon.drops("one.0", DropReason::Malformed), 4);
+    assert_eq!(daemon.port("one.0").tunnel.map(|records| records.rx_errors), Some(4));
     daemon.departs("one.0");
     drop(client);
     testbed::wait_until("the port to go", PATIENCE, || daemon.find_port("one.0").is_none());
