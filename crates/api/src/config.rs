@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::{Keyed, Value, choice, number, table};
 use crate::{OneOrMany, TrunkConfig};
 
 /// A whole configuration: what the daemon shall bring about.
@@ -50,38 +51,31 @@ impl Poll {
     }
 }
 
-/// Limits on what all share.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// By one user of the sockets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<UserLimitsConfig>,
+table! {
+    /// Limits on what all share.
+    pub struct LimitsConfig {
+        /// By one user of the sockets.
+        user: UserLimitsConfig,
+    }
 }
 
-/// Limits for one user of the sockets, as the system names the user at the other end.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserLimitsConfig {
-    /// Most clients of one VDE directory, or of one tunnel's control socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ports: Option<u64>,
-    /// Most connections to the control interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u64>,
-    /// Most streams of events.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub events: Option<u64>,
-    /// Most captures.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub captures: Option<u64>,
-    /// Most addresses that are learnt behind the clients of one VDE directory or control socket; a quarter of the
-    /// network's `fdb.size` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub addresses: Option<u64>,
-    /// Most memory for frames that wait for all clients, in MiB; 8 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backlog: Option<u64>,
+table! {
+    /// Limits for one user of the sockets, as the system names the user at the other end.
+    pub struct UserLimitsConfig {
+        /// Most clients of one VDE directory, or of one tunnel's control socket.
+        ports: u64 = number(1, 1024, None),
+        /// Most connections to the control interface.
+        connections: u64 = number(1, 1024, None),
+        /// Most streams of events.
+        events: u64 = number(1, 1024, None),
+        /// Most captures.
+        captures: u64 = number(1, 1024, None),
+        /// Most addresses that are learnt behind the clients of one VDE directory or control socket; a quarter of the
+        /// network's `fdb.size` when absent.
+        addresses: u64 = number(1, 1_048_576, None),
+        /// Most memory for frames that wait for all clients, in MiB; 8 when absent.
+        backlog: u64 = number(1, 4096, Some(8)),
+    }
 }
 
 /// One network.
@@ -133,85 +127,62 @@ pub struct StaticEntry {
     pub vlan: Option<u64>,
 }
 
-/// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortConfig {
-    /// A TAP device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tap: Option<TapConfig>,
-    /// A stream socket with length-prefixed frames.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream: Option<StreamConfig>,
-    /// A datagram socket, one frame a datagram.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub datagram: Option<DatagramConfig>,
-    /// A VDE switch directory, one port a client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vde: Option<VdeConfig>,
-    /// A tunnel for packets, joined to the network by proxy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<TunnelConfig>,
-    /// The addresses that the guest may use; learnt when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<OneOrMany<String>>,
-    /// The role of the port in VLANs; no VLAN when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vlan: Option<VlanConfig>,
-    /// Whether anything passes the port; true when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Whether a port with a set MAC may send from that MAC only; on when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard: Option<Guard>,
-    /// Whether the port may see frames for others; deny when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promiscuous: Option<Promiscuous>,
-    /// Whom the port talks to; everybody when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isolation: Option<Isolation>,
-    /// Frames that may wait for the guest before further ones are dropped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<u64>,
-    /// Most addresses that are learnt from the port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota: Option<u64>,
-    /// Most broadcast, multicast and unknown unicast frames that the port sends, a second; 0 for any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storm: Option<u64>,
-    /// Most copies that are made of those frames for all other ports together, a second; 0 for any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copies: Option<u64>,
-    /// Most that the port sends, in Mbit/s; any amount when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<u64>,
-    /// Roles of the guest beyond its own affairs; nothing when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<Role>>,
-    /// Rules about the port's frames, of which the first that matches decides; what none matches passes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub filter: Vec<FilterConfig>,
-    /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked about others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floating: Option<OneOrMany<String>>,
+table! {
+    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its policy.
+    pub struct PortConfig {
+        /// A TAP device.
+        tap: TapConfig,
+        /// A stream socket with length-prefixed frames.
+        stream: StreamConfig,
+        /// A datagram socket, one frame a datagram.
+        datagram: DatagramConfig,
+        /// A VDE switch directory, one port a client.
+        vde: VdeConfig,
+        /// A tunnel for packets, joined to the network by proxy.
+        tunnel: TunnelConfig,
+        /// The addresses that the guest may use; learnt when absent.
+        mac: OneOrMany<String>,
+        /// The role of the port in VLANs; no VLAN when absent.
+        vlan: VlanConfig,
+        /// Whether anything passes the port; true when absent.
+        enabled: bool,
+        /// Whether a port with a set MAC may send from that MAC only; on when absent.
+        guard: Guard,
+        /// Whether the port may see frames for others; deny when absent.
+        promiscuous: Promiscuous,
+        /// Whom the port talks to; everybody when absent.
+        isolation: Isolation,
+        /// Frames that may wait for the guest before further ones are dropped.
+        queue: u64 = number(1, 65_536, Some(1024)),
+        /// Most addresses that are learnt from the port.
+        quota: u64 = number(1, 1_048_576, Some(256)),
+        /// Most broadcast, multicast and unknown unicast frames that the port sends, a second; 0 for any number.
+        storm: u64 = number(0, 1_000_000_000, Some(20_000)),
+        /// Most copies that are made of those frames for all other ports together, a second; 0 for any number.
+        copies: u64 = number(0, 1_000_000_000, Some(200_000)),
+        /// Most that the port sends, in Mbit/s; any amount when absent.
+        rate: u64 = number(1, 1_000_000, None),
+        /// Roles of the guest beyond its own affairs; nothing when absent.
+        roles: Vec<Role> = Value::Choices(&["dhcp"]),
+        /// Rules about the port's frames, of which the first that matches decides; what none matches passes.
+        filter: Vec<FilterConfig> = Value::Tables(<FilterConfig as Keyed>::KEYS),
+        /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked about others.
+        floating: OneOrMany<String>,
+    }
 }
 
-/// A rule about a port's frames: exactly one of `expression` and `program` says about which.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FilterConfig {
-    /// Which way the frames go; both when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<FilterDirection>,
-    /// What becomes of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<FilterAction>,
-    /// An expression of libpcap's: `udp port 67`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expression: Option<String>,
-    /// A file with a program of classic BPF, in the form of `tcpdump -ddd -y EN10MB`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub program: Option<String>,
+table! {
+    /// A rule about a port's frames: exactly one of `expression` and `program` says about which.
+    pub struct FilterConfig {
+        /// Which way the frames go; both when absent.
+        direction: FilterDirection,
+        /// What becomes of them.
+        action: FilterAction,
+        /// An expression of libpcap's: `udp port 67`.
+        expression: String,
+        /// A file with a program of classic BPF, in the form of `tcpdump -ddd -y EN10MB`.
+        program: String,
+    }
 }
 
 /// Which way a frame goes, from the port's view.
@@ -258,136 +229,104 @@ impl FilterAction {
     }
 }
 
-/// A TAP device: made by name, taken over by name, or inherited as a descriptor.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TapConfig {
-    /// Name of the device, at most 15 characters; a `%d` in it is numbered by the kernel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// User, by name or number as text, who may open the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Whether the device stays when the daemon ends; false when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub persistent: Option<bool>,
-    /// Absolute path of a program that runs before the device is opened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setup: Option<String>,
-    /// Absolute path of a program that runs after the device was closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub terminate: Option<String>,
-    /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<String>,
-    /// Number of an inherited descriptor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fd: Option<u64>,
-    /// Whether segmentation and checksums may be left to the receiver; true when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offloads: Option<bool>,
+table! {
+    /// A TAP device: made by name, taken over by name, or inherited as a descriptor.
+    pub struct TapConfig {
+        /// Name of the device, at most 15 characters; a `%d` in it is numbered by the kernel.
+        name: String,
+        /// User, by name or number as text, who may open the device.
+        owner: String = Value::TextOrNumber,
+        /// Whether the device stays when the daemon ends; false when absent.
+        persistent: bool,
+        /// Absolute path of a program that runs before the device is opened.
+        setup: String,
+        /// Absolute path of a program that runs after the device was closed.
+        terminate: String,
+        /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
+        netns: String,
+        /// Number of an inherited descriptor.
+        fd: u64 = number(3, u64::MAX, None),
+        /// Whether segmentation and checksums may be left to the receiver; true when absent.
+        offloads: bool,
+    }
 }
 
-/// A stream socket: exactly one of `listen`, `connect` and `fd`. An address is a path, or `address:port` for TCP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamConfig {
-    /// The guest connects to this address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<String>,
-    /// Networks of which guests may connect to a TCP address, as in `10.0.0.0/8`; every one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow: Option<OneOrMany<String>>,
-    /// The guest listens at this address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<String>,
-    /// Number of an inherited descriptor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fd: Option<u64>,
+table! {
+    /// A stream socket: exactly one of `listen`, `connect` and `fd`. An address is a path, or `address:port` for TCP.
+    pub struct StreamConfig {
+        /// The guest connects to this address.
+        listen: String,
+        /// Networks of which guests may connect to a TCP address, as in `10.0.0.0/8`; every one when absent.
+        allow: OneOrMany<String>,
+        /// The guest listens at this address.
+        connect: String,
+        /// Number of an inherited descriptor.
+        fd: u64 = number(3, u64::MAX, None),
+    }
 }
 
-/// A datagram socket: `listen`, or `local` with `remote`, or `fd`. An address is a path, or `address:port` for UDP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatagramConfig {
-    /// Our address; the guest is who sends first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<String>,
-    /// Networks of which guests may send to a UDP address, as in `10.0.0.0/8`; every one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow: Option<OneOrMany<String>>,
-    /// Our address, when the guest's is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
-    /// The guest's address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
-    /// Number of an inherited descriptor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fd: Option<u64>,
+table! {
+    /// A datagram socket: `listen`, or `local` with `remote`, or `fd`. An address is a path, or `address:port` for UDP.
+    pub struct DatagramConfig {
+        /// Our address; the guest is who sends first.
+        listen: String,
+        /// Networks of which guests may send to a UDP address, as in `10.0.0.0/8`; every one when absent.
+        allow: OneOrMany<String>,
+        /// Our address, when the guest's is known.
+        local: String,
+        /// The guest's address.
+        remote: String,
+        /// Number of an inherited descriptor.
+        fd: u64 = number(3, u64::MAX, None),
+    }
 }
 
-/// A VDE switch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VdeConfig {
-    /// The directory in which clients find `ctl`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-    /// Permissions of the sockets in octal: `"0660"`; `"0600"` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
+table! {
+    /// A VDE switch.
+    pub struct VdeConfig {
+        /// The directory in which clients find `ctl`.
+        directory: String,
+        /// Permissions of the sockets in octal: `"0660"`; `"0600"` when absent.
+        mode: String,
+    }
 }
 
-/// A tunnel: exactly one of `listen` and `device`. Addresses are written with the bits of their network: `10.0.0.9/24`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TunnelConfig {
-    /// Path of the control socket at which programs ask for tunnels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<String>,
-    /// Name of the kernel's device whose other end is the host: a TUN on Linux, `utun` with or without a number on macOS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
-    /// The addresses of the one client, or of the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<OneOrMany<String>>,
-    /// The networks in which clients of the control socket choose addresses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow: Option<OneOrMany<String>>,
-    /// The next hops of packets that leave the networks of the addresses, one a family.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<OneOrMany<String>>,
-    /// Largest packet in octets; the network's when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u64>,
-    /// Permissions of the control socket in octal; `"0600"` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Clients at a time, with `allow`; 64 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clients: Option<u64>,
-    /// Whether packets of the TUN have packet information in front; false when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub packet_information: Option<bool>,
-    /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<String>,
+table! {
+    /// A tunnel: exactly one of `listen` and `device`. Addresses are written with the bits of their network: `10.0.0.9/24`.
+    pub struct TunnelConfig {
+        /// Path of the control socket at which programs ask for tunnels.
+        listen: String,
+        /// Name of the kernel's device whose other end is the host: a TUN on Linux, `utun` with or without a number on macOS.
+        device: String,
+        /// The addresses of the one client, or of the device.
+        address: OneOrMany<String>,
+        /// The networks in which clients of the control socket choose addresses.
+        allow: OneOrMany<String>,
+        /// The next hops of packets that leave the networks of the addresses, one a family.
+        gateway: OneOrMany<String>,
+        /// Largest packet in octets; the network's when absent.
+        mtu: u64 = number(68, 65_535, None),
+        /// Permissions of the control socket in octal; `"0600"` when absent.
+        mode: String,
+        /// Clients at a time, with `allow`; 64 when absent.
+        clients: u64 = number(1, 1024, Some(64)),
+        /// Whether packets of the TUN have packet information in front; false when absent.
+        packet_information: bool,
+        /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
+        netns: String,
+    }
 }
 
-/// The role of a port in VLANs: `access`, or `trunk` with or without `native`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VlanConfig {
-    /// The VLAN of an access port, whose guest sends untagged frames (PVID).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access: Option<u64>,
-    /// The VLANs that a trunk port carries tagged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trunk: Option<Vec<u64>>,
-    /// The VLAN of a trunk port's untagged frames; they are dropped when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub native: Option<u64>,
+table! {
+    /// The role of a port in VLANs: `access`, or `trunk` with or without `native`.
+    pub struct VlanConfig {
+        /// The VLAN of an access port, whose guest sends untagged frames (PVID).
+        access: u64 = number(1, 4094, None),
+        /// The VLANs that a trunk port carries tagged.
+        trunk: Vec<u64>,
+        /// The VLAN of a trunk port's untagged frames; they are dropped when absent.
+        native: u64 = number(1, 4094, None),
+    }
 }
 
 /// Whether a port with a set MAC may send from that MAC only.
@@ -430,3 +369,9 @@ pub enum Promiscuous {
     /// It does.
     Allow,
 }
+
+choice!(Guard, &["on", "off"]);
+choice!(Isolation, &["none", "isolated"]);
+choice!(Promiscuous, &["deny", "allow"]);
+choice!(FilterDirection, &["in", "out", "both"]);
+choice!(FilterAction, &["drop", "pass"]);

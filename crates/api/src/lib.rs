@@ -13,6 +13,7 @@ mod capture;
 mod config;
 mod error;
 mod event;
+pub mod keys;
 mod list;
 mod status;
 mod text;
@@ -21,17 +22,11 @@ mod trunk;
 
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
 pub use capture::{CaptureEnded, CaptureRequest};
-pub use config::{
-    Config, DatagramConfig, FdbConfig, FilterAction, FilterConfig, FilterDirection, Guard, Isolation,
-    LimitsConfig, NetworkConfig, Poll, PortConfig, Promiscuous, Role, StaticEntry, StreamConfig, TapConfig,
-    TunnelConfig, UserLimitsConfig, VdeConfig, VlanConfig,
-};
+pub use config::*;
 pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};
 pub use list::OneOrMany;
-pub use status::{
-    Counters, DaemonState, FdbEntry, Filter, Network, Port, PortCounters, PortKind, PortState, Status,
-};
+pub use status::*;
 pub use text::{escaped, is_plain};
 pub use time::{ParseTimestampError, Timestamp};
 pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkHooks, TrunkMode, TrunkState};

@@ -2,42 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::{choice, table};
 use crate::{Promiscuous, VlanConfig};
 
-/// The host's interface that a network is joined to: `interface` or `bridge`, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrunkConfig {
-    /// The interface by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
-    /// Instead of an interface, a bridge of the host's that the network becomes a port of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bridge: Option<String>,
-    /// How the interface is used; `auto` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<TrunkMode>,
-    /// Where mode `filter` hangs its programs; `auto` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<TrunkHooks>,
-    /// Whether guests may talk to the host; when absent, true where the mode can do it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<bool>,
-    /// Whether guests may talk to the wire; true when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wire: Option<bool>,
-    /// Whether guests send to the wire from the host's address; `auto` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared_mac: Option<SharedMac>,
-    /// Whether the network starts without the interface and is joined when it appears; false when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<bool>,
-    /// Whether promiscuous ports see what passes between host and wire; `deny` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promiscuous: Option<Promiscuous>,
-    /// The trunk's role in VLANs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vlan: Option<VlanConfig>,
+table! {
+    /// The host's interface that a network is joined to: `interface` or `bridge`, and how.
+    pub struct TrunkConfig {
+        /// The interface by name.
+        interface: String,
+        /// Instead of an interface, a bridge of the host's that the network becomes a port of.
+        bridge: String,
+        /// How the interface is used; `auto` when absent.
+        mode: TrunkMode,
+        /// Where mode `filter` hangs its programs; `auto` when absent.
+        hooks: TrunkHooks,
+        /// Whether guests may talk to the host; when absent, true where the mode can do it.
+        host: bool,
+        /// Whether guests may talk to the wire; true when absent.
+        wire: bool,
+        /// Whether guests send to the wire from the host's address; `auto` when absent.
+        shared_mac: SharedMac,
+        /// Whether the network starts without the interface and is joined when it appears; false when absent.
+        wait: bool,
+        /// Whether promiscuous ports see what passes between host and wire; `deny` when absent.
+        promiscuous: Promiscuous,
+        /// The trunk's role in VLANs.
+        vlan: VlanConfig,
+    }
 }
 
 /// How a trunk uses the host's interface.
@@ -174,3 +165,7 @@ pub struct TrunkFlow {
     /// Octets of those, with Ethernet header, without FCS.
     pub tx_octets: u64,
 }
+
+choice!(TrunkMode, &["auto", "filter", "packet", "xdp", "macvtap", "bridge"]);
+choice!(TrunkHooks, &["auto", "tcx", "clsact"]);
+choice!(SharedMac, &["auto", "on", "off"]);

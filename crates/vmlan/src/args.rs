@@ -228,6 +228,14 @@ pub struct ConnectArguments {
     pub stdio: bool,
 }
 
+fn port_add() -> String {
+    format!(
+        "Add a port to a running network\n\nKeys are those of the configuration file: of the kind's table (name=vm-web), \
+         or of the port ({}). Lists have commas. The configuration file stays as it is.",
+        crate::command::port_keys().join(", ")
+    )
+}
+
 /// What to do with rules about frames.
 #[derive(Debug, Subcommand)]
 pub enum FilterCommand {
@@ -297,11 +305,8 @@ fn size(text: &str) -> Result<u64, String> {
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
     /// Add a port to a running network
-    ///
-    /// Keys are those of the configuration file: of the kind's table (name=vm-web), or of the port (mac, vlan.access,
-    /// vlan.trunk, vlan.native, enabled, guard, promiscuous, isolation, queue, quota, storm, copies, rate, roles, floating).
-    /// Lists have commas. The configuration file stays as it is.
     #[command(
+        long_about = port_add(),
         after_help = "Example: vmlan port add lab web tap name=vm-web mac=52:54:00:00:00:01 vlan.access=10"
     )]
     Add {

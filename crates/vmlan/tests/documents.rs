@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use api::keys::{Key, Keyed, Value};
 use frame::{Direction, DropReason};
 
 type Words = BTreeSet<String>;
@@ -110,21 +111,25 @@ fn every_action_is_explained() {
     assert_eq!(explained, members(&text("crates/api/src/apply.rs"), "pub enum ActionKind {"));
 }
 
+/// The names of keys, of tables in tables too.
+fn names(keys: &[Key]) -> Words {
+    let inner = |key: &Key| match key.value {
+        Value::Table(keys) | Value::Tables(keys) => names(keys),
+        _ => Words::new(),
+    };
+    keys.iter().flat_map(|key| inner(key).into_iter().chain([key.name.to_owned()])).collect()
+}
+
 #[test]
 fn every_key_of_the_configuration_is_explained() {
     let document = text("docs/configuration.md");
-    let sources = [text("crates/api/src/config.rs"), text("crates/api/src/trunk.rs")];
-    let mut known = Words::new();
-    let mut tables = Words::new();
-    for source in &sources {
-        for item in source.match_indices("pub struct ").map(|(at, _)| source[at..].lines().next().unwrap()) {
-            if item.contains("Config") || item.contains("Limits") {
-                known.extend(members(source, item));
-                tables.insert(item.to_owned());
-            }
-        }
+    let source = text("crates/api/src/config.rs");
+    let plain = ["Config", "NetworkConfig", "FdbConfig", "StaticEntry"];
+    let mut known: Words =
+        plain.iter().flat_map(|table| members(&source, &format!("pub struct {table} {{"))).collect();
+    for keys in [api::LimitsConfig::KEYS, api::PortConfig::KEYS, api::TrunkConfig::KEYS] {
+        known.append(&mut names(keys));
     }
-    assert!(tables.len() > 8, "{tables:?}");
     // The name in the program of a word that is its own.
     assert!(known.remove("static_entries"));
     known.insert("static".to_owned());
@@ -142,4 +147,51 @@ fn every_key_of_the_configuration_is_explained() {
     let strange: Vec<_> =
         explained.iter().filter(|word| !known.contains(*word) && !values.contains(*word)).collect();
     assert!(strange.is_empty(), "only in docs/configuration.md: {strange:?}");
+}
+
+/// What the documents call the type of a key, where they call it always the same.
+fn type_of(value: Value) -> Option<String> {
+    match value {
+        Value::Boolean => Some("boolean".to_owned()),
+        Value::Choice([most @ .., last]) => {
+            let words: Vec<_> = most.iter().map(|word| format!("`\"{word}\"`")).collect();
+            Some(format!("{} or `\"{last}\"`", words.join(", ")))
+        }
+        Value::Number { most: u64::MAX, least, .. } => Some(format!("{least} or more")),
+        Value::Number { least, most, .. } => Some(format!("{least} to {most}")),
+        _ => None,
+    }
+}
+
+#[test]
+fn types_ranges_and_defaults_of_keys_are_what_the_documents_say() {
+    let document = text("docs/configuration.md");
+    let mut compared = 0;
+    for (heading, keys) in [
+        ("## `[network.NAME.port.NAME]`", api::PortConfig::KEYS),
+        ("### `filter`", api::FilterConfig::KEYS),
+        ("### `tap`: a TAP device (Linux)", api::TapConfig::KEYS),
+        ("### `vde`: a VDE switch (vde_plug, QEMU `-netdev vde`)", api::VdeConfig::KEYS),
+        ("### `tunnel`: packets instead of frames", api::TunnelConfig::KEYS),
+    ] {
+        let rows: Vec<_> = rows(section(&document, heading)).collect();
+        for key in keys {
+            let row = rows.iter().find(|row| row[0] == format!("`{}`", key.name));
+            let Some((row, wanted)) = row.zip(type_of(key.value)) else { continue };
+            // What else there is bounds these.
+            if !row[1].contains("`fdb.size`") && !row[1].contains("the network's") {
+                assert_eq!(row[1], wanted, "{heading}: {}", key.name);
+                compared += 1;
+            }
+            if let Value::Number { default: Some(default), .. } = key.value {
+                assert!(
+                    row[2].split([',', ' ']).next() == Some(&default.to_string()),
+                    "{}: {}",
+                    key.name,
+                    row[2]
+                );
+            }
+        }
+    }
+    assert!(compared >= 15, "{compared}");
 }

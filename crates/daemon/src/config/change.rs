@@ -89,13 +89,13 @@ impl ValidConfig {
     ) -> Result<Self, Vec<Error>> {
         let mut config = self.source.clone();
         let port = ports_of(&mut config, network)?.get_mut(name).ok_or_else(|| no_port(network, name))?;
-        let at = at.map_or(port.filter.len(), |at| usize::try_from(at).unwrap_or(usize::MAX).wrapping_sub(1));
-        if at > port.filter.len() {
-            let message =
-                format!("the port has {} rules; write 1 to {}", port.filter.len(), port.filter.len() + 1);
+        let filters = port.filter.get_or_insert_default();
+        let at = at.map_or(filters.len(), |at| usize::try_from(at).unwrap_or(usize::MAX).wrapping_sub(1));
+        if at > filters.len() {
+            let message = format!("the port has {} rules; write 1 to {}", filters.len(), filters.len() + 1);
             return Err(vec![Error::at(ErrorCode::OutOfRange, "at", message)]);
         }
-        port.filter.insert(at, filter);
+        filters.insert(at, filter);
         validate(config)
     }
 
@@ -103,13 +103,15 @@ impl ValidConfig {
     fn without_filter(&self, network: &str, name: &str, number: u64) -> Result<Self, Vec<Error>> {
         let mut config = self.source.clone();
         let port = ports_of(&mut config, network)?.get_mut(name).ok_or_else(|| no_port(network, name))?;
+        let mut filters = port.filter.take().unwrap_or_default();
         let at = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
-        if at >= port.filter.len() {
+        if at >= filters.len() {
             let message =
-                format!("port {} has {} rules, and none is number {number}", shown(name), port.filter.len());
+                format!("port {} has {} rules, and none is number {number}", shown(name), filters.len());
             return Err(vec![Error::at(ErrorCode::NotFound, "number", message)]);
         }
-        port.filter.remove(at);
+        filters.remove(at);
+        port.filter = Some(filters).filter(|filters| !filters.is_empty());
         validate(config)
     }
 

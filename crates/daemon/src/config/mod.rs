@@ -110,7 +110,7 @@ pub fn from_json(value: serde_json::Value) -> Result<ValidConfig, Vec<Error>> {
 /// Every fault in its shape, with the path of its member within the table.
 pub fn port_from_json(value: serde_json::Value) -> Result<api::PortConfig, Vec<Error>> {
     let mut reader = Reader::default();
-    let port = reader.port("", &Node::from_json(value));
+    let port = reader.keyed::<api::PortConfig>("", &Node::from_json(value));
     let errors = errors_of(reader.faults);
     if errors.is_empty() { Ok(port.unwrap_or_default()) } else { Err(errors) }
 }
@@ -121,7 +121,7 @@ pub fn port_from_json(value: serde_json::Value) -> Result<api::PortConfig, Vec<E
 /// Every fault in its shape, with the path of its member within the table.
 pub fn filter_from_json(value: serde_json::Value) -> Result<api::FilterConfig, Vec<Error>> {
     let mut reader = Reader::default();
-    let filter = reader.filter("", &Node::from_json(value));
+    let filter = reader.keyed::<api::FilterConfig>("", &Node::from_json(value));
     let errors = errors_of(reader.faults);
     if errors.is_empty() { Ok(filter.unwrap_or_default()) } else { Err(errors) }
 }

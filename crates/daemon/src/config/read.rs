@@ -2,13 +2,11 @@
 //!
 //! Reading goes on after a fault, without the member at fault, so that all faults are told at once.
 
+use api::keys::{Keyed, Value as Takes};
 use api::{Error, ErrorCode, OneOrMany};
 
 use super::fault::Faults;
 use super::node::{Key, Node, Value};
-
-/// Reads one kind of value at a path; `None` after a fault was noted.
-type Read<T> = fn(&mut Reader, &str, &Node) -> Option<T>;
 
 /// Reads a tree and notes what is wrong with it.
 #[derive(Debug, Default)]
@@ -34,29 +32,11 @@ impl Reader {
                 let modes = [api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep];
                 r.choice(at, n, &modes.map(|mode| (mode.as_str(), mode)))
             }),
-            limits: self.member(&table, "limits", Self::limits),
+            limits: self.member(&table, "limits", Self::keyed::<api::LimitsConfig>),
             network: self
                 .member(&table, "network", |r, at, n| r.named(at, n, Self::network))
                 .unwrap_or_default(),
         }
-    }
-
-    fn limits(&mut self, path: &str, node: &Node) -> Option<api::LimitsConfig> {
-        let table = self.table(path, node, &["user"])?;
-        Some(api::LimitsConfig { user: self.member(&table, "user", Self::user_limits) })
-    }
-
-    fn user_limits(&mut self, path: &str, node: &Node) -> Option<api::UserLimitsConfig> {
-        const KEYS: &[&str] = &["ports", "connections", "events", "captures", "addresses", "backlog"];
-        let table = self.table(path, node, KEYS)?;
-        Some(api::UserLimitsConfig {
-            ports: self.member(&table, "ports", Self::number),
-            connections: self.member(&table, "connections", Self::number),
-            events: self.member(&table, "events", Self::number),
-            captures: self.member(&table, "captures", Self::number),
-            addresses: self.member(&table, "addresses", Self::number),
-            backlog: self.member(&table, "backlog", Self::number),
-        })
     }
 
     fn network(&mut self, path: &str, node: &Node) -> Option<api::NetworkConfig> {
@@ -65,51 +45,11 @@ impl Reader {
             mtu: self.member(&table, "mtu", Self::number),
             fdb: self.member(&table, "fdb", Self::fdb),
             pass_reserved: self.member(&table, "pass_reserved", Self::boolean),
-            trunk: self.member(&table, "trunk", Self::trunk),
-            port: self.member(&table, "port", |r, at, n| r.named(at, n, Self::port)).unwrap_or_default(),
+            trunk: self.member(&table, "trunk", Self::keyed::<api::TrunkConfig>),
+            port: self
+                .member(&table, "port", |r, at, n| r.named(at, n, Self::keyed::<api::PortConfig>))
+                .unwrap_or_default(),
         })
-    }
-
-    fn trunk(&mut self, path: &str, node: &Node) -> Option<api::TrunkConfig> {
-        const KEYS: &[&str] = &[
-            "interface",
-            "bridge",
-            "mode",
-            "hooks",
-            "host",
-            "wire",
-            "shared_mac",
-            "wait",
-            "promiscuous",
-            "vlan",
-        ];
-        let table = self.table(path, node, KEYS)?;
-        Some(api::TrunkConfig {
-            interface: self.member(&table, "interface", Self::text),
-            bridge: self.member(&table, "bridge", Self::text),
-            mode: self.member(&table, "mode", |r, at, n| {
-                use api::TrunkMode::{Auto, Bridge, Filter, Macvtap, Packet, Xdp};
-                let modes = [Auto, Filter, Packet, Xdp, Macvtap, Bridge].map(|mode| (mode.as_str(), mode));
-                r.choice(at, n, &modes)
-            }),
-            hooks: self.member(&table, "hooks", |r, at, n| {
-                use api::TrunkHooks::{Auto, Clsact, Tcx};
-                r.choice(at, n, &[("auto", Auto), ("tcx", Tcx), ("clsact", Clsact)])
-            }),
-            host: self.member(&table, "host", Self::boolean),
-            wire: self.member(&table, "wire", Self::boolean),
-            shared_mac: self.member(&table, "shared_mac", |r, at, n| {
-                use api::SharedMac::{Auto, Off, On};
-                r.choice(at, n, &[("auto", Auto), ("on", On), ("off", Off)])
-            }),
-            wait: self.member(&table, "wait", Self::boolean),
-            promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
-            vlan: self.member(&table, "vlan", Self::vlan),
-        })
-    }
-
-    fn promiscuous(&mut self, path: &str, node: &Node) -> Option<api::Promiscuous> {
-        self.choice(path, node, &[("deny", api::Promiscuous::Deny), ("allow", api::Promiscuous::Allow)])
     }
 
     fn fdb(&mut self, path: &str, node: &Node) -> Option<api::FdbConfig> {
@@ -131,155 +71,54 @@ impl Reader {
         Some(api::StaticEntry { mac: mac?, port: port?, vlan })
     }
 
-    /// One port's table.
-    pub(super) fn port(&mut self, path: &str, node: &Node) -> Option<api::PortConfig> {
-        const KEYS: &[&str] = &[
-            "tap",
-            "stream",
-            "datagram",
-            "vde",
-            "tunnel",
-            "mac",
-            "vlan",
-            "enabled",
-            "guard",
-            "promiscuous",
-            "isolation",
-            "queue",
-            "quota",
-            "storm",
-            "copies",
-            "rate",
-            "roles",
-            "floating",
-            "filter",
-        ];
-        let table = self.table(path, node, KEYS)?;
-        Some(api::PortConfig {
-            tap: self.member(&table, "tap", Self::tap),
-            stream: self.member(&table, "stream", Self::stream),
-            datagram: self.member(&table, "datagram", Self::datagram),
-            vde: self.member(&table, "vde", Self::vde),
-            tunnel: self.member(&table, "tunnel", Self::tunnel),
-            mac: self.member(&table, "mac", Self::one_or_many_texts),
-            vlan: self.member(&table, "vlan", Self::vlan),
-            enabled: self.member(&table, "enabled", Self::boolean),
-            guard: self.member(&table, "guard", |r, at, n| {
-                r.choice(at, n, &[("on", api::Guard::On), ("off", api::Guard::Off)])
-            }),
-            promiscuous: self.member(&table, "promiscuous", Self::promiscuous),
-            isolation: self.member(&table, "isolation", |r, at, n| {
-                r.choice(at, n, &[("none", api::Isolation::None), ("isolated", api::Isolation::Isolated)])
-            }),
-            queue: self.member(&table, "queue", Self::number),
-            quota: self.member(&table, "quota", Self::number),
-            storm: self.member(&table, "storm", Self::number),
-            copies: self.member(&table, "copies", Self::number),
-            rate: self.member(&table, "rate", Self::number),
-            roles: self.member(&table, "roles", |r, at, n| {
-                r.list(at, n, |r, at, n| r.choice(at, n, &[("dhcp", api::Role::Dhcp)]))
-            }),
-            floating: self.member(&table, "floating", Self::one_or_many_texts),
-            filter: self.member(&table, "filter", |r, at, n| r.list(at, n, Self::filter)).unwrap_or_default(),
-        })
+    /// A table whose keys are defined in one place.
+    pub(super) fn keyed<T: Keyed>(&mut self, path: &str, node: &Node) -> Option<T> {
+        let value = self.value(path, node, Takes::Table(T::KEYS))?;
+        serde_json::from_value(value)
+            .map_err(|error| {
+                let error = Error::at(ErrorCode::Internal, path, error.to_string());
+                self.faults.shape(path, error, node.span.clone());
+            })
+            .ok()
     }
 
-    /// One rule's table.
-    pub(super) fn filter(&mut self, path: &str, node: &Node) -> Option<api::FilterConfig> {
-        let table = self.table(path, node, &["direction", "action", "expression", "program"])?;
-        Some(api::FilterConfig {
-            direction: self.member(&table, "direction", |r, at, n| {
-                use api::FilterDirection::{Both, In, Out};
-                r.choice(at, n, &[("in", In), ("out", Out), ("both", Both)])
-            }),
-            action: self.member(&table, "action", |r, at, n| {
-                r.choice(at, n, &[("drop", api::FilterAction::Drop), ("pass", api::FilterAction::Pass)])
-            }),
-            expression: self.member(&table, "expression", Self::text),
-            program: self.member(&table, "program", Self::text),
-        })
-    }
-
-    fn tap(&mut self, path: &str, node: &Node) -> Option<api::TapConfig> {
-        const KEYS: &[&str] =
-            &["name", "owner", "persistent", "setup", "terminate", "netns", "fd", "offloads"];
-        let table = self.table(path, node, KEYS)?;
-        Some(api::TapConfig {
-            name: self.member(&table, "name", Self::text),
-            owner: self.member(&table, "owner", Self::text_or_number),
-            persistent: self.member(&table, "persistent", Self::boolean),
-            setup: self.member(&table, "setup", Self::text),
-            terminate: self.member(&table, "terminate", Self::text),
-            netns: self.member(&table, "netns", Self::text),
-            fd: self.member(&table, "fd", Self::number),
-            offloads: self.member(&table, "offloads", Self::boolean),
-        })
-    }
-
-    fn stream(&mut self, path: &str, node: &Node) -> Option<api::StreamConfig> {
-        let table = self.table(path, node, &["listen", "allow", "connect", "fd"])?;
-        Some(api::StreamConfig {
-            listen: self.member(&table, "listen", Self::text),
-            allow: self.member(&table, "allow", Self::one_or_many_texts),
-            connect: self.member(&table, "connect", Self::text),
-            fd: self.member(&table, "fd", Self::number),
-        })
-    }
-
-    fn datagram(&mut self, path: &str, node: &Node) -> Option<api::DatagramConfig> {
-        let table = self.table(path, node, &["listen", "allow", "local", "remote", "fd"])?;
-        Some(api::DatagramConfig {
-            listen: self.member(&table, "listen", Self::text),
-            allow: self.member(&table, "allow", Self::one_or_many_texts),
-            local: self.member(&table, "local", Self::text),
-            remote: self.member(&table, "remote", Self::text),
-            fd: self.member(&table, "fd", Self::number),
-        })
-    }
-
-    fn vde(&mut self, path: &str, node: &Node) -> Option<api::VdeConfig> {
-        let table = self.table(path, node, &["directory", "mode"])?;
-        Some(api::VdeConfig {
-            directory: self.member(&table, "directory", Self::text),
-            mode: self.member(&table, "mode", Self::text),
-        })
-    }
-
-    fn tunnel(&mut self, path: &str, node: &Node) -> Option<api::TunnelConfig> {
-        const KEYS: &[&str] = &[
-            "listen",
-            "device",
-            "address",
-            "allow",
-            "gateway",
-            "mtu",
-            "mode",
-            "clients",
-            "packet_information",
-            "netns",
-        ];
-        let table = self.table(path, node, KEYS)?;
-        Some(api::TunnelConfig {
-            listen: self.member(&table, "listen", Self::text),
-            device: self.member(&table, "device", Self::text),
-            address: self.member(&table, "address", Self::one_or_many_texts),
-            allow: self.member(&table, "allow", Self::one_or_many_texts),
-            gateway: self.member(&table, "gateway", Self::one_or_many_texts),
-            mtu: self.member(&table, "mtu", Self::number),
-            mode: self.member(&table, "mode", Self::text),
-            clients: self.member(&table, "clients", Self::number),
-            packet_information: self.member(&table, "packet_information", Self::boolean),
-            netns: self.member(&table, "netns", Self::text),
-        })
-    }
-
-    fn vlan(&mut self, path: &str, node: &Node) -> Option<api::VlanConfig> {
-        let table = self.table(path, node, &["access", "trunk", "native"])?;
-        Some(api::VlanConfig {
-            access: self.member(&table, "access", Self::number),
-            trunk: self.member(&table, "trunk", |r, at, n| r.list(at, n, Self::number)),
-            native: self.member(&table, "native", Self::number),
-        })
+    /// What is written there, when it is of that kind; of a table or a list, those members that are.
+    fn value(&mut self, path: &str, node: &Node, takes: Takes) -> Option<serde_json::Value> {
+        let word = |words: &'static [&'static str]| {
+            move |r: &mut Self, at: &str, n: &Node| {
+                let choices: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
+                r.choice(at, n, &choices)
+            }
+        };
+        match takes {
+            Takes::Text => self.text(path, node).map(Into::into),
+            Takes::TextOrNumber => self.text_or_number(path, node).map(Into::into),
+            Takes::Texts => {
+                self.one_or_many_texts(path, node).and_then(|texts| serde_json::to_value(texts).ok())
+            }
+            Takes::Number { .. } => self.number(path, node).map(Into::into),
+            Takes::Numbers => self.list(path, node, Self::number).map(Into::into),
+            Takes::Boolean => self.boolean(path, node).map(Into::into),
+            Takes::Choice(words) => word(words)(self, path, node).map(Into::into),
+            Takes::Choices(words) => self.list(path, node, word(words)).map(Into::into),
+            Takes::Table(keys) => {
+                let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+                let table = self.table(path, node, &names)?;
+                let read = |key: &api::keys::Key| {
+                    let value = self.member(&table, key.name, |r, at, n| r.value(at, n, key.value))?;
+                    Some((key.name.to_owned(), value))
+                };
+                Some(serde_json::Value::Object(keys.iter().filter_map(read).collect()))
+            }
+            Takes::Tables(keys) => {
+                self.list(path, node, |r, at, n| r.value(at, n, Takes::Table(keys))).map(Into::into)
+            }
+            _ => {
+                let error = Error::at(ErrorCode::Internal, path, "nobody can read this kind of value");
+                self.faults.shape(path, error, node.span.clone());
+                None
+            }
+        }
     }
 
     /// A table whose keys are all in `known`; others are faults.
@@ -294,7 +133,12 @@ impl Reader {
     }
 
     /// The value of `key` if it is there.
-    fn member<T>(&mut self, table: &Table<'_>, key: &str, read: Read<T>) -> Option<T> {
+    fn member<T>(
+        &mut self,
+        table: &Table<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str, &Node) -> Option<T>,
+    ) -> Option<T> {
         let (_, node) = table.members.iter().find(|(candidate, _)| candidate.name == key)?;
         if matches!(node.value, Value::Nothing) {
             return None;
@@ -309,7 +153,12 @@ impl Reader {
     }
 
     /// The value of `key`, whose absence is a fault.
-    fn required<T>(&mut self, table: &Table<'_>, key: &str, read: Read<T>) -> Option<T> {
+    fn required<T>(
+        &mut self,
+        table: &Table<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str, &Node) -> Option<T>,
+    ) -> Option<T> {
         if !table.members.iter().any(|(candidate, _)| candidate.name == key) {
             let error = Error::at(ErrorCode::MissingKey, &table.path, format!("the key `{key}` is missing"));
             self.faults.meaning(error);
@@ -322,7 +171,7 @@ impl Reader {
         &mut self,
         path: &str,
         node: &Node,
-        read: Read<T>,
+        mut read: impl FnMut(&mut Self, &str, &Node) -> Option<T>,
     ) -> Option<std::collections::BTreeMap<String, T>> {
         let Value::Table(members) = &node.value else { return self.wrong_type(path, node, "a table") };
         let read_one = |(key, node): &(Key, Node)| {
@@ -338,7 +187,12 @@ impl Reader {
         Some(members.iter().map(read_one).collect())
     }
 
-    fn list<T>(&mut self, path: &str, node: &Node, read: Read<T>) -> Option<Vec<T>> {
+    fn list<T>(
+        &mut self,
+        path: &str,
+        node: &Node,
+        mut read: impl FnMut(&mut Self, &str, &Node) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let Value::List(items) = &node.value else { return self.wrong_type(path, node, "a list") };
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {

@@ -47,7 +47,7 @@ pub(super) fn resolve(config: &mut api::Config, directory: &Path) {
 
 /// Makes every relative path of a socket or VDE directory in the port's table absolute, below `directory`.
 pub fn resolve_port(port: &mut api::PortConfig, directory: &Path) {
-    for program in port.filter.iter_mut().filter_map(|filter| filter.program.as_mut()) {
+    for program in port.filter.iter_mut().flatten().filter_map(|filter| filter.program.as_mut()) {
         if !program.is_empty()
             && misunderstood(program).is_none()
             && let Some(absolute) = directory.join(&*program).to_str()

@@ -48,6 +48,18 @@ fn faults(text: &str) -> Vec<(ErrorCode, String)> {
 }
 
 #[test]
+fn defaults_of_keys_are_those_of_the_network() {
+    use api::keys::{Keyed, range};
+    let default = |key| range(api::PortConfig::KEYS, key).1;
+    assert_eq!(default("storm"), Some(lan::Limits::DEFAULT_STORM));
+    assert_eq!(default("copies"), Some(lan::Limits::DEFAULT_COPIES));
+    assert_eq!(default("quota"), Some(lan::PortPolicy::DEFAULT_QUOTA as u64));
+    let (backlog, sizes) =
+        (range(api::UserLimitsConfig::KEYS, "backlog").1, UserLimits::DEFAULT_BACKLOG >> 20);
+    assert_eq!(backlog, Some(sizes as u64));
+}
+
+#[test]
 fn allow_names_networks_and_single_addresses() {
     let listen =
         "stream = { listen = \"[::]:7000\", allow = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/64\"] }";

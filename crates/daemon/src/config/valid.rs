@@ -258,6 +258,30 @@ pub struct Policy {
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }
 
+impl Policy {
+    /// What a trunk may do, as far as a port's policy says it.
+    pub(crate) fn of_trunk(vlan: Vlan, queue: usize, quota: usize) -> Policy {
+        Policy {
+            mac: Vec::new(),
+            vlan,
+            enabled: true,
+            guard: false,
+            promiscuous: false,
+            sees_trunk: false,
+            isolated: false,
+            queue,
+            quota,
+            storm: 0,
+            copies: 0,
+            rate: None,
+            roles: BTreeSet::new(),
+            floating: Vec::new(),
+            filters: Vec::new(),
+            static_entries: BTreeSet::new(),
+        }
+    }
+}
+
 /// A rule about a port's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRule {

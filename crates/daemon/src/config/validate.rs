@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use api::keys::{self, Keyed};
 use api::{Error, ErrorCode, OneOrMany};
 use frame::{MacAddr, VlanId};
 use lan::{Limits, PortPolicy};
@@ -28,23 +29,6 @@ const DEFAULT_FDB_SIZE: u64 = 8192;
 /// Seconds of ageing (IEEE 802.1Q-2022 table 8-6 has 10 as the least; tests of guests want less).
 const AGEING: RangeInclusive<u64> = 1..=1_000_000;
 const DEFAULT_AGEING: u64 = 300;
-/// Frames in the queue of a port.
-const QUEUE: RangeInclusive<u64> = 1..=65_536;
-const DEFAULT_QUEUE: u64 = 1024;
-/// Addresses learnt from a port, unless the forwarding database is smaller.
-const DEFAULT_QUOTA: u64 = PortPolicy::DEFAULT_QUOTA as u64;
-/// Flooded frames a second.
-const STORM: RangeInclusive<u64> = 0..=1_000_000_000;
-/// Copies of flooded frames a second.
-const COPIES: RangeInclusive<u64> = 0..=1_000_000_000;
-/// Mbit/s.
-const RATE: RangeInclusive<u64> = 1..=1_000_000;
-/// Places of one kind that a user may have; how many there are bounds them further.
-const PLACES: RangeInclusive<u64> = 1..=1024;
-/// Addresses behind the ports of a user.
-const ADDRESSES: RangeInclusive<u64> = 1..=*FDB_SIZE.end();
-/// MiB for what waits for the ports of a user.
-const BACKLOG: RangeInclusive<u64> = 1..=4096;
 /// Addresses set on a port.
 const MOST_MACS: usize = 256;
 /// What a network's trunk is called among its ports.
@@ -93,18 +77,15 @@ impl Validator {
 
     fn limits(&mut self, user: Option<&api::UserLimitsConfig>) -> UserLimits {
         let Some(user) = user else { return UserLimits::default() };
-        let mut number = |number: Option<u64>, key, range: RangeInclusive<u64>| {
-            let least = *range.start();
-            number
-                .map(|number| as_usize(self.in_range(Some(number), &join("limits.user", key), range, least)))
-        };
-        let backlog = number(user.backlog, "backlog", BACKLOG).map(|mebioctets| mebioctets << 20);
+        let mut number =
+            |number, key| self.number::<api::UserLimitsConfig>("limits.user", key, number).map(as_usize);
+        let backlog = number(user.backlog, "backlog").map(|mebioctets| mebioctets << 20);
         UserLimits {
-            ports: number(user.ports, "ports", PLACES),
-            connections: number(user.connections, "connections", PLACES),
-            events: number(user.events, "events", PLACES),
-            captures: number(user.captures, "captures", PLACES),
-            addresses: number(user.addresses, "addresses", ADDRESSES),
+            ports: number(user.ports, "ports"),
+            connections: number(user.connections, "connections"),
+            events: number(user.events, "events"),
+            captures: number(user.captures, "captures"),
+            addresses: number(user.addresses, "addresses"),
             backlog: backlog.unwrap_or(UserLimits::DEFAULT_BACKLOG),
         }
     }
@@ -173,16 +154,16 @@ impl Validator {
         owners: &mut BTreeMap<MacAddr, String>,
     ) -> Option<Policy> {
         let vlan = port.vlan.as_ref().map_or(Some(Vlan::None), |vlan| self.vlan(&join(path, "vlan"), vlan));
-        let queue = self.in_range(port.queue, &join(path, "queue"), QUEUE, DEFAULT_QUEUE);
-        let default_quota = DEFAULT_QUOTA.min(fdb_size);
+        let mut number = |key, given| self.number::<api::PortConfig>(path, key, given);
+        let queue = number("queue", port.queue).unwrap_or(1);
+        let storm = number("storm", port.storm).unwrap_or(Limits::DEFAULT_STORM);
+        let copies = number("copies", port.copies).unwrap_or(Limits::DEFAULT_COPIES);
+        let rate = number("rate", port.rate);
+        let default_quota = (PortPolicy::DEFAULT_QUOTA as u64).min(fdb_size);
         let quota = self.in_range(port.quota, &join(path, "quota"), 1..=fdb_size, default_quota);
 
-        let storm = self.in_range(port.storm, &join(path, "storm"), STORM, Limits::DEFAULT_STORM);
-        let copies = self.in_range(port.copies, &join(path, "copies"), COPIES, Limits::DEFAULT_COPIES);
-        let rate = port.rate.map(|rate| self.in_range(Some(rate), &join(path, "rate"), RATE, *RATE.end()));
-
         let floating = self.addresses_or_networks(&join(path, "floating"), port.floating.as_ref());
-        let filters = self.filters(&join(path, "filter"), &port.filter);
+        let filters = self.filters(&join(path, "filter"), port.filter.as_deref().unwrap_or_default());
         let mac_path = join(path, "mac");
         let texts = port.mac.as_ref().map_or(&[][..], OneOrMany::as_slice);
         if texts.len() > MOST_MACS {
@@ -327,6 +308,14 @@ impl Validator {
     }
 
     /// The number, or `default` without one or with one out of range, which is a fault.
+    /// What is given for a key of `T` that takes a number, or its default; a number that is out of the key's range is a
+    /// fault, and becomes the least.
+    fn number<T: Keyed>(&mut self, path: &str, key: &str, given: Option<u64>) -> Option<u64> {
+        let (range, default) = keys::range(T::KEYS, key);
+        let least = *range.start();
+        given.map(|given| self.in_range(Some(given), &join(path, key), range, least)).or(default)
+    }
+
     fn in_range(&mut self, number: Option<u64>, path: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
         match number {
             Some(number) if range.contains(&number) => number,

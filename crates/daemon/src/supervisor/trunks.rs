@@ -104,24 +104,7 @@ impl Fabric {
     ) -> Result<Station, JoinError> {
         let policy =
             TrunkPolicy { vlan: vlan_role(&trunk.vlan), enabled: Sides::NONE, ..TrunkPolicy::default() };
-        let row_policy = Policy {
-            mac: Vec::new(),
-            vlan: trunk.vlan.clone(),
-            enabled: true,
-            guard: false,
-            promiscuous: false,
-            sees_trunk: false,
-            isolated: false,
-            queue: QUEUE,
-            quota: policy.quota,
-            storm: 0,
-            copies: 0,
-            rate: None,
-            roles: Default::default(),
-            floating: Vec::new(),
-            filters: Vec::new(),
-            static_entries: Default::default(),
-        };
+        let row_policy = Policy::of_trunk(trunk.vlan.clone(), QUEUE, policy.quota);
         let notify = Arc::new(move |notice| wish.tell(notice));
         self.join(Joining {
             network,

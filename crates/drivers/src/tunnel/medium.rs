@@ -9,6 +9,7 @@ use frame::{DropReason, Entry, Frame, Pool, Size, WriteBuf};
 use rustix::io::Errno;
 use sys::datagrams::{self, LIMIT, Passed, Received};
 
+use super::carrier;
 use super::record::{Form, HEADER};
 use crate::{Fault, PeerSocket};
 
@@ -94,15 +95,11 @@ pub(super) struct Room {
 }
 
 impl Medium {
-    /// Gives the device of Linux' kernel a carrier, or takes it away; the others have none.
+    /// Gives the device a carrier, or takes it away; a socket has none.
     pub(super) fn set_carrier(&self, carrier: bool) -> io::Result<()> {
         match self.kind {
-            #[cfg(target_os = "linux")]
-            Kind::Device => sys::tap::set_carrier(&*self.fd, carrier),
-            _ => {
-                let _ = carrier;
-                Ok(())
-            }
+            Kind::Device => carrier::set(&*self.fd, carrier),
+            Kind::Socket => Ok(()),
         }
     }
 

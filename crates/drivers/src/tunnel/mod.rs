@@ -16,6 +16,9 @@
 //! apart: a client asks on its control connection ([`message`]), which a task serves ([`options`]), and the data socket
 //! that it gets for an answer has nothing but records.
 
+#[cfg_attr(target_os = "linux", path = "linux/carrier.rs")]
+#[cfg_attr(target_os = "macos", path = "macos/carrier.rs")]
+mod carrier;
 pub mod client;
 mod interface;
 mod medium;

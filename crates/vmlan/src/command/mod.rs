@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 
+pub use self::port::port_keys;
 use crate::args::{Arguments, Command};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json, print_verbatim};

@@ -2,27 +2,12 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use api::keys::{Key, Keyed, Value};
+use serde_json::{Map, Value as Json};
 
 use super::{Failure, apply};
 use crate::args::{Output, PortCommand};
 use crate::client::{Client, encode};
-
-/// Keys of the port itself; all others are those of its kind.
-const PORT_KEYS: [&str; 12] = [
-    "enabled",
-    "mac",
-    "guard",
-    "promiscuous",
-    "isolation",
-    "queue",
-    "quota",
-    "storm",
-    "copies",
-    "rate",
-    "roles",
-    "floating",
-];
 
 /// Adds, removes or changes a port.
 pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
@@ -51,18 +36,44 @@ pub(super) fn path(network: &str, name: &str) -> String {
     format!("/v1/networks/{}/ports/{}", encode(network), encode(name))
 }
 
+/// The keys of the port itself that take one word, with `vlan.` in front of those of its VLANs.
+pub fn port_keys() -> Vec<String> {
+    let names = |key: &Key| match key.value {
+        Value::Table(keys) if key.name == "vlan" => {
+            keys.iter().map(|inner| format!("{}.{}", key.name, inner.name)).collect()
+        }
+        Value::Table(_) | Value::Tables(_) => Vec::new(),
+        _ => vec![key.name.to_owned()],
+    };
+    api::PortConfig::KEYS.iter().flat_map(names).collect()
+}
+
+/// The keys of a table of the port's.
+fn table(name: &str) -> &'static [Key] {
+    match find(api::PortConfig::KEYS, name) {
+        Some(Value::Table(keys)) => keys,
+        _ => &[],
+    }
+}
+
+fn find(keys: &[Key], name: &str) -> Option<Value> {
+    keys.iter().find(|key| key.name == name).map(|key| key.value)
+}
+
 /// The table of a port of `kind`, from `key=value` words. Relative socket paths are relative to `directory`.
 fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortConfig, String> {
     let (mut port, mut attachment, mut vlan) = (Map::new(), Map::new(), Map::new());
     for setting in settings {
         let (key, text) =
             setting.split_once('=').ok_or_else(|| format!("`{setting}` is not of the form key=value"))?;
-        let (table, member) = match key.strip_prefix("vlan.") {
-            Some(member) => (&mut vlan, member),
-            None if PORT_KEYS.contains(&key) => (&mut port, key),
-            None => (&mut attachment, key),
+        let own = find(api::PortConfig::KEYS, key)
+            .filter(|value| !matches!(value, Value::Table(_) | Value::Tables(_)));
+        let (members, member, takes) = match key.strip_prefix("vlan.") {
+            Some(member) => (&mut vlan, member, find(table("vlan"), member)),
+            None if own.is_some() => (&mut port, key, own),
+            None => (&mut attachment, key, find(table(kind), key)),
         };
-        if table.insert(member.to_owned(), value(key, text)).is_some() {
+        if members.insert(member.to_owned(), value(takes, text)).is_some() {
             return Err(format!("`{key}` is given twice; write several values with commas"));
         }
     }
@@ -78,26 +89,23 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortC
     Ok(port)
 }
 
-/// The value of a key in the type that the key takes; text that is not of that type stays text, and is refused as such.
-fn value(key: &str, text: &str) -> Value {
-    let number = |text: &str| text.parse::<u64>().map_or_else(|_| text.into(), Value::from);
-    match key {
-        "fd" | "queue" | "quota" | "storm" | "copies" | "rate" | "mtu" | "clients" | "vlan.access"
-        | "vlan.native" => number(text),
-        "vlan.trunk" => text.split(',').map(number).collect(),
-        "roles" => text.split(',').map(Value::from).collect(),
-        "enabled" | "persistent" | "packet_information" | "offloads" => {
-            text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
-        }
-        "mac" | "address" | "allow" | "gateway" | "floating" if text.contains(',') => {
-            text.split(',').map(Value::from).collect()
-        }
+/// A word in the form that the key takes; one that is not of that form stays text, and is refused as such.
+fn value(takes: Option<Value>, text: &str) -> Json {
+    let number = |text: &str| text.parse::<u64>().map_or_else(|_| text.into(), Json::from);
+    match takes {
+        Some(Value::Number { .. }) => number(text),
+        Some(Value::Numbers) => text.split(',').map(number).collect(),
+        Some(Value::Boolean) => text.parse::<bool>().map_or_else(|_| text.into(), Json::from),
+        Some(Value::Choices(_)) => text.split(',').map(Json::from).collect(),
+        Some(Value::Texts) if text.contains(',') => text.split(',').map(Json::from).collect(),
         _ => text.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(kind: &str, settings: &[&str]) -> Result<api::PortConfig, String> {
@@ -133,91 +141,43 @@ mod tests {
         assert_eq!(port, Ok(expected));
     }
 
-    /// Every key of the configuration, so that a new one is missing here until the command line takes it.
-    fn everything(kind: &str) -> api::PortConfig {
-        let text = || Some("text".to_owned());
-        let texts = || Some(api::OneOrMany::Many(vec!["one".to_owned(), "two".to_owned()]));
-        let tap = api::TapConfig {
-            name: text(),
-            owner: text(),
-            persistent: Some(true),
-            setup: text(),
-            terminate: text(),
-            netns: text(),
-            fd: Some(7),
-            offloads: Some(false),
-        };
-        let path = || Some("/path".to_owned());
-        let stream = api::StreamConfig { listen: path(), allow: texts(), connect: path(), fd: Some(7) };
-        let datagram = api::DatagramConfig {
-            listen: path(),
-            allow: texts(),
-            local: path(),
-            remote: path(),
-            fd: Some(7),
-        };
-        let vde = api::VdeConfig { directory: path(), mode: Some("0660".to_owned()) };
-        let tunnel = api::TunnelConfig {
-            listen: path(),
-            device: text(),
-            address: texts(),
-            allow: texts(),
-            gateway: texts(),
-            mtu: Some(1400),
-            mode: Some("0660".to_owned()),
-            clients: Some(7),
-            packet_information: Some(true),
-            netns: text(),
-        };
-        api::PortConfig {
-            tap: (kind == "tap").then_some(tap),
-            stream: (kind == "stream").then_some(stream),
-            datagram: (kind == "datagram").then_some(datagram),
-            vde: (kind == "vde").then_some(vde),
-            tunnel: (kind == "tunnel").then_some(tunnel),
-            mac: texts(),
-            vlan: Some(api::VlanConfig { access: Some(7), trunk: Some(vec![8, 9]), native: Some(10) }),
-            enabled: Some(false),
-            guard: Some(api::Guard::Off),
-            promiscuous: Some(api::Promiscuous::Allow),
-            isolation: Some(api::Isolation::Isolated),
-            queue: Some(7),
-            quota: Some(7),
-            storm: Some(7),
-            rate: Some(7),
-            copies: Some(7),
-            roles: Some(vec![api::Role::Dhcp]),
-            floating: Some(api::OneOrMany::Many(vec!["10.0.0.9".into(), "fd00::/64".into()])),
-            // Tables of their own, which `vmlan filter` makes.
-            filter: Vec::new(),
+    /// A word for a key, and what it stands for.
+    fn sample(value: Value) -> (&'static str, Json) {
+        match value {
+            Value::Number { .. } => ("7", 7.into()),
+            Value::Numbers => ("8,9", json!([8, 9])),
+            Value::Boolean => ("true", true.into()),
+            Value::Choice(words) => (words[0], words[0].into()),
+            Value::Choices(words) => (words[0], json!([words[0]])),
+            Value::Texts => ("/one,/two", json!(["/one", "/two"])),
+            _ => ("/text", "/text".into()),
         }
-    }
-
-    /// `key=value` as it is typed.
-    fn typed(prefix: &str, table: &Value) -> Vec<String> {
-        let word = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            Value::Array(items) => {
-                let items = items.iter().map(|item| item.as_str().map_or(item.to_string(), str::to_owned));
-                items.collect::<Vec<_>>().join(",")
-            }
-            other => other.to_string(),
-        };
-        let members = table.as_object().expect("a table");
-        members.iter().map(|(key, value)| format!("{prefix}{key}={}", word(value))).collect()
     }
 
     #[test]
     fn every_key_of_every_kind_can_be_typed() {
-        for kind in ["tap", "stream", "datagram", "vde", "tunnel"] {
-            let expected = everything(kind);
-            let mut table = serde_json::to_value(&expected).expect("JSON");
-            let members = table.as_object_mut().expect("a table");
-            let attachment = members.remove(kind).expect("the attachment");
-            let vlan = members.remove("vlan").expect("the VLANs");
-            let words = [typed("", &table), typed("", &attachment), typed("vlan.", &vlan)].concat();
+        for kind in api::PortKind::ALL.map(api::PortKind::as_str) {
+            let own =
+                api::PortConfig::KEYS.iter().filter(|key| port_keys().iter().any(|name| name == key.name));
+            let tables = [("", None, own.copied().collect::<Vec<_>>())].into_iter().chain([
+                ("vlan.", Some("vlan"), table("vlan").to_vec()),
+                ("", Some(kind), table(kind).to_vec()),
+            ]);
+            let (mut words, mut expected) = (Vec::new(), json!({}));
+            for (prefix, place, keys) in tables {
+                assert!(!keys.is_empty(), "{place:?}");
+                for key in keys {
+                    let (word, stands_for) = sample(key.value);
+                    words.push(format!("{prefix}{}={word}", key.name));
+                    match place {
+                        None => expected[key.name] = stands_for,
+                        Some(place) => expected[place][key.name] = stands_for,
+                    }
+                }
+            }
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            assert_eq!(read(kind, &words), Ok(expected), "{kind}: {words:?}");
+            let port = read(kind, &words).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(serde_json::to_value(port).expect("plain data"), expected, "{kind}");
         }
     }
 

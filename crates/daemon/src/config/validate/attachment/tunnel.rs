@@ -11,10 +11,6 @@ use crate::config::read::{join, shown};
 use crate::config::valid::{Attachment, Mtu, Policy, Tunnel, TunnelAddresses, TunnelSource};
 use crate::config::validate::{Validator, as_usize};
 
-/// Clients of a control socket at a time.
-const CLIENTS: std::ops::RangeInclusive<u64> = 1..=1024;
-const DEFAULT_CLIENTS: u64 = 64;
-
 impl Validator {
     pub(super) fn tunnel(&mut self, path: &str, tunnel: &api::TunnelConfig) -> Option<Tunnel> {
         let addresses = self.addresses(&join(path, "address"), tunnel.address.as_ref());
@@ -62,8 +58,8 @@ impl Validator {
                 return self.refuse(ErrorCode::Conflict, path, message);
             }
             (true, false) => {
-                let range = self.in_range(tunnel.clients, &join(path, "clients"), CLIENTS, DEFAULT_CLIENTS);
-                TunnelAddresses::Chosen { allowed, clients: as_usize(range) }
+                let clients = self.number::<api::TunnelConfig>(path, "clients", tunnel.clients);
+                TunnelAddresses::Chosen { allowed, clients: as_usize(clients?) }
             }
             (true, true) => {
                 let message =

@@ -1,0 +1,190 @@
+//! The keys of tables of the configuration, each defined once.
+//!
+//! [`table!`](crate::keys::table) makes of one definition the structure that holds a table, and the list of its keys: their
+//! names, and what they take. From the list come the reader of the daemon with its suggestions, the command line's
+//! `KEY=VALUE`, its help, and the comparison with the documents. The structure is read and written by serde.
+
+use std::ops::RangeInclusive;
+
+use crate::OneOrMany;
+
+/// A key of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub value: Value,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Value {
+    /// Text.
+    Text,
+    /// Text, or a number that stands for itself.
+    TextOrNumber,
+    /// Text, or a list of it.
+    Texts,
+    /// A whole number, and what it is when the key is absent, where that is a number.
+    Number {
+        /// The least.
+        least: u64,
+        /// The most. What else there is may bound it further.
+        most: u64,
+        /// Without the key.
+        default: Option<u64>,
+    },
+    /// A list of whole numbers.
+    Numbers,
+    /// True or false.
+    Boolean,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A list of such tables.
+    Tables(&'static [Key]),
+}
+
+/// A table whose keys are defined with it.
+pub trait Keyed: serde::de::DeserializeOwned {
+    /// Its keys.
+    const KEYS: &'static [Key];
+}
+
+/// The range of a number among these keys, and what it is without the key.
+///
+/// # Panics
+/// When there is no such key, or it takes no number.
+pub fn range(keys: &[Key], name: &str) -> (RangeInclusive<u64>, Option<u64>) {
+    match keys.iter().find(|key| key.name == name).map(|key| key.value) {
+        Some(Value::Number { least, most, default }) => (least..=most, default),
+        other => panic!("{name} is no number: {other:?}"),
+    }
+}
+
+/// A number in a range, with a default.
+pub(crate) const fn number(least: u64, most: u64, default: Option<u64>) -> Value {
+    Value::Number { least, most, default }
+}
+
+/// Types that say what a key takes whose value they hold.
+pub(crate) trait Typed {
+    const VALUE: Value;
+}
+
+impl Typed for String {
+    const VALUE: Value = Value::Text;
+}
+
+impl Typed for OneOrMany<String> {
+    const VALUE: Value = Value::Texts;
+}
+
+impl Typed for u64 {
+    const VALUE: Value = number(0, u64::MAX, None);
+}
+
+impl Typed for Vec<u64> {
+    const VALUE: Value = Value::Numbers;
+}
+
+impl Typed for bool {
+    const VALUE: Value = Value::Boolean;
+}
+
+/// Defines a table: its structure, whose members are all optional, and its keys.
+///
+/// What a key takes follows from its type, or is told behind `=`.
+macro_rules! table {
+    (
+        $(#[$meta:meta])*
+        pub struct $table:ident {
+            $($(#[$doc:meta])+ $key:ident: $type:ty $(= $value:expr)?,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $table {
+            $(
+                $(#[$doc])+
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $key: Option<$type>,
+            )+
+        }
+
+        impl $crate::keys::Keyed for $table {
+            const KEYS: &'static [$crate::keys::Key] = &[$(
+                $crate::keys::Key {
+                    name: stringify!($key),
+                    value: $crate::keys::table!(@value $type $(, $value)?),
+                },
+            )+];
+        }
+
+        impl $crate::keys::Typed for $table {
+            const VALUE: $crate::keys::Value = $crate::keys::Value::Table(<$table as $crate::keys::Keyed>::KEYS);
+        }
+    };
+    (@value $type:ty) => { <$type as $crate::keys::Typed>::VALUE };
+    (@value $type:ty, $value:expr) => { $value };
+}
+
+/// Says which words the values of an enumeration are.
+macro_rules! choice {
+    ($type:ident, $words:expr) => {
+        impl $crate::keys::Typed for $type {
+            const VALUE: $crate::keys::Value = $crate::keys::Value::Choice($words);
+        }
+    };
+}
+
+pub(crate) use {choice, table};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PortConfig, TrunkConfig, UserLimitsConfig};
+
+    /// A value of that kind.
+    fn samples(value: Value) -> Vec<serde_json::Value> {
+        let text = |words: &[&str]| words.iter().map(|word| serde_json::json!(word)).collect::<Vec<_>>();
+        match value {
+            Value::Text | Value::TextOrNumber => text(&["some"]),
+            Value::Texts => vec![serde_json::json!("some"), serde_json::json!(["some", "more"])],
+            Value::Number { least, most, .. } => vec![least.into(), most.into()],
+            Value::Numbers => vec![serde_json::json!([1, 2])],
+            Value::Boolean => vec![true.into(), false.into()],
+            Value::Choice(words) => text(words),
+            Value::Choices(words) => vec![serde_json::json!(words)],
+            Value::Table(keys) => tables(keys),
+            Value::Tables(keys) => vec![tables(keys).into()],
+        }
+    }
+
+    /// Tables with each key once with each of its samples.
+    fn tables(keys: &[Key]) -> Vec<serde_json::Value> {
+        let one =
+            |key: &Key| samples(key.value).into_iter().map(|value| serde_json::json!({ key.name: value }));
+        keys.iter().flat_map(one).collect()
+    }
+
+    #[test]
+    fn what_a_key_takes_can_be_read_and_is_written_alike() {
+        fn same<T: serde::Serialize + Keyed>() {
+            for table in tables(T::KEYS) {
+                let read: T =
+                    serde_json::from_value(table.clone()).unwrap_or_else(|e| panic!("{table}: {e}"));
+                assert_eq!(serde_json::to_value(read).expect("plain data"), table);
+            }
+        }
+        same::<PortConfig>();
+        same::<TrunkConfig>();
+        same::<UserLimitsConfig>();
+    }
+}

@@ -1,0 +1,10 @@
+use std::io;
+use std::os::fd::AsFd;
+
+/// Gives a TUN a carrier, or takes it away.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub(super) fn set(device: impl AsFd, carrier: bool) -> io::Result<()> {
+    sys::tap::set_carrier(device, carrier)
+}
