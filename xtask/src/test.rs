@@ -31,7 +31,7 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
 
     // Arguments for the runner choose tests, and say nothing about examples in the documentation.
     let documentation = if runner_arguments.is_empty() {
-        shell::run(&mut cargo(["test", "--workspace", "--doc"]))
+        shell::run(&mut cargo(["test", "--workspace", "--doc"])).and_then(|()| examples())
     } else {
         Ok(())
     };
@@ -60,6 +60,16 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
         eprintln!("\nskipped tests (counted as passed by the runner): {count}\n{}", lines.trim_end());
     }
     documentation.and(feature).and(tests)
+}
+
+/// Runs the example programs of the libraries.
+fn examples() -> Result<(), Error> {
+    for (package, example) in
+        [("vmlan-link", "two_links"), ("vmlan-link", "new_driver"), ("vmlan-dataplane", "vmm_switch")]
+    {
+        shell::run(&mut cargo(["run", "--quiet", "--package", package, "--example", example]))?;
+    }
+    Ok(())
 }
 
 /// The tests of what is different when the program is linked with libpcap.

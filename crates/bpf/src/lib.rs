@@ -64,3 +64,8 @@ pub use text::{LineFault, ParseError};
 ///
 /// It is also what a Linux traffic-control classifier takes for "matches, with the class that the filter names".
 pub const WHOLE_PACKET: u32 = u32::MAX;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,3 +30,8 @@ pub mod tap;
 pub use flows::Flows;
 pub use peer::PeerSocket;
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -43,3 +43,8 @@ pub const ETHERNET_HEADER: usize = 14;
 
 /// Octets that an 802.1Q tag adds to a frame (IEEE 802.1Q-2022 9.3).
 pub const VLAN_TAG: usize = 4;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

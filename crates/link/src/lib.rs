@@ -56,3 +56,8 @@ pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};
 pub use registry::Registry;
 pub use tap::{Tap, TapId, Taps};
 pub use transmit::Transmit;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

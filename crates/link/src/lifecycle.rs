@@ -131,10 +131,6 @@ impl Link {
             registry.remove(self);
         }
         self.post(EventCode::Detaching);
-        let taps = self.change_plan(|_, plan| Ok(core::mem::take(&mut plan.taps)));
-        for (_, tap) in taps.iter().flatten() {
-            tap.ended();
-        }
         if was_up {
             self.post(EventCode::FlagsChanged);
         }
@@ -145,11 +141,15 @@ impl Link {
     fn finish(&self) {
         let record = self.record();
         let plan = record.plan.load_full();
-        let filters = self.change_plan(|_, plan| {
+        let hooks = self.change_plan(|_, plan| {
             plan.bridge = None;
-            Ok(core::mem::take(&mut plan.filters))
+            Ok((core::mem::take(&mut plan.filters), core::mem::take(&mut plan.taps)))
         });
-        for slot in filters.iter().flatten() {
+        let (filters, taps) = hooks.unwrap_or_default();
+        for (_, tap) in &taps {
+            tap.ended();
+        }
+        for slot in &filters {
             slot.close();
         }
         loop {

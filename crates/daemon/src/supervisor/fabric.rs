@@ -82,6 +82,8 @@ pub(crate) struct Seat {
     /// The network's place on the link, and the link.
     bridge: BridgeGuard,
     pub(crate) key: PortKey,
+    /// Network and workers have let go of it.
+    has_left: bool,
 }
 
 impl Fabric {
@@ -187,8 +189,15 @@ impl Fabric {
             detach_link(&bridge);
             return Err(JoinError::Ended);
         };
-        let seat =
-            Seat { fabric: self.clone(), place: place.clone(), network: network.clone(), id, bridge, key };
+        let seat = Seat {
+            fabric: self.clone(),
+            place: place.clone(),
+            network: network.clone(),
+            id,
+            bridge,
+            key,
+            has_left: false,
+        };
         for (mac, vlan) in &policy.static_entries {
             network.add_static(*mac, *vlan, id)?;
         }
@@ -221,22 +230,29 @@ impl Seat {
     }
 
     /// Gives everything back, and answers when no worker holds any of it.
-    pub(crate) async fn leave(self) {
+    pub(crate) async fn leave(mut self) {
+        let _ = self.let_go().await;
+        // The directory forgets it last: who sees that it is gone finds its place and its number free.
+        drop(self);
+    }
+
+    /// Has network and workers let go of it; tells when they have.
+    fn let_go(&mut self) -> oneshot::Receiver<()> {
         let (done, wait) = done();
+        self.has_left = true;
         // The network stops sending to it first, so that nothing is on its way when the workers forget it.
         self.network.remove_port(self.id);
         self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
-        let _ = wait.await;
-        // The directory forgets it last: who sees that it is gone finds its place and its number free.
-        drop(self);
+        wait
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.network.remove_port(self.id);
-        let (done, _) = done();
-        self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
+        if !self.has_left {
+            // Nobody waits for it.
+            drop(self.let_go());
+        }
         self.fabric.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
         detach_link(&self.bridge);
         self.fabric.directory.remove(&self.place);
@@ -286,8 +302,8 @@ pub(crate) fn vlan_role(vlan: &Vlan) -> VlanRole {
     }
 }
 
-/// A link for a port, attached, with the network behind its filters. A port that was there before has the link again that
-/// it had, with its number, unless somebody still holds that.
+/// A link for a port, attached, with the network behind its filters. A port that was there before has the link again
+/// that it had, with its number, unless somebody still holds that.
 fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, link::Error> {
     let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     // The workers bring every frame into the form that the port's medium takes.

@@ -237,6 +237,22 @@ fn phase_two_ends_everything_in_order() {
 }
 
 #[test]
+fn a_tap_hears_of_the_end_when_nobody_is_inside_any_more() {
+    let (registry, worker) = (registry(), Worker::new());
+    let link = attached(&registry);
+    let tap = Arc::new(Counting::default());
+    link.attach_tap(tap.clone()).unwrap();
+    let taps = link.taps().expect("the tap");
+    link.detach().unwrap();
+    // What a worker had in hand is still shown.
+    taps.dropped(&worker.cx(), &worker.frame(IPV4, 1), DropReason::NoDestination);
+    assert_eq!(tap.ended.load(SeqCst), 0);
+    assert!(link.taps().is_none());
+    drop(taps);
+    assert_eq!(tap.ended.load(SeqCst), 1);
+}
+
+#[test]
 fn a_kept_handle_answers_after_detach() {
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());
     let link = attached(&registry);
