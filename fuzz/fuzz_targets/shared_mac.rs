@@ -1,6 +1,6 @@
 //! Whatever guests, the host and the wire send, in shared-MAC mode: only the host's address goes out to the wire, no
-//! frame changes its length or comes back, every buffer does, what is known of addresses is bounded, and no guest speaks
-//! in ARP or neighbour discovery for another's hardware address.
+//! frame changes its length or comes back, every buffer does, what is known of addresses is bounded, and no guest
+//! speaks in ARP or neighbour discovery for another's hardware address.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -51,7 +51,8 @@ fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// What stands on the command line, when it is options with their values: a typing error shall not cost a release build.
+/// What stands on the command line, when it is options with their values: a typing error shall not cost a release
+/// build.
 ///
 /// # Errors
 /// For anything else.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{fuzz, links, macos, test};
+use crate::{fuzz, links, macos, test, widths};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -15,7 +15,7 @@ pub enum Step {
     Format,
     /// Lints; also that the lock file is up to date.
     Clippy,
-    /// Documentation without warnings, and pages without dead links.
+    /// Documentation without warnings, pages without dead links, and lines of prose that are not too long.
     Docs,
     /// Type-check for macOS.
     Macos,
@@ -64,7 +64,7 @@ impl Step {
                 "-D",
                 "warnings",
             ])),
-            Self::Docs => links::run().and(run_command(
+            Self::Docs => links::run().and(widths::run()).and(run_command(
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),
             Self::Macos => macos::run(),

@@ -13,6 +13,7 @@ mod macos;
 mod packages;
 mod shell;
 mod test;
+mod widths;
 
 use std::env;
 use std::process::ExitCode;

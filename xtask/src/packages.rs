@@ -54,8 +54,8 @@ pub const PEERS: [Tool; 3] = [
     Tool { file: "ovs-vswitchd", package: "openvswitch-switch" },
 ];
 
-/// Forbids packages to start their services (policy-rc.d of invoke-rc.d(8)) while the command in its arguments runs, and
-/// puts back what was there, also when it is interrupted.
+/// Forbids packages to start their services (policy-rc.d of invoke-rc.d(8)) while the command in its arguments runs,
+/// and puts back what was there, also when it is interrupted.
 const WITHOUT_SERVICES: &str = "\
 policy=/usr/sbin/policy-rc.d
 kept=
@@ -87,7 +87,8 @@ fn missing(tools: &[Tool]) -> Vec<&'static str> {
     packages
 }
 
-/// Installs what is missing when root. Returns what is missing still, after saying so: `what` names what will be left out.
+/// Installs what is missing when root. Returns what is missing still, after saying so: `what` names what will be left
+/// out.
 ///
 /// # Errors
 /// When root, and apt fails.

@@ -166,7 +166,8 @@ table! {
         roles: Vec<Role> = Value::Choices(&["dhcp"]),
         /// Rules about the port's frames, of which the first that matches decides; what none matches passes.
         filter: Vec<FilterConfig> = Value::Tables(<FilterConfig as Keyed>::KEYS),
-        /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked about others.
+        /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked
+        /// about others.
         floating: OneOrMany<String>,
     }
 }
@@ -292,11 +293,13 @@ table! {
 }
 
 table! {
-    /// A tunnel: exactly one of `listen` and `device`. Addresses are written with the bits of their network: `10.0.0.9/24`.
+    /// A tunnel: exactly one of `listen` and `device`. Addresses are written with the bits of their network:
+    /// `10.0.0.9/24`.
     pub struct TunnelConfig {
         /// Path of the control socket at which programs ask for tunnels.
         listen: String,
-        /// Name of the kernel's device whose other end is the host: a TUN on Linux, `utun` with or without a number on macOS.
+        /// Name of the kernel's device whose other end is the host: a TUN on Linux, `utun` with or without a number on
+        /// macOS.
         device: String,
         /// The addresses of the one client, or of the device.
         address: OneOrMany<String>,

@@ -28,8 +28,8 @@ pub enum EventKind {
     PortWaiting { network: String, port: String, reason: Option<String> },
     /// The port could not be set up.
     PortFailed { network: String, port: String, reason: String },
-    /// The port's link changed: `link_on`, `link_off`, `flags_changed`, `mtu_changed`, `link_address_changed`, or `driver`
-    /// for what its driver tells.
+    /// The port's link changed: `link_on`, `link_off`, `flags_changed`, `mtu_changed`, `link_address_changed`, or
+    /// `driver` for what its driver tells.
     LinkChanged { network: String, port: String, change: String },
     /// A guest connected.
     PeerConnected { network: String, port: String, peer: Option<String> },

@@ -1,8 +1,8 @@
 //! The keys of tables of the configuration, each defined once.
 //!
-//! [`table!`](crate::keys::table) makes of one definition the structure that holds a table, and the list of its keys: their
-//! names, and what they take. From the list come the reader of the daemon with its suggestions, the command line's
-//! `KEY=VALUE`, its help, and the comparison with the documents. The structure is read and written by serde.
+//! The macro `table!` of this crate makes of one definition the structure that holds a table, and the list of its keys:
+//! their names, and what they take. From the list come the reader of the daemon with its suggestions, the command
+//! line's `KEY=VALUE`, its help, and the comparison with the documents. The structure is read and written by serde.
 
 use std::ops::RangeInclusive;
 

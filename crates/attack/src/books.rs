@@ -8,8 +8,8 @@ use frame::{Direction, DropReason};
 /// What does not balance; empty when all does.
 ///
 /// Per network, the copies that were made of received frames were each sent, dropped on the way out, or wait; cutting a
-/// frame makes copies, coalescing takes some away. Per port, every received frame was dropped on its way in or became at
-/// least one copy. `ports` holds those that left too, as they were when they did.
+/// frame makes copies, coalescing takes some away. Per port, every received frame was dropped on its way in or became
+/// at least one copy. `ports` holds those that left too, as they were when they did.
 pub fn imbalances(ports: &[Port]) -> Vec<String> {
     let mut faults: Vec<String> = ports.iter().filter_map(received).collect();
     let mut networks: BTreeMap<&str, (u64, u64)> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! Clients that attackers use. Every call of theirs ends within [`STEP`], so that an attacker sees when its time is over.
+//! Clients that attackers use. Every call of theirs ends within [`STEP`], so that an attacker sees when its time is
+//! over.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;

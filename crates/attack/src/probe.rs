@@ -1,8 +1,8 @@
 //! Two honest guests that send each other a thousand numbered and time-stamped frames a second.
 //!
-//! A thread of its own drives both. Between [`Probe::go`] and [`Probe::stop`] it sends, and counts what comes: a frame is
-//! lost when it has not come some time after the last was sent, and repeated when it came before. A frame's latency is
-//! the time from when it was due to be given to its guest's socket to when the other guest has it.
+//! A thread of its own drives both. Between [`Probe::go`] and [`Probe::stop`] it sends, and counts what comes: a frame
+//! is lost when it has not come some time after the last was sent, and repeated when it came before. A frame's latency
+//! is the time from when it was due to be given to its guest's socket to when the other guest has it.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;

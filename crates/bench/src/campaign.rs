@@ -1,8 +1,9 @@
 //! Who is measured when.
 //!
-//! In each round everyone in every row is measured once, row by row, so that whatever changes from minute to minute changes for all in a row alike,
-//! and each round begins every row with another one. Who fails in a round is left out of that round and tried again in the next; what is
-//! missing on this machine is not tried again. A request to end is looked at between measurements.
+//! In each round everyone in every row is measured once, row by row, so that whatever changes from minute to minute
+//! changes for all in a row alike, and each round begins every row with another one. Who fails in a round is left out
+//! of that round and tried again in the next; what is missing on this machine is not tried again. A request to end is
+//! looked at between measurements.
 
 use std::env;
 use std::io::{self, Write};

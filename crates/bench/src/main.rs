@@ -14,8 +14,9 @@
 //! | `campaign` | who is measured when, and what is said meanwhile |
 //! | `report` | medians, ratios and what was reached, as tables, Markdown, JSON and charts |
 //!
-//! Progress goes to standard error and the tables to standard output. The exit status is 0, 1 when something failed, 2 for a
-//! command line that is not understood, 130 after Ctrl-C. What is missing on this machine is told, and is no failure.
+//! Progress goes to standard error and the tables to standard output. The exit status is 0, 1 when something failed, 2
+//! for a command line that is not understood, 130 after Ctrl-C. What is missing on this machine is told, and is no
+//! failure.
 
 mod arguments;
 mod campaign;

@@ -1,8 +1,8 @@
 //! The two namespaces between which everything is measured.
 //!
 //! A [`World`] begins with two quiet namespaces that know nothing of each other. A peer joins them: afterwards each has
-//! an interface [`INTERFACE`]. [`World::settle`] gives these their addresses, which never have to be asked for, and waits until
-//! a packet comes through. Dropping the world ends every process in it and then removes the namespaces.
+//! an interface [`INTERFACE`]. [`World::settle`] gives these their addresses, which never have to be asked for, and
+//! waits until a packet comes through. Dropping the world ends every process in it and then removes the namespaces.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -143,7 +143,8 @@ pub fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-/// Removes the namespaces that this process made and that have no guard: Ctrl-C also ends an `ip` that is just making one.
+/// Removes the namespaces that this process made and that have no guard: Ctrl-C also ends an `ip` that is just making
+/// one.
 pub fn sweep() {
     let ours = format!("vmlan-{}-", process::id());
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {

@@ -71,8 +71,8 @@ impl Drop for Listener {
 /// A connection of a Unix socket, of octets or of records.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// `None` only while it is dropped. Of its type only reading and writing, readiness and credentials are asked, which
-    /// are the same for records.
+    /// `None` only while it is dropped. Of its type only reading and writing, readiness and credentials are asked,
+    /// which are the same for records.
     stream: Option<UnixStream>,
     refuses: bool,
 }

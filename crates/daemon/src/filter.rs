@@ -1,9 +1,9 @@
 //! Filters of ports: rules in order, of which the first that matches a frame decides.
 //!
-//! Theory of operation. The rules of a port are one filter of its link, so they see each frame that it receives before the
-//! network does, and each frame for its guest before that is brought into the form that the medium takes: of a frame that
-//! stands for many segments they judge the headers. Other rules are another filter, which is attached before the one that
-//! it replaces is detached, so that no frame passes unjudged; a rule that is in both goes on counting.
+//! Theory of operation. The rules of a port are one filter of its link, so they see each frame that it receives before
+//! the network does, and each frame for its guest before that is brought into the form that the medium takes: of a
+//! frame that stands for many segments they judge the headers. Other rules are another filter, which is attached before
+//! the one that it replaces is detached, so that no frame passes unjudged; a rule that is in both goes on counting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

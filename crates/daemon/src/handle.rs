@@ -1,8 +1,9 @@
 //! How the rest of the process speaks to the supervisor.
 //!
 //! The supervisor owns all running state in one task; nobody else touches it. A [`Handle`] sends it [`Request`]s, each
-//! with a place for its one reply, and hands out the stream of events. Requests are answered in their order; a [`Query`]
-//! is answered beside them, from what there is. When the supervisor is gone every method answers [`api::ErrorCode::Unavailable`].
+//! with a place for its one reply, and hands out the stream of events. Requests are answered in their order; a
+//! [`Query`] is answered beside them, from what there is. When the supervisor is gone every method answers
+//! [`api::ErrorCode::Unavailable`].
 
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ pub enum Query {
 /// What can be asked of the supervisor.
 #[derive(Debug)]
 pub enum Request {
-    /// Something about what runs, where nobody else answers ([`Requests::take_queries`]).
+    /// Something about what runs, where nobody else answers it.
     Query(Query),
     /// Make this configuration the running one.
     Apply {

@@ -5,9 +5,9 @@
 //! kernel says of the peer (`SO_PEERCRED`), at the moment when it connected. Root and our own user may have more than
 //! others, but never all.
 //!
-//! Ports of one user that joined by one directory or socket are a [`lan::Group`], and what waits for all ports of a user
-//! has its room together. Both outlive the user's last port for a while: a client that comes and goes does not get new
-//! budgets each time.
+//! Ports of one user that joined by one directory or socket are a [`lan::Group`], and what waits for all ports of a
+//! user has its room together. Both outlive the user's last port for a while: a client that comes and goes does not get
+//! new budgets each time.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -7,7 +7,8 @@ const ADDRESSES: usize = 12;
 /// Octets of a tag.
 const TAG: usize = 4;
 
-/// Shows `look` a frame's octets in two pieces. The tag, which lies beside a frame, stands behind the addresses on the wire.
+/// Shows `look` a frame's octets in two pieces. The tag, which lies beside a frame, stands behind the addresses on the
+/// wire.
 #[inline]
 pub(crate) fn on_wire<T>(frame: &Frame, look: impl FnOnce(&[u8], &[u8]) -> T) -> T {
     let octets = frame.octets();

@@ -1,10 +1,10 @@
 //! A panic is a bug of ours, and costs the port in hand, not the others.
 //!
-//! Theory of operation. Whatever runs for a port runs within [`Worker::contained`], and `hand` says which port that is at
-//! the moment: the one whose turn it is, or the one that is being sent to. After a panic the port in hand loses its
-//! attachment, control is told why, and the copies that the turn made for other ports go out. Of the frames in hand those
-//! that can still be found are counted as drops; what was in the middle of its way cannot, and is all that the books
-//! may lack.
+//! Theory of operation. Whatever runs for a port runs within [`Worker::contained`], and `hand` says which port that is
+//! at the moment: the one whose turn it is, or the one that is being sent to. After a panic the port in hand loses its
+//! attachment, control is told why, and the copies that the turn made for other ports go out. Of the frames in hand
+//! those that can still be found are counted as drops; what was in the middle of its way cannot, and is all that the
+//! books may lack.
 //!
 //! A panic outside of that is answered by the worker itself, which runs again with its ports as they were
 //! ([`Worker::recover`]). When that does not help, it lets go of every attachment and takes another poller, and control

@@ -25,8 +25,8 @@ const AHEAD: u32 = 8;
 ///
 /// The ports of one user take turns at one place: however many clients a user runs, a port of another waits for one of
 /// them. Places that use little of the worker's time go before those that use much (the idea is that of the new and the
-/// old flows in RFC 8290, section 4.2): who asks now and then waits for the turn that is being given and for others like
-/// it, and who floods waits for those who flood. Nobody waits for ever, for one of [`AHEAD`] turns is the others'.
+/// old flows in RFC 8290, section 4.2): who asks now and then waits for the turn that is being given and for others
+/// like it, and who floods waits for those who flood. Nobody waits for ever, for one of [`AHEAD`] turns is the others'.
 #[derive(Default)]
 pub(crate) struct ReadyQueue {
     /// Places that use little.

@@ -2,8 +2,8 @@
 //!
 //! A medium that takes segmentation frames gets runs of small ones merged, so that a receiver is not slowed down by a
 //! sender without offloads; a medium that does not gets large ones cut, so that a sender is not held back by the
-//! receiver. Cutting goes in steps of about a batch, or of one frame, so it never holds more buffers than a few batches, whatever
-//! comes: what is made of one frame is bounded.
+//! receiver. Cutting goes in steps of about a batch, or of one frame, so it never holds more buffers than a few
+//! batches, whatever comes: what is made of one frame is bounded.
 
 use drivers::{Fault, Queue};
 use frame::offload::{finish_checksum, segment};

@@ -98,7 +98,8 @@ impl Worker {
         }
     }
 
-    /// Forwards the batch, as far as a turn goes, and hands the copies to their ports. The rest is the port's next turn.
+    /// Forwards the batch, as far as a turn goes, and hands the copies to their ports. The rest is the port's next
+    /// turn.
     fn forward(&mut self, key: PortKey, now: Instant) {
         let cx = Context { worker: self.number, now, pool: &self.pool };
         let Some(port) = port_of(&mut self.ports, key) else { return self.batch.clear() };

@@ -1,15 +1,15 @@
 //! A worker's event loop.
 //!
-//! Theory of operation. The loop waits for readiness, lists the ready ports, and gives each a turn (`turn`) in the order
-//! in which they were listed. A turn takes at most one batch, and ends earlier when what is made of the batch is much
-//! work; a port that has more goes to the end of the list. So a port waits for about one turn of each other one, whatever
-//! these do. Between turns the loop asks for readiness again when it has not for a while ([`SLICE`]).
+//! Theory of operation. The loop waits for readiness, lists the ready ports, and gives each a turn (`turn`) in the
+//! order in which they were listed. A turn takes at most one batch, and ends earlier when what is made of the batch is
+//! much work; a port that has more goes to the end of the list. So a port waits for about one turn of each other one,
+//! whatever these do. Between turns the loop asks for readiness again when it has not for a while ([`SLICE`]).
 //!
-//! After work the loop looks again without sleeping a few times before it sleeps ([`LOOKS`]): under load it polls,
-//! idle it costs nothing. Told to be busy ([`Polling`]) it never sleeps, and while it has few ports it does not even ask
-//! which of them are ready: it gives each a turn, for asking costs as much as looking. Commands are taken between turns,
-//! as many as a slice has time for. Who uses little of the worker's time goes before who uses much, and a frame for many
-//! ports is handed out in pieces, with others' turns between them.
+//! After work the loop looks again without sleeping a few times before it sleeps ([`LOOKS`]): under load it polls, idle
+//! it costs nothing. Told to be busy ([`Polling`]) it never sleeps, and while it has few ports it does not even ask
+//! which of them are ready: it gives each a turn, for asking costs as much as looking. Commands are taken between
+//! turns, as many as a slice has time for. Who uses little of the worker's time goes before who uses much, and a frame
+//! for many ports is handed out in pieces, with others' turns between them.
 //!
 //! A fault takes the attachment off its port at once, so that a dead descriptor cannot keep the loop busy, and control
 //! is told; the port itself stays until control removes it.

@@ -1,7 +1,7 @@
 //! Faults that tests inject into a running daemon.
 //!
-//! `VMLAN_INJECT` names a directory; a file in it asks for the fault of its name. Only builds with debug assertions look
-//! for it: in others every question is answered with no.
+//! `VMLAN_INJECT` names a directory; a file in it asks for the fault of its name. Only builds with debug assertions
+//! look for it: in others every question is answered with no.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

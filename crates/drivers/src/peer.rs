@@ -1,9 +1,9 @@
 //! Sockets whose peers are strangers: what they send along (SCM_RIGHTS) costs the thread that receives nothing.
 //!
 //! The kernel refuses descriptors where it can (Linux 6.16) and was told from the socket's birth, in front of bind(2);
-//! connections inherit that. Everywhere else descriptors are received with the octets, all of them, and closed by threads
-//! of their own (`closer`), for the kernel would close them in the thread that receives, which can take as long as their
-//! sender likes. The socket itself is closed there too, since what was not received is closed with it.
+//! connections inherit that. Everywhere else descriptors are received with the octets, all of them, and closed by
+//! threads of their own (`closer`), for the kernel would close them in the thread that receives, which can take as long
+//! as their sender likes. The socket itself is closed there too, since what was not received is closed with it.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -51,15 +51,15 @@ pub fn refuse_descriptors(fd: impl AsFd) -> bool {
 }
 
 impl PeerSocket {
-    /// Takes a socket for which [`refuse_descriptors`] was called before any peer could reach it, itself or its listener,
-    /// or a half of a new pair whose other half nobody has yet.
+    /// Takes a socket for which [`refuse_descriptors`] was called before any peer could reach it, itself or its
+    /// listener, or a half of a new pair whose other half nobody has yet.
     pub fn from_birth(fd: OwnedFd) -> PeerSocket {
         let refuses = refuse_descriptors(&fd);
         PeerSocket { fd: Some(fd), refuses, shared: false }
     }
 
-    /// Takes a copy of an inherited descriptor, of which nothing is known. The peer sees the end only when the inherited one
-    /// is closed too.
+    /// Takes a copy of an inherited descriptor, of which nothing is known. The peer sees the end only when the
+    /// inherited one is closed too.
     pub fn inherited(fd: OwnedFd) -> PeerSocket {
         let mut socket = PeerSocket::from(fd);
         socket.shared = true;
@@ -106,8 +106,8 @@ impl PeerSocket {
     /// Receives octets or a message without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` when none is there; `ETOOMANYREFS` when the peer sends more descriptors than can be closed; else what
-    /// recvmsg(2) says.
+    /// `WouldBlock` when none is there; `ETOOMANYREFS` when the peer sends more descriptors than can be closed; else
+    /// what recvmsg(2) says.
     pub fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Message> {
         receive(self, self.refuses, buffer, flags)
     }

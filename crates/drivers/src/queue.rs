@@ -255,8 +255,8 @@ impl Outbox {
     /// `batch`, until the medium takes no more. Of what waits it sends [`Batch::LIMIT`] frames at most, and the rest
     /// with the next calls: a backlog is long, and others wait for the worker meanwhile. As each of these calls, those
     /// with a batch among them, sends as much as a batch has, a backlog ends once its medium is fast enough. A medium
-    /// that was full is asked again by a call with an empty batch, when it tells that it has room, or after a pause when
-    /// it never does: a flood to it makes no system calls.
+    /// that was full is asked again by a call with an empty batch, when it tells that it has room, or after a pause
+    /// when it never does: a flood to it makes no system calls.
     pub(crate) fn send(
         &mut self,
         cx: &Context<'_>,

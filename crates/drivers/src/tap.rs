@@ -24,8 +24,8 @@ use sys::tap::HEADER;
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
-/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no longer
-/// than to move a batch of small frames.
+/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no
+/// longer than to move a batch of small frames.
 const BATCH_OCTETS: usize = 256 << 10;
 
 /// The queues of an open TAP, one for each worker.

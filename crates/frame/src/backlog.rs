@@ -7,8 +7,8 @@
 //! The ring begins small and doubles while frames come for which it has no room, for most ports never fall far behind.
 //! Backlogs of one user have a bound together ([`Share`]): what a ring has beyond its first size is taken from there.
 //!
-//! Ports that send to the same one share its backlog ([`Meta::ingress`]): none may have more than [`PART`] times what it
-//! leaves free (the dynamic threshold of Choudhury and Hahne, 1998). One that floods alone gets two thirds of the
+//! Ports that send to the same one share its backlog ([`Meta::ingress`]): none may have more than [`PART`] times what
+//! it leaves free (the dynamic threshold of Choudhury and Hahne, 1998). One that floods alone gets two thirds of the
 //! backlog, several get equal parts, and there is always room for another: as frames leave, those below their part get
 //! in, and those above it do not. A port of which nothing waits may always have one frame, as long as there is room.
 

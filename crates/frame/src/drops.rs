@@ -64,8 +64,8 @@ reasons! {
     Storm, "storm", Ingress;
     /// More than the port may send.
     RateLimit, "rate_limit", Ingress;
-    /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag, or with a tag behind
-    /// that.
+    /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag, or with a tag
+    /// behind that.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
     /// Nobody else to send it to.
     NoDestination, "no_destination", Ingress;

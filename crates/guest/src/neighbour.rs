@@ -1,7 +1,7 @@
 //! Solicitations of the guest's own, ahead of those of its stack.
 //!
-//! The stack asks for one neighbour in a while only, whoever it is: too slow for a guest that talks to many at once, and
-//! the first round-trip time would show it. So each operation first asks by itself, which teaches the stack too: it
+//! The stack asks for one neighbour in a while only, whoever it is: too slow for a guest that talks to many at once,
+//! and the first round-trip time would show it. So each operation first asks by itself, which teaches the stack too: it
 //! takes answers to questions it did not ask.
 
 use std::collections::HashMap;

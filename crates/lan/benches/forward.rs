@@ -2,8 +2,8 @@
 //! FDBs with 10 to 1,000,000 addresses.
 //!
 //! All times are nanoseconds a frame. A frame that was forwarded is taken out of its queue, gets the destination of the
-//! next round and goes back into the batch, as a buffer does in a worker; "taken out and put back" is what that costs by
-//! itself and is part of every other time.
+//! next round and goes back into the batch, as a buffer does in a worker; "taken out and put back" is what that costs
+//! by itself and is part of every other time.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ struct Setup {
 impl Setup {
     /// A network with `ports` ports: the first sends, and `addresses` addresses are spread over the others.
     fn new(ports: usize, addresses: u32) -> Setup {
-        // Room for twice as many, so that none is refused for want of a place. A million fill the largest table there is:
-        // the few that found no place are flooded, to the one other port.
+        // Room for twice as many, so that none is refused for want of a place. A million fill the largest table there
+        // is: the few that found no place are flooded, to the one other port.
         let size = (2 * addresses as usize).clamp(1024, 1 << 20);
         let fdb = FdbConfig { size, ..FdbConfig::new([1, 2]) };
         let network =

@@ -5,11 +5,11 @@
 //! pushes out the one that was learnt first. Everything is allocated when a port is added, and the data path holds the
 //! lock around the table for a batch at most.
 //!
-//! An address is one guest's. Another guest that claims it in ARP or neighbour discovery, or that a DHCP server leases it
-//! to, gets it at once only when the first was silent for [`HOLD`] seconds, or when its port may have the address
+//! An address is one guest's. Another guest that claims it in ARP or neighbour discovery, or that a DHCP server leases
+//! it to, gets it at once only when the first was silent for [`HOLD`] seconds, or when its port may have the address
 //! (`PortPolicy::floating`). Otherwise the first is asked, once a second at most, and who does not answer loses it
-//! (`challenge`). A packet's source is no ground to take an address from another guest. The host's own addresses are nobody
-//! else's.
+//! (`challenge`). A packet's source is no ground to take an address from another guest. The host's own addresses are
+//! nobody else's.
 
 use core::fmt;
 use core::hash::BuildHasher;
@@ -268,7 +268,8 @@ impl Addresses {
         self.host.iter().copied()
     }
 
-    /// Keeps guests from the host's addresses, each in the VLAN that its tag stands for at the trunk, and returns these.
+    /// Keeps guests from the host's addresses, each in the VLAN that its tag stands for at the trunk, and returns
+    /// these.
     pub(crate) fn block(&mut self, trunk: Option<&Membership>) -> Box<[Key]> {
         let key = |host: &HostAddress| Some((trunk?.vlan_of(host.tag)?, host.address));
         self.blocked = self.host.iter().filter_map(key).collect();

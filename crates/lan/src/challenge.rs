@@ -7,8 +7,8 @@
 //! has the address. An answer, or anything else that the owner says of the address within [`PATIENCE`], ends the matter
 //! and the claim is a conflict; without one the address moves and the claim goes on its way.
 //!
-//! The probe comes from the claimant's hardware address, so the answer also tells the claimant. The claims that a worker
-//! holds back are few, and those of a port fewer; an address is asked about once a second.
+//! The probe comes from the claimant's hardware address, so the answer also tells the claimant. The claims that a
+//! worker holds back are few, and those of a port fewer; an address is asked about once a second.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -2,14 +2,15 @@
 //!
 //! Theory of operation. In a network with a trunk every frame of a guest that may speak of addresses is judged here,
 //! once, before it goes anywhere. The judge finds what a receiver would: behind tags that receivers take off, behind
-//! extension headers, inside 802.2 LLC. It answers with what the frame teaches ([`Lesson`]), or that it teaches nothing,
-//! or that it is *unclear*: it speaks of addresses, and stations may differ in what they believe of it. An unclear frame
-//! goes nowhere, since a guest may speak for itself only.
+//! extension headers, inside 802.2 LLC. It answers with what the frame teaches ([`Lesson`]), or that it teaches
+//! nothing, or that it is *unclear*: it speaks of addresses, and stations may differ in what they believe of it. An
+//! unclear frame goes nowhere, since a guest may speak for itself only.
 //!
 //! Clear is ARP with Ethernet and IPv4 addresses, a request or reply, whose hardware address is the frame's source; and
-//! neighbour discovery with code 0, in no fragment, whose link-layer address options are all the frame's source. A clear
-//! claim is for the address book to grant. Neighbour discovery with another hop limit than 255 is none: it came through
-//! a router, and receivers have to ignore it (RFC 4861 section 7.1). That is read first, so most packets cost no more.
+//! neighbour discovery with code 0, in no fragment, whose link-layer address options are all the frame's source. A
+//! clear claim is for the address book to grant. Neighbour discovery with another hop limit than 255 is none: it came
+//! through a router, and receivers have to ignore it (RFC 4861 section 7.1). That is read first, so most packets cost
+//! no more.
 //!
 //! Tags. The outer customer tag is beside the frame. What is behind a provider's tag, or behind two tags with
 //! identifiers, is in another network's VLAN and not judged. A tag behind a priority tag, or a priority tag among the

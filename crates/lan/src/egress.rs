@@ -5,8 +5,8 @@
 //! Nothing on this way looks at a port that got nothing. A queue takes no more frames than the port has room for: the
 //! newest is dropped and counted at that port alone, and nobody waits.
 //!
-//! A worker's time is shared by its ports, and what a frame costs depends on where it goes: a broadcast makes a copy for
-//! every port, and a segmentation frame is cut for a port whose medium takes none. So the copies are weighed, and
+//! A worker's time is shared by its ports, and what a frame costs depends on where it goes: a broadcast makes a copy
+//! for every port, and a segmentation frame is cut for a port whose medium takes none. So the copies are weighed, and
 //! forwarding ends a turn when they weigh as much as the worker allowed ([`Egress::allow`]). One frame for many ports
 //! may still be much work, so the worker may put off the ports that it did not come to ([`Egress::postpone`]) and give
 //! others their turns before it goes on with them. A port that is touched again meanwhile gets all that waits for it.

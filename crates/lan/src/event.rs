@@ -28,7 +28,8 @@ pub enum Event {
         /// Where it is.
         to: PortId,
     },
-    /// Two ports send from an address; it stays at the port that had it first. Told at most once a second for a claimant.
+    /// Two ports send from an address; it stays at the port that had it first. Told at most once a second for a
+    /// claimant.
     Contested {
         /// The address.
         mac: MacAddr,

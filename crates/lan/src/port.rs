@@ -234,8 +234,8 @@ impl Limits {
     /// No limits.
     pub const NONE: Limits = Limits { storm: None, copies: None, rate: None };
 
-    /// Flooded frames a second of a port for which nothing else is said: no guest in order sends that many, and a worker
-    /// carries them beside its other work.
+    /// Flooded frames a second of a port for which nothing else is said: no guest in order sends that many, and a
+    /// worker carries them beside its other work.
     pub const DEFAULT_STORM: u64 = 20_000;
 
     /// Copies a second of such frames: a network of ten guests hears all that [`Limits::DEFAULT_STORM`] lets pass, and

@@ -153,7 +153,8 @@ pub struct LinkOptions {
     pub baud_rate: u64,
     /// What the driver does without help.
     pub capabilities: Capabilities,
-    /// Whether input gives received frames their traffic class; see [`Link::set_classifies`](crate::Link::set_classifies).
+    /// Whether input gives received frames their traffic class; see
+    /// [`Link::set_classifies`](crate::Link::set_classifies).
     pub classifies: bool,
 }
 

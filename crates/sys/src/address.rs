@@ -1,7 +1,7 @@
 //! Addresses of Unix sockets as the kernel gives and takes them.
 //!
-//! A path may fill all octets that an address has for one. The kernel then gives an address that is an octet longer than
-//! it takes, without a NUL inside, and the libraries' decoders panic at it. So only what is here looks into them.
+//! A path may fill all octets that an address has for one. The kernel then gives an address that is an octet longer
+//! than it takes, without a NUL inside, and the libraries' decoders panic at it. So only what is here looks into them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

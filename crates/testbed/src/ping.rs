@@ -80,8 +80,8 @@ impl Ping {
     #[track_caller]
     pub fn run(&self, from: &Netns) -> PingReport {
         let mut command = from.command("ping");
-        // Once something was answered, ping waits for the rest as long as from one request to the next, whatever else it
-        // is told.
+        // Once something was answered, ping waits for the rest as long as from one request to the next, whatever else
+        // it is told.
         command.args(["-n", "-q", "-i", "1", "-W", "1", "-l", &self.count.to_string()]);
         command.args(["-c", &self.count.to_string(), "-s", &self.payload.to_string()]);
         if self.dont_fragment {

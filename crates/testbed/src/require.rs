@@ -104,7 +104,8 @@ fn find_tool(name: &str, path: &std::ffi::OsStr) -> bool {
     env::split_paths(path).any(|directory| directory.join(name).is_file())
 }
 
-/// Whether the test may go on. Says on standard error, and in `VMLAN_SKIP_LOG`, why it may not; used by [`require!`](crate::require!).
+/// Whether the test may go on. Says on standard error, and in `VMLAN_SKIP_LOG`, why it may not; used by
+/// [`require!`](crate::require!).
 ///
 /// # Panics
 /// When something is missing and `VMLAN_REQUIRE_ALL=1` is set.

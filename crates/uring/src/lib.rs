@@ -1,4 +1,5 @@
-//! Many reads and many writes in one system call (io_uring(7)): for the relays of the benchmark, and no part of the product.
+//! Many reads and many writes in one system call (io_uring(7)): for the relays of the benchmark, and no part of the
+//! product.
 //!
 //! Buffers that the kernel writes to are owned octets on the heap: they are given to a ring and come back with a
 //! completion, so no reference to them exists while the kernel has them. Buffers that the kernel reads from are

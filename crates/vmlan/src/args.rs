@@ -113,7 +113,8 @@ pub enum Command {
     Port(PortCommand),
     /// Say which frames may pass a port
     ///
-    /// The rules of a port are asked in their order, and the first that matches a frame decides; what none matches passes.
+    /// The rules of a port are asked in their order, and the first that matches a frame decides; what none matches
+    /// passes.
     #[command(subcommand)]
     Filter(FilterCommand),
     /// Give this machine an interface on a network
@@ -336,8 +337,8 @@ pub enum PortCommand {
     },
     /// Let nothing pass a port, as when its cable is pulled out
     ///
-    /// A TAP loses its carrier; a guest at a socket keeps its connection and is not told. The configuration file stays as it
-    /// is: `enabled = false` there lasts.
+    /// A TAP loses its carrier; a guest at a socket keeps its connection and is not told. The configuration file stays
+    /// as it is: `enabled = false` there lasts.
     Down {
         /// Network
         network: String,

@@ -204,7 +204,8 @@ impl Drop for Piped {
 /// Long frames that [`flood`] sends.
 const FRAMES: usize = 3000;
 
-/// Sends more than pipe, sockets and queues of a capture hold, each frame of which passes two ports; the length of each.
+/// Sends more than pipe, sockets and queues of a capture hold, each frame of which passes two ports; the length of
+/// each.
 #[track_caller]
 fn flood(web: &mut Peer, db: &mut Peer) -> usize {
     let frame = ethernet(db.mac, web.mac, TYPE, &[7; 9000]);

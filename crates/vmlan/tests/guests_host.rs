@@ -89,8 +89,8 @@ tagged host lag0 1
 tagged wire eth0 2
 ";
 
-/// Succeeds once each end says of both cables that it sends and receives by them, and has heard the other say so: before,
-/// either may send by one that the other does not listen to.
+/// Succeeds once each end says of both cables that it sends and receives by them, and has heard the other say so:
+/// before, either may send by one that the other does not listen to.
 const AGGREGATED: &str = "[ $(grep -c 'port state: 63' /proc/net/bonding/lag0) = 4 ]";
 
 /// What is there to be seen of the trunk.

@@ -1,5 +1,5 @@
-//! Every attack that needs namespaces or attackers of another user, for a moment: honest guests lose and repeat nothing,
-//! and all is as before. `cargo xtask attack` runs them for longer, and judges latencies too.
+//! Every attack that needs namespaces or attackers of another user, for a moment: honest guests lose and repeat
+//! nothing, and all is as before. `cargo xtask attack` runs them for longer, and judges latencies too.
 
 use std::path::Path;
 

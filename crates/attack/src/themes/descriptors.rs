@@ -1,4 +1,5 @@
-//! Descriptors that come along and take a minute to be closed (SCM_RIGHTS, SO_LINGER), at every socket that takes octets.
+//! Descriptors that come along and take a minute to be closed (SCM_RIGHTS, SO_LINGER), at every socket that takes
+//! octets.
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};

@@ -63,7 +63,8 @@ impl Attack for SlowThief {
         field.pause(Duration::from_millis(100));
         let (mut sent, mut got, mut stolen, mut thefts) = (0, 0, 0, 0);
         let start = Instant::now();
-        // The first theft may be a guest that moved. From the victim's next frame on the address is known to be its own.
+        // The first theft may be a guest that moved. From the victim's next frame on the address is known to be its
+        // own.
         let (mut steals, mut speaks) = (start, start + Duration::from_millis(300));
         let mut is_contested = false;
         while !field.is_over() {

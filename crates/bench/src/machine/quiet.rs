@@ -53,7 +53,8 @@ impl Time {
         Time::parse(&text).ok_or_else(|| io::Error::other("/proc/stat: no line `cpu`"))
     }
 
-    /// User, nice, system, idle, iowait, irq, softirq and steal (proc_stat(5)); time stolen by other machines is noise too.
+    /// User, nice, system, idle, iowait, irq, softirq and steal (proc_stat(5)); time stolen by other machines is noise
+    /// too.
     fn parse(text: &str) -> Option<Time> {
         let numbers = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let ticks: Vec<u64> =

@@ -1,8 +1,8 @@
 //! How many frames come through from one socket to another.
 //!
-//! A thread sends as fast as the switch takes them, another receives; a switch that is slower makes the sender wait, since
-//! nothing is lost on the way into it. Both stay on the first processor where there are only two, so that the switch has
-//! the other.
+//! A thread sends as fast as the switch takes them, another receives; a switch that is slower makes the sender wait,
+//! since nothing is lost on the way into it. Both stay on the first processor where there are only two, so that the
+//! switch has the other.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -41,8 +41,8 @@ pub type Frames = Vec<Vec<u8>>;
 /// What each batch is made of: nothing when all are alike.
 pub type Refill<'a> = &'a mut (dyn FnMut(&mut Frames) + Send);
 
-/// Sends `frames` again and again, as `refill` changes them, and counts those that arrive, once `warm_up` have been sent and
-/// a moment has passed.
+/// Sends `frames` again and again, as `refill` changes them, and counts those that arrive, once `warm_up` have been
+/// sent and a moment has passed.
 ///
 /// # Errors
 /// When nothing arrives, or a socket fails.

@@ -1,7 +1,8 @@
 //! How many of the smallest packets come through.
 //!
-//! A thread sends frames of 64 octets as fast as it can, 64 with a system call, past A's protocol stack where that would be slower than what
-//! is measured. What arrives is counted where it leaves what is measured: at B's interface, before its protocol stack, which ignores it.
+//! A thread sends frames of 64 octets as fast as it can, 64 with a system call, past A's protocol stack where that
+//! would be slower than what is measured. What arrives is counted where it leaves what is measured: at B's interface,
+//! before its protocol stack, which ignores it.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,8 +1,9 @@
 //! How long a small packet takes there and back.
 //!
-//! One thread sends a UDP datagram and waits for it, another sends back what comes; both stay on one processor. What is measured
-//! runs on another, as a switch beside a busy guest does, or on the same one. In the former case a processor wakes
-//! another four times for a round trip, which in a virtual machine takes longer than all else; in the latter only the work counts.
+//! One thread sends a UDP datagram and waits for it, another sends back what comes; both stay on one processor. What is
+//! measured runs on another, as a switch beside a busy guest does, or on the same one. In the former case a processor
+//! wakes another four times for a round trip, which in a virtual machine takes longer than all else; in the latter only
+//! the work counts.
 
 use std::io;
 use std::net::UdpSocket;

@@ -17,8 +17,8 @@ pub struct Tcp {
     pub gbit_per_s: f64,
 }
 
-/// Sends from A to B for so long, rounded up to whole seconds, which iperf3 wants. Nothing is left out at the beginning:
-/// with round trips of microseconds slow start ends within milliseconds.
+/// Sends from A to B for so long, rounded up to whole seconds, which iperf3 wants. Nothing is left out at the
+/// beginning: with round trips of microseconds slow start ends within milliseconds.
 ///
 /// # Errors
 /// When nothing arrives.

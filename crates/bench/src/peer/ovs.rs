@@ -1,5 +1,5 @@
-//! Open vSwitch with its datapath in user space: a database and a switch of our own in a namespace, told through sockets in
-//! our own directory. Nothing of a system's Open vSwitch is touched, and the kernel's module is not used.
+//! Open vSwitch with its datapath in user space: a database and a switch of our own in a namespace, told through
+//! sockets in our own directory. Nothing of a system's Open vSwitch is touched, and the kernel's module is not used.
 
 use std::path::PathBuf;
 use std::process::Command;

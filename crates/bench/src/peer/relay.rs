@@ -26,8 +26,8 @@ pub fn taps(world: &mut World, program: &Path, mechanism: Mechanism, offloads: b
     Ok(())
 }
 
-/// This program again, as a relay between the TAP of a guest and the host's interface `interface` in `host`: to the host itself, or to the wire
-/// behind it.
+/// This program again, as a relay between the TAP of a guest and the host's interface `interface` in `host`: to the
+/// host itself, or to the wire behind it.
 ///
 /// # Panics
 /// When it does not come up.

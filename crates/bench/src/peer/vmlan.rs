@@ -53,8 +53,8 @@ pub fn vde(world: &mut World, programs: &Programs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With this configuration; relative paths in it are of `directory`, where its control socket is too. In a namespace where one is
-/// given.
+/// With this configuration; relative paths in it are of `directory`, where its control socket is too. In a namespace
+/// where one is given.
 ///
 /// # Errors
 /// When the configuration cannot be written.

@@ -35,7 +35,8 @@ pub(super) fn run(first: &Path, second: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// To whoever speaks first: a socket that is connected back queues more than eleven datagrams (net.unix.max_dgram_qlen).
+/// To whoever speaks first: a socket that is connected back queues more than eleven datagrams
+/// (net.unix.max_dgram_qlen).
 fn connect(socket: &UnixDatagram) -> anyhow::Result<()> {
     let (_, peer) = socket.recv_from(&mut [0; BUFFER]).context("waiting for a guest")?;
     let path = peer.as_pathname().context("the guest's socket has no path")?;

@@ -1,7 +1,8 @@
 //! Bare relays: every frame that one side has is given to the other, and nothing is looked at.
 //!
-//! They have no switch, no ports, no counters: a switch that moves frames by the same system calls cannot be faster, only come near. They are
-//! programs of their own, so that they have their processor time to themselves as the others do.
+//! They have no switch, no ports, no counters: a switch that moves frames by the same system calls cannot be faster,
+//! only come near. They are programs of their own, so that they have their processor time to themselves as the others
+//! do.
 
 mod datagram;
 mod plain;

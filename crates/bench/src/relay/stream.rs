@@ -1,5 +1,5 @@
-//! Between two stream sockets: as much as there is with one read, taken apart into frames; small ones are copied together
-//! and large ones gathered, and written with one call.
+//! Between two stream sockets: as much as there is with one read, taken apart into frames; small ones are copied
+//! together and large ones gathered, and written with one call.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

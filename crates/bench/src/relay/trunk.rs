@@ -13,8 +13,8 @@ pub(super) struct Hooked {
     _guests: Set<2>,
 }
 
-/// Diverts frames for the guest `mac` from the interface to the TAP, and has the interface send, or receive, what comes from
-/// the TAP; with the programs of a trunk in mode filter.
+/// Diverts frames for the guest `mac` from the interface to the TAP, and has the interface send, or receive, what comes
+/// from the TAP; with the programs of a trunk in mode filter.
 pub(super) fn hook(
     netns: &Path,
     (interface, tap): (&str, &str),
@@ -43,8 +43,8 @@ pub(super) fn hook(
     Ok(Hooked { _links: links, _guests: guests })
 }
 
-/// Puts a program on the way out of the interface that leaves every frame to the next one: what a trunk cannot cost less
-/// than.
+/// Puts a program on the way out of the interface that leaves every frame to the next one: what a trunk cannot cost
+/// less than.
 pub(super) fn idle(netns: &Path, interface: &str) -> anyhow::Result<Link> {
     let linked = sys::netns::within(netns, || {
         let program = load_classifier("bench_idle", &programs::idle())?;

@@ -1,7 +1,7 @@
 //! What came of it: medians, ratios, what was reached, every figure.
 //!
-//! Figures of different rounds are never divided by each other: the same program differs by a third from one minute to the next. A ratio is made within
-//! each round, and its median over the rounds is told.
+//! Figures of different rounds are never divided by each other: the same program differs by a third from one minute to
+//! the next. A ratio is made within each round, and its median over the rounds is told.
 
 mod charts;
 mod statistics;

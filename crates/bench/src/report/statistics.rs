@@ -33,7 +33,8 @@ impl Spread {
     }
 }
 
-/// The value that a share (0 to 1) of all values does not exceed; one of the values (nearest rank). `None` without values.
+/// The value that a share (0 to 1) of all values does not exceed; one of the values (nearest rank). `None` without
+/// values.
 pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);

@@ -1,7 +1,7 @@
 //! The host's interface as a port of the network: what that costs the host, and what guests get of it.
 //!
-//! Three parties: the wire (another machine), the host, a guest. In the first rows A is the host itself and B the wire; in the others A is a
-//! guest, and B is the wire or the host.
+//! Three parties: the wire (another machine), the host, a guest. In the first rows A is the host itself and B the wire;
+//! in the others A is a guest, and B is the wire or the host.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! Datagram sockets: the guest sends first, or its address is known.
 //!
-//! The socket is connected to the guest as soon as that is known. A connected datagram socket is not told when its
-//! peer goes and nobody else can send to it, so the peer's socket is looked at once a second; when the guest is gone
-//! the connection is dissolved and the next guest is taken. A guest may exchange what its path leads to, so the socket is
-//! looked for once ([`Node`]), and connected to and looked at as the file that was found. A guest over UDP leaves no trace
-//! when it goes; one that is silent yields to another ([`Silence`]).
+//! The socket is connected to the guest as soon as that is known. A connected datagram socket is not told when its peer
+//! goes and nobody else can send to it, so the peer's socket is looked at once a second; when the guest is gone the
+//! connection is dissolved and the next guest is taken. A guest may exchange what its path leads to, so the socket is
+//! looked for once ([`Node`]), and connected to and looked at as the file that was found. A guest over UDP leaves no
+//! trace when it goes; one that is silent yields to another ([`Silence`]).
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -149,8 +149,8 @@ fn answer(socket: &PeerSocket, address: &SocketAddrAny) -> io::Result<Option<Nod
     Ok(Some(node))
 }
 
-/// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting. Others
-/// are dropped and counted, so many at a time.
+/// Waits for a datagram of a sender that can be answered, and leaves it in the socket unless it is only a greeting.
+/// Others are dropped and counted, so many at a time.
 async fn first_sender(
     socket: &PeerSocket,
     allow: &Allow,
@@ -210,8 +210,8 @@ fn skip(socket: &PeerSocket) {
     let _ = socket.receive(&mut [0], RecvFlags::empty());
 }
 
-/// Keeps the port up while the guest at `address` is there, and dissolves the connection. Answers the socket to go on with
-/// where the guest was silent and another one sent.
+/// Keeps the port up while the guest at `address` is there, and dissolves the connection. Answers the socket to go on
+/// with where the guest was silent and another one sent.
 async fn carry(
     station: &mut Station,
     socket: &PeerSocket,

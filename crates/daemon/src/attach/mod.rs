@@ -7,8 +7,8 @@
 //! order afterwards is in [`run`].
 //!
 //! A fault that is the guest's doing keeps it away for [`QUARANTINE`]; one of the system is tried again after a pause
-//! that doubles ([`Pause`]). A panic of a task is a fault of ours: its port is `failed` for a while that grows, and begins
-//! anew; clients that became ports of their own have tasks of their own, and do not notice.
+//! that doubles ([`Pause`]). A panic of a task is a fault of ours: its port is `failed` for a while that grows, and
+//! begins anew; clients that became ports of their own have tasks of their own, and do not notice.
 
 mod accept;
 pub(crate) mod claim;

@@ -66,7 +66,8 @@ impl<'a> Silence<'a> {
     }
 }
 
-/// Whether the next datagram is a frame of a guest that may have the port. Others in front of it are dropped and counted.
+/// Whether the next datagram is a frame of a guest that may have the port. Others in front of it are dropped and
+/// counted.
 fn has_frame(socket: &PeerSocket, allow: &Allow, strangers: &mut Strangers) -> bool {
     for _ in 0..LOOKS {
         let mut header = [0; ETHERNET_HEADER];

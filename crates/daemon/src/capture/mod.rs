@@ -1,11 +1,12 @@
 //! Captures: what passes the links of ports, as a pcapng file.
 //!
 //! Theory of operation. Every captured link has a `tap` that copies the first octets of each frame into a bounded
-//! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all that
-//! is there at once and writes it (`pcapng`). A filter of more instructions than `LIGHT` would cost the workers more than the copy: it is run by that thread, on frames that
-//! were copied whole. The queue's lock is held to copy one frame or to exchange two buffers, never over a system call or an
-//! allocation, so the file can be as slow as it wants: a frame that finds no room in the queue is counted as lost, and
-//! the traffic goes on. When the file cannot be written at all, the rest is counted as lost too.
+//! `queue`, which all workers share, unless a filter does not want the frame. A thread of the capture's own takes all
+//! that is there at once and writes it (`pcapng`). A filter of more instructions than `LIGHT` would cost the workers
+//! more than the copy: it is run by that thread, on frames that were copied whole. The queue's lock is held to copy one
+//! frame or to exchange two buffers, never over a system call or an allocation, so the file can be as slow as it wants:
+//! a frame that finds no room in the queue is counted as lost, and the traffic goes on. When the file cannot be written
+//! at all, the rest is counted as lost too.
 //!
 //! Links can join at any time: whoever wants the ports of a network that are still to come follows the events
 //! (`follow`). A port that left and came back is the same interface in the file, so the file has no more interfaces
@@ -40,8 +41,8 @@ pub use self::selection::{BadSelection, Selection};
 use self::tap::PortTap;
 use crate::handle::PortLink;
 
-/// Instructions of the longest filter that workers run. Each is run at most once for a frame, so that takes about as long
-/// as copying one.
+/// Instructions of the longest filter that workers run. Each is run at most once for a frame, so that takes about as
+/// long as copying one.
 const LIGHT: usize = 64;
 
 /// What is captured.

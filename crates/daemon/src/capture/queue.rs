@@ -225,7 +225,8 @@ impl Queue {
         Taken { new_interfaces: std::mem::take(&mut state.new_interfaces), is_last: state.is_over() }
     }
 
-    /// Leaves in `chunk`, which was taken, what the filter behind the queue wants. Answers whether nothing more is wanted.
+    /// Leaves in `chunk`, which was taken, what the filter behind the queue wants. Answers whether nothing more is
+    /// wanted.
     pub(super) fn filter(&self, chunk: &mut Chunk, filter: impl Fn(&[u8]) -> usize) -> bool {
         // Nobody else changes it where the filter is behind the queue.
         let wanted = self.lock().wanted;

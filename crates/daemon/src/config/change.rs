@@ -60,8 +60,8 @@ impl ValidConfig {
         validate(config)
     }
 
-    /// This configuration with other keys of a port: what is in `changes` replaces what is there, and a null takes it away
-    /// (JSON Merge Patch, RFC 7396).
+    /// This configuration with other keys of a port: what is in `changes` replaces what is there, and a null takes it
+    /// away (JSON Merge Patch, RFC 7396).
     fn with_changes(
         &self,
         network: &str,
@@ -79,7 +79,8 @@ impl ValidConfig {
         validate(config)
     }
 
-    /// This configuration with one more rule about a port's frames, in front of rule `at`, counted from 1, or behind all.
+    /// This configuration with one more rule about a port's frames, in front of rule `at`, counted from 1, or behind
+    /// all.
     fn with_filter(
         &self,
         network: &str,

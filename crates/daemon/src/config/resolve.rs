@@ -7,8 +7,8 @@ pub(super) fn is_path(text: &str) -> bool {
     text.contains('/') || !text.contains(':')
 }
 
-/// Why a text is no path here, although it looks like one: it is a notation of other programs. Such a text stays as it is,
-/// for the message about it. A path that begins with `./` says that it is meant as it stands, except for variables.
+/// Why a text is no path here, although it looks like one: it is a notation of other programs. Such a text stays as it
+/// is, for the message about it. A path that begins with `./` says that it is meant as it stands, except for variables.
 pub(super) fn misunderstood(text: &str) -> Option<&'static str> {
     let is_variable = |(at, _): (usize, &str)| {
         text[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '{')

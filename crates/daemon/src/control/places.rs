@@ -2,10 +2,10 @@
 //!
 //! Theory of operation. Every connection has a turn: the time for which it may keep its place while it waits for its
 //! client. When a connection comes and there is no place, the one that has waited longest beyond its turn is ended. If
-//! none has, some that have had an answer are asked to leave behind the next, and the new one waits: for a turn at most,
-//! unless everything is being served or streams, which is bounded elsewhere. The same goes for the part of the places
-//! that one user may have, among the connections of that user. So clients that say nothing, or read nothing, keep
-//! nobody away, however many connections they make.
+//! none has, some that have had an answer are asked to leave behind the next, and the new one waits: for a turn at
+//! most, unless everything is being served or streams, which is bounded elsewhere. The same goes for the part of the
+//! places that one user may have, among the connections of that user. So clients that say nothing, or read nothing,
+//! keep nobody away, however many connections they make.
 
 use std::collections::HashMap;
 use std::future::Future;

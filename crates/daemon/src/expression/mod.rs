@@ -1,5 +1,5 @@
-//! Filters as people write them: expressions, which libpcap makes programs of classic BPF of (the library itself with the
-//! feature `libpcap`, else tcpdump, which has it), and such programs as text.
+//! Filters as people write them: expressions, which libpcap makes programs of classic BPF of (the library itself with
+//! the feature `libpcap`, else tcpdump, which has it), and such programs as text.
 
 #[cfg_attr(feature = "libpcap", path = "libpcap.rs")]
 #[cfg_attr(not(feature = "libpcap"), path = "tcpdump.rs")]

@@ -119,7 +119,8 @@ impl Clients {
         }
     }
 
-    /// Makes a port for a client of `user`, with the lowest free number; `None`, and a word in the log, when it cannot be.
+    /// Makes a port for a client of `user`, with the lowest free number; `None`, and a word in the log, when it cannot
+    /// be.
     pub(crate) fn join(&self, user: User) -> Option<(ClientNumber, Station)> {
         let policy = self.fabric.directory.policy(&self.place)?;
         let number = ClientNumber::take(&self.numbers)?;

@@ -1,4 +1,5 @@
-//! What runs, for whoever asks. An answer waits for no change that is being carried out: it shows what there is by then.
+//! What runs, for whoever asks. An answer waits for no change that is being carried out: it shows what there is by
+//! then.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! Packets that are longer than the way ahead takes: cut, or answered with how long they may be.
 //!
 //! A tunnel's MTU may be smaller than its network's, and a client may send more than its network takes. Without a word
-//! senders would never find out (RFC 2923 section 2.1). So an IPv4 packet that may be cut is cut (RFC 791 section 3.2), and
-//! the sender of another gets the ICMP error of a router (RFC 792, RFC 1191 section 4, RFC 4443 section 3.2). What must not be
-//! answered is not: ICMP errors, packets to or from groups, and fragments but the first (RFC 1812 section 4.3.2.7, RFC 4443
-//! section 2.4). Answers are few ([`Pace`]).
+//! senders would never find out (RFC 2923 section 2.1). So an IPv4 packet that may be cut is cut (RFC 791 section 3.2),
+//! and the sender of another gets the ICMP error of a router (RFC 792, RFC 1191 section 4, RFC 4443 section 3.2). What
+//! must not be answered is not: ICMP errors, packets to or from groups, and fragments but the first (RFC 1812 section
+//! 4.3.2.7, RFC 4443 section 2.4). Answers are few ([`Pace`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -118,8 +118,8 @@ fn forget_options(mut options: &mut [u8]) {
     }
 }
 
-/// Writes the answer to the sender of `packet`, from `from`, that packets longer than `mtu` do not pass. Answers its length,
-/// or `None` where there must be no answer.
+/// Writes the answer to the sender of `packet`, from `from`, that packets longer than `mtu` do not pass. Answers its
+/// length, or `None` where there must be no answer.
 pub(super) fn answer(out: &mut [u8; LONGEST], from: IpAddr, packet: &[u8], mtu: usize) -> Option<usize> {
     match (Family::of_packet(packet)?, from) {
         (Family::V4, IpAddr::V4(from)) => answer_v4(out, from, packet, mtu),

@@ -108,8 +108,8 @@ impl Layout {
         })
     }
 
-    /// Goes on into the packet that a tunnel of UDP or GRE carries, whose header of `protocol` is at `transport`. What the
-    /// tunnel has in front of the packet is not known, and need not be: every segment has it as it is.
+    /// Goes on into the packet that a tunnel of UDP or GRE carries, whose header of `protocol` is at `transport`. What
+    /// the tunnel has in front of the packet is not known, and need not be: every segment has it as it is.
     pub fn enter_tunnel(self, octets: &[u8], transport: usize, protocol: IpProtocol) -> Option<Layout> {
         if self.outer.is_some() || self.is_fragment {
             return None;
@@ -166,8 +166,8 @@ impl Layout {
         }
     }
 
-    /// Whether the packet's addresses are those that its checksum covers. With a routing header that is the last address on
-    /// the way (RFC 8200 8.1), which is somewhere in there.
+    /// Whether the packet's addresses are those that its checksum covers. With a routing header that is the last
+    /// address on the way (RFC 8200 8.1), which is somewhere in there.
     pub fn has_both_addresses(&self, octets: &[u8]) -> bool {
         !matches!(self.inner, Ip::V6 { at } if self.is_routed(octets, at))
     }

@@ -37,10 +37,10 @@ pub use segment::{SegmentError, segment, segment_partial};
 pub use takes::Takes;
 pub use validate::{BadOffload, validate};
 
-/// Most segments, of TCP or as fragments, that are made of one frame. Their size is not bounded, their number is: with a
-/// segment of one octet each, a frame would be turned into a flood of 65,000, and a frame is the least that a worker
-/// does at once. 64 KiB in segments of 128 octets are as many; a TCP with smaller ones sends fewer at once when it loses
-/// those that are too many.
+/// Most segments, of TCP or as fragments, that are made of one frame. Their size is not bounded, their number is: with
+/// a segment of one octet each, a frame would be turned into a flood of 65,000, and a frame is the least that a worker
+/// does at once. 64 KiB in segments of 128 octets are as many; a TCP with smaller ones sends fewer at once when it
+/// loses those that are too many.
 pub const MAX_SEGMENTS: usize = 512;
 
 /// Most datagrams that are made of one frame: as many as kernels take at once (Linux's `UDP_MAX_SEGMENTS`).

@@ -43,8 +43,8 @@ impl Offload {
     /// (`VIRTIO_NET_HDR_GSO_ECN`).
     pub const ECN: u8 = 0x80;
 
-    /// Beside a type: the segments are those of a packet in a tunnel (VXLAN, Geneve, GRE). It is of our own, as virtio-net
-    /// headers say so by the place of the checksum, if at all; no medium takes such frames.
+    /// Beside a type: the segments are those of a packet in a tunnel (VXLAN, Geneve, GRE). It is of our own, as
+    /// virtio-net headers say so by the place of the checksum, if at all; no medium takes such frames.
     pub const NESTED: u8 = 0x10;
 
     /// Reads a virtio-net header as hosts of little-endian order and virtio 1 write it. Nothing is judged: that is

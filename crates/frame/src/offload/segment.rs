@@ -35,8 +35,8 @@ pub enum SegmentError {
 /// A frame of 64 KiB takes some 45 buffers at an MTU of 1500, so transmit between one frame and the next.
 ///
 /// # Errors
-/// [`SegmentError::NoBuffer`] when `pool` has not enough buffers; `out` is then as it was.
-/// [`SegmentError::NotValid`] for a request that [`validate`](super::validate) refuses, or that is none for segmentation.
+/// [`SegmentError::NoBuffer`] when `pool` has not enough buffers; `out` is then as it was. [`SegmentError::NotValid`]
+/// for a request that [`validate`](super::validate) refuses, or that is none for segmentation.
 pub fn segment(frame: &Frame, pool: &Pool, out: &mut Batch) -> Result<usize, SegmentError> {
     cut(frame, pool, out, false)
 }

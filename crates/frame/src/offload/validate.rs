@@ -97,8 +97,8 @@ fn checksum_only(octets: &[u8], request: Offload) -> Result<Offload, BadOffload>
                 _ => start >= transport,
             }
         }
-        // The walk over the extension headers ended at its bounds, so no guard has seen what the packet carries. The sum
-        // can be finished nevertheless, where a transport header has one, behind the header with the addresses.
+        // The walk over the extension headers ended at its bounds, so no guard has seen what the packet carries. The
+        // sum can be finished nevertheless, where a transport header has one, behind the header with the addresses.
         (Network::Ipv6, Upper::Undecidable(Undecidable::TooMany | Undecidable::TooLong)) => {
             let places = [TCP_CHECKSUM, UDP_CHECKSUM, ICMPV6_CHECKSUM];
             start >= headers.network_offset() + Ipv6Repr::HEADER_LEN && places.contains(&offset)

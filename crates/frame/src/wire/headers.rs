@@ -19,7 +19,8 @@ pub enum Network {
     Malformed(Malformed),
 }
 
-/// Where the headers of an Ethernet frame are: found once, in one walk. All offsets count octets from the frame's start.
+/// Where the headers of an Ethernet frame are: found once, in one walk. All offsets count octets from the frame's
+/// start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
     /// The tags among the octets; none if they are malformed.
@@ -30,7 +31,8 @@ pub struct Headers {
     pub network_end: usize,
     /// Where an IP fragment belongs, or nothing for a whole packet.
     pub fragment: Option<Fragment>,
-    /// What an IP packet carries. A header found here is complete: TCP with its options, UDP and ICMP's 8 octets, ICMPv6's 4.
+    /// What an IP packet carries. A header found here is complete: TCP with its options, UDP and ICMP's 8 octets,
+    /// ICMPv6's 4.
     pub upper: Upper,
 }
 

@@ -24,8 +24,8 @@ pub fn from_virtio(octets: &[u8]) -> Option<(Offload, &[u8])> {
     Some((Offload::from_virtio(header), octets))
 }
 
-/// A good frame and request of a shape that `octets` choose, then changed at places that they choose; in this way what is
-/// behind the first checks is reached.
+/// A good frame and request of a shape that `octets` choose, then changed at places that they choose; in this way what
+/// is behind the first checks is reached.
 pub fn almost_good(octets: &[u8]) -> Option<(Offload, Vec<u8>)> {
     let ([kind, options, len_high, len_low, size_high, size_low], changes) =
         octets.split_first_chunk::<6>().map(|(head, rest)| (*head, rest))?;

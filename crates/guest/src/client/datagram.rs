@@ -23,7 +23,8 @@ pub struct DatagramClient {
 }
 
 impl DatagramClient {
-    /// Binds `local`, replacing a socket that was left there, and connects to `remote`, waiting for it until `deadline`.
+    /// Binds `local`, replacing a socket that was left there, and connects to `remote`, waiting for it until
+    /// `deadline`.
     ///
     /// # Errors
     /// What binding or the last attempt to connect failed with.

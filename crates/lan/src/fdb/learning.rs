@@ -4,14 +4,14 @@
 //! whose bond fails over, cannot wait until its former port was silent for long. The port that had the address first is
 //! its *home*, for as long as an entry there would not have aged. An address that is heard at its home again did not
 //! migrate: two ports claim it. It goes back and stays there. From then on its home has to be silent for a *hold*
-//! before it moves again: [`HOLD`] seconds, twice as many with every further return, the ageing time at most. So a thief
-//! gets frames for as long as its victim is silent, once. More than [`MOVES_PER_SECOND`] moves in a second between other
-//! ports put the address back home too.
+//! before it moves again: [`HOLD`] seconds, twice as many with every further return, the ageing time at most. So a
+//! thief gets frames for as long as its victim is silent, once. More than [`MOVES_PER_SECOND`] moves in a second
+//! between other ports put the address back home too.
 //!
-//! The trunk. An address on the wire moves to a guest's port only when the wire was silent for [`HOLD`] seconds, for the
-//! ageing time once it was contested. An address of a guest that was heard in the last [`HOLD`] seconds moves to the wire
-//! only by a frame that proves it: unicast to a station behind this network. Group frames may be the guest's own, which
-//! something on the wire reflects. An address that moved to the wire has its home there.
+//! The trunk. An address on the wire moves to a guest's port only when the wire was silent for [`HOLD`] seconds, for
+//! the ageing time once it was contested. An address of a guest that was heard in the last [`HOLD`] seconds moves to
+//! the wire only by a frame that proves it: unicast to a station behind this network. Group frames may be the guest's
+//! own, which something on the wire reflects. An address that moved to the wire has its home there.
 
 use core::cmp::Reverse;
 use core::mem;
@@ -338,9 +338,9 @@ impl State {
         self.tell(to);
     }
 
-    /// Frees a place for an address that `port` wants learnt: of the learnt addresses there, one of the port that
-    /// holds most, the one that was silent longest; never one of a port that holds no more than `port` does. The ports of
-    /// a group hold together what each of them holds.
+    /// Frees a place for an address that `port` wants learnt: of the learnt addresses there, one of the port that holds
+    /// most, the one that was silent longest; never one of a port that holds no more than `port` does. The ports of a
+    /// group hold together what each of them holds.
     fn evict_for(&mut self, table: &Table, key: Key, port: PortId) -> Option<usize> {
         let own = self.held(port);
         let victim = self.heaviest(table, key, |entry, learnt| entry.port == port || learnt > own)?;

@@ -9,8 +9,8 @@
 //! address is learnt from a later frame.
 //!
 //! An attacker cannot choose addresses that collide, for the hash is keyed with a secret seed; cannot take a set
-//! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota, or
-//! those of its group; and cannot push others out, for an entry is evicted only on behalf of a port that holds fewer
+//! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota,
+//! or those of its group; and cannot push others out, for an entry is evicted only on behalf of a port that holds fewer
 //! addresses than the one it is taken from, where the ports of a group count as one.
 
 mod learning;

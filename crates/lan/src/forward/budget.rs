@@ -1,16 +1,17 @@
 //! What a port may send: token buckets, one set for each worker that receives from the port, and those of its group.
 //!
-//! Theory of operation. A bucket holds at most its burst and fills at its rate. Time is looked at once a batch: what the
-//! bucket holds then is what the batch may use, and what it used is taken out at its end. So the cost for a frame is one
-//! comparison, and for a port without limits not more.
+//! Theory of operation. A bucket holds at most its burst and fills at its rate. Time is looked at once a batch: what
+//! the bucket holds then is what the batch may use, and what it used is taken out at its end. So the cost for a frame
+//! is one comparison, and for a port without limits not more.
 //!
-//! A flood is charged twice: as the frames that each receiver gets, one unless the frame is cut into segments, and as the
-//! copies that are made for all receivers. It passes when both are left; how many copies there were is known, and taken,
-//! afterwards.
+//! A flood is charged twice: as the frames that each receiver gets, one unless the frame is cut into segments, and as
+//! the copies that are made for all receivers. It passes when both are left; how many copies there were is known, and
+//! taken, afterwards.
 //!
 //! What the ports of a group share is in the [`Group`](crate::Group). Such a port has a small bucket of its own, which
 //! fills with its fair part. While that lasts, the port may empty the group's buckets; beyond it, it leaves them half
-//! full. So a port that floods without end gets what is left over, and one that sends a broadcast now and then is heard.
+//! full. So a port that floods without end gets what is left over, and one that sends a broadcast now and then is
+//! heard.
 
 use frame::{Frame, Instant};
 

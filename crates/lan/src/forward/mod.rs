@@ -158,8 +158,8 @@ impl Forwarder {
         0
     }
 
-    /// When [`Forwarder::decide`] is to be called next: a guest has claimed another's address, and the other had a second
-    /// to say that it still has it.
+    /// When [`Forwarder::decide`] is to be called next: a guest has claimed another's address, and the other had a
+    /// second to say that it still has it.
     #[inline]
     pub fn due(&self) -> Option<Instant> {
         self.challenges.due()
@@ -400,8 +400,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether a frame of the trunk's is unicast to a station behind this network: no switch on the wire sends that back
-    /// to where it came from.
+    /// Whether a frame of the trunk's is unicast to a station behind this network: no switch on the wire sends that
+    /// back to where it came from.
     #[cold]
     fn is_for_us(&mut self, header: &Header) -> bool {
         let Some(entry) = &self.ports.trunk else { return false };

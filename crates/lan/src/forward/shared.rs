@@ -254,8 +254,8 @@ impl<'a> Beside<'a, '_> {
         }
     }
 
-    /// Sends a guest's frame to the wire, with the host's address instead of its own. Counts as a copy; when there is no
-    /// buffer to edit it in, the trunk's queue counts a loss.
+    /// Sends a guest's frame to the wire, with the host's address instead of its own. Counts as a copy; when there is
+    /// no buffer to edit it in, the trunk's queue counts a loss.
     pub(super) fn send_shared(&mut self, mut frame: Frame, header: &Header) {
         let trunk = &self.entry.port;
         let unfinished = unfinished_checksum(&frame);
@@ -329,8 +329,8 @@ impl<'a> Beside<'a, '_> {
         }
     }
 
-    /// Sends a frame to the guests that it is for, with their address, and unchanged to those who listen to the trunk and to the
-    /// sides; returns how many copies were made.
+    /// Sends a frame to the guests that it is for, with their address, and unchanged to those who listen to the trunk
+    /// and to the sides; returns how many copies were made.
     fn hand_in(&mut self, mut frame: Frame, header: &Header, receiver: &Receiver, sides: Sides) -> u64 {
         let Receiver { mac, owner } = *receiver;
         let (ports, entry) = (self.pass.ports, self.entry);

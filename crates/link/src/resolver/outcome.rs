@@ -7,7 +7,8 @@ use crate::Error;
 pub enum Resolution {
     /// It goes to this link address now.
     Send(MacAddr),
-    /// The resolver has a copy, which [`Resolver::poll_transmit`](super::Resolver::poll_transmit) returns when the next hop is known.
+    /// The resolver has a copy, which [`Resolver::poll_transmit`](super::Resolver::poll_transmit) returns when the next
+    /// hop is known.
     Waiting,
     /// It cannot be sent.
     Refused(Refusal),

@@ -24,8 +24,8 @@ pub fn create() -> io::Result<OwnedFd> {
     thread::scope(|scope| scope.spawn(make).join().expect("no panic"))
 }
 
-/// What tells network namespaces apart: two files name the same one if theirs are equal. It is reused once the namespace
-/// is gone.
+/// What tells network namespaces apart: two files name the same one if theirs are equal. It is reused once the
+/// namespace is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,

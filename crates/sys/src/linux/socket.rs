@@ -28,9 +28,9 @@ pub fn is_over(fd: impl AsFd) -> bool {
 
 /// Makes the kernel refuse file descriptors that a peer sends along (SCM_RIGHTS), where it can (Linux 6.16).
 ///
-/// Without it a peer makes a plain receive close what it sent, and closing can take as long as the peer likes. What comes
-/// before the call is not refused, so it belongs in front of bind(2); connections inherit it from their listener. Answers
-/// whether the kernel has the option.
+/// Without it a peer makes a plain receive close what it sent, and closing can take as long as the peer likes. What
+/// comes before the call is not refused, so it belongs in front of bind(2); connections inherit it from their listener.
+/// Answers whether the kernel has the option.
 pub fn refuse_descriptors(fd: impl AsFd) -> bool {
     let off: libc::c_int = 0;
     set_option(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, &off).is_ok()
@@ -52,8 +52,8 @@ pub fn file_of(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
-/// Accepts a connection that neither waits nor outlives an exec, and looks at no address: decoders of addresses panic at
-/// some that peers can have (see [`crate::address`]).
+/// Accepts a connection that neither waits nor outlives an exec, and looks at no address: decoders of addresses panic
+/// at some that peers can have (see [`crate::address`]).
 ///
 /// # Errors
 /// What accept4(2) says.

@@ -22,15 +22,15 @@ pub struct Options {
 
 const SEVERAL: Options = Options { multi_queue: true, exclusive: false };
 
-/// Opens a queue of the TAP `name`, which is made when it is not there: a pattern such as `vm%d` lets the kernel number it. Frames
-/// come without packet information and with a virtio-net header of [`HEADER`] octets; reads and writes do not wait.
-/// Answers the descriptor and the device's name. Header and offloads belong to the device: a device with several queues
-/// of which another program holds some ([`is_shared`]) takes [`open_another`].
+/// Opens a queue of the TAP `name`, which is made when it is not there: a pattern such as `vm%d` lets the kernel number
+/// it. Frames come without packet information and with a virtio-net header of [`HEADER`] octets; reads and writes do
+/// not wait. Answers the descriptor and the device's name. Header and offloads belong to the device: a device with
+/// several queues of which another program holds some ([`is_shared`]) takes [`open_another`].
 ///
 /// # Errors
-/// `InvalidInput` for a name that no interface can have; `InvalidData` when queues that others hold keep the device from
-/// having what is needed; `ENOENT` without /dev/net/tun; `EPERM` without the right to it; `EBUSY` when the device is in
-/// use; `EINVAL` when it is no TAP or its number of queues differs.
+/// `InvalidInput` for a name that no interface can have; `InvalidData` when queues that others hold keep the device
+/// from having what is needed; `ENOENT` without /dev/net/tun; `EPERM` without the right to it; `EBUSY` when the device
+/// is in use; `EINVAL` when it is no TAP or its number of queues differs.
 pub fn open(name: &str, options: Options) -> io::Result<(OwnedFd, String)> {
     let fd = open_device(c"/dev/net/tun")?;
     let name = become_queue(&fd, name, options.flags())?;
@@ -57,8 +57,8 @@ pub fn open_another(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether somebody holds queues of the TAP `name`, which has several; false when there is no such device. While that is
-/// so, the kernel leaves the device's flags as they are. It takes a queue to find out, for a moment.
+/// Whether somebody holds queues of the TAP `name`, which has several; false when there is no such device. While that
+/// is so, the kernel leaves the device's flags as they are. It takes a queue to find out, for a moment.
 ///
 /// # Errors
 /// As [`open`].
@@ -144,8 +144,8 @@ pub fn is_up(fd: impl AsFd) -> bool {
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..)) && fds[0].revents().contains(PollFlags::OUT)
 }
 
-/// The network namespace that the device of a queue is in now, which may be another one than it was opened in. For a TUN
-/// too.
+/// The network namespace that the device of a queue is in now, which may be another one than it was opened in. For a
+/// TUN too.
 ///
 /// # Errors
 /// `EPERM` without CAP_NET_ADMIN there; `EINVAL` or `ENOTTY` before Linux 5.2; `EBADFD` when the device is gone.

@@ -30,8 +30,8 @@ pub fn refuse_descriptors(_fd: impl AsFd) -> bool {
     false
 }
 
-/// Accepts a connection that neither waits nor outlives an exec, and looks at no address: decoders of addresses panic at
-/// some that peers can have (see [`crate::address`]).
+/// Accepts a connection that neither waits nor outlives an exec, and looks at no address: decoders of addresses panic
+/// at some that peers can have (see [`crate::address`]).
 ///
 /// # Errors
 /// What accept(2) and fcntl(2) say.

@@ -35,7 +35,8 @@ impl Nic {
         Self::new(mac, Backend::Datagram { local: local.to_owned(), remote: remote.to_owned() })
     }
 
-    /// A TAP interface that exists; use it with [`VmBuilder::netns`](super::VmBuilder::netns) where it is in a namespace.
+    /// A TAP interface that exists; use it with [`VmBuilder::netns`](super::VmBuilder::netns) where it is in a
+    /// namespace.
     pub fn tap(interface: &str, mac: &str) -> Self {
         Self::new(mac, Backend::Tap(interface.to_owned()))
     }

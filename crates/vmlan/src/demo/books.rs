@@ -4,8 +4,8 @@ use frame::{Direction, DropReason};
 
 use super::report::grouped;
 
-/// What became of the copies that all ports made of the frames they received. The further segments of a frame that was cut
-/// count as copies, and what became part of another frame as sent.
+/// What became of the copies that all ports made of the frames they received. The further segments of a frame that was
+/// cut count as copies, and what became part of another frame as sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Books {
     copies: u64,

@@ -94,7 +94,8 @@ impl Arena {
     }
 }
 
-/// Sends `octets` together with ten descriptors. A kernel that lets the daemon refuse descriptors says so: that is fine.
+/// Sends `octets` together with ten descriptors. A kernel that lets the daemon refuse descriptors says so: that is
+/// fine.
 pub fn send_descriptors(socket: impl AsFd, octets: &[u8]) {
     let (passed, _other) = UnixStream::pair().expect("a pair");
     // One that takes its time to be closed.

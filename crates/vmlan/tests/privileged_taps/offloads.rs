@@ -76,8 +76,8 @@ fn small_segments_of_a_sender_without_offloads_arrive_merged() {
     daemon.stop();
 }
 
-/// TCP and UDP of kernels with offloads on, whose segments are small: to one that takes them whole, and to one that does
-/// not.
+/// TCP and UDP of kernels with offloads on, whose segments are small: to one that takes them whole, and to one that
+/// does not.
 #[test]
 fn small_segments_pass_whole_and_cut() {
     require!(namespaces(), tool("iperf3"));

@@ -307,7 +307,8 @@ fn the_host_routes_from_guest_to_guest() {
     }
 }
 
-/// switch.md cases 10 and 11: a promiscuous port sees what host and wire say to each other only when the trunk allows it.
+/// switch.md cases 10 and 11: a promiscuous port sees what host and wire say to each other only when the trunk allows
+/// it.
 #[test]
 fn a_promiscuous_port_sees_host_and_wire_when_both_allow_it() {
     require!(namespaces());

@@ -1,7 +1,7 @@
 //! How a device is that is a port: the state of the port follows it.
 //!
-//! The device's name and whether it is up are asked of its descriptor, once a second and without entering its namespace.
-//! What costs more, its MTU and its carrier, is asked for when something changed, and every few seconds.
+//! The device's name and whether it is up are asked of its descriptor, once a second and without entering its
+//! namespace. What costs more, its MTU and its carrier, is asked for when something changed, and every few seconds.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -19,7 +19,8 @@ struct Failure {
     error: io::Error,
 }
 
-/// Makes or takes over the TUN, gives it MTU and addresses, and brings it up. Answers its name too, and what follows it.
+/// Makes or takes over the TUN, gives it MTU and addresses, and brings it up. Answers its name too, and what follows
+/// it.
 pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String, Follow), String> {
     if let Some(hindrance) = hindrance::of_name(wanted.name) {
         return Err(hindrance.message);

@@ -56,8 +56,9 @@ impl Leases {
     /// Takes addresses for one client more, of `user`.
     ///
     /// # Errors
-    /// `EBUSY` when the one client is there; `ENOBUFS` when all are, or as many as one user may have; `EADDRNOTAVAIL` for an address that is not the
-    /// client's to have, or not to choose; `EADDRINUSE`; `EINVAL` without any where they are chosen.
+    /// `EBUSY` when the one client is there; `ENOBUFS` when all are, or as many as one user may have; `EADDRNOTAVAIL`
+    /// for an address that is not the client's to have, or not to choose; `EADDRINUSE`; `EINVAL` without any where they
+    /// are chosen.
     pub(super) fn take(self: &Arc<Self>, wanted: &[Prefixed], user: User) -> Result<Lease, Refused> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let addresses = match &self.offer {

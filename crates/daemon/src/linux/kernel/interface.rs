@@ -53,8 +53,8 @@ impl Interface {
     }
 
     /// The others among `all` through which the host is on the same Ethernet as through this interface, and the VLAN
-    /// whose tag is on their frames there: what is stacked on it, and the bridge or bond that it is a port of, with what is
-    /// stacked on that. A VLAN in a VLAN is another Ethernet.
+    /// whose tag is on their frames there: what is stacked on it, and the bridge or bond that it is a port of, with
+    /// what is stacked on that. A VLAN in a VLAN is another Ethernet.
     pub(crate) fn alike<'a>(&self, all: &'a [Interface]) -> Vec<(&'a Interface, Option<VlanId>)> {
         let mut found: Vec<(&Interface, Option<VlanId>)> = Vec::new();
         let mut next = Some((self, None));

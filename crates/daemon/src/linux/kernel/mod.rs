@@ -102,8 +102,8 @@ impl Kernel {
         }
     }
 
-    /// The addresses of an interface that are the host's: one that is tentative may be found to be another's, as one that
-    /// failed duplicate address detection was.
+    /// The addresses of an interface that are the host's: one that is tentative may be found to be another's, as one
+    /// that failed duplicate address detection was.
     pub(crate) async fn addresses(&self, interface: &Interface) -> Result<Vec<IpAddr>, KernelError> {
         let all = self.all_addresses().await?.into_iter();
         Ok(all.filter(|(index, _)| *index == interface.index).map(|(_, address)| address).collect())

@@ -115,8 +115,8 @@ impl Kernel {
         Ok(filters)
     }
 
-    /// Puts a filter on the interface, which is the program behind `classifier`, beside others of its kind that have the
-    /// priority, or in the place of one of them.
+    /// Puts a filter on the interface, which is the program behind `classifier`, beside others of its kind that have
+    /// the priority, or in the place of one of them.
     ///
     /// # Errors
     /// `EINVAL` where a filter of another kind has it.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use frame::wire::EtherType;
 use frame::{ETHERNET_HEADER, Frame, VLAN_TAG};
 
-/// The longest frame that goes out by an interface, which follows from its MTU. The kernel drops a longer one that comes
-/// by another device, where nothing tells.
+/// The longest frame that goes out by an interface, which follows from its MTU. The kernel drops a longer one that
+/// comes by another device, where nothing tells.
 #[derive(Clone, Debug)]
 pub struct Longest(Arc<AtomicUsize>);
 

@@ -6,17 +6,18 @@
 //! workers send, many frames a call. A tag that the kernel took off a frame is told by its slot and goes beside the
 //! frame. Checksums and segmentation may be left open in both directions.
 //!
-//! An interface may have frames of TCP that are longer than an IP packet can tell ("BIG TCP"), as the other end of a veth
-//! pair whose `gso_max_size` is larger than 65536. They are read into memory of the queue's own and divided at once.
+//! An interface may have frames of TCP that are longer than an IP packet can tell ("BIG TCP"), as the other end of a
+//! veth pair whose `gso_max_size` is larger than 65536. They are read into memory of the queue's own and divided at
+//! once.
 //!
 //! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
 //! the losses are counted when that is seen.
 //!
-//! To make a ring takes the kernel milliseconds. So that is not the workers' business: the endpoint has it, and lends it to
-//! the queue that receives.
+//! To make a ring takes the kernel milliseconds. So that is not the workers' business: the endpoint has it, and lends
+//! it to the queue that receives.
 //!
-//! The socket tells once that the interface went down, and is ready until it was asked, which a ring does not do. So some
-//! of the looks that find no frame ask it. That the interface is gone for ever is told to who sends.
+//! The socket tells once that the interface went down, and is ready until it was asked, which a ring does not do. So
+//! some of the looks that find no frame ask it. That the interface is gone for ever is told to who sends.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,8 +40,8 @@ use crate::tap::checked;
 /// Octets of the header of a TAP, which has the number of buffers behind that of a packet socket.
 const TAP_HEADER: usize = sys::tap::HEADER;
 
-/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no longer
-/// than to move a batch of small frames.
+/// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no
+/// longer than to move a batch of small frames.
 const BATCH_OCTETS: usize = 256 << 10;
 
 /// Octets of the longest frame that is no longer than an IP packet.

@@ -2,8 +2,9 @@
 //!
 //! The interface has one at each hook, which looks at what comes in from the wire or goes out from the host
 //! ([`divert`]); the trunk's TAPs have one that hands what we write to the interface ([`inject`]). They do so
-//! themselves ("direct action", tc-bpf(8)) and leave every other frame to whoever is next. A frame that carries [`MARK`]
-//! is one that was written to a side and comes past again on its way: it is left alone, without its mark from there on.
+//! themselves ("direct action", tc-bpf(8)) and leave every other frame to whoever is next. A frame that carries
+//! [`MARK`] is one that was written to a side and comes past again on its way: it is left alone, without its mark from
+//! there on.
 //!
 //! Guests' addresses are in a hash table ([`sys::ebpf::Set`], keyed by [`key`]), so what a frame of the host's costs
 //! does not depend on how many guests there are. What a frame of the host's meets comes first and is short.
@@ -55,7 +56,8 @@ const LOAD_BYTES: i32 = 26;
 const NEW_ENTRY: i32 = 1;
 
 /// How many of the host's frames for an address that no guest is known to have are copied, until the table of those is
-/// emptied: a guest that is there answers the first. The host's frames for stations on the wire are not told from these.
+/// emptied: a guest that is there answers the first. The host's frames for stations on the wire are not told from
+/// these.
 const UNHEARD_COPIES: i32 = 16;
 
 /// `BPF_F_INGRESS`: the other interface receives the frame instead of sending it.
@@ -162,8 +164,8 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
     program.finish()
 }
 
-/// Goes to `copy` with the first frames for the address whose key is on the stack, and to `otherwise` with the others, and
-/// when the table is full. Processors that count at the same time may miss one.
+/// Goes to `copy` with the first frames for the address whose key is on the stack, and to `otherwise` with the others,
+/// and when the table is full. Processors that count at the same time may miss one.
 fn copy_first(program: &mut Assembler, unheard: BorrowedFd<'_>, [copy, otherwise]: [Label; 2]) {
     let first = program.label();
     look_up(program, unheard, KEY);
@@ -199,8 +201,9 @@ pub fn unmark() -> Vec<u64> {
     program.finish()
 }
 
-/// Takes the mark off the frame at `context`. The host forwards a packet with the mark that it came with, and may answer
-/// with it or keep it for a connection: such a frame is the host's, and one with the mark would not be looked at.
+/// Takes the mark off the frame at `context`. The host forwards a packet with the mark that it came with, and may
+/// answer with it or keep it for a connection: such a frame is the host's, and one with the mark would not be looked
+/// at.
 fn take_mark_off(program: &mut Assembler, context: Register) {
     program.set(R2, 0);
     program.store(context, PACKET_MARK, R2);
@@ -257,8 +260,8 @@ fn load_packet(program: &mut Assembler, (place, octets): (i32, i32), short: Labe
 /// Where on the stack a station's key is.
 pub(super) const KEY: i16 = -8;
 
-/// The [`key`] of the destination, of the frame that `packet` leads to, to its place of the stack. By halves, which every
-/// processor loads from where they are; changes the first three registers.
+/// The [`key`] of the destination, of the frame that `packet` leads to, to its place of the stack. By halves, which
+/// every processor loads from where they are; changes the first three registers.
 pub(super) fn store_key(program: &mut Assembler, packet: Register) {
     program.load(Width::Half, R1, packet, 0);
     program.decode(R1, Width::Half);

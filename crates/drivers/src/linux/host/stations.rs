@@ -104,8 +104,8 @@ impl Stations {
     }
 }
 
-/// Makes `wanted` what is in the table, where `present` was, as far as there is room; answers whether something was taken
-/// out, and how many are left out.
+/// Makes `wanted` what is in the table, where `present` was, as far as there is room; answers whether something was
+/// taken out, and how many are left out.
 fn bring_to<const WORDS: usize>(
     set: &Set<WORDS>,
     present: Vec<[u32; WORDS]>,

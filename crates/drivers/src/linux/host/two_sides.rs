@@ -12,10 +12,10 @@ use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
 
 /// An endpoint for each side of a trunk, as one.
 ///
-/// Before a frame leaves, its sender's address is among those whose frames are diverted, so that no answer to it is lost.
-/// A received frame is marked with the side it came from; a sent one goes to the sides that it is marked with, and to
-/// the wire when it has no mark. It counts once at the port either way. One that is too long for the wire is dropped, for
-/// the host as well if it is for both.
+/// Before a frame leaves, its sender's address is among those whose frames are diverted, so that no answer to it is
+/// lost. A received frame is marked with the side it came from; a sent one goes to the sides that it is marked with,
+/// and to the wire when it has no mark. It counts once at the port either way. One that is too long for the wire is
+/// dropped, for the host as well if it is for both.
 pub struct TwoSides {
     host: Arc<dyn Endpoint>,
     wire: Arc<dyn Endpoint>,

@@ -6,15 +6,15 @@
 //!    number again form a *run*. A table of 64 slots holds the run that each flow may continue. Whatever else comes of
 //!    the flow ends its run, so that the order within a flow stays; so does a flow with the same slot, which only
 //!    costs a merge. Frames too short to begin a run pass with one comparison while there is no run to continue.
-//! 2. Payload, of runs with at least two frames. They are copied one behind the other to a large buffer, several runs to a
-//!    buffer, since there are few. A merged frame goes out with its checksum partial, which would make a wrong one
+//! 2. Payload, of runs with at least two frames. They are copied one behind the other to a large buffer, several runs
+//!    to a buffer, since there are few. A merged frame goes out with its checksum partial, which would make a wrong one
 //!    right; so each frame's checksums are verified on the way, and one that is wrong stays as it is and ends the run.
 //!
 //! A merged frame stands where the first of its frames stood. What [`segment`] makes of it are the frames that it was
 //! made of, octet for octet: this is the rule from which all conditions follow.
 //!
-//! Frames with tags inside, IPv4 options or IPv6 extension headers, and frames with a request of their own, stay as they
-//! are.
+//! Frames with tags inside, IPv4 options or IPv6 extension headers, and frames with a request of their own, stay as
+//! they are.
 //!
 //! [`segment`]: super::segment
 
@@ -95,8 +95,8 @@ impl Coalescer {
         }
     }
 
-    /// Merges frames of `batch`, in place, into frames that a medium takes as they are that has `takes`; the rest passes
-    /// unchanged. Answers how many frames fewer there are.
+    /// Merges frames of `batch`, in place, into frames that a medium takes as they are that has `takes`; the rest
+    /// passes unchanged. Answers how many frames fewer there are.
     ///
     /// The merged frames have validated requests, and lie in large buffers of `pool`; without free ones nothing more is
     /// merged. All frames of the batch are for one port.

@@ -62,9 +62,9 @@ impl AsFd for Sockets {
 /// instructions and name as for [`load_classifier`](super::load_classifier).
 ///
 /// # Errors
-/// `EPERM` without CAP_BPF and CAP_NET_ADMIN; `EOPNOTSUPP` when the interface's driver runs none; `EACCES` for a program
-/// that the kernel does not trust, or trusts with CAP_PERFMON only; `EINVAL` for one that is none, on a kernel before Linux
-/// 6.3, or without such an interface.
+/// `EPERM` without CAP_BPF and CAP_NET_ADMIN; `EOPNOTSUPP` when the interface's driver runs none; `EACCES` for a
+/// program that the kernel does not trust, or trusts with CAP_PERFMON only; `EINVAL` for one that is none, on a kernel
+/// before Linux 6.3, or without such an interface.
 pub fn load_xdp(name: &str, index: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     let program = Program { prog_type: XDP, prog_flags: SEVERAL_BUFFERS | BOUND, prog_ifindex: index };
     load(name, program, instructions)

@@ -41,8 +41,8 @@ pub(in crate::linux) fn value(name: &str, command: u32) -> io::Result<u32> {
     let mut value = Value { cmd: command, data: 0 };
     let mut request = Request::new(name)?;
     request.0.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: SIOCETHTOOL reads one ifreq, and the commands above read and write one ethtool_value where it points, which
-    // lives through the call.
+    // SAFETY: SIOCETHTOOL reads one ifreq, and the commands above read and write one ethtool_value where it points,
+    // which lives through the call.
     unsafe { ioctl(control()?, SIOCETHTOOL, request.as_ptr()) }?;
     Ok(value.data)
 }
@@ -63,8 +63,8 @@ pub fn queues(name: &str) -> io::Result<(u32, u32)> {
     let mut channels = Channels { cmd: GET_CHANNELS, ..Channels::default() };
     let mut request = Request::new(name)?;
     request.0.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: SIOCETHTOOL reads one ifreq, and this command reads and writes one ethtool_channels where it points, which
-    // lives through the call.
+    // SAFETY: SIOCETHTOOL reads one ifreq, and this command reads and writes one ethtool_channels where it points,
+    // which lives through the call.
     match unsafe { ioctl(control()?, SIOCETHTOOL, request.as_ptr()) } {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok((1, 1)),
         Err(error) => Err(error),

@@ -7,7 +7,8 @@
 //!
 //! What does not fit a slot has only its beginning there: the frame itself waits in the socket's receive queue, in the
 //! order of the slots, and is read from there by one system call. So small frames cost no system call, and the large
-//! ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame is lost.
+//! ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame is
+//! lost.
 
 use std::io;
 use std::ops::Range;

@@ -1,11 +1,11 @@
 //! Mode `filter`: the kernel diverts what is for guests, and takes what they send to either side.
 //!
-//! Theory of operation. The trunk has a TAP for each side. On the interface, a program on the way in (from the wire) and
-//! one on the way out (from the host) redirect what is for a guest to the TAP of that side and copy what is for a group;
-//! all else passes as it did, and never leaves the kernel. On each TAP, a program takes what we write: from the host's
-//! TAP it is received by the interface, from the wire's TAP it is sent. It is marked on the way, so that the interface's
-//! programs leave it alone: nothing of ours comes back. They take the mark off, for what the host forwards bears the mark
-//! that it came with.
+//! Theory of operation. The trunk has a TAP for each side. On the interface, a program on the way in (from the wire)
+//! and one on the way out (from the host) redirect what is for a guest to the TAP of that side and copy what is for a
+//! group; all else passes as it did, and never leaves the kernel. On each TAP, a program takes what we write: from the
+//! host's TAP it is received by the interface, from the wire's TAP it is sent. It is marked on the way, so that the
+//! interface's programs leave it alone: nothing of ours comes back. They take the mark off, for what the host forwards
+//! bears the mark that it came with.
 //!
 //! What hangs on the interface beside ours is not touched ([`Hooks`]). The TAPs vanish with the process; what else a
 //! killed one leaves, the next takes over.
@@ -122,8 +122,8 @@ impl Filter {
         Ok(())
     }
 
-    /// Puts the programs on the interface that divert what is wanted: frames for addresses that nobody is known to have,
-    /// and all frames.
+    /// Puts the programs on the interface that divert what is wanted: frames for addresses that nobody is known to
+    /// have, and all frames.
     pub(super) async fn divert(
         &mut self,
         kernel: &Kernel,
@@ -161,7 +161,8 @@ impl Filter {
         Ok(())
     }
 
-    /// Puts back what somebody took off the interface or the TAPs, and has guests looked for again that were not heard of.
+    /// Puts back what somebody took off the interface or the TAPs, and has guests looked for again that were not heard
+    /// of.
     pub(super) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
         let looked = self.stations.look_again();
         looked

@@ -1,11 +1,11 @@
-//! Where the programs of mode `filter` hang: on the interface's own hooks where the kernel has those ("tcx", Linux 6.6),
-//! else on filters of traffic control.
+//! Where the programs of mode `filter` hang: on the interface's own hooks where the kernel has those ("tcx", Linux
+//! 6.6), else on filters of traffic control.
 //!
-//! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends. A filter
-//! stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]), by which
-//! the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is there, and
-//! removed at the end only when it was made here and nobody else hangs on it; a qdisc has no name, so the filters' names
-//! say whether it was ([`QDISC`]).
+//! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends. A
+//! filter stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]),
+//! by which the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is
+//! there, and removed at the end only when it was made here and nobody else hangs on it; a qdisc has no name, so the
+//! filters' names say whether it was ([`QDISC`]).
 
 use std::os::fd::{AsFd, OwnedFd};
 

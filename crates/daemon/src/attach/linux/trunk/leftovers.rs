@@ -1,7 +1,7 @@
 //! What killed daemons left on the host's interfaces.
 //!
-//! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does, and
-//! the qdisc when the name of a filter of ours on it does.
+//! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does,
+//! and the qdisc when the name of a filter of ours on it does.
 
 use super::device::MACVTAP;
 use super::hold::is_held;

@@ -2,9 +2,9 @@
 //!
 //! A macvtap in its passthru mode gets every frame that the interface receives, and sends through it; the host's own
 //! stack has nothing of the interface meanwhile. The device stays when its daemon is killed; the next one finds it by
-//! its name, which has the number of the interface, and makes it anew if it bears our mark. A device cannot be made with
-//! the mark on it, so it is brought up only after that; one that a daemon was killed over in between is nobody's, and
-//! people have to delete it.
+//! its name, which has the number of the interface, and makes it anew if it bears our mark. A device cannot be made
+//! with the mark on it, so it is brought up only after that; one that a daemon was killed over in between is nobody's,
+//! and people have to delete it.
 
 use std::sync::Arc;
 

@@ -80,8 +80,8 @@ impl Packet {
         self.keep(Kept { guests: self.kept.guests.clone(), wants })
     }
 
-    /// The addresses that are a guest's on the wire, whoever else claims the host's; none where guests share that, and it
-    /// is for the network to say whose a frame is.
+    /// The addresses that are a guest's on the wire, whoever else claims the host's; none where guests share that, and
+    /// it is for the network to say whose a frame is.
     pub(super) fn guests(&self) -> impl Iterator<Item = MacAddr> {
         self.kept.guests.iter().copied().filter(|guest| !self.shared_mac && *guest != self.host)
     }
