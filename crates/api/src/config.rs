@@ -144,13 +144,13 @@ table! {
         mac: OneOrMany<String>,
         /// The role of the port in VLANs; no VLAN when absent.
         vlan: VlanConfig,
-        /// Whether anything passes the port; true when absent.
+        /// Lets frames pass the port; true when absent.
         enabled: bool,
-        /// Whether a port with a set MAC may send from that MAC only; on when absent.
+        /// Lets a port with a set MAC send from that MAC only; on when absent.
         guard: Guard,
-        /// Whether the port may see frames for others; deny when absent.
+        /// Lets the port see frames for others; deny when absent.
         promiscuous: Promiscuous,
-        /// Whom the port talks to; everybody when absent.
+        /// Keeps the port apart from others that are kept apart; from nobody when absent.
         isolation: Isolation,
         /// Frames that may wait for the guest before further ones are dropped.
         queue: u64 = number(1, 65_536, Some(1024)),
@@ -177,7 +177,7 @@ table! {
     pub struct FilterConfig {
         /// Which way the frames go; both when absent.
         direction: FilterDirection,
-        /// What becomes of them.
+        /// The fate of those frames.
         action: FilterAction,
         /// An expression of libpcap's: `udp port 67`.
         expression: String,
@@ -199,18 +199,7 @@ pub enum FilterDirection {
     Both,
 }
 
-impl FilterDirection {
-    /// The direction as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-            Self::Both => "both",
-        }
-    }
-}
-
-/// What becomes of a frame that a rule matches.
+/// The fate of a frame that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FilterAction {
@@ -220,16 +209,6 @@ pub enum FilterAction {
     Pass,
 }
 
-impl FilterAction {
-    /// The action as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Pass => "pass",
-        }
-    }
-}
-
 table! {
     /// A TAP device: made by name, taken over by name, or inherited as a descriptor.
     pub struct TapConfig {
@@ -237,7 +216,7 @@ table! {
         name: String,
         /// User, by name or number as text, who may open the device.
         owner: String = Value::TextOrNumber,
-        /// Whether the device stays when the daemon ends; false when absent.
+        /// Keeps the device when the daemon ends; false when absent.
         persistent: bool,
         /// Absolute path of a program that runs before the device is opened.
         setup: String,
@@ -247,7 +226,7 @@ table! {
         netns: String,
         /// Number of an inherited descriptor.
         fd: u64 = number(3, u64::MAX, None),
-        /// Whether segmentation and checksums may be left to the receiver; true when absent.
+        /// Leaves segmentation and checksums to the receiver where it takes them; true when absent.
         offloads: bool,
     }
 }
@@ -313,7 +292,7 @@ table! {
         mode: String,
         /// Clients at a time, with `allow`; 64 when absent.
         clients: u64 = number(1, 1024, Some(64)),
-        /// Whether packets of the TUN have packet information in front; false when absent.
+        /// Says that packets of the TUN have packet information in front; false when absent.
         packet_information: bool,
         /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
         netns: String,
@@ -351,14 +330,14 @@ pub enum Role {
     Dhcp,
 }
 
-/// Whom a port talks to.
+/// The ports that a port is kept apart from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// Every port.
+    /// None.
     #[default]
     None,
-    /// Ports that are not isolated, and the trunk.
+    /// Those that are isolated too.
     Isolated,
 }
 
@@ -373,8 +352,8 @@ pub enum Promiscuous {
     Allow,
 }
 
-choice!(Guard, &["on", "off"]);
-choice!(Isolation, &["none", "isolated"]);
-choice!(Promiscuous, &["deny", "allow"]);
-choice!(FilterDirection, &["in", "out", "both"]);
-choice!(FilterAction, &["drop", "pass"]);
+choice!(Guard { On = "on", Off = "off" });
+choice!(Isolation { None = "none", Isolated = "isolated" });
+choice!(Promiscuous { Deny = "deny", Allow = "allow" });
+choice!(FilterDirection { In = "in", Out = "out", Both = "both" });
+choice!(FilterAction { Drop = "drop", Pass = "pass" });

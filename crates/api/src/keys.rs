@@ -13,11 +13,11 @@ use crate::OneOrMany;
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What it takes.
+    /// The kind of value that it takes.
     pub value: Value,
 }
 
-/// What a key takes.
+/// A kind of value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value {
@@ -135,11 +135,18 @@ macro_rules! table {
     (@value $type:ty, $value:expr) => { $value };
 }
 
-/// Says which words the values of an enumeration are.
+/// Says which words the values of an enumeration are, the same that serde reads and writes.
 macro_rules! choice {
-    ($type:ident, $words:expr) => {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word as it is written.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
         impl $crate::keys::Typed for $type {
-            const VALUE: $crate::keys::Value = $crate::keys::Value::Choice($words);
+            const VALUE: $crate::keys::Value = $crate::keys::Value::Choice(&[$($word),+]);
         }
     };
 }

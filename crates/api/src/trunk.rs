@@ -63,20 +63,6 @@ pub enum TrunkHooks {
     Clsact,
 }
 
-impl TrunkMode {
-    /// The mode as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Filter => "filter",
-            Self::Packet => "packet",
-            Self::Xdp => "xdp",
-            Self::Macvtap => "macvtap",
-            Self::Bridge => "bridge",
-        }
-    }
-}
-
 /// Whether guests share the host's address toward the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -166,6 +152,13 @@ pub struct TrunkFlow {
     pub tx_octets: u64,
 }
 
-choice!(TrunkMode, &["auto", "filter", "packet", "xdp", "macvtap", "bridge"]);
-choice!(TrunkHooks, &["auto", "tcx", "clsact"]);
-choice!(SharedMac, &["auto", "on", "off"]);
+choice!(TrunkMode {
+    Auto = "auto",
+    Filter = "filter",
+    Packet = "packet",
+    Xdp = "xdp",
+    Macvtap = "macvtap",
+    Bridge = "bridge",
+});
+choice!(TrunkHooks { Auto = "auto", Tcx = "tcx", Clsact = "clsact" });
+choice!(SharedMac { Auto = "auto", On = "on", Off = "off" });

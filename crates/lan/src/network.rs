@@ -231,9 +231,9 @@ impl Network {
         let active = member.active;
         self.publish(control);
         if let Some(enabled) = enabled {
-            self.fdb.set_learning(id, active && enabled);
+            self.set_learning(id, active && enabled);
         }
-        if relearn || enabled == Some(false) {
+        if relearn {
             self.fdb.flush(Some(id));
         }
         Ok(())
@@ -269,11 +269,16 @@ impl Network {
             self.publish(&mut control);
         }
         // In any case: it may learn already, see `expect`.
+        self.set_learning(id, learns);
+        Ok(())
+    }
+
+    /// Has the FDB learn behind a port, or forget what it learnt there and learn nothing more.
+    fn set_learning(&self, id: PortId, learns: bool) {
         self.fdb.set_learning(id, learns);
-        if !active {
+        if !learns {
             self.fdb.flush(Some(id));
         }
-        Ok(())
     }
 
     #[inline]

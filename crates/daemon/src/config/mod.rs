@@ -23,6 +23,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use api::keys::Keyed;
 use api::{Error, ErrorCode};
 
 pub use change::Change;
@@ -104,26 +105,15 @@ pub fn from_json(value: serde_json::Value) -> Result<ValidConfig, Vec<Error>> {
     check(config, reader.faults, None).map_err(errors_of)
 }
 
-/// Reads one port's table in JSON; what its values mean is checked with the network that it joins.
+/// Reads one table in JSON, a port's or a rule's; what its values mean is checked with the network that it joins.
 ///
 /// # Errors
 /// Every fault in its shape, with the path of its member within the table.
-pub fn port_from_json(value: serde_json::Value) -> Result<api::PortConfig, Vec<Error>> {
+pub fn table_from_json<T: Keyed + Default>(value: serde_json::Value) -> Result<T, Vec<Error>> {
     let mut reader = Reader::default();
-    let port = reader.keyed::<api::PortConfig>("", &Node::from_json(value));
+    let table = reader.keyed("", &Node::from_json(value));
     let errors = errors_of(reader.faults);
-    if errors.is_empty() { Ok(port.unwrap_or_default()) } else { Err(errors) }
-}
-
-/// Reads one rule's table in JSON.
-///
-/// # Errors
-/// Every fault in its shape, with the path of its member within the table.
-pub fn filter_from_json(value: serde_json::Value) -> Result<api::FilterConfig, Vec<Error>> {
-    let mut reader = Reader::default();
-    let filter = reader.keyed::<api::FilterConfig>("", &Node::from_json(value));
-    let errors = errors_of(reader.faults);
-    if errors.is_empty() { Ok(filter.unwrap_or_default()) } else { Err(errors) }
+    if errors.is_empty() { Ok(table.unwrap_or_default()) } else { Err(errors) }
 }
 
 /// Checks what was read, where reading itself may have found faults.

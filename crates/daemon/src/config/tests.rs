@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod change;
 mod filter;
 mod tunnel;
 
@@ -501,33 +502,6 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::write(&binary, b"x = \"\xff\"").expect("a file");
     let fault = load(&binary).expect_err("no text").faults()[0].error.clone();
     assert_eq!(fault.code, UnreadableFile);
-}
-
-#[test]
-fn ports_come_and_go_within_a_valid_configuration() {
-    let config = read(EXAMPLE).expect("a valid configuration");
-    let port = api::PortConfig {
-        stream: Some(api::StreamConfig { fd: Some(7), ..Default::default() }),
-        ..Default::default()
-    };
-
-    let more = config.with_port("lab", "new", port.clone()).expect("a port more");
-    assert!(more.port("lab", "new").is_some());
-    assert_eq!(more.without_port("lab", "new"), Ok(config.clone()));
-
-    let code = |result: Result<ValidConfig, Vec<Error>>| result.expect_err("a fault")[0].code;
-    assert_eq!(code(config.with_port("none", "new", port.clone())), UnknownNetwork);
-    assert_eq!(code(config.with_port("lab", "web", port.clone())), PortExists);
-    assert_eq!(code(config.with_port("lab", "a.b", port)), BadName);
-    assert_eq!(code(config.without_port("lab", "none")), UnknownPort);
-    assert_eq!(code(config.without_port("none", "web")), UnknownNetwork);
-}
-
-#[test]
-fn static_entries_of_a_port_go_with_it() {
-    let config = read(EXAMPLE).expect("a valid configuration");
-    let without = config.without_port("lab", "db").expect("no port db");
-    assert!(without.as_api().network["lab"].fdb.as_ref().is_some_and(|fdb| fdb.static_entries.is_empty()));
 }
 
 #[test]

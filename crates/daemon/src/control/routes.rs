@@ -74,6 +74,21 @@ impl Shared {
 
 type PathArguments<T> = Result<Path<T>, PathRejection>;
 type QueryArguments<T> = Result<Query<T>, QueryRejection>;
+/// The names of a network and of one of its ports.
+type PortArguments = PathArguments<(String, String)>;
+type ApplyArguments = QueryArguments<ApplyQuery>;
+
+impl Shared {
+    /// Reads a body that has to be there; `empty` is the complaint when it is not.
+    async fn read(&self, body: Body, largest: usize, empty: &str) -> Result<Value, Failure> {
+        let value = body::read(body, largest, self.body_time, &self.life).await?;
+        value.ok_or_else(|| Failure::new(ErrorCode::BadJson, empty))
+    }
+
+    async fn change(&self, change: Change, query: ApplyArguments) -> Answer {
+        Json::of(&self.handle.change(change, query_of(query)?.dry_run).await?)
+    }
+}
 
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
@@ -153,13 +168,10 @@ struct ApplyQuery {
 }
 
 /// The body is a configuration with `dry_run` beside it.
-async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
+async fn apply(State(shared): State<Shared>, query: ApplyArguments, body: Body) -> Answer {
     let mut dry_run = query_of(query)?.dry_run;
-    let Some(mut value) = body::read(body, LARGEST_CONFIG, shared.body_time, &shared.life).await? else {
-        let message =
-            "the body is empty; send a configuration, or POST /v1/reload to read the daemon's file again";
-        return Err(Failure::new(ErrorCode::BadJson, message));
-    };
+    let empty = "the body is empty; send a configuration, or POST /v1/reload to read the daemon's file again";
+    let mut value = shared.read(body, LARGEST_CONFIG, empty).await?;
     dry_run |= take_dry_run(&mut value)?;
     // A filter may take its time to be compiled.
     let read = tokio::task::spawn_blocking(move || config::from_json(value)).await;
@@ -168,7 +180,7 @@ async fn apply(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, 
     Json::of(&shared.handle.apply(config, dry_run).await?)
 }
 
-async fn reload(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>, body: Body) -> Answer {
+async fn reload(State(shared): State<Shared>, query: ApplyArguments, body: Body) -> Answer {
     let mut dry_run = query_of(query)?.dry_run;
     if let Some(mut value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? {
         dry_run |= take_dry_run(&mut value)?;
@@ -182,80 +194,59 @@ async fn reload(State(shared): State<Shared>, query: QueryArguments<ApplyQuery>,
 
 async fn add_port(
     State(shared): State<Shared>,
-    names: PathArguments<(String, String)>,
-    query: QueryArguments<ApplyQuery>,
+    port: PortArguments,
+    query: ApplyArguments,
     body: Body,
 ) -> Answer {
-    let (network, port) = path_of(names)?;
-    let dry_run = query_of(query)?.dry_run;
-    let Some(value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
-        let message = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
-        return Err(Failure::new(ErrorCode::BadJson, message));
-    };
-    let table = Box::new(config::port_from_json(value).map_err(Failure::from_faults)?);
-    let change = Change::AddPort { network, port, table };
-    Json::of(&shared.handle.change(change, dry_run).await?)
+    let (network, port) = path_of(port)?;
+    let empty = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
+    let value = shared.read(body, LARGEST, empty).await?;
+    let table = Box::new(config::table_from_json(value).map_err(Failure::from_faults)?);
+    shared.change(Change::AddPort { network, port, table }, query).await
 }
 
 async fn change_port(
     State(shared): State<Shared>,
-    names: PathArguments<(String, String)>,
-    query: QueryArguments<ApplyQuery>,
+    port: PortArguments,
+    query: ApplyArguments,
     body: Body,
 ) -> Answer {
-    let (network, port) = path_of(names)?;
-    let dry_run = query_of(query)?.dry_run;
-    let Some(keys) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
-        let message = r#"the body is empty; send the keys that change: {"enabled": false}"#;
-        return Err(Failure::new(ErrorCode::BadJson, message));
-    };
+    let (network, port) = path_of(port)?;
+    let empty = r#"the body is empty; send the keys that change: {"enabled": false}"#;
+    let keys = shared.read(body, LARGEST, empty).await?;
     if !keys.is_object() {
         return Err(Failure::new(ErrorCode::WrongType, "the body must be an object"));
     }
-    Json::of(&shared.handle.change(Change::ChangePort { network, port, keys }, dry_run).await?)
+    shared.change(Change::ChangePort { network, port, keys }, query).await
 }
 
-async fn remove_port(
-    State(shared): State<Shared>,
-    names: PathArguments<(String, String)>,
-    query: QueryArguments<ApplyQuery>,
-) -> Answer {
-    let (network, port) = path_of(names)?;
-    let dry_run = query_of(query)?.dry_run;
-    Json::of(&shared.handle.change(Change::RemovePort { network, port }, dry_run).await?)
+async fn remove_port(State(shared): State<Shared>, port: PortArguments, query: ApplyArguments) -> Answer {
+    let (network, port) = path_of(port)?;
+    shared.change(Change::RemovePort { network, port }, query).await
 }
 
 async fn add_filter(
     State(shared): State<Shared>,
-    names: PathArguments<(String, String)>,
-    query: QueryArguments<ApplyQuery>,
+    port: PortArguments,
+    query: ApplyArguments,
     body: Body,
 ) -> Answer {
-    let (network, port) = path_of(names)?;
-    let dry_run = query_of(query)?.dry_run;
-    let Some(mut value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? else {
-        let message = r#"the body is empty; send a rule: {"action": "drop", "expression": "udp port 67"}"#;
-        return Err(Failure::new(ErrorCode::BadJson, message));
-    };
-    let at = match value.as_object_mut().and_then(|members| members.remove("at")) {
-        None | Some(Value::Null) => None,
-        Some(at) => Some(at.as_u64().ok_or_else(|| {
-            Failure::from(Error::at(ErrorCode::WrongType, "at", "at must be a whole number"))
-        })?),
-    };
-    let filter = Box::new(config::filter_from_json(value).map_err(Failure::from_faults)?);
-    let change = Change::AddFilter { network, port, filter, at };
-    Json::of(&shared.handle.change(change, dry_run).await?)
+    let (network, port) = path_of(port)?;
+    let empty = r#"the body is empty; send a rule: {"action": "drop", "expression": "udp port 67"}"#;
+    let mut value = shared.read(body, LARGEST, empty).await?;
+    let wrong = || Failure::from(Error::at(ErrorCode::WrongType, "at", "at must be a whole number"));
+    let at = take(&mut value, "at").map(|at| at.as_u64().ok_or_else(wrong)).transpose()?;
+    let filter = Box::new(config::table_from_json(value).map_err(Failure::from_faults)?);
+    shared.change(Change::AddFilter { network, port, filter, at }, query).await
 }
 
 async fn remove_filter(
     State(shared): State<Shared>,
-    names: PathArguments<(String, String, u64)>,
-    query: QueryArguments<ApplyQuery>,
+    filter: PathArguments<(String, String, u64)>,
+    query: ApplyArguments,
 ) -> Answer {
-    let (network, port, number) = path_of(names)?;
-    let dry_run = query_of(query)?.dry_run;
-    Json::of(&shared.handle.change(Change::RemoveFilter { network, port, number }, dry_run).await?)
+    let (network, port, number) = path_of(filter)?;
+    shared.change(Change::RemoveFilter { network, port, number }, query).await
 }
 
 async fn event_stream(State(shared): State<Shared>) -> Result<Response<Body>, Failure> {
@@ -284,11 +275,15 @@ async fn end_capture(State(shared): State<Shared>, number: PathArguments<u64>) -
     Json::of(&api::CaptureEnded { capture: number })
 }
 
+/// Takes a member out of a body; a null is none.
+fn take(body: &mut Value, member: &str) -> Option<Value> {
+    body.as_object_mut()?.remove(member).filter(|value| !value.is_null())
+}
+
 /// Takes the member `dry_run` out of a body.
 fn take_dry_run(body: &mut Value) -> Result<bool, Failure> {
-    let member = body.as_object_mut().and_then(|members| members.remove("dry_run"));
-    match member {
-        None | Some(Value::Null) => Ok(false),
+    match take(body, "dry_run") {
+        None => Ok(false),
         Some(Value::Bool(dry_run)) => Ok(dry_run),
         Some(_) => Err(Error::at(ErrorCode::WrongType, "dry_run", "dry_run must be true or false").into()),
     }

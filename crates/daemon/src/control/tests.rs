@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Change;
-use crate::handle::Query;
-use crate::handle::{self, Request};
+use crate::handle::{self, Query, Request};
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bpf::{Program, ValidProgram};
 
@@ -78,7 +78,7 @@ pub fn is_program(text: &str) -> bool {
 /// # Errors
 /// The expression is wrong, or there is nothing to compile it with.
 pub fn of_expression(expression: &str) -> Result<Arc<ValidProgram>, BadFilter> {
-    static COMPILED: Mutex<Option<HashMap<String, Arc<ValidProgram>>>> = Mutex::new(None);
+    static COMPILED: LazyLock<Mutex<HashMap<String, Arc<ValidProgram>>>> = LazyLock::new(Mutex::default);
     let compiled = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if expression.trim().is_empty() {
         return Err(BadFilter::Wrong("the filter is empty".into()));
@@ -86,7 +86,7 @@ pub fn of_expression(expression: &str) -> Result<Arc<ValidProgram>, BadFilter> {
     if expression.len() > LONGEST {
         return Err(BadFilter::Wrong(format!("the filter is longer than {LONGEST} octets")));
     }
-    if let Some(program) = compiled().as_ref().and_then(|known| known.get(expression)) {
+    if let Some(program) = compiled().get(expression) {
         return Ok(program.clone());
     }
     let text = compiler::compile(expression)?;
@@ -94,8 +94,7 @@ pub fn of_expression(expression: &str) -> Result<Arc<ValidProgram>, BadFilter> {
         Arc::new(of_text(&text).map_err(|error| {
             BadFilter::Failed(format!("what {COMPILER} made of `{expression}`: {error}"))
         })?);
-    let mut compiled = compiled();
-    let known = compiled.get_or_insert_default();
+    let mut known = compiled();
     if known.len() >= KEPT {
         known.clear();
     }

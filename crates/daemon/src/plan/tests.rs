@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{parse, validate};
+use crate::config::{Change, parse, validate};
 
 /// What runs, as the actions leave it.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,7 +139,8 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             });
             // A port that is in the way of another is left out.
             ports.fold(start, |config, (network, name, port)| {
-                config.with_port(&network, &name, port).unwrap_or(config)
+                let add = Change::AddPort { network, port: name, table: Box::new(port) };
+                add.apply(&config).unwrap_or(config)
             })
         },
     )

@@ -318,11 +318,6 @@ impl Supervisor {
         Applying::Done { steps, events: self.requests.emitter() }
     }
 
-    /// What the ports of a network are called.
-    fn port_names(&self, network: &Arc<Network>) -> BTreeMap<lan::PortId, String> {
-        self.fabric.directory.names(network)
-    }
-
     /// What is done once a second.
     fn tick(&mut self) {
         self.ticks.send_modify(|count| *count += 1);
@@ -341,7 +336,7 @@ impl Supervisor {
     }
 
     fn tell(&self, name: &str, network: &Arc<Network>, events: Vec<lan::Event>) {
-        let names = self.port_names(network);
+        let names = self.fabric.directory.names(network);
         let port_of = |id| names.get(&id).cloned();
         for event in events {
             let network = name.to_owned();

@@ -13,7 +13,7 @@ use lan::Network;
 use super::fabric::Fabric;
 use super::now;
 use crate::config::NetworkSettings;
-use crate::handle::{Queries, Query};
+use crate::handle::{Queries, Query, Reply};
 use crate::panics;
 
 /// What the supervisor shows of itself, besides what ports and trunks write down themselves.
@@ -75,24 +75,15 @@ impl View {
     /// Answers a query. Whoever asked may have gone.
     pub(super) fn answer(&self, query: Query) {
         inject::panic_at(|| "request".to_owned());
+        let directory = &self.fabric.directory;
         match query {
             Query::Status(reply) => drop(reply.send(Ok(self.status()))),
             Query::Networks(reply) => drop(reply.send(Ok(self.networks()))),
-            Query::Ports { network, reply } => {
-                let ports = |name: Option<&str>| self.fabric.directory.ports(name);
-                drop(reply.send(self.of(network.as_deref(), ports)));
-            }
-            Query::Filters { network, reply } => {
-                let filters = |name: Option<&str>| self.fabric.directory.filters(name);
-                drop(reply.send(self.of(network.as_deref(), filters)));
-            }
+            Query::Ports { network, reply } => self.list(network, reply, |of| directory.ports(of)),
+            Query::Filters { network, reply } => self.list(network, reply, |of| directory.filters(of)),
+            Query::Links { network, reply } => self.list(network, reply, |of| directory.links(of)),
             Query::Trunks { network, reply } => {
-                let trunks = |name: Option<&str>| self.fabric.trunks.list(name);
-                drop(reply.send(self.of(network.as_deref(), trunks)));
-            }
-            Query::Links { network, reply } => {
-                let links = |name: Option<&str>| self.fabric.directory.links(name);
-                drop(reply.send(self.of(network.as_deref(), links)));
+                self.list(network, reply, |of| self.fabric.trunks.list(of));
             }
             Query::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
         }
@@ -102,12 +93,12 @@ impl View {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `list` has of one network, which has to be there, or of all.
-    fn of<T>(&self, network: Option<&str>, list: impl FnOnce(Option<&str>) -> T) -> Result<T, Error> {
-        if let Some(name) = network {
-            self.running(name)?;
-        }
-        Ok(list(network))
+    /// Answers with what `list` has of one network, which has to be there, or of all.
+    fn list<T>(&self, network: Option<String>, reply: Reply<T>, list: impl FnOnce(Option<&str>) -> T) {
+        let network = network.as_deref();
+        let known = network.map_or(Ok(()), |name| self.running(name).map(drop));
+        // Whoever asked may have gone.
+        let _ = reply.send(known.map(|()| list(network)));
     }
 
     fn running(&self, name: &str) -> Result<Running, Error> {

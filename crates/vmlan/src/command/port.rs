@@ -84,7 +84,7 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortC
     let faults = |faults: Vec<api::Error>| {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")
     };
-    let mut port = daemon::config::port_from_json(port.into()).map_err(faults)?;
+    let mut port: api::PortConfig = daemon::config::table_from_json(port.into()).map_err(faults)?;
     daemon::config::resolve_port(&mut port, directory);
     Ok(port)
 }

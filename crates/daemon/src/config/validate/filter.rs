@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use api::ErrorCode;
+use bpf::ValidProgram;
 
 use super::Validator;
 use crate::config::read::join;
@@ -54,27 +55,23 @@ impl Validator {
         Some(FilterRule { direction: filter.direction.unwrap_or_default(), action: action?, source, program })
     }
 
-    fn expression(&mut self, path: &str, text: &str) -> Option<(FilterSource, Arc<bpf::ValidProgram>)> {
-        match expression::of_expression(text) {
-            Ok(program) => Some((FilterSource::Expression(text.to_owned()), program)),
-            Err(BadFilter::Wrong(message) | BadFilter::Failed(message)) => {
-                self.refuse(ErrorCode::BadFilter, path, message)
-            }
-        }
+    fn expression(&mut self, path: &str, text: &str) -> Option<(FilterSource, Arc<ValidProgram>)> {
+        let program = self.good(path, expression::of_expression(text))?;
+        Some((FilterSource::Expression(text.to_owned()), program))
     }
 
-    fn filter_program(&mut self, path: &str, file: &str) -> Option<(FilterSource, Arc<bpf::ValidProgram>)> {
+    fn filter_program(&mut self, path: &str, file: &str) -> Option<(FilterSource, Arc<ValidProgram>)> {
         if let Some(why) = misunderstood(file) {
             return self.refuse(ErrorCode::BadPath, path, why);
         }
         if !file.starts_with('/') {
             return self.refuse(ErrorCode::BadPath, path, "the path must be absolute here");
         }
-        match expression::of_file(Path::new(file)) {
-            Ok(program) => Some((FilterSource::Program(file.into()), Arc::new(program))),
-            Err(BadFilter::Wrong(message) | BadFilter::Failed(message)) => {
-                self.refuse(ErrorCode::BadFilter, path, message)
-            }
-        }
+        let program = self.good(path, expression::of_file(Path::new(file)))?;
+        Some((FilterSource::Program(file.into()), Arc::new(program)))
+    }
+
+    fn good<T>(&mut self, path: &str, filter: Result<T, BadFilter>) -> Option<T> {
+        filter.map_err(|error| self.fault(ErrorCode::BadFilter, path, error.to_string())).ok()
     }
 }
