@@ -49,15 +49,13 @@ pub(super) struct Route {
     pub(super) guests: Guests,
     /// The sides that get it, never the one that it is from.
     pub(super) sides: Sides,
-    /// Whether it is unicast to an address that nobody is known to have.
-    unknown: bool,
 }
 
 impl Route {
-    pub(super) const NOWHERE: Route = Route { guests: Guests::Nobody, sides: Sides::NONE, unknown: false };
+    pub(super) const NOWHERE: Route = Route { guests: Guests::Nobody, sides: Sides::NONE };
 
     pub(super) fn new(guests: Guests, sides: Sides) -> Route {
-        Route { guests, sides, unknown: false }
+        Route { guests, sides }
     }
 
     /// Whether a frame that is routed so is taken off its way by the driver.
@@ -193,7 +191,7 @@ impl<'a> Beside<'a, '_> {
             Target::Port(id) => Route::new(Guests::Owner(id), promiscuous),
             Target::Unknown => {
                 let guests = if from_guest { Guests::Flooded } else { Guests::FloodedFromTrunk };
-                Route { guests, sides: Sides::WIRE.within(open).with(promiscuous), unknown: true }
+                Route::new(guests, Sides::WIRE.within(open).with(promiscuous))
             }
         }
     }
