@@ -26,7 +26,7 @@ pub enum BadOffload {
     /// The headers reach beyond the frame, or are longer than [`MAX_HEADERS`].
     #[error("the offload request's headers are too long")]
     HeaderLength,
-    /// None, more than there is, or for fragments no multiple of 8.
+    /// None, more than there is, of a frame with nothing behind its headers, or for fragments no multiple of 8.
     #[error("the offload request has a bad segment size of {0} octets")]
     SegmentSize(u16),
     /// More than [`MAX_SEGMENTS`], or of UDP [`MAX_DATAGRAMS`], or than [`MAX_MADE`] octets together.
@@ -173,7 +173,8 @@ impl Plan {
         let headers = if kind == Kind::Fragments { layout.transport } else { header_len };
         let (size, payload) = (usize::from(request.gso_size), octets.len() - headers);
         let whole_units = kind != Kind::Fragments || size.is_multiple_of(8);
-        if size == 0 || size > payload || !whole_units {
+        // A datagram of nothing but its header has nothing to cut either.
+        if size == 0 || size > payload || header_len == octets.len() || !whole_units {
             return Err(BadOffload::SegmentSize(request.gso_size));
         }
         let count = payload.div_ceil(size);

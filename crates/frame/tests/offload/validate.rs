@@ -71,6 +71,10 @@ fn requests_that_contradict_the_frame() {
     let fragments = Offload { gso_type: Offload::UDP_FRAGMENTS, ..datagrams };
     let mut middle = udp.clone();
     middle[20] = 0x20;
+    let empty = UDP4.whole(&[]);
+    let mut empty_first = empty.clone();
+    empty_first[20] = 0x20;
+    let unfinished = Offload { flags: 0, ..fragments };
     let arp = ethernet(&[], EtherType::ARP, &[0; 600]);
     for (what, octets, request, expected) in [
         ("flag", &octets, Offload { flags: 5, ..request }, BadOffload::UnknownFlags(5)),
@@ -85,6 +89,8 @@ fn requests_that_contradict_the_frame() {
         ("datagrams", &udp, Offload { gso_size: 19, ..datagrams }, BadOffload::TooManySegments(132)),
         ("large", &octets, Offload { gso_size: 2501, ..request }, BadOffload::SegmentSize(2501)),
         ("unit", &udp, Offload { gso_size: 1004, ..fragments }, BadOffload::SegmentSize(1004)),
+        ("no payload", &empty, Offload { gso_size: 8, ..fragments }, BadOffload::SegmentSize(8)),
+        ("none in a fragment", &empty_first, Offload { gso_size: 8, ..unfinished }, BadOffload::SegmentSize(8)),
         ("start", &octets, Offload { checksum_start: 36, ..request }, BadOffload::ChecksumPlace),
         ("offset", &octets, Offload { checksum_offset: 6, ..request }, BadOffload::ChecksumPlace),
         ("IPv6", &octets, Offload { gso_type: Offload::TCPV6, ..request }, BadOffload::WrongHeaders),
