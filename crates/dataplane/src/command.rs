@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::{Endpoint, Fault};
+use drivers::{Endpoint, Fault, Waits};
 use frame::Share;
 use lan::Network;
 use link::Link;
@@ -16,20 +16,19 @@ pub struct PortKey {
 
 impl PortKey {
     /// No port's.
-    pub(crate) const NOBODY: PortKey = PortKey { slot: PortKey::SECOND - 1, generation: u32::MAX };
+    pub(crate) const NOBODY: PortKey = PortKey { slot: PortKey::SLOTS - 1, generation: u32::MAX };
 
-    /// The bit of a token that tells the second descriptor of a queue from the first; there are never so many slots.
-    const SECOND: u32 = 1 << 31;
+    /// There are never so many slots: the bits of a token from here on tell a queue's descriptors apart.
+    const SLOTS: u32 = u32::MAX / Waits::DESCRIPTORS as u32 + 1;
 
-    pub(crate) fn token(self, second: bool) -> u64 {
-        let slot = if second { self.slot | PortKey::SECOND } else { self.slot };
-        u64::from(self.generation) << 32 | u64::from(slot)
+    pub(crate) fn token(self, descriptor: usize) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(descriptor as u32 * PortKey::SLOTS + self.slot)
     }
 
-    /// The port, and whether it is the queue's second descriptor.
-    pub(crate) fn from_token(token: u64) -> (PortKey, bool) {
+    /// The port, and which of its queue's descriptors it is.
+    pub(crate) fn from_token(token: u64) -> (PortKey, usize) {
         let (slot, generation) = (token as u32, (token >> 32) as u32);
-        (PortKey { slot: slot & !PortKey::SECOND, generation }, slot & PortKey::SECOND != 0)
+        (PortKey { slot: slot % PortKey::SLOTS, generation }, (slot / PortKey::SLOTS) as usize)
     }
 }
 

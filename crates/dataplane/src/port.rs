@@ -1,11 +1,10 @@
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use drivers::{Endpoint, Fault, Queue, Settings, Status};
+use drivers::{Endpoint, Fault, Queue, Settings, Status, Waits};
 use frame::{Batch, Context, DropReason, Share};
 use link::{Link, Transmit};
-use sys::{Interest, Poller};
+use sys::{Poller, Ready};
 
 use crate::command::{PortKey, PortSetup};
 use crate::ready::{Pending, Used};
@@ -28,8 +27,8 @@ pub(crate) struct Port {
     pub(crate) used: Used,
     /// Whether the worker looks at its deadline.
     pub(crate) timed: bool,
-    /// Which descriptor was read last, where the medium has two.
-    pub(crate) read_second: bool,
+    /// Which descriptor was read last, where the queue has several.
+    pub(crate) read_last: u8,
     backlog: usize,
     share: Option<Arc<Share>>,
     longest: usize,
@@ -40,8 +39,8 @@ pub(crate) struct Attached {
     pub(crate) number: u64,
     pub(crate) queue: Box<dyn Queue>,
     receives: bool,
-    /// What the poller watches it for; `None` when it is not in the poller.
-    watched: Option<Interest>,
+    /// The signs for which the poller watches its descriptors.
+    watched: Waits,
     /// Times in a row that it was told to have failed and neither frames nor a fault came of it.
     pub(crate) empty_failures: u32,
 }
@@ -60,7 +59,7 @@ impl Port {
             lane,
             used: Used::default(),
             timed: false,
-            read_second: false,
+            read_last: 0,
             backlog,
             share,
             longest,
@@ -91,8 +90,8 @@ impl Port {
         let share = self.share.clone();
         let settings = Settings { worker, receives, counters, link: Some(link), backlog, share, longest };
         let queue = endpoint.queue(settings)?;
-        let mut attached = Attached { number, queue, receives, watched: None, empty_failures: 0 };
-        attached.watch(poller, self.key, false)?;
+        let mut attached = Attached { number, queue, receives, watched: Waits::NONE, empty_failures: 0 };
+        attached.watch(poller, self.key, attached.queue.status().waits)?;
         self.attached = Some(attached);
         Ok(())
     }
@@ -106,11 +105,11 @@ impl Port {
     pub(crate) fn take_attached(&mut self, worker: usize, poller: &Poller) -> Option<Attached> {
         let attached = self.attached.take()?;
         self.link.counters().set_queued(worker, 0);
-        if attached.watched.is_some() {
-            // Fails only when the descriptor left the poller by itself, as a deleted device does.
-            let _ = poller.remove(attached.queue.as_fd());
-            if let Some(second) = attached.queue.second() {
-                let _ = poller.remove(second);
+        for number in 0..Waits::DESCRIPTORS {
+            let watched = attached.watched.interest(number).and(attached.queue.descriptor(number));
+            if let Some(descriptor) = watched {
+                // Fails only when the descriptor left the poller by itself, as a deleted device does.
+                let _ = poller.remove(descriptor);
             }
         }
         Some(attached)
@@ -123,33 +122,39 @@ impl Attached {
         self.receives
     }
 
-    /// From the next [`Attached::watch`] on, only writing is watched for.
+    /// The descriptors by which this worker hears that there is something to receive, as a bit for each.
+    pub(crate) fn receivers(&self) -> u8 {
+        self.watched.receivers()
+    }
+
+    /// Whether there is something to receive, and whether there is room, when this is told of a descriptor.
+    pub(crate) fn meaning(&self, descriptor: usize, ready: Ready) -> (bool, bool) {
+        self.watched.meaning(descriptor, ready)
+    }
+
+    /// From the next [`Attached::watch`] on, only room is watched for.
     pub(crate) fn stop_receiving(&mut self) {
         self.receives = false;
     }
 
-    /// Watches for reading when this worker receives, and for writing while `write`.
-    pub(crate) fn watch(&mut self, poller: &Poller, key: PortKey, write: bool) -> io::Result<()> {
-        // A descriptor with nothing to watch for would still report its end, again and again.
-        let wanted =
-            Some(Interest { read: self.receives, write }).filter(|wanted| wanted.read || wanted.write);
-        if wanted == self.watched {
-            return Ok(());
-        }
-        let fd = self.queue.as_fd();
-        match (self.watched, wanted) {
-            (None, Some(interest)) => poller.add(fd, key.token(false), interest)?,
-            (Some(_), Some(interest)) => poller.modify(fd, key.token(false), interest)?,
-            (_, None) => poller.remove(fd)?,
-        }
-        if let Some(second) = self.queue.second() {
-            let reads = |interest: Option<Interest>| interest.is_some_and(|interest| interest.read);
-            match (reads(self.watched), reads(wanted)) {
-                (false, true) => {
-                    poller.add(second, key.token(true), Interest { read: true, write: false })?;
-                }
-                (true, false) => poller.remove(second)?,
-                _ => {}
+    /// Watches for what the queue waits for, and for something to receive only where this worker receives.
+    #[inline]
+    pub(crate) fn watch(&mut self, poller: &Poller, key: PortKey, waits: Waits) -> io::Result<()> {
+        let wanted = if self.receives { waits } else { waits.without_receiving() };
+        if wanted == self.watched { Ok(()) } else { self.watch_anew(poller, key, wanted) }
+    }
+
+    fn watch_anew(&mut self, poller: &Poller, key: PortKey, wanted: Waits) -> io::Result<()> {
+        for number in 0..Waits::DESCRIPTORS {
+            let (before, after) = (self.watched.interest(number), wanted.interest(number));
+            let Some(descriptor) = self.queue.descriptor(number).filter(|_| before != after) else {
+                continue;
+            };
+            match (before, after) {
+                (None, Some(interest)) => poller.add(descriptor, key.token(number), interest)?,
+                (Some(_), Some(interest)) => poller.modify(descriptor, key.token(number), interest)?,
+                // One with nothing to watch for would still report its end, again and again.
+                (_, None) => poller.remove(descriptor)?,
             }
         }
         self.watched = wanted;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use frame::{Instant, Share};
 
 use crate::command::PortKey;
-use crate::port::Port;
+use crate::port::{Attached, Port};
 
 /// The part of the worker's time that a place may use and still be served before those that use more: one in so many.
 const MODEST: u32 = 8;
@@ -90,14 +90,14 @@ impl Used {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Pending {
     listed: bool,
-    /// Its first descriptor is ready for reading, or its queue has more.
-    pub(crate) first: bool,
-    /// Its second descriptor is.
-    pub(crate) second: bool,
+    /// Its descriptors that told of something to receive, as a bit for each.
+    pub(crate) receive: u8,
+    /// Its descriptors that told of room.
+    pub(crate) room: u8,
     /// Its queue received more than it gave out.
     pub(crate) more: bool,
-    /// Its medium takes what waits.
-    pub(crate) write: bool,
+    /// What waits is to be sent.
+    pub(crate) transmit: bool,
     /// Its descriptor told of a failure.
     pub(crate) failed: bool,
 }
@@ -171,14 +171,12 @@ impl ReadyQueue {
         }
     }
 
-    /// As [`ReadyQueue::list`], for reading from whatever the medium has.
+    /// As [`ReadyQueue::list`], for receiving whatever the medium has.
     #[inline]
     pub(crate) fn list_all(&mut self, port: &mut Port) {
-        let second = port.attached.as_ref().is_some_and(|attached| attached.queue.second().is_some());
-        self.list(port, |pending| {
-            pending.first = true;
-            pending.second |= second;
-        });
+        let receivers = port.attached.as_ref().map_or(0, Attached::receivers);
+        // Of a queue that waits for nothing as well, what its deadline is for.
+        self.list(port, |pending| pending.receive |= receivers.max(1));
     }
 
     /// Puts the late copies of a network behind all that is ready.

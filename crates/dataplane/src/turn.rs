@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::mem;
 
-use drivers::{Fault, Progress, Status};
+use drivers::{Fault, Progress, Status, Waits};
 use frame::{Batch, Context, DropReason, Instant, Takes};
 use lan::Egress;
 use sys::Poller;
@@ -34,36 +34,36 @@ impl Worker {
     /// Gives a port its turn, for whatever it was listed for.
     pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) {
         let Some(port) = port_of(&mut self.ports, key) else { return };
-        let Pending { first, second, more, write, failed, .. } = mem::take(&mut port.pending);
-        if write {
+        let Pending { receive, room, more, transmit, failed, .. } = mem::take(&mut port.pending);
+        if transmit {
+            if let Some(attached) = &mut port.attached {
+                numbers(room).for_each(|number| attached.queue.is_ready(number));
+            }
             self.transmit_waiting(key, now);
         }
         let Some(port) = port_of(&mut self.ports, key) else { return };
         if !port.held.is_empty() {
             // What it received before goes before what comes now.
             self.ready.list(port, |pending| {
-                pending.first |= first;
-                pending.second |= second;
+                pending.receive |= receive;
                 pending.more |= more;
                 pending.failed |= failed;
             });
             mem::swap(&mut port.held, &mut self.batch);
             return self.forward(key, now);
         }
-        if !first && !second {
+        if receive == 0 {
             return;
         }
-        // Of two descriptors that are ready, each has every other turn.
-        let from_second = if first && second { !port.read_second } else { second };
-        port.read_second = from_second;
-        if first && second {
-            self.ready.list(port, |pending| {
-                pending.first = from_second;
-                pending.second = !from_second;
-            });
+        // Descriptors that are ready take turns.
+        let number = after(port.read_last, receive);
+        port.read_last = number;
+        let others = receive & !(1 << number);
+        if others != 0 {
+            self.ready.list(port, |pending| pending.receive |= others);
         }
         if let Some(attached) = &mut port.attached {
-            attached.queue.is_ready(from_second);
+            attached.queue.is_ready(number.into());
         }
         self.receive(key, now, failed);
     }
@@ -207,7 +207,7 @@ impl Worker {
                 let Some(port) = port_of(&mut self.ports, *key) else { return false };
                 let more = port.pending.more;
                 port.pending = Pending::default();
-                (port.pending.first, port.pending.more) = (more, more);
+                (port.pending.receive, port.pending.more) = (u8::from(more), more);
                 let goes_on = more || !port.held.is_empty();
                 if goes_on {
                     self.serve(*key, now());
@@ -321,7 +321,7 @@ fn settle(
         return Ok(());
     }
     if status.retry {
-        ready.list(port, |pending| pending.write = true);
+        ready.list(port, |pending| pending.transmit = true);
     }
     // What a port was sent may make it have something to say later.
     if let Some(deadline) = status.deadline {
@@ -329,7 +329,7 @@ fn settle(
     }
     port.link.counters().set_queued(worker, status.waiting as u64);
     match &mut port.attached {
-        Some(attached) => attached.watch(poller, key, status.write),
+        Some(attached) => attached.watch(poller, key, status.waits),
         None => Ok(()),
     }
 }
@@ -338,6 +338,18 @@ fn report(port: &mut Port, fault: Fault, worker: usize, poller: &Poller, notify:
     if let Some(attachment) = port.detach(worker, poller) {
         notify(Notice::Fault { port: port.key, attachment, fault });
     }
+}
+
+/// The set bits.
+fn numbers(bits: u8) -> impl Iterator<Item = usize> {
+    (0..Waits::DESCRIPTORS).filter(move |number| bits >> number & 1 != 0)
+}
+
+/// The first set bit behind that with the number `last`, or else the first one; one is set.
+#[inline]
+fn after(last: u8, bits: u8) -> u8 {
+    let behind = bits & (!1 << last);
+    (if behind != 0 { behind } else { bits }).trailing_zeros() as u8
 }
 
 fn find(ports: &mut [Option<Port>], slot: usize, id: lan::PortId) -> Option<&mut Port> {

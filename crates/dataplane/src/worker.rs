@@ -92,7 +92,7 @@ impl Worker {
     /// A poller that watches `waker`.
     pub(crate) fn poller(waker: &Waker) -> io::Result<Poller> {
         let poller = Poller::new()?;
-        poller.add(waker, WAKER, Interest { read: true, write: false })?;
+        poller.add(waker, WAKER, Interest::READ)?;
         Ok(poller)
     }
 
@@ -166,12 +166,14 @@ impl Worker {
             self.told = true;
             return;
         }
-        let (key, second) = PortKey::from_token(event.token);
+        let (key, descriptor) = PortKey::from_token(event.token);
         let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(attached) = &port.attached else { return };
+        let (receive, room) = attached.meaning(descriptor, event);
         self.ready.list(port, |pending| {
-            pending.write |= event.write;
-            pending.first |= event.read && !second;
-            pending.second |= event.read && second;
+            pending.receive |= u8::from(receive) << descriptor;
+            pending.room |= u8::from(room) << descriptor;
+            pending.transmit |= room;
             pending.failed |= event.failed;
         });
     }
@@ -344,7 +346,7 @@ impl Worker {
                 }
                 Some(deadline) if deadline < now => {
                     ready.list_all(port);
-                    port.pending.write |= status.waiting > 0 && !status.write;
+                    port.pending.transmit |= status.waiting > 0 && !status.waits.is_for_room();
                     Due::Now
                 }
                 Some(deadline) => Due::At(deadline),
@@ -381,8 +383,8 @@ impl Worker {
             // When the first of them is to be tried again that nothing tells of.
             let again = statuses.iter().filter_map(|(_, status)| match status {
                 Status { retry: true, .. } => Some(Duration::ZERO),
-                Status { write: false, deadline, .. } => deadline.map(|deadline| deadline.since(now())),
-                _ => None,
+                Status { waits, .. } if waits.is_for_room() => None,
+                Status { deadline, .. } => deadline.map(|deadline| deadline.since(now())),
             });
             let left = again.min().map_or(left, |again| again.min(left));
             self.poller.wait(&mut events, Some(left)).expect("the poller is ours");
@@ -392,7 +394,8 @@ impl Worker {
     /// The ports for whose medium something waits.
     fn waiting(&self) -> Vec<(PortKey, Status)> {
         let statuses = self.ports.iter().flatten().map(|port| (port.key, port.status()));
-        statuses.filter(|(_, status)| status.write || status.retry || status.waiting > 0).collect()
+        let has_any = |status: &Status| status.waits.is_for_room() || status.retry || status.waiting > 0;
+        statuses.filter(|(_, status)| has_any(status)).collect()
     }
 }
 

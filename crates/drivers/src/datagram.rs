@@ -67,6 +67,10 @@ struct DatagramQueue {
 }
 
 impl Queue for DatagramQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.fd.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         if !self.receives {
             return Ok(Progress::Done);
@@ -174,12 +178,6 @@ fn refused(error: io::Error, tells_room: bool) -> io::Result<Sent> {
             Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() })
         }
         _ => Err(error),
-    }
-}
-
-impl AsFd for DatagramQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }
 

@@ -20,6 +20,7 @@ mod test_segments;
 pub mod tunnel;
 pub mod unix;
 pub mod vde;
+mod waits;
 
 #[cfg(target_os = "linux")]
 #[path = "linux/host/mod.rs"]
@@ -30,6 +31,7 @@ pub mod tap;
 pub use flows::Flows;
 pub use peer::PeerSocket;
 pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+pub use waits::Waits;
 
 /// The examples of the README.
 #[cfg(doctest)]

@@ -1,10 +1,12 @@
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frame::{Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally};
 use link::Link;
+
+use crate::waits::Waits;
 
 /// What a port is attached to, ready for traffic.
 pub trait Endpoint: Send + Sync {
@@ -66,16 +68,15 @@ impl Settings {
     }
 }
 
-/// One worker's half of a driver. The descriptor behind it tells readiness.
-pub trait Queue: AsFd {
-    /// Another descriptor that is readable when there is something to receive, where the medium has two.
-    fn second(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
+/// One worker's half of a driver. The descriptors behind it tell readiness.
+pub trait Queue {
+    /// The descriptor with this number, of up to [`Waits::DESCRIPTORS`] counted from 0: the same one for as long as the
+    /// queue lives.
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>>;
 
-    /// What comes next is a call of [`Queue::receive`] because the first descriptor was ready, or the `second` one.
-    /// Where this is not called, either may have been.
-    fn is_ready(&mut self, _second: bool) {}
+    /// The next call is one of [`Queue::receive`] or [`Queue::transmit`] because this descriptor became ready. A queue
+    /// with several is told before each call that it owes to one of them; where it is not, any may be.
+    fn is_ready(&mut self, _number: usize) {}
 
     /// Adds what the medium has to `batch`, at most up to its limit, and never waits.
     ///
@@ -91,7 +92,7 @@ pub trait Queue: AsFd {
     /// Why the attachment is of no more use; every frame has been counted nevertheless.
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault>;
 
-    /// What the queue waits for.
+    /// What the queue waits for until it is called again.
     fn status(&self) -> Status;
 
     /// Which offload requests the medium takes as they are; what else a frame asks for is done before it gets here.
@@ -103,7 +104,7 @@ pub trait Queue: AsFd {
 /// Whether a queue has more after one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// Readiness of the descriptor tells when there is more.
+    /// Readiness of a descriptor tells when there is more.
     Done,
     /// Received already but not given out: call again before anything else of this queue.
     Again,
@@ -114,8 +115,9 @@ pub enum Progress {
 pub struct Status {
     /// Frames that wait for the medium.
     pub waiting: usize,
-    /// Call `transmit` when the descriptor is writable.
-    pub write: bool,
+    /// The signs of its descriptors: of something to receive, as a rule always, and of room while something waits for
+    /// it. A worker that does not receive from the medium passes over the former.
+    pub waits: Waits,
     /// They wait for their turn or for another worker, which readiness does not tell: call `transmit` again soon.
     pub retry: bool,
     /// When `transmit`, if frames wait, and `receive` have to be called although nothing is ready.
@@ -334,7 +336,7 @@ impl Outbox {
         let waiting = self.backlog.len();
         let waits = waiting > 0 && !self.more;
         let deadline = Some(self.again).filter(|_| waits && self.asks);
-        Status { waiting, write: waits && !self.asks, retry: self.more, deadline }
+        Status { waiting, waits: Waits::of_one(waits && !self.asks), retry: self.more, deadline }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason, count: usize) {

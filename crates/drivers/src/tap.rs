@@ -127,6 +127,10 @@ struct TapQueue {
 }
 
 impl Queue for TapQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.fd.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         if !self.receives {
             return Ok(Progress::Done);
@@ -234,12 +238,6 @@ pub(crate) fn checked(request: Offload, cut: usize, octets: &[u8]) -> Option<Off
         return Some(Offload::NONE);
     }
     validate(octets, request.shifted(-(cut as isize))?).ok()
-}
-
-impl AsFd for TapQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
 }
 
 /// Reads frames of which some may be large.

@@ -1,10 +1,17 @@
-/// What a descriptor is watched for. Readiness is told as long as it lasts (level-triggered).
+/// What a descriptor is watched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interest {
     /// There is something to read, or the other side closed.
     pub read: bool,
     /// There is room to write.
     pub write: bool,
+    /// Readiness is told once when it comes, and not as long as it lasts (edge-triggered instead of level-triggered).
+    pub edge: bool,
+}
+
+impl Interest {
+    /// Something to read, as long as it is there.
+    pub const READ: Interest = Interest { read: true, write: false, edge: false };
 }
 
 /// A descriptor's readiness.

@@ -299,7 +299,7 @@ mod tests {
         let Some(mut reader) = reader() else { return };
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let poller = sys::Poller::new().unwrap();
-        poller.add(&reader, 7, sys::Interest { read: true, write: false }).unwrap();
+        poller.add(&reader, 7, sys::Interest::READ).unwrap();
         reader.provide(vec![0; 16].into()).unwrap();
         assert!(reap(&mut reader, &ours, 10).is_empty());
         let mut ready = Vec::new();

@@ -215,4 +215,4 @@ fn relay(mut mover: impl Move, taps: &[OwnedFd; 2]) -> anyhow::Result<()> {
     }
 }
 
-const READABLE: Interest = Interest { read: true, write: false };
+const READABLE: Interest = Interest::READ;

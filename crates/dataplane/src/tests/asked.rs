@@ -39,13 +39,11 @@ impl Endpoint for Asked {
     }
 }
 
-impl AsFd for AskedQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 impl Queue for AskedQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.fd.as_fd())
+    }
+
     fn receive(&mut self, _: &Context<'_>, _: &mut Batch) -> Result<Progress, Fault> {
         Ok(Progress::Done)
     }

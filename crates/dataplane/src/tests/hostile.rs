@@ -60,13 +60,11 @@ impl Endpoint for Script {
     }
 }
 
-impl AsFd for ScriptQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
-    }
-}
-
 impl Queue for ScriptQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.ready.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         act(self.script.receive);
         let endless = self.script.receive == Act::Endless && !self.script.end.load(Ordering::Relaxed);

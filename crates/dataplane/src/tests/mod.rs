@@ -1,5 +1,6 @@
 mod asked;
 mod hostile;
+mod waits;
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, channel};

@@ -139,6 +139,10 @@ struct DeviceQueue {
 }
 
 impl Queue for DeviceQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.shared.fd.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         match &mut self.receiver {
             Some(receiver) => receiver.receive(&self.shared, cx, &self.outbox, batch),
@@ -185,12 +189,6 @@ impl DeviceQueue {
             let count = self.outbox.backlog.clear();
             self.outbox.dropped(DropReason::QueueFull, count);
         }
-    }
-}
-
-impl AsFd for DeviceQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.fd.as_fd()
     }
 }
 

@@ -223,10 +223,10 @@ fn what_the_interface_does_not_take_waits_and_keeps_its_order() {
     // Nothing tells when there is room, so it is asked again, less often as long as there is none.
     let mut pauses = Vec::new();
     for _ in 0..7 {
-        let Status { waiting: 1, write: false, retry: false, deadline: Some(again) } = fixture.queue.status()
-        else {
+        let Status { waiting: 1, waits, retry: false, deadline: Some(again) } = fixture.queue.status() else {
             panic!("{:?}", fixture.queue.status())
         };
+        assert!(!waits.is_for_room());
         pauses.push(again.since(fixture.now).as_micros());
         fixture.transmit(&[]);
     }

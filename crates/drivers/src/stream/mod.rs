@@ -20,6 +20,7 @@ use rustix::net::sockopt;
 
 use crate::peer::PeerSocket;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+use crate::waits::Waits;
 use receive::Receiver;
 use send::Sender;
 
@@ -87,6 +88,10 @@ struct StreamQueue {
 }
 
 impl Queue for StreamQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.shared.fd.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         match &mut self.receiver {
             Some(receiver) => receiver.receive(&self.shared.fd, cx, batch),
@@ -123,17 +128,12 @@ impl Queue for StreamQueue {
         // The rest of a frame that was cut in two has to go out even when nothing waits behind it.
         let unfinished = self.shared.sender.try_lock().is_ok_and(|sender| !sender.is_finished());
         let status = self.outbox.status();
+        let for_room = (status.waits.is_for_room() || unfinished) && !status.retry;
         Status {
-            write: (status.write || unfinished) && !status.retry,
+            waits: Waits::of_one(for_room),
             deadline: self.receiver.as_ref().and_then(Receiver::deadline),
             ..status
         }
-    }
-}
-
-impl AsFd for StreamQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.fd.as_fd()
     }
 }
 

@@ -15,7 +15,7 @@ use super::outlet::Outlet;
 use super::proxy::{Kind, Proxy};
 use super::record::{self, Family, HEADER};
 use super::too_big::{self, Pace};
-use crate::{Fault, Progress, Queue, Settings, Status};
+use crate::{Fault, Progress, Queue, Settings, Status, Waits};
 
 pub(super) struct TunnelQueue {
     proxy: Proxy,
@@ -66,6 +66,10 @@ impl TunnelQueue {
 }
 
 impl Queue for TunnelQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.outlet.medium().as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let mut result = Ok(());
         // What waited goes before what comes now.
@@ -124,7 +128,7 @@ impl Queue for TunnelQueue {
 
     fn status(&self) -> Status {
         let waiting = self.outlet.waiting();
-        Status { waiting, write: waiting > 0, deadline: self.deadline, ..Status::default() }
+        Status { waiting, waits: Waits::of_one(waiting > 0), deadline: self.deadline, ..Status::default() }
     }
 }
 
@@ -361,12 +365,6 @@ impl Transmit for Arrival<'_> {
     fn transmit(&mut self, batch: &mut Batch) {
         self.came = batch.len();
         self.outlet.send(batch);
-    }
-}
-
-impl AsFd for TunnelQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.outlet.medium().as_fd()
     }
 }
 

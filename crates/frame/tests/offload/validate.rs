@@ -90,7 +90,12 @@ fn requests_that_contradict_the_frame() {
         ("large", &octets, Offload { gso_size: 2501, ..request }, BadOffload::SegmentSize(2501)),
         ("unit", &udp, Offload { gso_size: 1004, ..fragments }, BadOffload::SegmentSize(1004)),
         ("no payload", &empty, Offload { gso_size: 8, ..fragments }, BadOffload::SegmentSize(8)),
-        ("none in a fragment", &empty_first, Offload { gso_size: 8, ..unfinished }, BadOffload::SegmentSize(8)),
+        (
+            "none in a fragment",
+            &empty_first,
+            Offload { gso_size: 8, ..unfinished },
+            BadOffload::SegmentSize(8),
+        ),
         ("start", &octets, Offload { checksum_start: 36, ..request }, BadOffload::ChecksumPlace),
         ("offset", &octets, Offload { checksum_offset: 6, ..request }, BadOffload::ChecksumPlace),
         ("IPv6", &octets, Offload { gso_type: Offload::TCPV6, ..request }, BadOffload::WrongHeaders),

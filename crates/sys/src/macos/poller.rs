@@ -38,8 +38,9 @@ impl Poller {
     /// What kevent(2) says.
     pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         let number = fd.as_fd().as_raw_fd();
-        self.change(EventFilter::Read(number), token, interest.read)?;
-        self.change(EventFilter::Write(number), token, interest.write)
+        let add = |watch| if watch { flags(interest) } else { EventFlags::DELETE };
+        self.change(EventFilter::Read(number), token, add(interest.read))?;
+        self.change(EventFilter::Write(number), token, add(interest.write))
     }
 
     /// Stops watching `fd`.
@@ -47,18 +48,17 @@ impl Poller {
     /// # Errors
     /// What kevent(2) says.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
-        self.modify(fd, 0, Interest { read: false, write: false })
+        self.modify(fd, 0, Interest { read: false, write: false, edge: false })
     }
 
-    fn change(&self, filter: EventFilter, token: u64, watch: bool) -> io::Result<()> {
-        let flags = if watch { EventFlags::ADD } else { EventFlags::DELETE };
+    fn change(&self, filter: EventFilter, token: u64, flags: EventFlags) -> io::Result<()> {
         let change = Event::new(filter, flags, token as usize as *mut _);
         // SAFETY: the descriptor in the filter is open: the caller borrows it through the call.
         let result = unsafe { kevent_timespec(&self.queue, &[change], &mut [] as &mut [Event; 0], None) };
         match result {
             Ok(_) => Ok(()),
             // Taking off what was not there is what was wanted.
-            Err(rustix::io::Errno::NOENT) if !watch => Ok(()),
+            Err(rustix::io::Errno::NOENT) if flags == EventFlags::DELETE => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -88,4 +88,8 @@ impl Poller {
         }));
         Ok(())
     }
+}
+
+fn flags(interest: Interest) -> EventFlags {
+    if interest.edge { EventFlags::ADD | EventFlags::CLEAR } else { EventFlags::ADD }
 }

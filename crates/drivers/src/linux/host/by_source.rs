@@ -1,5 +1,5 @@
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,6 +72,14 @@ struct BySourceQueue {
 }
 
 impl Queue for BySourceQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        self.medium.descriptor(number)
+    }
+
+    fn is_ready(&mut self, number: usize) {
+        self.medium.is_ready(number);
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let before = batch.len();
         let result = self.medium.receive(cx, batch);
@@ -121,11 +129,5 @@ impl Queue for BySourceQueue {
 
     fn takes(&self) -> Takes {
         self.medium.takes()
-    }
-}
-
-impl AsFd for BySourceQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.medium.as_fd()
     }
 }

@@ -115,6 +115,11 @@ struct PacketQueue {
 }
 
 impl Queue for PacketQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        // The socket, which is readable while a slot at the front has a frame.
+        (number == 0).then(|| self.fd.as_fd())
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let Some(ring) = &mut self.ring else { return Ok(Progress::Done) };
         let (mut octets, mut found, mut losing) = (0, false, false);
@@ -384,12 +389,5 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
             // The interface is down, or its queue is full, or it refuses this frame.
             _ => Ok(Sent { refused: Some(DropReason::TransmitError), ..Sent::default() }),
         },
-    }
-}
-
-/// The socket, which is readable while a slot at the front has a frame.
-impl AsFd for PacketQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }

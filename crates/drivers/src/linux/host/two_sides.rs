@@ -1,5 +1,5 @@
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use frame::{Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
@@ -9,6 +9,7 @@ use super::longest::Longest;
 use super::stations::{Memo, Stations};
 use crate::Flows;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
+use crate::waits::Waits;
 
 /// An endpoint for each side of a trunk, as one.
 ///
@@ -47,10 +48,12 @@ impl Endpoint for TwoSides {
         let worker = settings.worker;
         let (counters, link) = (settings.counters.clone(), settings.link.clone());
         let wire = self.wire.queue(settings)?;
+        let of_wire = (0..Waits::DESCRIPTORS).take_while(|number| wire.descriptor(*number).is_some()).count();
         Ok(Box::new(BothQueue {
             host,
             twin,
             wire,
+            of_wire,
             flows: self.flows.clone(),
             memo: Memo::new(self.stations.clone()),
             longest: self.longest.clone(),
@@ -77,6 +80,8 @@ struct BothQueue {
     /// The host's queue again, for the second copies of what goes to both sides.
     twin: Box<dyn Queue>,
     wire: Box<dyn Queue>,
+    /// How many descriptors the wire's queue has; the host's come behind them.
+    of_wire: usize,
     flows: Flows,
     memo: Memo,
     longest: Longest,
@@ -91,6 +96,26 @@ struct BothQueue {
 }
 
 impl Queue for BothQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        match number.checked_sub(self.of_wire) {
+            None => self.wire.descriptor(number),
+            Some(number) => self.host.descriptor(number),
+        }
+    }
+
+    fn is_ready(&mut self, number: usize) {
+        match number.checked_sub(self.of_wire) {
+            None => {
+                self.ready = Some(Sides::WIRE);
+                self.wire.is_ready(number);
+            }
+            Some(number) => {
+                self.ready = Some(Sides::HOST);
+                self.host.is_ready(number);
+            }
+        }
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let sides = [
             (&mut self.wire, Sides::WIRE, &self.flows.wire),
@@ -117,14 +142,6 @@ impl Queue for BothQueue {
             self.ready = None;
         }
         Ok(progress)
-    }
-
-    fn second(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.host.as_fd())
-    }
-
-    fn is_ready(&mut self, second: bool) {
-        self.ready = Some(if second { Sides::HOST } else { Sides::WIRE });
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
@@ -169,21 +186,15 @@ impl Queue for BothQueue {
     }
 
     fn status(&self) -> Status {
-        let (wire, others) = (self.wire.status(), [self.host.status(), self.twin.status()]);
-        let all = [wire, others[0], others[1]];
+        let all = [self.wire.status(), self.host.status(), self.twin.status()];
+        // The host's two queues are of one medium, which tells both of its room by the same descriptors.
+        let [wire, host, twin] = all.map(|status| status.waits);
         Status {
             waiting: all.iter().map(|status| status.waiting).sum(),
-            // Writing is watched for with the first descriptor only.
-            write: wire.write,
-            retry: wire.retry || others.iter().any(|status| status.retry || status.write),
+            waits: wire.and(host.and(twin).behind(self.of_wire)),
+            retry: all.iter().any(|status| status.retry),
             deadline: all.iter().filter_map(|status| status.deadline).min(),
         }
-    }
-}
-
-impl AsFd for BothQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
     }
 }
 

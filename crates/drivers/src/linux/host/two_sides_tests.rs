@@ -109,7 +109,7 @@ fn a_received_frame_tells_where_it_came_from() {
     let mut batch = Batch::new();
     let cx = Context { worker: 0, now: Instant::ZERO, pool: &fixture.pool };
     // First what is said to be there, then whatever is.
-    fixture.queue.is_ready(true);
+    fixture.queue.is_ready(1);
     fixture.queue.receive(&cx, &mut batch).unwrap();
     assert_eq!(batch.len(), 1);
     fixture.queue.receive(&cx, &mut batch).unwrap();
@@ -118,4 +118,15 @@ fn a_received_frame_tells_where_it_came_from() {
     came.sort_unstable_by_key(|(first, _)| *first);
     assert_eq!(came, [(1, Sides::HOST), (2, Sides::WIRE)]);
     assert_eq!(fixture.flows.host.snapshot().rx_frames, 1);
+}
+
+#[test]
+fn room_at_the_host_is_waited_for_by_the_hosts_descriptor() {
+    let Some(mut fixture) = fixture() else { return };
+    while fixture.queue.status().waiting == 0 {
+        fixture.transmit_long(60, Sides::HOST);
+    }
+    let status = fixture.queue.status();
+    let [wire, host] = [0, 1].map(|number| status.waits.interest(number).expect("both are read"));
+    assert_eq!((status.retry, wire.write, host.write), (false, false, true));
 }

@@ -7,6 +7,7 @@ use sys::{Interest, Poller};
 
 use super::lane::Lane;
 use crate::queue::{Fault, Progress, Queue, Settings, Status};
+use crate::waits::Waits;
 
 /// After how many looks in vain the sockets are asked whether they are of use still.
 const LOOKS: u32 = 16;
@@ -17,11 +18,13 @@ pub(super) struct XdpQueue {
     packet: Box<dyn Queue>,
     /// Whether this worker is the packet socket's receiver.
     hears_packet: bool,
-    /// Is ready when one of them is.
+    /// Is ready when one of the lanes is: the first descriptor. Those of the packet socket come behind it.
     poller: Poller,
+    /// Whose descriptor is ready, when that is known: the lanes', or else the packet socket's.
+    ready: Option<Source>,
     worker: usize,
     counters: Arc<Counters>,
-    /// Who is asked first: they take turns, so that none fills every batch.
+    /// Which lane is asked first: they take turns, so that none fills every batch.
     turn: usize,
     /// Looks in a row that found nothing.
     vain: u32,
@@ -35,29 +38,46 @@ impl XdpQueue {
         settings: &Settings,
     ) -> io::Result<XdpQueue> {
         let poller = Poller::new()?;
-        let interest = Interest { read: true, write: false };
         for lane in &lanes {
-            poller.add(&lane.socket, 0, interest)?;
-        }
-        if hears_packet {
-            poller.add(packet.as_fd(), 0, interest)?;
+            poller.add(&lane.socket, 0, Interest::READ)?;
         }
         let (worker, counters) = (settings.worker, settings.counters.clone());
-        Ok(XdpQueue { lanes, packet, hears_packet, poller, worker, counters, turn: 0, vain: 0 })
+        Ok(XdpQueue { lanes, packet, hears_packet, poller, ready: None, worker, counters, turn: 0, vain: 0 })
     }
 }
 
+/// Where a worker's frames come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Lanes,
+    Packet,
+}
+
 impl Queue for XdpQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        match number.checked_sub(1) {
+            None => Some(self.poller.as_fd()),
+            Some(number) => self.packet.descriptor(number),
+        }
+    }
+
+    fn is_ready(&mut self, number: usize) {
+        self.ready = Some(if number == 0 { Source::Lanes } else { Source::Packet });
+    }
+
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
         let before = batch.len();
-        let sources = self.lanes.len() + usize::from(self.hears_packet);
-        self.turn = (self.turn + 1) % sources.max(1);
-        let mut progress = Progress::Done;
-        for source in 0..sources {
-            match self.lanes.get_mut((self.turn + source) % sources) {
-                Some(lane) => lane.receive(cx.pool, batch)?,
-                None => progress = self.packet.receive(cx, batch)?,
+        let ready = self.ready.take();
+        if ready != Some(Source::Packet) {
+            let lanes = self.lanes.len();
+            self.turn = (self.turn + 1) % lanes.max(1);
+            for lane in 0..lanes {
+                self.lanes[(self.turn + lane) % lanes].receive(cx.pool, batch)?;
             }
+        }
+        let mut progress = Progress::Done;
+        if self.hears_packet && ready != Some(Source::Lanes) {
+            progress = self.packet.receive(cx, batch)?;
         }
         self.vain = if batch.len() == before { self.vain + 1 } else { 0 };
         if self.vain >= LOOKS {
@@ -90,11 +110,11 @@ impl Queue for XdpQueue {
 
     fn status(&self) -> Status {
         let packet = self.packet.status();
+        let of_packet = if self.hears_packet { packet.waits } else { packet.waits.without_receiving() };
         Status {
             waiting: packet.waiting,
-            // The common descriptor tells readiness for reading only.
-            write: false,
-            retry: packet.retry || packet.write || self.lanes.iter().any(Lane::is_waiting),
+            waits: Waits::default().and(of_packet.behind(1)),
+            retry: packet.retry || self.lanes.iter().any(Lane::is_waiting),
             deadline: packet.deadline,
         }
     }
@@ -105,8 +125,6 @@ impl Queue for XdpQueue {
     }
 }
 
-impl AsFd for XdpQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
-    }
-}
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
