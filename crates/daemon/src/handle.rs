@@ -7,16 +7,15 @@
 
 use std::sync::Arc;
 
+use ports::Emitter;
+pub use ports::PortLink;
+use ports::users::Users;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::{Change, ValidConfig};
-use crate::users::Users;
 
 /// Requests that may wait for the supervisor; further senders wait.
 const REQUEST_QUEUE: usize = 32;
-
-/// Events that a subscriber may lag behind before it is told how many it lost.
-pub const EVENT_QUEUE: usize = 1024;
 
 /// Where the one answer to a request goes.
 pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
@@ -99,23 +98,12 @@ pub enum Request {
     Shutdown(Reply<()>),
 }
 
-/// A port's link, for who wants to see what passes ([`crate::capture`]).
-#[derive(Debug, Clone)]
-pub struct PortLink {
-    /// The network's name.
-    pub network: String,
-    /// The port's name.
-    pub port: String,
-    /// Its link, which stays good for nothing when the port leaves.
-    pub link: link::Link,
-}
-
 /// Speaks to the supervisor; clones speak to the same one.
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     queries: mpsc::Sender<Query>,
-    events: broadcast::Sender<api::Event>,
+    events: Emitter,
     users: Arc<Users>,
 }
 
@@ -125,7 +113,7 @@ pub struct Requests {
     requests: mpsc::Receiver<Request>,
     /// None while somebody else answers them.
     queries: Option<Queries>,
-    events: broadcast::Sender<api::Event>,
+    events: Emitter,
     users: Arc<Users>,
 }
 
@@ -146,7 +134,7 @@ impl Queries {
 pub fn channel() -> (Handle, Requests) {
     let (sender, receiver) = mpsc::channel(REQUEST_QUEUE);
     let (asks, queries) = mpsc::channel(REQUEST_QUEUE);
-    let (events, _) = broadcast::channel(EVENT_QUEUE);
+    let events = Emitter::default();
     let users = Arc::<Users>::default();
     let handle = Handle { requests: sender, queries: asks, events: events.clone(), users: users.clone() };
     let queries = Some(Queries { queries });
@@ -180,7 +168,7 @@ impl Requests {
 
     /// Tells all subscribers what happened, now; without subscribers it is forgotten.
     pub fn emit(&self, kind: api::EventKind) {
-        self.emitter().emit(kind);
+        self.events.emit(kind);
     }
 
     /// What users of the sockets may hold.
@@ -190,21 +178,7 @@ impl Requests {
 
     /// Who else may tell what happened.
     pub fn emitter(&self) -> Emitter {
-        Emitter { events: self.events.clone() }
-    }
-}
-
-/// Tells subscribers what happened; clones tell the same ones.
-#[derive(Debug, Clone)]
-pub struct Emitter {
-    events: broadcast::Sender<api::Event>,
-}
-
-impl Emitter {
-    /// Tells all subscribers what happened, now; without subscribers it is forgotten.
-    pub fn emit(&self, kind: api::EventKind) {
-        // An error says that nobody listens.
-        let _ = self.events.send(api::Event { time: api::Timestamp::now(), kind });
+        self.events.clone()
     }
 }
 

@@ -14,8 +14,8 @@ use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
 use crate::log::Log;
 use crate::notify;
-use crate::panics::{Relapses, caught};
 use crate::supervisor::Supervisor;
+use ports::panics::{Relapses, caught};
 
 /// How long the end of the process waits for its threads.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -122,7 +122,7 @@ impl Signals {
 
     /// Obeys signals, after a panic too.
     async fn persist(mut self, handle: Handle, log: Log) {
-        let mut relapses = Relapses::new();
+        let mut relapses = Relapses::default();
         while let Err(panic) = caught(self.obey(&handle, &log)).await {
             relapses.begin_anew("the handling of signals", panic).await;
         }

@@ -177,7 +177,7 @@ impl Capture {
         self.queue.end();
         let report = match self.writer.take() {
             Some(writer) => writer.join().unwrap_or_else(|payload| Report {
-                error: Some(io::Error::other(crate::panics::message(&*payload))),
+                error: Some(io::Error::other(ports::panics::message(&*payload))),
                 ..Report::default()
             }),
             None => Report::default(),

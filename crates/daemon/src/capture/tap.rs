@@ -6,7 +6,7 @@ use link::Tap;
 
 use super::Options;
 use super::queue::{Queue, Record};
-use crate::wire::on_wire;
+use ports::on_wire;
 
 /// The tap of a capture on one port's link.
 pub(super) struct PortTap {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use api::{Error, ErrorCode};
 
-use super::read::shown;
 use super::{ValidConfig, table_from_json, validate};
+use ports::shown;
 
 /// A change of one thing. It is made to the unchecked form, and the whole is checked again.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,9 +5,8 @@
 //! is no way to make one around the checks. Faults are collected, not thrown: one look at the answer shows all of them.
 
 mod change;
-mod claims;
 mod fault;
-pub(crate) mod hindrance;
+mod hindrance;
 mod node;
 mod notes;
 mod read;
@@ -25,21 +24,16 @@ use std::path::Path;
 
 use api::keys::Keyed;
 use api::{Error, ErrorCode};
+pub use ports::{
+    Attachment, Claim, FilterRule, FilterSource, Mtu, Policy, Trunk, TrunkInterface, UserLimits, Vlan,
+    resolve_port,
+};
 
 pub use change::Change;
-pub(crate) use claims::Claim;
 pub use hindrance::hindrances;
 pub use notes::notes;
-#[cfg(target_os = "linux")]
-pub(crate) use notes::too_long;
 pub use report::{ConfigErrors, Located, Place};
-pub use resolve::resolve_port;
-pub use valid::{
-    Address, Allow, Attachment, Datagram, FilterRule, FilterSource, Mtu, Network, NetworkSettings, Policy,
-    Port, Stream, Tap, TapSource, Trunk, TrunkInterface, Tunnel, TunnelAddresses, TunnelSource, UserLimits,
-    ValidConfig, Vde, Vlan,
-};
-pub(crate) use validate::TRUNK;
+pub use valid::{Network, NetworkSettings, Port, ValidConfig};
 pub use validate::validate;
 
 use fault::{Fault, Faults};

@@ -1,5 +1,7 @@
 //! What is allowed in a configuration, and hardly meant.
 
+use ports::too_long;
+
 use super::ValidConfig;
 
 /// What is to be said of a good configuration, on the host that it is for.
@@ -10,16 +12,6 @@ pub fn notes(config: &ValidConfig) -> Vec<String> {
         Some(format!("network {name}: {note}"))
     };
     config.networks().iter().filter_map(on_trunk).collect()
-}
-
-/// What is to be said when a network's MTU, the first, is larger than that of its trunk's interface.
-pub(crate) fn too_long(interface: &str, (network, trunk): (usize, usize)) -> Option<String> {
-    (network > trunk).then(|| {
-        format!(
-            "packets longer than the MTU of {interface}, {trunk}, are dropped at the trunk, and the network has {network}; \
-             write `mtu = {trunk}`, or raise that of {interface}"
-        )
-    })
 }
 
 /// The MTU of an interface of this host; `None` where there is no such interface, or the system tells it otherwise.

@@ -4,6 +4,7 @@
 
 use api::keys::{Keyed, Value as Takes};
 use api::{Error, ErrorCode, OneOrMany};
+use ports::{join, shown};
 
 use super::fault::Faults;
 use super::node::{Key, Node, Value};
@@ -262,21 +263,6 @@ impl Reader {
         self.faults.shape(path, Error::at(ErrorCode::WrongType, path, message), node.span.clone());
         None
     }
-}
-
-/// `path` extended by `key`.
-pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// Text of the user's that is safe and short enough to show.
-pub(super) fn shown(text: &str) -> String {
-    const MOST: usize = 64;
-    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// `, did you mean …?` where a known key is near, else the known keys.

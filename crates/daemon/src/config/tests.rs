@@ -2,6 +2,8 @@ use api::ErrorCode::{self, *};
 use proptest::prelude::*;
 
 use super::*;
+use ports::{Address, Allow};
+use ports::{Stream, Tap, TapSource, Vde};
 
 mod change;
 mod filter;
@@ -66,7 +68,7 @@ fn allow_names_networks_and_single_addresses() {
         "stream = { listen = \"[::]:7000\", allow = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/64\"] }";
     let config = read(&web(listen)).expect("a configuration");
     let port = config.port("lab", "web").expect("the port");
-    let Attachment::Stream(Stream::Listen(_, allow)) = &port.attachment else { panic!("{port:?}") };
+    let Some(Stream::Listen(_, allow)) = port.attachment.downcast() else { panic!("{port:?}") };
     for (address, admitted) in [
         ("10.255.0.1", true),
         ("::ffff:10.0.0.1", true),
@@ -91,7 +93,7 @@ fn every_documented_key_reaches_the_checked_form() {
     let port = |name| config.port("lab", name).expect("the port");
     assert_eq!(
         port("web").attachment,
-        Attachment::Tap(Tap {
+        Attachment::new(Tap {
             source: TapSource::Named {
                 name: Some("vm-web".into()),
                 owner: Some(1000),
@@ -105,7 +107,7 @@ fn every_documented_key_reaches_the_checked_form() {
     );
     assert_eq!(
         port("db").attachment,
-        Attachment::Stream(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into()), Allow::default()))
+        Attachment::new(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into()), Allow::default()))
     );
     assert_eq!(port("db").policy.static_entries.len(), 1);
     let Vlan::Trunk { allowed, native } = &port("up").policy.vlan else { panic!("a trunk") };
@@ -118,7 +120,7 @@ fn every_documented_key_reaches_the_checked_form() {
     assert_eq!(Vec::from_iter(&cache.roles), [&api::Role::Dhcp]);
     assert_eq!(
         port("guests").attachment,
-        Attachment::Vde(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
+        Attachment::new(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
     );
 }
 
@@ -308,7 +310,7 @@ fn an_address_in_the_notation_of_another_program_is_named_and_not_taken_for_a_pa
         let config = read(&web(&format!("stream = {{ listen = \"{text}\" }}"))).expect(text);
         let attachment = &config.port("lab", "web").expect("the port").attachment;
         let address = Address::Unix(path.into());
-        assert_eq!(*attachment, Attachment::Stream(Stream::Listen(address, Allow::default())));
+        assert_eq!(*attachment, Attachment::new(Stream::Listen(address, Allow::default())));
     }
     let zone = read(&web("stream = { listen = \"[fe80::1%2]:7000\" }"));
     assert!(zone.is_ok(), "a numeric zone");

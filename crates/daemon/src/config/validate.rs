@@ -3,23 +3,20 @@
 //! A fault costs only its own member; checking goes on, so that all faults are told at once. The result exists only
 //! without any fault.
 
-mod attachment;
 mod filter;
-mod trunk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
 
-use api::keys::{self, Keyed};
 use api::{Error, ErrorCode, OneOrMany};
-use frame::{MacAddr, VlanId};
+use frame::MacAddr;
 use lan::{Limits, PortPolicy};
 
-use super::claims::Claims;
-use super::read::{join, shown};
-use super::valid::{Mtu, Network, NetworkSettings, Policy, Port, UserLimits, ValidConfig, Vlan};
+use ports::{Mtu, Policy, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown};
+
+use super::valid::{Network, NetworkSettings, Port, ValidConfig};
 
 /// Worker threads.
 const WORKERS: RangeInclusive<u64> = 1..=64;
@@ -31,8 +28,6 @@ const AGEING: RangeInclusive<u64> = 1..=1_000_000;
 const DEFAULT_AGEING: u64 = 300;
 /// Addresses set on a port.
 const MOST_MACS: usize = 256;
-/// What a network's trunk is called among its ports.
-pub(crate) const TRUNK: &str = "trunk";
 /// Characters of a name.
 const LONGEST_NAME: usize = 32;
 
@@ -43,38 +38,45 @@ const LONGEST_NAME: usize = 32;
 /// # Errors
 /// Every fault found, each with the dotted path of its member as `field`.
 pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
-    let mut validator = Validator::default();
-    let workers = validator.in_range(config.workers, "workers", WORKERS, 1);
-    let limits = validator.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
+    let mut checker = Checker::default();
+    let workers = checker.in_range(config.workers, "workers", WORKERS, 1);
+    let limits = checker.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
     let networks: BTreeMap<_, _> = config
         .network
         .iter()
         .filter_map(|(name, network)| {
             let path = join("network", name);
-            validator.name(&path, "network", name);
-            Some((name.clone(), validator.network(&path, name, network)?))
+            checker.name(&path, "network", name);
+            Some((name.clone(), checker.network(&path, name, network)?))
         })
         .collect();
-    if !validator.faults.is_empty() {
-        return Err(validator.faults);
+    if checker.count() > 0 {
+        return Err(checker.0.faults());
     }
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
     Ok(ValidConfig { source: config, workers, poll, limits, networks })
 }
 
-/// Collects faults and what ports claim for themselves.
-#[derive(Debug, Default)]
-struct Validator {
-    faults: Vec<Error>,
-    claims: Claims,
+/// Checks what is neither a kind's nor a trunk's, and has the rest checked by theirs.
+#[derive(Default)]
+struct Checker(Validator);
+
+impl Deref for Checker {
+    type Target = Validator;
+
+    fn deref(&self) -> &Validator {
+        &self.0
+    }
 }
 
-impl Validator {
-    fn fault(&mut self, code: ErrorCode, field: &str, message: impl Into<String>) {
-        self.faults.push(Error::at(code, field, message));
+impl DerefMut for Checker {
+    fn deref_mut(&mut self) -> &mut Validator {
+        &mut self.0
     }
+}
 
+impl Checker {
     fn limits(&mut self, user: Option<&api::UserLimitsConfig>) -> UserLimits {
         let Some(user) = user else { return UserLimits::default() };
         let mut number =
@@ -106,7 +108,7 @@ impl Validator {
     }
 
     fn network(&mut self, path: &str, name: &str, network: &api::NetworkConfig) -> Option<Network> {
-        let before = self.faults.len();
+        let before = self.count();
         let no_settings = api::FdbConfig::default();
         let fdb = network.fdb.as_ref().unwrap_or(&no_settings);
         let mtu = self.in_range(network.mtu, &join(path, "mtu"), Mtu::RANGE, 1500);
@@ -115,7 +117,8 @@ impl Validator {
 
         let trunk = network.trunk.as_ref().map(|trunk| self.trunk(&join(path, "trunk"), name, trunk));
         let sees_trunk = matches!(&trunk, Some(Some(trunk)) if trunk.promiscuous);
-        let (mut owners, mut hosts) = (BTreeMap::new(), BTreeMap::new());
+        let mut owners = BTreeMap::new();
+        let mut surroundings = Surroundings { mtu, hosts: BTreeMap::new() };
         let mut ports: BTreeMap<String, Port> = BTreeMap::new();
         for (name, port) in &network.port {
             let path = join(path, &format!("port.{name}"));
@@ -127,7 +130,7 @@ impl Validator {
             let policy = self.policy(&path, name, port, fdb_size, &mut owners);
             if let (Some(attachment), Some(mut policy)) = (self.attachment(&path, port), policy) {
                 policy.sees_trunk = sees_trunk && policy.promiscuous;
-                self.tunnel_fits(&path, (&attachment, &policy), mtu, &mut hosts);
+                attachment.fits(&mut self.0, &path, &policy, &mut surroundings);
                 ports.insert(name.clone(), Port { attachment, policy });
             }
         }
@@ -141,7 +144,7 @@ impl Validator {
             ageing: Duration::from_secs(ageing),
             pass_reserved: network.pass_reserved.unwrap_or(false),
         };
-        (self.faults.len() == before).then_some(Network { settings, trunk: trunk.flatten(), ports })
+        (self.count() == before).then_some(Network { settings, trunk: trunk.flatten(), ports })
     }
 
     /// `owners` is who in the network has which address set.
@@ -230,106 +233,4 @@ impl Validator {
             port.policy.static_entries.insert((mac, vlan));
         }
     }
-
-    fn mac(&mut self, path: &str, text: &str) -> Option<MacAddr> {
-        let Ok(mac) = text.parse::<MacAddr>() else {
-            let message = format!(
-                "`{}` is no MAC address; write six pairs of hexadecimal digits as in 52:54:00:12:34:56",
-                shown(text)
-            );
-            self.fault(ErrorCode::BadMac, path, message);
-            return None;
-        };
-        if !mac.is_station() {
-            let kind =
-                if mac.is_multicast() { "a group address (the first octet is odd)" } else { "no address" };
-            self.fault(
-                ErrorCode::BadMac,
-                path,
-                format!("{mac} is {kind}; a guest needs an address of its own"),
-            );
-            return None;
-        }
-        Some(mac)
-    }
-
-    fn vlan(&mut self, path: &str, vlan: &api::VlanConfig) -> Option<Vlan> {
-        match (vlan.access, &vlan.trunk, vlan.native) {
-            (Some(access), None, None) => self.vlan_id(&join(path, "access"), access).map(Vlan::Access),
-            (None, Some(trunk), native) => {
-                let trunk_path = join(path, "trunk");
-                if trunk.is_empty() {
-                    self.fault(
-                        ErrorCode::OutOfRange,
-                        &trunk_path,
-                        "the list of VLANs is empty; name at least one",
-                    );
-                }
-                let each = trunk.iter().enumerate();
-                let allowed: BTreeSet<_> = each
-                    .filter_map(|(index, number)| self.vlan_id(&format!("{trunk_path}[{index}]"), *number))
-                    .collect();
-                let native = native.and_then(|number| self.vlan_id(&join(path, "native"), number));
-                Some(Vlan::Trunk { allowed, native })
-            }
-            (None, None, Some(_)) => {
-                self.fault(
-                    ErrorCode::MissingKey,
-                    path,
-                    "`native` is for trunks; add `trunk`, or write `access`",
-                );
-                None
-            }
-            (None, None, None) => {
-                self.fault(
-                    ErrorCode::MissingKey,
-                    path,
-                    "write { access = N } or { trunk = [N, …], native = N }",
-                );
-                None
-            }
-            (Some(_), _, _) => {
-                self.fault(
-                    ErrorCode::Conflict,
-                    path,
-                    "`access` excludes `trunk` and `native`; keep one of them",
-                );
-                None
-            }
-        }
-    }
-
-    fn vlan_id(&mut self, path: &str, number: u64) -> Option<VlanId> {
-        let id = u16::try_from(number).ok().and_then(|number| VlanId::new(number).ok());
-        if id.is_none() {
-            self.fault(ErrorCode::OutOfRange, path, format!("{number} is no VLAN; use 1 to 4094"));
-        }
-        id
-    }
-
-    /// The number, or `default` without one or with one out of range, which is a fault.
-    /// What is given for a key of `T` that takes a number, or its default; a number that is out of the key's range is a
-    /// fault, and becomes the least.
-    fn number<T: Keyed>(&mut self, path: &str, key: &str, given: Option<u64>) -> Option<u64> {
-        let (range, default) = keys::range(T::KEYS, key);
-        let least = *range.start();
-        given.map(|given| self.in_range(Some(given), &join(path, key), range, least)).or(default)
-    }
-
-    fn in_range(&mut self, number: Option<u64>, path: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
-        match number {
-            Some(number) if range.contains(&number) => number,
-            Some(number) => {
-                let message = format!("{number} is out of range; use {} to {}", range.start(), range.end());
-                self.fault(ErrorCode::OutOfRange, path, message);
-                default
-            }
-            None => default,
-        }
-    }
-}
-
-/// A number whose range was checked.
-fn as_usize(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::life::{Life, Streaming};
 use crate::capture::{self, Capture, Report};
 use crate::handle::Handle;
-use crate::users;
+use ports::users;
 
 /// Pieces of a file, of 64 KiB at most, that wait for the connection.
 const PIECES: usize = 4;

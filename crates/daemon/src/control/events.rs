@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::life::Streaming;
-use crate::users;
+use ports::users;
 
 /// Events from now on, until the reader leaves or the daemon ends. The places are given back at the end.
 pub(super) fn response(

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::connection::Connection;
+use ports::connection::Connection;
 
 /// A connection's state, shared by its task, its requests and the server.
 #[derive(Debug)]

@@ -34,12 +34,12 @@ use tokio::task::JoinSet;
 
 pub use socket::{BindError, ControlSocket};
 
-use crate::connection::Connection;
 use crate::handle::Handle;
-use crate::panics::{Relapses, caught};
-use crate::users::{self, Full, User};
 use life::{Life, Patience, Watched};
 use places::Places;
+use ports::connection::Connection;
+use ports::panics::{Relapses, caught};
+use ports::users::{self, Full, User};
 
 /// Octets of the header of a request, and of what is read at once.
 const HEADER: usize = 16 * 1024;
@@ -131,7 +131,7 @@ struct Server {
 impl Server {
     /// Accepts connections for ever, and begins anew after a panic; open ones do not notice.
     async fn persist(&mut self, socket: &mut ControlSocket) {
-        let mut relapses = Relapses::new();
+        let mut relapses = Relapses::default();
         while let Err(panic) = caught(self.accept(socket)).await {
             relapses.begin_anew("the control interface", panic).await;
         }

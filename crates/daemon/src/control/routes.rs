@@ -23,7 +23,7 @@ use super::failure::{Answer, Failure, Json};
 use super::life::Life;
 use crate::config::{self, Change};
 use crate::handle::Handle;
-use crate::users::{self, Places, Resource, User, Users};
+use ports::users::{self, Places, Resource, User, Users};
 
 /// What every request needs.
 #[derive(Debug, Clone)]

@@ -13,9 +13,9 @@ use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
 use tokio::time::sleep;
 
-use crate::attach::swept::{LOOK, notice, swept};
-use crate::connection::{Connection, Listener};
-use crate::lock::{Lock, LockError};
+use ports::connection::{Connection, Listener};
+use ports::lock::{Lock, LockError};
+use ports::swept::{LOOK, notice, swept};
 
 /// Why the control socket could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -588,7 +588,7 @@ async fn a_slow_reader_of_events_is_told_how_many_it_lost() {
     read_until(&mut stream, "\r\n\r\n").await;
 
     // Nothing else runs meanwhile: all of them are there before the first is taken.
-    let count = 3 * handle::EVENT_QUEUE as u64;
+    let count = 3 * ports::EVENT_QUEUE as u64;
     for _ in 0..count {
         requests.emit(api::EventKind::NetworkAdded { network: "lab".into() });
     }

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use api::{ActionReport, ApplyReport, EventKind, Outcome};
 use lan::{FdbConfig, Network, NetworkConfig};
+use ports::{Claim, Clients, Ends, Joining, Keeper, Policy, Trunk, TrunkWish, port_policy};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
-use super::clients::Clients;
-use super::fabric::{Joining, port_policy};
-use super::trunks::TrunkWish;
 use super::{Departure, Running, Supervisor, Task, place};
-use crate::attach;
-use crate::config::{Claim, NetworkSettings, Policy, Port, Trunk};
+use crate::config::{NetworkSettings, Port};
 use crate::plan::{Action, Plan};
 
 /// How long a report waits for ports that are being set up.
@@ -151,34 +148,37 @@ impl Supervisor {
         let kind = port.attachment.kind();
         let claims: Vec<Claim> = port.attachment.claims().into_iter().map(|(claim, _)| claim).collect();
         let mut leaves = None;
-        let task = if port.attachment.has_clients() {
-            let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
-            let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
-            tokio::spawn(attach::run_clients(clients, port.attachment.clone(), stopped))
-        } else {
-            let joining = Joining {
-                network,
-                place: place.clone(),
-                kind,
-                policy: &port.policy,
-                parent: None,
-                budget: None,
-                trunk: None,
-            };
-            let mut station = match self.fabric.join(joining) {
-                Ok(station) => station,
-                Err(error) => return Progress::Failed(error.to_string()),
-            };
-            station.tell_when_ready(ready);
-            let before = self.departures.iter().filter(|departure| {
-                departure.place == place || departure.claims.iter().any(|claim| claims.contains(claim))
-            });
-            let before = before.map(|departure| departure.leaving.done.clone()).collect();
-            let (left, leaving) = oneshot::channel();
-            let (done, is_done) = watch::channel(());
-            leaves = Some((leaving, is_done));
-            let ends = attach::Ends { stop: stopped, left, done, before };
-            tokio::spawn(attach::run(station, port.attachment.clone(), ends))
+        let task = match port.attachment.keeper() {
+            Keeper::Clients(keeper) => {
+                let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
+                let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
+                tokio::spawn(ports::run_clients(clients, keeper, stopped))
+            }
+            Keeper::Guest(keeper) => {
+                let joining = Joining {
+                    network,
+                    place: place.clone(),
+                    kind,
+                    policy: &port.policy,
+                    parent: None,
+                    budget: None,
+                    trunk: None,
+                };
+                let mut station = match self.fabric.join(joining) {
+                    Ok(station) => station,
+                    Err(error) => return Progress::Failed(error.to_string()),
+                };
+                station.tell_when_ready(ready);
+                let before = self.departures.iter().filter(|departure| {
+                    departure.place == place || departure.claims.iter().any(|claim| claims.contains(claim))
+                });
+                let before = before.map(|departure| departure.leaving.done.clone()).collect();
+                let (left, leaving) = oneshot::channel();
+                let (done, is_done) = watch::channel(());
+                leaves = Some((leaving, is_done));
+                let ends = Ends { stop: stopped, left, done, before };
+                tokio::spawn(ports::run(station, keeper, ends))
+            }
         };
         running.ports.insert(name.to_owned(), Task { stop, leaves, task });
         Progress::SettingUp(setting_up)
@@ -196,7 +196,7 @@ impl Supervisor {
         let (stop, stopped) = oneshot::channel();
         let (ready, setting_up) = oneshot::channel();
         station.tell_when_ready(ready);
-        let task = tokio::spawn(attach::run_trunk(station, trunk.clone(), wish, stopped));
+        let task = tokio::spawn(ports::run_trunk(station, trunk.clone(), wish, stopped));
         running.trunk = Some(Task { stop, leaves: None, task });
         Progress::SettingUp(setting_up)
     }
@@ -223,19 +223,13 @@ impl Supervisor {
         Progress::Done
     }
 
-    /// Gives a port, and its clients, another policy. The length of the queue is part of the attachment.
+    /// Gives a port, and its clients, another policy; another attachment as well where that depends on it.
     async fn change_port(&mut self, network: &str, name: &str, policy: &Policy) -> Progress {
         let place = place(network, name);
-        let old = self.fabric.directory.policy(&place);
-        let same_queue = old.as_ref().is_some_and(|old| old.queue == policy.queue);
-        // A tunnel's link address is part of it.
-        let is_tunnel = |port: &Port| port.attachment.kind() == api::PortKind::Tunnel;
-        let same_mac = old.is_none_or(|old| old.mac == policy.mac)
-            || !self.config.port(network, name).is_some_and(is_tunnel);
-        if !(same_queue && same_mac) {
-            let Some(attachment) = self.config.port(network, name).map(|port| port.attachment.clone()) else {
-                return Progress::Done;
-            };
+        let attachment = self.config.port(network, name).map(|port| port.attachment.clone());
+        if let (Some(attachment), Some(old)) = (attachment, self.fabric.directory.policy(&place))
+            && attachment.depends_on(&old, policy)
+        {
             self.remove_port(network, name).await;
             return self.add_port(network, name, &Port { attachment, policy: policy.clone() });
         }

@@ -9,12 +9,6 @@
 //! once in a while is woken with it, so that an idle daemon wakes once a second and no more.
 
 mod apply;
-mod clients;
-mod directory;
-mod fabric;
-mod links;
-mod station;
-mod trunks;
 mod view;
 mod warn;
 
@@ -32,18 +26,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use apply::Steps;
-pub(crate) use clients::Clients;
-use directory::Place;
-use fabric::Fabric;
-pub(crate) use fabric::vlan_role;
-pub(crate) use station::{Station, Strangers};
-pub(crate) use trunks::{TrunkRow, TrunkWish};
+use ports::{Emitter, Fabric, Place, follow_links};
 use view::View;
 
 use crate::config::{self, Change, Claim, ValidConfig};
-use crate::handle::{Emitter, Reply, Request, Requests};
-use crate::panics::{self, caught};
+use crate::handle::{Reply, Request, Requests};
 use crate::plan::plan;
+use ports::panics::{self, caught};
 
 /// How long frames that wait may take when the daemon ends.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -177,7 +166,7 @@ impl Supervisor {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let queries = self.requests.take_queries();
         let answers = tokio::spawn(view::serve(self.view.clone(), queries));
-        let links = tokio::spawn(links::follow(self.fabric.clone(), self.requests.emitter()));
+        let links = tokio::spawn(follow_links(self.fabric.clone(), self.requests.emitter()));
         loop {
             tokio::select! {
                 request = self.requests.next() => match request {

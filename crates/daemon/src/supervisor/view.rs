@@ -10,11 +10,11 @@ use api::{Error, ErrorCode};
 use drivers::inject;
 use lan::Network;
 
-use super::fabric::Fabric;
 use super::now;
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
-use crate::panics;
+use ports::Fabric;
+use ports::panics;
 
 /// What the supervisor shows of itself, besides what ports and trunks write down themselves.
 pub(super) struct View {

@@ -3,8 +3,8 @@
 
 use frame::MacAddr;
 
-use super::directory::Place;
 use super::place;
+use ports::Place;
 
 /// A port sends from an address that another had first and keeps.
 pub(super) fn of_contest(port: &Place, owner: &str, mac: MacAddr) {

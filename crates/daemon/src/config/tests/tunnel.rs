@@ -1,4 +1,5 @@
 use super::*;
+use ports::{Tunnel, TunnelAddresses, TunnelSource};
 
 /// A port `vpn` whose tunnel has these keys.
 fn tunnel(keys: &str) -> String {
@@ -8,10 +9,8 @@ fn tunnel(keys: &str) -> String {
 #[track_caller]
 fn checked(text: &str) -> Tunnel {
     let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
-    match &config.port("lab", "vpn").expect("the port").attachment {
-        Attachment::Tunnel(tunnel) => tunnel.clone(),
-        other => panic!("{other:?}"),
-    }
+    let port = config.port("lab", "vpn").expect("the port");
+    port.attachment.downcast::<Tunnel>().unwrap_or_else(|| panic!("{port:?}")).clone()
 }
 
 fn list(texts: &[&str]) -> Vec<drivers::tunnel::message::Prefixed> {

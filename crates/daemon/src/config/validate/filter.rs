@@ -6,16 +6,15 @@ use std::sync::Arc;
 use api::ErrorCode;
 use bpf::ValidProgram;
 
-use super::Validator;
-use crate::config::read::join;
-use crate::config::resolve::misunderstood;
-use crate::config::valid::{FilterRule, FilterSource};
+use ports::{FilterRule, FilterSource, join, misunderstood};
+
+use super::Checker;
 use crate::expression::{self, BadFilter};
 
 /// Rules of a port at most.
 const MOST: usize = 64;
 
-impl Validator {
+impl Checker {
     pub(super) fn filters(&mut self, path: &str, filters: &[api::FilterConfig]) -> Option<Vec<FilterRule>> {
         if filters.len() > MOST {
             let message = format!("{} rules are too many; a port takes {MOST}", filters.len());

@@ -1,0 +1,90 @@
+//! What only one port can have.
+//!
+//! The validator gives each claim to one port; the plan makes sure that one port has let go before another takes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use api::{Error, ErrorCode};
+
+use crate::{Attachment, Trunk};
+
+/// Something that only one port can have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// A device in a namespace.
+    Device(Option<PathBuf>, String),
+    /// A Unix socket that we make.
+    Socket(PathBuf),
+    /// The directory of a VDE switch.
+    Directory(PathBuf),
+    /// A TCP address that we listen at.
+    Tcp(SocketAddr),
+    /// A UDP address that we bind.
+    Udp(SocketAddr),
+    /// An inherited descriptor.
+    Descriptor(RawFd),
+    /// An interface of the host's, whole.
+    Interface(String),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(None, name) => write!(f, "device {name}"),
+            Self::Device(Some(netns), name) => write!(f, "device {name} in {}", netns.display()),
+            Self::Socket(path) => write!(f, "socket {}", path.display()),
+            Self::Directory(path) => write!(f, "directory {}", path.display()),
+            Self::Tcp(address) => write!(f, "TCP address {address}"),
+            Self::Udp(address) => write!(f, "UDP address {address}"),
+            Self::Descriptor(number) => write!(f, "descriptor {number}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
+        }
+    }
+}
+
+/// Who has what.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(BTreeMap<Claim, String>);
+
+impl Claims {
+    /// Gives the trunk of the network `network`, whose table is at `path`, its interface.
+    ///
+    /// # Errors
+    /// When another network has it.
+    pub(crate) fn take_interface(&mut self, path: &str, network: &str, trunk: &Trunk) -> Result<(), Error> {
+        let claim = Claim::Interface(trunk.interface.name().to_owned());
+        match self.0.get(&claim) {
+            Some(holder) => {
+                let message = format!(
+                    "{claim} is busy, used by network {holder}; a network needs an interface of its own, or a port \
+                     in that network"
+                );
+                Err(Error::at(ErrorCode::DuplicateAttachment, path, message))
+            }
+            None => {
+                self.0.insert(claim, network.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the port at the dotted path `port` what its attachment needs.
+    ///
+    /// # Errors
+    /// The first thing that another port has.
+    pub(crate) fn take(&mut self, port: &str, attachment: &Attachment) -> Result<(), Error> {
+        for (claim, key) in attachment.claims() {
+            if let Some(holder) = self.0.get(&claim) {
+                let field = format!("{port}.{}.{key}", attachment.kind().as_str());
+                let message = format!("{claim} is that of {holder} already; each port needs its own");
+                return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
+            }
+            self.0.insert(claim, port.to_owned());
+        }
+        Ok(())
+    }
+}

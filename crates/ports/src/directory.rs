@@ -1,0 +1,358 @@
+//! What every port is doing now, for whoever asks.
+//!
+//! The tasks that keep ports attached write their own row; the supervisor reads them all. The data path never does
+//! either: counters are read through their own handle.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::{EventKind, OneOrMany, PortKind, PortState};
+use drivers::Endpoint;
+use frame::Counters;
+use link::{Link, LinkAddress};
+
+use crate::Emitter;
+use crate::filter::Rules;
+use crate::{Policy, Vlan};
+
+/// A port's link, for who wants to see what passes .
+#[derive(Debug, Clone)]
+pub struct PortLink {
+    /// The network's name.
+    pub network: String,
+    /// The port's name.
+    pub port: String,
+    /// Its link, which stays good for nothing when the port leaves.
+    pub link: link::Link,
+}
+
+/// A port by the names of its network and itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The network's name.
+    pub network: String,
+    /// The port's name in the network.
+    pub port: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.port)
+    }
+}
+
+/// A port as it is now.
+pub struct Row {
+    /// The kind of its attachment.
+    pub kind: PortKind,
+    /// Its state.
+    pub state: PortState,
+    /// The reason of the state, for people to read.
+    pub reason: Option<String>,
+    /// Who is attached, for people to read.
+    pub peer: Option<String>,
+    /// What it is attached to while it is up.
+    pub endpoint: Option<Arc<dyn Endpoint>>,
+    /// Its policy.
+    pub policy: Policy,
+    /// The network's MTU in octets.
+    pub mtu: usize,
+    /// None where clients become ports of their own.
+    pub member: Option<Member>,
+    /// The port whose client this one is.
+    pub parent: Option<String>,
+    /// The rules about its frames; none where clients become ports of their own.
+    pub rules: Option<Rules>,
+}
+
+/// A port's part in its network.
+#[derive(Clone)]
+pub struct Member {
+    /// The network.
+    pub network: Arc<lan::Network>,
+    /// Which port of it.
+    pub id: lan::PortId,
+    /// Its link.
+    pub link: Link,
+}
+
+/// The rows of all ports.
+pub struct Directory {
+    rows: Mutex<BTreeMap<Place, Row>>,
+    events: Emitter,
+}
+
+impl Directory {
+    /// An empty one, which tells `events` of what changes.
+    pub fn new(events: Emitter) -> Directory {
+        Directory { rows: Mutex::default(), events }
+    }
+
+    /// All ports; nothing changes while the answer is held.
+    pub fn rows(&self) -> MutexGuard<'_, BTreeMap<Place, Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a port, or takes its place.
+    pub fn insert(&self, place: &Place, mut row: Row) {
+        row.set_link();
+        row.set_rules(place);
+        self.rows().insert(place.clone(), row);
+        self.events.emit(EventKind::PortAdded { network: place.network.clone(), port: place.port.clone() });
+    }
+
+    /// Removes a port.
+    pub fn remove(&self, place: &Place) {
+        // What it holds is dropped when nobody waits for the rows.
+        let removed = self.rows().remove(place);
+        if removed.is_some() {
+            self.events
+                .emit(EventKind::PortRemoved { network: place.network.clone(), port: place.port.clone() });
+        }
+    }
+
+    /// Writes a port's state down and tells everybody; false, and nobody is told, when it is what it was.
+    pub fn set_state(
+        &self,
+        place: &Place,
+        state: PortState,
+        reason: Option<String>,
+        peer: Option<String>,
+    ) -> bool {
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(place) else { return false };
+        if (row.state, &row.reason, &row.peer) == (state, &reason, &peer) {
+            return false;
+        }
+        let before = row.shown(place);
+        let old_peer = std::mem::replace(&mut row.peer, peer.clone());
+        (row.state, row.reason) = (state, reason.clone());
+        let shown = row.shown(place);
+        drop(rows);
+
+        let (network, port) = (place.network.clone(), place.port.clone());
+        if old_peer.is_some() && old_peer != peer {
+            let (network, port, reason) = (network.clone(), port.clone(), reason.clone());
+            let peer = old_peer.clone();
+            self.events.emit(EventKind::PeerDisconnected { network, port, peer, reason });
+        }
+        if peer.is_some() && old_peer != peer {
+            let (network, port) = (network.clone(), port.clone());
+            self.events.emit(EventKind::PeerConnected { network, port, peer });
+        }
+        if before != shown {
+            self.tell_state(place, shown);
+        }
+        true
+    }
+
+    fn tell_state(&self, place: &Place, (state, reason): (PortState, Option<String>)) {
+        let Place { network, port } = place.clone();
+        self.events.emit(match state {
+            PortState::Up => EventKind::PortUp { network, port },
+            PortState::Waiting => EventKind::PortWaiting { network, port, reason },
+            PortState::Down => EventKind::PortDown { network, port, reason },
+            PortState::Failed => EventKind::PortFailed { network, port, reason: reason.unwrap_or_default() },
+        });
+    }
+
+    /// Writes down what a port is attached to from now on. A port that is not enabled shows that to its guest.
+    pub fn set_endpoint(&self, place: &Place, endpoint: Option<Arc<dyn Endpoint>>) {
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(place) else { return };
+        let old = std::mem::replace(&mut row.endpoint, endpoint);
+        row.set_link();
+        if !row.policy.enabled {
+            row.show_carrier(place);
+        }
+        drop(rows);
+        // Closing it may take its time.
+        drop(old);
+    }
+
+    /// Gives a port another policy, and tells everybody when that changes its state.
+    pub fn set_policy(&self, place: &Place, policy: Policy) {
+        let mut rows = self.rows();
+        let Some(row) = rows.get_mut(place) else { return };
+        let before = row.shown(place);
+        let old = std::mem::replace(&mut row.policy, policy);
+        row.set_link();
+        row.set_rules(place);
+        if old.enabled != row.policy.enabled {
+            row.show_carrier(place);
+        }
+        let shown = row.shown(place);
+        drop(rows);
+        if before != shown {
+            self.tell_state(place, shown);
+        }
+    }
+
+    /// The port of the link with this number.
+    pub fn place_of(&self, index: u32) -> Option<Place> {
+        let has_it = |row: &Row| row.member.as_ref().is_some_and(|member| member.link.index() == Some(index));
+        self.rows().iter().find(|(_, row)| has_it(row)).map(|(place, _)| place.clone())
+    }
+
+    /// The policy that a port has now.
+    pub fn policy(&self, place: &Place) -> Option<Policy> {
+        self.rows().get(place).map(|row| row.policy.clone())
+    }
+
+    /// The ports that are clients of `parent`, and itself.
+    pub fn family(&self, parent: &Place) -> Vec<Place> {
+        let is_child = |place: &Place, row: &Row| {
+            place.network == parent.network && row.parent.as_deref() == Some(&parent.port)
+        };
+        let rows = self.rows();
+        let family = rows.iter().filter(|(place, row)| *place == parent || is_child(place, row));
+        family.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The rules of all ports, or of one network's.
+    pub fn filters(&self, network: Option<&str>) -> Vec<api::Filter> {
+        let report =
+            |(place, row): (&Place, &Row)| Some(row.rules.as_ref()?.report(&place.network, &place.port));
+        of(&self.rows(), network).filter_map(report).flatten().collect()
+    }
+
+    /// All ports, or one network's.
+    pub fn ports(&self, network: Option<&str>) -> Vec<api::Port> {
+        of(&self.rows(), network).map(|(place, row)| row.report(place)).collect()
+    }
+
+    /// The links of all ports that have one, or of one network's.
+    pub fn links(&self, network: Option<&str>) -> Vec<PortLink> {
+        let link = |(Place { network, port }, row): (&Place, &Row)| {
+            let link = row.member.as_ref()?.link.clone();
+            Some(PortLink { network: network.clone(), port: port.clone(), link })
+        };
+        of(&self.rows(), network).filter_map(link).collect()
+    }
+
+    /// What the ports of a network are called.
+    pub fn names(&self, network: &Arc<lan::Network>) -> BTreeMap<lan::PortId, String> {
+        let rows = self.rows();
+        let own = rows.iter().filter_map(|(place, row)| {
+            let member = row.member.as_ref().filter(|member| Arc::ptr_eq(&member.network, network))?;
+            Some((member.id, place.port.clone()))
+        });
+        own.collect()
+    }
+
+    /// Who hears of what changes.
+    pub fn events(&self) -> &Emitter {
+        &self.events
+    }
+}
+
+/// The rows of one network, or all.
+fn of<'r>(
+    rows: &'r BTreeMap<Place, Row>,
+    network: Option<&str>,
+) -> impl Iterator<Item = (&'r Place, &'r Row)> {
+    rows.iter().filter(move |(place, _)| network.is_none_or(|network| network == place.network))
+}
+
+impl Row {
+    /// The state, and its reason, that everybody is told.
+    fn shown(&self, place: &Place) -> (PortState, Option<String>) {
+        match self.state {
+            PortState::Failed => (self.state, self.reason.clone()),
+            _ if !self.policy.enabled => {
+                let Place { network, port } = place;
+                let reason = format!("it is not enabled; `vmlan port up {network} {port}` lets frames pass");
+                (PortState::Down, Some(reason))
+            }
+            _ => (self.state, self.reason.clone()),
+        }
+    }
+
+    /// Brings the port's link up to date: it is up while the port is enabled, and has a carrier while a guest can be
+    /// reached besides.
+    fn set_link(&self) {
+        let Some(Member { link, .. }) = &self.member else { return };
+        let up = self.policy.enabled;
+        link.set_flags(link::Flags { up, promiscuous: self.policy.promiscuous });
+        link.set_carrier(up && self.endpoint.is_some());
+        if let Some(mac) = self.policy.mac.first() {
+            // Fails only for addresses of another length.
+            let _ = link.set_address(LinkAddress::from(*mac));
+        }
+    }
+
+    /// Makes the policy's rules those of the link.
+    fn set_rules(&mut self, place: &Place) {
+        let Some(rules) = &mut self.rules else { return };
+        if let Err(error) = rules.set(&self.policy.filters) {
+            tracing::error!(port = %place, "its filters stay as they were: {error}");
+        }
+    }
+
+    /// Plugs the guest's cable in or out, as far as its medium can show it.
+    fn show_carrier(&self, place: &Place) {
+        let enabled = self.policy.enabled;
+        if let Some(Err(error)) = self.endpoint.as_ref().map(|endpoint| endpoint.set_carrier(enabled)) {
+            tracing::warn!(port = %place, "the device keeps its carrier as it was: {error}");
+        }
+    }
+
+    fn report(&self, place: &Place) -> api::Port {
+        let (state, reason) = self.shown(place);
+        let endpoint = self.endpoint.as_ref().filter(|_| self.state == PortState::Up);
+        api::Port {
+            network: place.network.clone(),
+            port: place.port.clone(),
+            index: self.member.as_ref().and_then(|member| member.link.index()),
+            kind: self.kind,
+            state,
+            reason,
+            peer: self.peer.clone(),
+            mechanism: endpoint.map(|endpoint| endpoint.mechanism()),
+            mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),
+            vlan: vlan(&self.policy.vlan),
+            mtu: self.mtu as u64,
+            counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
+            tunnel: endpoint.and_then(|endpoint| endpoint.inner()).map(counters),
+        }
+    }
+}
+
+fn vlan(vlan: &Vlan) -> Option<api::VlanConfig> {
+    let number = |vlan: &frame::VlanId| u64::from(vlan.get());
+    match vlan {
+        Vlan::None => None,
+        Vlan::Access(vlan) => Some(api::VlanConfig { access: Some(number(vlan)), ..Default::default() }),
+        Vlan::Trunk { allowed, native } => Some(api::VlanConfig {
+            access: None,
+            trunk: Some(allowed.iter().map(number).collect()),
+            native: native.as_ref().map(number),
+        }),
+    }
+}
+
+fn counters(counters: &Counters) -> api::Counters {
+    let sum = counters.snapshot();
+    let dropped =
+        frame::DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
+    api::Counters {
+        rx_frames: sum.rx_frames,
+        rx_octets: sum.rx_octets,
+        rx_multicasts: sum.rx_multicasts,
+        rx_errors: sum.rx_errors,
+        tx_frames: sum.tx_frames,
+        tx_octets: sum.tx_octets,
+        tx_multicasts: sum.tx_multicasts,
+        tx_errors: sum.tx_errors,
+        copies: sum.copies,
+        rx_large: sum.rx_large[0],
+        rx_large_segments: sum.rx_large[1],
+        tx_large: sum.tx_large[0],
+        tx_large_segments: sum.tx_large[1],
+        segmented: sum.segmented,
+        coalesced: sum.coalesced,
+        queued: sum.queued,
+        drops: dropped.filter(|(_, count)| *count > 0).collect(),
+    }
+}

@@ -1,0 +1,336 @@
+//! What ports are made of: the data plane, the link layer's registry and the directory.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
+use drivers::Fault;
+use frame::{Counters, ETHERNET_HEADER, VLAN_TAG};
+use lan::{
+    Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
+    TrunkPolicy, VlanRole, VlanSet,
+};
+use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::directory::{Directory, Member, Place, Row};
+use super::station::Station;
+use super::trunks::Trunks;
+use crate::Emitter;
+use crate::filter::Rules;
+use crate::users::{Budget, Users};
+use crate::{Policy, Vlan};
+
+/// A fault of the attachment with that number.
+pub type FaultNotice = (u64, Fault);
+
+/// Where faults of each port go.
+type Routes = Arc<Mutex<HashMap<PortKey, mpsc::UnboundedSender<FaultNotice>>>>;
+
+/// Shared by the supervisor and the tasks that keep ports attached.
+pub struct Fabric {
+    plane: Mutex<Option<Plane>>,
+    workers: usize,
+    /// Where links come from.
+    pub registry: Registry,
+    /// All ports, for whoever asks.
+    pub directory: Directory,
+    /// The trunks of all networks, for whoever asks.
+    pub trunks: Trunks,
+    routes: Routes,
+    /// What users of the sockets may hold.
+    pub users: Arc<Users>,
+    /// Counts the seconds, so that everything that looks once in a while wakes the process together.
+    pub ticks: watch::Receiver<u64>,
+}
+
+/// A port that is to join a network.
+pub struct Joining<'a> {
+    /// The network.
+    pub network: &'a Arc<Network>,
+    /// Its names.
+    pub place: Place,
+    /// The kind of its attachment.
+    pub kind: api::PortKind,
+    /// Its policy.
+    pub policy: &'a Policy,
+    /// The port whose client it is.
+    pub parent: Option<String>,
+    /// What the port shares with others of its user.
+    pub budget: Option<Budget>,
+    /// For a trunk, what the network has to know of it.
+    pub trunk: Option<JoiningTrunk>,
+}
+
+/// What a network has to know of its trunk.
+pub struct JoiningTrunk {
+    pub policy: TrunkPolicy,
+    pub notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
+}
+
+/// Why a port could not join its network.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The network has no place for it.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The link layer has none.
+    #[error("the link layer refused the port: {0}")]
+    Link(#[from] link::Error),
+    /// There are no workers any more.
+    #[error("the data plane has ended")]
+    Ended,
+}
+
+/// What a joined port holds in every layer; gives it all back when dropped.
+pub struct Seat {
+    fabric: Arc<Fabric>,
+    pub place: Place,
+    pub network: Arc<Network>,
+    pub id: lan::PortId,
+    /// The network's place on the link, and the link.
+    bridge: BridgeGuard,
+    pub key: PortKey,
+    /// Network and workers have let go of it.
+    has_left: bool,
+}
+
+impl Fabric {
+    /// Starts the data plane.
+    pub fn start(
+        workers: usize,
+        events: Emitter,
+        users: Arc<Users>,
+        ticks: watch::Receiver<u64>,
+    ) -> io::Result<Arc<Fabric>> {
+        let routes = Routes::default();
+        let known = routes.clone();
+        let notify = move |notice| match notice {
+            Notice::Fault { port, attachment, fault } => {
+                let routes = known.lock().unwrap_or_else(PoisonError::into_inner);
+                // Without a route the port has left already.
+                if let Some(route) = routes.get(&port) {
+                    let _ = route.send((attachment, fault));
+                }
+            }
+            Notice::WorkerPanicked { worker, reason } => {
+                tracing::error!(
+                    "worker {worker}: a bug in vmlan: {reason}; please report it; the worker goes on"
+                );
+            }
+        };
+        let plane = Plane::start(Options { workers, ..Options::default() }, notify)?;
+        Ok(Arc::new(Fabric {
+            workers: plane.workers(),
+            plane: Mutex::new(Some(plane)),
+            registry: Registry::new(workers, std::time::SystemTime::now),
+            directory: Directory::new(events),
+            trunks: Trunks::default(),
+            routes,
+            users,
+            ticks,
+        }))
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Lets the workers wait for traffic in another way.
+    pub fn set_poll(&self, poll: api::Poll) {
+        let polling = match poll {
+            api::Poll::Adaptive => Polling::Adaptive,
+            api::Poll::Busy => Polling::Busy,
+            api::Poll::Sleep => Polling::Sleep,
+        };
+        self.with_plane(|plane| plane.set_polling(polling));
+    }
+
+    /// Ends the data plane after what waits was sent, or after `patience`.
+    pub fn stop(&self, patience: std::time::Duration) {
+        let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(plane) = plane {
+            plane.stop(patience);
+        }
+    }
+
+    /// Does `work` with the data plane; `None` when that has ended.
+    pub fn with_plane<T>(&self, work: impl FnOnce(&Plane) -> T) -> Option<T> {
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    }
+
+    /// Makes a port in every layer. It is not attached to anything yet.
+    pub fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Station, JoinError> {
+        let Joining { network, place, kind, policy, parent, budget, trunk } = joining;
+        let (group, share) = budget.map(|Budget { group, share }| (group, share)).unzip();
+        let mtu = network.mtu();
+        let bridge = attach_link(&self.registry, &place, mtu)?;
+        let link = bridge.link().clone();
+        let counters = link.counters().clone();
+        let added = match trunk {
+            None => {
+                let config = PortConfig::with(&place.port, port_policy(policy), counters);
+                network.add_port(PortConfig { group, ..config })
+            }
+            Some(JoiningTrunk { policy, notify }) => {
+                network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, counters })
+            }
+        };
+        let id = match added {
+            Ok(id) => id,
+            Err(error) => {
+                detach_link(&bridge);
+                return Err(error.into());
+            }
+        };
+        let (sender, faults) = mpsc::unbounded_channel();
+        let longest = mtu + ETHERNET_HEADER + VLAN_TAG;
+        let setup = PortSetup {
+            network: network.clone(),
+            id,
+            link: link.clone(),
+            backlog: policy.queue,
+            share,
+            longest,
+        };
+        let key = self.with_plane(|plane| plane.add_port(&setup));
+        let Some(key) = key else {
+            network.remove_port(id);
+            detach_link(&bridge);
+            return Err(JoinError::Ended);
+        };
+        let seat = Seat {
+            fabric: self.clone(),
+            place: place.clone(),
+            network: network.clone(),
+            id,
+            bridge,
+            key,
+            has_left: false,
+        };
+        for (mac, vlan) in &policy.static_entries {
+            network.add_static(*mac, *vlan, id)?;
+        }
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
+        let rules = Some(Rules::new(link.clone()));
+        let member = Some(Member { network: network.clone(), id, link });
+        let (state, reason) = (api::PortState::Waiting, None);
+        self.directory.insert(
+            &place,
+            Row {
+                kind,
+                state,
+                reason,
+                peer: None,
+                endpoint: None,
+                policy: policy.clone(),
+                mtu,
+                member,
+                parent,
+                rules,
+            },
+        );
+        Ok(Station::new(self.clone(), seat, faults))
+    }
+}
+
+impl Seat {
+    pub fn counters(&self) -> Arc<Counters> {
+        self.bridge.link().counters().clone()
+    }
+
+    /// Gives everything back, and answers when no worker holds any of it.
+    pub async fn leave(mut self) {
+        let _ = self.let_go().await;
+        // The directory forgets it last: who sees that it is gone finds its place and its number free.
+        drop(self);
+    }
+
+    /// Has network and workers let go of it; tells when they have.
+    fn let_go(&mut self) -> oneshot::Receiver<()> {
+        let (done, wait) = done();
+        self.has_left = true;
+        // The network stops sending to it first, so that nothing is on its way when the workers forget it.
+        self.network.remove_port(self.id);
+        self.fabric.with_plane(|plane| plane.remove_port(self.key, done));
+        wait
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.has_left {
+            // Nobody waits for it.
+            drop(self.let_go());
+        }
+        self.fabric.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        detach_link(&self.bridge);
+        self.fabric.directory.remove(&self.place);
+    }
+}
+
+/// Something for the data plane to hold until it is done, and a way to wait for that.
+pub fn done() -> (Done, oneshot::Receiver<()>) {
+    let (sender, receiver) = oneshot::channel();
+    let tell = move || {
+        // Nobody has to wait for it.
+        let _ = sender.send(());
+    };
+    (Done::new(tell), receiver)
+}
+
+/// The network's view of a policy.
+pub fn port_policy(policy: &Policy) -> PortPolicy {
+    PortPolicy {
+        macs: policy.mac.clone(),
+        guard: policy.guard,
+        vlan: vlan_role(&policy.vlan),
+        promiscuous: policy.promiscuous,
+        sees_trunk: policy.sees_trunk,
+        limits: Limits {
+            storm: (policy.storm > 0).then(|| Rate::frames(policy.storm)),
+            copies: (policy.copies > 0).then(|| Rate::copies(policy.copies)),
+            // A million bits.
+            rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
+        },
+        enabled: policy.enabled,
+        isolated: policy.isolated,
+        roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
+        floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
+        quota: policy.quota,
+    }
+}
+
+/// The network's view of a role in VLANs.
+pub fn vlan_role(vlan: &Vlan) -> VlanRole {
+    match vlan {
+        Vlan::None => VlanRole::Unset,
+        Vlan::Access(vlan) => VlanRole::Access(*vlan),
+        Vlan::Trunk { allowed, native } => {
+            VlanRole::Trunk { allowed: VlanSet::from_iter(allowed.iter().copied()), native: *native }
+        }
+    }
+}
+
+/// A link for a port, attached, with the network behind its filters. A port that was there before has the link again
+/// that it had, with its number, unless somebody still holds that.
+fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, link::Error> {
+    let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
+    // The workers bring every frame into the form that the port's medium takes.
+    let capabilities = Capabilities::ALL;
+    let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
+    let known = LinkOptions { unique_id: Some(place.to_string().into_bytes()), ..options.clone() };
+    let link = match registry.acquire(known) {
+        Err(link::Error::Busy | link::Error::InvalidArgument) => registry.acquire(options)?,
+        link => link?,
+    };
+    link.attach(Arc::new(()), None)?;
+    link.attach_bridge()
+}
+
+fn detach_link(bridge: &BridgeGuard) {
+    // Fails when it is detached already, which is what is wanted.
+    let _ = bridge.link().detach();
+}

@@ -1,0 +1,59 @@
+//! One vmlan at a time on an interface of the host's: of two, each would take from the other what it had set.
+//!
+//! What keeps others away is of a kind that the system takes from a process however it ends. The configuration gives an
+//! interface to one network only; this is between processes.
+
+use std::io;
+use std::path::Path;
+
+use crate::lock::LockError;
+
+/// Keeps an interface to this process for as long as it is held.
+pub(crate) struct Claim<H> {
+    _held: H,
+}
+
+/// Why an interface cannot be held.
+#[derive(Debug)]
+pub(crate) enum Hindrance {
+    /// Another vmlan has it; which one, or how to find out.
+    Taken(String),
+    /// The system refused.
+    Failed(io::Error),
+}
+
+impl LockError {
+    /// What the lock at `path` says of who has the interface.
+    pub(crate) fn hinders(self, path: &Path) -> Hindrance {
+        let path = path.display();
+        match self {
+            LockError::Taken(Some(process)) => Hindrance::Taken(format!("process {process}")),
+            // It has just been locked.
+            LockError::Taken(None) => Hindrance::Taken(format!("`lsof {path}` shows which")),
+            LockError::Foreign => Hindrance::Failed(io::Error::other(format!(
+                "{path} belongs to another user or can be opened by others; remove it"
+            ))),
+            LockError::System(error) => {
+                let cure = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; run vmlan as root",
+                    _ => "",
+                };
+                Hindrance::Failed(io::Error::new(error.kind(), format!("{path}: {error}{cure}")))
+            }
+        }
+    }
+}
+
+impl<H> Claim<H> {
+    /// The claim to `interface`, if it could be held; else what to tell people.
+    pub(crate) fn new(interface: &str, held: Result<H, Hindrance>) -> Result<Claim<H>, String> {
+        match held {
+            Ok(held) => Ok(Claim { _held: held }),
+            Err(Hindrance::Taken(who)) => Err(format!(
+                "interface {interface} is busy, used by another vmlan ({who}); stop that one, or choose another \
+                 interface"
+            )),
+            Err(Hindrance::Failed(error)) => Err(format!("cannot claim the interface {interface}: {error}")),
+        }
+    }
+}

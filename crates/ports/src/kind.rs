@@ -1,0 +1,174 @@
+//! The seam between ports and what they are attached to. A kind is known by its name and by what is here; nothing
+//! outside its own module asks which one it is.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use api::{Error, ErrorCode, PortKind};
+
+use super::claims::Claim;
+use crate::{Clients, Policy, Station, Validator};
+
+/// What a port is attached to, as a checked configuration says it.
+pub trait Kind: Any + fmt::Debug + Send + Sync {
+    /// Its kind.
+    fn kind(&self) -> PortKind;
+
+    /// What a port with this attachment needs for itself, each with the key that asks for it.
+    fn claims(&self) -> Vec<(Claim, &'static str)>;
+
+    /// Why the system will never set it up on a network with an MTU of so many octets, where that is so.
+    fn hindrance(&self, _mtu: usize) -> Option<Hindrance> {
+        None
+    }
+
+    /// Checks what it has to do with its port's policy and with its network. The port's table is at `path`.
+    fn fits(&self, _validator: &mut Validator, _path: &str, _policy: &Policy, _network: &mut Surroundings) {}
+
+    /// Whether it has to be made anew when its port's policy changes, which costs the guest its connection.
+    fn depends_on(&self, old: &Policy, new: &Policy) -> bool {
+        old.queue != new.queue
+    }
+
+    /// Whether the other one is of this kind and says the same.
+    fn equals(&self, other: &dyn Kind) -> bool;
+
+    /// Who keeps a port attached to it.
+    fn keeper(&self) -> Keeper;
+}
+
+/// [`Kind::equals`] for a kind that can be compared.
+pub(super) fn same<T: Kind + PartialEq>(one: &T, other: &dyn Kind) -> bool {
+    (other as &dyn Any).downcast_ref::<T>().is_some_and(|other| one == other)
+}
+
+/// What a port is attached to, of whatever kind.
+#[derive(Clone)]
+pub struct Attachment(Arc<dyn Kind>);
+
+impl Attachment {
+    /// That of a kind.
+    pub fn new(kind: impl Kind) -> Attachment {
+        Attachment(Arc::new(kind))
+    }
+
+    /// The inherited descriptors that it is made of.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.claims().into_iter().filter_map(|(claim, _)| match claim {
+            Claim::Descriptor(number) => Some(number),
+            _ => None,
+        })
+    }
+
+    /// The same as one of the kind `T`, if it is.
+    pub fn downcast<T: Kind>(&self) -> Option<&T> {
+        (&*self.0 as &dyn Any).downcast_ref()
+    }
+}
+
+impl Deref for Attachment {
+    type Target = dyn Kind;
+
+    fn deref(&self) -> &dyn Kind {
+        &*self.0
+    }
+}
+
+impl PartialEq for Attachment {
+    fn eq(&self, other: &Attachment) -> bool {
+        self.0.equals(&*other.0)
+    }
+}
+
+impl Eq for Attachment {}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a network and its other ports have to do with a port's attachment.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The network's MTU in octets.
+    pub mtu: u64,
+    /// The IP addresses that vmlan itself has in the network, each with the path of its port.
+    pub hosts: BTreeMap<IpAddr, String>,
+}
+
+/// Why something can never be set up.
+#[derive(Debug)]
+pub struct Hindrance {
+    code: ErrorCode,
+    key: Option<&'static str>,
+    pub(crate) message: String,
+}
+
+impl Hindrance {
+    pub(super) fn new(code: ErrorCode, message: String) -> Hindrance {
+        Hindrance { code, key: None, message }
+    }
+
+    /// It is this key's.
+    pub(super) fn within(self, key: &'static str) -> Hindrance {
+        Hindrance { key: Some(key), ..self }
+    }
+
+    /// As a fault of the table at `path`.
+    pub fn at(self, path: &str) -> Error {
+        let path = self.key.map_or(path.to_owned(), |key| format!("{path}.{key}"));
+        Error::at(self.code, path, self.message)
+    }
+}
+
+/// What a keeper does, for as long as it takes.
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Who keeps a port attached.
+pub enum Keeper {
+    /// The port is one guest's.
+    Guest(Box<dyn KeepGuest>),
+    /// Clients become ports of their own.
+    Clients(Box<dyn KeepClients>),
+}
+
+/// Keeps one guest's port attached.
+pub trait KeepGuest: Send {
+    /// Sets the port up, brings it up and down as the guest comes and goes, and begins again, for ever. It is dropped
+    /// where it waits when the port is to stop, and called anew after a panic.
+    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a>;
+
+    /// Does what has to be done in order once the port is down or has left. May be called anew after it was dropped,
+    /// and goes on where it was.
+    fn close(&mut self) -> Work<'_> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Keeps a port whose clients become ports of their own.
+pub trait KeepClients: Send {
+    /// Lets clients come, and serves them, for ever. It is dropped where it waits when the port is to stop, and called
+    /// anew after a panic: clients that are there stay.
+    fn keep<'a>(&'a mut self, clients: &'a mut Clients) -> Work<'a>;
+
+    /// Ends every client's task, and then gives back what the port has made.
+    fn close(self: Box<Self>) -> Work<'static>;
+}
+
+/// A kind's entry in the list of those that there are.
+pub(crate) struct Entry {
+    pub(crate) kind: PortKind,
+    /// Whether a port's table has a table of this kind.
+    pub(crate) is_in: fn(&api::PortConfig) -> bool,
+    /// The members of that table that may be paths of sockets or of a directory for them.
+    pub(crate) paths: fn(&mut api::PortConfig) -> Vec<&mut Option<String>>,
+    /// Checks that table, whose path is given.
+    pub(crate) check: fn(&mut Validator, &str, &api::PortConfig) -> Option<Attachment>,
+}

@@ -1,0 +1,82 @@
+#![forbid(unsafe_code)]
+//! The ports of networks: what they are attached to, of each kind, and how they are kept attached.
+//!
+//! A [`Kind`] checks its table of a configuration and says who keeps a port attached ([`Keeper`]); nothing outside its
+//! own module asks which kind it is. A keeper works with a [`Station`], which is the port in every layer, or for ports
+//! whose clients become ports of their own with [`Clients`]. Both come from the [`Fabric`], which has the data plane and
+//! the [`Directory`] of all ports. Trunks are kept by modes of their own, behind one trait as well.
+
+mod accept;
+mod check;
+mod claims;
+mod clients;
+pub mod connection;
+mod datagram;
+mod directory;
+mod emitter;
+mod fabric;
+mod filter;
+mod hold;
+mod kind;
+mod links;
+pub mod lock;
+pub mod panics;
+mod peers;
+mod settings;
+mod station;
+mod stream;
+pub mod swept;
+mod tap;
+mod task;
+mod throttle;
+mod trunk;
+mod trunks;
+mod tunnel;
+pub mod users;
+mod vde;
+mod wire;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/follow.rs"]
+mod follow;
+#[cfg(target_os = "linux")]
+#[path = "linux/home.rs"]
+mod home;
+#[cfg(target_os = "linux")]
+#[path = "linux/kernel/mod.rs"]
+mod kernel;
+#[cfg(target_os = "linux")]
+#[path = "linux/leftovers.rs"]
+pub mod leftovers;
+#[cfg(any(target_os = "macos", test))]
+mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::leftovers;
+
+pub use check::{Address, Allow, Validator, as_usize, join, misunderstood, resolve_port, shown};
+pub use claims::Claim;
+pub use clients::Clients;
+pub use directory::{Directory, Member, Place, PortLink, Row};
+pub use emitter::{EVENT_QUEUE, Emitter};
+pub use fabric::{Fabric, JoinError, Joining, port_policy, vlan_role};
+pub use filter::Rules;
+pub use kind::{Attachment, Hindrance, KeepClients, KeepGuest, Keeper, Kind, Surroundings, Work};
+pub use links::follow as follow_links;
+pub use settings::{FilterRule, FilterSource, Mtu, Policy, TRUNK, Trunk, TrunkInterface, UserLimits, Vlan};
+pub use station::{Ready, Station, Strangers};
+pub use task::{Ends, run, run_clients};
+pub use trunk::{run as run_trunk, too_long};
+pub use trunks::{TrunkRow, TrunkWish, Trunks};
+pub use wire::on_wire;
+
+pub use datagram::Datagram;
+pub use stream::Stream;
+pub use tap::{Tap, TapSource};
+pub use tunnel::{Tunnel, TunnelAddresses, TunnelSource};
+pub use vde::Vde;
+
+use kind::Entry;
+use task::{Look, Pause, describe, is_absent, recover, report_end, reserved_name};
+
+/// The kinds that there are.
+pub(crate) const KINDS: [Entry; 5] = [tap::ENTRY, stream::ENTRY, datagram::ENTRY, vde::ENTRY, tunnel::ENTRY];

@@ -1,0 +1,109 @@
+//! The network namespace in which a port's device is.
+//!
+//! A descriptor of a TAP or TUN belongs to the namespace in which it was opened, and keeps it alive. So a device for
+//! another namespace is made in our own one and moved: the namespace ends with its last process or its file, the kernel
+//! deletes the device, and the port is set up again. A device that is in the other namespace already can only be opened
+//! there. Therefore the namespace's file is looked at as well: when it is gone, or names another namespace, the device
+//! is closed.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use sys::netdev;
+use sys::netns::{self, Identity};
+
+use crate::describe;
+use crate::kernel::Kernel;
+
+/// The name under which a device is made that is about to be moved.
+pub(super) const MADE: &str = "vmlt%d";
+
+/// A namespace while a device is set up there.
+pub(super) enum Home {
+    /// Our own.
+    Here,
+    /// Another one, kept alive meanwhile.
+    There { namespace: OwnedFd, residence: Residence },
+}
+
+/// The namespace of a device that is set up. It is not kept alive.
+pub(super) struct Residence(Option<(PathBuf, Identity)>);
+
+impl Home {
+    /// Our own namespace, or the one that the file at `path` names.
+    pub(super) fn find(path: Option<&Path>) -> Result<Home, String> {
+        let Some(path) = path else { return Ok(Home::Here) };
+        let explain = |error: io::Error| unreachable(path, &error);
+        let namespace = netns::open(path).map_err(explain)?;
+        let identity = Identity::of(&namespace).map_err(explain)?;
+        Ok(Home::There { namespace, residence: Residence(Some((path.to_owned(), identity))) })
+    }
+
+    /// Runs `work` there.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+        match self {
+            Home::Here => Ok(work()),
+            // A thread of its own enters the namespace; this one only waits for it.
+            Home::There { namespace, residence } => netns::enter(namespace, || Ok(work()))
+                .map_err(|error| unreachable(residence.path().unwrap_or(Path::new("")), &error)),
+        }
+    }
+
+    /// Whether a device of this name, no pattern, has to be opened there, because it is there.
+    pub(super) fn has(&self, name: &str) -> Result<bool, String> {
+        if name.contains('%') {
+            return Ok(false);
+        }
+        self.run(|| netdev::exists(name))
+    }
+
+    /// Moves the device `made` from our own namespace there, and names it `name`, which may be a pattern.
+    pub(super) async fn move_in(&self, made: &str, name: &str) -> Result<(), String> {
+        let Home::There { namespace, residence } = self else { return Ok(()) };
+        let place = residence.path().unwrap_or(Path::new("")).display().to_string();
+        let explain = |error| describe(&error);
+        let kernel = Kernel::open().map_err(explain)?;
+        let device = kernel.interface(made).await.map_err(explain)?;
+        let device = device.ok_or_else(|| format!("the device {made} is gone"))?;
+        let what = format!("move the device to {place} as {name}");
+        let to = namespace.as_raw_fd();
+        kernel.set(device.index, &what, |link| link.setns_by_fd(to).name(name)).await.map_err(explain)
+    }
+
+    /// What is looked at while the device is in use.
+    pub(super) fn residence(self) -> Residence {
+        match self {
+            Home::Here => Residence(None),
+            Home::There { residence, .. } => residence,
+        }
+    }
+}
+
+impl Residence {
+    fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Why the device has to be closed: the namespace's file is gone or names another namespace.
+    pub(super) fn lost(&self) -> Option<String> {
+        let (path, identity) = self.0.as_ref()?;
+        match Identity::at(path) {
+            Ok(now) if now == *identity => None,
+            Ok(_) => Some(format!("{} names another network namespace now", path.display())),
+            Err(error) => Some(format!("the network namespace {} is gone: {error}", path.display())),
+        }
+    }
+
+    /// Runs `work` in the namespace, if it still is the same.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        match &self.0 {
+            None => work(),
+            Some((path, _)) => netns::within(path, work),
+        }
+    }
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> String {
+    format!("cannot enter the network namespace {}: {error}; see `ip netns list`", path.display())
+}

@@ -1,0 +1,223 @@
+use std::future::pending;
+use std::sync::Arc;
+
+use api::{EventKind, PortState};
+use drivers::{Endpoint, Fault, inject};
+use frame::{Counters, DropReason};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::directory::{Directory, Place};
+use super::fabric::{Fabric, FaultNotice, Seat, done};
+use super::trunks::Trunks;
+
+/// Where the outcome of a port's first attempt goes.
+pub type Ready = oneshot::Sender<Result<(), String>>;
+
+/// What came to a port from those that it is not for: counted as received and dropped.
+pub struct Strangers {
+    counters: Arc<Counters>,
+    refused: u64,
+}
+
+impl Strangers {
+    /// Counts a datagram, or a connection that is refused.
+    pub fn count(&mut self, octets: usize) {
+        self.refused += 1;
+        self.counters.received_and_dropped(0, DropReason::Stranger, 1, octets as u64);
+    }
+
+    /// Answers how many there were when that is worth a word in the log: the first, and then ever fewer.
+    pub fn worth_a_word(&self) -> Option<u64> {
+        self.refused.is_power_of_two().then_some(self.refused)
+    }
+}
+
+/// What a task holds that keeps a port attached: the port in every layer, and the means to bring it up and down.
+pub struct Station {
+    fabric: Arc<Fabric>,
+    seat: Seat,
+    faults: mpsc::UnboundedReceiver<FaultNotice>,
+    ticks: watch::Receiver<u64>,
+    /// The attachment that is up.
+    attachment: Option<u64>,
+    ready: Option<Ready>,
+}
+
+impl Station {
+    pub(crate) fn new(
+        fabric: Arc<Fabric>,
+        seat: Seat,
+        faults: mpsc::UnboundedReceiver<FaultNotice>,
+    ) -> Station {
+        let ticks = fabric.ticks.clone();
+        Station { fabric, seat, faults, ticks, attachment: None, ready: None }
+    }
+
+    /// Tells `ready` how the first attempt to set the port up went.
+    pub fn tell_when_ready(&mut self, ready: Ready) {
+        self.ready = Some(ready);
+    }
+
+    /// Its names.
+    pub fn place(&self) -> &Place {
+        &self.seat.place
+    }
+
+    /// How many queues a device with several should have.
+    #[cfg(target_os = "linux")]
+    pub fn workers(&self) -> usize {
+        self.fabric.workers()
+    }
+
+    /// Where links come from.
+    pub fn registry(&self) -> &link::Registry {
+        &self.fabric.registry
+    }
+
+    /// The address that is set for the port, the first when there are several.
+    pub fn mac(&self) -> Option<frame::MacAddr> {
+        self.fabric.directory.policy(&self.seat.place)?.mac.first().copied()
+    }
+
+    /// Frames that may wait for the guest.
+    pub fn queue(&self) -> usize {
+        self.fabric.directory.policy(&self.seat.place).map_or(1, |policy| policy.queue)
+    }
+
+    /// The network's MTU in octets.
+    pub fn mtu(&self) -> usize {
+        self.seat.network.mtu()
+    }
+
+    /// The network that it is a port of.
+    pub fn network(&self) -> &Arc<lan::Network> {
+        &self.seat.network
+    }
+
+    /// Which port of the network it is.
+    pub fn id(&self) -> lan::PortId {
+        self.seat.id
+    }
+
+    /// Counts what comes to the port from those that it is not for.
+    pub fn strangers(&self) -> Strangers {
+        Strangers { counters: self.seat.counters(), refused: 0 }
+    }
+
+    /// Frames that the port has received.
+    pub fn received(&self) -> u64 {
+        self.seat.counters().snapshot().rx_frames
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.fabric.directory
+    }
+
+    pub(crate) fn trunks(&self) -> &Trunks {
+        &self.fabric.trunks
+    }
+
+    /// Attaches the port and opens it for traffic.
+    pub async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
+        let (done, connected) = done();
+        let key = self.seat.key;
+        // Fails only when the port has left the network, as below.
+        let _ = self.seat.network.expect(self.seat.id);
+        self.fabric.directory.set_endpoint(&self.seat.place, Some(endpoint.clone()));
+        self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
+        let _ = connected.await;
+        let _ = self.seat.network.set_active(self.seat.id, true);
+        self.set_state(PortState::Up, None, peer);
+    }
+
+    /// Waits until the attachment is of no more use, and says why. Safe to cancel.
+    pub async fn fault(&mut self) -> Fault {
+        loop {
+            if let Some(fault) = self.fault_or_tick().await {
+                return fault;
+            }
+        }
+    }
+
+    /// The same, but answers `None` after no more than a second, for who has to look after something. Safe to cancel.
+    pub async fn fault_or_tick(&mut self) -> Option<Fault> {
+        inject::panic_at(|| format!("port.{}", self.seat.place.port));
+        loop {
+            tokio::select! {
+                notice = self.faults.recv() => match notice {
+                    Some((attachment, fault)) if Some(attachment) == self.attachment => return Some(fault),
+                    // A late word about an earlier attachment.
+                    Some(_) => {}
+                    None => pending().await,
+                },
+                changed = self.ticks.changed() => match changed {
+                    Ok(()) => return None,
+                    Err(_) => pending().await,
+                },
+            }
+        }
+    }
+
+    /// Closes the port for traffic and takes its attachment away; answers when no worker holds it any more.
+    pub async fn down(&mut self) {
+        let _ = self.seat.network.set_active(self.seat.id, false);
+        let (done, disconnected) = done();
+        self.fabric.with_plane(|plane| plane.disconnect(self.seat.key, done));
+        let _ = disconnected.await;
+        self.attachment = None;
+        self.fabric.directory.set_endpoint(&self.seat.place, None);
+    }
+
+    /// The port waits for its guest.
+    pub fn waiting(&mut self, reason: Option<String>) {
+        self.set_state(PortState::Waiting, reason, None);
+    }
+
+    /// The port cannot be set up yet.
+    pub fn delayed(&mut self, reason: String) {
+        self.fabric.directory.set_state(&self.seat.place, PortState::Waiting, Some(reason), None);
+    }
+
+    /// The device of the port is in this state now; the attachment stays.
+    pub fn device_is(&mut self, state: PortState, reason: Option<String>, name: String) {
+        self.set_state(state, reason, Some(name));
+    }
+
+    /// The port is there and cannot carry anything.
+    pub fn is_down(&mut self, reason: String) {
+        self.set_state(PortState::Down, Some(reason), None);
+    }
+
+    /// The port could not be set up. The log has each reason once, until another one or success follows.
+    pub fn failed(&mut self, reason: String) {
+        if self.set_state(PortState::Failed, Some(reason.clone()), None) {
+            tracing::warn!(port = %self.seat.place, "{reason}");
+        }
+    }
+
+    /// The guest broke the rules and is kept away for a while.
+    pub fn quarantined(&mut self, reason: String) {
+        tracing::warn!(port = %self.place(), "quarantined: {reason}");
+        let Place { network, port } = self.place().clone();
+        self.fabric.directory.events().emit(EventKind::Quarantined { network, port, reason: reason.clone() });
+        self.set_state(PortState::Failed, Some(format!("quarantined: {reason}")), None);
+    }
+
+    /// False when it was so before.
+    fn set_state(&mut self, state: PortState, reason: Option<String>, peer: Option<String>) -> bool {
+        if let Some(ready) = self.ready.take() {
+            let outcome = match (state, &reason) {
+                (PortState::Failed, Some(reason)) => Err(reason.clone()),
+                _ => Ok(()),
+            };
+            // Whoever asked may have gone.
+            let _ = ready.send(outcome);
+        }
+        self.fabric.directory.set_state(&self.seat.place, state, reason, peer)
+    }
+
+    /// Takes the port out of every layer; answers when no worker holds any of it.
+    pub async fn leave(self) {
+        self.seat.leave().await;
+    }
+}

@@ -1,0 +1,86 @@
+//! Stream sockets: the guest connects to us, or we connect to it.
+
+mod keep;
+
+use std::os::fd::RawFd;
+
+use api::{ErrorCode, PortKind};
+
+use super::check::{Address, Allow, Validator};
+use super::claims::Claim;
+use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
+use crate::Station;
+use crate::join;
+
+pub(crate) const ENTRY: Entry = Entry {
+    kind: PortKind::Stream,
+    is_in: |port| port.stream.is_some(),
+    paths: |port| {
+        port.stream.iter_mut().flat_map(|stream| [&mut stream.listen, &mut stream.connect]).collect()
+    },
+    check: |validator, at, port| validator.stream(at, port.stream.as_ref()?).map(Attachment::new),
+};
+
+/// A stream socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stream {
+    /// The guest connects.
+    Listen(Address, Allow),
+    /// The guest listens.
+    Connect(Address),
+    /// Inherited: connected, or listening.
+    Fd(RawFd),
+}
+
+impl Kind for Stream {
+    fn kind(&self) -> PortKind {
+        PortKind::Stream
+    }
+
+    fn claims(&self) -> Vec<(Claim, &'static str)> {
+        match self {
+            Stream::Listen(Address::Unix(path), _) => vec![(Claim::Socket(path.clone()), "listen")],
+            Stream::Listen(Address::Inet(address), _) => vec![(Claim::Tcp(*address), "listen")],
+            Stream::Connect(_) => Vec::new(),
+            Stream::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
+        }
+    }
+
+    fn equals(&self, other: &dyn Kind) -> bool {
+        same(self, other)
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::Guest(Box::new(self.clone()))
+    }
+}
+
+impl KeepGuest for Stream {
+    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
+        Box::pin(keep::keep(station, self))
+    }
+}
+
+impl Validator {
+    fn stream(&mut self, path: &str, stream: &api::StreamConfig) -> Option<Stream> {
+        if let (None, Some(_)) = (&stream.listen, &stream.allow) {
+            return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
+        }
+        match (&stream.listen, &stream.connect, stream.fd) {
+            (Some(listen), None, None) => {
+                let (address, allow) = self.listening(path, listen, stream.allow.as_ref())?;
+                Some(Stream::Listen(address, allow))
+            }
+            (None, Some(connect), None) => {
+                self.peer_address(&join(path, "connect"), connect).map(Stream::Connect)
+            }
+            (None, None, Some(fd)) => self.descriptor(&join(path, "fd"), fd).map(Stream::Fd),
+            (None, None, None) => self.refuse(ErrorCode::MissingKey, path, "add `listen`, `connect` or `fd`"),
+            _ => self.refuse(
+                ErrorCode::Conflict,
+                path,
+                "`listen`, `connect` and `fd` exclude each other; keep one",
+            ),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! TAP devices: macOS has none.
+
+use super::Tap;
+use crate::Station;
+use crate::kind::{KeepGuest, Work};
+
+/// Says that there are none.
+pub(super) struct Keep;
+
+impl Keep {
+    pub(super) fn new(_: Tap) -> Keep {
+        Keep
+    }
+}
+
+impl KeepGuest for Keep {
+    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
+        Box::pin(async {
+            station.failed("macOS has no TAP devices; use `stream`, `datagram` or `vde` instead".into());
+            std::future::pending().await
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Mode `bridge`: the network is a port of a bridge of the host's.
+//!
+//! A TAP is made a port of the bridge. A bridge takes the lowest MTU and the lowest address of its ports for itself
+//! unless it was given others, so the TAP has the bridge's address, and the lowest MTU of the other ports: the bridge
+//! keeps what it had. Leaving the bridge is a change of the TAP's, which the kernel tells, and which is undone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use api::TrunkMode;
+use drivers::host::{BySource, Longest};
+use drivers::{Endpoint, Flows};
+use frame::{MacAddr, Sides};
+use lan::Diversion;
+
+use super::Apart;
+use super::device::{BRIDGE_TAP, Device};
+use super::medium::{Attempt, Medium, attempt};
+use crate::Station;
+use crate::kernel::{Interface, Kernel, KernelError};
+
+/// What mode `bridge` has set up.
+pub(super) struct Bridge {
+    tap: Device,
+    /// The host's address, by which its frames are told from those of the wire.
+    host: Arc<AtomicU64>,
+    longest: Longest,
+}
+
+impl Bridge {
+    /// Makes a TAP and puts it into the bridge.
+    pub(super) async fn make(
+        kernel: &Kernel,
+        bridge: &Interface,
+        mac: MacAddr,
+        station: &Station,
+        flows: Flows,
+    ) -> Result<(Bridge, Arc<dyn Endpoint>), Apart> {
+        let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, station.workers()).await?;
+        let host = Arc::new(AtomicU64::new(mac.to_u64()));
+        let longest = Longest::of_mtu(bridge.mtu);
+        let endpoint = BySource::new(Arc::new(medium), host.clone(), flows).no_longer_than(longest.clone());
+        let made = Bridge { tap, host, longest };
+        made.follow(kernel, bridge, mac).await?;
+        made.join(kernel, bridge).await?;
+        Ok((made, Arc::new(endpoint)))
+    }
+
+    async fn join(&self, kernel: &Kernel, bridge: &Interface) -> Result<(), KernelError> {
+        let what = format!("make {} a port of {}", self.tap.name, bridge.name);
+        kernel.set(self.tap.index, &what, |link| link.controller(bridge.index)).await
+    }
+
+    /// Follows the bridge's address and the other ports' MTU.
+    async fn follow(&self, kernel: &Kernel, bridge: &Interface, mac: MacAddr) -> Result<(), Apart> {
+        self.host.store(mac.to_u64(), Ordering::Relaxed);
+        let mtu = self.mtu(bridge, &kernel.interfaces().await?);
+        self.longest.set_mtu(mtu);
+        self.tap.set(kernel, mtu, mac).await
+    }
+
+    /// The lowest MTU of the other ports, or the bridge's where there is none.
+    fn mtu(&self, bridge: &Interface, all: &[Interface]) -> u32 {
+        let others =
+            all.iter().filter(|port| port.controller == Some(bridge.index) && port.index != self.tap.index);
+        others.map(|port| port.mtu).min().unwrap_or(bridge.mtu)
+    }
+}
+
+impl Medium for Bridge {
+    fn mode(&self) -> TrunkMode {
+        TrunkMode::Bridge
+    }
+
+    /// What a bridge brings to one port it has brought to the others as well.
+    fn reach(&self) -> (Diversion, Sides) {
+        (Diversion::Nothing, Sides::BOTH)
+    }
+
+    fn needs_more(&self) -> bool {
+        false
+    }
+
+    fn devices(&self) -> Vec<u32> {
+        vec![self.tap.index]
+    }
+
+    fn resize<'a>(&'a mut self, kernel: &'a Kernel, interface: &'a Interface, mac: MacAddr) -> Attempt<'a> {
+        attempt(self.follow(kernel, interface, mac))
+    }
+
+    /// Joins the bridge again when somebody took the TAP out, and follows the other ports' MTU.
+    fn repair<'a>(&'a mut self, kernel: &'a Kernel, bridge: &'a Interface) -> Attempt<'a> {
+        attempt(async move {
+            let all = kernel.interfaces().await?;
+            let Some(tap) = all.iter().find(|interface| interface.index == self.tap.index) else {
+                return Err(Apart::Anew);
+            };
+            let mtu = self.mtu(bridge, &all);
+            if tap.mtu != mtu {
+                self.longest.set_mtu(mtu);
+                self.tap.set_mtu(kernel, mtu).await?;
+            }
+            if tap.controller != Some(bridge.index) {
+                tracing::warn!("{} was taken out of {}; it joins again", tap.name, bridge.name);
+                self.join(kernel, bridge).await?;
+            }
+            self.tap.repair(kernel, tap).await
+        })
+    }
+
+    fn describe(&self, bridge: &Interface, report: &mut api::Trunk) {
+        report.installed.push(format!("device {}, a port of {}", self.tap.name, bridge.name));
+    }
+}

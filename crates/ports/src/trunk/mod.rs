@@ -1,0 +1,23 @@
+//! Trunks: how a network is joined to an interface of the host's, and kept joined.
+
+mod check;
+#[cfg(target_os = "linux")]
+#[path = "linux/mod.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod system;
+
+#[cfg(target_os = "linux")]
+pub(crate) use system::leftovers;
+pub use system::run;
+
+/// What is to be said when a network's MTU, the first, is larger than that of its trunk's interface.
+pub fn too_long(interface: &str, (network, trunk): (usize, usize)) -> Option<String> {
+    (network > trunk).then(|| {
+        format!(
+            "packets longer than the MTU of {interface}, {trunk}, are dropped at the trunk, and the network has {network}; \
+             write `mtu = {trunk}`, or raise that of {interface}"
+        )
+    })
+}

@@ -1,0 +1,208 @@
+//! Tunnels: a control socket whose clients become ports of their own, or a device of the kernel.
+
+mod check;
+mod device;
+mod lease;
+mod serve;
+mod socket;
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod system;
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::PortKind;
+use drivers::Fault;
+use drivers::tunnel::message::Prefixed;
+use drivers::tunnel::{self, Host, Interface, Options};
+use frame::MacAddr;
+
+use super::check::Validator;
+use super::claims::Claim;
+use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
+use super::reserved_name;
+use crate::Station;
+use crate::{Mtu, Policy};
+
+pub(crate) const ENTRY: Entry = Entry {
+    kind: PortKind::Tunnel,
+    is_in: |port| port.tunnel.is_some(),
+    paths: |port| port.tunnel.iter_mut().flat_map(|tunnel| [&mut tunnel.listen]).collect(),
+    check: |validator, at, port| validator.tunnel(at, port.tunnel.as_ref()?).map(Attachment::new),
+};
+
+/// A tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Who is at the other end.
+    pub source: TunnelSource,
+    /// The next hops of packets that leave the networks of the addresses, one a family.
+    pub gateways: Vec<IpAddr>,
+    /// Octets of the largest packet, no more than the network's; that of the network without one.
+    pub mtu: Option<Mtu>,
+}
+
+/// Who is at the other end of a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelSource {
+    /// Clients of a control socket.
+    Listen {
+        /// Its path, absolute.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Which addresses they have.
+        addresses: TunnelAddresses,
+    },
+    /// The host's own stack.
+    Device {
+        /// The device's name, or a pattern.
+        name: String,
+        /// Its addresses, at least one.
+        addresses: Vec<Prefixed>,
+        /// Whether packets have packet information in front.
+        packet_information: bool,
+        /// The file of the network namespace that it lives in; our own without one.
+        netns: Option<PathBuf>,
+    },
+}
+
+/// Which addresses the clients of a control socket have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelAddresses {
+    /// There is one client at a time, with these.
+    Fixed(Vec<Prefixed>),
+    /// Each client names its own, in one of these networks.
+    Chosen {
+        /// The networks.
+        allowed: Vec<Prefixed>,
+        /// Clients at a time.
+        clients: usize,
+    },
+}
+
+impl Kind for Tunnel {
+    fn kind(&self) -> PortKind {
+        PortKind::Tunnel
+    }
+
+    fn claims(&self) -> Vec<(Claim, &'static str)> {
+        match &self.source {
+            TunnelSource::Listen { path, .. } => vec![(Claim::Socket(path.clone()), "listen")],
+            // The kernel finds a free name for a pattern, and a free number for utun.
+            TunnelSource::Device { name, .. } if name.contains('%') || name == "utun" => Vec::new(),
+            TunnelSource::Device { name, netns, .. } => {
+                vec![(Claim::Device(netns.clone(), name.clone()), "device")]
+            }
+        }
+    }
+
+    fn hindrance(&self, _mtu: usize) -> Option<Hindrance> {
+        match &self.source {
+            TunnelSource::Device { name, .. } => reserved_name(name).map(|error| error.within("device")),
+            TunnelSource::Listen { .. } => None,
+        }
+    }
+
+    fn fits(&self, validator: &mut Validator, path: &str, policy: &Policy, network: &mut Surroundings) {
+        validator.tunnel_fits(path, (self, policy), network);
+    }
+
+    /// Its link address is part of it.
+    fn depends_on(&self, old: &Policy, new: &Policy) -> bool {
+        old.queue != new.queue || old.mac != new.mac
+    }
+
+    fn equals(&self, other: &dyn Kind) -> bool {
+        same(self, other)
+    }
+
+    fn keeper(&self) -> Keeper {
+        let config = self.clone();
+        match self.source.clone() {
+            TunnelSource::Listen { path, mode, addresses } => {
+                Keeper::Clients(Box::new(socket::Tunnels::new(config, path, mode, addresses)))
+            }
+            TunnelSource::Device { name, addresses, packet_information, netns } => {
+                Keeper::Guest(Box::new(device::Keep { config, name, addresses, packet_information, netns }))
+            }
+        }
+    }
+}
+
+/// The link of a tunnel on a station's port.
+fn interface(
+    station: &Station,
+    config: &Tunnel,
+    unit: Option<NonZeroU32>,
+    addresses: &[Prefixed],
+) -> Result<Arc<Interface>, link::Error> {
+    let mtu = config.mtu.map_or(station.mtu(), Mtu::octets);
+    let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
+    let max_pending =
+        u32::try_from(station.queue()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    let addresses: Vec<IpAddr> = addresses.iter().map(|prefixed| prefixed.address).collect();
+    Interface::create(station.registry(), Options { unit, mtu, addresses, max_pending })
+}
+
+/// The host that a tunnel is on its network.
+fn host(station: &Station, config: &Tunnel, addresses: &[Prefixed]) -> Host {
+    let mac = station.mac().unwrap_or_else(|| stable_mac(station));
+    let seed = u64::from_be_bytes([0, 0, mac.0[0], mac.0[1], mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
+    Host { mac, addresses: addresses.to_vec(), gateways: config.gateways.clone(), seed }
+}
+
+/// A link address for a port without one: always the same for a port of that name on this machine, and locally
+/// administered (IEEE 802-2014 8.2).
+fn stable_mac(station: &Station) -> MacAddr {
+    let machine = std::fs::read(Path::new("/etc/machine-id"))
+        .unwrap_or_else(|_| rustix::system::uname().nodename().to_bytes().to_vec());
+    let place = station.place();
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    for part in [&machine[..], place.network.as_bytes(), place.port.as_bytes()] {
+        hasher.write(part);
+        hasher.write(&[0]);
+    }
+    let [.., a, b, c, d, e] = hasher.finish().to_be_bytes();
+    MacAddr([0x06, a, b, c, d, e])
+}
+
+/// FNV-1a: the same in every version, which the standard library's hasher is not.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The last octets mix badly without this.
+        (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Waits for the end of a tunnel, and says meanwhile who else uses its addresses.
+async fn until_fault(station: &mut Station, tunnel: &tunnel::Tunnel) -> Fault {
+    loop {
+        match station.fault_or_tick().await {
+            Some(fault) => return fault,
+            None => tell_conflicts(station, tunnel),
+        }
+    }
+}
+
+fn tell_conflicts(station: &Station, tunnel: &tunnel::Tunnel) {
+    for (address, with) in tunnel.conflicts() {
+        let port = station.place();
+        tracing::warn!(%port, "{with} uses {address} too; give one of them another address");
+    }
+}
