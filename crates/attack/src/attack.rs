@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use frame::Mutex;
 use testbed::Netns;
 
 use crate::daemon;
@@ -233,9 +233,7 @@ impl Field {
 
     /// What did not hold, and notes.
     pub(crate) fn take(&self) -> (Vec<String>, Vec<String>) {
-        let take = |texts: &Mutex<Vec<String>>| {
-            std::mem::take(&mut *texts.lock().unwrap_or_else(PoisonError::into_inner))
-        };
+        let take = |texts: &Mutex<Vec<String>>| std::mem::take(&mut *texts.lock());
         (take(&self.broken), take(&self.notes))
     }
 
@@ -246,7 +244,7 @@ impl Field {
 }
 
 fn remember(texts: &Mutex<Vec<String>>, text: String) {
-    let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut texts = texts.lock();
     if !texts.contains(&text) {
         texts.push(text);
     }

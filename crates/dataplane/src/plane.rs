@@ -1,12 +1,12 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use drivers::Endpoint;
-use frame::PoolSizes;
+use frame::{Mutex, PoolSizes};
 use sys::Waker;
 
 use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
@@ -68,7 +68,7 @@ impl Plane {
 
     /// Makes a port known to every worker. It has no attachment yet.
     pub fn add_port(&self, setup: &PortSetup) -> PortKey {
-        let key = self.slots.lock().unwrap_or_else(PoisonError::into_inner).claim();
+        let key = self.slots.lock().claim();
         self.tell_all(|_| Command::AddPort { key, setup: setup.clone() });
         key
     }
@@ -97,7 +97,7 @@ impl Plane {
     /// Removes a port.
     pub fn remove_port(&self, key: PortKey, done: Done) {
         self.tell_all(|_| Command::RemovePort { key, _done: done.clone() });
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).release(key);
+        self.slots.lock().release(key);
     }
 
     /// Lets every worker wait in another way.

@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::thread;
+
+use frame::Mutex;
 
 /// Descriptors that wait to be closed before their senders are kept away.
 const BACKLOG: usize = 1024;
@@ -27,7 +29,7 @@ static STATE: Mutex<State> = Mutex::new(State { waiting: VecDeque::new(), thread
 static CHANGED: Condvar = Condvar::new();
 
 fn state() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    STATE.lock()
 }
 
 /// Closes `descriptors` soon, in another thread. False when so many wait that no more should be taken.

@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use api::PortState;
 use drivers::inject;
+use frame::Mutex;
 use lan::Network;
 
 use super::directory::{Place, Row};
@@ -22,7 +23,7 @@ pub struct ClientNumber {
 impl ClientNumber {
     /// The lowest free one.
     fn take(numbers: &Numbers) -> Option<ClientNumber> {
-        let mut taken = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = numbers.lock();
         let number = (0..).find(|number| !taken.contains(number))?;
         taken.insert(number);
         Some(ClientNumber { numbers: numbers.clone(), number })
@@ -35,7 +36,7 @@ impl ClientNumber {
 
 impl Drop for ClientNumber {
     fn drop(&mut self) {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.numbers.lock().remove(&self.number);
     }
 }
 
@@ -157,7 +158,7 @@ impl Clients {
     }
 
     fn tell(&self, outcome: Result<(), String>) {
-        if let Some(ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(ready) = self.ready.lock().take() {
             // Whoever asked may have gone.
             let _ = ready.send(outcome);
         }

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use api::{EventKind, OneOrMany, PortKind, PortState};
 use drivers::Endpoint;
-use frame::Counters;
+use frame::{Counters, Mutex};
 use link::{Link, LinkAddress};
 
 use crate::Emitter;
@@ -91,7 +91,7 @@ impl Directory {
 
     /// All ports; nothing changes while the answer is held.
     pub fn rows(&self) -> MutexGuard<'_, BTreeMap<Place, Row>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock()
     }
 
     /// Adds a port, or takes its place.

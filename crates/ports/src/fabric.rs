@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
-use frame::{Counters, ETHERNET_HEADER, VLAN_TAG};
+use frame::{Counters, ETHERNET_HEADER, Mutex, VLAN_TAG};
 use lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
     TrunkPolicy, VlanRole, VlanSet,
@@ -108,7 +108,7 @@ impl Fabric {
         let known = routes.clone();
         let notify = move |notice| match notice {
             Notice::Fault { port, attachment, fault } => {
-                let routes = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let routes = known.lock();
                 // Without a route the port has left already.
                 if let Some(route) = routes.get(&port) {
                     let _ = route.send((attachment, fault));
@@ -150,7 +150,7 @@ impl Fabric {
 
     /// Ends the data plane after what waits was sent, or after `patience`.
     pub fn stop(&self, patience: std::time::Duration) {
-        let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let plane = self.plane.lock().take();
         if let Some(plane) = plane {
             plane.stop(patience);
         }
@@ -158,7 +158,7 @@ impl Fabric {
 
     /// Does `work` with the data plane; `None` when that has ended.
     pub fn with_plane<T>(&self, work: impl FnOnce(&Plane) -> T) -> Option<T> {
-        self.plane.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+        self.plane.lock().as_ref().map(work)
     }
 
     /// Makes a port in every layer. It is not attached to anything yet.
@@ -213,7 +213,7 @@ impl Fabric {
         for (mac, vlan) in &policy.static_entries {
             network.add_static(*mac, *vlan, id)?;
         }
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
+        self.routes.lock().insert(key, sender);
         let rules = Some(Rules::new(link.clone()));
         let member = Some(Member { network: network.clone(), id, link });
         let (state, reason) = (api::PortState::Waiting, None);
@@ -265,7 +265,7 @@ impl Drop for Seat {
             // Nobody waits for it.
             drop(self.let_go());
         }
-        self.fabric.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.fabric.routes.lock().remove(&self.key);
         detach_link(&self.bridge);
         self.fabric.directory.remove(&self.place);
     }

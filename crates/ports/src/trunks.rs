@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use drivers::Flows;
-use frame::Sides;
+use frame::{Mutex, Sides};
 use lan::{Network, TrunkNotice, TrunkPolicy};
 use tokio::sync::Notify;
 
@@ -58,7 +58,7 @@ pub struct Trunks {
 
 impl Trunks {
     fn rows(&self) -> MutexGuard<'_, BTreeMap<String, TrunkRow>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock()
     }
 
     /// Notes how a network's trunk is.

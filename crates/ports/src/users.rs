@@ -11,11 +11,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use frame::Share;
+use frame::{Mutex, Share};
 use lan::{Group, Network};
 
 use crate::UserLimits;
@@ -111,22 +111,18 @@ pub struct Budget {
     pub share: Arc<Share>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Users {
     /// Lets users have as much from now on. What they have already stays theirs.
     pub fn set(&self, limits: UserLimits) {
-        let budgets = lock(&self.budgets);
+        let budgets = self.budgets.lock();
         budgets.shares.values().for_each(|(share, _)| share.set(limits.backlog));
         drop(budgets);
-        *lock(&self.limits) = limits;
+        *self.limits.lock() = limits;
     }
 
     /// How many of `total` places one user may have.
     fn most(&self, user: User, resource: Resource, total: usize) -> usize {
-        let limits = lock(&self.limits);
+        let limits = self.limits.lock();
         let wanted = match resource {
             Resource::Ports => limits.ports,
             Resource::Clients => None,
@@ -141,10 +137,10 @@ impl Users {
 
     /// What the ports of `user` have together that joined by the port `port` of `network`.
     pub fn budget(&self, network: &Network, port: &str, user: User) -> Budget {
-        let limits = lock(&self.limits).clone();
+        let limits = self.limits.lock().clone();
         let addresses = limits.addresses.unwrap_or_else(|| (network.fdb_capacity() / 4).max(1));
         let now = Instant::now();
-        let mut budgets = lock(&self.budgets);
+        let mut budgets = self.budgets.lock();
         let Budgets { groups, shares } = &mut *budgets;
         groups.retain(|_, (group, used)| is_kept(group, used, now));
         shares.retain(|_, (share, used)| is_kept(share, used, now));
@@ -204,7 +200,7 @@ impl Places {
     /// When it has as many as one user may have.
     pub fn take(self: &Arc<Self>, user: User) -> Result<Place, Full> {
         let most = self.users.most(user, self.resource, self.total);
-        let mut taken = lock(&self.taken);
+        let mut taken = self.taken.lock();
         let count = taken.get(&user).copied().unwrap_or(0);
         if count >= most {
             let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
@@ -224,7 +220,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = lock(&self.places.taken);
+        let mut taken = self.places.taken.lock();
         if let Some(count) = taken.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {
@@ -266,7 +262,7 @@ mod tests {
         alice.pop();
         assert_eq!(take_all(&places, ALICE).len(), 1);
         drop(alice);
-        assert!(lock(&places.taken).is_empty());
+        assert!(places.taken.lock().is_empty());
     }
 
     #[test]

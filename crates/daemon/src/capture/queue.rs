@@ -4,10 +4,10 @@
 //! Exchanging them is all that the thread does under the lock.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::thread;
 
-use frame::DropReason;
+use frame::{DropReason, Mutex};
 
 use super::Options;
 
@@ -159,7 +159,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Makes a link known; its number in records.

@@ -1,7 +1,7 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Batch, Context, DropReason, Instant, MacAddr, Pool, PoolSizes, VlanId, VlanTag};
+use frame::{Batch, Context, DropReason, Instant, MacAddr, Mutex, Pool, PoolSizes, VlanId, VlanTag};
 use link::{BridgeGuard, LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
@@ -16,7 +16,7 @@ struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl Memory {
     fn octets(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn blocks(&self) -> Vec<Block<'static>> {
@@ -31,7 +31,7 @@ impl Memory {
 
 impl Write for Memory {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(octets)
+        self.0.lock().write(octets)
     }
 
     fn flush(&mut self) -> io::Result<()> {

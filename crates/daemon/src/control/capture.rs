@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use api::ErrorCode;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response, header};
+use frame::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
@@ -54,12 +55,8 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.running).captures.remove(&self.number);
+        self.running.lock().captures.remove(&self.number);
     }
-}
-
-fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Captures {
@@ -111,7 +108,7 @@ impl Captures {
 
     /// Ends a capture in order; false when there is none of that number.
     pub(super) fn end(&self, number: u64) -> bool {
-        lock(&self.running).captures.remove(&number).is_some()
+        self.running.lock().captures.remove(&number).is_some()
     }
 
     fn enter(&self, share: users::Place) -> Result<(Entry, oneshot::Receiver<()>), Failure> {
@@ -119,7 +116,7 @@ impl Captures {
             Failure::new(ErrorCode::Unavailable, "there are as many captures as there can be; end one")
         })?;
         let (sender, receiver) = oneshot::channel();
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         running.last += 1;
         let number = running.last;
         running.captures.insert(number, sender);

@@ -10,9 +10,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bpf::{Program, ValidProgram};
+use frame::Mutex;
 
 use self::compiler::COMPILER;
 
@@ -79,7 +80,7 @@ pub fn is_program(text: &str) -> bool {
 /// The expression is wrong, or there is nothing to compile it with.
 pub fn of_expression(expression: &str) -> Result<Arc<ValidProgram>, BadFilter> {
     static COMPILED: LazyLock<Mutex<HashMap<String, Arc<ValidProgram>>>> = LazyLock::new(Mutex::default);
-    let compiled = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let compiled = || COMPILED.lock();
     if expression.trim().is_empty() {
         return Err(BadFilter::Wrong("the filter is empty".into()));
     }

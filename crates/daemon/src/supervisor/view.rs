@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use api::{Error, ErrorCode};
 use drivers::inject;
+use frame::Mutex;
 use lan::Network;
 
 use super::now;
@@ -90,7 +91,7 @@ impl View {
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown.lock()
     }
 
     /// Answers with what `list` has of one network, which has to be there, or of all.

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bpf::{Builder, ValidProgram, WHOLE_PACKET};
-use frame::{Batch, MacAddr};
+use frame::{Batch, MacAddr, Mutex};
 use sys::darwin::number::BPF_MAXINSNS;
 
 use super::SetFilter;
@@ -86,7 +85,7 @@ impl Shared {
     }
 
     fn change(&self, wanted: impl FnOnce(&Stations) -> Stations) -> io::Result<()> {
-        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stations = self.stations.lock();
         let wanted = wanted(&stations);
         if *stations != wanted {
             (self.set_filter)(&wanted.program())?;
@@ -138,7 +137,7 @@ impl Known {
         if generation != self.generation {
             self.generation = generation;
             // It may be newer than the generation, which only makes for another look.
-            self.stations = shared.stations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.stations = shared.stations.lock().clone();
             self.last = MacAddr::ZERO;
         }
     }

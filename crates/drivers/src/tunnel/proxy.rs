@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
+use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr, Mutex};
 use link::resolver::{self, Event, Resolver, Statistics};
 
 use super::message::Prefixed;
@@ -82,7 +82,7 @@ impl Proxy {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Resolver> {
-        self.resolver.lock().unwrap_or_else(PoisonError::into_inner)
+        self.resolver.lock()
     }
 
     /// Packets that waited for a next hop and were given up, for any reason, since the last call.

@@ -1,6 +1,7 @@
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
+use frame::Mutex;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
@@ -40,7 +41,7 @@ struct Board {
 impl Board {
     fn lock(&self) -> MutexGuard<'_, ServeReport> {
         // The counts are whole after every statement, so a panic elsewhere spoils nothing.
-        self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.report.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use drivers::tunnel::message::{Prefixed, Refusal};
+use frame::Mutex;
 
 use super::TunnelAddresses;
 use crate::users::{Full, Place, Places, User};
@@ -60,7 +61,7 @@ impl Leases {
     /// for an address that is not the client's to have, or not to choose; `EADDRINUSE`; `EINVAL` without any where they
     /// are chosen.
     pub(super) fn take(self: &Arc<Self>, wanted: &[Prefixed], user: User) -> Result<Lease, Refused> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         let addresses = match &self.offer {
             TunnelAddresses::Fixed(_) if taken.clients > 0 => return Err(Refusal::Busy.into()),
             TunnelAddresses::Fixed(own) if wanted.iter().all(|wanted| own.contains(wanted)) => own.clone(),
@@ -98,7 +99,7 @@ fn chosen(wanted: &[Prefixed], allowed: &[Prefixed], taken: &BTreeSet<IpAddr>) -
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut taken = self.leases.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.leases.taken.lock();
         taken.clients -= 1;
         for Prefixed { address, .. } in &self.addresses {
             taken.addresses.remove(address);

@@ -21,12 +21,12 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use frame::offload::{divide, parts as divided};
 use frame::{
-    Batch, Context, DropReason, ETHERNET_HEADER, Entry, Frame, Offload, SegmentError, Size, Takes, VLAN_TAG,
-    VlanTag, WriteBuf,
+    Batch, Context, DropReason, ETHERNET_HEADER, Entry, Frame, Mutex, Offload, SegmentError, Size, Takes,
+    VLAN_TAG, VlanTag, WriteBuf,
 };
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
@@ -76,7 +76,7 @@ impl Endpoint for PacketSocket {
         let mut ring = None;
         if settings.receives {
             // One worker takes from it: the order of frames is kept.
-            ring = lock(&self.ring).take();
+            ring = self.ring.lock().take();
             if ring.is_none() {
                 return Err(io::Error::new(
                     io::ErrorKind::ResourceBusy,
@@ -202,13 +202,9 @@ impl Drop for PacketQueue {
     fn drop(&mut self) {
         if self.ring.is_some() {
             self.count_losses();
-            *lock(&self.home) = self.ring.take();
+            *self.home.lock() = self.ring.take();
         }
     }
-}
-
-fn lock(ring: &Mutex<Option<Ring>>) -> MutexGuard<'_, Option<Ring>> {
-    ring.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a slot gave no frame.

@@ -1,6 +1,6 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
-use frame::MacAddr;
+use frame::{MacAddr, Mutex};
 
 use super::super::fake::{Fake, name};
 use super::super::mark::Mark;
@@ -10,7 +10,7 @@ use super::*;
 /// The pairs of a process are counted, so one test at a time makes them.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    ALONE.lock()
 }
 
 fn on_bridge(system: &Fake) -> Trunk<Fake> {

@@ -17,7 +17,9 @@ mod program;
 mod queue;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use frame::Mutex;
 
 pub use btf::function;
 pub use program::{TAG_FUNCTION, Wanted, divert};
@@ -69,9 +71,7 @@ impl XdpSockets {
             [single] => Some(single).filter(|_| settings.receives),
             several => several.get(settings.worker),
         };
-        share.map_or_else(Vec::new, |share| {
-            std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner))
-        })
+        share.map_or_else(Vec::new, |share| std::mem::take(&mut *share.lock()))
     }
 }
 
