@@ -13,13 +13,17 @@ pub enum ArpOperation {
 }
 
 /// An ARP message, or what IPv6 has instead (RFC 826, RFC 4861).
+///
+/// The sender's two addresses are one statement: every station that hears it keeps them together (RFC 826). So a
+/// message that goes out on several links carries on each of them a pair that is true there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arp {
     /// Request or reply.
     pub operation: ArpOperation,
     /// The sender's link address; the link's own when it is missing.
     pub sender_link: Option<LinkAddress>,
-    /// The sender's address; missing in a probe.
+    /// The sender's address. All zero in a probe, which must not change what others have learnt (RFC 5227 1.1). A
+    /// missing one leaves the choice to the link and the protocol.
     pub sender: Option<IpAddr>,
     /// The target's link address, in a reply.
     pub target_link: Option<LinkAddress>,
@@ -40,9 +44,11 @@ impl Link {
 
     /// Has the target's protocol send an ARP message.
     ///
-    /// A request for an IPv4 link-local target goes out once on every link marked for link-local ARP that has an
-    /// IPv4 address, with that address as sender; the result is the first that is not `ENOTSUP`. An announcement
-    /// (sender equals target) goes out on this link only.
+    /// A request for an IPv4 link-local target goes out once on every link marked for link-local ARP that has an IPv4
+    /// address. A link that has the sender's address sends with it, another one with its own first IPv4 address; the
+    /// link address is that link's own, but where the caller named one for this link and its address. The result is
+    /// the first that is not `ENOTSUP`. A probe (the sender is all zero) and an announcement (sender equals target)
+    /// are about an address on this link, and go out on it only.
     ///
     /// # Errors
     /// `EINVAL` when sender and target are of different families; `ENOTSUP` when there is no protocol that can.
@@ -52,14 +58,17 @@ impl Link {
             return Err(Error::InvalidArgument);
         }
         let link_local = matches!(arp.target, IpAddr::V4(target) if target.is_link_local());
-        let announcement = arp.sender == Some(arp.target);
+        let about_this_link =
+            arp.sender.is_some_and(|sender| sender.is_unspecified() || sender == arp.target);
         match self.registry() {
-            Some(registry) if link_local && !announcement && arp.operation == ArpOperation::Request => {
+            Some(registry) if link_local && !about_this_link && arp.operation == ArpOperation::Request => {
                 let mut result = Err(Error::NotSupported);
                 for link in registry.links() {
-                    if let Some(sender) = link.link_local_sender() {
-                        let answer =
-                            link.send_own_arp(&Arp { sender: Some(sender), target_link: None, ..*arp });
+                    if let Some(sender) = link.link_local_sender(arp.sender) {
+                        let is_callers = link.index() == self.index() && arp.sender == Some(sender);
+                        let sender_link = arp.sender_link.filter(|_| is_callers);
+                        let own = Arp { sender_link, sender: Some(sender), target_link: None, ..*arp };
+                        let answer = link.send_own_arp(&own);
                         if result == Err(Error::NotSupported) {
                             result = answer;
                         }
@@ -71,10 +80,14 @@ impl Link {
         }
     }
 
-    /// The sender's address on a link that is marked for link-local ARP.
-    fn link_local_sender(&self) -> Option<IpAddr> {
+    /// The sender's address on a link that is marked for link-local ARP: `wanted` where the link has it.
+    fn link_local_sender(&self, wanted: Option<IpAddr>) -> Option<IpAddr> {
         let settings = self.record().settings();
-        settings.addresses.iter().copied().find(IpAddr::is_ipv4).filter(|_| settings.link_local_arp)
+        let mut own = settings.addresses.iter().copied().filter(IpAddr::is_ipv4);
+        wanted
+            .filter(|wanted| settings.addresses.contains(wanted))
+            .or_else(|| own.next())
+            .filter(|_| settings.link_local_arp)
     }
 
     fn send_own_arp(&self, arp: &Arp) -> Result<(), Error> {

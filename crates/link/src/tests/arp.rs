@@ -12,7 +12,10 @@ impl Protocol for Arping {
 
     fn send_arp(&self, link: &Link, arp: &Arp) -> Result<(), Error> {
         let sender = arp.sender.map_or("nobody".into(), |sender| sender.to_string());
-        lock(&self.0).push(format!("{} {sender} asks for {}", link.name(), arp.target));
+        // The link address is worth a word when it is not the link's own.
+        let other = arp.sender_link.filter(|address| Some(*address) != link.address());
+        let at = other.map_or(String::new(), |address| format!(" at {address:?}"));
+        lock(&self.0).push(format!("{} {sender}{at} asks for {}", link.name(), arp.target));
         Ok(())
     }
 
@@ -68,6 +71,37 @@ fn case_40_link_local_arp() {
     assert_eq!(logged(&log), ["test0 169.254.1.1 asks for 169.254.1.1"]);
     own.send_arp(&request(None, "10.0.0.2")).unwrap();
     assert_eq!(logged(&log), ["test0 nobody asks for 10.0.0.2"]);
+}
+
+#[test]
+fn each_link_sends_a_pair_of_addresses_that_is_its_own() {
+    let (registry, log) = (registry(), Log::default());
+    let first = arping(&registry, &log, "10.0.0.1", true);
+    let second = arping(&registry, &log, "10.0.1.1", true);
+    first.set_address(MacAddr([2, 0, 0, 0, 0, 7]).into()).unwrap();
+    first.add_address(ip("169.254.7.7")).unwrap();
+    // A second address of the link that has it stays the sender there.
+    second.send_arp(&request(Some("169.254.7.7"), "169.254.1.1")).unwrap();
+    let asked = ["test0 169.254.7.7 asks for 169.254.1.1", "test1 10.0.1.1 asks for 169.254.1.1"];
+    assert_eq!(logged(&log), asked);
+    // A link address of the caller's goes out on the caller's link only, and with the caller's address only.
+    let named = |sender| Arp {
+        sender_link: Some(MacAddr([2, 0, 0, 0, 0, 9]).into()),
+        ..request(Some(sender), "169.254.1.1")
+    };
+    first.send_arp(&named("169.254.7.7")).unwrap();
+    assert_eq!(logged(&log), ["test0 169.254.7.7 at 02:00:00:00:00:09 asks for 169.254.1.1", asked[1]]);
+    first.send_arp(&named("10.0.9.9")).unwrap();
+    assert_eq!(logged(&log), ["test0 10.0.0.1 asks for 169.254.1.1", asked[1]]);
+}
+
+#[test]
+fn a_probe_stays_on_its_link_and_names_no_sender() {
+    let (registry, log) = (registry(), Log::default());
+    let link = arping(&registry, &log, "10.0.0.1", true);
+    let _second = arping(&registry, &log, "10.0.1.1", true);
+    link.send_arp(&request(Some("0.0.0.0"), "169.254.1.1")).unwrap();
+    assert_eq!(logged(&log), ["test0 0.0.0.0 asks for 169.254.1.1"]);
 }
 
 #[test]
