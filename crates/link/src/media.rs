@@ -20,7 +20,7 @@ pub enum Demux {
 pub struct Header {
     /// The family of what follows it.
     pub family: ProtocolFamily,
-    /// The frame type: on Ethernet the EtherType.
+    /// The frame type: on Ethernet the EtherType. A family of LLC or SNAP has none; its header follows from it.
     pub frame_type: u16,
     /// The link address of the next hop, where the medium has addresses.
     pub destination: Option<LinkAddress>,
@@ -52,7 +52,8 @@ pub trait Media: Send + Sync {
     /// The framer: puts the link header in front of `frame`.
     ///
     /// # Errors
-    /// [`Error::NoBuffers`] when the pool has none, [`Error::InvalidArgument`] when `header` does not fit the medium.
+    /// [`Error::NoBuffers`] when the pool has none, [`Error::InvalidArgument`] when `header` does not fit the medium,
+    /// [`Error::MessageSize`] when the packet is longer than a length field of the medium can say.
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error>;
 
     /// Lets the medium carry `family`.
@@ -73,16 +74,30 @@ pub trait Media: Send + Sync {
     fn check_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error>;
 }
 
-/// Ethernet (IEEE 802.3 3.2). Carries any protocol.
+/// Ethernet (IEEE 802.3 3.2), with EtherTypes, LLC (IEEE 802.2) and SNAP (IEEE 802 9.5). Carries any protocol.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Ethernet;
 
+/// The first EtherType (IEEE 802.3 3.2.6).
+const FIRST_TYPE: u16 = 0x600;
+/// The largest length of an LLC frame. What is between the two means nothing (IEEE 802.3 3.2.6).
+const LAST_LENGTH: u16 = 1500;
+
+/// The family of a frame whose LLC header and packet have `len` octets.
+#[cold]
+fn llc_family(frame: &Frame, len: u16) -> Option<ProtocolFamily> {
+    frame.octets().get(ETHERNET_HEADER..)?.get(..usize::from(len)).and_then(ProtocolFamily::of_llc)
+}
+
 impl Media for Ethernet {
+    /// A frame whose length field says more than there is belongs to no family.
     #[inline]
     fn family(&self, frame: &Frame) -> Option<ProtocolFamily> {
-        /// Below it the field is the length of an LLC frame (IEEE 802.3 3.2.6).
-        const FIRST_TYPE: u16 = 0x600;
-        frame.ethertype().filter(|ethertype| *ethertype >= FIRST_TYPE).map(ProtocolFamily::from_ethertype)
+        match frame.ethertype()? {
+            ethertype @ FIRST_TYPE.. => Some(ProtocolFamily::from_ethertype(ethertype)),
+            len @ ..=LAST_LENGTH => llc_family(frame, len),
+            _ => None,
+        }
     }
 
     fn class(&self, frame: &Frame) -> TrafficClass {
@@ -93,11 +108,19 @@ impl Media for Ethernet {
         let mac = |address: Option<LinkAddress>| address.and_then(|address| address.mac());
         let destination = mac(header.destination).ok_or(Error::InvalidArgument)?;
         let source = mac(header.source).ok_or(Error::InvalidArgument)?;
-        let mut octets = [0; ETHERNET_HEADER];
+        let mut octets = [0; ETHERNET_HEADER + 8];
         octets[..6].copy_from_slice(&destination.0);
         octets[6..12].copy_from_slice(&source.0);
-        octets[12..].copy_from_slice(&header.frame_type.to_be_bytes());
-        prepend_octets(pool, frame, &octets)
+        let (frame_type, end) = match header.family.llc_header() {
+            None => (header.frame_type, ETHERNET_HEADER),
+            Some((llc, len)) => {
+                octets[ETHERNET_HEADER..].copy_from_slice(&llc);
+                let length = u16::try_from(len + frame.len()).ok().filter(|length| *length <= LAST_LENGTH);
+                (length.ok_or(Error::MessageSize)?, ETHERNET_HEADER + len)
+            }
+        };
+        octets[12..ETHERNET_HEADER].copy_from_slice(&frame_type.to_be_bytes());
+        prepend_octets(pool, frame, &octets[..end])
     }
 
     fn add_protocol(&self, _: ProtocolFamily) -> Result<(), Error> {
@@ -145,7 +168,7 @@ impl Media for FamilyHeader {
     #[inline]
     fn family(&self, frame: &Frame) -> Option<ProtocolFamily> {
         let (family, packet) = frame.octets().split_first_chunk::<{ FamilyHeader::LEN }>()?;
-        let family = ProtocolFamily(u32::from_be_bytes(*family));
+        let family = ProtocolFamily(u64::from(u32::from_be_bytes(*family)));
         let version = packet.first().map(|octet| octet >> 4);
         let fits = match family {
             ProtocolFamily::UNSPECIFIED => false,
@@ -161,7 +184,8 @@ impl Media for FamilyHeader {
     }
 
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
-        prepend_octets(pool, frame, &header.family.0.to_be_bytes())
+        let family = u32::try_from(header.family.0).map_err(|_| Error::InvalidArgument)?;
+        prepend_octets(pool, frame, &family.to_be_bytes())
     }
 
     fn add_protocol(&self, family: ProtocolFamily) -> Result<(), Error> {
@@ -218,8 +242,69 @@ mod tests {
         assert_eq!(family(0x0806), Some(ProtocolFamily::INET));
         assert_eq!(family(0x86dd), Some(ProtocolFamily::INET6));
         assert_eq!(family(0x88cc), Some(ProtocolFamily::from_ethertype(0x88cc)));
-        assert_eq!(family(46), None);
+        assert_eq!(family(46), Some(ProtocolFamily::from_llc(0, 0)));
         assert_eq!(Ethernet.family(&pool.copy(&[0; 13]).unwrap()), None);
+    }
+
+    /// A frame of 60 octets with `len` in its length field and `llc` behind it.
+    fn llc_frame(pool: &Pool, len: u16, llc: &[u8]) -> Frame {
+        let mut octets = [0; 60];
+        octets[12..14].copy_from_slice(&len.to_be_bytes());
+        octets[14..][..llc.len()].copy_from_slice(llc);
+        pool.copy(&octets).unwrap()
+    }
+
+    #[test]
+    fn llc_and_snap_families() {
+        let pool = Pool::new(PoolSizes::default());
+        let stp = ProtocolFamily::from_llc(0x42, 0x42);
+        let cdp = ProtocolFamily::from_snap([0, 0, 0x0c], 0x2000);
+        let snap = [0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0];
+        for (len, llc, expected) in [
+            (38, &[0x42, 0x42, 3][..], Some(stp)),
+            // A response is of the same family as its command.
+            (38, &[0x42, 0x43, 3], Some(stp)),
+            (8, &snap, Some(cdp)),
+            // The organisation 0 has EtherTypes, behind a header that is not an EtherType's (RFC 1042).
+            (46, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], Some(ProtocolFamily::from_snap([0; 3], 0x0800))),
+            // Too short for SNAP, and no unnumbered information.
+            (7, &snap, Some(ProtocolFamily::from_llc(0xaa, 0xaa))),
+            (46, &[0xaa, 0xaa, 0xaf, 0, 0, 0x0c, 0x20, 0], Some(ProtocolFamily::from_llc(0xaa, 0xaa))),
+            // The length says less than a header, or more than there is.
+            (2, &[0x42, 0x42, 3], None),
+            (47, &[0x42, 0x42, 3], None),
+            // Neither a length nor a type.
+            (1501, &[0x42, 0x42, 3], None),
+            (0x5ff, &[0x42, 0x42, 3], None),
+        ] {
+            assert_eq!(Ethernet.family(&llc_frame(&pool, len, llc)), expected, "{len} {llc:02x?}");
+        }
+        assert_ne!(ProtocolFamily::from_snap([0; 3], 0x0800), ProtocolFamily::INET);
+        assert_ne!(ProtocolFamily::from_llc(0, 2), ProtocolFamily::INET);
+    }
+
+    #[test]
+    fn ethernet_framer_makes_llc_headers() {
+        let pool = Pool::new(PoolSizes::default());
+        let address = |last| Some(MacAddr([2, 0, 0, 0, 0, last]).into());
+        let frame = |family, packet: &[u8]| {
+            let mut frame = pool.copy(packet).unwrap();
+            let header = Header { family, frame_type: 0, destination: address(1), source: address(2) };
+            Ethernet.prepend(&pool, &mut frame, &header).map(|()| frame)
+        };
+        for (family, header) in [
+            (ProtocolFamily::from_llc(0x42, 0x42), &[0, 5, 0x42, 0x42, 3][..]),
+            (ProtocolFamily::from_snap([0, 0, 0x0c], 0x2000), &[0, 10, 0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0]),
+        ] {
+            let made = frame(family, &[7, 8]).unwrap();
+            assert_eq!(
+                (&made.octets()[12..], Ethernet.family(&made)),
+                (&[header, &[7, 8]].concat()[..], Some(family))
+            );
+        }
+        let stp = ProtocolFamily::from_llc(0x42, 0x42);
+        assert!(frame(stp, &[0; 1497]).is_ok());
+        assert_eq!(frame(stp, &[0; 1498]).err(), Some(Error::MessageSize));
     }
 
     #[test]
@@ -248,6 +333,11 @@ mod tests {
         assert_eq!(family(&[0, 0, 2]), None);
         assert_eq!(family(&[0, 0, 0, 7, 0x45]), None);
         assert_eq!(FamilyHeader::TUNNEL.add_protocol(ProtocolFamily(7)), Err(Error::NoProtocolOption));
+        // A family that needs more than the header's four octets.
+        let family = ProtocolFamily::from_llc(0x42, 0x42);
+        let header = Header { family, frame_type: 0, destination: None, source: None };
+        let mut packet = pool.copy(&[7]).unwrap();
+        assert_eq!(FamilyHeader::LOOPBACK.prepend(&pool, &mut packet, &header), Err(Error::InvalidArgument));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
 pub enum PreOutput {
     /// It goes to the next hop.
     Send {
-        /// The frame type: on Ethernet the EtherType.
+        /// The frame type: on Ethernet the EtherType. Of no matter to a family of LLC or SNAP.
         frame_type: u16,
         /// The link address of the next hop, where the medium has addresses.
         destination: Option<LinkAddress>,

@@ -41,7 +41,7 @@ impl Family {
 
     /// What stands in front of the packet in a record.
     pub const fn header(self) -> [u8; HEADER] {
-        self.protocol().0.to_be_bytes()
+        (self.protocol().0 as u32).to_be_bytes()
     }
 
     /// The type of an Ethernet frame with such a packet.
