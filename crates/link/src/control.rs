@@ -2,7 +2,7 @@
 
 use core::any::Any;
 
-use crate::filter::Entered;
+use crate::hook::Entered;
 use crate::{Error, Link, ProtocolFamily};
 
 /// A request for a link's configuration or state.
@@ -45,7 +45,7 @@ impl Link {
         let mut verdict = Standing::default();
         for slot in &plan.filters {
             if slot.options.protocol.is_none_or(|family| family == request.family) {
-                let entered = Entered::one(slot);
+                let entered = Entered::one(self, slot);
                 if !entered.is_empty() && verdict.ends_with(slot.filter.control(self, request)) {
                     return verdict.result();
                 }

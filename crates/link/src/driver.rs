@@ -25,7 +25,8 @@ pub trait Driver: Send + Sync {
         let _ = (link, event);
     }
 
-    /// Whether there are taps now.
+    /// Tells when the first tap comes and when the last one goes. Calls come one at a time, in the order of the
+    /// changes; from inside one no tap of the link can be attached or detached.
     ///
     /// # Errors
     /// What attaching the first tap then returns.
@@ -34,12 +35,14 @@ pub trait Driver: Send + Sync {
         Ok(())
     }
 
-    /// The groups that the link receives now; called in whichever thread changed or first used them.
+    /// The groups that the link receives now; called in a thread that changed or first used them. Calls come one at a
+    /// time, and the last one has the link's memberships. A change beside a call is told in a further call of the same
+    /// thread, so joining may return before the driver knows.
     fn set_multicasts(&self, groups: &[LinkAddress]) {
         let _ = groups;
     }
 
-    /// The link gives the driver back; no hook runs, and none follows.
+    /// The link gives the driver back; no hook runs, and none follows. Never runs in a thread that moves frames.
     fn detached(&self) {}
 }
 

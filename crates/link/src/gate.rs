@@ -51,6 +51,12 @@ impl Gate {
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|word| word & OWNED)
     }
 
+    /// Goes inside once more, also when the gate is closing; only for one who is inside.
+    pub(crate) fn enter_again(&self) {
+        let before = self.word.fetch_add(ONE, Ordering::Relaxed);
+        debug_assert!(before >= ONE, "only one who is inside enters again");
+    }
+
     /// Goes outside. True for the last one out of a closing gate.
     #[inline]
     #[must_use = "the last one out has to finish what closing began"]

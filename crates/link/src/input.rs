@@ -6,9 +6,11 @@ use std::sync::Arc;
 use frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
 
 use crate::drops::Drops;
-use crate::filter::{Entered, Verdict};
+use crate::ending::OnDataPath;
+use crate::filter::{self, Verdict};
+use crate::hook::Entered;
 use crate::plan::{BRIDGED, CLASSIFIED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
-use crate::{Demux, Link, ProtocolFamily, protocol};
+use crate::{Demux, Link, ProtocolFamily, protocol, tap};
 
 impl Link {
     /// Takes a batch that the driver received: counts it, shows it to taps and filters, and gives it to the
@@ -17,7 +19,7 @@ impl Link {
     /// On return `batch` holds, in order, what a network takes: all that the filters let go on when the link is
     /// bridged, else nothing. Every other frame was consumed, or dropped and counted.
     pub fn input(&self, cx: &Context<'_>, batch: &mut Batch) {
-        let inside = self.io_ref();
+        let inside = self.enter_as_worker();
         if inside.as_ref().is_some_and(|inside| inside.flags & CLASSIFIED != 0) {
             self.classify(batch);
         }
@@ -43,7 +45,7 @@ impl Link {
             }
             _ => {
                 let plan = self.plan();
-                let mut walk = Walk::new(cx, &plan);
+                let mut walk = Walk::new(self, cx, &plan);
                 if plan.bridge.is_some() {
                     batch.retain(|frame| walk.frame(frame).is_some());
                 } else {
@@ -131,13 +133,17 @@ impl Run<'_> {
 struct Walk<'a> {
     cx: &'a Context<'a>,
     plan: &'a Plan,
-    entered: Entered<'a>,
+    filters: Entered<'a, filter::Slot>,
+    taps: Entered<'a, tap::Slot>,
     drops: Drops,
+    /// Dropped last: what ends with this batch ends in a worker.
+    _here: OnDataPath,
 }
 
 impl<'a> Walk<'a> {
-    fn new(cx: &'a Context<'a>, plan: &'a Plan) -> Walk<'a> {
-        Walk { cx, plan, entered: Entered::all(&plan.filters), drops: Drops::default() }
+    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan) -> Walk<'a> {
+        let (filters, taps) = (Entered::all(link, &plan.filters), Entered::all(link, &plan.taps));
+        Walk { cx, plan, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
     }
 
     /// The family of a frame that goes on; `None` for one that ended here.
@@ -154,10 +160,8 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        for (_, tap) in &self.plan.taps {
-            tap.frame(self.cx, Direction::Ingress, frame);
-        }
-        match self.entered.walk(Direction::Ingress, self.cx, family, frame) {
+        self.taps.frame(self.cx, Direction::Ingress, frame);
+        match self.filters.walk(Direction::Ingress, self.cx, family, frame) {
             Verdict::Continue => return Some(family),
             Verdict::Consumed => self.drops.add(DropReason::Consumed, 1),
             Verdict::Drop(reason) => self.drop(frame, reason),
@@ -172,8 +176,6 @@ impl<'a> Walk<'a> {
     }
 
     fn show_drop(&self, frame: &Frame, reason: DropReason) {
-        for (_, tap) in &self.plan.taps {
-            tap.dropped(self.cx, frame, reason);
-        }
+        self.taps.dropped(self.cx, frame, reason);
     }
 }

@@ -15,10 +15,12 @@ mod arp;
 mod control;
 mod driver;
 mod drops;
+mod ending;
 mod error;
 mod event;
 mod filter;
 mod gate;
+mod hook;
 mod input;
 mod lifecycle;
 #[allow(clippy::module_inception, reason = "the crate and its central type share the field's word")]

@@ -3,10 +3,11 @@
 //! Theory of operation. A link is idle, attached, or detaching; these are the phases of its gate, and an I/O
 //! reference is being inside. Detach has two phases. Phase one runs in the caller: it closes the gate, takes the
 //! link out of the registry, tells everybody and brings the link down. Phase two runs when nobody is inside any
-//! more, in the thread that lets the last reference go (in the caller of detach when none was out): filters end in
-//! order, addresses are purged, protocols are detached, the input queue is freed, the driver is given back. No
-//! thread waits for it, so a link whose reference is never returned holds up nobody, and no thread of its own is
-//! needed. Hooks run inside the link, so none of them can still run in phase two.
+//! more, in the thread that lets the last reference go (in the caller of detach when none was out), or, when that is a
+//! worker, on the control side ([`ending`](crate::ending)): filters end in order, addresses are purged, protocols are
+//! detached, the input queue is freed, the driver is given back. No thread waits for it, so a link whose reference is
+//! never returned holds up nobody, and no thread of its own is needed. Hooks run inside the link, so none of them can
+//! still run in phase two.
 //!
 //! What is left after phase two is the record, idle; it can be attached again.
 
@@ -16,24 +17,23 @@ use frame::DropReason;
 
 use crate::filter;
 use crate::gate::Phase;
+use crate::hook::{self, Place};
 use crate::plan::{CLASSIFIED, Plan, SUSPENDED};
-use crate::{
-    Driver, Error, EventCode, Filter, FilterId, FilterOptions, Flags, Link, LinkAddress, Tap, TapId,
-};
+use crate::{Driver, Error, EventCode, Filter, FilterId, FilterOptions, Flags, Link, LinkAddress};
 
 /// An I/O reference: while it is held, phase two of a detach does not begin.
 pub struct IoRef<'a> {
     link: &'a Link,
     /// The flags of the link's plan when the reference was taken.
     pub(crate) flags: u64,
+    /// A call that moves frames has it.
+    is_worker: bool,
 }
 
 impl Drop for IoRef<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.link.record().gate.leave() {
-            self.link.finish();
-        }
+        self.link.leave(self.is_worker);
     }
 }
 
@@ -61,10 +61,20 @@ impl Drop for BridgeGuard {
 
 impl Link {
     /// An I/O reference; `None` when the link is not attached or is being detached. Costs one atomic exchange.
+    ///
+    /// The last one that is returned to a link that is being detached ends the link in that thread, unless the thread
+    /// is inside a call that moves frames: then [`Registry::settle`](crate::Registry::settle) does.
     #[inline]
     pub fn io_ref(&self) -> Option<IoRef<'_>> {
         let flags = self.record().gate.enter()?;
-        Some(IoRef { link: self, flags })
+        Some(IoRef { link: self, flags, is_worker: false })
+    }
+
+    /// As [`Link::io_ref`], for a call that moves frames.
+    #[inline]
+    pub(crate) fn enter_as_worker(&self) -> Option<IoRef<'_>> {
+        let flags = self.record().gate.enter()?;
+        Some(IoRef { link: self, flags, is_worker: true })
     }
 
     /// Attaches the link: it gets an index and a name, its counters start at zero, and frames may flow. Whatever its
@@ -77,6 +87,9 @@ impl Link {
     pub fn attach(&self, driver: Arc<dyn Driver>, address: Option<LinkAddress>) -> Result<(), Error> {
         let media = driver.media();
         let record = self.record();
+        if let Some(registry) = self.registry() {
+            registry.settle();
+        }
         {
             let mut settings = record.settings();
             let len = address.map(|address| address.octets().len());
@@ -95,17 +108,21 @@ impl Link {
                 settings.name = name;
                 settings.last_change = Some(registry.now());
                 settings.set_address(address).expect("the length was checked");
-                let suspended = if settings.multicasts.is_empty() { 0 } else { SUSPENDED };
+                settings.groups_changed = !settings.multicasts.is_empty();
+                let suspended = if settings.groups_changed { SUSPENDED } else { 0 };
                 let classified = if settings.classifies { CLASSIFIED } else { 0 };
                 record.counters.reset();
                 record.queue.start();
                 let flags = plan.flags();
                 record.plan.store(Arc::new(plan));
+                // Before anybody is inside who could post another one.
+                record.note(&mut settings, EventCode::Attached);
                 record.gate.open(flags | suspended | classified);
             })?;
         }
+        // Who detaches the link meanwhile tells this event too.
         if let Some(_inside) = self.io_ref() {
-            self.post(EventCode::Attached);
+            self.tell();
         }
         Ok(())
     }
@@ -126,7 +143,7 @@ impl Link {
             core::mem::take(&mut settings.flags.up)
         };
         // Inside until the end of phase one.
-        let _inside = IoRef { link: self, flags: 0 };
+        let _inside = IoRef { link: self, flags: 0, is_worker: false };
         if let Some(registry) = self.registry() {
             registry.remove(self);
         }
@@ -138,19 +155,22 @@ impl Link {
     }
 
     /// Phase two. Nobody is inside, and nobody can come in.
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let record = self.record();
+        // Nothing waits, unless a hook panicked.
+        self.tell();
         let plan = record.plan.load_full();
         let hooks = self.change_plan(|_, plan| {
             plan.bridge = None;
             Ok((core::mem::take(&mut plan.filters), core::mem::take(&mut plan.taps)))
         });
         let (filters, taps) = hooks.unwrap_or_default();
-        for (_, tap) in &taps {
-            tap.ended();
+        for slot in &taps {
+            hook::end(self, slot);
+            slot.tap.ended();
         }
         for slot in &filters {
-            slot.close();
+            hook::end(self, slot);
         }
         loop {
             let address = record.settings().addresses.pop();
@@ -171,6 +191,7 @@ impl Link {
             settings.multicasts.clear();
         }
         settings.flags = Flags::default();
+        settings.groups_changed = false;
         record.plan.store(Arc::new(Plan::idle()));
         let event = crate::Event {
             index: record.index().unwrap_or(0),
@@ -179,7 +200,7 @@ impl Link {
         };
         // Who hears of the end may attach the link again, and is heard of after it.
         record.gate.reset();
-        self.publish(event);
+        self.publish(crate::Notice::Event(event));
     }
 
     /// Attaches a filter behind those that are there.
@@ -188,9 +209,9 @@ impl Link {
     /// `ENXIO` when the link is not attached, `ENOBUFS` when it has 64 filters.
     pub fn attach_filter(&self, options: FilterOptions, filter: Arc<dyn Filter>) -> Result<FilterId, Error> {
         let slot = Arc::new(filter::Slot::new(options, filter));
-        let id = slot.id;
+        let id = slot.id();
         self.change_hooks(|_, plan| {
-            if plan.filters.len() >= filter::Slot::LIMIT {
+            if plan.filters.len() >= Place::LIMIT {
                 return Err(Error::NoBuffers);
             }
             plan.filters.push(slot);
@@ -201,17 +222,19 @@ impl Link {
     /// Detaches a filter, and returns when its last callback has ended and `detached` was called.
     ///
     /// In a thread that is itself inside the filter (in one of its callbacks, or in a callback of another filter on
-    /// the same batch) it returns at once, and the filter ends when the thread leaves it.
+    /// the same batch) it returns at once, and the filter ends after the last thread has left it. In a call that moves
+    /// frames `detached` is left to [`Registry::settle`](crate::Registry::settle).
     ///
     /// # Errors
-    /// `EINVAL` when the filter is not on this link, or is being detached already.
+    /// `EINVAL` when the filter is not on this link, or is being detached already, with its link or alone.
     pub fn detach_filter(&self, id: FilterId) -> Result<(), Error> {
+        // The link does not end before its filter.
+        let _inside = self.io_ref().ok_or(Error::InvalidArgument)?;
         let slot = self.change_plan(|_, plan| {
-            let at = plan.filters.iter().position(|slot| slot.id == id).ok_or(Error::InvalidArgument)?;
+            let at = plan.filters.iter().position(|slot| slot.id() == id).ok_or(Error::InvalidArgument)?;
             Ok(plan.filters.remove(at))
         })?;
-        slot.close();
-        slot.wait();
+        hook::end(self, &slot);
         Ok(())
     }
 
@@ -230,35 +253,5 @@ impl Link {
             None => Ok(*plan.bridge.insert(settings.next_id())),
         })?;
         Ok(BridgeGuard { link: self.clone(), id })
-    }
-
-    /// Attaches a capture. The driver is told of the first one.
-    ///
-    /// # Errors
-    /// `ENXIO` when the link is not attached; else what the driver says to it.
-    pub fn attach_tap(&self, tap: Arc<dyn Tap>) -> Result<TapId, Error> {
-        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        if self.plan().taps.is_empty() {
-            self.plan().driver.set_tap(true)?;
-        }
-        self.change_hooks(|settings, plan| {
-            let id = settings.next_id();
-            plan.taps.push((id, tap));
-            Ok(TapId(id))
-        })
-    }
-
-    /// Detaches a capture. The driver is told when it was the last one.
-    ///
-    /// # Errors
-    /// `ENXIO` when the link is not attached, `EINVAL` when the tap is not there.
-    pub fn detach_tap(&self, id: TapId) -> Result<(), Error> {
-        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        let left = self.change_plan(|_, plan| {
-            let at = plan.taps.iter().position(|(other, _)| *other == id.0).ok_or(Error::InvalidArgument)?;
-            plan.taps.remove(at);
-            Ok(plan.taps.len())
-        })?;
-        if left == 0 { self.plan().driver.set_tap(false) } else { Ok(()) }
     }
 }

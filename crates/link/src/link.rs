@@ -12,14 +12,12 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::filter::Entered;
+use crate::event::Waiting;
 use crate::gate::{Gate, lock};
 use crate::multicast::Membership;
 use crate::plan::Plan;
 use crate::queue::InputQueue;
-use crate::{
-    Capabilities, Error, Event, EventCode, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry,
-};
+use crate::{Capabilities, Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
 use frame::Counters;
 
 /// Whether a link is up, and which frames it takes.
@@ -59,6 +57,8 @@ pub(crate) struct Record {
     settings: Mutex<Settings>,
     /// Held while the set of protocols is changed, so that the medium is told one change at a time.
     pub(crate) protocol_change: Mutex<()>,
+    /// Held while the set of taps is changed, so that the driver is told one change at a time.
+    pub(crate) tap_change: Mutex<()>,
 }
 
 pub(crate) struct Settings {
@@ -77,10 +77,16 @@ pub(crate) struct Settings {
     pub(crate) last_change: Option<SystemTime>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) multicasts: Vec<Membership>,
+    /// The driver has not been told of the memberships as they are.
+    pub(crate) groups_changed: bool,
+    /// A thread is telling the driver.
+    pub(crate) telling_groups: bool,
+    /// Events that the link's hooks have not seen.
+    pub(crate) events: Waiting,
     pub(crate) link_local_arp: bool,
     pub(crate) classifies: bool,
     pub(crate) recycled: bool,
-    /// The last number given to a tap or a bridge.
+    /// The last number given to a bridge.
     pub(crate) last_id: u64,
 }
 
@@ -99,6 +105,7 @@ impl Record {
             unique_id,
             settings: Mutex::new(Settings::new(options)),
             protocol_change: Mutex::new(()),
+            tap_change: Mutex::new(()),
         }
     }
 
@@ -145,6 +152,9 @@ impl Settings {
             last_change: None,
             addresses: Vec::new(),
             multicasts: Vec::new(),
+            groups_changed: false,
+            telling_groups: false,
+            events: Waiting::default(),
             link_local_arp: false,
             classifies: options.classifies,
             recycled: false,
@@ -152,7 +162,7 @@ impl Settings {
         }
     }
 
-    /// The next number for a tap or a bridge.
+    /// The next number for a bridge.
     pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -234,42 +244,6 @@ impl Link {
     /// Notes the time of a change.
     pub(crate) fn touch(&self, settings: &mut Settings) {
         settings.last_change = self.registry().map(|registry| registry.now());
-    }
-
-    /// Sends an event to filters, protocols, driver and subscribers. The caller is inside the link, or ends it.
-    pub(crate) fn post(&self, code: EventCode) {
-        let event = self.event(code);
-        let plan = self.plan();
-        for slot in &plan.filters {
-            let entered = Entered::one(slot);
-            if !entered.is_empty() {
-                slot.filter.event(self, &event);
-            }
-        }
-        for slot in &plan.protocols {
-            if let Some(usage) = slot.enter(self) {
-                usage.slot.protocol.event(self, &event);
-            }
-        }
-        plan.driver.event(self, &event);
-        self.publish(event);
-    }
-
-    /// Sends an event when the link is attached.
-    pub(crate) fn post_if_attached(&self, code: EventCode) {
-        if let Some(_inside) = self.io_ref() {
-            self.post(code);
-        }
-    }
-
-    pub(crate) fn event(&self, code: EventCode) -> Event {
-        Event { index: self.index().unwrap_or(0), name: self.name(), code }
-    }
-
-    pub(crate) fn publish(&self, event: Event) {
-        if let Some(registry) = self.registry() {
-            registry.subscribers.publish(event);
-        }
     }
 }
 

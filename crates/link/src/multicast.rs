@@ -3,6 +3,7 @@
 //! A membership counts how often it was joined. The memberships of a link with a unique id outlive its detach,
 //! suspended: the driver hears of them again with the first frame after the link is back.
 
+use crate::link::Settings;
 use crate::plan::SUSPENDED;
 use crate::{Address, Error, Link, LinkAddress};
 
@@ -56,8 +57,9 @@ impl Link {
                 return Err(Error::NoBuffers);
             }
             settings.multicasts.push(Membership { group, joined: 1 });
+            settings.groups_changed = true;
         }
-        self.set_multicasts();
+        self.tell_groups();
         Ok(())
     }
 
@@ -76,24 +78,51 @@ impl Link {
                 return Ok(());
             }
             settings.multicasts.remove(at);
+            settings.groups_changed = true;
         }
-        self.set_multicasts();
+        self.tell_groups();
         Ok(())
     }
 
     /// The groups that the link is a member of.
     pub fn multicasts(&self) -> Vec<LinkAddress> {
-        self.record().settings().multicasts.iter().map(|membership| membership.group).collect()
+        self.record().settings().groups()
     }
 
-    fn set_multicasts(&self) {
-        self.plan().driver.set_multicasts(&self.multicasts());
+    /// Tells the driver of the memberships, unless it knows them. Of several threads one tells, and what changes
+    /// meanwhile it tells as well, so the driver hears of the changes in their order and last of the last one.
+    fn tell_groups(&self) {
+        /// Ends telling, also when the hook panics.
+        struct Told<'a>(&'a Link);
+        impl Drop for Told<'_> {
+            fn drop(&mut self) {
+                self.0.record().settings().telling_groups = false;
+            }
+        }
+        loop {
+            let groups = {
+                let mut settings = self.record().settings();
+                if settings.telling_groups || !core::mem::take(&mut settings.groups_changed) {
+                    return;
+                }
+                settings.telling_groups = true;
+                settings.groups()
+            };
+            let _told = Told(self);
+            self.plan().driver.set_multicasts(&groups);
+        }
     }
 
     /// Tells the driver of the memberships that the link had before it was attached again.
     #[cold]
     pub(crate) fn restore_multicasts(&self) {
         self.record().gate.set_flags(SUSPENDED, 0);
-        self.set_multicasts();
+        self.tell_groups();
+    }
+}
+
+impl Settings {
+    fn groups(&self) -> Vec<LinkAddress> {
+        self.multicasts.iter().map(|membership| membership.group).collect()
     }
 }

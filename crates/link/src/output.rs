@@ -3,11 +3,13 @@
 use frame::{Batch, Context, Direction, DropReason, Frame};
 
 use crate::drops::Drops;
-use crate::filter::{Entered, Verdict};
+use crate::ending::OnDataPath;
+use crate::filter::{self, Verdict};
+use crate::hook::Entered;
 use crate::media::Header;
 use crate::plan::{INSPECTED, Plan, SUSPENDED};
 use crate::protocol::Usage;
-use crate::{Address, Capabilities, Error, Link, LinkAddress, PreOutput, ProtocolFamily, Transmit};
+use crate::{Address, Capabilities, Error, Link, LinkAddress, PreOutput, ProtocolFamily, Transmit, tap};
 
 impl Link {
     /// Raw output: sends frames that have their link header. Output filters, then taps see them; `tx` gets what is
@@ -18,7 +20,7 @@ impl Link {
     /// The last frame's. `ENXIO` when the link is not attached; `EMSGSIZE`, wherever in the batch, when a frame asks
     /// for segmentation that the link's capabilities lack.
     pub fn output(&self, cx: &Context<'_>, batch: &mut Batch, tx: &mut dyn Transmit) -> Result<(), Error> {
-        let Some(inside) = self.io_ref() else {
+        let Some(inside) = self.enter_as_worker() else {
             return self.refuse(cx, batch);
         };
         if inside.flags & SUSPENDED != 0 {
@@ -30,7 +32,7 @@ impl Link {
         let mut result = Ok(());
         if checked || inside.flags & INSPECTED != 0 {
             let plan = self.plan();
-            result = self.send(Walk::new(cx, &plan, capabilities), batch);
+            result = self.send(Walk::new(self, cx, &plan, capabilities), batch);
         }
         self.transmit(cx, batch, tx);
         result
@@ -50,18 +52,19 @@ impl Link {
         batch: &mut Batch,
         tx: &mut dyn Transmit,
     ) -> Result<(), Error> {
-        let Some(inside) = self.io_ref() else {
+        let Some(inside) = self.enter_as_worker() else {
             return self.refuse(cx, batch);
         };
         if inside.flags & SUSPENDED != 0 {
             self.restore_multicasts();
         }
         let plan = self.plan();
+        let _here = OnDataPath::enter();
         let Some(usage) = plan.protocol(family).and_then(|slot| slot.enter(self)) else {
             return self.refuse(cx, batch);
         };
         let framer = Framer { usage, family, destination, source: self.address(), failed: None };
-        let walk = Walk { framer: Some(framer), ..Walk::new(cx, &plan, self.capabilities()) };
+        let walk = Walk { framer: Some(framer), ..Walk::new(self, cx, &plan, self.capabilities()) };
         let result = self.send(walk, batch);
         self.transmit(cx, batch, tx);
         result
@@ -85,6 +88,7 @@ impl Link {
         if batch.is_empty() {
             return;
         }
+        let _here = OnDataPath::enter();
         tx.transmit(batch);
         // The driver owns all of them, also those that it did not take.
         self.counters().dropped(cx.worker, DropReason::TransmitError, batch.len() as u64);
@@ -107,20 +111,32 @@ struct Walk<'a> {
     cx: &'a Context<'a>,
     plan: &'a Plan,
     capabilities: Capabilities,
-    entered: Entered<'a>,
+    filters: Entered<'a, filter::Slot>,
+    taps: Entered<'a, tap::Slot>,
     drops: Drops,
     framer: Option<Framer<'a>>,
     /// The last frame's result.
     last: Result<(), Error>,
     /// A segmentation request could not be met.
     message_size: bool,
+    /// Dropped last: what ends with this batch ends in a worker.
+    _here: OnDataPath,
 }
 
 impl<'a> Walk<'a> {
-    fn new(cx: &'a Context<'a>, plan: &'a Plan, capabilities: Capabilities) -> Walk<'a> {
-        let entered = Entered::all(&plan.filters);
-        let drops = Drops::default();
-        Walk { cx, plan, capabilities, entered, drops, framer: None, last: Ok(()), message_size: false }
+    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan, capabilities: Capabilities) -> Walk<'a> {
+        Walk {
+            cx,
+            plan,
+            capabilities,
+            filters: Entered::all(link, &plan.filters),
+            taps: Entered::all(link, &plan.taps),
+            drops: Drops::default(),
+            framer: None,
+            last: Ok(()),
+            message_size: false,
+            _here: OnDataPath::enter(),
+        }
     }
 
     fn result(&self) -> Result<(), Error> {
@@ -143,9 +159,7 @@ impl<'a> Walk<'a> {
             Ok(sent) => return sent,
             Err((reason, _)) => {
                 self.drops.add(reason, 1);
-                for (_, tap) in &self.plan.taps {
-                    tap.dropped(self.cx, frame, reason);
-                }
+                self.taps.dropped(self.cx, frame, reason);
             }
         }
         false
@@ -164,7 +178,7 @@ impl<'a> Walk<'a> {
                 framer.family
             }
         };
-        match self.entered.walk(Direction::Egress, self.cx, family, frame) {
+        match self.filters.walk(Direction::Egress, self.cx, family, frame) {
             Verdict::Continue => {}
             Verdict::Consumed => {
                 self.drops.add(DropReason::OutputConsumed, 1);
@@ -180,9 +194,7 @@ impl<'a> Walk<'a> {
             self.message_size = true;
             return Err((DropReason::TooLong, Error::MessageSize));
         }
-        for (_, tap) in &self.plan.taps {
-            tap.frame(self.cx, Direction::Egress, frame);
-        }
+        self.taps.frame(self.cx, Direction::Egress, frame);
         Ok(true)
     }
 }

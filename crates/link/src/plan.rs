@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::gate::Gate;
 use crate::media::Ethernet;
-use crate::{Driver, Media, ProtocolFamily, Tap, filter, protocol};
+use crate::{Driver, Media, ProtocolFamily, filter, protocol, tap};
 
 /// There are filters or taps, or the demultiplexer consumes: a batch has to be looked at frame by frame.
 pub(crate) const INSPECTED: u64 = Gate::FIRST_FLAG;
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) consumes: bool,
     /// Whether anybody has to know a received frame's family.
     pub(crate) demultiplexes: bool,
-    pub(crate) taps: Vec<(u64, Arc<dyn Tap>)>,
+    pub(crate) taps: Vec<Arc<tap::Slot>>,
     pub(crate) filters: Vec<Arc<filter::Slot>>,
     pub(crate) protocols: Vec<Arc<protocol::Slot>>,
     /// The place of the network, by the number of its guard.

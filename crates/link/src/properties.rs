@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::gate::Phase;
+use crate::link::Settings;
 use crate::plan::CLASSIFIED;
 use crate::{Capabilities, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
 use frame::Counters;
@@ -79,9 +80,10 @@ impl Link {
 
     /// Changes the MTU.
     pub fn set_mtu(&self, mtu: Mtu) {
-        if self.record().mtu.swap(mtu.get(), Relaxed) != mtu.get() {
-            self.post_if_attached(EventCode::MtuChanged(mtu));
-        }
+        self.change_quietly(|_| {
+            let before = self.record().mtu.swap(mtu.get(), Relaxed);
+            (before != mtu.get()).then_some(EventCode::MtuChanged(mtu))
+        });
     }
 
     /// Octets of the link header.
@@ -136,16 +138,14 @@ impl Link {
     /// # Errors
     /// `EINVAL` when it has another length than the first one.
     pub fn set_address(&self, address: LinkAddress) -> Result<(), Error> {
-        {
-            let mut settings = self.record().settings();
+        self.change_settings(|settings| {
             if settings.address == Some(address) {
-                return Ok(());
+                return Ok(None);
             }
             settings.set_address(Some(address))?;
-            self.touch(&mut settings);
-        }
-        self.post_if_attached(EventCode::LinkAddressChanged);
-        Ok(())
+            self.touch(settings);
+            Ok(Some(EventCode::LinkAddressChanged))
+        })
     }
 
     /// The flags.
@@ -155,15 +155,14 @@ impl Link {
 
     /// Changes the flags.
     pub fn set_flags(&self, flags: Flags) {
-        {
-            let mut settings = self.record().settings();
+        self.change_quietly(|settings| {
             if settings.flags == flags {
-                return;
+                return None;
             }
             settings.flags = flags;
-            self.touch(&mut settings);
-        }
-        self.post_if_attached(EventCode::FlagsChanged);
+            self.touch(settings);
+            Some(EventCode::FlagsChanged)
+        });
     }
 
     /// Whether the medium is there.
@@ -173,20 +172,24 @@ impl Link {
 
     /// Says whether the medium is there; true at first.
     pub fn set_carrier(&self, carrier: bool) {
-        {
-            let mut settings = self.record().settings();
+        self.change_quietly(|settings| {
             if settings.carrier == carrier {
-                return;
+                return None;
             }
             settings.carrier = carrier;
-            self.touch(&mut settings);
-        }
-        self.post_if_attached(if carrier { EventCode::LinkOn } else { EventCode::LinkOff });
+            self.touch(settings);
+            Some(if carrier { EventCode::LinkOn } else { EventCode::LinkOff })
+        });
     }
 
     /// Tells filters, protocols and subscribers something that the driver knows, when the link is attached.
     pub fn post_driver_event(&self, number: u32) {
-        self.post_if_attached(EventCode::Driver(number));
+        self.change_quietly(|_| Some(EventCode::Driver(number)));
+    }
+
+    /// As [`Link::change_settings`], for a change that cannot fail.
+    fn change_quietly(&self, change: impl FnOnce(&mut Settings) -> Option<EventCode>) {
+        self.change_settings(|settings| Ok(change(settings))).expect("the change does not fail");
     }
 
     /// The addresses of protocols on this link, in the order in which they were added.
@@ -201,8 +204,7 @@ impl Link {
     /// [`Link::MAX_ADDRESSES`].
     pub fn add_address(&self, address: IpAddr) -> Result<(), Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        {
-            let mut settings = self.record().settings();
+        self.change_settings(|settings| {
             if settings.addresses.contains(&address) {
                 return Err(Error::AlreadyExists);
             }
@@ -210,10 +212,9 @@ impl Link {
                 return Err(Error::NoBuffers);
             }
             settings.addresses.push(address);
-            self.touch(&mut settings);
-        }
-        self.post(EventCode::AddressAdded(address));
-        Ok(())
+            self.touch(settings);
+            Ok(Some(EventCode::AddressAdded(address)))
+        })
     }
 
     /// Removes an address of a protocol.
@@ -222,13 +223,11 @@ impl Link {
     /// `ENXIO` when the link is not attached, `EINVAL` when the address is not there.
     pub fn remove_address(&self, address: IpAddr) -> Result<(), Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        {
-            let mut settings = self.record().settings();
+        self.change_settings(|settings| {
             let at = settings.addresses.iter().position(|other| *other == address);
             settings.addresses.remove(at.ok_or(Error::InvalidArgument)?);
-            self.touch(&mut settings);
-        }
-        self.post(EventCode::AddressRemoved(address));
-        Ok(())
+            self.touch(settings);
+            Ok(Some(EventCode::AddressRemoved(address)))
+        })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Theory of operation. Protocols stand in the link's [`Plan`](crate::plan::Plan) as filters do, each behind a gate:
 //! a use in flight is being inside. Detaching takes the protocol off the list, so nobody finds it any more, and
-//! closes the gate; the last use out calls `detached` and posts the event. Nobody waits.
+//! closes the gate; the last use out calls `detached` and posts the event, or, when that is in a worker, leaves it to
+//! the control side ([`ending`](crate::ending)). Nobody waits.
 
 use std::sync::Arc;
 
@@ -82,7 +83,8 @@ pub trait Protocol: Send + Sync {
         Err(Error::OperationNotSupported)
     }
 
-    /// The protocol is off the link and no use of it is left.
+    /// The protocol is off the link and no use of it is left. Never runs in a thread that moves frames: when such a use
+    /// was the last, [`Registry::settle`](crate::Registry::settle) runs it. So it may block.
     fn detached(&self) {}
 }
 
@@ -129,34 +131,42 @@ impl Slot {
 
     /// Uses the protocol; `None` when it is being detached.
     #[inline]
-    pub(crate) fn enter<'a>(&'a self, link: &'a Link) -> Option<Usage<'a>> {
+    pub(crate) fn enter<'a>(self: &'a Arc<Slot>, link: &'a Link) -> Option<Usage<'a>> {
         self.gate.enter().map(|_| Usage { slot: self, link })
     }
 
     /// Begins the end of a protocol that is off the list.
-    pub(crate) fn close(&self, link: &Link) {
+    pub(crate) fn close(self: &Arc<Slot>, link: &Link) {
         if self.gate.close() {
-            self.finish(link);
+            self.end(link);
         }
     }
 
-    fn finish(&self, link: &Link) {
-        self.protocol.detached();
-        let left = link.plan().protocols.len();
-        link.post(EventCode::ProtocolDetached(self.options.family, left));
+    fn end(self: &Arc<Slot>, link: &Link) {
+        let slot = Arc::clone(self);
+        link.run_end(move |link| {
+            slot.protocol.detached();
+            {
+                let mut settings = link.record().settings();
+                // The plan changes under this lock.
+                let left = link.plan().protocols.len();
+                link.record().note(&mut settings, EventCode::ProtocolDetached(slot.options.family, left));
+            }
+            link.tell();
+        });
     }
 }
 
 /// A use of a protocol in flight.
 pub(crate) struct Usage<'a> {
-    pub(crate) slot: &'a Slot,
+    pub(crate) slot: &'a Arc<Slot>,
     link: &'a Link,
 }
 
 impl Drop for Usage<'_> {
     fn drop(&mut self) {
         if self.slot.gate.leave() {
-            self.slot.finish(self.link);
+            self.slot.end(self.link);
         }
     }
 }
@@ -176,7 +186,7 @@ impl Link {
             return Err(Error::InvalidArgument);
         }
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        let count = {
+        {
             // The medium is asked once at a time, and only for a family that is not there.
             let _change = lock(&self.record().protocol_change);
             let plan = self.plan();
@@ -188,16 +198,19 @@ impl Link {
             }
             plan.media.add_protocol(options.family)?;
             let slot = Arc::new(Slot { options, protocol, gate: Gate::opened() });
-            self.change_plan(|_, plan| {
+            self.change_plan(|settings, plan| {
                 plan.protocols.push(slot);
-                Ok(plan.protocols.len())
-            })?
-        };
-        self.post(EventCode::ProtocolAttached(options.family, count));
+                let code = EventCode::ProtocolAttached(options.family, plan.protocols.len());
+                self.record().note(settings, code);
+                Ok(())
+            })?;
+        }
+        self.tell();
         Ok(())
     }
 
-    /// Detaches a protocol. Uses in flight end in their own time; the last one calls `detached` and posts the event.
+    /// Detaches a protocol. Uses in flight end in their own time; the last one calls `detached` and posts the event,
+    /// or leaves it to [`Registry::settle`](crate::Registry::settle) when it is in a call that moves frames.
     ///
     /// # Errors
     /// `EINVAL` when the family is 0, `ENXIO` when it is not attached.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use crate::ending::{Endings, OnDataPath};
 use crate::event::Subscribers;
 use crate::gate::lock;
 use crate::link::Record;
@@ -21,6 +22,7 @@ pub(crate) struct Inner {
     workers: usize,
     clock: fn() -> SystemTime,
     pub(crate) subscribers: Subscribers,
+    pub(crate) endings: Endings,
     table: Mutex<Table>,
 }
 
@@ -54,8 +56,8 @@ impl Registry {
     /// [`Link::last_change`].
     pub fn new(workers: usize, clock: fn() -> SystemTime) -> Registry {
         let table = Mutex::default();
-        let inner = Inner { workers: workers.max(1), clock, subscribers: Subscribers::default(), table };
-        Registry { inner: Arc::new(inner) }
+        let (subscribers, endings) = (Subscribers::default(), Endings::default());
+        Registry { inner: Arc::new(Inner { workers: workers.max(1), clock, subscribers, endings, table }) }
     }
 
     /// A link record, not attached. With a unique id of a record that is idle it is that record again, with its index
@@ -64,6 +66,7 @@ impl Registry {
     /// # Errors
     /// `EBUSY` when the unique id is in use; `EINVAL` when it is longer than [`LinkOptions::MAX_UNIQUE_ID`].
     pub fn acquire(&self, options: LinkOptions) -> Result<Link, Error> {
+        self.settle();
         let new = |options| Arc::new(Record::new(options, self.inner.workers));
         let Some(id) = &options.unique_id else {
             return Ok(self.link(new(options)));
@@ -111,15 +114,37 @@ impl Registry {
         self.inner.links()
     }
 
+    /// Runs the ends that threads that move frames have left: `detached` of filters and protocols that a worker was the
+    /// last inside of, and phase two of links, with all that goes with them. Such a thread runs none of it, for it may
+    /// block.
+    ///
+    /// Call it on the control side, after detaching something that may be in use. Reading a [`Subscription`] calls
+    /// it, and is woken for it; acquiring and attaching a link call it too. In a callback of a call that moves frames
+    /// it does nothing.
+    pub fn settle(&self) {
+        self.inner.settle();
+    }
+
     /// A queue of the events of all links from now on, with room for `capacity` of them.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
-        self.inner.subscribers.subscribe(capacity)
+        self.inner.subscribers.subscribe(capacity, Arc::downgrade(&self.inner))
     }
 }
 
 impl Inner {
     pub(crate) fn now(&self) -> SystemTime {
         (self.clock)()
+    }
+
+    pub(crate) fn settle(&self) {
+        if !OnDataPath::is_here() {
+            self.endings.run();
+        }
+    }
+
+    /// True when [`Inner::settle`] would do something.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !OnDataPath::is_here() && !self.endings.is_empty()
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -166,6 +191,13 @@ impl Inner {
         if let Some(index) = forgotten.and_then(|record| record.index()) {
             table.indices.remove(&index);
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nothing else would run them.
+        self.endings.run();
     }
 }
 

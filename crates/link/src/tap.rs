@@ -3,13 +3,16 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use frame::{Context, Direction, DropReason, Frame};
 
+use crate::ending::OnDataPath;
+use crate::gate::lock;
+use crate::hook::{self, Entered, Hook, Place};
 use crate::plan::{Plan, TAPPED};
-use crate::{IoRef, Link};
+use crate::{Error, IoRef, Link};
 
 /// A capture on a link. It sees frames received before the filters and frames to be sent after them.
 ///
-/// Calls come from every worker, and one may still be running when [`Link::detach_tap`](crate::Link::detach_tap)
-/// returns. When the link ends, [`Tap::ended`] is the last of them.
+/// Calls come from every worker. None runs when [`Link::detach_tap`](crate::Link::detach_tap) returns, and none
+/// follows. When the link ends, [`Tap::ended`] is the last of them.
 pub trait Tap: Send + Sync {
     /// A frame passes.
     fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame);
@@ -19,27 +22,68 @@ pub trait Tap: Send + Sync {
         let _ = (cx, frame, reason);
     }
 
-    /// The link has ended; no call runs, and none follows.
+    /// The link has ended; no call runs, and none follows. Never runs in a thread that moves frames.
     fn ended(&self) {}
 }
 
-/// Names a tap on its link.
+/// Names a tap, uniquely in the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct TapId(pub(crate) u64);
+pub struct TapId(u64);
 
-/// The taps that a link had just now, for a network that drops what the link gave it. Hold it for one batch: the link
-/// does not end meanwhile.
+/// A tap in its place on a link.
+pub(crate) struct Slot {
+    pub(crate) tap: Arc<dyn Tap>,
+    place: Place,
+}
+
+impl Hook for Slot {
+    #[inline]
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A tap has nothing to do: the call that detaches it returns after its last callback.
+    fn detached(&self) {}
+}
+
+impl Entered<'_, Slot> {
+    #[inline]
+    pub(crate) fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame) {
+        for slot in self.iter() {
+            slot.tap.frame(cx, direction, frame);
+        }
+    }
+
+    pub(crate) fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        for slot in self.iter() {
+            slot.tap.dropped(cx, frame, reason);
+        }
+    }
+}
+
+/// The taps that a link had just now, for a network that drops what the link gave it. Hold it for one batch: neither
+/// the link nor a tap ends meanwhile.
 pub struct Taps<'a> {
+    link: &'a Link,
     plan: Guard<Arc<Plan>>,
+    /// The taps of the plan that this holds.
+    mask: u64,
     _inside: IoRef<'a>,
+    _here: OnDataPath,
 }
 
 impl Taps<'_> {
     /// Shows a received frame that the network drops.
     pub fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
-        for (_, tap) in &self.plan.taps {
-            tap.dropped(cx, frame, reason);
+        for slot in hook::chosen(&self.plan.taps, self.mask) {
+            slot.tap.dropped(cx, frame, reason);
         }
+    }
+}
+
+impl Drop for Taps<'_> {
+    fn drop(&mut self) {
+        hook::leave(self.link, &self.plan.taps, self.mask);
     }
 }
 
@@ -50,7 +94,61 @@ impl Link {
         if self.record().gate.flags() & TAPPED == 0 {
             return None;
         }
-        let inside = self.io_ref()?;
-        Some(Taps { plan: self.plan(), _inside: inside })
+        let inside = self.enter_as_worker()?;
+        let plan = self.plan();
+        let mask = hook::enter(&plan.taps);
+        Some(Taps { link: self, plan, mask, _inside: inside, _here: OnDataPath::enter() })
+    }
+
+    /// Attaches a capture. The driver is told of the first one.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `ENOBUFS` when it has 64 taps; else what the driver says to it.
+    pub fn attach_tap(&self, tap: Arc<dyn Tap>) -> Result<TapId, Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        // The driver is told of one change at a time, in their order.
+        let _change = lock(&self.record().tap_change);
+        let plan = self.plan();
+        let is_first = plan.taps.is_empty();
+        if plan.taps.len() >= Place::LIMIT {
+            return Err(Error::NoBuffers);
+        }
+        if is_first {
+            plan.driver.set_tap(true)?;
+        }
+        let slot = Arc::new(Slot { tap, place: Place::new() });
+        let id = TapId(slot.place.id);
+        let attached = self.change_hooks(|_, plan| {
+            plan.taps.push(slot);
+            Ok(id)
+        });
+        if attached.is_err() && is_first {
+            // A detach has begun; it is the one error that counts.
+            let _ = plan.driver.set_tap(false);
+        }
+        attached
+    }
+
+    /// Detaches a capture, and returns when its last callback has ended. The driver is told when it was the last one.
+    ///
+    /// In a thread that is itself inside the tap (in one of its callbacks, or with [`Taps`] in hand) it returns at
+    /// once. Two threads must not each detach the tap that the other one is inside of: both would wait for ever.
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached, `EINVAL` when the tap is not there; else what the driver says to it, and
+    /// the tap is detached nevertheless.
+    pub fn detach_tap(&self, id: TapId) -> Result<(), Error> {
+        let _inside = self.io_ref().ok_or(Error::NotAttached)?;
+        let (slot, told) = {
+            let _change = lock(&self.record().tap_change);
+            let (slot, left) = self.change_plan(|_, plan| {
+                let at =
+                    plan.taps.iter().position(|slot| slot.place.id == id.0).ok_or(Error::InvalidArgument)?;
+                Ok((plan.taps.remove(at), plan.taps.len()))
+            })?;
+            (slot, if left == 0 { self.plan().driver.set_tap(false) } else { Ok(()) })
+        };
+        hook::end(self, &slot);
+        told
     }
 }

@@ -1,7 +1,12 @@
 use core::task::{Poll, Waker};
+use std::sync::mpsc;
 use std::task::Wake;
+use std::thread;
+use std::time::Duration;
 
 use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn events_run_through_filters_protocols_and_driver() {
@@ -108,6 +113,123 @@ fn a_waiting_task_is_woken() {
     assert_eq!(counter.0.load(SeqCst), 1);
     assert!(events.poll_next(&mut cx).is_ready() && events.poll_next(&mut cx).is_ready());
     assert!(events.poll_next(&mut cx).is_pending());
+}
+
+/// A filter that does something at the first event, and then writes the event down.
+struct Acting<F> {
+    log: Log,
+    act: Mutex<Option<F>>,
+}
+
+impl<F: FnOnce(&Link) + Send> Filter for Acting<F> {
+    fn event(&self, link: &Link, event: &Event) {
+        let act = lock(&self.act).take();
+        if let Some(act) = act {
+            act(link);
+        }
+        lock(&self.log).push(format!("acting {}", event.code.name()));
+    }
+}
+
+fn acting<F: FnOnce(&Link) + Send + 'static>(link: &Link, log: &Log, act: F) {
+    let filter = Acting { log: log.clone(), act: Mutex::new(Some(act)) };
+    link.attach_filter(FilterOptions::new("acting"), Arc::new(filter)).unwrap();
+}
+
+#[test]
+fn an_event_of_another_thread_comes_after_the_one_that_is_being_told() {
+    let (registry, log) = (registry(), Log::default());
+    let link = attached(&registry);
+    let events = registry.subscribe(8);
+    let (entered, is_entered) = mpsc::channel();
+    let (tell, go_on) = mpsc::channel();
+    acting(&link, &log, move |_| {
+        entered.send(()).unwrap();
+        go_on.recv_timeout(DEADLINE).unwrap();
+    });
+    link.attach_filter(FilterOptions::new("A"), Probe::passing("A", &log)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| link.set_carrier(false));
+        is_entered.recv_timeout(DEADLINE).unwrap();
+        // Neither waits nor overtakes.
+        link.set_carrier(true);
+        assert!(link.carrier() && logged(&log).is_empty());
+        tell.send(()).unwrap();
+    });
+    assert_eq!(logged(&log), ["acting link_off", "A link_off", "acting link_on", "A link_on"]);
+    assert_eq!(codes(&events), ["link_off", "link_on"]);
+}
+
+#[test]
+fn an_event_posted_from_an_event_comes_after_it_for_everybody() {
+    let (registry, log) = (registry(), Log::default());
+    let link = attached(&registry);
+    acting(&link, &log, |link| link.set_flags(Flags { up: true, promiscuous: false }));
+    link.attach_filter(FilterOptions::new("A"), Probe::passing("A", &log)).unwrap();
+    link.set_carrier(false);
+    let expected = ["acting link_off", "A link_off", "acting flags_changed", "A flags_changed"];
+    assert_eq!(logged(&log), expected);
+}
+
+#[test]
+fn events_that_wait_for_a_busy_hook_are_bounded_and_those_of_life_are_kept() {
+    let (registry, log) = (registry(), Log::default());
+    let link = attached(&registry);
+    let events = registry.subscribe(2000);
+    acting(&link, &log, |link| {
+        (0..1500).for_each(|number| link.post_driver_event(number));
+        link.attach_protocol(protocol(ProtocolFamily::INET), Sink::new("v4", &Log::default())).unwrap();
+    });
+    link.set_carrier(false);
+    assert_eq!(logged(&log).last().unwrap(), "acting proto_attached");
+    let seen = codes(&events);
+    assert_eq!((seen.len(), &seen[..3]), (1 + 1 + 1024 + 1, &["link_off", "lost", "driver"][..]));
+}
+
+#[test]
+fn every_subscriber_hears_the_events_of_a_link_in_the_order_of_its_changes() {
+    let registry = registry();
+    let link = attached(&registry);
+    let events = registry.subscribe(1 << 12);
+    let log = Log::default();
+    link.attach_filter(FilterOptions::new("A"), Probe::passing("A", &log)).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..500).for_each(|round| link.set_carrier(round % 2 == 0)));
+        }
+    });
+    let seen = codes(&events);
+    // A change that changes something follows one the other way.
+    assert!(seen.windows(2).all(|pair| pair[0] != pair[1]));
+    let told: Vec<_> = seen.iter().map(|code| format!("A {code}")).collect();
+    assert_eq!(logged(&log), told);
+}
+
+#[test]
+fn a_waiting_task_is_woken_for_an_end_that_a_worker_left() {
+    struct Gone(Link);
+    impl Filter for Gone {
+        fn input(&self, _: &Context<'_>, _: &mut Frame) -> Verdict {
+            self.0.detach().unwrap();
+            Verdict::Continue
+        }
+    }
+    struct Nothing;
+    impl Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (registry, worker) = (registry(), Worker::new());
+    let link = attached(&registry);
+    link.attach_filter(FilterOptions::new("gone"), Arc::new(Gone(link.clone()))).unwrap();
+    let events = registry.subscribe(4);
+    let waker = Waker::from(Arc::new(Nothing));
+    let mut cx = core::task::Context::from_waker(&waker);
+    assert!(events.poll_next(&mut cx).is_pending());
+    link.input(&worker.cx(), &mut worker.frames(1));
+    assert!(events.poll_next(&mut cx).is_ready());
+    assert!(!link.is_detaching());
+    let Poll::Ready(Notice::Event(event)) = events.poll_next(&mut cx) else { panic!("the end is told") };
+    assert_eq!(event.code, EventCode::Detached);
 }
 
 #[test]

@@ -78,6 +78,8 @@ struct Blocking {
     go_on: Mutex<mpsc::Receiver<()>>,
     running: AtomicBool,
     detached: AtomicUsize,
+    /// The thread in which `detached` ran.
+    ended_in: Mutex<Option<thread::ThreadId>>,
 }
 
 impl Filter for Blocking {
@@ -92,6 +94,7 @@ impl Filter for Blocking {
     fn detached(&self) {
         assert!(!self.running.load(SeqCst), "a callback runs");
         self.detached.fetch_add(1, SeqCst);
+        *lock(&self.ended_in) = Some(thread::current().id());
     }
 }
 
@@ -106,6 +109,7 @@ fn case_15_detach_returns_after_the_running_callback() {
         go_on: Mutex::new(go_on),
         running: AtomicBool::default(),
         detached: AtomicUsize::default(),
+        ended_in: Mutex::default(),
     });
     let id = link.attach_filter(FilterOptions::new("slow"), filter.clone()).unwrap();
     thread::scope(|scope| {
@@ -118,6 +122,8 @@ fn case_15_detach_returns_after_the_running_callback() {
             link.detach_filter(id).unwrap();
             assert!(!filter.running.load(SeqCst));
             assert_eq!(filter.detached.load(SeqCst), 1);
+            // The worker was the last one inside, and moves frames.
+            assert_eq!(*lock(&filter.ended_in), Some(thread::current().id()));
         });
         // Off the list at once, while the callback still runs; nobody else can detach it any more.
         while !link.filters().is_empty() {
@@ -178,7 +184,42 @@ fn case_16_self_detach_does_not_deadlock() {
     let mut batch = worker.frames(3);
     link.input(&worker.cx(), &mut batch);
     assert_eq!(marks(&batch), [1, 2, 3]);
-    assert_eq!(logged(&log), ["in 1", "out", "detached"]);
+    assert_eq!(logged(&log), ["in 1", "out"]);
+    // Its end is not for a thread that moves frames.
+    registry.settle();
+    assert_eq!(logged(&log), ["detached"]);
+    registry.settle();
+    assert!(logged(&log).is_empty());
+}
+
+#[test]
+fn a_filter_that_a_worker_detaches_ends_on_the_control_side() {
+    let (registry, worker, log) = (registry(), Worker::new(), Log::default());
+    let link = attached(&registry);
+    let other = attached(&registry);
+    let id = other.attach_filter(FilterOptions::new("other"), Probe::passing("other", &log)).unwrap();
+    let detaching = Arc::new(Detaching(other.clone(), id, registry.clone()));
+    link.attach_filter(FilterOptions::new("detaching"), detaching).unwrap();
+    link.input(&worker.cx(), &mut worker.frames(1));
+    assert!(other.filters().is_empty() && logged(&log).is_empty());
+    // The link waits for the end of what was on it.
+    let events = registry.subscribe(8);
+    other.detach().unwrap();
+    assert!(other.is_detaching());
+    assert_eq!(codes(&events), ["if_detaching", "if_detached"]);
+    assert_eq!(logged(&log), ["other detached"]);
+}
+
+/// Detaches a filter of another link while it is itself inside a batch.
+struct Detaching(Link, FilterId, Registry);
+
+impl Filter for Detaching {
+    fn input(&self, _: &Context<'_>, _: &mut Frame) -> Verdict {
+        self.0.detach_filter(self.1).unwrap();
+        // Nothing happens here.
+        self.2.settle();
+        Verdict::Continue
+    }
 }
 
 #[test]
@@ -190,6 +231,7 @@ fn self_detach_from_a_nested_callback_does_not_deadlock() {
         filter.link.output(cx, &mut reply, &mut Wire::of(&filter.link)).unwrap();
     });
     link.input(&worker.cx(), &mut worker.frames(2));
+    registry.settle();
     assert_eq!(logged(&log), ["in 1", "out", "detached"]);
     assert_eq!(worker.pool.out(), 0);
 }

@@ -249,6 +249,9 @@ fn a_tap_hears_of_the_end_when_nobody_is_inside_any_more() {
     assert_eq!(tap.ended.load(SeqCst), 0);
     assert!(link.taps().is_none());
     drop(taps);
+    // The thread that had them moves frames.
+    assert!(tap.ended.load(SeqCst) == 0 && link.is_detaching());
+    registry.settle();
     assert_eq!(tap.ended.load(SeqCst), 1);
 }
 
@@ -294,7 +297,10 @@ fn a_link_detached_from_its_own_filter_ends_after_the_batch() {
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());
     let link = attached(&registry);
     link.attach_filter(FilterOptions::new("a"), Arc::new(Detaching(link.clone(), log.clone()))).unwrap();
+    let events = registry.subscribe(4);
     link.input(&worker.cx(), &mut worker.frames(2));
+    assert!(logged(&log).is_empty() && link.is_detaching());
+    assert_eq!(codes(&events), ["if_detaching", "if_detached"]);
     assert_eq!(logged(&log), ["detached with 0 inside"]);
     assert!(!link.is_attached() && !link.is_detaching());
     assert_eq!(worker.pool.out(), 0);

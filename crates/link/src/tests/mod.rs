@@ -21,6 +21,7 @@ mod lifecycle;
 mod output;
 mod protocols;
 mod stress;
+mod taps;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
