@@ -10,11 +10,14 @@ use crate::ending::OnDataPath;
 use crate::filter::{self, Verdict};
 use crate::hook::Entered;
 use crate::plan::{BRIDGED, CLASSIFIED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
-use crate::{Demux, Link, ProtocolFamily, protocol, tap};
+use crate::{Demux, Link, LinkAddress, ProtocolFamily, Receiver, protocol, tap};
 
 impl Link {
     /// Takes a batch that the driver received: counts it, shows it to taps and filters, and gives it to the
     /// protocols, or leaves it to the network.
+    ///
+    /// Unless the link is bridged, a frame for another station, which a promiscuous link receives, is marked as such
+    /// ([`Meta::promiscuous`](frame::Meta::promiscuous)): filters and taps see it, and protocols that asked for it.
     ///
     /// On return `batch` holds, in order, what a network takes: all that the filters let go on when the link is
     /// bridged, else nothing. Every other frame was consumed, or dropped and counted.
@@ -133,6 +136,8 @@ impl Run<'_> {
 struct Walk<'a> {
     cx: &'a Context<'a>,
     plan: &'a Plan,
+    /// The address that makes a frame one for this station. A network takes every frame, and needs none.
+    station: Option<LinkAddress>,
     filters: Entered<'a, filter::Slot>,
     taps: Entered<'a, tap::Slot>,
     drops: Drops,
@@ -143,7 +148,8 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan) -> Walk<'a> {
         let (filters, taps) = (Entered::all(link, &plan.filters), Entered::all(link, &plan.taps));
-        Walk { cx, plan, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
+        let station = plan.address.filter(|_| plan.bridge.is_none());
+        Walk { cx, plan, station, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
     }
 
     /// The family of a frame that goes on; `None` for one that ended here.
@@ -159,6 +165,9 @@ impl<'a> Walk<'a> {
                     return None;
                 }
             }
+        }
+        if let Some(own) = self.station {
+            frame.meta.promiscuous |= self.plan.media.receiver(frame, own) == Receiver::Other;
         }
         self.taps.frame(self.cx, Direction::Ingress, frame);
         match self.filters.walk(Direction::Ingress, self.cx, family, frame) {

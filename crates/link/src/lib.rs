@@ -51,7 +51,7 @@ pub use event::{Event, EventCode, Notice, Subscription};
 pub use filter::{Filter, FilterId, FilterOptions, Verdict};
 pub use lifecycle::{BridgeGuard, IoRef};
 pub use link::{Flags, Link};
-pub use media::{Demux, Ethernet, FamilyHeader, Header, Media};
+pub use media::{Demux, Ethernet, FamilyHeader, Header, Media, Receiver};
 pub use name::{InvalidName, Name};
 pub use options::{Capabilities, InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
 pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};

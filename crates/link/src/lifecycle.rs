@@ -101,13 +101,14 @@ impl Link {
                 Phase::Open => return Err(Error::AlreadyExists),
                 Phase::Closing => return Err(Error::Busy),
             }
-            let plan = Plan::new(driver, media.ok_or(Error::NoDevice)?);
+            let mut plan = Plan::new(driver, media.ok_or(Error::NoDevice)?);
             let registry = self.registry().ok_or(Error::NoBuffers)?;
             // Nobody finds the link before the gate is open, because the registry is locked until then.
             registry.insert(self, settings.wanted, |name| {
                 settings.name = name;
                 settings.last_change = Some(registry.now());
                 settings.set_address(address).expect("the length was checked");
+                plan.address = settings.address;
                 settings.groups_changed = !settings.multicasts.is_empty();
                 let suspended = if settings.groups_changed { SUSPENDED } else { 0 };
                 let classified = if settings.classifies { CLASSIFIED } else { 0 };

@@ -123,6 +123,13 @@ impl Record {
         lock(&self.settings)
     }
 
+    /// Puts the link address in the plan; the caller holds the settings.
+    pub(crate) fn set_plan_address(&self, address: LinkAddress) {
+        let mut plan = Plan::clone(&self.plan.load());
+        plan.address = Some(address);
+        self.plan.store(Arc::new(plan));
+    }
+
     pub(crate) fn index(&self) -> Option<u32> {
         Some(self.index.load(Relaxed)).filter(|index| *index != 0)
     }

@@ -1,6 +1,6 @@
 //! What a kind of medium knows of protocols: Ethernet, tunnels, loopback.
 
-use frame::{ETHERNET_HEADER, Frame, Meta, Pool, Size, TrafficClass};
+use frame::{BadOffload, Batch, ETHERNET_HEADER, Frame, Meta, Pool, SegmentError, Size, TrafficClass};
 
 use crate::{Address, Error, LinkAddress, ProtocolFamily};
 
@@ -28,6 +28,19 @@ pub struct Header {
     pub source: Option<LinkAddress>,
 }
 
+/// The stations that a frame is for, by its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receiver {
+    /// This one, or the medium does not tell stations apart.
+    Station,
+    /// The members of a group.
+    Group,
+    /// All of the medium.
+    Broadcast,
+    /// Another one.
+    Other,
+}
+
 /// A kind of medium: finds a frame's protocol, and makes the link header.
 pub trait Media: Send + Sync {
     /// The family of a frame with its link header, without touching it.
@@ -43,6 +56,12 @@ pub trait Media: Send + Sync {
         false
     }
 
+    /// The stations that a frame with its link header is for, seen from the one that has the address `own`.
+    fn receiver(&self, frame: &Frame, own: LinkAddress) -> Receiver {
+        let _ = (frame, own);
+        Receiver::Station
+    }
+
     /// The traffic class that a received frame asks for.
     fn class(&self, frame: &Frame) -> TrafficClass {
         let _ = frame;
@@ -55,6 +74,16 @@ pub trait Media: Send + Sync {
     /// [`Error::NoBuffers`] when the pool has none, [`Error::InvalidArgument`] when `header` does not fit the medium,
     /// [`Error::MessageSize`] when the packet is longer than a length field of the medium can say.
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error>;
+
+    /// Cuts a frame that asks for segmentation, with its link header, and adds the segments, which ask for nothing, to
+    /// `out`; answers how many.
+    ///
+    /// # Errors
+    /// [`SegmentError::NoBuffer`] when the pool has not enough, [`SegmentError::NotValid`] when the request does not
+    /// fit the frame; `out` is then as it was.
+    fn segment(&self, pool: &Pool, frame: &Frame, out: &mut Batch) -> Result<usize, SegmentError> {
+        frame::offload::segment(frame, pool, out)
+    }
 
     /// Lets the medium carry `family`.
     ///
@@ -97,6 +126,17 @@ impl Media for Ethernet {
             ethertype @ FIRST_TYPE.. => Some(ProtocolFamily::from_ethertype(ethertype)),
             len @ ..=LAST_LENGTH => llc_family(frame, len),
             _ => None,
+        }
+    }
+
+    /// A frame without an address is for nobody, and so for another one.
+    #[inline]
+    fn receiver(&self, frame: &Frame, own: LinkAddress) -> Receiver {
+        match frame.destination() {
+            Some(mac) if mac.is_broadcast() => Receiver::Broadcast,
+            Some(mac) if mac.is_multicast() => Receiver::Group,
+            Some(mac) if mac.0 == *own.octets() => Receiver::Station,
+            _ => Receiver::Other,
         }
     }
 
@@ -186,6 +226,43 @@ impl Media for FamilyHeader {
     fn prepend(&self, pool: &Pool, frame: &mut Frame, header: &Header) -> Result<(), Error> {
         let family = u32::try_from(header.family.0).map_err(|_| Error::InvalidArgument)?;
         prepend_octets(pool, frame, &family.to_be_bytes())
+    }
+
+    /// Segments are cut behind an Ethernet header, which gives its place to the family again.
+    fn segment(&self, pool: &Pool, frame: &Frame, out: &mut Batch) -> Result<usize, SegmentError> {
+        const LONGER: usize = ETHERNET_HEADER - FamilyHeader::LEN;
+        let ethertype: u16 = match self.family(frame) {
+            Some(ProtocolFamily::INET) => 0x0800,
+            Some(ProtocolFamily::INET6) => 0x86dd,
+            _ => return Err(BadOffload::WrongHeaders.into()),
+        };
+        let header: [u8; FamilyHeader::LEN] =
+            *frame.octets().first_chunk().expect("a frame with a family has the header");
+        let mut ethernet = frame.clone();
+        ethernet.meta.offload =
+            frame.meta.offload.shifted(LONGER as isize).ok_or(BadOffload::HeaderLength)?;
+        ethernet.trim_front(FamilyHeader::LEN);
+        let mut octets = [0; ETHERNET_HEADER];
+        octets[12..].copy_from_slice(&ethertype.to_be_bytes());
+        if !ethernet.prepend(pool, &octets) {
+            return Err(SegmentError::NoBuffer);
+        }
+        let before = out.len();
+        let made = frame::offload::segment(&ethernet, pool, out)?;
+        // Several segments can share a buffer, so each is copied.
+        let is_complete = out.iter_mut().skip(before).all(|segment| {
+            segment.trim_front(ETHERNET_HEADER);
+            segment.prepend(pool, &header)
+        });
+        if is_complete {
+            return Ok(made);
+        }
+        let mut at = 0;
+        out.retain(|_| {
+            at += 1;
+            at <= before
+        });
+        Err(SegmentError::NoBuffer)
     }
 
     fn add_protocol(&self, family: ProtocolFamily) -> Result<(), Error> {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::gate::Gate;
 use crate::media::Ethernet;
-use crate::{Driver, Media, ProtocolFamily, filter, protocol, tap};
+use crate::{Driver, LinkAddress, Media, ProtocolFamily, filter, protocol, tap};
 
 /// There are filters or taps, or the demultiplexer consumes: a batch has to be looked at frame by frame.
 pub(crate) const INSPECTED: u64 = Gate::FIRST_FLAG;
@@ -25,6 +25,8 @@ pub(crate) const TAPPED: u64 = CLASSIFIED << 1;
 pub(crate) struct Plan {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) media: Arc<dyn Media>,
+    /// The link address.
+    pub(crate) address: Option<LinkAddress>,
     /// Whether the demultiplexer may take frames.
     pub(crate) consumes: bool,
     /// Whether anybody has to know a received frame's family.
@@ -45,6 +47,7 @@ impl Plan {
         Plan {
             driver,
             media,
+            address: None,
             consumes,
             demultiplexes: consumes,
             taps: Vec::new(),

@@ -143,6 +143,7 @@ impl Link {
                 return Ok(None);
             }
             settings.set_address(Some(address))?;
+            self.record().set_plan_address(address);
             self.touch(settings);
             Ok(Some(EventCode::LinkAddressChanged))
         })

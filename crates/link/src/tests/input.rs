@@ -67,6 +67,43 @@ fn case_18_promiscuous_frame_reaches_filters_only() {
 }
 
 #[test]
+fn a_frame_for_another_station_is_for_protocols_that_asked_for_it() {
+    let (registry, worker, log) = (registry(), Worker::new(), Log::default());
+    let link = attached(&registry);
+    let nosy = ProtocolOptions { family: ProtocolFamily::INET6, promiscuous: true };
+    link.attach_protocol(protocol(ProtocolFamily::INET), Sink::new("v4", &log)).unwrap();
+    link.attach_protocol(nosy, Sink::new("v6", &log)).unwrap();
+    link.set_flags(Flags { up: true, promiscuous: true });
+    logged(&log);
+    let other = MacAddr([2, 0, 0, 0, 0, 0x77]);
+    let to = |mac: MacAddr, ethertype, mark| {
+        let mut frame = worker.frame(ethertype, mark);
+        frame.make_mut(&worker.pool).unwrap()[..6].copy_from_slice(&mac.0);
+        frame
+    };
+    let frames = [
+        to(other, IPV4, 1),
+        to(MAC, IPV4, 2),
+        to(MacAddr::BROADCAST, IPV4, 3),
+        to(MacAddr([1, 0, 0x5e, 0, 0, 1]), IPV4, 4),
+        to(other, IPV6, 5),
+    ];
+    link.input(&worker.cx(), &mut Batch::from_iter(frames.clone()));
+    assert_eq!(logged(&log), ["v4 [2, 3, 4]", "v6 [5]"]);
+    assert_eq!(dropped(&link, DropReason::NoProtocol), 1);
+    // The address that counts is the one that the link has now.
+    link.set_address(other.into()).unwrap();
+    logged(&log);
+    link.input(&worker.cx(), &mut Batch::from_iter(frames.clone()));
+    assert_eq!(logged(&log), ["v4 [1, 3, 4]", "v6 [5]"]);
+    // A network gets every frame, and none is marked.
+    let _bridge = link.attach_bridge().unwrap();
+    let mut batch = Batch::from_iter(frames);
+    link.input(&worker.cx(), &mut batch);
+    assert!(batch.len() == 5 && batch.iter().all(|frame| !frame.meta.promiscuous));
+}
+
+#[test]
 fn case_19_demultiplexer_consumes() {
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());
     let link = picky(&registry);
