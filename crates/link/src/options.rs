@@ -3,6 +3,8 @@
 use core::num::NonZeroU32;
 use core::ops::BitOr;
 
+use frame::Offload;
+
 use crate::{InvalidName, Name};
 
 /// The family of a link: together with the unique id it says which link this is.
@@ -109,19 +111,31 @@ impl Capabilities {
         Capabilities(bits & Capabilities::ALL.0)
     }
 
-    /// The capability that a segmentation type of the virtio-net header needs (virtio 1.3 5.1.6.4); `None` for a type
-    /// that no driver is asked for.
+    /// True when a driver with these takes a frame with this request as it is. Segmentation includes the segments'
+    /// checksums. For what no capability stands for (a checksum that is neither TCP's nor UDP's, a segmentation in a
+    /// tunnel) all of them are needed.
     #[inline]
-    pub(crate) const fn for_gso_type(gso_type: u8) -> Option<Capabilities> {
-        /// May be set with either TCP type: the flow uses ECN.
-        const ECN: u8 = 0x80;
-        // In a tunnel they are the same, and are cut when the driver does not take those.
-        match gso_type & !(ECN | frame::Offload::NESTED) {
-            1 => Some(Capabilities::TSO4),
-            3 => Some(Capabilities::UFO),
-            4 => Some(Capabilities::TSO6),
-            5 => Some(Capabilities::USO),
-            _ => None,
+    pub(crate) const fn takes(self, request: Offload) -> bool {
+        request.is_none() || self.contains(Capabilities::needed(request))
+    }
+
+    const fn needed(request: Offload) -> Capabilities {
+        /// Where the checksum stands in a TCP header (RFC 9293 3.1) and a UDP header (RFC 768).
+        const TCP: u16 = 16;
+        const UDP: u16 = 6;
+        match request.gso_type & !Offload::ECN {
+            Offload::TCPV4 => Capabilities::TSO4,
+            Offload::TCPV6 => Capabilities::TSO6,
+            Offload::UDP => Capabilities::USO,
+            Offload::UDP_FRAGMENTS => Capabilities::UFO,
+            0 => match request.checksum_offset {
+                _ if request.is_segmentation() => Capabilities::ALL,
+                _ if !request.needs_checksum() => Capabilities::NONE,
+                TCP => Capabilities::CHECKSUM_TCP,
+                UDP => Capabilities::CHECKSUM_UDP,
+                _ => Capabilities::ALL,
+            },
+            _ => Capabilities::ALL,
         }
     }
 }

@@ -2,18 +2,25 @@
 //!
 //! Frames do not leave their worker, so one that comes up elsewhere (a pseudo link, another worker) is copied into
 //! the link's bounded queue, and the worker of the link's context takes it from there. Full means dropped and
-//! counted. The queue starts with attach and ends with detach; what waits then is dropped and counted.
+//! counted. The queue starts with attach and ends with detach; what waits then is dropped and counted. The reader is
+//! woken when the first frame comes into an empty queue, and takes frames until it is empty again.
 
+use core::task::Waker;
 use std::sync::Mutex;
 
 use frame::{Backlog, Batch, Context, DropReason, Frame};
 
 use crate::gate::lock;
-use crate::{Kind, Link};
+use crate::{Error, Kind, Link};
 
 pub(crate) struct InputQueue {
     /// There while the link is attached.
-    backlog: Mutex<Option<Backlog>>,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+struct Waiting {
+    backlog: Backlog,
+    reader: Option<Waker>,
 }
 
 impl InputQueue {
@@ -23,19 +30,27 @@ impl InputQueue {
     const OCTETS: usize = 1 << 20;
 
     pub(crate) fn new() -> InputQueue {
-        InputQueue { backlog: Mutex::new(None) }
+        InputQueue { waiting: Mutex::new(None) }
     }
 
     pub(crate) fn start(&self) {
-        *lock(&self.backlog) = Some(Backlog::new(InputQueue::FRAMES, InputQueue::OCTETS));
+        let backlog = Backlog::new(InputQueue::FRAMES, InputQueue::OCTETS);
+        *lock(&self.waiting) = Some(Waiting { backlog, reader: None });
     }
 
     /// Frees what waits; how many frames and octets that was.
     pub(crate) fn end(&self) -> (u64, u64) {
-        let Some(backlog) = lock(&self.backlog).take() else {
+        // The reader's waker goes with it, after the lock.
+        let waiting = lock(&self.waiting).take();
+        let Some(Waiting { backlog, .. }) = waiting else {
             return (0, 0);
         };
         (backlog.len() as u64, backlog.iter().map(wire_len).sum())
+    }
+
+    /// Tells if a thread reads the queue.
+    pub(crate) fn has_reader(&self) -> bool {
+        lock(&self.waiting).as_ref().is_some_and(|waiting| waiting.reader.is_some())
     }
 }
 
@@ -52,29 +67,54 @@ impl Link {
         }
     }
 
+    /// Names the reader of the link's queue, until the link is detached: `reader` is woken when the queue is no longer
+    /// empty, once until the reader has emptied it, and at once when frames wait already. It may be woken in any thread
+    /// that moves frames, so it must only wake (an event descriptor, for a worker that sleeps on descriptors).
+    ///
+    /// A link that has a reader gives its protocols their own broadcasts back ([`Link::output_protocol`]).
+    ///
+    /// # Errors
+    /// `ENXIO` when the link is not attached.
+    pub fn set_reader(&self, reader: Waker) -> Result<(), Error> {
+        let (has_frames, _before) = {
+            let mut waiting = lock(&self.record().queue.waiting);
+            let waiting = waiting.as_mut().ok_or(Error::NotAttached)?;
+            (!waiting.backlog.is_empty(), waiting.reader.replace(reader.clone()))
+        };
+        if has_frames {
+            reader.wake();
+        }
+        Ok(())
+    }
+
     /// Copies frames to the link's queue, for the worker of its context. `batch` is empty on return: what finds no
     /// room, or no attached link, is dropped and counted.
     pub fn enqueue(&self, cx: &Context<'_>, batch: &mut Batch) {
-        let mut backlog = lock(&self.record().queue.backlog);
-        let (reason, mut frames, mut octets) = match *backlog {
-            Some(_) => (DropReason::InputQueue, 0, 0),
-            None => (DropReason::NotAttached, 0, 0),
-        };
+        let (mut frames, mut octets) = (0, 0);
+        let mut queue = lock(&self.record().queue.waiting);
+        let reason = if queue.is_some() { DropReason::InputQueue } else { DropReason::NotAttached };
+        let was_empty = queue.as_ref().is_some_and(|waiting| waiting.backlog.is_empty());
         for frame in batch.drain() {
-            if !backlog.as_mut().is_some_and(|backlog| backlog.push(&frame)) {
+            if !queue.as_mut().is_some_and(|waiting| waiting.backlog.push(&frame)) {
                 frames += 1;
                 octets += frame.wire_len() as u64;
             }
         }
-        drop(backlog);
+        let filled = queue.as_ref().filter(|waiting| was_empty && !waiting.backlog.is_empty());
+        let reader = filled.and_then(|waiting| waiting.reader.clone());
+        drop(queue);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         self.counters().received_and_dropped(cx.worker, reason, frames, octets);
     }
 
-    /// Takes up to [`Batch::room`] waiting frames from the queue, behind those in `batch`, for [`Link::input`]. A
-    /// frame for which the pool has no buffer is dropped and counted.
+    /// Takes up to [`Batch::room`] waiting frames from the queue, behind those in `batch`, for [`Link::input`]. Until
+    /// nothing comes, more may wait, of which the reader is not told again. A frame for which the pool has no buffer
+    /// is dropped and counted.
     pub fn dequeue(&self, cx: &Context<'_>, batch: &mut Batch) {
-        let mut backlog = lock(&self.record().queue.backlog);
-        let Some(backlog) = backlog.as_mut() else { return };
+        let mut queue = lock(&self.record().queue.waiting);
+        let Some(Waiting { backlog, reader }) = queue.as_mut() else { return };
         let (mut taken, mut lost, mut octets) = (0, 0, 0);
         for entry in backlog.iter().take(batch.room()) {
             taken += 1;
@@ -87,6 +127,13 @@ impl Link {
             }
         }
         backlog.pop(taken);
+        // To the reader it would look like an empty queue.
+        let looks_empty = taken > 0 && taken as u64 == lost && !backlog.is_empty();
+        let reader = reader.as_ref().filter(|_| looks_empty).cloned();
+        drop(queue);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         self.counters().received_and_dropped(cx.worker, DropReason::NoBuffer, lost, octets);
     }
 }

@@ -16,10 +16,12 @@ mod balance;
 mod control;
 mod events;
 mod filters;
+mod finish;
 mod input;
 mod lifecycle;
 mod output;
 mod protocols;
+mod queue;
 mod stress;
 mod taps;
 

@@ -218,3 +218,57 @@ fn what_a_driver_leaves_is_freed_and_counted() {
     link.output(&worker.cx(), &mut batch, &mut Lazy).unwrap();
     assert_eq!((batch.len(), worker.pool.out(), dropped(&link, DropReason::TransmitError)), (0, 0, 2));
 }
+
+/// A protocol whose packets are all broadcasts, or none, and that writes down what it receives.
+struct Shouting(MacAddr, Log);
+
+impl Protocol for Shouting {
+    fn input(&self, _: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
+        lock(&self.1).push(format!("{:?}", marks(batch)));
+        Ok(())
+    }
+
+    fn pre_output(&self, _: &Context<'_>, _: &mut Frame, _: &Address) -> Result<PreOutput, Error> {
+        Ok(PreOutput::Send { frame_type: IPV4, destination: Some(self.0.into()) })
+    }
+}
+
+/// What waits in the queue, and what protocols receive of it, of three packets that one of them sends to `destination`.
+fn heard(destination: MacAddr, prepare: impl FnOnce(&Link)) -> (Vec<u8>, Vec<String>) {
+    let (registry, worker, log) = (registry(), Worker::new(), Log::default());
+    let link = attached(&registry);
+    link.attach_protocol(protocol(ProtocolFamily::INET), Arc::new(Shouting(destination, log.clone())))
+        .unwrap();
+    prepare(&link);
+    let mut wire = Wire::of(&link);
+    output_packets(&link, &worker, &mut wire).unwrap();
+    assert_eq!(wire.marks(), [1, 2, 3]);
+    let mut batch = Batch::new();
+    link.dequeue(&worker.cx(), &mut batch);
+    let waiting = marks(&batch);
+    link.input(&worker.cx(), &mut batch);
+    (waiting, logged(&log))
+}
+
+#[test]
+fn own_broadcasts_come_back_to_the_links_protocols() {
+    let read = |link: &Link| link.set_reader(core::task::Waker::noop().clone()).unwrap();
+    assert_eq!(heard(MacAddr::BROADCAST, read), (vec![1, 2, 3], vec!["[1, 2, 3]".into()]));
+    let nothing = (vec![], vec![]);
+    // A multicast comes back within the protocol, and what is for another station does not.
+    assert_eq!(heard(MacAddr([1, 0, 0x5e, 0, 0, 1]), read), nothing);
+    assert_eq!(heard(NEXT_HOP, read), nothing);
+    // Nothing would take it out of the queue.
+    assert_eq!(heard(MacAddr::BROADCAST, |_| {}), nothing);
+}
+
+#[test]
+fn own_broadcasts_do_not_come_back_to_a_network() {
+    let mut bridge = None;
+    let read = |link: &Link| {
+        link.set_reader(core::task::Waker::noop().clone()).unwrap();
+        bridge = link.attach_bridge().ok();
+    };
+    assert_eq!(heard(MacAddr::BROADCAST, read), (vec![], vec![]));
+    assert!(bridge.is_some());
+}
