@@ -5,6 +5,7 @@
 //! counted. The queue starts with attach and ends with detach; what waits then is dropped and counted. The reader is
 //! woken when the first frame comes into an empty queue, and takes frames until it is empty again.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::task::Waker;
 use std::sync::Mutex;
 
@@ -16,6 +17,8 @@ use crate::{Error, Kind, Link};
 pub(crate) struct InputQueue {
     /// There while the link is attached.
     waiting: Mutex<Option<Waiting>>,
+    /// A thread reads the queue; written under the lock.
+    has_reader: AtomicBool,
 }
 
 struct Waiting {
@@ -30,7 +33,7 @@ impl InputQueue {
     const OCTETS: usize = 1 << 20;
 
     pub(crate) fn new() -> InputQueue {
-        InputQueue { waiting: Mutex::new(None) }
+        InputQueue { waiting: Mutex::new(None), has_reader: AtomicBool::new(false) }
     }
 
     pub(crate) fn start(&self) {
@@ -41,7 +44,11 @@ impl InputQueue {
     /// Frees what waits; how many frames and octets that was.
     pub(crate) fn end(&self) -> (u64, u64) {
         // The reader's waker goes with it, after the lock.
-        let waiting = lock(&self.waiting).take();
+        let waiting = {
+            let mut waiting = lock(&self.waiting);
+            self.has_reader.store(false, Relaxed);
+            waiting.take()
+        };
         let Some(Waiting { backlog, .. }) = waiting else {
             return (0, 0);
         };
@@ -49,8 +56,9 @@ impl InputQueue {
     }
 
     /// Tells if a thread reads the queue.
+    #[inline]
     pub(crate) fn has_reader(&self) -> bool {
-        lock(&self.waiting).as_ref().is_some_and(|waiting| waiting.reader.is_some())
+        self.has_reader.load(Relaxed)
     }
 }
 
@@ -79,6 +87,7 @@ impl Link {
         let (has_frames, _before) = {
             let mut waiting = lock(&self.record().queue.waiting);
             let waiting = waiting.as_mut().ok_or(Error::NotAttached)?;
+            self.record().queue.has_reader.store(true, Relaxed);
             (!waiting.backlog.is_empty(), waiting.reader.replace(reader.clone()))
         };
         if has_frames {

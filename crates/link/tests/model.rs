@@ -79,6 +79,56 @@ fn a_filter_ends_once_after_its_last_callback() {
 }
 
 #[test]
+fn a_closer_that_waits_ends_the_filter_itself() {
+    model(|| {
+        let filter = Modelled::new();
+        let caller = {
+            let filter = filter.clone();
+            thread::spawn(move || {
+                if filter.gate.enter().is_some() {
+                    assert_eq!(filter.ends.load(SeqCst), 0, "no callback after the end");
+                    if filter.gate.leave() {
+                        // The worker only says that nobody is inside any more.
+                        filter.done.set();
+                    }
+                }
+            })
+        };
+        if !filter.gate.close() {
+            filter.done.wait();
+        }
+        filter.finish();
+        caller.join().unwrap();
+        assert_eq!((filter.ends.load(SeqCst), filter.gate.inside()), (1, 0));
+    });
+}
+
+#[test]
+fn an_end_that_is_handed_over_holds_the_link() {
+    model(|| {
+        let link = Modelled::new();
+        assert!(link.gate.enter().is_some());
+        let closer = {
+            let link = link.clone();
+            thread::spawn(move || {
+                if link.gate.close() {
+                    link.finish();
+                }
+            })
+        };
+        // The worker leaves its end, and then the link, which may be closing.
+        link.gate.enter_again();
+        assert!(!link.gate.leave(), "the end is inside");
+        assert_eq!(link.ends.load(SeqCst), 0);
+        if link.gate.leave() {
+            link.finish();
+        }
+        closer.join().unwrap();
+        assert_eq!((link.ends.load(SeqCst), link.gate.inside()), (1, 0));
+    });
+}
+
+#[test]
 fn a_link_ends_when_the_last_reference_is_returned() {
     model(|| {
         let link = Modelled::new();

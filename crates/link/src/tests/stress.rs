@@ -1,6 +1,7 @@
 //! Threads that change a link while others run traffic through it. Bounded by rounds, not by time.
 
 use core::sync::atomic::{AtomicBool, AtomicU64};
+use std::collections::HashSet;
 use std::thread;
 
 use super::*;
@@ -102,6 +103,15 @@ fn change_others(link: &Link) {
     }
 }
 
+/// Lets other threads end, also when a change panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Runs workers beside `changes`; what was seen.
 fn beside_traffic(link: &Link, changes: impl FnOnce() + Send) -> Seen {
     let (seen, over) = (Seen::default(), AtomicBool::new(false));
@@ -109,13 +119,6 @@ fn beside_traffic(link: &Link, changes: impl FnOnce() + Send) -> Seen {
         for number in 0..WORKERS {
             let (seen, over) = (&seen, &over);
             scope.spawn(move || work(number, link, over, seen));
-        }
-        /// Lets the workers end also when a change panics.
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, SeqCst);
-            }
         }
         let _over = Over(&over);
         changes();
@@ -143,6 +146,103 @@ fn filters_change_under_traffic() {
     assert_eq!(seen.handed_out.load(SeqCst), sum.tx_frames + sum.dropped_on(frame::Direction::Egress));
 }
 
+/// A filter, protocol or driver that must not end in a thread that moves frames.
+struct Placed {
+    /// The threads in which a filter saw one.
+    workers: Arc<Mutex<HashSet<thread::ThreadId>>>,
+    ends: Arc<AtomicUsize>,
+}
+
+impl Placed {
+    fn end(&self) {
+        assert!(!lock(&self.workers).contains(&thread::current().id()), "a worker ends nothing");
+        self.ends.fetch_add(1, SeqCst);
+    }
+}
+
+impl Filter for Placed {
+    fn input(&self, _: &Context<'_>, _: &mut Frame) -> Verdict {
+        lock(&self.workers).insert(thread::current().id());
+        Verdict::Continue
+    }
+
+    fn detached(&self) {
+        self.end();
+    }
+}
+
+impl Protocol for Placed {
+    fn input(&self, _: &Context<'_>, _: &mut Batch) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn detached(&self) {
+        self.end();
+    }
+}
+
+impl Driver for Placed {
+    fn detached(&self) {
+        self.end();
+    }
+}
+
+#[test]
+fn nothing_ends_in_a_worker() {
+    let registry = Registry::new(WORKERS, || SystemTime::UNIX_EPOCH);
+    let link = acquired(&registry);
+    let workers = Arc::<Mutex<HashSet<_>>>::default();
+    let ends = Arc::new(AtomicUsize::default());
+    let placed = || Arc::new(Placed { workers: workers.clone(), ends: ends.clone() });
+    beside_traffic(&link, || {
+        for _ in 0..ROUNDS {
+            while link.attach(placed(), None) == Err(Error::Busy) {
+                thread::yield_now();
+            }
+            let id = link.attach_filter(FilterOptions::new("placed"), placed()).unwrap();
+            link.attach_protocol(protocol(ProtocolFamily::INET), placed()).unwrap();
+            link.attach_protocol(protocol(ProtocolFamily::INET6), placed()).unwrap();
+            thread::yield_now();
+            link.detach_protocol(ProtocolFamily::INET).unwrap();
+            link.detach_filter(id).unwrap();
+            link.attach_filter(FilterOptions::new("placed"), placed()).unwrap();
+            link.detach().unwrap();
+        }
+    });
+    registry.settle();
+    assert_eq!((ends.load(SeqCst), link.is_detaching()), (5 * ROUNDS, false));
+}
+
+#[test]
+fn a_link_is_heard_of_from_its_attachment_to_its_end() {
+    let registry = registry();
+    let link = acquired(&registry);
+    let events = registry.subscribe(1 << 14);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    link.post_driver_event(1);
+                }
+            });
+        }
+        let _over = Over(&over);
+        let mut is_attached = false;
+        for _ in 0..ROUNDS {
+            while link.attach(Arc::new(()), None) == Err(Error::Busy) {
+                thread::yield_now();
+            }
+            thread::yield_now();
+            link.detach().unwrap();
+            for code in codes(&events) {
+                assert_eq!(is_attached, code != "if_attached", "{code}");
+                is_attached = code != "if_detached";
+            }
+        }
+    });
+}
+
 #[test]
 fn links_come_and_go_under_traffic() {
     let registry = Registry::new(WORKERS, || SystemTime::UNIX_EPOCH);
@@ -163,6 +263,7 @@ fn links_come_and_go_under_traffic() {
             }
         });
     });
+    registry.settle();
     assert!(!link.is_attached() && !link.is_detaching());
     assert_eq!((link.references(), ends.load(SeqCst)), (0, attached.load(SeqCst)));
 }
