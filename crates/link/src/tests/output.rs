@@ -233,7 +233,7 @@ impl Protocol for Shouting {
     }
 }
 
-/// What waits in the queue, and what protocols receive of it, of three packets that one of them sends to `destination`.
+/// Sends three packets of a protocol to `destination`; the marks that wait in the queue then, and what is received.
 fn heard(destination: MacAddr, prepare: impl FnOnce(&Link)) -> (Vec<u8>, Vec<String>) {
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());
     let link = attached(&registry);
