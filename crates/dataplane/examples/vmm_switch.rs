@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use dataplane::{Done, Options, Plane, PortSetup};
 use drivers::{PeerSocket, stream};
+use frame::Takes;
 use lan::{FdbConfig, Network, NetworkConfig, PortConfig};
-use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
+use link::{BridgeGuard, LinkOptions, Registry};
 
 /// Joins a guest's socket to a network; the port stays for as long as the guard.
 fn plug(
@@ -19,7 +20,7 @@ fn plug(
 ) -> Result<BridgeGuard, Box<dyn Error>> {
     socket.set_nonblocking(true)?;
     // The data plane brings every frame into the form that a port takes, so its link takes all.
-    let options = LinkOptions { capabilities: Capabilities::ALL, ..LinkOptions::ethernet("port")? };
+    let options = LinkOptions { capabilities: Takes::ALL, ..LinkOptions::ethernet("port")? };
     let link = registry.acquire(options)?;
     link.attach(Arc::new(()), None)?;
     let bridge = link.attach_bridge()?;

@@ -53,7 +53,7 @@ pub use lifecycle::{BridgeGuard, IoRef};
 pub use link::{Flags, Link};
 pub use media::{Demux, Ethernet, FamilyHeader, Header, Media, Receiver};
 pub use name::{InvalidName, Name};
-pub use options::{Capabilities, InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
+pub use options::{InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
 pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};
 pub use registry::Registry;
 pub use tap::{Tap, TapId, Taps};

@@ -6,7 +6,7 @@
 //! Everything else is in [`Settings`], behind one lock that is never held while a hook runs.
 
 use core::net::IpAddr;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::SystemTime;
 
@@ -17,8 +17,8 @@ use crate::gate::{Gate, lock};
 use crate::multicast::Membership;
 use crate::plan::Plan;
 use crate::queue::InputQueue;
-use crate::{Capabilities, Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
-use frame::Counters;
+use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
+use frame::{Counters, Takes};
 
 /// Whether a link is up, and which frames it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -48,7 +48,7 @@ pub(crate) struct Record {
     pub(crate) plan: ArcSwap<Plan>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: InputQueue,
-    pub(crate) capabilities: AtomicU32,
+    pub(crate) capabilities: AtomicU8,
     pub(crate) mtu: AtomicU32,
     /// 0 until the first attach.
     index: AtomicU32,
@@ -98,7 +98,7 @@ impl Record {
             plan: ArcSwap::from_pointee(Plan::idle()),
             counters: Arc::new(Counters::new(workers)),
             queue: InputQueue::new(),
-            capabilities: AtomicU32::new(options.capabilities.bits()),
+            capabilities: AtomicU8::new(options.capabilities.bits()),
             mtu: AtomicU32::new(options.mtu.get()),
             index: AtomicU32::new(0),
             family: options.family,
@@ -139,8 +139,8 @@ impl Record {
     }
 
     #[inline]
-    pub(crate) fn capabilities(&self) -> Capabilities {
-        Capabilities::from_bits(self.capabilities.load(Relaxed))
+    pub(crate) fn capabilities(&self) -> Takes {
+        Takes::from_bits(self.capabilities.load(Relaxed))
     }
 }
 

@@ -1,9 +1,8 @@
 //! What a link is made with.
 
 use core::num::NonZeroU32;
-use core::ops::BitOr;
 
-use frame::Offload;
+use frame::Takes;
 
 use crate::{InvalidName, Name};
 
@@ -66,88 +65,6 @@ impl Mtu {
     }
 }
 
-/// What the driver does without help, as a set.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Capabilities(u32);
-
-impl Capabilities {
-    /// Nothing.
-    pub const NONE: Capabilities = Capabilities(0);
-    /// Fills in IPv4 header checksums.
-    pub const CHECKSUM_IPV4: Capabilities = Capabilities(1 << 0);
-    /// Fills in TCP checksums.
-    pub const CHECKSUM_TCP: Capabilities = Capabilities(1 << 1);
-    /// Fills in UDP checksums.
-    pub const CHECKSUM_UDP: Capabilities = Capabilities(1 << 2);
-    /// Segments TCP over IPv4.
-    pub const TSO4: Capabilities = Capabilities(1 << 3);
-    /// Segments TCP over IPv6.
-    pub const TSO6: Capabilities = Capabilities(1 << 4);
-    /// Segments UDP into datagrams.
-    pub const USO: Capabilities = Capabilities(1 << 5);
-    /// Takes frames in several pieces.
-    pub const MULTI_SEGMENT: Capabilities = Capabilities(1 << 6);
-    /// Takes the VLAN tag beside the frame.
-    pub const VLAN: Capabilities = Capabilities(1 << 7);
-    /// Fragments UDP over IPv4, which old guests ask for.
-    pub const UFO: Capabilities = Capabilities(1 << 8);
-    /// Every kind of segmentation.
-    pub const SEGMENTATION: Capabilities =
-        Capabilities(Capabilities::TSO4.0 | Capabilities::TSO6.0 | Capabilities::USO.0 | Capabilities::UFO.0);
-    /// Everything: the driver, or what stands before it, translates whatever its medium lacks.
-    pub const ALL: Capabilities = Capabilities((1 << 9) - 1);
-
-    /// Whether all of `others` are among these.
-    #[inline]
-    pub const fn contains(self, others: Capabilities) -> bool {
-        self.0 & others.0 == others.0
-    }
-
-    pub(crate) const fn bits(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) const fn from_bits(bits: u32) -> Capabilities {
-        Capabilities(bits & Capabilities::ALL.0)
-    }
-
-    /// True when a driver with these takes a frame with this request as it is. Segmentation includes the segments'
-    /// checksums. For what no capability stands for (a checksum that is neither TCP's nor UDP's, a segmentation in a
-    /// tunnel) all of them are needed.
-    #[inline]
-    pub(crate) const fn takes(self, request: Offload) -> bool {
-        request.is_none() || self.contains(Capabilities::needed(request))
-    }
-
-    const fn needed(request: Offload) -> Capabilities {
-        /// Where the checksum stands in a TCP header (RFC 9293 3.1) and a UDP header (RFC 768).
-        const TCP: u16 = 16;
-        const UDP: u16 = 6;
-        match request.gso_type & !Offload::ECN {
-            Offload::TCPV4 => Capabilities::TSO4,
-            Offload::TCPV6 => Capabilities::TSO6,
-            Offload::UDP => Capabilities::USO,
-            Offload::UDP_FRAGMENTS => Capabilities::UFO,
-            0 => match request.checksum_offset {
-                _ if request.is_segmentation() => Capabilities::ALL,
-                _ if !request.needs_checksum() => Capabilities::NONE,
-                TCP => Capabilities::CHECKSUM_TCP,
-                UDP => Capabilities::CHECKSUM_UDP,
-                _ => Capabilities::ALL,
-            },
-            _ => Capabilities::ALL,
-        }
-    }
-}
-
-impl BitOr for Capabilities {
-    type Output = Capabilities;
-
-    fn bitor(self, other: Capabilities) -> Capabilities {
-        Capabilities(self.0 | other.0)
-    }
-}
-
 /// What a link is acquired with.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
@@ -165,8 +82,8 @@ pub struct LinkOptions {
     pub header_len: u16,
     /// Bits a second; 0 when it means nothing.
     pub baud_rate: u64,
-    /// What the driver does without help.
-    pub capabilities: Capabilities,
+    /// Offload requests that the driver takes as they are.
+    pub capabilities: Takes,
     /// Whether input gives received frames their traffic class; see
     /// [`Link::set_classifies`](crate::Link::set_classifies).
     pub classifies: bool,
@@ -189,7 +106,7 @@ impl LinkOptions {
             mtu: Mtu::ETHERNET,
             header_len: frame::ETHERNET_HEADER as u16,
             baud_rate: 0,
-            capabilities: Capabilities::NONE,
+            capabilities: Takes::NONE,
             classifies: false,
         })
     }

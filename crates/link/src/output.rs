@@ -7,7 +7,7 @@
 use core::cell::RefCell;
 
 use frame::offload::finish_checksum;
-use frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError};
+use frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError, Takes};
 
 use crate::drops::Drops;
 use crate::ending::OnDataPath;
@@ -16,7 +16,7 @@ use crate::hook::Entered;
 use crate::media::Header;
 use crate::plan::{INSPECTED, Plan, SUSPENDED};
 use crate::protocol::Usage;
-use crate::{Address, Capabilities, Error, Link, PreOutput, ProtocolFamily, Receiver, Transmit, tap};
+use crate::{Address, Error, Link, PreOutput, ProtocolFamily, Receiver, Transmit, tap};
 
 impl Link {
     /// Raw output: sends frames that have their link header. Output filters, then taps see them; `tx` gets what is
@@ -154,9 +154,8 @@ thread_local! {
 }
 
 #[inline]
-fn takes_all(capabilities: Capabilities, batch: &Batch) -> bool {
-    capabilities.contains(Capabilities::ALL)
-        || batch.iter().all(|frame| capabilities.takes(frame.meta.offload))
+fn takes_all(capabilities: Takes, batch: &Batch) -> bool {
+    capabilities.contains(Takes::ALL) || batch.iter().all(|frame| capabilities.takes(frame.meta.offload))
 }
 
 /// A protocol's part of the way.
@@ -176,7 +175,7 @@ struct Walk<'a> {
     link: &'a Link,
     cx: &'a Context<'a>,
     plan: &'a Plan,
-    capabilities: Capabilities,
+    capabilities: Takes,
     filters: Entered<'a, filter::Slot>,
     taps: Entered<'a, tap::Slot>,
     drops: Drops,
@@ -194,7 +193,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan, capabilities: Capabilities) -> Walk<'a> {
+    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan, capabilities: Takes) -> Walk<'a> {
         Walk {
             link,
             cx,
@@ -282,7 +281,7 @@ impl<'a> Walk<'a> {
     fn finish(&self, frame: &mut Frame, ready: &mut Batch) -> Result<usize, Refusal> {
         let offload = frame.meta.offload;
         let no_buffer = (DropReason::NoSendBuffer, Error::NoBuffers);
-        if self.capabilities.takes(offload) {
+        if self.capabilities.contains(Takes::ALL) || self.capabilities.takes(offload) {
             self.taps.frame(self.cx, Direction::Egress, frame);
             ready.push(core::mem::take(frame));
             return Ok(1);

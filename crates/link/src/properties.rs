@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use crate::gate::Phase;
 use crate::link::Settings;
 use crate::plan::CLASSIFIED;
-use crate::{Capabilities, Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
-use frame::Counters;
+use crate::{Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
+use frame::{Counters, Takes};
 
 impl Link {
     /// How many addresses of protocols a link has at most.
@@ -101,14 +101,14 @@ impl Link {
         self.record().settings().baud_rate = baud_rate;
     }
 
-    /// What the driver does without help.
+    /// Offload requests that the driver takes as they are.
     #[inline]
-    pub fn capabilities(&self) -> Capabilities {
+    pub fn capabilities(&self) -> Takes {
         self.record().capabilities()
     }
 
-    /// Changes what the driver does without help.
-    pub fn set_capabilities(&self, capabilities: Capabilities) {
+    /// Changes that. With [`Takes::ALL`] the driver, or what stands before it, translates whatever its medium lacks.
+    pub fn set_capabilities(&self, capabilities: Takes) {
         self.record().capabilities.store(capabilities.bits(), Relaxed);
     }
 

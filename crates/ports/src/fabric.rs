@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use drivers::Fault;
-use frame::{Counters, ETHERNET_HEADER, Mutex, VLAN_TAG};
+use frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG};
 use lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
     TrunkPolicy, VlanRole, VlanSet,
 };
-use link::{BridgeGuard, Capabilities, LinkOptions, Registry};
+use link::{BridgeGuard, LinkOptions, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::directory::{Directory, Member, Place, Row};
@@ -319,7 +319,7 @@ pub fn vlan_role(vlan: &Vlan) -> VlanRole {
 fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, link::Error> {
     let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     // The workers bring every frame into the form that the port's medium takes.
-    let capabilities = Capabilities::ALL;
+    let capabilities = Takes::ALL;
     let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
     let known = LinkOptions { unique_id: Some(place.to_string().into_bytes()), ..options.clone() };
     let link = match registry.acquire(known) {

@@ -25,6 +25,18 @@ impl Takes {
     /// Every kind of request.
     pub const ALL: Takes = Takes((1 << 6) - 1);
 
+    /// The set as bits.
+    #[inline]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set that has these bits; others are none's.
+    #[inline]
+    pub const fn from_bits(bits: u8) -> Takes {
+        Takes(bits & Takes::ALL.0)
+    }
+
     /// Whether all of `others` are among these.
     #[inline]
     pub const fn contains(self, others: Takes) -> bool {

@@ -1,7 +1,7 @@
 //! Frames that leave more to be done than the driver takes.
 
-use frame::Offload;
 use frame::offload::finish_checksum;
+use frame::{Offload, Takes};
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn a_segmentation_frame_is_cut_for_a_link_that_lacks_it() {
     assert_eq!((wire.calls, worker.pool.out()), (1, 0));
     // Taps see what was handed out, and the books say what became of it.
     assert_eq!((tap.egress.load(SeqCst), link.counters().snapshot().segmented), (3, 2));
-    link.set_capabilities(Capabilities::TSO4);
+    link.set_capabilities(Takes::CHECKSUM | Takes::TSO4);
     let mut wire = Wire::of(&link);
     assert_eq!(link.output(&worker.cx(), &mut batch(), &mut wire), Ok(()));
     assert_eq!(lengths(&wire), [60, HEADERS + 2500, 60]);
@@ -71,10 +71,10 @@ fn a_checksum_is_finished_for_a_link_that_lacks_it() {
     let mut finished = open.clone();
     finish_checksum(&mut finished, &frame.meta.offload);
     for (capabilities, expected) in [
-        (Capabilities::NONE, &finished),
-        (Capabilities::CHECKSUM_UDP | Capabilities::SEGMENTATION, &finished),
-        (Capabilities::CHECKSUM_TCP, &open),
-        (Capabilities::ALL, &open),
+        (Takes::NONE, &finished),
+        (Takes::TSO4 | Takes::TSO6 | Takes::USO, &finished),
+        (Takes::CHECKSUM, &open),
+        (Takes::ALL, &open),
     ] {
         link.set_capabilities(capabilities);
         let mut wire = Wire::of(&link);

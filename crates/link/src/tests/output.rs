@@ -1,4 +1,4 @@
-use frame::{Offload, TrafficClass};
+use frame::{Offload, Takes, TrafficClass};
 
 use super::*;
 
@@ -132,12 +132,12 @@ fn case_31_segmentation_that_cannot_be_met() {
     let mut wire = Wire::of(&link);
     assert_eq!(link.output(&worker.cx(), &mut batch(), &mut wire), Err(Error::MessageSize));
     assert_eq!((wire.marks(), dropped(&link, DropReason::TooLong)), (vec![1], 3));
-    link.set_capabilities(Capabilities::TSO4);
+    link.set_capabilities(Takes::CHECKSUM | Takes::TSO4);
     let mut wire = Wire::of(&link);
     assert_eq!(link.output(&worker.cx(), &mut batch(), &mut wire), Err(Error::MessageSize));
     assert_eq!((wire.marks(), dropped(&link, DropReason::TooLong)), (vec![1, 2], 5));
     // Later frames that are sent do not hide it.
-    link.set_capabilities(Capabilities::SEGMENTATION);
+    link.set_capabilities(Takes::ALL);
     let mut wire = Wire::of(&link);
     assert_eq!(link.output(&worker.cx(), &mut batch(), &mut wire), Ok(()));
     assert_eq!((wire.marks().len(), worker.pool.out()), (4, 0));
