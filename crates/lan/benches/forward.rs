@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
 use frame::{Batch, Counters, Frame, MacAddr, Pool, PoolSizes};
-use lan::{Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId};
+use lan::{
+    Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
+    TrunkPolicy,
+};
 
 const FRAMES: usize = 32;
 
@@ -41,6 +44,11 @@ struct Setup {
 impl Setup {
     /// A network with `ports` ports: the first sends, and `addresses` addresses are spread over the others.
     fn new(ports: usize, addresses: u32) -> Setup {
+        Setup::with(ports, addresses, |_| {})
+    }
+
+    /// The same in a network that `change` changed before the first frame.
+    fn with(ports: usize, addresses: u32, change: impl FnOnce(&Network)) -> Setup {
         // Room for twice as many, so that none is refused for want of a place. A million fill the largest table there
         // is: the few that found no place are flooded, to the one other port.
         let size = (2 * addresses as usize).clamp(1024, 1 << 20);
@@ -56,6 +64,7 @@ impl Setup {
             network.set_active(id, true).expect("the port is there");
             id
         }));
+        change(&network);
         let pool = Pool::new(PoolSizes { small: 2 * FRAMES, large: 0, bulk: 0 });
         let mut setup = Setup {
             forwarder: Forwarder::new(Arc::clone(&network)),
@@ -146,6 +155,17 @@ impl Setup {
     }
 }
 
+fn add_trunk(network: &Network) {
+    let config = TrunkConfig {
+        name: "trunk".into(),
+        policy: TrunkPolicy::default(),
+        notify: Arc::new(|_| {}),
+        counters: Arc::new(Counters::new(1)),
+    };
+    let id = network.add_trunk(config).expect("room for a port");
+    network.set_active(id, true).expect("the port is there");
+}
+
 /// Addresses below `count` in an order that no prefetcher guesses.
 fn scattered(count: u32) -> impl FnMut() -> MacAddr {
     let mut state = 1_u64;
@@ -164,6 +184,10 @@ fn batches(criterion: &mut Criterion) {
     });
     group.bench_function("one destination", |bencher| {
         bencher.iter_custom(|rounds| two.run(rounds, || mac(1)) / FRAMES as u32);
+    });
+    let mut beside = Setup::with(2, 10, add_trunk);
+    group.bench_function("one destination beside a trunk", |bencher| {
+        bencher.iter_custom(|rounds| beside.run(rounds, || mac(1)) / FRAMES as u32);
     });
     let mut many = Setup::new(1 + FRAMES, FRAMES as u32);
     group.bench_function("32 destinations at 32 ports", |bencher| {
