@@ -167,7 +167,7 @@ table! {
         /// Rules about the port's frames, of which the first that matches decides; what none matches passes.
         filter: Vec<FilterConfig> = Value::Tables(<FilterConfig as Keyed>::KEYS),
         /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked
-        /// about others.
+        /// about others, in a network with a trunk or where a port has this key.
         floating: OneOrMany<String>,
     }
 }

@@ -6,8 +6,8 @@
 //! that a port received to [`Forwarder::forward`], and takes the copies for every other port out of the [`Egress`]:
 //!
 //! ```text
-//! batch of one port → admission → source: learn or guard → destination: FDB or flood → egress queue of each port
-//!                     (length, addresses, guard, VLAN)                                  (bounded by the port's room)
+//! batch of one port → admission → source: learn or guard → stages → destination: FDB or flood → egress queues
+//!                     (length, addresses, guard, VLAN)     (claims)                             (bounded by room)
 //! ```
 //!
 //! What is shared between workers is read without a lock: the ports in an immutable table that is replaced as a whole
@@ -15,15 +15,14 @@
 //! counted, not returned: a received frame either makes copies, counted at its ingress port, or is dropped there with
 //! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
 
-mod addresses;
-mod challenge;
-mod claims;
 mod discovery;
 mod egress;
 mod event;
 mod fdb;
 mod forward;
 mod group;
+mod guard;
+mod known;
 mod network;
 mod port;
 mod port_table;
@@ -31,12 +30,12 @@ mod shared_mac;
 mod trunk;
 mod vlan;
 
-pub use addresses::HostAddress;
 pub use egress::Egress;
 pub use event::{Event, Events};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
 pub use group::Group;
+pub use guard::addresses::HostAddress;
 pub use network::{Network, NetworkConfig, SharedAddress, Station};
 pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Prefix, Rate, Roles};
 pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy};

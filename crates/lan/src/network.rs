@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 use frame::{Counters, MacAddr};
 
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
-use crate::forward::Shared;
 use crate::group::Group;
+use crate::guard::Stages;
+use crate::known::Shared;
 use crate::port::{Limits, Port, PortConfig, PortError, PortId, PortPolicy, Share};
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
@@ -43,7 +44,7 @@ pub struct NetworkConfig {
 pub struct Network {
     name: String,
     pub(crate) fdb: Fdb,
-    /// Who has which IP address, in a network with a trunk. Locked for a batch at most.
+    /// Who has which IP address, and what came back from the wire. Locked for a batch at most.
     pub(crate) known: Mutex<Shared>,
     /// Of `ports`; changed while that is locked.
     generation: AtomicU64,
@@ -59,10 +60,18 @@ struct Control {
     statics: Vec<StaticEntry>,
     mtu: usize,
     pass_reserved: bool,
-    /// Whether a port names a VLAN.
-    aware: bool,
+    common: Common,
     /// Whether a guest is active.
     wanted: bool,
+}
+
+/// What the ports of a network are compiled from, besides their policies.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Common {
+    /// Whether a port names a VLAN.
+    aware: bool,
+    /// The stages of the guests' ports.
+    stages: Stages,
 }
 
 struct Member {
@@ -103,7 +112,7 @@ impl Network {
             statics: Vec::new(),
             mtu,
             pass_reserved,
-            aware: false,
+            common: Common::default(),
             wanted: false,
         };
         Arc::new(Network {
@@ -135,7 +144,7 @@ impl Network {
 
     /// Whether a port names a VLAN, so that ports without a role are in VLAN 1.
     pub fn is_vlan_aware(&self) -> bool {
-        lock(&self.control).aware
+        lock(&self.control).common.aware
     }
 
     /// Adds a port. It is not active yet.
@@ -167,11 +176,12 @@ impl Network {
         self.set_addresses(&name, id, &keys(&policy))?;
         self.fdb.admit_port(id, policy.quota, group.as_ref());
         control.claim(id);
-        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), control.aware));
         let trunk = trunk.map(|(policy, notify)| {
             self.fdb.watch(id, Some(Arc::clone(&notify)));
             TrunkMember { trunk: Arc::new(Trunk::new(&policy)), policy, notify }
         });
+        let common = control.common.of(trunk.as_ref());
+        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), common));
         control.ports[id.slot()] =
             Some(Member { id, name, policy, active: false, counters, group, port, trunk });
         self.publish(&mut control);
@@ -223,11 +233,11 @@ impl Network {
         self.fdb.admit_port(id, policy.quota, member.group.as_ref());
         let relearn = (&member.policy.macs, &member.policy.vlan, member.policy.guard)
             != (&policy.macs, &policy.vlan, policy.guard);
-        let aware = control.aware;
+        let common = control.common;
         let member = control.member_mut(id)?;
         let enabled = (member.policy.enabled != policy.enabled).then_some(policy.enabled);
         member.policy = policy;
-        member.compile(aware);
+        member.compile(common);
         let active = member.active;
         self.publish(control);
         if let Some(enabled) = enabled {
@@ -260,12 +270,12 @@ impl Network {
     /// When the port is gone.
     pub fn set_active(&self, id: PortId, active: bool) -> Result<(), PortError> {
         let mut control = lock(&self.control);
-        let aware = control.aware;
+        let common = control.common;
         let member = control.member_mut(id)?;
         let learns = active && member.policy.enabled;
         if member.active != active {
             member.active = active;
-            member.compile(aware);
+            member.compile(common);
             self.publish(&mut control);
         }
         // In any case: it may learn already, see `expect`.
@@ -305,10 +315,9 @@ impl Network {
 
     /// Shows the workers what changed.
     fn publish(&self, control: &mut Control) {
-        let aware = control.members().any(|member| member.policy.vlan != VlanRole::Unset);
-        let flipped = control.aware != aware;
-        if flipped {
-            control.aware = aware;
+        let common = control.follow();
+        let former = core::mem::replace(&mut control.common, common);
+        if former != common {
             control.compile();
         }
         let host = self.keep_addresses(control);
@@ -325,7 +334,7 @@ impl Network {
         {
             (trunk.notify)(TrunkNotice::Wanted);
         }
-        if flipped {
+        if former.aware != common.aware {
             // Without VLANs, tagged frames too were learnt for VLAN 1.
             self.fdb.flush(None);
         }
@@ -334,8 +343,18 @@ impl Network {
 
 impl Control {
     fn compile(&mut self) {
-        let aware = self.aware;
-        self.ports.iter_mut().flatten().for_each(|member| member.compile(aware));
+        let common = self.common;
+        self.ports.iter_mut().flatten().for_each(|member| member.compile(common));
+    }
+
+    /// What follows for all ports from those that are there.
+    fn follow(&self) -> Common {
+        let trunk = self.trunk().and_then(|member| member.trunk.as_ref());
+        let floating = self.members().any(|member| !member.policy.floating.is_empty());
+        Common {
+            aware: self.members().any(|member| member.policy.vlan != VlanRole::Unset),
+            stages: Stages::of_guests(trunk.map(|trunk| &trunk.policy), floating),
+        }
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {
@@ -393,7 +412,7 @@ impl Control {
         }
     }
 
-    fn table(&self, generation: u64, host: Box<[crate::addresses::Key]>) -> PortTable {
+    fn table(&self, generation: u64, host: Box<[crate::guard::addresses::Key]>) -> PortTable {
         let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
         let trunk = self.trunk().and_then(|member| {
             member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))
@@ -402,10 +421,18 @@ impl Control {
     }
 }
 
+impl Common {
+    /// The same for one member: a trunk has no stages.
+    fn of(self, trunk: Option<&TrunkMember>) -> Common {
+        Common { stages: if trunk.is_some() { Stages::NONE } else { self.stages }, ..self }
+    }
+}
+
 impl Member {
-    fn compile(&mut self, aware: bool) {
+    fn compile(&mut self, common: Common) {
+        let common = common.of(self.trunk.as_ref());
         let shared = (&self.counters, self.group.as_ref());
-        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, aware));
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, common));
         if let Some(trunk) = &mut self.trunk {
             trunk.trunk = Arc::new(Trunk::new(&trunk.policy));
         }
@@ -417,7 +444,7 @@ fn compile(
     policy: &PortPolicy,
     active: bool,
     (counters, group): (&Arc<Counters>, Option<&Arc<Group>>),
-    aware: bool,
+    common: Common,
 ) -> Port {
     let all = policy.limits;
     let limits = match group {
@@ -430,12 +457,13 @@ fn compile(
         enabled: policy.enabled,
         macs: policy.macs.clone().into(),
         guard: policy.guard && !policy.macs.is_empty(),
-        vlan: policy.vlan.membership(aware),
+        vlan: policy.vlan.membership(common.aware),
         promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         roles: policy.roles,
         floating: policy.floating.clone().into(),
+        stages: common.stages,
         limits,
         shared: group.map(|group| Share { group: Arc::clone(group), limits: all }),
         counters: Arc::clone(counters),

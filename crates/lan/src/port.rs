@@ -7,6 +7,7 @@ use frame::offload::MAX_DATAGRAMS;
 use frame::{Counters, MacAddr, VlanId};
 
 use crate::group::Group;
+use crate::guard::Stages;
 use crate::vlan::{Membership, VlanRole};
 
 /// A port in its network: a slot, and how often the slot was used before.
@@ -175,8 +176,8 @@ pub struct PortPolicy {
     pub isolated: bool,
     /// Roles that the guest is trusted with beyond its own affairs.
     pub roles: Roles,
-    /// IP addresses that the guest takes over at once when it says that it has them, in a network with a trunk.
-    /// Otherwise the former owner is asked first.
+    /// IP addresses that the guest takes over at once when it says that it has them. Of any other address the former
+    /// owner is asked first, in a network that has a trunk or in which a port has floating addresses.
     pub floating: Vec<Prefix>,
     /// How many addresses are learnt at most.
     pub quota: usize,
@@ -387,6 +388,8 @@ pub(crate) struct Port {
     pub(crate) roles: Roles,
     /// What it takes over at once.
     pub(crate) floating: Box<[Prefix]>,
+    /// What its frames are asked beyond admission.
+    pub(crate) stages: Stages,
     /// What the port has alone.
     pub(crate) limits: Limits,
     /// What it has together with others.

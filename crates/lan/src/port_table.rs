@@ -3,7 +3,7 @@ use std::sync::Arc;
 use frame::ETHERNET_HEADER;
 
 use crate::PortId;
-use crate::addresses::Key;
+use crate::guard::addresses::Key;
 use crate::port::Port;
 use crate::trunk::Trunk;
 

@@ -12,6 +12,14 @@ pub(super) struct Header {
     pub(super) vlan: VlanId,
 }
 
+impl Header {
+    /// The source in its VLAN.
+    #[inline]
+    pub(super) fn sender(&self) -> (MacAddr, VlanId) {
+        (self.source, self.vlan)
+    }
+}
+
 /// The EtherType of MAC control frames, PAUSE among them (IEEE 802.3 annex 31A).
 const MAC_CONTROL: u16 = 0x8808;
 
@@ -86,6 +94,7 @@ mod tests {
             isolated: false,
             roles: crate::Roles::default(),
             floating: [].into(),
+            stages: crate::guard::Stages::NONE,
             limits: crate::Limits::default(),
             shared: None,
             counters: Arc::new(Counters::new(1)),

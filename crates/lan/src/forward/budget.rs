@@ -226,6 +226,7 @@ mod tests {
             isolated: false,
             roles: Roles::default(),
             floating: [].into(),
+            stages: crate::guard::Stages::NONE,
             limits,
             shared,
             counters: Arc::new(Counters::new(1)),

@@ -2,9 +2,9 @@
 //!
 //! Theory of operation. A forwarder belongs to one worker and one network. It holds the port table that it last saw and
 //! takes up a newer one between batches, which costs one atomic load when nothing changed. Within a batch every frame
-//! goes through three steps: admission (`admission`: what the frame alone and the port's policy decide), its source
-//! (guard by other ports' set addresses, learning), its destination. The last step decides who gets a copy and moves
-//! the frame to the last of them, so unicast clones nothing.
+//! goes through four steps: admission (`admission`: what the frame alone and the port's policy decide), its source
+//! (guard by other ports' set addresses, learning), the stages of its port (`guard`), its destination. The last step
+//! decides who gets a copy and moves the frame to the last of them, so unicast clones nothing.
 //!
 //! The last source and the last destination are remembered (`memo`) until the FDB changes, so that the frames of one
 //! flow are looked up once.
@@ -15,7 +15,6 @@ mod admission;
 mod budget;
 mod memo;
 mod shared;
-mod told;
 mod trunk;
 
 use core::iter;
@@ -26,12 +25,9 @@ use frame::{Batch, DropReason, Frame, Instant};
 use self::admission::Header;
 use self::budget::{Allowance, Budgets};
 use self::memo::{Memo, Target};
-use self::shared::Known;
-pub(crate) use self::shared::Shared;
-use self::told::Told;
 use self::trunk::Beside;
-use crate::challenge::Challenges;
 use crate::fdb::{Claimant, EntryKind, Key, Learning};
+use crate::guard::{Challenge, Inspection, Inspector, Stages};
 use crate::port::Port;
 use crate::port_table::PortTable;
 use crate::{Egress, Network, PortId, Rate};
@@ -42,8 +38,7 @@ pub struct Forwarder {
     ports: Arc<PortTable>,
     memo: Memo,
     budgets: Budgets,
-    told: Told,
-    challenges: Challenges,
+    inspector: Inspector,
     drops: Drops,
     /// What the last turn left, see [`Forwarder::left`].
     left: Batch,
@@ -63,9 +58,8 @@ impl Forwarder {
     pub fn new(network: Arc<Network>) -> Forwarder {
         let ports = network.ports();
         let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
-        let (memo, budgets, told) = (Memo::default(), Budgets::default(), Told::default());
-        let challenges = Challenges::default();
-        Forwarder { network, ports, memo, budgets, told, challenges, drops, left: Batch::default() }
+        let (memo, budgets, inspector) = (Memo::default(), Budgets::default(), Inspector::default());
+        Forwarder { network, ports, memo, budgets, inspector, drops, left: Batch::default() }
     }
 
     /// The frames that the last call did not come to, because those before them used up what the egress allows
@@ -134,20 +128,19 @@ impl Forwarder {
         let now = now.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
         let (memo, drops, left) = (&mut self.memo, &mut self.drops, &mut self.left);
-        let mut pass = Pass { network, ports, from, now, memo, egress, allowance };
+        let inspection = self.inspector.start(network, ports, from, started);
+        let mut pass = Pass { network, ports, from, now, memo, egress, allowance, inspection };
         let copies = match &ports.trunk {
             None => each((batch, left), drops, watch, |frame| (pass.frame(frame), pass.egress.is_allowed())),
             Some(entry) => {
-                let (known, told) = (Known::new(&network.known), &mut self.told);
-                let challenges = &mut self.challenges;
-                challenges.now = started;
-                let mut beside = Beside { pass: &mut pass, entry, known, told, challenges };
+                let mut beside = Beside { pass: &mut pass, entry };
                 each((batch, left), drops, watch, |frame| {
                     (beside.frame(frame), beside.pass.egress.is_allowed())
                 })
             }
         };
-        self.budgets.finish(from, &pass.allowance, started);
+        let allowance = pass.finish();
+        self.budgets.finish(from, &allowance, started);
         from.counters.copied(worker, copies);
         drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
         egress.settle(|port, count| {
@@ -162,26 +155,26 @@ impl Forwarder {
     /// second to say that it still has it.
     #[inline]
     pub fn due(&self) -> Option<Instant> {
-        self.challenges.due()
+        self.inspector.due()
     }
 
     /// Forwards the claims that were held back until `now` and that nobody denied, and drops the others, counted at
     /// their ports.
     pub fn decide(&mut self, worker: usize, now: Instant, egress: &mut Egress) {
         self.catch_up();
-        while let Some(held) = self.challenges.next(now) {
+        while let Some(held) = self.inspector.next(now) {
             let (network, ports) = (&*self.network, &*self.ports);
-            // Nobody has a word to say where the port or the trunk has gone meanwhile.
-            let Some((from, entry)) = ports.port(held.port).zip(ports.trunk.as_ref()) else { continue };
+            // Nobody has a word to say where the port or the stage has gone meanwhile.
+            let examined = ports.port(held.port).filter(|port| port.stages.contains(Stages::CLAIMS));
+            let Some(from) = examined else { continue };
             let allowance = self.budgets.start(from, now);
             let seconds = now.as_secs() as u32;
-            let mut pass =
-                Pass { network, ports, from, now: seconds, memo: &mut self.memo, egress, allowance };
-            let known = Known::new(&network.known);
-            let (told, challenges) = (&mut self.told, &mut self.challenges);
-            challenges.now = now;
-            let result = Beside { pass: &mut pass, entry, known, told, challenges }.decide(held);
-            self.budgets.finish(from, &pass.allowance, now);
+            let inspection = self.inspector.start(network, ports, from, now);
+            let memo = &mut self.memo;
+            let mut pass = Pass { network, ports, from, now: seconds, memo, egress, allowance, inspection };
+            let result = pass.decide(held);
+            let allowance = pass.finish();
+            self.budgets.finish(from, &allowance, now);
             match result {
                 Ok(copies) => from.counters.copied(worker, copies),
                 Err(reason) => from.counters.dropped(worker, reason, 1),
@@ -279,13 +272,33 @@ struct Pass<'a> {
     egress: &'a mut Egress,
     /// What the port may still send.
     allowance: Allowance,
+    /// The stages of the port.
+    inspection: Inspection<'a>,
+}
+
+/// What the stages of a port make of a frame that they do not drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Examined {
+    /// It goes on.
+    Passed,
+    /// It is held back, and another frame was sent instead.
+    Held,
 }
 
 impl Pass<'_> {
+    /// Ends the batch, and with it the lock that it may hold; what the port may still send.
+    #[inline]
+    fn finish(self) -> Allowance {
+        self.allowance
+    }
+
     /// Forwards one frame; returns how many copies were made, at least one.
     #[inline]
     fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
         let header = self.admit(&frame)?;
+        if self.examine(&frame, &header)? == Examined::Held {
+            return Ok(1);
+        }
         let copies = if header.destination.is_multicast() {
             self.charge_group(&frame, &header)?;
             let ports = self.ports;
@@ -311,6 +324,32 @@ impl Pass<'_> {
             return Err(DropReason::RateLimit);
         }
         Ok(header)
+    }
+
+    /// Asks the stages of the port about a guest's frame that is admitted. Both ways through a network ask here, after
+    /// the source is learnt and before the destination is looked up.
+    #[inline]
+    fn examine(&mut self, frame: &Frame, header: &Header) -> Result<Examined, DropReason> {
+        if self.from.stages.is_empty() {
+            return Ok(Examined::Passed);
+        }
+        let Some((to, question)) = self.inspection.examine(frame, header.sender())? else {
+            return Ok(Examined::Passed);
+        };
+        self.send(to, question, header);
+        Ok(Examined::Held)
+    }
+
+    /// Decides a claim of the port's that was held back: it goes on its way, as new, when the former owner has given
+    /// the address up.
+    fn decide(&mut self, held: Challenge) -> Result<u64, DropReason> {
+        let Challenge { key, owner, frame, .. } = held;
+        let header = self.admit(&frame)?;
+        self.inspection.decide(header.source, key, owner)?;
+        match &self.ports.trunk {
+            None => self.frame(frame),
+            Some(entry) => Beside { pass: self, entry }.frame(frame),
+        }
     }
 
     /// Charges the port for a frame to every other one. To a single one it costs no more than any frame. The copies are

@@ -12,14 +12,11 @@ use std::sync::Arc;
 
 use frame::{DropReason, Frame, Sides};
 
-use super::Pass;
 use super::admission::{self, Header};
 use super::memo::Target;
-use super::shared::{Handled, Known};
-use super::told::Told;
+use super::shared::Handled;
+use super::{Examined, Pass};
 use crate::PortId;
-use crate::challenge::Challenges;
-use crate::claims::may_speak;
 use crate::port::Port;
 use crate::port_table::TrunkEntry;
 use crate::trunk::Diversion;
@@ -72,13 +69,9 @@ impl Route {
 pub(super) struct Beside<'a, 'p> {
     pub(super) pass: &'p mut Pass<'a>,
     pub(super) entry: &'a TrunkEntry,
-    pub(super) known: Known<'a>,
-    pub(super) told: &'p mut Told,
-    /// The claims that are held back.
-    pub(super) challenges: &'p mut Challenges,
 }
 
-impl<'a> Beside<'a, '_> {
+impl Beside<'_, '_> {
     /// As [`Pass::frame`].
     #[inline]
     pub(super) fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
@@ -96,11 +89,8 @@ impl<'a> Beside<'a, '_> {
             Ok(header) => header,
             Err(reason) => return Err(self.refused(&frame, reason)),
         };
-        let packets = self.entry.trunk.shared_mac;
-        if frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets))
-            && let Some(taken) = self.listen(&frame, &header)?
-        {
-            return self.challenge(frame, &header, taken);
+        if self.pass.examine(&frame, &header)? == Examined::Held {
+            return Ok(1);
         }
         let mut route = self.route(&header, Sides::NONE);
         match route.guests {
@@ -151,6 +141,15 @@ impl<'a> Beside<'a, '_> {
     pub(super) fn passed_on(&self, route: &Route) -> Sides {
         let trunk = &*self.entry.trunk;
         if route.is_taken(trunk.diversion) { route.sides.within(trunk.reaches) } else { Sides::NONE }
+    }
+
+    /// Reports that a guest uses the host's MAC address, and gives back `reason`.
+    fn refused(&mut self, frame: &Frame, reason: DropReason) -> DropReason {
+        let source = frame.source().filter(|source| self.entry.trunk.macs.contains(source));
+        if let (DropReason::SourceGuard, Some(source)) = (reason, source) {
+            self.pass.inspection.conflict(source, None, self.entry.port.id);
+        }
+        reason
     }
 
     /// Whether a frame may come from that side of the trunk. Learns its source when it is on the wire.

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use frame::{Instant, MacAddr, VlanId};
 
 use super::{Control, Member, Network};
-use crate::addresses::{HostAddress, Owner};
 use crate::event::Event;
 use crate::fdb::Key;
+use crate::guard::addresses::{HostAddress, Owner};
 use crate::trunk::{TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy, lock};
 
@@ -62,12 +62,12 @@ impl Network {
             return Ok(());
         }
         self.update_member(&mut control, id, policy.as_port())?;
-        let aware = control.aware;
+        let common = control.common;
         let member = control.member_mut(id)?;
         if let Some(trunk) = &mut member.trunk {
             trunk.policy = policy;
         }
-        member.compile(aware);
+        member.compile(common);
         self.publish(&mut control);
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Network {
 
     /// Which guest has which IP address, in ascending order, as far as guests have shown it: all of them in shared-MAC
     /// mode, where a driver diverts by them what the wire sends to the host's MAC address; otherwise those of which ARP
-    /// and neighbour discovery told.
+    /// and neighbour discovery told, in a network that has a trunk or in which a port has floating addresses.
     pub fn shared_addresses(&self) -> Vec<SharedAddress> {
         let aware = self.is_vlan_aware();
         let known = lock(&self.known);
@@ -143,15 +143,15 @@ impl Network {
         shared
     }
 
-    /// Makes room for the addresses of the guests that are there, when there is a trunk; returns the host's in their
-    /// VLANs.
-    pub(super) fn keep_addresses(&self, control: &Control) -> Box<[crate::addresses::Key]> {
+    /// Makes room for the addresses of the guests that are there, when their claims are examined; returns the host's in
+    /// their VLANs.
+    pub(super) fn keep_addresses(&self, control: &Control) -> Box<[crate::guard::addresses::Key]> {
         let mut known = lock(&self.known);
         let notify =
             control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
-        let guests = control.members().filter(|member| member.trunk.is_none() && notify.is_some());
-        known.addresses.keep(guests.map(|member| member.id), notify.clone());
-        let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.aware));
+        let guests = control.members().filter(|member| !member.port.stages.is_empty());
+        known.addresses.keep(guests.map(|member| member.id), notify);
+        let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.common.aware));
         known.addresses.block(trunk.as_ref())
     }
 

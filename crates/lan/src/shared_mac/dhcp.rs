@@ -4,7 +4,7 @@ use frame::MacAddr;
 use frame::ip::is_station;
 use frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
 
-use crate::claims::Lesson;
+use crate::guard::claims::Lesson;
 
 /// What a DHCP message says about addresses (RFC 2131 section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

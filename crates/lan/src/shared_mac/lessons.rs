@@ -1,12 +1,12 @@
 //! What a frame from a side of the trunk teaches about who has which IP address. What guests say is judged in
-//! [`claims`](crate::claims).
+//! [`claims`](crate::guard::claims).
 
 use frame::ip::is_station;
 use frame::wire::{ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet};
 
 use super::dhcp::Dhcp;
-use crate::claims::Lesson;
 use crate::discovery::{Discovery, discovery};
+use crate::guard::claims::Lesson;
 
 /// What a frame from the wire teaches.
 pub(crate) fn lesson_of_wire(octets: &[u8]) -> Option<Lesson> {

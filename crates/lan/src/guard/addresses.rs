@@ -1,4 +1,4 @@
-//! Which guest has which IP address, in a network with a trunk.
+//! Which guest has which IP address, in a network whose guests' claims are examined.
 //!
 //! Theory of operation. A guest's addresses are learnt from what it says about itself: its ARP and neighbour discovery,
 //! and in shared-MAC mode every packet that it sends. Each port holds [`PER_FAMILY`] addresses of each family; one more

@@ -2,7 +2,7 @@ use crate::PortId;
 
 /// When each port was last reported, so that it is once a second at most.
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// By slot: the port and the second.
     ports: Vec<Option<(PortId, u32)>>,
 }
@@ -10,7 +10,7 @@ pub(super) struct Told {
 impl Told {
     /// Whether the port may be reported now, which is then noted.
     #[cold]
-    pub(super) fn may_tell(&mut self, port: PortId, now: u32) -> bool {
+    pub(crate) fn may_tell(&mut self, port: PortId, now: u32) -> bool {
         if self.ports.len() <= port.slot() {
             self.ports.resize(port.slot() + 1, None);
         }

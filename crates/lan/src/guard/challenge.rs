@@ -18,8 +18,8 @@ use frame::ip::solicited_node;
 use frame::wire::{ArpOperation, ArpRepr, EtherType, IpProtocol, Ipv6Repr, NeighborSolicitRepr};
 use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
 
+use super::addresses::{Key, Owner};
 use crate::PortId;
-use crate::addresses::{Key, Owner};
 use crate::discovery::HOP_LIMIT;
 
 /// How long the owner of an address may take to answer.
@@ -45,8 +45,6 @@ pub(crate) struct Challenge {
 #[derive(Default)]
 pub(crate) struct Challenges {
     waiting: Vec<Challenge>,
-    /// The time of the batch in hand.
-    pub(crate) now: Instant,
 }
 
 impl Challenges {
@@ -56,10 +54,11 @@ impl Challenges {
         self.waiting.len() < MOST && of_port < MOST_OF_PORT
     }
 
-    pub(crate) fn hold(&mut self, key: Key, owner: Owner, port: PortId, frame: Frame) {
+    /// Holds the claim `frame` of that port on an address and its owner back from `now` on.
+    pub(crate) fn hold(&mut self, (key, owner): (Key, Owner), port: PortId, frame: Frame, now: Instant) {
         // Few claims are ever held, so room is made with the first.
         self.waiting.reserve(MOST.saturating_sub(self.waiting.len()));
-        self.waiting.push(Challenge { key, owner, port, frame, due: self.now + PATIENCE });
+        self.waiting.push(Challenge { key, owner, port, frame, due: now + PATIENCE });
     }
 
     /// When the oldest is to be decided.

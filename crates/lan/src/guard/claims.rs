@@ -1,6 +1,6 @@
 //! The one judge of what a guest's frame says about addresses.
 //!
-//! Theory of operation. In a network with a trunk every frame of a guest that may speak of addresses is judged here,
+//! Theory of operation. Where claims are examined, every frame of a guest that may speak of addresses is judged here,
 //! once, before it goes anywhere. The judge finds what a receiver would: behind tags that receivers take off, behind
 //! extension headers, inside 802.2 LLC. It answers with what the frame teaches ([`Lesson`]), or that it teaches
 //! nothing, or that it is *unclear*: it speaks of addresses, and stations may differ in what they believe of it. An
