@@ -330,9 +330,17 @@ impl Pass<'_> {
     /// the source is learnt and before the destination is looked up.
     #[inline]
     fn examine(&mut self, frame: &Frame, header: &Header) -> Result<Examined, DropReason> {
-        if self.from.stages.is_empty() {
-            return Ok(Examined::Passed);
+        let stages = self.from.stages;
+        if stages.is_empty() || !stages.concern(frame) {
+            Ok(Examined::Passed)
+        } else {
+            self.ask(frame, header)
         }
+    }
+
+    /// The same for the few frames that concern a stage. Apart, so that what it keeps in hand costs the others nothing.
+    #[inline(never)]
+    fn ask(&mut self, frame: &Frame, header: &Header) -> Result<Examined, DropReason> {
         let Some((to, question)) = self.inspection.examine(frame, header.sender())? else {
             return Ok(Examined::Passed);
         };

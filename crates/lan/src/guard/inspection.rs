@@ -7,7 +7,7 @@ use frame::{DropReason, Frame, Instant, MacAddr, Offload, VlanId};
 use super::Stages;
 use super::addresses::{Claim, Claimant, Ground, Key, Owner};
 use super::challenge::{self, Challenge, Challenges};
-use super::claims::{Lesson, Said, judge, may_speak};
+use super::claims::{Lesson, Said, judge};
 use super::told::Told;
 use crate::event::Event;
 use crate::known::Known;
@@ -61,32 +61,18 @@ pub(crate) struct Inspection<'a> {
 }
 
 impl<'a> Inspection<'a> {
-    /// Asks the stages about a frame from `source` in `vlan`, whose port has some. `None`: it may go on. Otherwise it
+    /// Asks the stages about a frame from `source` in `vlan` that concerns them ([`Stages::concern`]). `None`: it may go on. Otherwise it
     /// is held back, and its caller sends that port the question instead.
     ///
     /// # Errors
     /// When it claims the host's address, speaks in a form that is unclear, or claims another guest's address which was
     /// asked about just before, or while too many claims are held back.
-    #[inline]
     pub(crate) fn examine(
         &mut self,
         frame: &Frame,
         (source, vlan): (MacAddr, VlanId),
     ) -> Result<Option<(&'a Port, Frame)>, DropReason> {
-        let packets = self.from.stages.contains(Stages::PACKETS);
-        if frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets)) {
-            return self.listen(frame, (source, vlan), packets);
-        }
-        Ok(None)
-    }
-
-    fn listen(
-        &mut self,
-        frame: &Frame,
-        (source, vlan): (MacAddr, VlanId),
-        packets: bool,
-    ) -> Result<Option<(&'a Port, Frame)>, DropReason> {
-        let lessons = match judge(frame, packets) {
+        let lessons = match judge(frame, self.from.stages.contains(Stages::PACKETS)) {
             Said::Nothing => return Ok(None),
             Said::Unclear => return Err(DropReason::UnclearClaim),
             Said::Clearly(lessons) => lessons,

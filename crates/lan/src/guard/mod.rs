@@ -20,6 +20,9 @@ mod told;
 pub(crate) use self::challenge::Challenge;
 pub(crate) use self::inspection::{Inspection, Inspector};
 
+use frame::Frame;
+
+use self::claims::may_speak;
 use crate::TrunkPolicy;
 
 /// The stages of a port.
@@ -49,6 +52,13 @@ impl Stages {
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self == Stages::NONE
+    }
+
+    /// Whether a stage has to look at a guest's frame, as its type says.
+    #[inline]
+    pub(crate) fn concern(self, frame: &Frame) -> bool {
+        let packets = self.contains(Stages::PACKETS);
+        frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets))
     }
 
     #[inline]
