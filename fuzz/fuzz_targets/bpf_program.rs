@@ -5,9 +5,9 @@
 use std::io::Read;
 use std::sync::LazyLock;
 
-use bpf::{Address, Instruction, Operation, Program, Step, ValidProgram};
 use libfuzzer_sys::fuzz_target;
 use socket2::{Domain, SockFilter, Socket, Type};
+use vmlan_bpf::{Address, Instruction, Operation, Program, Step, ValidProgram};
 
 /// A filter on the second socket decides about what the first one sends.
 static SOCKETS: LazyLock<(Socket, Socket)> = LazyLock::new(|| {

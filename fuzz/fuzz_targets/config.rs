@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use daemon::config::{from_json, parse};
-use daemon::plan::plan;
 use libfuzzer_sys::fuzz_target;
+use vmlan_daemon::config::{from_json, parse};
+use vmlan_daemon::plan::plan;
 
 fuzz_target!(|text: &str| {
     match parse(text, "vmlan.toml", Some(Path::new("/etc/vmlan"))) {

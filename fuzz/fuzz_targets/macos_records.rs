@@ -1,10 +1,10 @@
 //! What macOS's kernel gives: records of the packet filter's device and messages of the event socket.
 #![no_main]
 
-use drivers::packet_filter::{Piece, split};
 use libfuzzer_sys::fuzz_target;
-use sys::darwin::bpf::{HEADER, emit, record};
-use sys::darwin::event;
+use vmlan_drivers::packet_filter::{Piece, split};
+use vmlan_sys::darwin::bpf::{HEADER, emit, record};
+use vmlan_sys::darwin::event;
 
 // The first octet says what the rest is: a read as it is, a message as it is, or frames to be written as records.
 fuzz_target!(|octets: &[u8]| {

@@ -9,5 +9,5 @@ mod hostile;
 mod shape;
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
-    flows::gives_it_back(&flows::generated(&hostile::steps(octets)), frame::Takes::ALL);
+    flows::gives_it_back(&flows::generated(&hostile::steps(octets)), vmlan_frame::Takes::ALL);
 });

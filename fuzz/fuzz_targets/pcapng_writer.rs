@@ -4,12 +4,12 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use daemon::capture::{Capture, Options};
-use daemon::handle::PortLink;
-use frame::{Batch, Context, Frame, Instant, Pool, PoolSizes, VlanTag};
 use libfuzzer_sys::fuzz_target;
-use link::{LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::{Block, PcapNgReader};
+use vmlan_daemon::capture::{Capture, Options};
+use vmlan_daemon::handle::PortLink;
+use vmlan_frame::{Batch, Context, Frame, Instant, Pool, PoolSizes, VlanTag};
+use vmlan_link::{LinkOptions, Registry, Transmit};
 
 #[derive(Clone, Default)]
 struct File(Arc<Mutex<Vec<u8>>>);

@@ -5,9 +5,9 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use frame::{Instant, MacAddr, Pool, PoolSizes};
 use libfuzzer_sys::fuzz_target;
-use link::resolver::{Options, Resolution, Resolver};
+use vmlan_frame::{Instant, MacAddr, Pool, PoolSizes};
+use vmlan_link::resolver::{Options, Resolution, Resolver};
 
 const MAC: MacAddr = MacAddr([6, 0, 0, 0, 0, 9]);
 

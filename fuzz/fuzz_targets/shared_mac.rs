@@ -6,13 +6,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use frame::wire::{ArpPacket, EtherType, IpProtocol, Ipv6Packet, NdpMessage};
-use frame::{Batch, Counters, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
-use lan::{
+use libfuzzer_sys::fuzz_target;
+use vmlan_frame::wire::{ArpPacket, EtherType, IpProtocol, Ipv6Packet, NdpMessage};
+use vmlan_frame::{Batch, Counters, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
+use vmlan_lan::{
     Diversion, Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
     TrunkPolicy,
 };
-use libfuzzer_sys::fuzz_target;
 
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
 const WIRE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xbb]);
@@ -77,7 +77,8 @@ impl Bench {
         frame.meta.sides = sides;
         if from & 0x10 != 0 {
             let start = u16::from(from) << 2;
-            frame.meta.offload = frame::Offload { flags: 1, checksum_start: start, ..Default::default() };
+            frame.meta.offload =
+                vmlan_frame::Offload { flags: 1, checksum_start: start, ..Default::default() };
         }
         frame.meta.tag = (from & 0x20 != 0).then_some(VlanTag { tci: u16::from(from) >> 6 });
         let mut batch = Batch::from_iter([frame]);

@@ -1,8 +1,8 @@
 //! Any octets, cut into reads at any place, give the same frames as in one piece, and never more than there are.
 #![no_main]
 
-use drivers::stream::framing::{LONGEST, Piece, split};
 use libfuzzer_sys::fuzz_target;
+use vmlan_drivers::stream::framing::{LONGEST, Piece, split};
 
 type Frames = Vec<(Vec<u8>, Option<u16>)>;
 

@@ -5,14 +5,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use drivers::tunnel::message::{Opened, Request, answer, parse_answer};
-use drivers::tunnel::record::{Family, Form, HEADER, destination, packet_len};
-use drivers::tunnel::{Host, Interface, Options, Tunnel};
-use drivers::{Endpoint, Settings};
-use frame::{Batch, Context, Counters, Direction, Instant, MacAddr, Pool, PoolSizes};
 use libfuzzer_sys::fuzz_target;
-use link::{Mtu, Registry};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use vmlan_drivers::tunnel::message::{Opened, Request, answer, parse_answer};
+use vmlan_drivers::tunnel::record::{Family, Form, HEADER, destination, packet_len};
+use vmlan_drivers::tunnel::{Host, Interface, Options, Tunnel};
+use vmlan_drivers::{Endpoint, Settings};
+use vmlan_frame::{Batch, Context, Counters, Direction, Instant, MacAddr, Pool, PoolSizes};
+use vmlan_link::{Mtu, Registry};
 
 const MAC: MacAddr = MacAddr([6, 0, 0, 0, 0, 9]);
 
@@ -66,7 +66,10 @@ fn traffic(steps: &[(u8, Vec<u8>)]) {
     let options = Options {
         unit: None,
         mtu: Mtu::ETHERNET,
-        addresses: addresses.iter().map(|own: &drivers::tunnel::message::Prefixed| own.address).collect(),
+        addresses: addresses
+            .iter()
+            .map(|own: &vmlan_drivers::tunnel::message::Prefixed| own.address)
+            .collect(),
         max_pending: 4.try_into().unwrap(),
     };
     let interface = Interface::create(&registry, options).unwrap();

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use drivers::unix::Directory;
-use drivers::vde::{Request, find_socket};
 use libfuzzer_sys::fuzz_target;
+use vmlan_drivers::unix::Directory;
+use vmlan_drivers::vde::{Request, find_socket};
 
 static ROOT: LazyLock<Directory> = LazyLock::new(|| Directory::open(Path::new("/")).expect("it is there"));
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{fuzz, links, macos, test, widths};
+use crate::{fuzz, links, macos, processors, test, widths};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -17,8 +17,12 @@ pub enum Step {
     Clippy,
     /// Documentation without warnings, pages without dead links, and lines of prose that are not too long.
     Docs,
+    /// Every crate that others may use can be packaged.
+    Package,
     /// Type-check for macOS.
     Macos,
+    /// Type-check for other processors.
+    Processors,
     /// Each fuzz target for a short time.
     Fuzz,
     /// All tests; as root, one that cannot run fails.
@@ -27,14 +31,25 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 6] = [Self::Format, Self::Clippy, Self::Docs, Self::Macos, Self::Fuzz, Self::Test];
+    pub const ALL: [Self; 8] = [
+        Self::Format,
+        Self::Clippy,
+        Self::Docs,
+        Self::Package,
+        Self::Macos,
+        Self::Processors,
+        Self::Fuzz,
+        Self::Test,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
             Self::Clippy => "clippy",
             Self::Docs => "docs",
+            Self::Package => "package",
             Self::Macos => "macos",
+            Self::Processors => "processors",
             Self::Fuzz => "fuzz",
             Self::Test => "test",
         }
@@ -67,11 +82,24 @@ impl Step {
             Self::Docs => links::run().and(widths::run()).and(run_command(
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),
+            Self::Package => package(),
             Self::Macos => macos::run(),
+            Self::Processors => processors::run(),
             Self::Fuzz => fuzz::run(FUZZ_SECONDS, &[]),
             Self::Test => test::run(false, is_root(), &[]),
         }
     }
+}
+
+/// Packages every crate but those that are the project's own, without building what was packaged: that takes as long
+/// as a build of all.
+fn package() -> Result<(), Error> {
+    let mut command =
+        cargo(["package", "--locked", "--allow-dirty", "--no-verify", "--quiet", "--workspace"]);
+    for own in ["vmlan-attack", "vmlan-bench", "vmlan-testbed", "vmlan-uring", "xtask"] {
+        command.args(["--exclude", own]);
+    }
+    run_command(&mut command)
 }
 
 /// Runs the steps, all of them even when one fails, and closes with a line for each.
@@ -92,7 +120,7 @@ pub fn run(steps: &[Step]) -> Result<(), Error> {
     }
     eprintln!("\n=== summary ===");
     for (step, elapsed, result) in &done {
-        eprintln!("{:8} {:>7.1} s  {}", step.name(), elapsed.as_secs_f32(), word(result));
+        eprintln!("{:10} {:>7.1} s  {}", step.name(), elapsed.as_secs_f32(), word(result));
     }
     let failed: Vec<&str> =
         done.iter().filter(|(_, _, result)| result.is_err()).map(|(step, ..)| step.name()).collect();

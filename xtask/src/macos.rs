@@ -13,7 +13,8 @@ use crate::shell::{Error, capture, cargo, program, run as run_command, target};
 
 const COMPILER: &str = "/usr/bin/rustc";
 const TARGET: &str = "aarch64-apple-darwin";
-const NEEDED: [Tool; 2] = [
+/// A compiler with the source of its standard library.
+pub(crate) const NEEDED: [Tool; 2] = [
     Tool { file: COMPILER, package: "rustc-web" },
     Tool { file: "/usr/lib/rustlib/src/rust/library/std/Cargo.toml", package: "rust-web-src" },
 ];
@@ -49,20 +50,20 @@ fn check() -> Result<(), Error> {
     for package in LINUX_ONLY {
         check.args(["--exclude", package]);
     }
-    run_command(for_macos(&mut check))
+    run_command(for_target(&mut check, TARGET))
 }
 
-/// The arguments and the compiler that every build for macOS gets.
-fn for_macos(command: &mut Command) -> &mut Command {
+/// The arguments and the compiler that every build gets for a target without a packaged standard library.
+pub(crate) fn for_target<'a>(command: &'a mut Command, target: &str) -> &'a mut Command {
     command
-        .args(["-Zbuild-std=std,panic_abort", "--target", TARGET])
+        .args(["-Zbuild-std=std,panic_abort", "--target", target])
         // Nothing is run, so nothing is worth optimising; the workspace's profile would do it for procedural macros.
         .args(["--config", "profile.dev.package.\"*\".opt-level=0", "--config", "profile.dev.debug=false"])
         // Else debug information that there is none of is stripped, which takes a tool that Debian has not.
         .args(["--config", "profile.dev.strip=false"])
         // A directory of its own: another compiler would otherwise throw away what is built in the usual one.
         .arg("--target-dir")
-        .arg(target().join("macos"))
+        .arg(crate::shell::target().join("macos"))
         .envs([("RUSTC", COMPILER), ("RUSTC_BOOTSTRAP", "1")])
 }
 
@@ -118,7 +119,7 @@ impl Linker {
     fn link(&self) -> Result<(), Error> {
         let mut build = Command::new(self.directory.join("bin/cargo-zigbuild"));
         build.args(["zigbuild", "--package", "vmlan", "--bin", "vmlan"]);
-        run_command(for_macos(&mut build).env("CARGO_ZIGBUILD_ZIG_PATH", self.zig()))?;
+        run_command(for_target(&mut build, TARGET).env("CARGO_ZIGBUILD_ZIG_PATH", self.zig()))?;
         let linked = target().join("macos").join(TARGET).join("debug/vmlan");
         let head =
             fs::read(&linked).map_err(|error| Error::Failed(format!("{}: {error}", linked.display())))?;

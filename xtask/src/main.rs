@@ -11,6 +11,7 @@ mod fuzz;
 mod links;
 mod macos;
 mod packages;
+mod processors;
 mod shell;
 mod test;
 mod widths;

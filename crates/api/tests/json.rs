@@ -1,7 +1,7 @@
 //! The JSON of the interface, to the letter: other people's scripts rely on it.
 
-use api::*;
 use serde_json::json;
+use vmlan_api::*;
 
 #[test]
 fn a_configuration_reads_as_it_is_documented() {
@@ -140,10 +140,10 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<Network>>(networks);
     same::<Vec<FdbEntry>>(fdb);
     same::<Vec<Port>>(ports);
-    same::<Vec<api::Filter>>(filters);
-    same::<Vec<api::Trunk>>(trunks);
+    same::<Vec<vmlan_api::Filter>>(filters);
+    same::<Vec<vmlan_api::Trunk>>(trunks);
     same::<Vec<PortCounters>>(counters);
     [planned, added, changed, removed].into_iter().for_each(same::<ApplyReport>);
     same::<Event>(event);
-    same::<api::CaptureEnded>(ended);
+    same::<vmlan_api::CaptureEnded>(ended);
 }

@@ -10,12 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use frame::DropReason;
-use guest::client::Client;
 use rustix::process::nice;
 use serde::Serialize;
 use testbed::attempt::attempt;
 use testbed::{Netns, interrupt};
+use vmlan_frame::DropReason;
+use vmlan_guest::client::Client;
 
 use crate::attack::{Attack, Card, Field, Held, Judged, Lands, Stage, Start};
 use crate::books;
@@ -280,7 +280,7 @@ impl Round<'_> {
 fn ask(field: &Field, settings: &Settings, outcome: &mut Outcome) {
     let limit = if settings.is_short { settings.patience } else { ANSWER };
     let start = Instant::now();
-    if let Err(error) = get::<api::Status>(&field.control(), "/v1/status", limit) {
+    if let Err(error) = get::<vmlan_api::Status>(&field.control(), "/v1/status", limit) {
         field.broken(format!("the control interface does not answer during the attack: {:#}", error));
     }
     outcome.answer = outcome.answer.max(start.elapsed().as_secs_f64() * 1000.0);
@@ -305,10 +305,10 @@ fn stop(
 }
 
 /// Remembers the counters of ports that will go with the attackers, as soon as they stand still.
-fn departs(field: &Field, before: &State, departed: &mut Vec<api::Port>) {
-    let gone = || -> anyhow::Result<Vec<api::Port>> {
+fn departs(field: &Field, before: &State, departed: &mut Vec<vmlan_api::Port>) {
+    let gone = || -> anyhow::Result<Vec<vmlan_api::Port>> {
         let is_new =
-            |port: &api::Port| !before.ports.contains_key(&format!("{}/{}", port.network, port.port));
+            |port: &vmlan_api::Port| !before.ports.contains_key(&format!("{}/{}", port.network, port.port));
         Ok(field.ports()?.into_iter().filter(is_new).collect())
     };
     let mut last = Vec::new();
@@ -332,7 +332,7 @@ fn restored(
     card: &Card,
     settings: &Settings,
     field: &Field,
-    departed: &[api::Port],
+    departed: &[vmlan_api::Port],
     outcome: &mut Outcome,
 ) {
     let mut faults = Vec::new();
@@ -355,7 +355,7 @@ fn compared(
     before: &State,
     card: &Card,
     field: &Field,
-    departed: &[api::Port],
+    departed: &[vmlan_api::Port],
     outcome: &mut Outcome,
 ) -> anyhow::Result<Vec<String>> {
     let now = daemon.state(field.patience)?;
@@ -381,7 +381,7 @@ fn compared(
     if left > 0 {
         faults.push(format!("{left} ports of attackers are still there"));
     }
-    let status: api::Status = get(&field.control(), "/v1/status", field.patience)?;
+    let status: vmlan_api::Status = get(&field.control(), "/v1/status", field.patience)?;
     if status.pid != daemon.pid() {
         faults.push(format!("process {} instead of {}", status.pid, daemon.pid()));
     }

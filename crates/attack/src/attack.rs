@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use frame::Mutex;
 use testbed::Netns;
+use vmlan_frame::Mutex;
 
 use crate::daemon;
 use crate::peers::Honest;
@@ -238,7 +238,7 @@ impl Field {
     }
 
     /// The ports with their counters.
-    pub(crate) fn ports(&self) -> anyhow::Result<Vec<api::Port>> {
+    pub(crate) fn ports(&self) -> anyhow::Result<Vec<vmlan_api::Port>> {
         daemon::ports(&self.control(), self.patience)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::Port;
-use frame::{Direction, DropReason};
+use vmlan_api::Port;
+use vmlan_frame::{Direction, DropReason};
 
 /// What does not balance; empty when all does.
 ///
@@ -53,14 +53,14 @@ fn dropped(port: &Port, direction: Direction) -> u64 {
 mod tests {
     use super::*;
 
-    fn port(name: &str, counters: api::Counters) -> Port {
+    fn port(name: &str, counters: vmlan_api::Counters) -> Port {
         Port { network: "lab".into(), port: name.into(), counters, ..Port::default() }
     }
 
     #[test]
     fn a_copy_that_went_nowhere_is_seen() {
-        let sender = port("a", api::Counters { rx_frames: 3, copies: 3, ..Default::default() });
-        let mut receiver = port("b", api::Counters { tx_frames: 2, queued: 1, ..Default::default() });
+        let sender = port("a", vmlan_api::Counters { rx_frames: 3, copies: 3, ..Default::default() });
+        let mut receiver = port("b", vmlan_api::Counters { tx_frames: 2, queued: 1, ..Default::default() });
         assert!(imbalances(&[sender.clone(), receiver.clone()]).is_empty());
 
         receiver.counters.queued = 0;
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_came_and_went_nowhere_is_seen() {
-        let lost = port("a", api::Counters { rx_frames: 3, copies: 2, ..Default::default() });
+        let lost = port("a", vmlan_api::Counters { rx_frames: 3, copies: 2, ..Default::default() });
 
         assert_eq!(imbalances_of_ports(&[lost]).len(), 1);
     }

@@ -9,12 +9,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use api::{Port, PortState};
 use rustix::net::SocketType;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::de::DeserializeOwned;
 use testbed::{Netns, poll_until};
+use vmlan_api::{Port, PortState};
 
 use crate::attack::Start;
 use crate::peers::connect;

@@ -10,9 +10,6 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use drivers::tunnel::client::Client as Tunnel;
-use drivers::tunnel::message::Prefixed;
-use guest::client::{Client, DatagramClient, StreamClient, VdeClient};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -22,6 +19,9 @@ use rustix::net::{
     SocketFlags, SocketType, bind, recv, sendmsg, socket_with,
 };
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use vmlan_drivers::tunnel::client::Client as Tunnel;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_guest::client::{Client, DatagramClient, StreamClient, VdeClient};
 
 use crate::attack::Field;
 
@@ -227,7 +227,7 @@ pub(crate) fn datagram_guest(local: &Path, remote: &Path, limit: Duration) -> io
 pub(crate) fn tunnel(
     path: &Path,
     addresses: &[std::net::Ipv4Addr],
-) -> Result<Tunnel, drivers::tunnel::client::Error> {
+) -> Result<Tunnel, vmlan_drivers::tunnel::client::Error> {
     let addresses: Vec<_> =
         addresses.iter().map(|address| Prefixed { address: (*address).into(), prefix: 24 }).collect();
     Tunnel::connect(path, 0, &addresses)
@@ -255,7 +255,10 @@ impl Honest {
 
     /// The daemon may not end it.
     pub(crate) fn tunnel(name: &str, client: Tunnel) -> Honest {
-        Honest { name: name.to_owned(), is_over: Box::new(move || sys::socket::is_over(client.control())) }
+        Honest {
+            name: name.to_owned(),
+            is_over: Box::new(move || vmlan_sys::socket::is_over(client.control())),
+        }
     }
 
     /// Its name when it has lost its connection.

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use guest::client::{Client, Transmit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use serde::Serialize;
+use vmlan_guest::client::{Client, Transmit};
 
 use crate::shape::stay_on;
 use crate::wire::{MacAddr, PROBE, VNET, ethernet};
@@ -190,7 +190,7 @@ impl Pair {
             match orders.try_recv() {
                 Ok(Order::Go) => {
                     self.begin();
-                    due = Some(sys::monotonic_nanos());
+                    due = Some(vmlan_sys::monotonic_nanos());
                 }
                 Ok(Order::Stop(patience)) => {
                     due = None;
@@ -199,7 +199,7 @@ impl Pair {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
-            let now = sys::monotonic_nanos();
+            let now = vmlan_sys::monotonic_nanos();
             if let Some(at) = due.filter(|at| now >= *at) {
                 self.send();
                 due = Some(if now - at > LATE { now } else { at + INTERVAL });
@@ -220,7 +220,7 @@ impl Pair {
                     return;
                 }
             }
-            let rest = due.map_or(INTERVAL, |at| at.saturating_sub(sys::monotonic_nanos()));
+            let rest = due.map_or(INTERVAL, |at| at.saturating_sub(vmlan_sys::monotonic_nanos()));
             let waited = match &fault {
                 None => self.wait(Duration::from_nanos(rest)),
                 Some(_) => {
@@ -249,7 +249,7 @@ impl Pair {
 
     /// A frame each way, as soon as there is room.
     fn send(&mut self) {
-        let now = sys::monotonic_nanos();
+        let now = vmlan_sys::monotonic_nanos();
         for end in 0..2 {
             let payload = [self.next.to_be_bytes(), now.to_be_bytes()].concat();
             let mut frame = ethernet(self.ends[1 - end].mac, self.ends[end].mac, PROBE, &payload);
@@ -289,7 +289,7 @@ impl Pair {
     }
 
     fn take(&mut self, end: usize, frame: &[u8]) {
-        let now = sys::monotonic_nanos();
+        let now = vmlan_sys::monotonic_nanos();
         let is_ours = frame.len() == LENGTH
             && frame[6..12] == self.ends[1 - end].mac.0
             && frame[12..14] == PROBE.to_be_bytes();
@@ -364,13 +364,13 @@ impl Interface {
     fn with(
         netns: &testbed::Netns,
         name: &str,
-        filter: &[sys::packet::Instruction],
+        filter: &[vmlan_sys::packet::Instruction],
     ) -> io::Result<Interface> {
         let open = || {
             let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-            sys::packet::listener(rustix::net::netdevice::name_to_index(&any, name)?, filter)
+            vmlan_sys::packet::listener(rustix::net::netdevice::name_to_index(&any, name)?, filter)
         };
-        Ok(Interface { fd: sys::netns::within(&netns.path(), open)?, octets: vec![0; 70_000] })
+        Ok(Interface { fd: vmlan_sys::netns::within(&netns.path(), open)?, octets: vec![0; 70_000] })
     }
 
     /// Sends a virtio-net header and a frame.

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-pub(crate) use frame::MacAddr;
-pub(crate) use guest::ethernet;
+pub(crate) use vmlan_frame::MacAddr;
+pub(crate) use vmlan_guest::ethernet;
 
 /// The EtherType of probes' frames (IEEE 802 local experimental 1).
 pub(crate) const PROBE: u16 = 0x88b5;
@@ -17,7 +17,7 @@ pub(crate) const VLAN: u16 = 0x8100;
 pub(crate) const SERVICE: u16 = 0x88a8;
 
 /// Octets of the virtio-net header in front of frames of packet sockets.
-pub(crate) const VNET: usize = sys::packet::HEADER;
+pub(crate) const VNET: usize = vmlan_sys::packet::HEADER;
 
 /// An attacker's address.
 pub(crate) fn attacker(number: usize) -> MacAddr {
@@ -150,7 +150,7 @@ fn folded(octets: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::wire::{Icmpv6Packet, Ipv4Packet, Ipv6Packet};
+    use vmlan_frame::wire::{Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
     #[test]
     fn packets_are_well_formed() {

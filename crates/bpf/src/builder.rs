@@ -13,6 +13,7 @@ pub struct Label(usize);
 
 /// Why no program can be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// A jump goes to a label that was never placed.
     #[error("operation {0} (the first is 0) jumps to a label that is not placed")]
@@ -28,7 +29,7 @@ pub enum BuildError {
 /// Builds a program from operations and labels; see [`Builder::finish`].
 ///
 /// ```
-/// use bpf::{Address, Builder, Operand, Step, Test, WHOLE_PACKET, Width};
+/// use vmlan_bpf::{Address, Builder, Operand, Step, Test, WHOLE_PACKET, Width};
 ///
 /// let mut builder = Builder::new();
 /// let (ipv6, other) = (builder.label(), builder.label());
@@ -41,7 +42,7 @@ pub enum BuildError {
 /// let program = builder.finish()?;
 ///
 /// assert_eq!(program.to_string(), "4\n40 0 0 12\n21 0 1 34525\n6 0 0 4294967295\n6 0 0 0\n");
-/// # Ok::<(), bpf::BuildError>(())
+/// # Ok::<(), vmlan_bpf::BuildError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {

@@ -8,6 +8,7 @@ pub const LINK_HEADER: u32 = 0xffe0_0000;
 
 /// Why a program is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckError {
     /// There is no instruction.
     #[error("the program is empty; it needs at least a return")]
@@ -27,6 +28,7 @@ pub enum CheckError {
 
 /// Which rule an instruction breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// The machine has no such code.
     #[error("has the unknown code {0:#x}; only classic BPF is known")]

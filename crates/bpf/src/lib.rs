@@ -8,7 +8,7 @@
 //! ```
 //! // tcpdump -ddd -y EN10MB arp
 //! let text = "4\n40 0 0 12\n21 0 1 2054\n6 0 0 262144\n6 0 0 0\n";
-//! let arp = text.parse::<bpf::Program>()?.check()?;
+//! let arp = text.parse::<vmlan_bpf::Program>()?.check()?;
 //!
 //! let mut packet = [0; 60];
 //! assert_eq!(arp.run(&packet), 0);

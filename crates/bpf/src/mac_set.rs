@@ -7,7 +7,7 @@
 //! A branch skips at most 255 instructions, and one that reaches further costs a jump. So the search first goes down
 //! to islands of at most 64 addresses, whose code is short enough for near branches only, with returns of their own.
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 use crate::{Address, BuildError, Builder, Label, Operand, Step, Test, ValidProgram, WHOLE_PACKET, Width};
 

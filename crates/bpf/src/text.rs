@@ -15,6 +15,7 @@ pub struct ParseError {
 
 /// What is wrong with a line of a program's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LineFault {
     /// The line with the number of instructions is something else.
     #[error("`{0}` is no number of instructions; give what `tcpdump -ddd -y EN10MB` prints")]

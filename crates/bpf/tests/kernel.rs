@@ -5,13 +5,13 @@ mod support;
 
 use std::cell::Cell;
 
-use bpf::code::*;
-use bpf::{Instruction, LINK_HEADER, Program};
-use frame::MacAddr;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use support::{Kernel, kept};
+use vmlan_bpf::code::*;
+use vmlan_bpf::{Instruction, LINK_HEADER, Program};
+use vmlan_frame::MacAddr;
 
 const PROGRAMS: u32 = 5000;
 
@@ -168,7 +168,7 @@ fn the_mac_set_program_filters_in_the_kernel() {
     let kernel = Kernel::new();
     let members =
         [[0x52, 0x54, 0, 0x12, 0x34, 0x56], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0xff, 0xff, 0xff]].map(MacAddr);
-    let program = bpf::destinations(members).expect("a program for three addresses");
+    let program = vmlan_bpf::destinations(members).expect("a program for three addresses");
     let mut frame = [0; 60];
 
     assert!(kernel.attach(program.instructions()));

@@ -8,9 +8,9 @@ mod support;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use bpf::{CheckError, Fault, Program};
 use packets::packets;
 use support::{Kernel, kept};
+use vmlan_bpf::{CheckError, Fault, Program};
 
 const EXPRESSIONS: [&str; 66] = [
     "arp",

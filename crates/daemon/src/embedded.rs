@@ -8,10 +8,10 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use api::Error;
 use tokio::runtime;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
+use vmlan_api::Error;
 
 use crate::capture::{self, Capture};
 use crate::config::{Change, ValidConfig};
@@ -36,7 +36,7 @@ impl Embedded {
     ///
     /// # Errors
     /// No threads, descriptors or memory.
-    pub fn start(config: ValidConfig) -> io::Result<(Embedded, api::ApplyReport)> {
+    pub fn start(config: ValidConfig) -> io::Result<(Embedded, vmlan_api::ApplyReport)> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, requests) = handle::channel();
         let mut supervisor = Supervisor::start(requests, config.workers(), None)?;
@@ -64,7 +64,7 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Handle::ports`].
-    pub fn ports(&self, network: Option<&str>) -> Result<Vec<api::Port>, Error> {
+    pub fn ports(&self, network: Option<&str>) -> Result<Vec<vmlan_api::Port>, Error> {
         self.wait_for(self.handle.ports(network.map(str::to_owned)))
     }
 
@@ -75,8 +75,8 @@ impl Embedded {
     pub fn wait(
         &self,
         patience: Duration,
-        mut condition: impl FnMut(&[api::Port]) -> bool,
-    ) -> Result<Vec<api::Port>, Error> {
+        mut condition: impl FnMut(&[vmlan_api::Port]) -> bool,
+    ) -> Result<Vec<vmlan_api::Port>, Error> {
         let deadline = Instant::now() + patience;
         let mut events = self.subscribe();
         self.wait_for(async {
@@ -96,7 +96,7 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Handle::fdb`].
-    pub fn fdb(&self, network: &str) -> Result<Vec<api::FdbEntry>, Error> {
+    pub fn fdb(&self, network: &str) -> Result<Vec<vmlan_api::FdbEntry>, Error> {
         self.wait_for(self.handle.fdb(network.to_owned()))
     }
 
@@ -104,7 +104,7 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Handle::counters`].
-    pub fn counters(&self, filter: Option<&str>) -> Result<Vec<api::PortCounters>, Error> {
+    pub fn counters(&self, filter: Option<&str>) -> Result<Vec<vmlan_api::PortCounters>, Error> {
         self.wait_for(self.handle.counters(filter.map(str::to_owned)))
     }
 
@@ -112,7 +112,7 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Handle::apply`].
-    pub fn apply(&self, config: ValidConfig) -> Result<api::ApplyReport, Error> {
+    pub fn apply(&self, config: ValidConfig) -> Result<vmlan_api::ApplyReport, Error> {
         self.wait_for(self.handle.apply(config, false))
     }
 
@@ -124,8 +124,8 @@ impl Embedded {
         &self,
         network: &str,
         name: &str,
-        port: api::PortConfig,
-    ) -> Result<api::ApplyReport, Error> {
+        port: vmlan_api::PortConfig,
+    ) -> Result<vmlan_api::ApplyReport, Error> {
         let (network, name) = (network.to_owned(), name.to_owned());
         self.change(Change::AddPort { network, port: name, table: Box::new(port) })
     }
@@ -134,7 +134,7 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Change::apply`].
-    pub fn remove_port(&self, network: &str, name: &str) -> Result<api::ApplyReport, Error> {
+    pub fn remove_port(&self, network: &str, name: &str) -> Result<vmlan_api::ApplyReport, Error> {
         self.change(Change::RemovePort { network: network.to_owned(), port: name.to_owned() })
     }
 
@@ -142,12 +142,12 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Change::apply`].
-    pub fn change(&self, change: Change) -> Result<api::ApplyReport, Error> {
+    pub fn change(&self, change: Change) -> Result<vmlan_api::ApplyReport, Error> {
         self.wait_for(self.handle.change(change, false))
     }
 
     /// The events from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+    pub fn subscribe(&self) -> broadcast::Receiver<vmlan_api::Event> {
         self.handle.subscribe()
     }
 
@@ -163,7 +163,7 @@ impl Embedded {
     ) -> Result<Capture, Error> {
         let links = self.wait_for(self.handle.links(network.map(str::to_owned)))?;
         let internal = |error: io::Error| {
-            Error::new(api::ErrorCode::Internal, format!("the capture cannot be started: {error}"))
+            Error::new(vmlan_api::ErrorCode::Internal, format!("the capture cannot be started: {error}"))
         };
         let mut capture = Capture::start(file, options).map_err(internal)?;
         for link in &links {
@@ -218,11 +218,11 @@ mod tests {
         assert_eq!((report.actions.len(), report.failed()), (2, 0));
         let path = directory.path().join("db.sock");
         let listen = Some(path.to_str().expect("text").to_owned());
-        let stream = Some(api::StreamConfig { listen, ..Default::default() });
-        let port = api::PortConfig { stream, ..Default::default() };
+        let stream = Some(vmlan_api::StreamConfig { listen, ..Default::default() });
+        let port = vmlan_api::PortConfig { stream, ..Default::default() };
         daemon.add_port("lab", "db", port).expect("a new name");
-        let waiting = |ports: &[api::Port]| {
-            ports.len() == 2 && ports.iter().all(|port| port.state == api::PortState::Waiting)
+        let waiting = |ports: &[vmlan_api::Port]| {
+            ports.len() == 2 && ports.iter().all(|port| port.state == vmlan_api::PortState::Waiting)
         };
         let ports = daemon.wait(PATIENCE, waiting).expect("a daemon");
         assert!(waiting(&ports) && path.exists(), "{ports:?}");

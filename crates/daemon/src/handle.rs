@@ -3,14 +3,14 @@
 //! The supervisor owns all running state in one task; nobody else touches it. A [`Handle`] sends it [`Request`]s, each
 //! with a place for its one reply, and hands out the stream of events. Requests are answered in their order; a
 //! [`Query`] is answered beside them, from what there is. When the supervisor is gone every method answers
-//! [`api::ErrorCode::Unavailable`].
+//! [`vmlan_api::ErrorCode::Unavailable`].
 
 use std::sync::Arc;
 
-use ports::Emitter;
-pub use ports::PortLink;
-use ports::users::Users;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use vmlan_ports::Emitter;
+pub use vmlan_ports::PortLink;
+use vmlan_ports::users::Users;
 
 use crate::config::{Change, ValidConfig};
 
@@ -18,35 +18,35 @@ use crate::config::{Change, ValidConfig};
 const REQUEST_QUEUE: usize = 32;
 
 /// Where the one answer to a request goes.
-pub type Reply<T> = oneshot::Sender<Result<T, api::Error>>;
+pub type Reply<T> = oneshot::Sender<Result<T, vmlan_api::Error>>;
 
 /// What can be asked about what runs. An answer waits for no change.
 #[derive(Debug)]
 pub enum Query {
     /// The state of the daemon.
-    Status(Reply<api::Status>),
+    Status(Reply<vmlan_api::Status>),
     /// All networks, by name.
-    Networks(Reply<Vec<api::Network>>),
+    Networks(Reply<Vec<vmlan_api::Network>>),
     /// The ports of one network or of all, by network and name.
     Ports {
         /// Only this network's; an error if there is none.
         network: Option<String>,
         /// The answer.
-        reply: Reply<Vec<api::Port>>,
+        reply: Reply<Vec<vmlan_api::Port>>,
     },
     /// The forwarding database of a network.
     Fdb {
         /// Its name.
         network: String,
         /// The answer.
-        reply: Reply<Vec<api::FdbEntry>>,
+        reply: Reply<Vec<vmlan_api::FdbEntry>>,
     },
     /// The trunk of one network or those of all, by network.
     Trunks {
         /// Only this network's; an error if there is none.
         network: Option<String>,
         /// The answer.
-        reply: Reply<Vec<api::Trunk>>,
+        reply: Reply<Vec<vmlan_api::Trunk>>,
     },
     /// The links of the ports of one network or of all, by network and name.
     Links {
@@ -60,7 +60,7 @@ pub enum Query {
         /// Only this network's; an error if there is none.
         network: Option<String>,
         /// The answer.
-        reply: Reply<Vec<api::Filter>>,
+        reply: Reply<Vec<vmlan_api::Filter>>,
     },
 }
 
@@ -76,14 +76,14 @@ pub enum Request {
         /// Only tell what would be done.
         dry_run: bool,
         /// The answer, when everything was done or failed.
-        reply: Reply<api::ApplyReport>,
+        reply: Reply<vmlan_api::ApplyReport>,
     },
     /// Read the daemon's own configuration file again and apply it.
     Reload {
         /// Only tell what would be done.
         dry_run: bool,
         /// The answer, when everything was done or failed.
-        reply: Reply<api::ApplyReport>,
+        reply: Reply<vmlan_api::ApplyReport>,
     },
     /// Change one thing of what runs.
     Change {
@@ -92,7 +92,7 @@ pub enum Request {
         /// Only tell what would be done.
         dry_run: bool,
         /// The answer, when everything was done or failed.
-        reply: Reply<api::ApplyReport>,
+        reply: Reply<vmlan_api::ApplyReport>,
     },
     /// End the daemon in order.
     Shutdown(Reply<()>),
@@ -167,7 +167,7 @@ impl Requests {
     }
 
     /// Tells all subscribers what happened, now; without subscribers it is forgotten.
-    pub fn emit(&self, kind: api::EventKind) {
+    pub fn emit(&self, kind: vmlan_api::EventKind) {
         self.events.emit(kind);
     }
 
@@ -186,8 +186,8 @@ impl Handle {
     /// The state of the daemon.
     ///
     /// # Errors
-    /// [`api::ErrorCode::Unavailable`] when the supervisor is gone, here and in every method.
-    pub async fn status(&self) -> Result<api::Status, api::Error> {
+    /// [`vmlan_api::ErrorCode::Unavailable`] when the supervisor is gone, here and in every method.
+    pub async fn status(&self) -> Result<vmlan_api::Status, vmlan_api::Error> {
         self.query(Query::Status).await
     }
 
@@ -195,48 +195,55 @@ impl Handle {
     ///
     /// # Errors
     /// See [`Handle::status`].
-    pub async fn networks(&self) -> Result<Vec<api::Network>, api::Error> {
+    pub async fn networks(&self) -> Result<Vec<vmlan_api::Network>, vmlan_api::Error> {
         self.query(Query::Networks).await
     }
 
     /// The ports of one network or of all.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`].
-    pub async fn ports(&self, network: Option<String>) -> Result<Vec<api::Port>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn ports(&self, network: Option<String>) -> Result<Vec<vmlan_api::Port>, vmlan_api::Error> {
         self.query(|reply| Query::Ports { network, reply }).await
     }
 
     /// The trunk of one network, or those of all.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`].
-    pub async fn trunks(&self, network: Option<String>) -> Result<Vec<api::Trunk>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn trunks(&self, network: Option<String>) -> Result<Vec<vmlan_api::Trunk>, vmlan_api::Error> {
         self.query(|reply| Query::Trunks { network, reply }).await
     }
 
     /// The forwarding database of a network.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`].
-    pub async fn fdb(&self, network: String) -> Result<Vec<api::FdbEntry>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn fdb(&self, network: String) -> Result<Vec<vmlan_api::FdbEntry>, vmlan_api::Error> {
         self.query(|reply| Query::Fdb { network, reply }).await
     }
 
     /// The counters of the ports that `filter` names: as `port` or `network/port`; of all without one.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownPort`] when the filter fits none.
-    pub async fn counters(&self, filter: Option<String>) -> Result<Vec<api::PortCounters>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownPort`] when the filter fits none.
+    pub async fn counters(
+        &self,
+        filter: Option<String>,
+    ) -> Result<Vec<vmlan_api::PortCounters>, vmlan_api::Error> {
         let ports = self.ports(None).await?;
         let listed: Vec<_> = ports
             .into_iter()
             .filter(|port| filter.as_deref().is_none_or(|filter| names(filter, port)))
-            .map(|port| api::PortCounters { network: port.network, port: port.port, counters: port.counters })
+            .map(|port| vmlan_api::PortCounters {
+                network: port.network,
+                port: port.port,
+                counters: port.counters,
+            })
             .collect();
         match filter {
-            Some(filter) if listed.is_empty() => Err(api::Error::at(
-                api::ErrorCode::UnknownPort,
+            Some(filter) if listed.is_empty() => Err(vmlan_api::Error::at(
+                vmlan_api::ErrorCode::UnknownPort,
                 "port",
                 format!("there is no port {}; GET /v1/ports lists them", filter.escape_debug()),
             )),
@@ -247,8 +254,8 @@ impl Handle {
     /// The links of the ports of one network or of all. Ports whose clients are ports of their own have none.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`].
-    pub async fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn links(&self, network: Option<String>) -> Result<Vec<PortLink>, vmlan_api::Error> {
         self.query(|reply| Query::Links { network, reply }).await
     }
 
@@ -256,15 +263,19 @@ impl Handle {
     ///
     /// # Errors
     /// Only when nothing could be tried; an action that failed stands in the report.
-    pub async fn apply(&self, config: ValidConfig, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+    pub async fn apply(
+        &self,
+        config: ValidConfig,
+        dry_run: bool,
+    ) -> Result<vmlan_api::ApplyReport, vmlan_api::Error> {
         self.ask(|reply| Request::Apply { config: Box::new(config), dry_run, reply }).await
     }
 
     /// Reads the daemon's own configuration file again and applies it.
     ///
     /// # Errors
-    /// The faults of the file; [`api::ErrorCode::NoConfigFile`] when the daemon runs without one.
-    pub async fn reload(&self, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+    /// The faults of the file; [`vmlan_api::ErrorCode::NoConfigFile`] when the daemon runs without one.
+    pub async fn reload(&self, dry_run: bool) -> Result<vmlan_api::ApplyReport, vmlan_api::Error> {
         self.ask(|reply| Request::Reload { dry_run, reply }).await
     }
 
@@ -272,20 +283,24 @@ impl Handle {
     ///
     /// # Errors
     /// See [`Change::apply`].
-    pub async fn change(&self, change: Change, dry_run: bool) -> Result<api::ApplyReport, api::Error> {
+    pub async fn change(
+        &self,
+        change: Change,
+        dry_run: bool,
+    ) -> Result<vmlan_api::ApplyReport, vmlan_api::Error> {
         self.ask(|reply| Request::Change { change, dry_run, reply }).await
     }
 
     /// The rules about ports' frames and what they matched, of one network or of all.
     ///
     /// # Errors
-    /// [`api::ErrorCode::UnknownNetwork`].
-    pub async fn filters(&self, network: Option<String>) -> Result<Vec<api::Filter>, api::Error> {
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn filters(&self, network: Option<String>) -> Result<Vec<vmlan_api::Filter>, vmlan_api::Error> {
         self.query(|reply| Query::Filters { network, reply }).await
     }
 
     /// The events from now on. A slow subscriber loses the oldest and is told how many.
-    pub fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+    pub fn subscribe(&self) -> broadcast::Receiver<vmlan_api::Event> {
         self.events.subscribe()
     }
 
@@ -293,42 +308,48 @@ impl Handle {
     ///
     /// # Errors
     /// See [`Handle::status`].
-    pub async fn shutdown(&self) -> Result<(), api::Error> {
+    pub async fn shutdown(&self) -> Result<(), vmlan_api::Error> {
         self.ask(Request::Shutdown).await
     }
 
-    async fn query<T>(&self, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, api::Error> {
+    async fn query<T>(&self, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, vmlan_api::Error> {
         ask(&self.queries, query).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, api::Error> {
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, vmlan_api::Error> {
         ask(&self.requests, request).await
     }
 }
 
-async fn ask<Q, T>(to: &mpsc::Sender<Q>, question: impl FnOnce(Reply<T>) -> Q) -> Result<T, api::Error> {
+async fn ask<Q, T>(
+    to: &mpsc::Sender<Q>,
+    question: impl FnOnce(Reply<T>) -> Q,
+) -> Result<T, vmlan_api::Error> {
     let (reply, answer) = oneshot::channel();
     to.send(question(reply)).await.map_err(|_| gone())?;
     answer.await.unwrap_or_else(|_| Err(gone()))
 }
 
-fn names(filter: &str, port: &api::Port) -> bool {
+fn names(filter: &str, port: &vmlan_api::Port) -> bool {
     match filter.split_once('/') {
         Some((network, name)) => port.network == network && port.port == name,
         None => port.port == filter,
     }
 }
 
-fn gone() -> api::Error {
-    api::Error::new(api::ErrorCode::Unavailable, "vmlan is ending; start it again and repeat the request")
+fn gone() -> vmlan_api::Error {
+    vmlan_api::Error::new(
+        vmlan_api::ErrorCode::Unavailable,
+        "vmlan is ending; start it again and repeat the request",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn port(network: &str, name: &str) -> api::Port {
-        api::Port { network: network.into(), port: name.into(), ..Default::default() }
+    fn port(network: &str, name: &str) -> vmlan_api::Port {
+        vmlan_api::Port { network: network.into(), port: name.into(), ..Default::default() }
     }
 
     async fn answer_ports_once(mut requests: Requests) {
@@ -352,21 +373,21 @@ mod tests {
     async fn a_filter_that_fits_no_port_is_an_error() {
         let (handle, requests) = channel();
         let (counters, ()) = tokio::join!(handle.counters(Some("a/db".into())), answer_ports_once(requests));
-        assert_eq!(counters.map_err(|error| error.code), Err(api::ErrorCode::UnknownPort));
+        assert_eq!(counters.map_err(|error| error.code), Err(vmlan_api::ErrorCode::UnknownPort));
     }
 
     #[tokio::test]
     async fn without_a_supervisor_requests_are_answered_with_unavailable() {
         let (handle, requests) = channel();
         drop(requests);
-        assert_eq!(handle.status().await.map_err(|error| error.code), Err(api::ErrorCode::Unavailable));
+        assert_eq!(handle.status().await.map_err(|error| error.code), Err(vmlan_api::ErrorCode::Unavailable));
     }
 
     #[tokio::test]
     async fn a_supervisor_that_dies_over_a_request_is_unavailable() {
         let (handle, mut requests) = channel();
         let (status, ()) = tokio::join!(handle.status(), async move { drop(requests.next().await) });
-        assert_eq!(status.map_err(|error| error.code), Err(api::ErrorCode::Unavailable));
+        assert_eq!(status.map_err(|error| error.code), Err(vmlan_api::ErrorCode::Unavailable));
     }
 
     #[tokio::test]
@@ -392,8 +413,8 @@ mod tests {
     async fn subscribers_see_what_is_emitted() {
         let (handle, requests) = channel();
         let mut events = handle.subscribe();
-        requests.emit(api::EventKind::NetworkAdded { network: "lab".into() });
+        requests.emit(vmlan_api::EventKind::NetworkAdded { network: "lab".into() });
         let event = events.recv().await.expect("the event");
-        assert_eq!(event.kind, api::EventKind::NetworkAdded { network: "lab".into() });
+        assert_eq!(event.kind, vmlan_api::EventKind::NetworkAdded { network: "lab".into() });
     }
 }

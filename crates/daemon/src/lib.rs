@@ -16,4 +16,4 @@ mod notify;
 pub mod plan;
 pub mod run;
 pub mod supervisor;
-pub use ports::leftovers;
+pub use vmlan_ports::leftovers;

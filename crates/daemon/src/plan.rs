@@ -95,7 +95,7 @@ pub enum Action {
     /// Wait for traffic in another way.
     SetPoll {
         /// How.
-        poll: api::Poll,
+        poll: vmlan_api::Poll,
     },
     /// Let users hold another part of what all share.
     SetLimits {
@@ -106,8 +106,8 @@ pub enum Action {
 
 impl Action {
     /// The account of this action for clients.
-    pub fn report(&self, outcome: api::Outcome, reason: Option<String>) -> api::ActionReport {
-        api::ActionReport {
+    pub fn report(&self, outcome: vmlan_api::Outcome, reason: Option<String>) -> vmlan_api::ActionReport {
+        vmlan_api::ActionReport {
             action: self.kind(),
             network: self.network().map(str::to_owned),
             port: self.port().map(str::to_owned),
@@ -117,21 +117,21 @@ impl Action {
     }
 
     /// What kind of change this is.
-    pub fn kind(&self) -> api::ActionKind {
+    pub fn kind(&self) -> vmlan_api::ActionKind {
         match self {
-            Self::RemovePort { .. } => api::ActionKind::RemovePort,
-            Self::RemoveNetwork { .. } => api::ActionKind::RemoveNetwork,
-            Self::ChangeNetwork { .. } => api::ActionKind::ChangeNetwork,
-            Self::AddNetwork { .. } => api::ActionKind::AddNetwork,
-            Self::ReplacePort { .. } => api::ActionKind::ReplacePort,
-            Self::ChangePort { .. } => api::ActionKind::ChangePort,
-            Self::AddPort { .. } => api::ActionKind::AddPort,
-            Self::RemoveTrunk { .. } => api::ActionKind::RemoveTrunk,
-            Self::ReplaceTrunk { .. } => api::ActionKind::ReplaceTrunk,
-            Self::AddTrunk { .. } => api::ActionKind::AddTrunk,
-            Self::SetWorkers { .. } => api::ActionKind::SetWorkers,
-            Self::SetPoll { .. } => api::ActionKind::SetPoll,
-            Self::SetLimits { .. } => api::ActionKind::SetLimits,
+            Self::RemovePort { .. } => vmlan_api::ActionKind::RemovePort,
+            Self::RemoveNetwork { .. } => vmlan_api::ActionKind::RemoveNetwork,
+            Self::ChangeNetwork { .. } => vmlan_api::ActionKind::ChangeNetwork,
+            Self::AddNetwork { .. } => vmlan_api::ActionKind::AddNetwork,
+            Self::ReplacePort { .. } => vmlan_api::ActionKind::ReplacePort,
+            Self::ChangePort { .. } => vmlan_api::ActionKind::ChangePort,
+            Self::AddPort { .. } => vmlan_api::ActionKind::AddPort,
+            Self::RemoveTrunk { .. } => vmlan_api::ActionKind::RemoveTrunk,
+            Self::ReplaceTrunk { .. } => vmlan_api::ActionKind::ReplaceTrunk,
+            Self::AddTrunk { .. } => vmlan_api::ActionKind::AddTrunk,
+            Self::SetWorkers { .. } => vmlan_api::ActionKind::SetWorkers,
+            Self::SetPoll { .. } => vmlan_api::ActionKind::SetPoll,
+            Self::SetLimits { .. } => vmlan_api::ActionKind::SetLimits,
         }
     }
 
@@ -182,9 +182,9 @@ impl Plan {
     }
 
     /// What a dry run answers.
-    pub fn preview(&self) -> api::ApplyReport {
-        let planned = |action: &Action| action.report(api::Outcome::Planned, None);
-        api::ApplyReport { dry_run: true, actions: self.actions.iter().map(planned).collect() }
+    pub fn preview(&self) -> vmlan_api::ApplyReport {
+        let planned = |action: &Action| action.report(vmlan_api::Outcome::Planned, None);
+        vmlan_api::ApplyReport { dry_run: true, actions: self.actions.iter().map(planned).collect() }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::handle::{self, Handle};
 use crate::log::Log;
 use crate::notify;
 use crate::supervisor::Supervisor;
-use ports::panics::{Relapses, caught};
+use vmlan_ports::panics::{Relapses, caught};
 
 /// How long the end of the process waits for its threads.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -34,8 +34,8 @@ pub struct Options {
 /// # Errors
 /// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let taken = sys::inherit_all();
-    sys::map_large_memory();
+    let taken = vmlan_sys::inherit_all();
+    vmlan_sys::map_large_memory();
     let log = Log::to_stderr().context("cannot start the log")?;
     if let Err(error) = taken {
         tracing::warn!(owner = true, "programs may inherit what this process inherited: {error}");
@@ -79,7 +79,7 @@ async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Resul
     Ok(())
 }
 
-fn tell_ready(report: &api::ApplyReport, control: &Path) {
+fn tell_ready(report: &vmlan_api::ApplyReport, control: &Path) {
     let (actions, failed) = (report.actions.len(), report.failed());
     let failed = match failed {
         0 => String::new(),

@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use dataplane::{Done, Options, Plane, PortSetup};
-use drivers::{PeerSocket, stream};
-use frame::Takes;
-use lan::{FdbConfig, Network, NetworkConfig, PortConfig};
-use link::{BridgeGuard, LinkOptions, Registry};
+use vmlan_dataplane::{Done, Options, Plane, PortSetup};
+use vmlan_drivers::{PeerSocket, stream};
+use vmlan_frame::Takes;
+use vmlan_lan::{FdbConfig, Network, NetworkConfig, PortConfig};
+use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 
 /// Joins a guest's socket to a network; the port stays for as long as the guard.
 fn plug(

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::{Endpoint, Fault, Waits};
-use frame::Share;
-use lan::Network;
-use link::Link;
+use vmlan_drivers::{Endpoint, Fault, Waits};
+use vmlan_frame::Share;
+use vmlan_lan::Network;
+use vmlan_link::Link;
 
 /// A port in the data plane: a slot, and how often it was used before, so that a late word about an earlier port is
 /// never taken for one about its successor.
@@ -38,7 +38,7 @@ pub struct PortSetup {
     /// The network it is a port of.
     pub network: Arc<Network>,
     /// Which port of that network.
-    pub id: lan::PortId,
+    pub id: vmlan_lan::PortId,
     /// Its link, attached and bridged.
     pub link: Link,
     /// Frames that may wait for its medium, for each worker.

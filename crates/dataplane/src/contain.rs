@@ -15,9 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::Duration;
 
-use drivers::Fault;
-use frame::{DropReason, Instant};
-use lan::{Egress, Forwarder};
+use vmlan_drivers::Fault;
+use vmlan_frame::{DropReason, Instant};
+use vmlan_lan::{Egress, Forwarder};
 
 use crate::command::{Notice, PortKey};
 use crate::worker::{Worker, now, port_of};

@@ -5,9 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use drivers::Endpoint;
-use frame::{Mutex, PoolSizes};
-use sys::Waker;
+use vmlan_drivers::Endpoint;
+use vmlan_frame::{Mutex, PoolSizes};
+use vmlan_sys::Waker;
 
 use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
 use crate::contain::message;
@@ -145,7 +145,7 @@ fn start_worker(
     let inside = waker.clone();
     let run = move || {
         // Guests wait for it, and for no other thread of the process.
-        sys::priority::in_front();
+        vmlan_sys::priority::in_front();
         let mut worker = Worker::new(number, sizes, poller, inside, receiver, notify.clone());
         // No panic is final.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run())) {

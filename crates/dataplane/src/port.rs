@@ -1,10 +1,10 @@
 use std::io;
 use std::sync::Arc;
 
-use drivers::{Endpoint, Fault, Queue, Settings, Status, Waits};
-use frame::{Batch, Context, DropReason, Share};
-use link::{Link, Transmit};
-use sys::{Poller, Ready};
+use vmlan_drivers::{Endpoint, Fault, Queue, Settings, Status, Waits};
+use vmlan_frame::{Batch, Context, DropReason, Share};
+use vmlan_link::{Link, Transmit};
+use vmlan_sys::{Poller, Ready};
 
 use crate::command::{PortKey, PortSetup};
 use crate::ready::{Pending, Used};
@@ -14,7 +14,7 @@ use crate::translate::Translator;
 pub(crate) struct Port {
     pub(crate) key: PortKey,
     pub(crate) network: usize,
-    pub(crate) id: lan::PortId,
+    pub(crate) id: vmlan_lan::PortId,
     pub(crate) link: Link,
     pub(crate) attached: Option<Attached>,
     /// Frames that were received and not forwarded yet, since those before them were the turn's whole work.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Instant, Share};
+use vmlan_frame::{Instant, Share};
 
 use crate::command::PortKey;
 use crate::port::{Attached, Port};

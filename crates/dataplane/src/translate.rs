@@ -5,9 +5,11 @@
 //! receiver. Cutting goes in steps of about a batch, or of one frame, so it never holds more buffers than a few
 //! batches, whatever comes: what is made of one frame is bounded.
 
-use drivers::{Fault, Queue};
-use frame::offload::{finish_checksum, segment};
-use frame::{Batch, Coalescer, Context, Counters, DropReason, Frame, Offload, Pool, SegmentError, Takes};
+use vmlan_drivers::{Fault, Queue};
+use vmlan_frame::offload::{finish_checksum, segment};
+use vmlan_frame::{
+    Batch, Coalescer, Context, Counters, DropReason, Frame, Offload, Pool, SegmentError, Takes,
+};
 
 /// A worker's means to change the form of frames.
 #[derive(Default)]

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::io;
 use std::mem;
 
-use drivers::{Fault, Progress, Status, Waits};
-use frame::{Batch, Context, DropReason, Instant, Takes};
-use lan::Egress;
-use sys::Poller;
+use vmlan_drivers::{Fault, Progress, Status, Waits};
+use vmlan_frame::{Batch, Context, DropReason, Instant, Takes};
+use vmlan_lan::Egress;
+use vmlan_sys::Poller;
 
 use crate::command::{Notice, PortKey};
 use crate::port::{Out, Port};
@@ -265,7 +265,7 @@ struct Ways<'a> {
 }
 
 /// Takes the port of a network that is to be sent to next, and its frames.
-type Next = for<'a> fn(&'a mut Egress) -> Option<(lan::PortId, &'a mut Batch)>;
+type Next = for<'a> fn(&'a mut Egress) -> Option<(vmlan_lan::PortId, &'a mut Batch)>;
 
 /// Hands ports of `network` what they got, as many as a piece has, in the order of `next`.
 fn send(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>, next: Next) {
@@ -352,6 +352,6 @@ fn after(last: u8, bits: u8) -> u8 {
     (if behind != 0 { behind } else { bits }).trailing_zeros() as u8
 }
 
-fn find(ports: &mut [Option<Port>], slot: usize, id: lan::PortId) -> Option<&mut Port> {
+fn find(ports: &mut [Option<Port>], slot: usize, id: vmlan_lan::PortId) -> Option<&mut Port> {
     ports[slot].as_mut().filter(|port| port.id == id)
 }

@@ -21,10 +21,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use drivers::{Endpoint, Fault, Status};
-use frame::{Batch, DropReason, Instant, Pool, PoolSizes};
-use lan::{Egress, Forwarder, Network};
-use sys::{Interest, Poller, Ready, Waker};
+use vmlan_drivers::{Endpoint, Fault, Status};
+use vmlan_frame::{Batch, DropReason, Instant, Pool, PoolSizes};
+use vmlan_lan::{Egress, Forwarder, Network};
+use vmlan_sys::{Interest, Poller, Ready, Waker};
 
 use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
 use crate::contain::{Panics, message};
@@ -404,5 +404,5 @@ pub(crate) fn port_of(ports: &mut [Option<Port>], key: PortKey) -> Option<&mut P
 }
 
 pub(crate) fn now() -> Instant {
-    Instant::from_nanos(sys::monotonic_nanos())
+    Instant::from_nanos(vmlan_sys::monotonic_nanos())
 }

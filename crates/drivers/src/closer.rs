@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::thread;
 
-use frame::Mutex;
+use vmlan_frame::Mutex;
 
 /// Descriptors that wait to be closed before their senders are kept away.
 const BACKLOG: usize = 1024;
@@ -46,7 +46,7 @@ pub(crate) fn close(descriptors: impl IntoIterator<Item = OwnedFd>) -> bool {
 }
 
 fn work() {
-    sys::priority::behind();
+    vmlan_sys::priority::behind();
     let mut guard = state();
     loop {
         let Some(descriptor) = guard.waiting.pop_front() else {

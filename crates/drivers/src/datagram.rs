@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, Context, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
-use sys::datagrams::{self, LIMIT, Passed, Received};
+use vmlan_frame::{Batch, Context, DropReason, Entry, Pool, Size, VlanTag, WriteBuf};
+use vmlan_sys::datagrams::{self, LIMIT, Passed, Received};
 
 use crate::parts::parts;
 use crate::peer::{Message, PeerSocket};

@@ -1,8 +1,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use frame::{Batch, Counters, Instant, Meta, Pool, PoolSizes, VlanId};
 use rustix::net::SocketAddrUnix;
+use vmlan_frame::{Batch, Counters, Instant, Meta, Pool, PoolSizes, VlanId};
 
 use super::*;
 

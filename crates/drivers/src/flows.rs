@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use frame::Counters;
+use vmlan_frame::Counters;
 
 /// What went through each side of a trunk; RX came from the side, TX was handed to it.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-use frame::Entry;
+use vmlan_frame::Entry;
 
 /// The pieces that a frame is gathered from on its way out, given room for its tag: addresses, tag, rest; or the
 /// whole frame first when it has no tag.

@@ -15,7 +15,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrAny, SocketType, recvfrom,
     recvmsg, shutdown, sockopt,
 };
-use sys::datagrams::{self, LIMIT, Passed, Received};
+use vmlan_sys::datagrams::{self, LIMIT, Passed, Received};
 
 use crate::{closer, inject};
 
@@ -41,13 +41,13 @@ pub struct PeerSocket {
 pub struct Message {
     /// Octets written to the buffer. A message that fills it may have been longer.
     pub len: usize,
-    /// The sender's address, if it has one. It must not be decoded by libraries, see [`sys::address`].
+    /// The sender's address, if it has one. It must not be decoded by libraries, see [`vmlan_sys::address`].
     pub address: Option<SocketAddrAny>,
 }
 
 /// Makes the kernel refuse descriptors for a socket. False when it cannot.
 pub fn refuse_descriptors(fd: impl AsFd) -> bool {
-    !inject::is_wanted("no-passrights") && sys::socket::refuse_descriptors(fd)
+    !inject::is_wanted("no-passrights") && vmlan_sys::socket::refuse_descriptors(fd)
 }
 
 impl PeerSocket {
@@ -145,7 +145,7 @@ pub fn receive(socket: impl AsFd, refuses: bool, buffer: &mut [u8], flags: RecvF
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST)) + OTHER_CONTROL];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = flags | sys::socket::CLOSE_ON_EXEC;
+    let flags = flags | vmlan_sys::socket::CLOSE_ON_EXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
     let descriptors = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
@@ -288,7 +288,7 @@ mod tests {
         };
         // Before it is accepted, and after.
         assert!(refused(&client));
-        let _accepted = sys::socket::accept(&listener).unwrap();
+        let _accepted = vmlan_sys::socket::accept(&listener).unwrap();
         assert!(refused(&client));
     }
 }

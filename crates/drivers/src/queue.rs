@@ -3,8 +3,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally};
-use link::Link;
+use vmlan_frame::{
+    Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally,
+};
+use vmlan_link::Link;
 
 use crate::waits::Waits;
 

@@ -13,13 +13,13 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use frame::offload::validate;
-use frame::{
+use rustix::io::Errno;
+use vmlan_frame::offload::validate;
+use vmlan_frame::{
     Batch, Context, Counters, DropReason, Entry, Offload, Pool, Size, Takes, Tally, VlanTag, WriteBuf,
 };
-use link::Link;
-use rustix::io::Errno;
-use sys::tap::HEADER;
+use vmlan_link::Link;
+use vmlan_sys::tap::HEADER;
 
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
@@ -35,8 +35,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Takes descriptors from [`sys::tap::open`] or [`sys::tap::adopt`], with the offloads that were set for them.
-    /// With fewer queues than workers, the workers share them.
+    /// Takes descriptors from [`vmlan_sys::tap::open`] or [`vmlan_sys::tap::adopt`], with the offloads that were set
+    /// for them. With fewer queues than workers, the workers share them.
     ///
     /// # Panics
     /// Without any descriptor.
@@ -51,18 +51,18 @@ impl Device {
 /// # Errors
 /// What ioctl(2) says.
 pub fn set_offloads(fd: impl AsFd, on: bool) -> io::Result<Takes> {
-    use sys::tap::offload;
+    use vmlan_sys::tap::offload;
     let fd = fd.as_fd();
     if !on {
-        return sys::tap::set_offloads(fd, 0).map(|()| Takes::NONE);
+        return vmlan_sys::tap::set_offloads(fd, 0).map(|()| Takes::NONE);
     }
     let tcp = offload::CHECKSUM | offload::TSO4 | offload::TSO6 | offload::ECN;
     let takes = Takes::CHECKSUM | Takes::TSO4 | Takes::TSO6 | Takes::ECN;
     // Since Linux 6.2.
-    if sys::tap::set_offloads(fd, tcp | offload::USO4 | offload::USO6).is_ok() {
+    if vmlan_sys::tap::set_offloads(fd, tcp | offload::USO4 | offload::USO6).is_ok() {
         return Ok(takes | Takes::USO);
     }
-    sys::tap::set_offloads(fd, tcp).map(|()| takes)
+    vmlan_sys::tap::set_offloads(fd, tcp).map(|()| takes)
 }
 
 /// Which offloads a TAP has that was set up by another program.
@@ -70,8 +70,8 @@ pub fn set_offloads(fd: impl AsFd, on: bool) -> io::Result<Takes> {
 /// # Errors
 /// What ioctl(2) says.
 pub fn offloads_of(name: &str) -> io::Result<Takes> {
-    use sys::tap::offload;
-    let flags = sys::tap::offloads(name)?;
+    use vmlan_sys::tap::offload;
+    let flags = vmlan_sys::tap::offloads(name)?;
     let pairs = [
         (offload::CHECKSUM, Takes::CHECKSUM),
         (offload::TSO4, Takes::TSO4),
@@ -110,7 +110,7 @@ impl Endpoint for Device {
     }
 
     fn set_carrier(&self, carrier: bool) -> io::Result<()> {
-        sys::tap::set_carrier(&*self.queues[0], carrier)
+        vmlan_sys::tap::set_carrier(&*self.queues[0], carrier)
     }
 }
 

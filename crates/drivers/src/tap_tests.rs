@@ -1,6 +1,6 @@
 use std::os::unix::net::UnixDatagram;
 
-use frame::{Frame, Instant, PoolSizes, VlanId};
+use vmlan_frame::{Frame, Instant, PoolSizes, VlanId};
 
 use super::*;
 use crate::test_segments::segments;

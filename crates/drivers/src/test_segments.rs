@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use frame::Offload;
-use frame::checksum::Addresses;
-use frame::wire::{IpProtocol, Ipv4Repr, TcpFlags, TcpRepr};
+use vmlan_frame::Offload;
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::wire::{IpProtocol, Ipv4Repr, TcpFlags, TcpRepr};
 
 /// Segments of TCP in one frame with this many octets of data, and their request.
 pub(crate) fn segments(payload: usize) -> (Vec<u8>, Offload) {

@@ -44,6 +44,7 @@ pub struct Request {
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadRequest {
     /// It does not begin as VDE requests do.
     #[error("no VDE request: it begins with {0:08x} instead of {MAGIC:08x}")]

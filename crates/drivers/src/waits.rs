@@ -1,4 +1,4 @@
-use sys::{Interest, Ready};
+use vmlan_sys::{Interest, Ready};
 
 /// A sign to wait for, one of a descriptor's four bits.
 const RECEIVE: u16 = 1;

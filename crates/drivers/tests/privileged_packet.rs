@@ -10,12 +10,12 @@ use std::sync::{Arc, mpsc};
 use std::time::{self, Duration};
 use std::{fs, thread};
 
-use drivers::host::PacketSocket;
-use drivers::{Endpoint, Fault, Queue, Settings};
-use frame::{Batch, Context, Counters, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
-use sys::packet::{HEADER, Instruction, Ring, SLOTS, listener};
 use test_segments::segments;
 use testbed::{Netns, poll_until, require};
+use vmlan_drivers::host::PacketSocket;
+use vmlan_drivers::{Endpoint, Fault, Queue, Settings};
+use vmlan_frame::{Batch, Context, Counters, DropReason, Frame, Instant, Offload, Pool, PoolSizes, VlanTag};
+use vmlan_sys::packet::{HEADER, Instruction, Ring, SLOTS, listener};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -87,7 +87,7 @@ impl Fixture {
 fn open<T: Send>(netns: &Netns, interface: &str, make: impl FnOnce(u32) -> io::Result<T> + Send) -> T {
     let index = netns.exec("cat", [format!("/sys/class/net/{interface}/ifindex")]).stdout;
     let index = index.trim().parse().expect("an index");
-    sys::netns::within(&netns.path(), || make(index)).expect("a packet socket")
+    vmlan_sys::netns::within(&netns.path(), || make(index)).expect("a packet socket")
 }
 
 /// One that hears everything.
@@ -287,11 +287,11 @@ fn an_interface_that_comes_up_while_the_socket_is_made_is_heard() {
         let (path, bound) = (fixture.netns.path(), round % 2 == 1);
         let (told, counted) = mpsc::channel();
         let riser = thread::spawn(move || {
-            sys::netns::within(&path, || {
+            vmlan_sys::netns::within(&path, || {
                 let (before, deadline) = (sockets(bound)?, time::Instant::now() + PATIENCE);
                 told.send(()).expect("the test is waiting");
                 while sockets(bound)? == before && time::Instant::now() < deadline {}
-                sys::netdev::set_up("near")
+                vmlan_sys::netdev::set_up("near")
             })
         });
         counted.recv().expect("a count");
@@ -315,9 +315,9 @@ fn sockets(bound: bool) -> io::Result<usize> {
 }
 
 fn is_ready(queue: &dyn Queue) -> bool {
-    let poller = sys::Poller::new().expect("a poller");
+    let poller = vmlan_sys::Poller::new().expect("a poller");
     let descriptor = queue.descriptor(0).expect("the socket");
-    poller.add(descriptor, 1, sys::Interest::READ).expect("our own descriptor");
+    poller.add(descriptor, 1, vmlan_sys::Interest::READ).expect("our own descriptor");
     let mut ready = Vec::new();
     poller.wait(&mut ready, Some(Duration::ZERO)).expect("our own poller");
     !ready.is_empty()

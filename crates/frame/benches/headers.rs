@@ -6,9 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use frame::MacAddr;
-use frame::checksum::checksum;
-use frame::wire::{EthernetFrame, Headers};
+use vmlan_frame::MacAddr;
+use vmlan_frame::checksum::checksum;
+use vmlan_frame::wire::{EthernetFrame, Headers};
 
 const LENGTHS: [usize; 4] = [64, 1500, 9000, 65_536];
 

@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use frame::offload::{Coalescer, Takes, finish_checksum, segment, segment_partial, validate};
-use frame::wire::TcpFlags;
-use frame::{Batch, Frame, Offload, Pool, PoolSizes};
+use vmlan_frame::offload::{Coalescer, Takes, finish_checksum, segment, segment_partial, validate};
+use vmlan_frame::wire::TcpFlags;
+use vmlan_frame::{Batch, Frame, Offload, Pool, PoolSizes};
 
 use shape::*;
 

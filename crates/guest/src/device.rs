@@ -81,7 +81,7 @@ impl Device {
     pub(crate) fn new(client: Box<dyn Client>, mtu: u16, tally: Arc<Tally>) -> Device {
         let port =
             Port { client, queue: VecDeque::new(), spare: Vec::new(), flushed: true, failure: None, tally };
-        let mtu = usize::from(mtu) + frame::ETHERNET_HEADER;
+        let mtu = usize::from(mtu) + vmlan_frame::ETHERNET_HEADER;
         Device { frame: Vec::new(), port, neighbours: Neighbours::default(), mtu }
     }
 

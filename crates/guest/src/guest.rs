@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 use crate::device::{Counters, Device, Tally};
 use crate::ping::{Ping, PingReport, PingTask};

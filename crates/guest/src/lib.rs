@@ -9,7 +9,7 @@
 //! use std::os::unix::net::UnixStream;
 //! use std::time::Duration;
 //!
-//! use guest::{Amount, Attachment, Guest, GuestConfig, Ping};
+//! use vmlan_guest::{Amount, Attachment, Guest, GuestConfig, Ping};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (left, right) = UnixStream::pair()?;

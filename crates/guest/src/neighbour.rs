@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use frame::{ETHERNET_HEADER, MacAddr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpHardware, ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr,
 };
+use vmlan_frame::{ETHERNET_HEADER, MacAddr};
 
 /// Neighbours asked for since the guest began, and whether they answered.
 #[derive(Debug, Default)]

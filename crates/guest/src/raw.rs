@@ -1,9 +1,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use frame::{ETHERNET_HEADER, MacAddr};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use vmlan_frame::{ETHERNET_HEADER, MacAddr};
 
 use crate::client::{Client, Transmit};
 use crate::{Attachment, Error, wait};

@@ -6,10 +6,10 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use guest::{Amount, Attachment, Error, Guest, Ping};
 use support::{
     PATIENCE, config, datagram_ends, eventually, exercise, ipv4, ipv6, mac, spawn, spawn_both, transfer,
 };
+use vmlan_guest::{Amount, Attachment, Error, Guest, Ping};
 
 fn pair() -> (Guest, Guest) {
     let (one, other) = UnixStream::pair().unwrap();

@@ -5,10 +5,10 @@ mod support;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use frame::MacAddr;
-use guest::client::MAX_FRAME;
-use guest::{Attachment, Error, Ping, RawGuest, ethernet};
 use support::{PATIENCE, datagram_ends, eventually, ipv4, mac, spawn, spawn_both};
+use vmlan_frame::MacAddr;
+use vmlan_guest::client::MAX_FRAME;
+use vmlan_guest::{Attachment, Error, Ping, RawGuest, ethernet};
 
 const TYPE: u16 = 0x88b5;
 

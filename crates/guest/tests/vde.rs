@@ -11,9 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use guest::client::VdeClient;
-use guest::{Attachment, Error, Ping, RawGuest, ethernet};
 use support::{PATIENCE, eventually, exercise, ipv4, mac, spawn};
+use vmlan_guest::client::VdeClient;
+use vmlan_guest::{Attachment, Error, Ping, RawGuest, ethernet};
 
 /// Octets of `struct sockaddr_un`, and of what precedes its path.
 const ADDRESS: usize = if cfg!(target_os = "macos") { 106 } else { 110 };

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use frame::{Batch, Counters, Frame, MacAddr, Pool, PoolSizes};
-use lan::{
+use vmlan_frame::{Batch, Counters, Frame, MacAddr, Pool, PoolSizes};
+use vmlan_lan::{
     Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
     TrunkPolicy,
 };
@@ -95,7 +95,7 @@ impl Setup {
     }
 
     fn forward(&mut self, from: PortId) {
-        let now = frame::Instant::from_secs(1);
+        let now = vmlan_frame::Instant::from_secs(1);
         self.forwarder.forward(0, from, &mut self.batch, now, &mut self.egress);
     }
 

@@ -1,6 +1,6 @@
 //! Neighbour discovery in IPv6 packets, as its receivers find it.
 
-use frame::wire::{Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, Upper};
+use vmlan_frame::wire::{Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, Upper};
 
 /// What a packet has to do with neighbour discovery.
 pub(crate) enum Discovery<'a> {

@@ -14,7 +14,7 @@
 use core::mem;
 use std::collections::VecDeque;
 
-use frame::{Batch, Frame, Takes};
+use vmlan_frame::{Batch, Frame, Takes};
 
 use crate::PortId;
 
@@ -300,7 +300,7 @@ fn weight(frame: &Frame, to: &Queue) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Offload, Pool, PoolSizes};
+    use vmlan_frame::{Offload, Pool, PoolSizes};
 
     const A: PortId = PortId::new(0, 0);
     const B: PortId = PortId::new(5, 0);

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use frame::{MacAddr, VlanId};
+use vmlan_frame::{MacAddr, VlanId};
 
 use crate::PortId;
 

@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use frame::Instant;
+use vmlan_frame::Instant;
 
 use crate::port::Rate;
 

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use frame::{Counters, MacAddr};
+use vmlan_frame::{Counters, MacAddr};
 
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::group::Group;

@@ -2,9 +2,9 @@ use core::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use frame::ip::begin_alike;
-use frame::offload::MAX_DATAGRAMS;
-use frame::{Counters, MacAddr, VlanId};
+use vmlan_frame::ip::begin_alike;
+use vmlan_frame::offload::MAX_DATAGRAMS;
+use vmlan_frame::{Counters, MacAddr, VlanId};
 
 use crate::group::Group;
 use crate::guard::Stages;
@@ -313,6 +313,7 @@ impl Default for PortPolicy {
 
 /// Why a port, or a static entry, cannot be as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PortError {
     /// The network is full.
     #[error("port {port}: the network has {limit} ports already; remove one or use another network")]

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use frame::ETHERNET_HEADER;
+use vmlan_frame::ETHERNET_HEADER;
 
 use crate::PortId;
 use crate::guard::addresses::Key;

@@ -11,7 +11,7 @@
 
 use core::fmt;
 
-use frame::{DropReason, Frame, VlanId, VlanTag};
+use vmlan_frame::{DropReason, Frame, VlanId, VlanTag};
 
 /// A set of VLAN identifiers.
 #[derive(Clone, PartialEq, Eq)]
@@ -233,7 +233,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Pool, PoolSizes};
+    use vmlan_frame::{Pool, PoolSizes};
 
     fn vlan(vid: u16) -> VlanId {
         VlanId::new(vid).unwrap()

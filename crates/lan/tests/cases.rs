@@ -4,9 +4,9 @@ mod support;
 
 use std::sync::Arc;
 
-use frame::{DropReason, MacAddr, VlanId, VlanTag};
-use lan::{EntryKind, Event, PortError, PortPolicy, VlanRole};
 use support::{Lan, mac};
+use vmlan_frame::{DropReason, MacAddr, VlanId, VlanTag};
+use vmlan_lan::{EntryKind, Event, PortError, PortPolicy, VlanRole};
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);
 
@@ -203,10 +203,10 @@ fn who_watches_sees_what_is_dropped_and_why() {
     let (g1, c1) = lan.port(&[mac(1)]);
     let (g2, _) = lan.port(&[mac(2)]);
     let sent = [(mac(2), STRANGER), (mac(2), mac(1)), (mac(1), mac(1)), (mac(2), MacAddr::ZERO)];
-    let mut batch: frame::Batch = sent.iter().map(|(to, from)| lan.frame(*to, *from)).collect();
+    let mut batch: vmlan_frame::Batch = sent.iter().map(|(to, from)| lan.frame(*to, *from)).collect();
 
     let mut seen = Vec::new();
-    let mut watch = |frame: &frame::Frame, reason| seen.push((frame.source(), reason));
+    let mut watch = |frame: &vmlan_frame::Frame, reason| seen.push((frame.source(), reason));
     let now = lan.now;
     lan.forwarder.forward_watched(0, g1, &mut batch, now, &mut lan.egress, &mut watch);
 
@@ -270,7 +270,7 @@ fn a_promiscuous_port_gets_a_copy_of_everything_once() {
 #[test]
 fn isolated_ports_talk_to_others_only() {
     let mut lan = Lan::new();
-    let isolated = |config: &mut lan::PortConfig| config.isolated = true;
+    let isolated = |config: &mut vmlan_lan::PortConfig| config.isolated = true;
     let (g1, c1) = lan.port_with(isolated);
     let (g2, c2) = lan.port_with(isolated);
     let (g3, c3) = lan.port(&[]);
@@ -286,7 +286,7 @@ fn nothing_passes_a_port_that_is_not_enabled() {
     let (g1, c1) = lan.port(&[]);
     let (g2, c2) = lan.port(&[]);
     assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
-    let disabled = lan::PortPolicy { enabled: false, ..lan::PortPolicy::default() };
+    let disabled = vmlan_lan::PortPolicy { enabled: false, ..vmlan_lan::PortPolicy::default() };
     lan.network.update_port(g1, disabled.clone()).unwrap();
     assert_eq!(lan.network.fdb(lan.now), [], "what was learnt behind it is forgotten");
     assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), []);
@@ -298,7 +298,7 @@ fn nothing_passes_a_port_that_is_not_enabled() {
     lan.network.set_active(g1, true).unwrap();
     assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), []);
     assert_eq!(lan.network.fdb(lan.now).len(), 1);
-    lan.network.update_port(g1, lan::PortPolicy::default()).unwrap();
+    lan.network.update_port(g1, vmlan_lan::PortPolicy::default()).unwrap();
     assert_eq!(lan.receivers((g1, &c1), mac(2), mac(1)), [g2]);
     assert_eq!(lan.receivers((g2, &c2), mac(1), mac(2)), [g1]);
 }
@@ -324,10 +324,10 @@ fn a_static_entry_stays_where_it_was_put() {
 #[test]
 fn addresses_that_cannot_be_set_are_refused() {
     let lan = Lan::new();
-    let counters = || Arc::new(frame::Counters::new(1));
+    let counters = || Arc::new(vmlan_frame::Counters::new(1));
     let config = |name: &str, mac, vlan| {
-        let config = lan::PortConfig::new(name, counters());
-        lan::PortConfig { macs: vec![mac], vlan, ..config }
+        let config = vmlan_lan::PortConfig::new(name, counters());
+        vmlan_lan::PortConfig { macs: vec![mac], vlan, ..config }
     };
     let web = lan.network.add_port(config("web", mac(1), VlanRole::Unset)).unwrap();
     let taken = PortError::MacTaken { port: "db".into(), mac: mac(1), owner: "web".into() };
@@ -557,7 +557,7 @@ fn a_slow_thief_gets_an_address_once() {
 #[test]
 fn the_same_address_lives_in_two_vlans() {
     let mut lan = Lan::new();
-    let of = |vid| move |config: &mut lan::PortConfig| config.vlan = access(vid);
+    let of = |vid| move |config: &mut vmlan_lan::PortConfig| config.vlan = access(vid);
     let [(g1, c1), (g2, c2)] = [lan.port_with(of(10)), lan.port_with(of(10))];
     let [(g3, c3), (g4, c4)] = [lan.port_with(of(20)), lan.port_with(of(20))];
     lan.receivers((g1, &c1), mac(9), mac(1));
@@ -630,12 +630,12 @@ fn a_turn_ends_when_its_copies_weigh_enough_and_the_rest_is_left_in_order() {
     // A broadcast makes four copies, and what is dropped weighs nothing.
     let kinds = [MacAddr::BROADCAST, mac(1), MacAddr::BROADCAST];
     let mut frames = Vec::from_iter(kinds.iter().map(|destination| lan.frame(*destination, mac(1))));
-    let mut batch = frame::Batch::from_iter(frames.drain(..));
+    let mut batch = vmlan_frame::Batch::from_iter(frames.drain(..));
     for (copies, left) in [(4, 2), (4, 0), (0, 0)] {
-        lan.egress.allow(lan::Egress::COPY);
+        lan.egress.allow(vmlan_lan::Egress::COPY);
         assert_eq!(lan.forwarder.forward(0, a, &mut batch, lan.now, &mut lan.egress), 0);
         assert!(batch.is_empty());
-        batch = frame::Batch::from_iter(lan.forwarder.left().drain());
+        batch = vmlan_frame::Batch::from_iter(lan.forwarder.left().drain());
         assert_eq!((lan.copies().len(), batch.len()), (copies, left));
     }
     let sum = counters.snapshot();

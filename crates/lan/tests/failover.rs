@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, Icmpv6Type, Ipv6Packet, NdpMessage};
-use frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
-use lan::{Event, HostAddress, PortId, Prefix, TrunkPolicy, VlanRole};
 use support::packets::*;
 use support::{Lan, mac};
+use vmlan_frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, Icmpv6Type, Ipv6Packet, NdpMessage};
+use vmlan_frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
+use vmlan_lan::{Event, HostAddress, PortId, Prefix, TrunkPolicy, VlanRole};
 
 const HOST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xaa]);
 const HOST_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);

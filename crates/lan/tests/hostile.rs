@@ -4,10 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use frame::{Counters, Direction, DropReason, MacAddr, VlanTag};
-use lan::{EntryKind, PortId, VlanRole};
 use proptest::prelude::*;
 use support::{Lan, mac, network};
+use vmlan_frame::{Counters, Direction, DropReason, MacAddr, VlanTag};
+use vmlan_lan::{EntryKind, PortId, VlanRole};
 
 const QUOTA: usize = 12;
 
@@ -56,7 +56,7 @@ proptest! {
         let ports: [(PortId, Arc<Counters>); 4] = std::array::from_fn(|n| lan.port_with(|config| {
             config.quota = QUOTA;
             config.macs = if n == 3 { vec![mac(3)] } else { vec![] };
-            config.vlan = if n == 2 && aware { VlanRole::Access(frame::VlanId::new(10).unwrap()) } else { VlanRole::Unset };
+            config.vlan = if n == 2 && aware { VlanRole::Access(vmlan_frame::VlanId::new(10).unwrap()) } else { VlanRole::Unset };
         }));
         lan.egress.set_room(ports[0].0, room);
         let mut delivered = [0; 4];

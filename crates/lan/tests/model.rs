@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
-use lan::{PortConfig, PortId, PortPolicy, VlanRole};
 use proptest::prelude::*;
 use support::{Lan, mac};
+use vmlan_frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
+use vmlan_lan::{PortConfig, PortId, PortPolicy, VlanRole};
 
 const AGEING: u64 = 300;
 const HOLD: u64 = 10;

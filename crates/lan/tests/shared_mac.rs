@@ -7,11 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, IpProtocol, Ipv6Packet, NdpMessage, UdpDatagram};
-use frame::{Counters, DropReason, Frame, MacAddr, Sides};
-use lan::{Diversion, Event, PortConfig, PortId, TrunkConfig, TrunkNotice, TrunkPolicy};
 use support::packets::*;
 use support::{Lan, mac};
+use vmlan_frame::wire::{
+    ArpOperation, ArpPacket, Icmpv6Packet, IpProtocol, Ipv6Packet, NdpMessage, UdpDatagram,
+};
+use vmlan_frame::{Counters, DropReason, Frame, MacAddr, Sides};
+use vmlan_lan::{Diversion, Event, PortConfig, PortId, TrunkConfig, TrunkNotice, TrunkPolicy};
 
 const HOST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xaa]);
 const ROUTER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xbb]);
@@ -309,7 +311,7 @@ fn a_checksum_that_is_yet_to_be_filled_in_is_left_alone() {
     let octets = dhcp_request(1, mac(1), Ipv4Addr::UNSPECIFIED);
     let mut frame = net.lan.pool.copy(&octets).unwrap();
     frame.meta.offload =
-        frame::Offload { flags: 1, checksum_start: 34, checksum_offset: 6, ..Default::default() };
+        vmlan_frame::Offload { flags: 1, checksum_start: 34, checksum_offset: 6, ..Default::default() };
     let got = net.send_frame(G(1), frame);
     assert_differs_in(&got[&W], &octets, &[FROM, 52..54]);
 }
@@ -423,7 +425,7 @@ fn what_comes_back_from_the_wire_is_not_switched_again() {
 fn without_a_buffer_the_wires_copy_is_counted_as_lost() {
     let mut net = shared();
     let frame = net.lan.pool.copy(&arp_request((mac(1), ip4(1)), ROUTER_IP)).unwrap();
-    let held = Vec::from_iter(std::iter::from_fn(|| net.lan.pool.take(frame::Size::Small)));
+    let held = Vec::from_iter(std::iter::from_fn(|| net.lan.pool.take(vmlan_frame::Size::Small)));
     let (g1, counters) = net.guests[0].clone();
     net.lan.receive((g1, &counters), [frame]);
     let copies = net.lan.copies_beside();
@@ -497,7 +499,7 @@ fn an_address_of_another_guest_stays_with_it_and_the_claim_is_dropped_and_report
 /// A neighbour discovery message of guest 1 to all nodes, behind `headers`, whose checksum is right.
 fn discovery(first: IpProtocol, headers: &[u8], message: &[u8]) -> Vec<u8> {
     let (source, group) = (ip6(1), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
-    let addresses = frame::checksum::Addresses::V6 { source, destination: group };
+    let addresses = vmlan_frame::checksum::Addresses::V6 { source, destination: group };
     let mut message = message.to_vec();
     Icmpv6Packet::new_checked(&mut message[..]).unwrap().fill_checksum(&addresses);
     let to = (MacAddr([0x33, 0x33, 0, 0, 0, 1]), group.into());
@@ -602,10 +604,10 @@ fn leases_come_from_the_host_and_from_a_port_that_is_a_server() {
     };
     net.send(H, &lease(HOST, Ipv4Addr::UNSPECIFIED, ip4(1)));
     assert_eq!(net.known(), [(ip4(1).into(), net.guests[0].0)]);
-    let policy = lan::PortPolicy {
+    let policy = vmlan_lan::PortPolicy {
         macs: vec![mac(2)],
-        roles: lan::Roles { dhcp: true },
-        ..lan::PortPolicy::default()
+        roles: vmlan_lan::Roles { dhcp: true },
+        ..vmlan_lan::PortPolicy::default()
     };
     net.lan.network.update_port(net.guests[1].0, policy).unwrap();
     net.send(G(2), &lease(mac(2), ip4(1), ip4(9)));

@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::wire::ArpOperation;
-use frame::{Counters, DropReason, MacAddr, VlanId};
-use lan::{Event, PortConfig, PortId, PortPolicy, Prefix, TrunkPolicy, VlanRole};
 use support::packets::*;
 use support::{Lan, mac};
+use vmlan_frame::wire::ArpOperation;
+use vmlan_frame::{Counters, DropReason, MacAddr, VlanId};
+use vmlan_lan::{Event, PortConfig, PortId, PortPolicy, Prefix, TrunkPolicy, VlanRole};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FLOATING: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
@@ -226,7 +226,8 @@ fn the_stage_stays_when_the_trunk_leaves_a_network_with_a_floating_address() {
 /// Everything that the stages made of one story: the guests that got each frame, drops by guest, events, the owners.
 type Fate = (Vec<Vec<usize>>, Vec<[u64; 3]>, Vec<Event>, Vec<Option<MacAddr>>);
 
-/// Tells one story, of claims that are granted, denied, given up, unclear, at once, too many, and of a guest that moves.
+/// Tells one story, of claims that are granted, denied, given up, unclear, at once, too many, and of a guest that
+/// moves.
 fn fate(mut net: Net) -> Fate {
     let third = Ipv4Addr::new(10, 0, 0, 3);
     let answer = arp(mac(2), ArpOperation::REPLY, (mac(1), ADDRESS), (mac(2), Ipv4Addr::UNSPECIFIED));

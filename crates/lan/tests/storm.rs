@@ -5,9 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Counters, DropReason, MacAddr, Offload, Pool, PoolSizes, Sides, VlanId};
-use lan::{Diversion, Group, Limits, PortId, PortPolicy, Rate, TrunkPolicy, VlanRole};
 use support::{Lan, mac};
+use vmlan_frame::{Counters, DropReason, MacAddr, Offload, Pool, PoolSizes, Sides, VlanId};
+use vmlan_lan::{Diversion, Group, Limits, PortId, PortPolicy, Rate, TrunkPolicy, VlanRole};
 
 const UNKNOWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);
 
@@ -97,7 +97,7 @@ fn by_default_floods_have_a_generous_budget() {
 }
 
 /// A frame of `payload` octets to be cut into segments of 512.
-fn large(lan: &mut Lan, destination: MacAddr, payload: usize) -> frame::Frame {
+fn large(lan: &mut Lan, destination: MacAddr, payload: usize) -> vmlan_frame::Frame {
     lan.pool = Pool::new(PoolSizes { small: 2, large: 2, bulk: 0 });
     let mut octets = support::octets(destination, mac(1));
     octets.resize(54 + payload, 0);
@@ -170,7 +170,8 @@ fn the_ports_of_a_group_share_floods_copies_and_addresses() {
     let mut lan = Lan::new();
     let group = Arc::new(Group::new(3));
     let limits = Limits { storm: Some(Rate { per_second: 10, burst: 40 }), ..Limits::NONE };
-    let join = |config: &mut lan::PortConfig| (config.group, config.limits) = (Some(group.clone()), limits);
+    let join =
+        |config: &mut vmlan_lan::PortConfig| (config.group, config.limits) = (Some(group.clone()), limits);
     let members = [lan.port_with(join), lan.port_with(join), lan.port_with(join)];
     let other = lan.port(&[mac(4)]);
     let granted: usize = members.iter().map(|port| passed(&mut lan, port, MacAddr::BROADCAST, 100)).sum();

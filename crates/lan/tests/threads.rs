@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use frame::{Batch, Counters, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes, Tally};
-use lan::{Egress, Forwarder, Network, PortConfig, PortId, PortPolicy};
 use support::{mac, network, octets};
+use vmlan_frame::{Batch, Counters, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes, Tally};
+use vmlan_lan::{Egress, Forwarder, Network, PortConfig, PortId, PortPolicy};
 
 const ROUNDS: u64 = 2000;
 

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use frame::{Counters, DropReason, Frame, MacAddr, Sides};
-use lan::{Diversion, PortConfig, PortError, PortId, TrunkConfig, TrunkNotice, TrunkPolicy};
 use support::{Lan, mac};
+use vmlan_frame::{Counters, DropReason, Frame, MacAddr, Sides};
+use vmlan_lan::{Diversion, PortConfig, PortError, PortId, TrunkConfig, TrunkNotice, TrunkPolicy};
 
 const HOST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xaa]);
 const ROUTER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xbb]);
@@ -332,9 +332,9 @@ fn nobody_takes_the_hosts_address_or_a_guests() {
 /// Every form in which a guest says that another's address is its own, or hides that it does.
 #[test]
 fn an_address_is_claimed_in_no_form() {
-    use frame::wire::ArpOperation;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use support::packets::{advertisement, arp, arp_request, solicitation};
+    use vmlan_frame::wire::ArpOperation;
 
     let ip4 = |n| Ipv4Addr::new(10, 0, 0, n);
     let ip6 = |n| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
@@ -413,7 +413,7 @@ fn the_gateways_address_stays_on_the_wire() {
     assert_eq!(net.send_frame(G(2), forged), who([]));
     assert_eq!(net.guests[1].1.snapshot().dropped(DropReason::Contested), 1);
     let (port, claimant) = (net.trunk.0, net.guests[1].0);
-    let contested = lan::Event::Contested { mac: ROUTER, vlan: None, port, claimant };
+    let contested = vmlan_lan::Event::Contested { mac: ROUTER, vlan: None, port, claimant };
     assert_eq!(net.lan.network.events().events.last(), Some(&contested));
     assert_eq!(net.send(G(1), ROUTER), who([W]));
 
@@ -464,7 +464,7 @@ fn refused_changes() {
     let port = network.add_port(PortConfig { macs: vec![HOST], ..guest(3) }).unwrap_err();
     assert_eq!(port, PortError::MacTaken { port: "G3".into(), mac: HOST, owner: "trunk".into() });
     assert!(matches!(network.update_trunk(net.guests[0].0, policy()), Err(PortError::OtherKind { .. })));
-    let guest = lan::PortPolicy::default();
+    let guest = vmlan_lan::PortPolicy::default();
     assert!(matches!(network.update_port(net.trunk.0, guest), Err(PortError::OtherKind { .. })));
     assert!(network.remove_port(net.trunk.0));
     assert_eq!(network.trunk(), None);

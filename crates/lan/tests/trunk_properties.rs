@@ -5,10 +5,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Counters, Direction, DropReason, MacAddr, Sides};
-use lan::{Diversion, Limits, PortId, Rate, TrunkPolicy};
 use proptest::prelude::*;
 use support::{Lan, network};
+use vmlan_frame::{Counters, Direction, DropReason, MacAddr, Sides};
+use vmlan_lan::{Diversion, Limits, PortId, Rate, TrunkPolicy};
 
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
 

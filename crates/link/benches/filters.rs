@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{BenchmarkId, Criterion};
-use frame::{Batch, Context, Pool, PoolSizes, Tally};
-use link::{BridgeGuard, Filter, FilterOptions, Link, LinkOptions, Registry};
+use vmlan_frame::{Batch, Context, Pool, PoolSizes, Tally};
+use vmlan_link::{BridgeGuard, Filter, FilterOptions, Link, LinkOptions, Registry};
 
 const FRAMES: u32 = 32;
 const FILTERS: [usize; 3] = [0, 1, 4];
@@ -45,7 +45,7 @@ impl Setup {
 
     /// `rounds` batches through input.
     fn input(&mut self, rounds: u64) -> Duration {
-        let cx = Context { worker: 0, now: frame::Instant::ZERO, pool: &self.pool };
+        let cx = Context { worker: 0, now: vmlan_frame::Instant::ZERO, pool: &self.pool };
         let start = Instant::now();
         for _ in 0..rounds {
             self.link.input(&cx, black_box(&mut self.batch));

@@ -10,8 +10,8 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{Backlog, Batch, Context, Counters, DropReason, Instant, Pool, PoolSizes, Tally};
-use link::{Driver, Link, LinkOptions, Registry, Transmit};
+use vmlan_frame::{Backlog, Batch, Context, Counters, DropReason, Instant, Pool, PoolSizes, Tally};
+use vmlan_link::{Driver, Link, LinkOptions, Registry, Transmit};
 
 /// One direction of the cable.
 type Wire = Arc<Mutex<Backlog>>;

@@ -9,8 +9,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use frame::{Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Tally};
-use link::{
+use vmlan_frame::{Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Tally};
+use vmlan_link::{
     Filter, FilterOptions, Link, LinkOptions, PerFrame, ProtocolFamily, ProtocolOptions, Registry, Transmit,
     Verdict,
 };

@@ -1,7 +1,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 /// A protocol family: the key under which a protocol is attached. IPv4 and IPv6 have their numbers on macOS, which
 /// are also those in tunnel records; every other EtherType, pair of LLC addresses and SNAP identifier is a family of

@@ -1,4 +1,4 @@
-use frame::{Counters, DropReason, PerReason};
+use vmlan_frame::{Counters, DropReason, PerReason};
 
 /// The drops of one batch, counted in the link's counters together.
 #[derive(Default)]

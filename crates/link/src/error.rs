@@ -1,4 +1,4 @@
-use frame::DropReason;
+use vmlan_frame::DropReason;
 
 /// Why a call of the link layer failed, in the meanings that driver authors know from errno.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]

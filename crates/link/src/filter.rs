@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use frame::{Context, Direction, DropReason, Frame};
+use vmlan_frame::{Context, Direction, DropReason, Frame};
 
 use crate::hook::{Entered, Hook, Place};
 use crate::{ControlResult, Error, Event, Link, ProtocolFamily, Request};

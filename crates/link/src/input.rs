@@ -3,7 +3,7 @@
 use core::cell::RefCell;
 use std::sync::Arc;
 
-use frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
+use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
 
 use crate::drops::Drops;
 use crate::ending::OnDataPath;
@@ -17,7 +17,8 @@ impl Link {
     /// protocols, or leaves it to the network.
     ///
     /// Unless the link is bridged, a frame for another station, which a promiscuous link receives, is marked as such
-    /// ([`Meta::promiscuous`](frame::Meta::promiscuous)): filters and taps see it, and protocols that asked for it.
+    /// ([`Meta::promiscuous`](vmlan_frame::Meta::promiscuous)): filters and taps see it, and protocols that asked for
+    /// it.
     ///
     /// On return `batch` holds, in order, what a network takes: all that the filters let go on when the link is
     /// bridged, else nothing. Every other frame was consumed, or dropped and counted.

@@ -8,7 +8,7 @@
 //! and is counted: sent, consumed, or dropped with a reason.
 //!
 //! The crate is pure: it does no I/O, reads no clock, writes no log and starts no thread. It knows errors by their
-//! errno ([`Error::errno_name`]) and counts what happens to frames ([`frame::Counters`]).
+//! errno ([`Error::errno_name`]) and counts what happens to frames ([`vmlan_frame::Counters`]).
 
 mod address;
 mod arp;

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use frame::DropReason;
+use vmlan_frame::DropReason;
 
 use crate::filter;
 use crate::gate::Phase;

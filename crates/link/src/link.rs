@@ -18,7 +18,7 @@ use crate::multicast::Membership;
 use crate::plan::Plan;
 use crate::queue::InputQueue;
 use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
-use frame::{Counters, Takes};
+use vmlan_frame::{Counters, Takes};
 
 /// Whether a link is up, and which frames it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -1,6 +1,6 @@
 //! What a kind of medium knows of protocols: Ethernet, tunnels, loopback.
 
-use frame::{BadOffload, Batch, ETHERNET_HEADER, Frame, Meta, Pool, SegmentError, Size, TrafficClass};
+use vmlan_frame::{BadOffload, Batch, ETHERNET_HEADER, Frame, Meta, Pool, SegmentError, Size, TrafficClass};
 
 use crate::{Address, Error, LinkAddress, ProtocolFamily};
 
@@ -82,7 +82,7 @@ pub trait Media: Send + Sync {
     /// [`SegmentError::NoBuffer`] when the pool has not enough, [`SegmentError::NotValid`] when the request does not
     /// fit the frame; `out` is then as it was.
     fn segment(&self, pool: &Pool, frame: &Frame, out: &mut Batch) -> Result<usize, SegmentError> {
-        frame::offload::segment(frame, pool, out)
+        vmlan_frame::offload::segment(frame, pool, out)
     }
 
     /// Lets the medium carry `family`.
@@ -177,11 +177,11 @@ impl Media for Ethernet {
             Address::Ip(ip) if !ip.is_multicast() => return Err(Error::InvalidArgument),
             Address::Ip(IpAddr::V4(ip)) => {
                 let [_, b, c, d] = ip.octets();
-                frame::MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+                vmlan_frame::MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
             }
             Address::Ip(IpAddr::V6(ip)) => {
                 let [.., a, b, c, d] = ip.octets();
-                frame::MacAddr([0x33, 0x33, a, b, c, d])
+                vmlan_frame::MacAddr([0x33, 0x33, a, b, c, d])
             }
         };
         Ok(Some(mac.into()))
@@ -248,7 +248,7 @@ impl Media for FamilyHeader {
             return Err(SegmentError::NoBuffer);
         }
         let before = out.len();
-        let made = frame::offload::segment(&ethernet, pool, out)?;
+        let made = vmlan_frame::offload::segment(&ethernet, pool, out)?;
         // Several segments can share a buffer, so each is copied.
         let is_complete = out.iter_mut().skip(before).all(|segment| {
             segment.trim_front(ETHERNET_HEADER);
@@ -292,7 +292,7 @@ pub(crate) fn framed(pool: &Pool, header: &[u8], packet: &[u8], mut meta: Meta) 
     let mut buffer = Size::for_octets(len).and_then(|size| pool.take(size))?;
     buffer[..header.len()].copy_from_slice(header);
     buffer[header.len()..len].copy_from_slice(packet);
-    if meta.offload != frame::Offload::default() {
+    if meta.offload != vmlan_frame::Offload::default() {
         let shift = header.len() as u16;
         meta.offload.checksum_start = meta.offload.checksum_start.saturating_add(shift);
         meta.offload.header_len = meta.offload.header_len.saturating_add(shift);
@@ -305,7 +305,7 @@ pub(crate) fn framed(pool: &Pool, header: &[u8], packet: &[u8], mut meta: Meta) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{MacAddr, PoolSizes};
+    use vmlan_frame::{MacAddr, PoolSizes};
 
     #[test]
     fn ethernet_families() {
@@ -388,7 +388,7 @@ mod tests {
     fn ethernet_framer_moves_offload_positions() {
         let pool = Pool::new(PoolSizes::default());
         let mut frame = pool.copy(&[0x45, 0, 0, 20]).unwrap();
-        frame.meta.offload = frame::Offload { flags: 1, checksum_start: 20, ..Default::default() };
+        frame.meta.offload = vmlan_frame::Offload { flags: 1, checksum_start: 20, ..Default::default() };
         let address = |last| Some(MacAddr([2, 0, 0, 0, 0, last]).into());
         let family = ProtocolFamily::INET;
         let header = Header { family, frame_type: 0x0800, destination: address(1), source: address(2) };

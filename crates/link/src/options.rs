@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU32;
 
-use frame::Takes;
+use vmlan_frame::Takes;
 
 use crate::{InvalidName, Name};
 
@@ -104,7 +104,7 @@ impl LinkOptions {
             kind: Kind::Ethernet,
             unique_id: None,
             mtu: Mtu::ETHERNET,
-            header_len: frame::ETHERNET_HEADER as u16,
+            header_len: vmlan_frame::ETHERNET_HEADER as u16,
             baud_rate: 0,
             capabilities: Takes::NONE,
             classifies: false,

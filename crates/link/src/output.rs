@@ -6,8 +6,8 @@
 
 use core::cell::RefCell;
 
-use frame::offload::finish_checksum;
-use frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError, Takes};
+use vmlan_frame::offload::finish_checksum;
+use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError, Takes};
 
 use crate::drops::Drops;
 use crate::ending::OnDataPath;

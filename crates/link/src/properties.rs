@@ -9,7 +9,7 @@ use crate::gate::Phase;
 use crate::link::Settings;
 use crate::plan::CLASSIFIED;
 use crate::{Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
-use frame::{Counters, Takes};
+use vmlan_frame::{Counters, Takes};
 
 impl Link {
     /// How many addresses of protocols a link has at most.
@@ -118,7 +118,8 @@ impl Link {
     }
 
     /// Has [`Link::input`] give every received frame that the driver left at best effort the class that it asks for
-    /// ([`TrafficClass::of`](frame::TrafficClass::of) says which), before it is counted and before anybody sees it.
+    /// ([`TrafficClass::of`](vmlan_frame::TrafficClass::of) says which), before it is counted and before anybody sees
+    /// it.
     ///
     /// It is off at first, because it reads each frame, and a network forwards without it. Turn it on for links whose
     /// classes are counted, or on whose frames somebody decides by class.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use frame::{Batch, Context, Frame};
+use vmlan_frame::{Batch, Context, Frame};
 
 use crate::gate::{Gate, lock};
 use crate::{

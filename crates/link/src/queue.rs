@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::task::Waker;
 use std::sync::Mutex;
 
-use frame::{Backlog, Batch, Context, DropReason, Frame};
+use vmlan_frame::{Backlog, Batch, Context, DropReason, Frame};
 
 use crate::gate::lock;
 use crate::{Error, Kind, Link};
@@ -148,11 +148,11 @@ impl Link {
 }
 
 /// As [`Frame::wire_len`].
-fn wire_len(entry: frame::Entry<'_>) -> u64 {
-    (entry.octets.len() + if entry.meta.tag.is_some() { frame::VLAN_TAG } else { 0 }) as u64
+fn wire_len(entry: vmlan_frame::Entry<'_>) -> u64 {
+    (entry.octets.len() + if entry.meta.tag.is_some() { vmlan_frame::VLAN_TAG } else { 0 }) as u64
 }
 
-fn with_meta(mut frame: Frame, meta: frame::Meta) -> Frame {
+fn with_meta(mut frame: Frame, meta: vmlan_frame::Meta) -> Frame {
     frame.meta = meta;
     frame
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use frame::{Context, Direction, DropReason, Frame};
+use vmlan_frame::{Context, Direction, DropReason, Frame};
 
 use crate::ending::OnDataPath;
 use crate::gate::lock;

@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use drivers::PeerSocket;
 use rustix::io::Errno;
 use tokio::time::sleep;
+use vmlan_drivers::PeerSocket;
 
 use super::throttle::Throttle;
 use crate::connection::{Connection, Listener};

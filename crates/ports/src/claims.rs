@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use api::{Error, ErrorCode};
+use vmlan_api::{Error, ErrorCode};
 
 use crate::{Attachment, Trunk};
 

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::PortState;
-use drivers::inject;
-use frame::Mutex;
-use lan::Network;
+use vmlan_api::PortState;
+use vmlan_drivers::inject;
+use vmlan_frame::Mutex;
+use vmlan_lan::Network;
 
 use super::directory::{Place, Row};
 use super::fabric::{Fabric, Joining};
@@ -48,7 +48,7 @@ pub struct Clients {
     fabric: Arc<Fabric>,
     network: Arc<Network>,
     place: Place,
-    kind: api::PortKind,
+    kind: vmlan_api::PortKind,
     numbers: Numbers,
     ready: Arc<Mutex<Option<Ready>>>,
 }
@@ -58,7 +58,7 @@ impl Clients {
     pub fn new(
         fabric: Arc<Fabric>,
         network: Arc<Network>,
-        (place, kind): (Place, api::PortKind),
+        (place, kind): (Place, vmlan_api::PortKind),
         policy: Policy,
         ready: Ready,
     ) -> Clients {

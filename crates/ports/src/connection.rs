@@ -1,18 +1,18 @@
 //! Listeners and connections whose peers are strangers.
 //!
 //! Nothing decodes a peer's address here, since the libraries' decoders panic at some that peers can have, and nothing
-//! takes, or closes in this thread, the descriptors that peers send along ([`drivers::peer`]).
+//! takes, or closes in this thread, the descriptors that peers send along ([`vmlan_drivers::peer`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use drivers::{PeerSocket, peer};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixDatagram, UnixStream};
+use vmlan_drivers::{PeerSocket, peer};
 
 /// A socket that listens, of any family and type with connections.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Listener {
     /// # Errors
     /// What accept(2) says.
     pub fn accept_now(&self) -> io::Result<PeerSocket> {
-        Ok(PeerSocket::from_parts(sys::socket::accept(self.watched())?, self.refuses))
+        Ok(PeerSocket::from_parts(vmlan_sys::socket::accept(self.watched())?, self.refuses))
     }
 
     fn watched(&self) -> &UnixDatagram {

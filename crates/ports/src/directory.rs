@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
 
-use api::{EventKind, OneOrMany, PortKind, PortState};
-use drivers::Endpoint;
-use frame::{Counters, Mutex};
-use link::{Link, LinkAddress};
+use vmlan_api::{EventKind, OneOrMany, PortKind, PortState};
+use vmlan_drivers::Endpoint;
+use vmlan_frame::{Counters, Mutex};
+use vmlan_link::{Link, LinkAddress};
 
 use crate::Emitter;
 use crate::filter::Rules;
@@ -24,7 +24,7 @@ pub struct PortLink {
     /// The port's name.
     pub port: String,
     /// Its link, which stays good for nothing when the port leaves.
-    pub link: link::Link,
+    pub link: vmlan_link::Link,
 }
 
 /// A port by the names of its network and itself.
@@ -70,9 +70,9 @@ pub struct Row {
 #[derive(Clone)]
 pub struct Member {
     /// The network.
-    pub network: Arc<lan::Network>,
+    pub network: Arc<vmlan_lan::Network>,
     /// Which port of it.
-    pub id: lan::PortId,
+    pub id: vmlan_lan::PortId,
     /// Its link.
     pub link: Link,
 }
@@ -211,14 +211,14 @@ impl Directory {
     }
 
     /// The rules of all ports, or of one network's.
-    pub fn filters(&self, network: Option<&str>) -> Vec<api::Filter> {
+    pub fn filters(&self, network: Option<&str>) -> Vec<vmlan_api::Filter> {
         let report =
             |(place, row): (&Place, &Row)| Some(row.rules.as_ref()?.report(&place.network, &place.port));
         of(&self.rows(), network).filter_map(report).flatten().collect()
     }
 
     /// All ports, or one network's.
-    pub fn ports(&self, network: Option<&str>) -> Vec<api::Port> {
+    pub fn ports(&self, network: Option<&str>) -> Vec<vmlan_api::Port> {
         of(&self.rows(), network).map(|(place, row)| row.report(place)).collect()
     }
 
@@ -232,7 +232,7 @@ impl Directory {
     }
 
     /// What the ports of a network are called.
-    pub fn names(&self, network: &Arc<lan::Network>) -> BTreeMap<lan::PortId, String> {
+    pub fn names(&self, network: &Arc<vmlan_lan::Network>) -> BTreeMap<vmlan_lan::PortId, String> {
         let rows = self.rows();
         let own = rows.iter().filter_map(|(place, row)| {
             let member = row.member.as_ref().filter(|member| Arc::ptr_eq(&member.network, network))?;
@@ -274,7 +274,7 @@ impl Row {
     fn set_link(&self) {
         let Some(Member { link, .. }) = &self.member else { return };
         let up = self.policy.enabled;
-        link.set_flags(link::Flags { up, promiscuous: self.policy.promiscuous });
+        link.set_flags(vmlan_link::Flags { up, promiscuous: self.policy.promiscuous });
         link.set_carrier(up && self.endpoint.is_some());
         if let Some(mac) = self.policy.mac.first() {
             // Fails only for addresses of another length.
@@ -298,10 +298,10 @@ impl Row {
         }
     }
 
-    fn report(&self, place: &Place) -> api::Port {
+    fn report(&self, place: &Place) -> vmlan_api::Port {
         let (state, reason) = self.shown(place);
         let endpoint = self.endpoint.as_ref().filter(|_| self.state == PortState::Up);
-        api::Port {
+        vmlan_api::Port {
             network: place.network.clone(),
             port: place.port.clone(),
             index: self.member.as_ref().and_then(|member| member.link.index()),
@@ -319,12 +319,14 @@ impl Row {
     }
 }
 
-fn vlan(vlan: &Vlan) -> Option<api::VlanConfig> {
-    let number = |vlan: &frame::VlanId| u64::from(vlan.get());
+fn vlan(vlan: &Vlan) -> Option<vmlan_api::VlanConfig> {
+    let number = |vlan: &vmlan_frame::VlanId| u64::from(vlan.get());
     match vlan {
         Vlan::None => None,
-        Vlan::Access(vlan) => Some(api::VlanConfig { access: Some(number(vlan)), ..Default::default() }),
-        Vlan::Trunk { allowed, native } => Some(api::VlanConfig {
+        Vlan::Access(vlan) => {
+            Some(vmlan_api::VlanConfig { access: Some(number(vlan)), ..Default::default() })
+        }
+        Vlan::Trunk { allowed, native } => Some(vmlan_api::VlanConfig {
             access: None,
             trunk: Some(allowed.iter().map(number).collect()),
             native: native.as_ref().map(number),
@@ -332,11 +334,11 @@ fn vlan(vlan: &Vlan) -> Option<api::VlanConfig> {
     }
 }
 
-fn counters(counters: &Counters) -> api::Counters {
+fn counters(counters: &Counters) -> vmlan_api::Counters {
     let sum = counters.snapshot();
     let dropped =
-        frame::DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
-    api::Counters {
+        vmlan_frame::DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
+    vmlan_api::Counters {
         rx_frames: sum.rx_frames,
         rx_octets: sum.rx_octets,
         rx_multicasts: sum.rx_multicasts,

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
-use drivers::Fault;
-use frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG};
-use lan::{
+use tokio::sync::{mpsc, oneshot, watch};
+use vmlan_dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
+use vmlan_drivers::Fault;
+use vmlan_frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG};
+use vmlan_lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
     TrunkPolicy, VlanRole, VlanSet,
 };
-use link::{BridgeGuard, LinkOptions, Registry};
-use tokio::sync::{mpsc, oneshot, watch};
+use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 
 use super::directory::{Directory, Member, Place, Row};
 use super::station::Station;
@@ -52,7 +52,7 @@ pub struct Joining<'a> {
     /// Its names.
     pub place: Place,
     /// The kind of its attachment.
-    pub kind: api::PortKind,
+    pub kind: vmlan_api::PortKind,
     /// Its policy.
     pub policy: &'a Policy,
     /// The port whose client it is.
@@ -77,7 +77,7 @@ pub enum JoinError {
     Port(#[from] PortError),
     /// The link layer has none.
     #[error("the link layer refused the port: {0}")]
-    Link(#[from] link::Error),
+    Link(#[from] vmlan_link::Error),
     /// There are no workers any more.
     #[error("the data plane has ended")]
     Ended,
@@ -88,7 +88,7 @@ pub struct Seat {
     fabric: Arc<Fabric>,
     pub place: Place,
     pub network: Arc<Network>,
-    pub id: lan::PortId,
+    pub id: vmlan_lan::PortId,
     /// The network's place on the link, and the link.
     bridge: BridgeGuard,
     pub key: PortKey,
@@ -139,11 +139,11 @@ impl Fabric {
     }
 
     /// Lets the workers wait for traffic in another way.
-    pub fn set_poll(&self, poll: api::Poll) {
+    pub fn set_poll(&self, poll: vmlan_api::Poll) {
         let polling = match poll {
-            api::Poll::Adaptive => Polling::Adaptive,
-            api::Poll::Busy => Polling::Busy,
-            api::Poll::Sleep => Polling::Sleep,
+            vmlan_api::Poll::Adaptive => Polling::Adaptive,
+            vmlan_api::Poll::Busy => Polling::Busy,
+            vmlan_api::Poll::Sleep => Polling::Sleep,
         };
         self.with_plane(|plane| plane.set_polling(polling));
     }
@@ -216,7 +216,7 @@ impl Fabric {
         self.routes.lock().insert(key, sender);
         let rules = Some(Rules::new(link.clone()));
         let member = Some(Member { network: network.clone(), id, link });
-        let (state, reason) = (api::PortState::Waiting, None);
+        let (state, reason) = (vmlan_api::PortState::Waiting, None);
         self.directory.insert(
             &place,
             Row {
@@ -297,7 +297,7 @@ pub fn port_policy(policy: &Policy) -> PortPolicy {
         },
         enabled: policy.enabled,
         isolated: policy.isolated,
-        roles: Roles { dhcp: policy.roles.contains(&api::Role::Dhcp) },
+        roles: Roles { dhcp: policy.roles.contains(&vmlan_api::Role::Dhcp) },
         floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
         quota: policy.quota,
     }
@@ -316,14 +316,14 @@ pub fn vlan_role(vlan: &Vlan) -> VlanRole {
 
 /// A link for a port, attached, with the network behind its filters. A port that was there before has the link again
 /// that it had, with its number, unless somebody still holds that.
-fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, link::Error> {
-    let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
+fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeGuard, vmlan_link::Error> {
+    let mtu = vmlan_link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     // The workers bring every frame into the form that the port's medium takes.
     let capabilities = Takes::ALL;
     let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
     let known = LinkOptions { unique_id: Some(place.to_string().into_bytes()), ..options.clone() };
     let link = match registry.acquire(known) {
-        Err(link::Error::Busy | link::Error::InvalidArgument) => registry.acquire(options)?,
+        Err(vmlan_link::Error::Busy | vmlan_link::Error::InvalidArgument) => registry.acquire(options)?,
         link => link?,
     };
     link.attach(Arc::new(()), None)?;

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use frame::{Context, Direction, DropReason, Frame};
-use link::{Filter, FilterId, FilterOptions, Link, Verdict};
+use vmlan_frame::{Context, Direction, DropReason, Frame};
+use vmlan_link::{Filter, FilterId, FilterOptions, Link, Verdict};
 
 use crate::wire::on_wire;
 use crate::{FilterRule, FilterSource};
@@ -53,7 +53,7 @@ impl Rules {
     ///
     /// # Errors
     /// The link has left, or has as many filters as it can have.
-    pub fn set(&mut self, rules: &[FilterRule]) -> Result<(), link::Error> {
+    pub fn set(&mut self, rules: &[FilterRule]) -> Result<(), vmlan_link::Error> {
         if rules.iter().eq(self.list.rules.iter().map(|rule| &rule.rule)) {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl Rules {
     }
 
     /// The rules and what they matched, in their order.
-    pub fn report(&self, network: &str, port: &str) -> Vec<api::Filter> {
+    pub fn report(&self, network: &str, port: &str) -> Vec<vmlan_api::Filter> {
         let rules = (1..).zip(&self.list.rules);
         let report = |(number, Rule { rule, seen }): (u64, &Rule)| {
             let (expression, program) = match &rule.source {
@@ -88,7 +88,7 @@ impl Rules {
                 FilterSource::Program(path) => (None, Some(path.display().to_string())),
             };
             let (frames, octets) = seen.sums();
-            api::Filter {
+            vmlan_api::Filter {
                 network: network.to_owned(),
                 port: port.to_owned(),
                 number,
@@ -126,9 +126,9 @@ impl Seen {
 impl List {
     fn judge(&self, cx: &Context<'_>, direction: Direction, frame: &Frame) -> Verdict {
         let is_meant = |rule: &&Rule| match rule.rule.direction {
-            api::FilterDirection::In => direction == Direction::Ingress,
-            api::FilterDirection::Out => direction == Direction::Egress,
-            api::FilterDirection::Both => true,
+            vmlan_api::FilterDirection::In => direction == Direction::Ingress,
+            vmlan_api::FilterDirection::Out => direction == Direction::Egress,
+            vmlan_api::FilterDirection::Both => true,
         };
         let found = on_wire(frame, |head, rest| {
             self.rules.iter().filter(is_meant).find(|rule| rule.rule.program.run_split(head, rest) > 0)
@@ -136,8 +136,8 @@ impl List {
         let Some(rule) = found else { return Verdict::Continue };
         rule.seen.count(cx.worker, frame);
         match rule.rule.action {
-            api::FilterAction::Pass => Verdict::Continue,
-            api::FilterAction::Drop => Verdict::Drop(match direction {
+            vmlan_api::FilterAction::Pass => Verdict::Continue,
+            vmlan_api::FilterAction::Drop => Verdict::Drop(match direction {
                 Direction::Ingress => DropReason::InputFilter,
                 Direction::Egress => DropReason::OutputFilter,
             }),

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use api::{Error, ErrorCode, PortKind};
+use vmlan_api::{Error, ErrorCode, PortKind};
 
 use super::claims::Claim;
 use crate::{Clients, Policy, Station, Validator};
@@ -166,9 +166,9 @@ pub trait KeepClients: Send {
 pub(crate) struct Entry {
     pub(crate) kind: PortKind,
     /// Whether a port's table has a table of this kind.
-    pub(crate) is_in: fn(&api::PortConfig) -> bool,
+    pub(crate) is_in: fn(&vmlan_api::PortConfig) -> bool,
     /// The members of that table that may be paths of sockets or of a directory for them.
-    pub(crate) paths: fn(&mut api::PortConfig) -> Vec<&mut Option<String>>,
+    pub(crate) paths: fn(&mut vmlan_api::PortConfig) -> Vec<&mut Option<String>>,
     /// Checks that table, whose path is given.
-    pub(crate) check: fn(&mut Validator, &str, &api::PortConfig) -> Option<Attachment>,
+    pub(crate) check: fn(&mut Validator, &str, &vmlan_api::PortConfig) -> Option<Attachment>,
 }

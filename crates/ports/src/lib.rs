@@ -3,8 +3,8 @@
 //!
 //! A [`Kind`] checks its table of a configuration and says who keeps a port attached ([`Keeper`]); nothing outside its
 //! own module asks which kind it is. A keeper works with a [`Station`], which is the port in every layer, or for ports
-//! whose clients become ports of their own with [`Clients`]. Both come from the [`Fabric`], which has the data plane and
-//! the [`Directory`] of all ports. Trunks are kept by modes of their own, behind one trait as well.
+//! whose clients become ports of their own with [`Clients`]. Both come from the [`Fabric`], which has the data plane
+//! and the [`Directory`] of all ports. Trunks are kept by modes of their own, behind one trait as well.
 
 mod accept;
 mod check;

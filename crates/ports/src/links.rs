@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use api::EventKind;
-use link::{EventCode, Notice};
+use vmlan_api::EventKind;
+use vmlan_link::{EventCode, Notice};
 
 use super::directory::Place;
 use super::fabric::Fabric;

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use drivers::unix::Node;
 use rustix::net::{SocketAddrAny, SocketType};
+use vmlan_drivers::unix::Node;
 
 use crate::connection::Connection;
 
@@ -22,7 +22,7 @@ pub(super) fn describe(connection: &Connection) -> String {
 
 /// The path of a Unix socket's address, if it has one.
 pub(super) fn path_of(address: &SocketAddrAny) -> Option<PathBuf> {
-    let path = sys::address::unix_path(address)?;
+    let path = vmlan_sys::address::unix_path(address)?;
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 

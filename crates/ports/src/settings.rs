@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bpf::ValidProgram;
-use drivers::tunnel::message::Prefixed;
-use frame::{MacAddr, VlanId};
+use vmlan_bpf::ValidProgram;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_frame::{MacAddr, VlanId};
 
 /// What a network's trunk is called among its ports.
 pub const TRUNK: &str = "trunk";
@@ -39,7 +39,7 @@ pub struct Policy {
     /// Most traffic from it, in Mbit/s.
     pub rate: Option<u64>,
     /// What it is trusted with beyond its own affairs.
-    pub roles: BTreeSet<api::Role>,
+    pub roles: BTreeSet<vmlan_api::Role>,
     /// Addresses that it takes over at once, each with those that begin alike.
     pub floating: Vec<Prefixed>,
     /// Rules about its frames, in order.
@@ -76,9 +76,9 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRule {
     /// Which way the frames go.
-    pub direction: api::FilterDirection,
+    pub direction: vmlan_api::FilterDirection,
     /// What becomes of them.
-    pub action: api::FilterAction,
+    pub action: vmlan_api::FilterAction,
     /// How it was given.
     pub source: FilterSource,
     /// Which frames: those for which it does not answer 0.
@@ -116,15 +116,15 @@ pub struct Trunk {
     /// Which one.
     pub interface: TrunkInterface,
     /// How it is used.
-    pub mode: api::TrunkMode,
+    pub mode: vmlan_api::TrunkMode,
     /// What mode `filter` hangs its programs on.
-    pub hooks: api::TrunkHooks,
+    pub hooks: vmlan_api::TrunkHooks,
     /// Whether guests may talk to the host; `None` where the mode decides.
     pub host: Option<bool>,
     /// Whether guests may talk to the wire.
     pub wire: bool,
     /// Whether guests share the host's address toward the wire.
-    pub shared_mac: api::SharedMac,
+    pub shared_mac: vmlan_api::SharedMac,
     /// Whether the interface may appear later.
     pub wait: bool,
     /// Whether promiscuous ports see what passes between host and wire.

@@ -1,10 +1,10 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use api::{EventKind, PortState};
-use drivers::{Endpoint, Fault, inject};
-use frame::{Counters, DropReason};
 use tokio::sync::{mpsc, oneshot, watch};
+use vmlan_api::{EventKind, PortState};
+use vmlan_drivers::{Endpoint, Fault, inject};
+use vmlan_frame::{Counters, DropReason};
 
 use super::directory::{Directory, Place};
 use super::fabric::{Fabric, FaultNotice, Seat, done};
@@ -70,12 +70,12 @@ impl Station {
     }
 
     /// Where links come from.
-    pub fn registry(&self) -> &link::Registry {
+    pub fn registry(&self) -> &vmlan_link::Registry {
         &self.fabric.registry
     }
 
     /// The address that is set for the port, the first when there are several.
-    pub fn mac(&self) -> Option<frame::MacAddr> {
+    pub fn mac(&self) -> Option<vmlan_frame::MacAddr> {
         self.fabric.directory.policy(&self.seat.place)?.mac.first().copied()
     }
 
@@ -90,12 +90,12 @@ impl Station {
     }
 
     /// The network that it is a port of.
-    pub fn network(&self) -> &Arc<lan::Network> {
+    pub fn network(&self) -> &Arc<vmlan_lan::Network> {
         &self.seat.network
     }
 
     /// Which port of the network it is.
-    pub fn id(&self) -> lan::PortId {
+    pub fn id(&self) -> vmlan_lan::PortId {
         self.seat.id
     }
 

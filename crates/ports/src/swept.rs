@@ -6,8 +6,8 @@
 use std::future::pending;
 use std::time::Duration;
 
-use drivers::unix::BoundPath;
 use tokio::time::sleep;
+use vmlan_drivers::unix::BoundPath;
 
 /// How often a path is looked at.
 pub const LOOK: Duration = Duration::from_secs(1);

@@ -12,11 +12,11 @@
 
 use std::time::Duration;
 
-use api::{ErrorCode, PortState};
-use drivers::Fault;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::sleep;
+use vmlan_api::{ErrorCode, PortState};
+use vmlan_drivers::Fault;
 
 use crate::kind::{Hindrance, KeepClients, KeepGuest};
 

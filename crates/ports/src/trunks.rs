@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
-use drivers::Flows;
-use frame::{Mutex, Sides};
-use lan::{Network, TrunkNotice, TrunkPolicy};
 use tokio::sync::Notify;
+use vmlan_drivers::Flows;
+use vmlan_frame::{Mutex, Sides};
+use vmlan_lan::{Network, TrunkNotice, TrunkPolicy};
 
 use super::directory::Place;
 use super::fabric::{Fabric, JoinError, Joining, JoiningTrunk, vlan_role};
@@ -45,7 +45,7 @@ impl TrunkWish {
 /// A trunk as it is now; its flows are counted on.
 pub struct TrunkRow {
     /// What there is to be seen, but for what is counted.
-    pub report: api::Trunk,
+    pub report: vmlan_api::Trunk,
     /// What is counted of its sides, while it is joined.
     pub flows: Option<Flows>,
 }
@@ -72,7 +72,7 @@ impl Trunks {
     }
 
     /// That of one network, or of all, with their counters.
-    pub fn list(&self, network: Option<&str>) -> Vec<api::Trunk> {
+    pub fn list(&self, network: Option<&str>) -> Vec<vmlan_api::Trunk> {
         let rows = self.rows();
         let wanted = rows.iter().filter(|(name, _)| network.is_none_or(|network| network == *name));
         wanted.map(|(_, row)| row.with_flows()).collect()
@@ -80,10 +80,10 @@ impl Trunks {
 }
 
 impl TrunkRow {
-    fn with_flows(&self) -> api::Trunk {
-        let flow = |counters: &frame::Counters| {
+    fn with_flows(&self) -> vmlan_api::Trunk {
+        let flow = |counters: &vmlan_frame::Counters| {
             let sum = counters.snapshot();
-            api::TrunkFlow {
+            vmlan_api::TrunkFlow {
                 rx_frames: sum.rx_frames,
                 rx_octets: sum.rx_octets,
                 tx_frames: sum.tx_frames,
@@ -114,7 +114,7 @@ impl Fabric {
         self.join(Joining {
             network,
             place: Place { network: name.to_owned(), port: TRUNK.to_owned() },
-            kind: api::PortKind::Trunk,
+            kind: vmlan_api::PortKind::Trunk,
             policy: &row_policy,
             parent: None,
             budget: None,
@@ -132,8 +132,9 @@ impl Station {
     pub fn wants(&self) -> (bool, bool) {
         let network = &self.place().network;
         let rows = self.directory().rows();
-        let guests =
-            rows.iter().filter(|(place, row)| place.network == *network && row.kind != api::PortKind::Trunk);
+        let guests = rows
+            .iter()
+            .filter(|(place, row)| place.network == *network && row.kind != vmlan_api::PortKind::Trunk);
         guests.fold((false, false), |(unknown, everything), (_, row)| {
             (unknown || row.policy.mac.is_empty(), everything || row.policy.sees_trunk)
         })

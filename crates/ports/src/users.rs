@@ -5,9 +5,9 @@
 //! kernel says of the peer (`SO_PEERCRED`), at the moment when it connected. Root and our own user may have more than
 //! others, but never all.
 //!
-//! Ports of one user that joined by one directory or socket are a [`lan::Group`], and what waits for all ports of a
-//! user has its room together. Both outlive the user's last port for a while: a client that comes and goes does not get
-//! new budgets each time.
+//! Ports of one user that joined by one directory or socket are a [`vmlan_lan::Group`], and what waits for all ports of
+//! a user has its room together. Both outlive the user's last port for a while: a client that comes and goes does not
+//! get new budgets each time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use frame::{Mutex, Share};
-use lan::{Group, Network};
+use vmlan_frame::{Mutex, Share};
+use vmlan_lan::{Group, Network};
 
 use crate::UserLimits;
 use crate::connection::Connection;
@@ -286,10 +286,10 @@ mod tests {
 
     #[test]
     fn a_user_that_comes_again_has_the_budgets_that_it_had() {
-        let network = Network::new(lan::NetworkConfig {
+        let network = Network::new(vmlan_lan::NetworkConfig {
             name: "lab".into(),
             mtu: 1500,
-            fdb: lan::FdbConfig::new([1, 2]),
+            fdb: vmlan_lan::FdbConfig::new([1, 2]),
             pass_reserved: false,
         });
         let users = Users::default();

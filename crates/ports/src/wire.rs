@@ -1,6 +1,6 @@
 //! Frames as they are on the wire.
 
-use frame::{Frame, VLAN_TAG};
+use vmlan_frame::{Frame, VLAN_TAG};
 
 /// Octets of the two addresses, after which the tag stands.
 const ADDRESSES: usize = 12;

@@ -1,5 +1,5 @@
 //! Prints a C program that compiles when macOS's headers say the same as `sys::darwin`, for `cargo xtask macos`.
 
 fn main() {
-    print!("{}", sys::darwin::layout::program());
+    print!("{}", vmlan_sys::darwin::layout::program());
 }

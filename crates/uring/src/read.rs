@@ -298,8 +298,8 @@ mod tests {
     fn readiness_is_told_by_its_own_descriptor() {
         let Some(mut reader) = reader() else { return };
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let poller = sys::Poller::new().unwrap();
-        poller.add(&reader, 7, sys::Interest::READ).unwrap();
+        let poller = vmlan_sys::Poller::new().unwrap();
+        poller.add(&reader, 7, vmlan_sys::Interest::READ).unwrap();
         reader.provide(vec![0; 16].into()).unwrap();
         assert!(reap(&mut reader, &ours, 10).is_empty());
         let mut ready = Vec::new();

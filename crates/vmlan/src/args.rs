@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use drivers::tunnel::message::Prefixed;
+use vmlan_drivers::tunnel::message::Prefixed;
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]

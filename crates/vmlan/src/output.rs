@@ -1,6 +1,6 @@
 //! How answers and errors are written.
 //!
-//! Answers hold text that guests and other peers chose. So everything for people passes [`api::escaped`], and no
+//! Answers hold text that guests and other peers chose. So everything for people passes [`vmlan_api::escaped`], and no
 //! terminal obeys it; a value that must not break its line is escaped before it is put into one ([`table`], `line`).
 
 use std::borrow::Cow;
@@ -59,7 +59,7 @@ pub fn tell_in_passing(text: &str) {
 
 /// The text with its line ends, and everything else in it only shown.
 fn plain(text: &str) -> String {
-    text.split('\n').map(api::escaped).collect::<Vec<Cow<'_, str>>>().join("\n")
+    text.split('\n').map(vmlan_api::escaped).collect::<Vec<Cow<'_, str>>>().join("\n")
 }
 
 /// JSON whose texts no terminal obeys: the same to every reader, since JSON may write a character as `\u009b` as well.
@@ -67,7 +67,7 @@ fn plain(text: &str) -> String {
 pub fn json(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
-        if character == '\n' || api::is_plain(character) {
+        if character == '\n' || vmlan_api::is_plain(character) {
             plain.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -81,12 +81,12 @@ pub fn json(text: &str) -> String {
 
 /// `NAME  VALUE`, with the name as wide as `width`, on one line whatever the value is.
 pub fn line(name: &str, width: usize, value: &str) -> String {
-    format!("{name:width$}  {}\n", api::escaped(value))
+    format!("{name:width$}  {}\n", vmlan_api::escaped(value))
 }
 
 /// A table with columns as wide as their widest cell, two blanks between them.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let clean = |cell: &String| api::escaped(cell).into_owned();
+    let clean = |cell: &String| vmlan_api::escaped(cell).into_owned();
     let head: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
     let rows: Vec<Vec<String>> =
         std::iter::once(head).chain(rows.iter().map(|row| row.iter().map(clean).collect())).collect();
@@ -112,12 +112,12 @@ pub fn or_dash(text: Option<&str>) -> String {
 /// An error with its causes, the faults of a configuration one a line, and what to do.
 pub fn error_text(error: &anyhow::Error) -> String {
     let Some(client) = error.downcast_ref::<ClientError>() else { return format!("{error:#}") };
-    let mut text = api::escaped(&client.to_string()).into_owned();
+    let mut text = vmlan_api::escaped(&client.to_string()).into_owned();
     match client {
         ClientError::Refused(error) if !error.details.is_empty() => {
             text = format!("{} errors in the configuration:", error.details.len());
             for fault in &error.details {
-                let _ = write!(text, "\n  {}", api::escaped(&fault.to_string()));
+                let _ = write!(text, "\n  {}", vmlan_api::escaped(&fault.to_string()));
             }
         }
         _ => {}
@@ -147,17 +147,17 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\nb\n"), "a\\u{1b}[2J\nb\n");
         let text = serde_json::to_string_pretty(&[peer]).expect("text");
         let safe = json(&text);
-        assert!(safe.chars().all(|c| c == '\n' || api::is_plain(c)), "{safe}");
+        assert!(safe.chars().all(|c| c == '\n' || vmlan_api::is_plain(c)), "{safe}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&safe).expect("JSON"), [peer]);
-        let error = api::Error::new(api::ErrorCode::Internal, "a\nb\u{1b}");
+        let error = vmlan_api::Error::new(vmlan_api::ErrorCode::Internal, "a\nb\u{1b}");
         let text = error_text(&anyhow::Error::new(ClientError::Refused(Box::new(error))));
         assert_eq!(text, r"a\nb\u{1b}");
     }
 
     #[test]
     fn all_faults_of_a_configuration_are_listed() {
-        let fault = |field: &str| api::Error::at(api::ErrorCode::BadMac, field, "no MAC address");
-        let error = api::Error::from_faults(vec![fault("a"), fault("b")]);
+        let fault = |field: &str| vmlan_api::Error::at(vmlan_api::ErrorCode::BadMac, field, "no MAC address");
+        let error = vmlan_api::Error::from_faults(vec![fault("a"), fault("b")]);
         let text = error_text(&anyhow::Error::new(ClientError::Refused(Box::new(error))));
         assert_eq!(text, "2 errors in the configuration:\n  a: no MAC address\n  b: no MAC address");
     }

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use frame::MacAddr;
-use guest::{Attachment, Guest, GuestConfig, Ping, ethernet};
 use testbed::{Output, Process, poll_until, require, run, wait_for, wait_until};
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Attachment, Guest, GuestConfig, Ping, ethernet};
 
 use support::{Daemon, PATIENCE, Peer, TYPE, VMLAN, exchange, mac, meet};
 

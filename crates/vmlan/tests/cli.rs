@@ -9,11 +9,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use daemon::config::Change;
-use daemon::control::{self, ControlSocket, Limits};
-use daemon::handle::{self, Query, Request};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use vmlan_daemon::config::Change;
+use vmlan_daemon::control::{self, ControlSocket, Limits};
+use vmlan_daemon::handle::{self, Query, Request};
 
 const CONFIG: &str = "[network.lab]\n[network.lab.port.web]\nstream = { listen = \"web.sock\" }\n";
 
@@ -88,18 +88,18 @@ impl Drop for Daemon {
 async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
     while let Some(request) = requests.next().await {
         match request {
-            Request::Query(Query::Status(reply)) => drop(reply.send(Ok(api::Status {
+            Request::Query(Query::Status(reply)) => drop(reply.send(Ok(vmlan_api::Status {
                 version: "9.9.9".into(),
                 pid: 42,
-                state: api::DaemonState::Running,
+                state: vmlan_api::DaemonState::Running,
                 uptime_seconds: 75.0,
                 workers: 2,
-                poll: api::Poll::Adaptive,
+                poll: vmlan_api::Poll::Adaptive,
                 networks: 1,
                 ports: 1,
                 config: Some("/etc/vmlan.toml".into()),
             }))),
-            Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(vec![api::Network {
+            Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(vec![vmlan_api::Network {
                 network: "lab".into(),
                 mtu: 1500,
                 ports: 1,
@@ -110,15 +110,13 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 pass_reserved: false,
             }]))),
             Request::Query(Query::Ports { network: Some(network), reply }) if network != "lab" => {
-                drop(
-                    reply.send(Err(api::Error::new(
-                        api::ErrorCode::UnknownNetwork,
-                        "there is no network none",
-                    ))),
-                );
+                drop(reply.send(Err(vmlan_api::Error::new(
+                    vmlan_api::ErrorCode::UnknownNetwork,
+                    "there is no network none",
+                ))));
             }
             Request::Query(Query::Ports { reply, .. }) => drop(reply.send(Ok(vec![port()]))),
-            Request::Query(Query::Fdb { reply, .. }) => drop(reply.send(Ok(vec![api::FdbEntry {
+            Request::Query(Query::Fdb { reply, .. }) => drop(reply.send(Ok(vec![vmlan_api::FdbEntry {
                 mac: "52:54:00:00:00:01".into(),
                 vlan: None,
                 port: "web".into(),
@@ -130,25 +128,25 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
             Request::Apply { config, dry_run, reply } => {
                 let stream = config.as_api().network["lab"].port["web"].stream.clone().expect("the table");
                 let _ = tell.send(format!("apply {dry_run} {}", stream.listen.expect("an address")));
-                drop(reply.send(Ok(report(api::Outcome::Done, None))));
+                drop(reply.send(Ok(report(vmlan_api::Outcome::Done, None))));
             }
             Request::Reload { dry_run, reply } => {
                 let _ = tell.send(format!("reload {dry_run}"));
-                requests.emit(api::EventKind::Applied { actions: 0, failed: 0 });
-                drop(reply.send(Ok(api::ApplyReport { dry_run, actions: Vec::new() })));
+                requests.emit(vmlan_api::EventKind::Applied { actions: 0, failed: 0 });
+                drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: Vec::new() })));
             }
             Request::Change { change: Change::AddPort { network, port, table }, reply, .. } => {
                 let table = serde_json::to_string(&table).expect("plain data");
                 let _ = tell.send(format!("add {network} {port} {table}"));
-                drop(reply.send(Ok(report(api::Outcome::Done, None))));
+                drop(reply.send(Ok(report(vmlan_api::Outcome::Done, None))));
             }
             Request::Change { change: Change::RemovePort { network, port }, reply, .. } => {
                 let _ = tell.send(format!("remove {network} {port}"));
-                drop(reply.send(Ok(report(api::Outcome::Failed, Some("it is stuck".into())))));
+                drop(reply.send(Ok(report(vmlan_api::Outcome::Failed, Some("it is stuck".into())))));
             }
             Request::Change { change, reply, .. } => {
                 let _ = tell.send(format!("{change:?}"));
-                drop(reply.send(Ok(report(api::Outcome::Done, None))));
+                drop(reply.send(Ok(report(vmlan_api::Outcome::Done, None))));
             }
             Request::Query(Query::Filters { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
@@ -156,34 +154,34 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
     }
 }
 
-fn port() -> api::Port {
+fn port() -> vmlan_api::Port {
     let drops = [("queue_full".to_owned(), 3)].into();
-    api::Port {
+    vmlan_api::Port {
         network: "lab".into(),
         port: "web".into(),
         index: Some(1),
-        kind: api::PortKind::Stream,
-        state: api::PortState::Waiting,
+        kind: vmlan_api::PortKind::Stream,
+        state: vmlan_api::PortState::Waiting,
         reason: None,
         peer: None,
         mechanism: None,
-        mac: api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
-        vlan: Some(api::VlanConfig { access: Some(10), ..Default::default() }),
+        mac: vmlan_api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
+        vlan: Some(vmlan_api::VlanConfig { access: Some(10), ..Default::default() }),
         mtu: 1500,
-        counters: api::Counters { rx_frames: 7, drops, ..Default::default() },
+        counters: vmlan_api::Counters { rx_frames: 7, drops, ..Default::default() },
         tunnel: None,
     }
 }
 
-fn report(outcome: api::Outcome, reason: Option<String>) -> api::ApplyReport {
-    let action = api::ActionReport {
-        action: api::ActionKind::AddPort,
+fn report(outcome: vmlan_api::Outcome, reason: Option<String>) -> vmlan_api::ApplyReport {
+    let action = vmlan_api::ActionReport {
+        action: vmlan_api::ActionKind::AddPort,
         network: Some("lab".into()),
         port: Some("web".into()),
         outcome,
         reason,
     };
-    api::ApplyReport { dry_run: false, actions: vec![action] }
+    vmlan_api::ApplyReport { dry_run: false, actions: vec![action] }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use api::keys::{Key, Keyed, Value};
-use frame::{Direction, DropReason};
+use vmlan_api::keys::{Key, Keyed, Value};
+use vmlan_frame::{Direction, DropReason};
 
 type Words = BTreeSet<String>;
 
@@ -127,7 +127,7 @@ fn every_key_of_the_configuration_is_explained() {
     let plain = ["Config", "NetworkConfig", "FdbConfig", "StaticEntry"];
     let mut known: Words =
         plain.iter().flat_map(|table| members(&source, &format!("pub struct {table} {{"))).collect();
-    for keys in [api::LimitsConfig::KEYS, api::PortConfig::KEYS, api::TrunkConfig::KEYS] {
+    for keys in [vmlan_api::LimitsConfig::KEYS, vmlan_api::PortConfig::KEYS, vmlan_api::TrunkConfig::KEYS] {
         known.append(&mut names(keys));
     }
     // The name in the program of a word that is its own.
@@ -168,11 +168,11 @@ fn types_ranges_and_defaults_of_keys_are_what_the_documents_say() {
     let document = text("docs/configuration.md");
     let mut compared = 0;
     for (heading, keys) in [
-        ("## `[network.NAME.port.NAME]`", api::PortConfig::KEYS),
-        ("### `filter`", api::FilterConfig::KEYS),
-        ("### `tap`: a TAP device (Linux)", api::TapConfig::KEYS),
-        ("### `vde`: a VDE switch (vde_plug, QEMU `-netdev vde`)", api::VdeConfig::KEYS),
-        ("### `tunnel`: packets instead of frames", api::TunnelConfig::KEYS),
+        ("## `[network.NAME.port.NAME]`", vmlan_api::PortConfig::KEYS),
+        ("### `filter`", vmlan_api::FilterConfig::KEYS),
+        ("### `tap`: a TAP device (Linux)", vmlan_api::TapConfig::KEYS),
+        ("### `vde`: a VDE switch (vde_plug, QEMU `-netdev vde`)", vmlan_api::VdeConfig::KEYS),
+        ("### `tunnel`: packets instead of frames", vmlan_api::TunnelConfig::KEYS),
     ] {
         let rows: Vec<_> = rows(section(&document, heading)).collect();
         for key in keys {

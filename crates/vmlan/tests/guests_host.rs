@@ -242,7 +242,7 @@ impl Host {
     #[track_caller]
     fn diverted(&mut self) -> u64 {
         let json = self.must(TRUNK);
-        let trunks: Vec<api::Trunk> =
+        let trunks: Vec<vmlan_api::Trunk> =
             serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
         trunks.iter().map(|trunk| trunk.host.rx_frames + trunk.wire.rx_frames).sum()
     }
@@ -251,7 +251,7 @@ impl Host {
     #[track_caller]
     fn drops(&mut self, port: &str, reason: &str) -> u64 {
         let json = self.must("vmlan ports lab --json --control /run/vmlan.sock");
-        let ports: Vec<api::Port> =
+        let ports: Vec<vmlan_api::Port> =
             serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
         let port = ports.iter().find(|one| one.port == port).expect("the port");
         port.counters.drops.get(reason).copied().unwrap_or(0)

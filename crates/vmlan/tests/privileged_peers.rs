@@ -116,7 +116,7 @@ fn a_tap_reaches_the_world_through_passt_and_again_when_passt_is_restarted() {
             assert!(report.all(), "{router} in round {round}: {report:?}");
         }
         drop(passt);
-        daemon.wait_state("out", api::PortState::Waiting);
+        daemon.wait_state("out", vmlan_api::PortState::Waiting);
         // Whoever listens there next would find its path taken.
         let _ = std::fs::remove_file(&socket);
     }

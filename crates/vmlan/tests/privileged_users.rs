@@ -9,10 +9,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frame::MacAddr;
-use guest::{Attachment, RawGuest, ethernet};
 use rustix::process::{Gid, Uid};
 use testbed::{require, wait_until};
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Attachment, RawGuest, ethernet};
 
 use support::{Daemon, PATIENCE, Peer, Probe, TYPE, exchange};
 

@@ -133,10 +133,10 @@ impl Attack for HeavyFilters {
     }
 
     fn attack(&self, field: &Field, _: usize) -> anyhow::Result<Held> {
-        let request = serde_json::to_string(&api::CaptureRequest {
+        let request = serde_json::to_string(&vmlan_api::CaptureRequest {
             // A build for tests takes its time for each.
             filter: Some(heavy_filter(if field.is_short { INSTRUCTIONS / 16 } else { INSTRUCTIONS })),
-            ..api::CaptureRequest::default()
+            ..vmlan_api::CaptureRequest::default()
         })?;
         let mut captures = Vec::new();
         for _ in 0..CAPTURES {

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use anyhow::Context;
-use drivers::tunnel::message::{Prefixed, Request, option};
-use guest::client::Client;
 use rustix::net::{SocketAddrUnix, SocketType};
+use vmlan_drivers::tunnel::message::{Prefixed, Request, option};
+use vmlan_guest::client::Client;
 
 use crate::attack::{Attack, Card, Field, Held};
 use crate::peers::{Bound, Lingering, STEP, connect, tunnel, vde, vde_request};

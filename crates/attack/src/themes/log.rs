@@ -239,7 +239,7 @@ impl Attack for StoppedReader {
     }
 
     fn during(&self, field: &Field) -> anyhow::Result<()> {
-        if let Err(error) = get::<api::Status>(&field.control(), "/v1/status", field.patience) {
+        if let Err(error) = get::<vmlan_api::Status>(&field.control(), "/v1/status", field.patience) {
             field.broken(format!("the control interface hangs: {error:#}"));
         }
         Ok(())

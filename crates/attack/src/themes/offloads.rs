@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use frame::{Direction, DropReason};
+use vmlan_frame::{Direction, DropReason};
 
 use crate::attack::{Attack, Card, Field, Held, Stage};
 use crate::probe::Interface;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use guest::client::Client;
+use vmlan_guest::client::Client;
 
 use crate::attack::{Attack, Card, Field, Held, Stage};
 use crate::peers::{STEP, stream, stream_guest};
@@ -45,7 +45,7 @@ fn wire(field: &Field) -> anyhow::Result<Interface> {
 /// Waits until the trunk is joined.
 fn wait_joined(field: &Field) -> anyhow::Result<()> {
     let deadline = Instant::now() + field.patience;
-    while !field.ports()?.iter().any(|port| port.port == "trunk" && port.state == api::PortState::Up) {
+    while !field.ports()?.iter().any(|port| port.port == "trunk" && port.state == vmlan_api::PortState::Up) {
         ensure!(Instant::now() < deadline, "the trunk is not joined");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -12,7 +12,7 @@ pub(super) struct Counter(File);
 
 impl Counter {
     pub(super) fn of(host: &Host) -> anyhow::Result<Counter> {
-        let file = sys::netns::within(&host.netns.path(), || File::open("/proc/thread-self/net/dev"))
+        let file = vmlan_sys::netns::within(&host.netns.path(), || File::open("/proc/thread-self/net/dev"))
             .with_context(|| format!("the counters of namespace {}", host.netns.name()))?;
         Ok(Counter(file))
     }

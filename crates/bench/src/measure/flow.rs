@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use sys::datagrams::{self, LIMIT, Received};
+use vmlan_sys::datagrams::{self, LIMIT, Received};
 
 use super::PacketRate;
 use super::processors::{stay_on_first, stay_with_sender};

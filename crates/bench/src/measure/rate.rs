@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::io::Errno;
-use sys::datagrams;
+use vmlan_sys::datagrams;
 
 use super::counter::Counter;
 use super::processors::stay_on_first;
@@ -37,7 +37,7 @@ pub struct PacketRate {
 /// # Errors
 /// When nothing arrives, or a socket fails.
 pub fn packet_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRate> {
-    let source = sys::netns::within(&world.a.netns.path(), || sys::packet::sender(INTERFACE))
+    let source = vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
         .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
     rate(world, source, &frame(world.b.mac, world.a.mac, SMALL), duration)
 }

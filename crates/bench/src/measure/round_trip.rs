@@ -71,7 +71,7 @@ pub(super) fn sockets(a: &Host, b: &Host) -> anyhow::Result<[UdpSocket; 2]> {
             socket.connect((to.address, PORT))?;
             Ok(socket)
         };
-        sys::netns::within(&host.netns.path(), make)
+        vmlan_sys::netns::within(&host.netns.path(), make)
             .with_context(|| format!("a UDP socket in namespace {}", host.netns.name()))
     };
     Ok([socket(a, b)?, socket(b, a)?])

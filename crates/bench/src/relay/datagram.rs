@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, poll};
-use sys::datagrams::{self, LIMIT, Received};
-use sys::{Poller, Ready};
+use vmlan_sys::datagrams::{self, LIMIT, Received};
+use vmlan_sys::{Poller, Ready};
 
 use super::{BUFFER, READABLE, say_ready};
 

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
-use frame::MacAddr;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use sys::{Interest, Poller, Ready};
+use vmlan_frame::MacAddr;
+use vmlan_sys::{Interest, Poller, Ready};
 
 use crate::world::INTERFACE;
 
@@ -180,12 +180,13 @@ fn taps(mechanism: Mechanism, taps: [OwnedFd; 2], offloads: bool) -> anyhow::Res
 }
 
 fn open(netns: &Path, name: &str, offloads: bool) -> anyhow::Result<OwnedFd> {
-    let made = sys::netns::within(netns, || sys::tap::open(name, sys::tap::Options::default()));
+    let made =
+        vmlan_sys::netns::within(netns, || vmlan_sys::tap::open(name, vmlan_sys::tap::Options::default()));
     let (tap, _) =
         made.with_context(|| format!("cannot make a TAP {name} in namespace {}", netns.display()))?;
     if offloads {
-        sys::tap::set_offloads(&tap, OFFLOADS)
-            .or_else(|_| sys::tap::set_offloads(&tap, OLD_OFFLOADS))
+        vmlan_sys::tap::set_offloads(&tap, OFFLOADS)
+            .or_else(|_| vmlan_sys::tap::set_offloads(&tap, OLD_OFFLOADS))
             .context("asking for offloads")?;
     }
     Ok(tap)

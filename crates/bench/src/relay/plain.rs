@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, read, write};
-use sys::Poller;
+use vmlan_sys::Poller;
 
 use super::{BATCH, Move, READABLE};
 

@@ -1,8 +1,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use sys::Poller;
 use uring::{Reader, Writer};
+use vmlan_sys::Poller;
 
 use super::{BATCH, Move, READABLE};
 

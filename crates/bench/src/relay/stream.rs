@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, poll};
-use sys::{Poller, Ready};
+use vmlan_sys::{Poller, Ready};
 
 use super::{READABLE, say_ready};
 

@@ -2,10 +2,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::Context;
-use drivers::host::programs::{self, Divert, Side};
-use frame::MacAddr;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-use sys::ebpf::{Hook, Link, Set, load_classifier};
+use vmlan_drivers::host::programs::{self, Divert, Side};
+use vmlan_frame::MacAddr;
+use vmlan_sys::ebpf::{Hook, Link, Set, load_classifier};
 
 /// What joins an interface and a TAP, for as long as it lives.
 pub(super) struct Hooked {
@@ -24,7 +24,7 @@ pub(super) fn hook(
     let guests = Set::new("bench_guests", 16).context("a table of guests")?;
     guests.insert(programs::key(mac))?;
     let (hook, side) = if to_host { (Hook::Egress, Side::Host) } else { (Hook::Ingress, Side::Wire) };
-    let hooked = sys::netns::within(netns, || {
+    let hooked = vmlan_sys::netns::within(netns, || {
         let (interface, tap) = (index(interface)?, index(tap)?);
         let divert = Divert {
             to: tap,
@@ -46,7 +46,7 @@ pub(super) fn hook(
 /// Puts a program on the way out of the interface that leaves every frame to the next one: what a trunk cannot cost
 /// less than.
 pub(super) fn idle(netns: &Path, interface: &str) -> anyhow::Result<Link> {
-    let linked = sys::netns::within(netns, || {
+    let linked = vmlan_sys::netns::within(netns, || {
         let program = load_classifier("bench_idle", &programs::idle())?;
         Link::new(program, index(interface)?, Hook::Egress)
     });

@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read};
 
-use bpf::Instruction;
 use socket2::{Domain, SockFilter, Socket, Type};
+use vmlan_bpf::Instruction;
 
 pub struct Kernel {
     sender: Socket,

@@ -2,9 +2,9 @@
 
 use std::future::pending;
 
-use api::{Error, ErrorCode, Event, EventKind};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use vmlan_api::{Error, ErrorCode, Event, EventKind};
 
 use super::{Capture, Selection};
 use crate::handle::{Handle, PortLink};
@@ -20,7 +20,7 @@ pub async fn attach_all(
 ) -> Result<(), Error> {
     for selection in selections {
         let ports = handle.ports(Some(selection.network.clone())).await?;
-        let fits = |port: &api::Port| selection.includes(&port.network, &port.port);
+        let fits = |port: &vmlan_api::Port| selection.includes(&port.network, &port.port);
         if selection.port.is_some() && !ports.iter().any(fits) {
             let selection = selection.to_string();
             let message = format!("there is no port {}; `vmlan ports` lists them", selection.escape_debug());

@@ -31,8 +31,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bpf::ValidProgram;
-use link::{Link, TapId};
+use vmlan_bpf::ValidProgram;
+use vmlan_link::{Link, TapId};
 
 pub use self::follow::{attach_all, follow};
 use self::pcapng::Seen;
@@ -120,15 +120,15 @@ impl Capture {
         // The thread writes in large pieces, and whenever it has nothing else to do.
         let file = pcapng::Writer::new(BufWriter::with_capacity(64 << 10, output), options.snaplen)?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let epoch = u64::try_from(wall).unwrap_or(u64::MAX).saturating_sub(sys::monotonic_nanos());
+        let epoch = u64::try_from(wall).unwrap_or(u64::MAX).saturating_sub(vmlan_sys::monotonic_nanos());
         let source = queue.clone();
         let filter = options.late_filter().map(|filter| (filter.clone(), options.snaplen));
         let run = move || {
             // A filter that is too much work for a worker is too much to have the worker wait for this thread.
             if filter.is_some() {
-                sys::priority::idle()
+                vmlan_sys::priority::idle()
             } else {
-                sys::priority::behind()
+                vmlan_sys::priority::behind()
             }
             write(&source, file, filter.as_ref())
         };
@@ -141,7 +141,7 @@ impl Capture {
     ///
     /// # Errors
     /// When the port left its network, or its driver refuses.
-    pub fn attach(&mut self, port: &PortLink) -> Result<(), link::Error> {
+    pub fn attach(&mut self, port: &PortLink) -> Result<(), vmlan_link::Error> {
         let name = format!("{}/{}", port.network, port.port);
         let captured = self.ports.entry(name).or_insert_with_key(|name| Captured {
             interface: self.queue.add_interface(name.clone()),
@@ -177,7 +177,7 @@ impl Capture {
         self.queue.end();
         let report = match self.writer.take() {
             Some(writer) => writer.join().unwrap_or_else(|payload| Report {
-                error: Some(io::Error::other(ports::panics::message(&*payload))),
+                error: Some(io::Error::other(vmlan_ports::panics::message(&*payload))),
                 ..Report::default()
             }),
             None => Report::default(),

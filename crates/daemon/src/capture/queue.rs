@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, MutexGuard, PoisonError};
 use std::thread;
 
-use frame::{DropReason, Mutex};
+use vmlan_frame::{DropReason, Mutex};
 
 use super::Options;
 

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use bpf::ValidProgram;
-use frame::{Context, Direction, DropReason, Frame};
-use link::Tap;
+use vmlan_bpf::ValidProgram;
+use vmlan_frame::{Context, Direction, DropReason, Frame};
+use vmlan_link::Tap;
 
 use super::Options;
 use super::queue::{Queue, Record};
-use ports::on_wire;
+use vmlan_ports::on_wire;
 
 /// The tap of a capture on one port's link.
 pub(super) struct PortTap {

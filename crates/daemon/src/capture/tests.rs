@@ -1,12 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Batch, Context, DropReason, Instant, MacAddr, Mutex, Pool, PoolSizes, VlanId, VlanTag};
-use link::{BridgeGuard, LinkOptions, Registry, Transmit};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use vmlan_frame::{Batch, Context, DropReason, Instant, MacAddr, Mutex, Pool, PoolSizes, VlanId, VlanTag};
+use vmlan_link::{BridgeGuard, LinkOptions, Registry, Transmit};
 
 use super::*;
 
@@ -117,7 +117,7 @@ fn frames_are_in_the_file_with_direction_time_tag_and_length() {
     let bench = Bench::new();
     let file = Memory::default();
     let capture = started(file.clone(), Options { snaplen: 64, ..Options::default() }, &bench);
-    let now = sys::monotonic_nanos();
+    let now = vmlan_sys::monotonic_nanos();
     let tag = VlanTag::new(VlanId::new(10).expect("a VLAN"));
 
     bench.receive(now, 60, Some(tag));
@@ -255,7 +255,7 @@ fn a_port_that_comes_back_is_the_same_interface() {
 fn a_filter_sees_the_tag_on_the_wire_and_says_how_much_to_keep() {
     // Keeps 20 octets of what has the TPID 0x8100 where the EtherType would be.
     let filter = "4\n40 0 0 12\n21 0 1 33024\n6 0 0 20\n6 0 0 0\n";
-    let filter = filter.parse::<bpf::Program>().expect("a program").check().expect("a good program");
+    let filter = filter.parse::<vmlan_bpf::Program>().expect("a program").check().expect("a good program");
     let bench = Bench::new();
     let file = Memory::default();
     let options = Options { filter: Some(Arc::new(filter)), frames: Some(2), ..Options::default() };
@@ -280,10 +280,10 @@ fn a_filter_sees_the_tag_on_the_wire_and_says_how_much_to_keep() {
 }
 
 /// Keeps 20 octets of what has the TPID 0x8100 where the EtherType would be, after as much work as a filter may be.
-fn heavy_filter() -> Arc<bpf::ValidProgram> {
+fn heavy_filter() -> Arc<vmlan_bpf::ValidProgram> {
     let work = "4 0 0 1\n".repeat(4091);
     let filter = format!("4095\n{work}40 0 0 12\n21 0 1 33024\n6 0 0 20\n6 0 0 0\n");
-    let filter = filter.parse::<bpf::Program>().expect("a program").check().expect("a good program");
+    let filter = filter.parse::<vmlan_bpf::Program>().expect("a program").check().expect("a good program");
     Arc::new(filter)
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use api::{Error, ErrorCode};
+use vmlan_api::{Error, ErrorCode};
 
 use super::{ValidConfig, table_from_json, validate};
-use ports::shown;
+use vmlan_ports::shown;
 
 /// A change of one thing. It is made to the unchecked form, and the whole is checked again.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,14 +13,14 @@ use ports::shown;
 #[non_exhaustive]
 pub enum Change {
     /// One port more.
-    AddPort { network: String, port: String, table: Box<api::PortConfig> },
+    AddPort { network: String, port: String, table: Box<vmlan_api::PortConfig> },
     /// Other keys of a port: what is in `keys` replaces what is there, and a null takes it away (JSON Merge Patch,
     /// RFC 7396).
     ChangePort { network: String, port: String, keys: serde_json::Value },
     /// One port less, and the static entries that point to it.
     RemovePort { network: String, port: String },
     /// One more rule about a port's frames, in front of rule `at`, counted from 1, or behind all.
-    AddFilter { network: String, port: String, filter: Box<api::FilterConfig>, at: Option<u64> },
+    AddFilter { network: String, port: String, filter: Box<vmlan_api::FilterConfig>, at: Option<u64> },
     /// Without rule `number`, counted from 1, about a port's frames.
     RemoveFilter { network: String, port: String, number: u64 },
 }
@@ -37,7 +37,7 @@ impl Change {
         validate(source)
     }
 
-    fn make(self, config: &mut api::Config) -> Result<(), Vec<Error>> {
+    fn make(self, config: &mut vmlan_api::Config) -> Result<(), Vec<Error>> {
         match self {
             Self::AddPort { network, port, table } => {
                 let ports = ports_of(config, &network)?;
@@ -98,10 +98,10 @@ fn index(number: u64) -> usize {
 }
 
 fn port_of<'c>(
-    config: &'c mut api::Config,
+    config: &'c mut vmlan_api::Config,
     network: &str,
     name: &str,
-) -> Result<&'c mut api::PortConfig, Vec<Error>> {
+) -> Result<&'c mut vmlan_api::PortConfig, Vec<Error>> {
     ports_of(config, network)?.get_mut(name).ok_or_else(|| no_port(network, name))
 }
 
@@ -127,9 +127,9 @@ fn merge(table: &mut serde_json::Value, changes: serde_json::Value) {
 }
 
 fn ports_of<'c>(
-    config: &'c mut api::Config,
+    config: &'c mut vmlan_api::Config,
     network: &str,
-) -> Result<&'c mut BTreeMap<String, api::PortConfig>, Vec<Error>> {
+) -> Result<&'c mut BTreeMap<String, vmlan_api::PortConfig>, Vec<Error>> {
     config.network.get_mut(network).map(|network| &mut network.port).ok_or_else(|| {
         vec![Error::at(
             ErrorCode::UnknownNetwork,

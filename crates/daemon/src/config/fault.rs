@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use api::{Error, ErrorCode};
+use vmlan_api::{Error, ErrorCode};
 
 /// Faults that are told in full; a text can hold more than anybody wants to read.
 const MOST_FAULTS: usize = 50;

@@ -2,7 +2,7 @@
 //!
 //! They cost nothing but themselves: the daemon starts, and the port says why it failed. `vmlan check` says it before.
 
-use api::Error;
+use vmlan_api::Error;
 
 use super::valid::ValidConfig;
 

@@ -1,8 +1,9 @@
 //! The configuration: from text, or from a request, to a form that can be acted on.
 //!
-//! Both notations become one tree, the tree is read into the unchecked [`api::Config`] (which keys, which types), and
-//! [`validate`] checks what the values mean. A [`ValidConfig`] is all that the rest of the daemon ever sees, and there
-//! is no way to make one around the checks. Faults are collected, not thrown: one look at the answer shows all of them.
+//! Both notations become one tree, the tree is read into the unchecked [`vmlan_api::Config`] (which keys, which types),
+//! and [`validate`] checks what the values mean. A [`ValidConfig`] is all that the rest of the daemon ever sees, and
+//! there is no way to make one around the checks. Faults are collected, not thrown: one look at the answer shows all of
+//! them.
 
 mod change;
 mod fault;
@@ -22,9 +23,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use api::keys::Keyed;
-use api::{Error, ErrorCode};
-pub use ports::{
+use vmlan_api::keys::Keyed;
+use vmlan_api::{Error, ErrorCode};
+pub use vmlan_ports::{
     Attachment, Claim, FilterRule, FilterSource, Mtu, Policy, Trunk, TrunkInterface, UserLimits, Vlan,
     resolve_port,
 };
@@ -112,7 +113,7 @@ pub fn table_from_json<T: Keyed + Default>(value: serde_json::Value) -> Result<T
 
 /// Checks what was read, where reading itself may have found faults.
 fn check(
-    mut config: api::Config,
+    mut config: vmlan_api::Config,
     mut faults: Faults,
     directory: Option<&Path>,
 ) -> Result<ValidConfig, Faults> {

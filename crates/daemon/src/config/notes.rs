@@ -1,6 +1,6 @@
 //! What is allowed in a configuration, and hardly meant.
 
-use ports::too_long;
+use vmlan_ports::too_long;
 
 use super::ValidConfig;
 

@@ -2,9 +2,9 @@
 //!
 //! Reading goes on after a fault, without the member at fault, so that all faults are told at once.
 
-use api::keys::{Keyed, Value as Takes};
-use api::{Error, ErrorCode, OneOrMany};
-use ports::{join, shown};
+use vmlan_api::keys::{Keyed, Value as Takes};
+use vmlan_api::{Error, ErrorCode, OneOrMany};
+use vmlan_ports::{join, shown};
 
 use super::fault::Faults;
 use super::node::{Key, Node, Value};
@@ -23,39 +23,39 @@ struct Table<'n> {
 
 impl Reader {
     /// A whole configuration.
-    pub(super) fn config(&mut self, node: &Node) -> api::Config {
+    pub(super) fn config(&mut self, node: &Node) -> vmlan_api::Config {
         let Some(table) = self.table("", node, &["workers", "poll", "limits", "network"]) else {
-            return api::Config::default();
+            return vmlan_api::Config::default();
         };
-        api::Config {
+        vmlan_api::Config {
             workers: self.member(&table, "workers", Self::number),
             poll: self.member(&table, "poll", |r, at, n| {
-                let modes = [api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep];
+                let modes = [vmlan_api::Poll::Adaptive, vmlan_api::Poll::Busy, vmlan_api::Poll::Sleep];
                 r.choice(at, n, &modes.map(|mode| (mode.as_str(), mode)))
             }),
-            limits: self.member(&table, "limits", Self::keyed::<api::LimitsConfig>),
+            limits: self.member(&table, "limits", Self::keyed::<vmlan_api::LimitsConfig>),
             network: self
                 .member(&table, "network", |r, at, n| r.named(at, n, Self::network))
                 .unwrap_or_default(),
         }
     }
 
-    fn network(&mut self, path: &str, node: &Node) -> Option<api::NetworkConfig> {
+    fn network(&mut self, path: &str, node: &Node) -> Option<vmlan_api::NetworkConfig> {
         let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "trunk", "port"])?;
-        Some(api::NetworkConfig {
+        Some(vmlan_api::NetworkConfig {
             mtu: self.member(&table, "mtu", Self::number),
             fdb: self.member(&table, "fdb", Self::fdb),
             pass_reserved: self.member(&table, "pass_reserved", Self::boolean),
-            trunk: self.member(&table, "trunk", Self::keyed::<api::TrunkConfig>),
+            trunk: self.member(&table, "trunk", Self::keyed::<vmlan_api::TrunkConfig>),
             port: self
-                .member(&table, "port", |r, at, n| r.named(at, n, Self::keyed::<api::PortConfig>))
+                .member(&table, "port", |r, at, n| r.named(at, n, Self::keyed::<vmlan_api::PortConfig>))
                 .unwrap_or_default(),
         })
     }
 
-    fn fdb(&mut self, path: &str, node: &Node) -> Option<api::FdbConfig> {
+    fn fdb(&mut self, path: &str, node: &Node) -> Option<vmlan_api::FdbConfig> {
         let table = self.table(path, node, &["size", "ageing", "static"])?;
-        Some(api::FdbConfig {
+        Some(vmlan_api::FdbConfig {
             size: self.member(&table, "size", Self::number),
             ageing: self.member(&table, "ageing", Self::number),
             static_entries: self
@@ -64,12 +64,12 @@ impl Reader {
         })
     }
 
-    fn static_entry(&mut self, path: &str, node: &Node) -> Option<api::StaticEntry> {
+    fn static_entry(&mut self, path: &str, node: &Node) -> Option<vmlan_api::StaticEntry> {
         let table = self.table(path, node, &["mac", "port", "vlan"])?;
         let vlan = self.member(&table, "vlan", Self::number);
         let mac = self.required(&table, "mac", Self::text);
         let port = self.required(&table, "port", Self::text);
-        Some(api::StaticEntry { mac: mac?, port: port?, vlan })
+        Some(vmlan_api::StaticEntry { mac: mac?, port: port?, vlan })
     }
 
     /// A table whose keys are defined in one place.
@@ -105,7 +105,7 @@ impl Reader {
             Takes::Table(keys) => {
                 let names: Vec<_> = keys.iter().map(|key| key.name).collect();
                 let table = self.table(path, node, &names)?;
-                let read = |key: &api::keys::Key| {
+                let read = |key: &vmlan_api::keys::Key| {
                     let value = self.member(&table, key.name, |r, at, n| r.value(at, n, key.value))?;
                     Some((key.name.to_owned(), value))
                 };

@@ -21,7 +21,7 @@ pub struct ConfigErrors {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     /// What is wrong.
-    pub error: api::Error,
+    pub error: vmlan_api::Error,
     /// Where it is; `None` where it concerns the file as a whole.
     pub place: Option<Place>,
 }
@@ -47,7 +47,7 @@ impl ConfigErrors {
     }
 
     /// A fault of the file as a whole.
-    pub(super) fn whole(file: String, error: api::Error) -> Self {
+    pub(super) fn whole(file: String, error: vmlan_api::Error) -> Self {
         Self { file, faults: vec![Located { error, place: None }] }
     }
 
@@ -57,7 +57,7 @@ impl ConfigErrors {
     }
 
     /// The same for a client of the control interface: messages begin with file, line and column.
-    pub fn to_api(&self) -> api::Error {
+    pub fn to_api(&self) -> vmlan_api::Error {
         let with_place = |fault: &Located| {
             let message = match &fault.place {
                 Some(place) => {
@@ -65,9 +65,9 @@ impl ConfigErrors {
                 }
                 None => format!("{}: {}", self.file, fault.error.message),
             };
-            api::Error { message, ..fault.error.clone() }
+            vmlan_api::Error { message, ..fault.error.clone() }
         };
-        api::Error::from_faults(self.faults.iter().map(with_place).collect())
+        vmlan_api::Error::from_faults(self.faults.iter().map(with_place).collect())
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ports::resolve_port;
+use vmlan_ports::resolve_port;
 
 /// Makes every relative path of a socket or VDE directory absolute. Programs and namespaces are left alone.
-pub(super) fn resolve(config: &mut api::Config, directory: &Path) {
+pub(super) fn resolve(config: &mut vmlan_api::Config, directory: &Path) {
     config
         .network
         .values_mut()

@@ -1,9 +1,9 @@
-use api::ErrorCode::{self, *};
 use proptest::prelude::*;
+use vmlan_api::ErrorCode::{self, *};
 
 use super::*;
-use ports::{Address, Allow};
-use ports::{Stream, Tap, TapSource, Vde};
+use vmlan_ports::{Address, Allow};
+use vmlan_ports::{Stream, Tap, TapSource, Vde};
 
 mod change;
 mod filter;
@@ -52,13 +52,13 @@ fn faults(text: &str) -> Vec<(ErrorCode, String)> {
 
 #[test]
 fn defaults_of_keys_are_those_of_the_network() {
-    use api::keys::{Keyed, range};
-    let default = |key| range(api::PortConfig::KEYS, key).1;
-    assert_eq!(default("storm"), Some(lan::Limits::DEFAULT_STORM));
-    assert_eq!(default("copies"), Some(lan::Limits::DEFAULT_COPIES));
-    assert_eq!(default("quota"), Some(lan::PortPolicy::DEFAULT_QUOTA as u64));
+    use vmlan_api::keys::{Keyed, range};
+    let default = |key| range(vmlan_api::PortConfig::KEYS, key).1;
+    assert_eq!(default("storm"), Some(vmlan_lan::Limits::DEFAULT_STORM));
+    assert_eq!(default("copies"), Some(vmlan_lan::Limits::DEFAULT_COPIES));
+    assert_eq!(default("quota"), Some(vmlan_lan::PortPolicy::DEFAULT_QUOTA as u64));
     let (backlog, sizes) =
-        (range(api::UserLimitsConfig::KEYS, "backlog").1, UserLimits::DEFAULT_BACKLOG >> 20);
+        (range(vmlan_api::UserLimitsConfig::KEYS, "backlog").1, UserLimits::DEFAULT_BACKLOG >> 20);
     assert_eq!(backlog, Some(sizes as u64));
 }
 
@@ -111,13 +111,13 @@ fn every_documented_key_reaches_the_checked_form() {
     );
     assert_eq!(port("db").policy.static_entries.len(), 1);
     let Vlan::Trunk { allowed, native } = &port("up").policy.vlan else { panic!("a trunk") };
-    assert_eq!((allowed.len(), native.map(frame::VlanId::get)), (2, Some(1)));
+    assert_eq!((allowed.len(), native.map(vmlan_frame::VlanId::get)), (2, Some(1)));
     let cache = &port("cache").policy;
     assert_eq!(
         (cache.mac.len(), cache.guard, cache.promiscuous, cache.queue, cache.quota),
         (2, false, true, 64, 8)
     );
-    assert_eq!(Vec::from_iter(&cache.roles), [&api::Role::Dhcp]);
+    assert_eq!(Vec::from_iter(&cache.roles), [&vmlan_api::Role::Dhcp]);
     assert_eq!(
         port("guests").attachment,
         Attachment::new(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
@@ -511,7 +511,7 @@ fn the_checked_form_reads_again_from_its_own_json() {
     let config = read(EXAMPLE).expect("a valid configuration");
     let json = serde_json::to_value(config.as_api()).expect("plain data");
     assert_eq!(from_json(json.clone()), Ok(config.clone()));
-    assert_eq!(serde_json::from_value::<api::Config>(json).ok().as_ref(), Some(config.as_api()));
+    assert_eq!(serde_json::from_value::<vmlan_api::Config>(json).ok().as_ref(), Some(config.as_api()));
 }
 
 /// The blocks of the reference in TOML: whole configurations, or lines for a port's table.
@@ -572,7 +572,7 @@ fn a_trunk_has_defaults_and_every_key_reaches_the_checked_form() {
     };
     let plain = of("interface = \"eth0\"");
     assert_eq!(plain.interface, TrunkInterface::Interface("eth0".into()));
-    assert_eq!((plain.mode, plain.shared_mac), (api::TrunkMode::Auto, api::SharedMac::Auto));
+    assert_eq!((plain.mode, plain.shared_mac), (vmlan_api::TrunkMode::Auto, vmlan_api::SharedMac::Auto));
     assert_eq!((plain.host, plain.wire, plain.wait, plain.promiscuous), (None, true, false, false));
     assert_eq!(plain.vlan, Vlan::None);
 
@@ -580,8 +580,8 @@ fn a_trunk_has_defaults_and_every_key_reaches_the_checked_form() {
         "interface = \"wlan0\"\nmode = \"filter\"\nhooks = \"clsact\"\nhost = false\nwire = true\nshared_mac = \"on\"\n\
                    wait = true\npromiscuous = \"allow\"\nvlan = { trunk = [10] }",
     );
-    assert_eq!((full.mode, full.shared_mac), (api::TrunkMode::Filter, api::SharedMac::On));
-    assert_eq!((plain.hooks, full.hooks), (api::TrunkHooks::Auto, api::TrunkHooks::Clsact));
+    assert_eq!((full.mode, full.shared_mac), (vmlan_api::TrunkMode::Filter, vmlan_api::SharedMac::On));
+    assert_eq!((plain.hooks, full.hooks), (vmlan_api::TrunkHooks::Auto, vmlan_api::TrunkHooks::Clsact));
     assert_eq!((full.host, full.wire, full.wait, full.promiscuous), (Some(false), true, true, true));
     assert!(matches!(full.vlan, Vlan::Trunk { .. }));
     assert_eq!(of("bridge = \"br0\"").interface, TrunkInterface::Bridge("br0".into()));

@@ -5,16 +5,16 @@ use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use ports::{Attachment, Mtu, Policy, Trunk, UserLimits};
+use vmlan_ports::{Attachment, Mtu, Policy, Trunk, UserLimits};
 
 /// A configuration that passed every check; there is no other way to get one.
 ///
 /// Paths in it are absolute, users resolved, and no two ports claim the same device, socket or descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidConfig {
-    pub(super) source: api::Config,
+    pub(super) source: vmlan_api::Config,
     pub(super) workers: NonZeroUsize,
-    pub(super) poll: api::Poll,
+    pub(super) poll: vmlan_api::Poll,
     pub(super) limits: UserLimits,
     pub(super) networks: BTreeMap<String, Network>,
 }
@@ -27,11 +27,12 @@ impl ValidConfig {
 
     /// The configuration of nothing, for so many workers.
     pub fn empty_for(workers: NonZeroUsize) -> Self {
-        let source = api::Config { workers: Some(workers.get() as u64), ..api::Config::default() };
+        let source =
+            vmlan_api::Config { workers: Some(workers.get() as u64), ..vmlan_api::Config::default() };
         Self {
             source,
             workers,
-            poll: api::Poll::default(),
+            poll: vmlan_api::Poll::default(),
             limits: UserLimits::default(),
             networks: BTreeMap::new(),
         }
@@ -43,7 +44,7 @@ impl ValidConfig {
     }
 
     /// How workers wait for traffic.
-    pub fn poll(&self) -> api::Poll {
+    pub fn poll(&self) -> vmlan_api::Poll {
         self.poll
     }
 
@@ -74,7 +75,7 @@ impl ValidConfig {
     }
 
     /// The unchecked form that this was made of, with paths made absolute: to be sent, stored or changed.
-    pub fn as_api(&self) -> &api::Config {
+    pub fn as_api(&self) -> &vmlan_api::Config {
         &self.source
     }
 }

@@ -10,11 +10,11 @@ use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
 
-use api::{Error, ErrorCode, OneOrMany};
-use frame::MacAddr;
-use lan::{Limits, PortPolicy};
+use vmlan_api::{Error, ErrorCode, OneOrMany};
+use vmlan_frame::MacAddr;
+use vmlan_lan::{Limits, PortPolicy};
 
-use ports::{Mtu, Policy, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown};
+use vmlan_ports::{Mtu, Policy, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown};
 
 use super::valid::{Network, NetworkSettings, Port, ValidConfig};
 
@@ -37,7 +37,7 @@ const LONGEST_NAME: usize = 32;
 ///
 /// # Errors
 /// Every fault found, each with the dotted path of its member as `field`.
-pub fn validate(config: api::Config) -> Result<ValidConfig, Vec<Error>> {
+pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     let mut checker = Checker::default();
     let workers = checker.in_range(config.workers, "workers", WORKERS, 1);
     let limits = checker.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
@@ -77,10 +77,11 @@ impl DerefMut for Checker {
 }
 
 impl Checker {
-    fn limits(&mut self, user: Option<&api::UserLimitsConfig>) -> UserLimits {
+    fn limits(&mut self, user: Option<&vmlan_api::UserLimitsConfig>) -> UserLimits {
         let Some(user) = user else { return UserLimits::default() };
-        let mut number =
-            |number, key| self.number::<api::UserLimitsConfig>("limits.user", key, number).map(as_usize);
+        let mut number = |number, key| {
+            self.number::<vmlan_api::UserLimitsConfig>("limits.user", key, number).map(as_usize)
+        };
         let backlog = number(user.backlog, "backlog").map(|mebioctets| mebioctets << 20);
         UserLimits {
             ports: number(user.ports, "ports"),
@@ -107,9 +108,9 @@ impl Checker {
         }
     }
 
-    fn network(&mut self, path: &str, name: &str, network: &api::NetworkConfig) -> Option<Network> {
+    fn network(&mut self, path: &str, name: &str, network: &vmlan_api::NetworkConfig) -> Option<Network> {
         let before = self.count();
-        let no_settings = api::FdbConfig::default();
+        let no_settings = vmlan_api::FdbConfig::default();
         let fdb = network.fdb.as_ref().unwrap_or(&no_settings);
         let mtu = self.in_range(network.mtu, &join(path, "mtu"), Mtu::RANGE, 1500);
         let fdb_size = self.in_range(fdb.size, &join(path, "fdb.size"), FDB_SIZE, DEFAULT_FDB_SIZE);
@@ -152,12 +153,12 @@ impl Checker {
         &mut self,
         path: &str,
         name: &str,
-        port: &api::PortConfig,
+        port: &vmlan_api::PortConfig,
         fdb_size: u64,
         owners: &mut BTreeMap<MacAddr, String>,
     ) -> Option<Policy> {
         let vlan = port.vlan.as_ref().map_or(Some(Vlan::None), |vlan| self.vlan(&join(path, "vlan"), vlan));
-        let mut number = |key, given| self.number::<api::PortConfig>(path, key, given);
+        let mut number = |key, given| self.number::<vmlan_api::PortConfig>(path, key, given);
         let queue = number("queue", port.queue).unwrap_or(1);
         let storm = number("storm", port.storm).unwrap_or(Limits::DEFAULT_STORM);
         let copies = number("copies", port.copies).unwrap_or(Limits::DEFAULT_COPIES);
@@ -191,10 +192,10 @@ impl Checker {
             mac: macs,
             vlan: vlan?,
             enabled: port.enabled.unwrap_or(true),
-            guard: port.guard.unwrap_or_default() == api::Guard::On,
-            promiscuous: port.promiscuous.unwrap_or_default() == api::Promiscuous::Allow,
+            guard: port.guard.unwrap_or_default() == vmlan_api::Guard::On,
+            promiscuous: port.promiscuous.unwrap_or_default() == vmlan_api::Promiscuous::Allow,
             sees_trunk: false,
-            isolated: port.isolation.unwrap_or_default() == api::Isolation::Isolated,
+            isolated: port.isolation.unwrap_or_default() == vmlan_api::Isolation::Isolated,
             queue: as_usize(queue),
             quota: as_usize(quota),
             storm,
@@ -210,8 +211,8 @@ impl Checker {
     fn static_entry(
         &mut self,
         path: &str,
-        entry: &api::StaticEntry,
-        network: &api::NetworkConfig,
+        entry: &vmlan_api::StaticEntry,
+        network: &vmlan_api::NetworkConfig,
         owners: &mut BTreeMap<MacAddr, String>,
         ports: &mut BTreeMap<String, Port>,
     ) {

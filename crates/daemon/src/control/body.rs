@@ -3,10 +3,10 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use api::ErrorCode;
 use axum::body::Body;
 use http_body_util::LengthLimitError;
 use serde_json::Value;
+use vmlan_api::ErrorCode;
 
 use super::failure::Failure;
 use super::json;

@@ -11,19 +11,19 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
-use api::ErrorCode;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response, header};
-use frame::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use vmlan_api::ErrorCode;
+use vmlan_frame::Mutex;
 
 use super::capture_request::CaptureRequest;
 use super::failure::Failure;
 use super::life::{Life, Streaming};
 use crate::capture::{self, Capture, Report};
 use crate::handle::Handle;
-use ports::users;
+use vmlan_ports::users;
 
 /// Pieces of a file, of 64 KiB at most, that wait for the connection.
 const PIECES: usize = 4;

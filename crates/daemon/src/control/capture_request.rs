@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use api::{Error, ErrorCode};
-use bpf::{Program, ValidProgram};
 use serde_json::Value;
+use vmlan_api::{Error, ErrorCode};
+use vmlan_bpf::{Program, ValidProgram};
 
 use crate::capture::{Options, Selection};
 

@@ -9,11 +9,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::life::Streaming;
-use ports::users;
+use vmlan_ports::users;
 
 /// Events from now on, until the reader leaves or the daemon ends. The places are given back at the end.
 pub(super) fn response(
-    events: Receiver<api::Event>,
+    events: Receiver<vmlan_api::Event>,
     stopped: watch::Receiver<bool>,
     place: (OwnedSemaphorePermit, users::Place, Streaming),
 ) -> Response<Body> {
@@ -30,11 +30,11 @@ pub(super) fn response(
     response
 }
 
-async fn next_line(events: &mut Receiver<api::Event>) -> Option<Bytes> {
+async fn next_line(events: &mut Receiver<vmlan_api::Event>) -> Option<Bytes> {
     let event = match events.recv().await {
         Ok(event) => event,
         Err(RecvError::Lagged(count)) => {
-            api::Event { time: api::Timestamp::now(), kind: api::EventKind::Lost { count } }
+            vmlan_api::Event { time: vmlan_api::Timestamp::now(), kind: vmlan_api::EventKind::Lost { count } }
         }
         Err(RecvError::Closed) => return None,
     };

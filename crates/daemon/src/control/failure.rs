@@ -1,10 +1,10 @@
 //! Errors as responses.
 
-use api::{Error, ErrorCode};
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use vmlan_api::{Error, ErrorCode};
 
 /// An answer in JSON, or an error that becomes one.
 pub(super) type Answer = Result<Json, Failure>;

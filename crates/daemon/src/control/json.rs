@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use api::{Error, ErrorCode};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use vmlan_api::{Error, ErrorCode};
 
 /// Characters of a path that an error shows.
 const SHOWN: usize = 200;
@@ -40,8 +40,8 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
-            Path::Member(Path::Root, name) => f.write_str(&api::escaped(name)),
-            Path::Member(parent, name) => write!(f, "{parent}.{}", api::escaped(name)),
+            Path::Member(Path::Root, name) => f.write_str(&vmlan_api::escaped(name)),
+            Path::Member(parent, name) => write!(f, "{parent}.{}", vmlan_api::escaped(name)),
             Path::Item(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }

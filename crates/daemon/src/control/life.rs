@@ -11,12 +11,12 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use frame::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
+use vmlan_frame::Mutex;
 
-use ports::connection::Connection;
+use vmlan_ports::connection::Connection;
 
 /// A connection's state, shared by its task, its requests and the server.
 #[derive(Debug)]

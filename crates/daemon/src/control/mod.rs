@@ -24,22 +24,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::inject;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use vmlan_drivers::inject;
 
 pub use socket::{BindError, ControlSocket};
 
 use crate::handle::Handle;
 use life::{Life, Patience, Watched};
 use places::Places;
-use ports::connection::Connection;
-use ports::panics::{Relapses, caught};
-use ports::users::{self, Full, User};
+use vmlan_ports::connection::Connection;
+use vmlan_ports::panics::{Relapses, caught};
+use vmlan_ports::users::{self, Full, User};
 
 /// Octets of the header of a request, and of what is read at once.
 const HEADER: usize = 16 * 1024;

@@ -16,8 +16,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::life::Life;
-use ports::panics;
-use ports::users::User;
+use vmlan_ports::panics;
+use vmlan_ports::users::User;
 
 /// The connections that there are.
 #[derive(Debug)]

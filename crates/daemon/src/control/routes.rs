@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Error, ErrorCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -13,6 +12,7 @@ use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
+use vmlan_api::{Error, ErrorCode};
 
 use super::Limits;
 use super::body::{self, LARGEST, LARGEST_CONFIG};
@@ -23,7 +23,7 @@ use super::failure::{Answer, Failure, Json};
 use super::life::Life;
 use crate::config::{self, Change};
 use crate::handle::Handle;
-use ports::users::{self, Places, Resource, User, Users};
+use vmlan_ports::users::{self, Places, Resource, User, Users};
 
 /// What every request needs.
 #[derive(Debug, Clone)]
@@ -272,7 +272,7 @@ async fn end_capture(State(shared): State<Shared>, number: PathArguments<u64>) -
     if !shared.captures.end(number) {
         return Err(Failure::new(ErrorCode::NotFound, format!("there is no capture {number}; it has ended")));
     }
-    Json::of(&api::CaptureEnded { capture: number })
+    Json::of(&vmlan_api::CaptureEnded { capture: number })
 }
 
 /// Takes a member out of a body; a null is none.

@@ -8,14 +8,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use drivers::PeerSocket;
-use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
 use tokio::time::sleep;
+use vmlan_drivers::PeerSocket;
+use vmlan_drivers::unix::{self, BoundPath, Place};
 
-use ports::connection::{Connection, Listener};
-use ports::lock::{Lock, LockError};
-use ports::swept::{LOOK, notice, swept};
+use vmlan_ports::connection::{Connection, Listener};
+use vmlan_ports::lock::{Lock, LockError};
+use vmlan_ports::swept::{LOOK, notice, swept};
 
 /// Why the control socket could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Daemon {
     server: Server,
     asked: mpsc::UnboundedReceiver<String>,
-    emit: mpsc::UnboundedSender<api::EventKind>,
+    emit: mpsc::UnboundedSender<vmlan_api::EventKind>,
 }
 
 /// A server alone.
@@ -64,9 +64,9 @@ impl Server {
 async fn supervise(
     mut requests: handle::Requests,
     tell: mpsc::UnboundedSender<String>,
-    mut to_emit: mpsc::UnboundedReceiver<api::EventKind>,
+    mut to_emit: mpsc::UnboundedReceiver<vmlan_api::EventKind>,
 ) {
-    let report = |dry_run| Ok(api::ApplyReport { dry_run, actions: Vec::new() });
+    let report = |dry_run| Ok(vmlan_api::ApplyReport { dry_run, actions: Vec::new() });
     loop {
         let request = tokio::select! {
             request = requests.next() => request,
@@ -84,12 +84,10 @@ async fn supervise(
                 drop(reply.send(Ok(Vec::new())))
             }
             Request::Query(Query::Fdb { reply, .. }) => {
-                drop(
-                    reply.send(Err(api::Error::new(
-                        api::ErrorCode::UnknownNetwork,
-                        "there is no such network",
-                    ))),
-                );
+                drop(reply.send(Err(vmlan_api::Error::new(
+                    vmlan_api::ErrorCode::UnknownNetwork,
+                    "there is no such network",
+                ))));
             }
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
@@ -117,34 +115,34 @@ async fn supervise(
     }
 }
 
-fn status() -> api::Status {
-    api::Status {
+fn status() -> vmlan_api::Status {
+    vmlan_api::Status {
         version: "0.0.0".into(),
         pid: 1,
-        state: api::DaemonState::Running,
+        state: vmlan_api::DaemonState::Running,
         uptime_seconds: 1.5,
         workers: 1,
-        poll: api::Poll::Adaptive,
+        poll: vmlan_api::Poll::Adaptive,
         networks: 1,
         ports: 1,
         config: None,
     }
 }
 
-fn port() -> api::Port {
-    api::Port {
+fn port() -> vmlan_api::Port {
+    vmlan_api::Port {
         network: "lab".into(),
         port: "web".into(),
         index: Some(1),
-        kind: api::PortKind::Stream,
-        state: api::PortState::Waiting,
+        kind: vmlan_api::PortKind::Stream,
+        state: vmlan_api::PortState::Waiting,
         reason: None,
         peer: None,
         mechanism: None,
         mac: None,
         vlan: None,
         mtu: 1500,
-        counters: api::Counters::default(),
+        counters: vmlan_api::Counters::default(),
         tunnel: None,
     }
 }
@@ -210,10 +208,13 @@ async fn every_listing_answers_with_its_json() {
         ("/v1/ports", json!([port()])),
         ("/v1/ports?network=lab", json!([port()])),
         ("/v1/networks/lab/fdb", json!([])),
-        ("/v1/counters", json!([{"network": "lab", "port": "web", "counters": api::Counters::default()}])),
+        (
+            "/v1/counters",
+            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default()}]),
+        ),
         (
             "/v1/counters?port=lab%2Fweb",
-            json!([{"network": "lab", "port": "web", "counters": api::Counters::default()}]),
+            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default()}]),
         ),
     ] {
         assert_eq!(daemon.ask("GET", path, "").await, (200, expected), "{path}");
@@ -411,7 +412,7 @@ async fn an_answer_that_streams_keeps_its_place() {
     let mut other = daemon.connect().await;
     other.write_all(STATUS).await.expect("a request");
     for _ in 0..50 {
-        let event = api::EventKind::PortUp { network: "lab".into(), port: "web".into() };
+        let event = vmlan_api::EventKind::PortUp { network: "lab".into(), port: "web".into() };
         daemon.emit.send(event).expect("a supervisor");
         read_until(&mut stream, "}\n").await;
         let waits = timeout(Duration::from_millis(1), other.readable()).await;
@@ -480,7 +481,7 @@ async fn a_reader_of_events_that_reads_nothing_at_all_loses_its_stream() {
     let freed = async {
         loop {
             for _ in 0..500 {
-                let event = api::EventKind::NetworkAdded { network: "lab".repeat(50) };
+                let event = vmlan_api::EventKind::NetworkAdded { network: "lab".repeat(50) };
                 daemon.emit.send(event).expect("a supervisor");
             }
             let mut second = daemon.connect().await;
@@ -512,7 +513,7 @@ async fn events_are_lines_until_the_daemon_ends() {
     let (status, body) = daemon.ask("GET", "/v1/events", "").await;
     assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
 
-    let event = api::EventKind::PortUp { network: "lab".into(), port: "web".into() };
+    let event = vmlan_api::EventKind::PortUp { network: "lab".into(), port: "web".into() };
     daemon.emit.send(event).expect("a supervisor");
     let line = read_until(&mut stream, "}\n").await;
     assert!(line.contains(r#""event":"port_up","network":"lab","port":"web""#), "{line}");
@@ -588,17 +589,18 @@ async fn a_slow_reader_of_events_is_told_how_many_it_lost() {
     read_until(&mut stream, "\r\n\r\n").await;
 
     // Nothing else runs meanwhile: all of them are there before the first is taken.
-    let count = 3 * ports::EVENT_QUEUE as u64;
+    let count = 3 * vmlan_ports::EVENT_QUEUE as u64;
     for _ in 0..count {
-        requests.emit(api::EventKind::NetworkAdded { network: "lab".into() });
+        requests.emit(vmlan_api::EventKind::NetworkAdded { network: "lab".into() });
     }
-    requests.emit(api::EventKind::NetworkRemoved { network: "last".into() });
+    requests.emit(vmlan_api::EventKind::NetworkRemoved { network: "last".into() });
 
     let text = read_until(&mut stream, "\"last\"").await;
-    let lost = text.lines().find_map(|line| match serde_json::from_str::<api::Event>(line).ok()?.kind {
-        api::EventKind::Lost { count } => Some(count),
-        _ => None,
-    });
+    let lost =
+        text.lines().find_map(|line| match serde_json::from_str::<vmlan_api::Event>(line).ok()?.kind {
+            vmlan_api::EventKind::Lost { count } => Some(count),
+            _ => None,
+        });
     let told = text.matches("\"network_added\"").count() as u64;
     assert_eq!(lost.map(|lost| lost + told), Some(count));
 }

@@ -12,8 +12,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use bpf::{Program, ValidProgram};
-use frame::Mutex;
+use vmlan_bpf::{Program, ValidProgram};
+use vmlan_frame::Mutex;
 
 use self::compiler::COMPILER;
 

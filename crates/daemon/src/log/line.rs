@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use api::{Timestamp, escaped};
 use tracing::Level;
 use tracing::field::{Field, Visit};
+use vmlan_api::{Timestamp, escaped};
 
 /// Octets of the text of a line; a longer one is cut.
 const LONGEST: usize = 2048;

@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frame::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::Level;
+use vmlan_frame::Mutex;
 
 use super::line::{Style, line};
 use super::rate::{Held, Key, Rates};
@@ -56,7 +56,7 @@ impl Queue {
     pub(super) fn start(&self, sink: impl Write + AsFd + Send + 'static) -> io::Result<()> {
         let queue = self.clone();
         let run = move || {
-            sys::priority::behind();
+            vmlan_sys::priority::behind();
             queue.write(sink);
         };
         thread::Builder::new().name("vmlan-log".into()).spawn(run)?;

@@ -9,7 +9,7 @@ use crate::config::{Change, parse, validate};
 #[derive(Debug, PartialEq, Eq)]
 struct Model {
     workers: NonZeroUsize,
-    poll: api::Poll,
+    poll: vmlan_api::Poll,
     limits: UserLimits,
     networks: BTreeMap<String, Network>,
 }
@@ -85,37 +85,44 @@ impl Model {
 }
 
 /// Few names and addresses, so that two configurations have much in common and much in each other's way.
-fn port() -> impl Strategy<Value = api::PortConfig> {
-    let tap = (0..4).prop_map(|n| api::PortConfig {
-        tap: Some(api::TapConfig { name: Some(format!("tap{n}")), ..Default::default() }),
+fn port() -> impl Strategy<Value = vmlan_api::PortConfig> {
+    let tap = (0..4).prop_map(|n| vmlan_api::PortConfig {
+        tap: Some(vmlan_api::TapConfig { name: Some(format!("tap{n}")), ..Default::default() }),
         ..Default::default()
     });
-    let stream = (0..4).prop_map(|n| api::PortConfig {
-        stream: Some(api::StreamConfig { listen: Some(format!("/run/{n}.sock")), ..Default::default() }),
+    let stream = (0..4).prop_map(|n| vmlan_api::PortConfig {
+        stream: Some(vmlan_api::StreamConfig {
+            listen: Some(format!("/run/{n}.sock")),
+            ..Default::default()
+        }),
         ..Default::default()
     });
-    let fd = (3..6_u64).prop_map(|fd| api::PortConfig {
-        datagram: Some(api::DatagramConfig { fd: Some(fd), ..Default::default() }),
+    let fd = (3..6_u64).prop_map(|fd| vmlan_api::PortConfig {
+        datagram: Some(vmlan_api::DatagramConfig { fd: Some(fd), ..Default::default() }),
         ..Default::default()
     });
     let vlan = proptest::option::of(1..3_u64);
     (prop_oneof![tap, stream, fd], vlan, proptest::option::of(0..3_u8)).prop_map(|(port, vlan, mac)| {
-        api::PortConfig {
-            vlan: vlan.map(|access| api::VlanConfig { access: Some(access), ..Default::default() }),
-            mac: mac.map(|octet| api::OneOrMany::One(format!("52:54:00:00:00:{octet:02x}"))),
+        vmlan_api::PortConfig {
+            vlan: vlan.map(|access| vmlan_api::VlanConfig { access: Some(access), ..Default::default() }),
+            mac: mac.map(|octet| vmlan_api::OneOrMany::One(format!("52:54:00:00:00:{octet:02x}"))),
             ..port
         }
     })
 }
 
-fn poll() -> impl Strategy<Value = Option<api::Poll>> {
+fn poll() -> impl Strategy<Value = Option<vmlan_api::Poll>> {
     proptest::option::of(proptest::sample::select(
-        &[api::Poll::Adaptive, api::Poll::Busy, api::Poll::Sleep][..],
+        &[vmlan_api::Poll::Adaptive, vmlan_api::Poll::Busy, vmlan_api::Poll::Sleep][..],
     ))
 }
 
-fn trunk_config((interface, wait): (u8, bool)) -> api::TrunkConfig {
-    api::TrunkConfig { interface: Some(format!("eth{interface}")), wait: Some(wait), ..Default::default() }
+fn trunk_config((interface, wait): (u8, bool)) -> vmlan_api::TrunkConfig {
+    vmlan_api::TrunkConfig {
+        interface: Some(format!("eth{interface}")),
+        wait: Some(wait),
+        ..Default::default()
+    }
 }
 
 fn config() -> impl Strategy<Value = ValidConfig> {
@@ -128,11 +135,11 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             let mut taken = BTreeSet::new();
             let empty = networks.iter().map(|(name, (_, mtu, trunk))| {
                 let trunk = trunk.filter(|(interface, _)| taken.insert(*interface)).map(trunk_config);
-                (name.clone(), api::NetworkConfig { mtu: *mtu, trunk, ..Default::default() })
+                (name.clone(), vmlan_api::NetworkConfig { mtu: *mtu, trunk, ..Default::default() })
             });
-            let user = backlog.map(|_| api::UserLimitsConfig { backlog, ..Default::default() });
-            let limits = Some(api::LimitsConfig { user });
-            let empty = api::Config { workers, poll, limits, network: empty.collect() };
+            let user = backlog.map(|_| vmlan_api::UserLimitsConfig { backlog, ..Default::default() });
+            let limits = Some(vmlan_api::LimitsConfig { user });
+            let empty = vmlan_api::Config { workers, poll, limits, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
             let ports = networks.into_iter().flat_map(|(network, (ports, ..))| {
                 ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
@@ -173,7 +180,7 @@ proptest! {
                     };
                     let same = settings(&running) == settings(&wanted);
                     let of_all =
-                        [api::ActionKind::SetWorkers, api::ActionKind::SetPoll, api::ActionKind::SetLimits];
+                        [vmlan_api::ActionKind::SetWorkers, vmlan_api::ActionKind::SetPoll, vmlan_api::ActionKind::SetLimits];
                     prop_assert!(!same || of_all.contains(&action.kind()));
                 }
             }
@@ -181,14 +188,14 @@ proptest! {
     }
 }
 
-fn kinds(running: &str, wanted: &str) -> Vec<api::ActionKind> {
+fn kinds(running: &str, wanted: &str) -> Vec<vmlan_api::ActionKind> {
     let read = |text: &str| parse(text, "test", None).expect("a valid configuration");
     plan(&read(running), &read(wanted)).actions().iter().map(Action::kind).collect()
 }
 
 #[test]
 fn each_change_has_its_action() {
-    use api::ActionKind::*;
+    use vmlan_api::ActionKind::*;
     let web = "[network.lab.port.web]\ntap = { name = \"t0\" }\n";
     let trunk = "[network.lab.trunk]\ninterface = \"eth0\"\n";
     let both = format!("{web}[network.lab.port.db]\ntap = {{ name = \"t1\" }}\n");
@@ -226,6 +233,6 @@ fn a_dry_run_lists_the_actions_as_planned() {
     let report = plan(&ValidConfig::empty(), &wanted).preview();
     assert!(report.dry_run);
     assert_eq!(report.actions.len(), 1);
-    assert_eq!(report.actions[0].outcome, api::Outcome::Planned);
+    assert_eq!(report.actions[0].outcome, vmlan_api::Outcome::Planned);
     assert_eq!(report.actions[0].network.as_deref(), Some("lab"));
 }

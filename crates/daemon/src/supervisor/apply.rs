@@ -4,11 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{ActionReport, ApplyReport, EventKind, Outcome};
-use lan::{FdbConfig, Network, NetworkConfig};
-use ports::{Claim, Clients, Ends, Joining, Keeper, Policy, Trunk, TrunkWish, port_policy};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
+use vmlan_api::{ActionReport, ApplyReport, EventKind, Outcome};
+use vmlan_lan::{FdbConfig, Network, NetworkConfig};
+use vmlan_ports::{Claim, Clients, Ends, Joining, Keeper, Policy, Trunk, TrunkWish, port_policy};
 
 use super::{Departure, Running, Supervisor, Task, place};
 use crate::config::{NetworkSettings, Port};
@@ -152,7 +152,7 @@ impl Supervisor {
             Keeper::Clients(keeper) => {
                 let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
                 let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
-                tokio::spawn(ports::run_clients(clients, keeper, stopped))
+                tokio::spawn(vmlan_ports::run_clients(clients, keeper, stopped))
             }
             Keeper::Guest(keeper) => {
                 let joining = Joining {
@@ -177,7 +177,7 @@ impl Supervisor {
                 let (done, is_done) = watch::channel(());
                 leaves = Some((leaving, is_done));
                 let ends = Ends { stop: stopped, left, done, before };
-                tokio::spawn(ports::run(station, keeper, ends))
+                tokio::spawn(vmlan_ports::run(station, keeper, ends))
             }
         };
         running.ports.insert(name.to_owned(), Task { stop, leaves, task });
@@ -196,7 +196,7 @@ impl Supervisor {
         let (stop, stopped) = oneshot::channel();
         let (ready, setting_up) = oneshot::channel();
         station.tell_when_ready(ready);
-        let task = tokio::spawn(ports::run_trunk(station, trunk.clone(), wish, stopped));
+        let task = tokio::spawn(vmlan_ports::run_trunk(station, trunk.clone(), wish, stopped));
         running.trunk = Some(Task { stop, leaves: None, task });
         Progress::SettingUp(setting_up)
     }

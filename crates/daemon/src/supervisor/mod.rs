@@ -18,21 +18,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Error, ErrorCode, EventKind};
-use drivers::inject;
-use lan::Network;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+use vmlan_api::{Error, ErrorCode, EventKind};
+use vmlan_drivers::inject;
+use vmlan_lan::Network;
 
 use apply::Steps;
-use ports::{Emitter, Fabric, Place, follow_links};
 use view::View;
+use vmlan_ports::{Emitter, Fabric, Place, follow_links};
 
 use crate::config::{self, Change, Claim, ValidConfig};
 use crate::handle::{Reply, Request, Requests};
 use crate::plan::plan;
-use ports::panics::{self, caught};
+use vmlan_ports::panics::{self, caught};
 
 /// How long frames that wait may take when the daemon ends.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -109,13 +109,13 @@ async fn end_of(task: JoinHandle<()>) {
 
 /// A configuration that is being applied.
 enum Applying {
-    Preview(api::ApplyReport),
+    Preview(vmlan_api::ApplyReport),
     Done { steps: Steps, events: Emitter },
 }
 
 impl Applying {
     /// The account of it, once it is known.
-    async fn finish(self) -> api::ApplyReport {
+    async fn finish(self) -> vmlan_api::ApplyReport {
         match self {
             Applying::Preview(report) => report,
             Applying::Done { steps, events } => {
@@ -128,7 +128,7 @@ impl Applying {
     }
 
     /// Answers when the account is known, and keeps nobody waiting meanwhile.
-    fn answer(self, reply: Reply<api::ApplyReport>) {
+    fn answer(self, reply: Reply<vmlan_api::ApplyReport>) {
         // Whoever asked may have gone.
         tokio::spawn(async move { reply.send(Ok(self.finish().await)) });
     }
@@ -197,7 +197,7 @@ impl Supervisor {
     }
 
     async fn end(&mut self) {
-        self.view.set_state(api::DaemonState::Stopping);
+        self.view.set_state(vmlan_api::DaemonState::Stopping);
         let fabric = self.fabric.clone();
         // Frames that wait are sent while the ports are still there.
         let drained = tokio::task::spawn_blocking(move || fabric.stop(DRAIN));
@@ -228,7 +228,7 @@ impl Supervisor {
     /// their other ends sees it when the ports close theirs.
     fn release_descriptors(&self, config: &ValidConfig) {
         for number in self.config.descriptors().difference(&config.descriptors()) {
-            sys::disinherit(*number);
+            vmlan_sys::disinherit(*number);
         }
     }
 
@@ -260,7 +260,7 @@ impl Supervisor {
     }
 
     /// Makes the changed configuration run, unless it has faults. A filter may take its time to be compiled.
-    async fn change(&mut self, change: Change, dry_run: bool, reply: Reply<api::ApplyReport>) {
+    async fn change(&mut self, change: Change, dry_run: bool, reply: Reply<vmlan_api::ApplyReport>) {
         let config = self.config.clone();
         // Whoever asked may have gone.
         match tokio::task::spawn_blocking(move || change.apply(&config)).await {
@@ -290,7 +290,7 @@ impl Supervisor {
     }
 
     /// Makes `config` run, or tells what would be done.
-    pub async fn apply(&mut self, config: ValidConfig, dry_run: bool) -> api::ApplyReport {
+    pub async fn apply(&mut self, config: ValidConfig, dry_run: bool) -> vmlan_api::ApplyReport {
         self.begin(config, dry_run).await.finish().await
     }
 
@@ -324,18 +324,18 @@ impl Supervisor {
         }
     }
 
-    fn tell(&self, name: &str, network: &Arc<Network>, events: Vec<lan::Event>) {
+    fn tell(&self, name: &str, network: &Arc<Network>, events: Vec<vmlan_lan::Event>) {
         let names = self.fabric.directory.names(network);
         let port_of = |id| names.get(&id).cloned();
         for event in events {
             let network = name.to_owned();
-            let number = |vlan: Option<frame::VlanId>| vlan.map(|vlan| u64::from(vlan.get()));
+            let number = |vlan: Option<vmlan_frame::VlanId>| vlan.map(|vlan| u64::from(vlan.get()));
             let told = match event {
-                lan::Event::Learnt { mac, vlan, port } => {
+                vmlan_lan::Event::Learnt { mac, vlan, port } => {
                     let (mac, vlan) = (mac.to_string(), number(vlan));
                     port_of(port).map(|port| EventKind::MacLearnt { network, port, mac, vlan })
                 }
-                lan::Event::Moved { mac, vlan, from, to } => {
+                vmlan_lan::Event::Moved { mac, vlan, from, to } => {
                     port_of(to).zip(port_of(from)).map(|(port, from)| EventKind::MacMoved {
                         network,
                         from,
@@ -344,14 +344,14 @@ impl Supervisor {
                         vlan: number(vlan),
                     })
                 }
-                lan::Event::Contested { mac, vlan, port, claimant } => {
+                vmlan_lan::Event::Contested { mac, vlan, port, claimant } => {
                     port_of(port).zip(port_of(claimant)).map(|(port, claimant)| {
                         warn::of_contest(&place(name, &claimant), &port, mac);
                         let (mac, vlan) = (mac.to_string(), number(vlan));
                         EventKind::MacContested { network, port, claimant, mac, vlan }
                     })
                 }
-                lan::Event::Conflict { port, mac, address, owner } => {
+                vmlan_lan::Event::Conflict { port, mac, address, owner } => {
                     port_of(port).zip(port_of(owner)).map(|(port, owner)| {
                         let address = address.map(|address| address.to_string());
                         let what = address.clone().unwrap_or_else(|| mac.to_string());
@@ -359,18 +359,18 @@ impl Supervisor {
                         EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
                     })
                 }
-                lan::Event::AddressMoved { address, from, to } => {
+                vmlan_lan::Event::AddressMoved { address, from, to } => {
                     let (old_mac, mac) = (from.1.to_string(), to.1.to_string());
                     port_of(from.0).zip(port_of(to.0)).map(|(from, port)| {
                         let address = address.to_string();
                         EventKind::AddressMoved { network, address, from, old_mac, port, mac }
                     })
                 }
-                lan::Event::QuotaReached { port } => {
+                vmlan_lan::Event::QuotaReached { port } => {
                     warn::of_quota(name, port_of(port));
                     None
                 }
-                lan::Event::Expired { .. } | lan::Event::Evicted { .. } => None,
+                vmlan_lan::Event::Expired { .. } | vmlan_lan::Event::Evicted { .. } => None,
             };
             if let Some(told) = told {
                 self.requests.emit(told);
@@ -379,8 +379,8 @@ impl Supervisor {
     }
 }
 
-fn now() -> frame::Instant {
-    frame::Instant::from_nanos(sys::monotonic_nanos())
+fn now() -> vmlan_frame::Instant {
+    vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos())
 }
 
 /// The place of a port.

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use api::{Error, ErrorCode};
-use drivers::inject;
-use frame::Mutex;
-use lan::Network;
+use vmlan_api::{Error, ErrorCode};
+use vmlan_drivers::inject;
+use vmlan_frame::Mutex;
+use vmlan_lan::Network;
 
 use super::now;
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
-use ports::Fabric;
-use ports::panics;
+use vmlan_ports::Fabric;
+use vmlan_ports::panics;
 
 /// What the supervisor shows of itself, besides what ports and trunks write down themselves.
 pub(super) struct View {
@@ -27,8 +27,8 @@ pub(super) struct View {
 
 struct Shown {
     networks: BTreeMap<String, Running>,
-    state: api::DaemonState,
-    poll: api::Poll,
+    state: vmlan_api::DaemonState,
+    poll: vmlan_api::Poll,
 }
 
 #[derive(Clone)]
@@ -49,8 +49,11 @@ pub(super) async fn serve(view: Arc<View>, mut queries: Queries) {
 
 impl View {
     pub(super) fn new(fabric: Arc<Fabric>, file: Option<PathBuf>) -> View {
-        let shown =
-            Shown { networks: BTreeMap::new(), state: api::DaemonState::Running, poll: api::Poll::default() };
+        let shown = Shown {
+            networks: BTreeMap::new(),
+            state: vmlan_api::DaemonState::Running,
+            poll: vmlan_api::Poll::default(),
+        };
         View { fabric, file, started: Instant::now(), shown: Mutex::new(shown) }
     }
 
@@ -65,11 +68,11 @@ impl View {
         self.shown().networks.remove(name);
     }
 
-    pub(super) fn set_state(&self, state: api::DaemonState) {
+    pub(super) fn set_state(&self, state: vmlan_api::DaemonState) {
         self.shown().state = state;
     }
 
-    pub(super) fn set_poll(&self, poll: api::Poll) {
+    pub(super) fn set_poll(&self, poll: vmlan_api::Poll) {
         self.shown().poll = poll;
     }
 
@@ -109,10 +112,10 @@ impl View {
         })
     }
 
-    fn status(&self) -> api::Status {
+    fn status(&self) -> vmlan_api::Status {
         let ports = self.fabric.directory.rows().len() as u64;
         let shown = self.shown();
-        api::Status {
+        vmlan_api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             state: shown.state,
@@ -125,16 +128,16 @@ impl View {
         }
     }
 
-    fn networks(&self) -> Vec<api::Network> {
+    fn networks(&self) -> Vec<vmlan_api::Network> {
         let ports = self.fabric.directory.ports(None);
         let networks = self.shown().networks.clone();
         let list = networks.iter().map(|(name, Running { settings, network })| {
             let own = || ports.iter().filter(|port| port.network == *name);
-            api::Network {
+            vmlan_api::Network {
                 network: name.clone(),
                 mtu: settings.mtu.octets() as u64,
                 ports: own().count() as u64,
-                ports_up: own().filter(|port| port.state == api::PortState::Up).count() as u64,
+                ports_up: own().filter(|port| port.state == vmlan_api::PortState::Up).count() as u64,
                 fdb_entries: network.fdb(now()).len() as u64,
                 fdb_size: network.fdb_capacity() as u64,
                 fdb_ageing_seconds: settings.ageing.as_secs(),
@@ -144,12 +147,12 @@ impl View {
         list.collect()
     }
 
-    fn fdb(&self, name: &str) -> Result<Vec<api::FdbEntry>, Error> {
+    fn fdb(&self, name: &str) -> Result<Vec<vmlan_api::FdbEntry>, Error> {
         let network = self.running(name)?.network;
         let names = self.fabric.directory.names(&network);
         let entries = network.fdb(now()).into_iter().filter_map(|entry| {
-            let is_static = entry.kind != lan::EntryKind::Learnt;
-            Some(api::FdbEntry {
+            let is_static = entry.kind != vmlan_lan::EntryKind::Learnt;
+            Some(vmlan_api::FdbEntry {
                 mac: entry.mac.to_string(),
                 vlan: entry.vlan.map(|vlan| u64::from(vlan.get())),
                 port: names.get(&entry.port)?.clone(),

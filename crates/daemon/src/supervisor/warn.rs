@@ -1,10 +1,10 @@
 //! Lines of the log about what networks report. Each is a place of its own in the log, which has a rate for each port.
 //! A port that has left meanwhile has no name, and nothing is said of it.
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 use super::place;
-use ports::Place;
+use vmlan_ports::Place;
 
 /// A port sends from an address that another had first and keeps.
 pub(super) fn of_contest(port: &Place, owner: &str, mac: MacAddr) {

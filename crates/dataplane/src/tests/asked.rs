@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
-use frame::{Batch, Context, Instant};
+use vmlan_drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
+use vmlan_frame::{Batch, Context, Instant};
 
 use super::*;
 

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
-use frame::{Batch, Context};
+use vmlan_drivers::{Endpoint, Fault, Progress, Queue, Settings, Status};
+use vmlan_frame::{Batch, Context};
 
 use super::*;
 

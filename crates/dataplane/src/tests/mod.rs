@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use drivers::{datagram, stream};
-use frame::{Direction, DropReason, MacAddr, Snapshot};
-use guest::{Attachment, RawGuest, ethernet};
-use lan::{FdbConfig, Network, NetworkConfig, PortConfig};
-use link::{BridgeGuard, LinkOptions, Registry};
+use vmlan_drivers::{datagram, stream};
+use vmlan_frame::{Direction, DropReason, MacAddr, Snapshot};
+use vmlan_guest::{Attachment, RawGuest, ethernet};
+use vmlan_lan::{FdbConfig, Network, NetworkConfig, PortConfig};
+use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 
 use super::*;
 
@@ -27,7 +27,7 @@ struct Lab {
 
 struct LabPort {
     key: PortKey,
-    id: lan::PortId,
+    id: vmlan_lan::PortId,
     bridge: BridgeGuard,
 }
 
@@ -58,7 +58,7 @@ impl Lab {
         LabPort { key, id, bridge }
     }
 
-    fn connect(&self, port: &LabPort, endpoint: impl drivers::Endpoint + 'static) -> u64 {
+    fn connect(&self, port: &LabPort, endpoint: impl vmlan_drivers::Endpoint + 'static) -> u64 {
         let (done, wait) = done();
         let attachment = self.plane.connect(port.key, Arc::new(endpoint), done);
         wait.recv_timeout(LIMIT).unwrap();
@@ -150,7 +150,7 @@ fn a_peer_that_leaves_is_told_once_and_others_go_on() {
     let attachment = lab.connect(&c, stream::Socket::new(ours.into()));
     drop(theirs);
     match lab.notice() {
-        Notice::Fault { port, attachment: told, fault: drivers::Fault::Closed } => {
+        Notice::Fault { port, attachment: told, fault: vmlan_drivers::Fault::Closed } => {
             assert_eq!((port, told), (c.key, attachment));
         }
         other => panic!("{other:?}"),

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use drivers::{Endpoint, Fault, Progress, Queue, Settings, Status, Waits};
-use frame::{Batch, Context};
+use vmlan_drivers::{Endpoint, Fault, Progress, Queue, Settings, Status, Waits};
+use vmlan_frame::{Batch, Context};
 
 use super::*;
 

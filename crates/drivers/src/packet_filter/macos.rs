@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bpf::ValidProgram;
-use frame::Sides;
 use rustix::io::Errno;
-use sys::bpf as device;
-use sys::darwin::InterfaceName;
-use sys::darwin::bpf::Instruction;
+use vmlan_bpf::ValidProgram;
+use vmlan_frame::Sides;
+use vmlan_sys::bpf as device;
+use vmlan_sys::darwin::InterfaceName;
+use vmlan_sys::darwin::bpf::Instruction;
 
 use super::{BUFFER, Device, Parts, Stations};
 
@@ -79,6 +79,11 @@ fn losses_of(fd: &OwnedFd) -> Result<super::Losses, OpenError> {
 }
 
 fn instructions(program: &ValidProgram) -> Vec<Instruction> {
-    let convert = |&bpf::Instruction { code, jt, jf, k }: &bpf::Instruction| Instruction { code, jt, jf, k };
+    let convert = |&vmlan_bpf::Instruction { code, jt, jf, k }: &vmlan_bpf::Instruction| Instruction {
+        code,
+        jt,
+        jf,
+        k,
+    };
     program.instructions().iter().map(convert).collect()
 }

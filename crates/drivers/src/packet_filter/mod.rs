@@ -30,9 +30,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bpf::ValidProgram;
-use frame::{Batch, Context, DropReason, Entry, Instant, Sides, Size};
 use rustix::io::Errno;
+use vmlan_bpf::ValidProgram;
+use vmlan_frame::{Batch, Context, DropReason, Entry, Instant, Sides, Size};
 
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};

@@ -1,5 +1,5 @@
-use frame::{Batch, Context, DropReason, SharedBuf, Sides, Size};
 use rustix::io::Errno;
+use vmlan_frame::{Batch, Context, DropReason, SharedBuf, Sides, Size};
 
 use super::records::{Piece, split};
 use super::{Shared, fault};

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use frame::VlanTag;
-use sys::darwin::bpf::record;
+use vmlan_frame::VlanTag;
+use vmlan_sys::darwin::bpf::record;
 
 /// A frame in a read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub fn split(octets: &mut [u8], pieces: &mut Vec<Piece>) -> Found {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sys::darwin::bpf::emit;
+    use vmlan_sys::darwin::bpf::emit;
 
     fn read(frames: &[Vec<u8>]) -> Vec<u8> {
         let mut octets = Vec::new();

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bpf::{Builder, ValidProgram, WHOLE_PACKET};
-use frame::{Batch, MacAddr, Mutex};
-use sys::darwin::number::BPF_MAXINSNS;
+use vmlan_bpf::{Builder, ValidProgram, WHOLE_PACKET};
+use vmlan_frame::{Batch, MacAddr, Mutex};
+use vmlan_sys::darwin::number::BPF_MAXINSNS;
 
 use super::SetFilter;
 
@@ -43,7 +43,7 @@ impl Stations {
     /// The filter that lets pass frames to groups and to these stations.
     pub fn program(&self) -> ValidProgram {
         let fits = |program: &ValidProgram| program.instructions().len() <= BPF_MAXINSNS;
-        let some = || bpf::destinations(self.macs.iter().copied()).ok().filter(fits);
+        let some = || vmlan_bpf::destinations(self.macs.iter().copied()).ok().filter(fits);
         if self.everybody { None } else { some() }.unwrap_or_else(everything)
     }
 

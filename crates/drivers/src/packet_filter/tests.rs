@@ -5,8 +5,8 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use frame::{Counters, Instant, MacAddr, Pool, PoolSizes, VlanTag};
-use sys::darwin::bpf::emit;
+use vmlan_frame::{Counters, Instant, MacAddr, Pool, PoolSizes, VlanTag};
+use vmlan_sys::darwin::bpf::emit;
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use frame::VlanTag;
+use vmlan_frame::VlanTag;
 
 /// Octets of the length in front of each frame.
 pub const PREFIX: usize = 4;

@@ -1,7 +1,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
-use frame::{Batch, Entry, VLAN_TAG};
+use vmlan_frame::{Batch, Entry, VLAN_TAG};
 
 use super::framing::PREFIX;
 use crate::parts::parts;
@@ -104,7 +104,7 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Meta, VlanTag};
+    use vmlan_frame::{Meta, VlanTag};
 
     #[test]
     fn the_longest_that_is_copied_has_room_and_begins_a_page() {

@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use frame::{Batch, Context, DropReason};
 use rustix::net::sockopt;
+use vmlan_frame::{Batch, Context, DropReason};
 
 use crate::peer::PeerSocket;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
@@ -63,7 +63,7 @@ fn notice_vanishing(fd: &PeerSocket) {
     let _ = sockopt::set_tcp_keepidle(fd, IDLE);
     let _ = sockopt::set_tcp_keepintvl(fd, PROBES_APART);
     let _ = sockopt::set_tcp_keepcnt(fd, PROBES);
-    let _ = sys::socket::set_user_timeout(fd, UNACKNOWLEDGED);
+    let _ = vmlan_sys::socket::set_user_timeout(fd, UNACKNOWLEDGED);
     let _ = sockopt::set_socket_keepalive(fd, true);
 }
 

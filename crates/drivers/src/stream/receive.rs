@@ -2,8 +2,8 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use frame::{Batch, Context, Instant, Pool, SharedBuf, Size};
 use rustix::net::RecvFlags;
+use vmlan_frame::{Batch, Context, Instant, Pool, SharedBuf, Size};
 
 use super::framing::{self, BadLength, Piece};
 use crate::peer::PeerSocket;

@@ -2,10 +2,10 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
-use frame::{Batch, Entry};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, sendmsg};
-use sys::socket::SEND_NOW;
+use vmlan_frame::{Batch, Entry};
+use vmlan_sys::socket::SEND_NOW;
 
 use super::framing::PREFIX;
 use super::gather::Gathered;
@@ -48,8 +48,9 @@ impl Sender {
             write(fd, gathered.slices(chunk, &mut slices))
         })?;
         for (i, entry) in chunk.iter().enumerate() {
-            let len =
-                PREFIX + entry.octets.len() + if entry.meta.tag.is_some() { frame::VLAN_TAG } else { 0 };
+            let len = PREFIX
+                + entry.octets.len()
+                + if entry.meta.tag.is_some() { vmlan_frame::VLAN_TAG } else { 0 };
             if left < len {
                 if left > 0 {
                     self.keep_rest(entry, left);

@@ -3,7 +3,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame::{Batch, Counters, Instant, Pool, PoolSizes};
+use vmlan_frame::{Batch, Counters, Instant, Pool, PoolSizes};
 
 use super::*;
 

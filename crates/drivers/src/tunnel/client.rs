@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a client got no tunnel, or no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Nobody listens there.
     #[error("cannot connect to the tunnel socket")]
@@ -184,7 +185,7 @@ impl Client {
     }
 }
 
-const NO_SIGNAL: SendFlags = sys::socket::NO_SIGNAL;
+const NO_SIGNAL: SendFlags = vmlan_sys::socket::NO_SIGNAL;
 
 /// Sends a request and waits for the value of its answer, and for the descriptor that came along, if one did.
 fn ask(control: &OwnedFd, request: &Request<'_>) -> Result<(Vec<u8>, Option<OwnedFd>), Error> {
@@ -197,7 +198,8 @@ fn ask(control: &OwnedFd, request: &Request<'_>) -> Result<(Vec<u8>, Option<Owne
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut pieces = [IoSliceMut::new(&mut octets)];
-    let received = recvmsg(control, &mut pieces, &mut ancillary, sys::socket::CLOSE_ON_EXEC).map_err(io)?;
+    let received =
+        recvmsg(control, &mut pieces, &mut ancillary, vmlan_sys::socket::CLOSE_ON_EXEC).map_err(io)?;
     let mut descriptor = None;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use frame::{Batch, Context, DropReason};
-use link::{
+use vmlan_frame::{Batch, Context, DropReason};
+use vmlan_link::{
     Address, BridgeGuard, Driver, Error, FamilyHeader, Link, LinkOptions, Media, Mtu, Name, PreOutput,
     Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit,
 };
@@ -93,7 +93,12 @@ impl Protocol for Carried {
         Ok(())
     }
 
-    fn pre_output(&self, _: &Context<'_>, _: &mut frame::Frame, _: &Address) -> Result<PreOutput, Error> {
+    fn pre_output(
+        &self,
+        _: &Context<'_>,
+        _: &mut vmlan_frame::Frame,
+        _: &Address,
+    ) -> Result<PreOutput, Error> {
         Ok(PreOutput::Send { frame_type: 0, destination: None })
     }
 }
@@ -143,7 +148,7 @@ impl Interface {
             link.attach_protocol(ProtocolOptions { family, promiscuous: false }, Arc::new(Carried))?;
         }
         addresses.iter().try_for_each(|address| link.add_address(*address))?;
-        link.set_flags(link::Flags { up: true, promiscuous: false });
+        link.set_flags(vmlan_link::Flags { up: true, promiscuous: false });
         link.attach_bridge()
     }
 

@@ -5,16 +5,16 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use frame::{DropReason, Entry, Frame, Pool, Size, WriteBuf};
 use rustix::io::Errno;
-use sys::datagrams::{self, LIMIT, Passed, Received};
+use vmlan_frame::{DropReason, Entry, Frame, Pool, Size, WriteBuf};
+use vmlan_sys::datagrams::{self, LIMIT, Passed, Received};
 
 use super::carrier;
 use super::record::{Form, HEADER};
 use crate::{Fault, PeerSocket};
 
 /// Octets left free in front of a record, so that its header can become an Ethernet header in place.
-const HEADROOM: usize = frame::ETHERNET_HEADER - HEADER;
+const HEADROOM: usize = vmlan_frame::ETHERNET_HEADER - HEADER;
 
 /// A medium of records.
 #[derive(Clone)]
@@ -154,7 +154,7 @@ impl Medium {
         let mut over = false;
         for (behind, received) in buffers.drain(..).zip(&received[..came]) {
             // The end of the connection reads as an empty record, again and again.
-            over = over || received.len == 0 && sys::socket::is_over(&self.fd);
+            over = over || received.len == 0 && vmlan_sys::socket::is_over(&self.fd);
             if over {
                 break;
             }
@@ -183,7 +183,7 @@ impl Medium {
                 Ok(len) if start + len == buffer.len() => take(Read::TooLong(len as u64)),
                 Ok(len) => take(Read::Record(Unchecked { buffer, end: start + len })),
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                Err(error) if sys::tunnel::is_gone(error) => return Err(Fault::Gone),
+                Err(error) if vmlan_sys::tunnel::is_gone(error) => return Err(Fault::Gone),
                 Err(error) => return Err(Fault::Io(error.into())),
             }
         }
@@ -220,7 +220,7 @@ impl Medium {
             let used = usize::from(slices[0].is_empty());
             let refused = match rustix::io::retry_on_intr(|| rustix::io::writev(&self.fd, &slices[used..])) {
                 Ok(_) => continue,
-                Err(error) if sys::tunnel::is_gone(error) => return Err(Fault::Gone),
+                Err(error) if vmlan_sys::tunnel::is_gone(error) => return Err(Fault::Gone),
                 Err(Errno::AGAIN | Errno::NOBUFS) => DropReason::QueueFull,
                 // The device is down (EIO), or it refuses this packet.
                 Err(_) => DropReason::TransmitError,

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 /// The version that this is.
 pub const VERSION: u8 = 1;
@@ -127,12 +127,12 @@ impl Refusal {
     }
 
     /// What an error of the link layer is for a client.
-    pub fn of_link(error: link::Error) -> Refusal {
+    pub fn of_link(error: vmlan_link::Error) -> Refusal {
         match error {
-            link::Error::Busy => Refusal::Busy,
-            link::Error::NoBuffers => Refusal::NoRoom,
-            link::Error::NotPermitted => Refusal::NotPermitted,
-            link::Error::NotAttached => Refusal::NotOpen,
+            vmlan_link::Error::Busy => Refusal::Busy,
+            vmlan_link::Error::NoBuffers => Refusal::NoRoom,
+            vmlan_link::Error::NotPermitted => Refusal::NotPermitted,
+            vmlan_link::Error::NotAttached => Refusal::NotOpen,
             _ => Refusal::Invalid,
         }
     }
@@ -373,7 +373,7 @@ impl std::str::FromStr for Prefixed {
 impl Prefixed {
     /// Whether `other` is in this network.
     pub fn contains(&self, other: IpAddr) -> bool {
-        frame::ip::begin_alike(self.address, other, self.prefix)
+        vmlan_frame::ip::begin_alike(self.address, other, self.prefix)
     }
 }
 

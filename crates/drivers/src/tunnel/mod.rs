@@ -37,7 +37,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use frame::{Counters, Instant, MacAddr};
+use vmlan_frame::{Counters, Instant, MacAddr};
 
 pub use interface::{Interface, Options, Statistics};
 pub use proxy::Host;
@@ -63,7 +63,7 @@ impl Tunnel {
         socket: PeerSocket,
         host: &Host,
         interface: Arc<Interface>,
-    ) -> Result<Tunnel, link::Error> {
+    ) -> Result<Tunnel, vmlan_link::Error> {
         Tunnel::new(Medium::socket(socket), host, interface)
     }
 
@@ -76,12 +76,12 @@ impl Tunnel {
         form: Form,
         host: &Host,
         interface: Arc<Interface>,
-    ) -> Result<Tunnel, link::Error> {
+    ) -> Result<Tunnel, vmlan_link::Error> {
         Tunnel::new(Medium::device(device, form), host, interface)
     }
 
-    fn new(medium: Medium, host: &Host, interface: Arc<Interface>) -> Result<Tunnel, link::Error> {
-        let proxy = Proxy::new(host, Instant::from_nanos(sys::monotonic_nanos()))?;
+    fn new(medium: Medium, host: &Host, interface: Arc<Interface>) -> Result<Tunnel, vmlan_link::Error> {
+        let proxy = Proxy::new(host, Instant::from_nanos(vmlan_sys::monotonic_nanos()))?;
         Ok(Tunnel { medium, proxy, interface })
     }
 

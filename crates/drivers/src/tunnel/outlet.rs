@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frame::{Backlog, Batch, Counters, DropReason, ETHERNET_HEADER, Entry, Tally};
+use vmlan_frame::{Backlog, Batch, Counters, DropReason, ETHERNET_HEADER, Entry, Tally};
 
 use super::medium::Medium;
 use super::record::HEADER;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard};
 
-use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr, Mutex};
-use link::resolver::{self, Event, Resolver, Statistics};
+use vmlan_frame::{ETHERNET_HEADER, Frame, Instant, MacAddr, Mutex};
+use vmlan_link::resolver::{self, Event, Resolver, Statistics};
 
 use super::message::Prefixed;
 use super::record::Family;
@@ -38,7 +38,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// The addresses are announced and in use at once: they were configured, and whoever else has one is told so.
-    pub(super) fn new(host: &Host, now: Instant) -> Result<Proxy, link::Error> {
+    pub(super) fn new(host: &Host, now: Instant) -> Result<Proxy, vmlan_link::Error> {
         let options =
             resolver::Options { detect_duplicates: false, seed: host.seed, ..resolver::Options::default() };
         let mut resolver = Resolver::new(host.mac, options);
@@ -130,7 +130,7 @@ impl Proxy {
             return Kind::Foreign;
         }
         match Family::from_ethertype(ethertype) {
-            None if ethertype == frame::wire::EtherType::ARP.0 => Kind::Message(None),
+            None if ethertype == vmlan_frame::wire::EtherType::ARP.0 => Kind::Message(None),
             None => Kind::Foreign,
             Some(Family::V4) => Kind::Packet(Family::V4),
             Some(Family::V6) => match octets.get(ETHERNET_HEADER + 6) {

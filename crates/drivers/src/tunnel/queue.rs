@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
 
-use frame::{Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size, Tally};
-use link::Transmit;
-use link::resolver::{Resolution, Resolver};
+use vmlan_frame::{
+    Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size, Tally,
+};
+use vmlan_link::Transmit;
+use vmlan_link::resolver::{Resolution, Resolver};
 
 use super::interface::Interface;
 use super::medium::{Medium, Read, Room};
@@ -351,7 +353,7 @@ fn unframe(cx: &Context<'_>, mut frame: Frame, family: Family) -> Result<Frame, 
     frame.trim_front(ETHERNET_HEADER.min(frame.len()));
     let len = record::packet_len(family, frame.octets()).ok_or(Unframed::NoPacket)?;
     frame.truncate(len);
-    frame.meta.offload = frame::Offload::default();
+    frame.meta.offload = vmlan_frame::Offload::default();
     if frame.prepend(cx.pool, &family.header()) { Ok(frame) } else { Err(Unframed::NoBuffer) }
 }
 

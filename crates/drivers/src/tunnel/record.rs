@@ -3,7 +3,7 @@
 //! What the link layer sees is always the same: four octets of family, most significant first, 2 for IPv4 and 30 for
 //! IPv6 as on macOS, then the packet. Media that write it otherwise are translated here, in place.
 
-use link::ProtocolFamily;
+use vmlan_link::ProtocolFamily;
 
 /// Octets in front of the packet in a record of the link layer.
 pub const HEADER: usize = 4;

@@ -4,9 +4,11 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use frame::{Batch, Context, Counters, Direction, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes};
-use link::{Error, Link, Mtu, ProtocolFamily, ProtocolOptions, Registry, Tap};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use vmlan_frame::{
+    Batch, Context, Counters, Direction, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes,
+};
+use vmlan_link::{Error, Link, Mtu, ProtocolFamily, ProtocolOptions, Registry, Tap};
 
 use super::message::{Refusal, Request, option};
 use super::{Host, Interface, Options, Tunnel, options};
@@ -78,7 +80,7 @@ impl Bench {
         let queue = tunnel.queue(settings).unwrap();
         let seen = Arc::default();
         interface.link().attach_tap(Arc::new(Seen(Arc::clone(&seen)))).unwrap();
-        let now = Instant::from_nanos(sys::monotonic_nanos());
+        let now = Instant::from_nanos(vmlan_sys::monotonic_nanos());
         let pool = Pool::new(PoolSizes::default());
         Bench { registry, interface, tunnel, queue, client, counters, pool, now, seen }
     }
@@ -314,7 +316,7 @@ fn case_10_packets_beyond_the_mtu_are_refused_and_counted() {
     let cx = Context { worker: 0, now: bench.now, pool: &pool };
     let mut records: Batch = [1281, 1280].iter().map(|len| pool.copy(&record(*len)).unwrap()).collect();
     struct Taken(usize);
-    impl link::Transmit for Taken {
+    impl vmlan_link::Transmit for Taken {
         fn transmit(&mut self, batch: &mut Batch) {
             self.0 += batch.len();
             batch.clear();

@@ -8,10 +8,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use frame::Instant;
-use frame::checksum::{Addresses, checksum};
-use frame::ip::is_station;
-use frame::wire::{
+use vmlan_frame::Instant;
+use vmlan_frame::checksum::{Addresses, checksum};
+use vmlan_frame::ip::is_station;
+use vmlan_frame::wire::{
     Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, Upper,
 };
 

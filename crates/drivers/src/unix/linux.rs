@@ -39,7 +39,7 @@ impl Node {
     ///
     /// The kernel tells which where we may ask (CAP_NET_ADMIN); else it is the one of that name.
     pub(super) fn of_socket(socket: &OwnedFd, directory: impl AsFd, name: &OsStr) -> Result<Node> {
-        match sys::socket::file_of(socket) {
+        match vmlan_sys::socket::file_of(socket) {
             Ok(fd) => Ok(Node { fd }),
             Err(_) => Node::find(directory, name),
         }

@@ -7,6 +7,7 @@ const ICMPV6_CHECKSUM: usize = 2;
 
 /// How an offload request contradicts its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadOffload {
     /// A flag that is not known, or that changes what the other fields mean.
     #[error("the offload request has the unknown flags {0:#04x}")]

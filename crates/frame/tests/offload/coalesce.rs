@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use frame::checksum::Sum;
-use frame::offload::{Coalescer, Takes};
-use frame::wire::{EtherType, Ipv4Packet, TcpFlags};
-use frame::{Frame, Offload, Pool, PoolSizes, VlanTag};
+use vmlan_frame::checksum::Sum;
+use vmlan_frame::offload::{Coalescer, Takes};
+use vmlan_frame::wire::{EtherType, Ipv4Packet, TcpFlags};
+use vmlan_frame::{Frame, Offload, Pool, PoolSizes, VlanTag};
 
 use crate::flows::*;
 use crate::shape::*;

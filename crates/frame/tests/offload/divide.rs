@@ -1,8 +1,8 @@
 //! Frames of more than 64 KiB.
 
-use frame::offload::{BadOffload, SegmentError, divide, segment};
-use frame::wire::TcpFlags;
-use frame::{Batch, Offload, Pool, PoolSizes};
+use vmlan_frame::offload::{BadOffload, SegmentError, divide, segment};
+use vmlan_frame::wire::TcpFlags;
+use vmlan_frame::{Batch, Offload, Pool, PoolSizes};
 
 use crate::shape::*;
 

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "everyone uses a part of it")]
 
-use frame::offload::{Coalescer, Takes, segment, validate};
-use frame::wire::TcpFlags;
-use frame::{Batch, Meta, Offload, Pool, PoolSizes, VlanTag};
+use vmlan_frame::offload::{Coalescer, Takes, segment, validate};
+use vmlan_frame::wire::TcpFlags;
+use vmlan_frame::{Batch, Meta, Offload, Pool, PoolSizes, VlanTag};
 
 use crate::shape::*;
 

@@ -2,13 +2,13 @@
 
 #![allow(dead_code, reason = "everyone uses a part of it")]
 
-use frame::checksum::{Addresses, Sum};
-use frame::offload::{
+use vmlan_frame::checksum::{Addresses, Sum};
+use vmlan_frame::offload::{
     MAX_HEADERS, MAX_MADE, MAX_SEGMENTS, Takes, VIRTIO_HEADER, finish_checksum, open_checksum, segment,
     segment_partial, validate,
 };
-use frame::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Network, Upper};
-use frame::{Batch, Frame, Offload, Pool, PoolSizes};
+use vmlan_frame::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Network, Upper};
+use vmlan_frame::{Batch, Frame, Offload, Pool, PoolSizes};
 
 use crate::flows::{Step, Twist};
 use crate::shape::*;

@@ -9,9 +9,9 @@ mod segment;
 mod shape;
 mod validate;
 
-use frame::offload::Takes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use vmlan_frame::offload::Takes;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]

@@ -1,9 +1,9 @@
 //! Segmentation of what a tunnel carries, and the checksum of SCTP.
 
-use frame::checksum::checksum;
-use frame::offload::{BadOffload, Takes, finish_checksum, segment, segment_partial, validate};
-use frame::wire::{EtherType, IpProtocol};
-use frame::{Batch, Offload};
+use vmlan_frame::checksum::checksum;
+use vmlan_frame::offload::{BadOffload, Takes, finish_checksum, segment, segment_partial, validate};
+use vmlan_frame::wire::{EtherType, IpProtocol};
+use vmlan_frame::{Batch, Offload};
 
 use crate::shape::*;
 

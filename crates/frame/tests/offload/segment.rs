@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
-use frame::checksum::Addresses;
-use frame::offload::{
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::offload::{
     BadOffload, MAX_SEGMENTS, SegmentError, VIRTIO_HEADER, finish_checksum, segment, segment_partial,
     validate,
 };
-use frame::wire::{IpProtocol, Ipv4Packet, TcpFlags, TcpSegment};
-use frame::{Batch, Meta, Offload, Pool, PoolSizes, TrafficClass, VlanTag};
+use vmlan_frame::wire::{IpProtocol, Ipv4Packet, TcpFlags, TcpSegment};
+use vmlan_frame::{Batch, Meta, Offload, Pool, PoolSizes, TrafficClass, VlanTag};
 
 use crate::shape::*;
 

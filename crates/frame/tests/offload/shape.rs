@@ -1,14 +1,14 @@
-//! Frames for tests, built layer by layer with the emitters of [`frame::wire`], which know nothing of segmentation.
-//! Shared by the tests of this crate, the differential test against the kernel, and the fuzz targets.
+//! Frames for tests, built layer by layer with the emitters of [`vmlan_frame::wire`], which know nothing of
+//! segmentation. Shared by the tests of this crate, the differential test against the kernel, and the fuzz targets.
 
 #![allow(dead_code, reason = "everyone uses a part of it")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use frame::checksum::Addresses;
-use frame::offload::validate;
-use frame::wire::{EtherType, IpProtocol, Ipv4Repr, Ipv6Repr, TcpFlags, TcpRepr, UdpRepr};
-use frame::{Frame, Offload, Pool, PoolSizes};
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::offload::validate;
+use vmlan_frame::wire::{EtherType, IpProtocol, Ipv4Repr, Ipv6Repr, TcpFlags, TcpRepr, UdpRepr};
+use vmlan_frame::{Frame, Offload, Pool, PoolSizes};
 
 const SOURCE_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const DESTINATION_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -1,6 +1,6 @@
-use frame::Offload;
-use frame::offload::{BadOffload, finish_checksum, validate};
-use frame::wire::{EtherType, TcpFlags};
+use vmlan_frame::Offload;
+use vmlan_frame::offload::{BadOffload, finish_checksum, validate};
+use vmlan_frame::wire::{EtherType, TcpFlags};
 
 use crate::shape::*;
 

@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use frame::MacAddr;
-use frame::checksum::{Addresses, Sum, checksum};
-use frame::wire::*;
+use vmlan_frame::MacAddr;
+use vmlan_frame::checksum::{Addresses, Sum, checksum};
+use vmlan_frame::wire::*;
 
 const V4: Addresses = Addresses::V4 { source: Ipv4Addr::LOCALHOST, destination: Ipv4Addr::BROADCAST };
 const V6: Addresses = Addresses::V6 { source: Ipv6Addr::LOCALHOST, destination: Ipv6Addr::UNSPECIFIED };

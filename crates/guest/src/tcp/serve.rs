@@ -1,9 +1,9 @@
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
-use frame::Mutex;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
+use vmlan_frame::Mutex;
 
 use super::{BUFFER, IDLE_BUFFER, socket};
 use crate::guest::Reply;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use frame::MacAddr;
-use guest::{Amount, Attachment, Guest, GuestConfig, Ping};
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Amount, Attachment, Guest, GuestConfig, Ping};
 
 /// The most that any wait may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);

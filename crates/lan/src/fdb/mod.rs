@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, TryLockError};
 
-use frame::{MacAddr, VlanId};
+use vmlan_frame::{MacAddr, VlanId};
 
 pub(crate) use self::learning::{Claimant, Learning};
 use self::learning::{State, Watch};

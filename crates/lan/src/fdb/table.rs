@@ -19,8 +19,8 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use frame::{MacAddr, VlanId};
 use siphasher::sip::SipHasher13;
+use vmlan_frame::{MacAddr, VlanId};
 
 use super::EntryKind;
 use crate::PortId;

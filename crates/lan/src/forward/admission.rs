@@ -1,4 +1,4 @@
-use frame::{DropReason, ETHERNET_HEADER, Frame, MacAddr, VLAN_TAG, VlanId};
+use vmlan_frame::{DropReason, ETHERNET_HEADER, Frame, MacAddr, VLAN_TAG, VlanId};
 
 use crate::port::Port;
 use crate::port_table::PortTable;
@@ -75,8 +75,8 @@ fn is_refused_group(destination: MacAddr, frame: &Frame, pass_reserved: bool) ->
 mod tests {
     use super::*;
     use crate::{PortId, VlanRole};
-    use frame::{Counters, Offload, Pool, PoolSizes, VlanTag};
     use std::sync::Arc;
+    use vmlan_frame::{Counters, Offload, Pool, PoolSizes, VlanTag};
 
     const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);

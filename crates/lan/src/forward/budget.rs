@@ -13,7 +13,7 @@
 //! full. So a port that floods without end gets what is left over, and one that sends a broadcast now and then is
 //! heard.
 
-use frame::{Frame, Instant};
+use vmlan_frame::{Frame, Instant};
 
 use crate::PortId;
 use crate::port::{Limits, Port, Rate, Share};
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::{Group, Roles, VlanRole};
-    use frame::{Counters, Offload, Pool, PoolSizes};
+    use vmlan_frame::{Counters, Offload, Pool, PoolSizes};
 
     const LIMITS: Limits = Limits {
         storm: Some(Rate { per_second: 10, burst: 3 }),

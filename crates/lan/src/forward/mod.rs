@@ -20,7 +20,7 @@ mod trunk;
 use core::iter;
 use std::sync::Arc;
 
-use frame::{Batch, DropReason, Frame, Instant};
+use vmlan_frame::{Batch, DropReason, Frame, Instant};
 
 use self::admission::Header;
 use self::budget::{Allowance, Budgets};

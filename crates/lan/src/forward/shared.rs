@@ -1,6 +1,6 @@
 //! Shared-MAC mode on the way of a frame. What is learnt and how frames are edited is in `shared_mac`.
 
-use frame::{DropReason, Frame, MacAddr, Sides};
+use vmlan_frame::{DropReason, Frame, MacAddr, Sides};
 
 use super::admission::Header;
 use super::trunk::{Beside, Guests, Route, each};

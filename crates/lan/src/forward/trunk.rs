@@ -10,7 +10,7 @@
 use core::mem;
 use std::sync::Arc;
 
-use frame::{DropReason, Frame, Sides};
+use vmlan_frame::{DropReason, Frame, Sides};
 
 use super::admission::{self, Header};
 use super::memo::Target;

@@ -16,8 +16,8 @@ use core::hash::BuildHasher;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use frame::{MacAddr, VlanId};
 use siphasher::sip::SipHasher13;
+use vmlan_frame::{MacAddr, VlanId};
 
 use crate::PortId;
 use crate::trunk::{Notify, TrunkNotice};

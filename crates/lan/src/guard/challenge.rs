@@ -13,10 +13,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use frame::checksum::Addresses;
-use frame::ip::solicited_node;
-use frame::wire::{ArpOperation, ArpRepr, EtherType, IpProtocol, Ipv6Repr, NeighborSolicitRepr};
-use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::ip::solicited_node;
+use vmlan_frame::wire::{ArpOperation, ArpRepr, EtherType, IpProtocol, Ipv6Repr, NeighborSolicitRepr};
+use vmlan_frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
 
 use super::addresses::{Key, Owner};
 use crate::PortId;

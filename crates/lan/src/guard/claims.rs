@@ -18,11 +18,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use frame::ip::is_station;
-use frame::wire::{
+use vmlan_frame::ip::is_station;
+use vmlan_frame::wire::{
     ArpOperation, ArpPacket, EtherType, Icmpv6Type, Ipv4Packet, Ipv6Packet, NdpMessage, NdpOption,
 };
-use frame::{Frame, MacAddr, VLAN_TAG};
+use vmlan_frame::{Frame, MacAddr, VLAN_TAG};
 
 use crate::discovery::{Discovery, HOP_LIMIT, discovery};
 use crate::shared_mac::Dhcp;

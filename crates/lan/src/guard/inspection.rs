@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use frame::{DropReason, Frame, Instant, MacAddr, Offload, VlanId};
+use vmlan_frame::{DropReason, Frame, Instant, MacAddr, Offload, VlanId};
 
 use super::Stages;
 use super::addresses::{Claim, Claimant, Ground, Key, Owner};
@@ -61,8 +61,8 @@ pub(crate) struct Inspection<'a> {
 }
 
 impl<'a> Inspection<'a> {
-    /// Asks the stages about a frame from `source` in `vlan` that concerns them ([`Stages::concern`]). `None`: it may go on. Otherwise it
-    /// is held back, and its caller sends that port the question instead.
+    /// Asks the stages about a frame from `source` in `vlan` that concerns them ([`Stages::concern`]). `None`: it may
+    /// go on. Otherwise it is held back, and its caller sends that port the question instead.
     ///
     /// # Errors
     /// When it claims the host's address, speaks in a form that is unclear, or claims another guest's address which was

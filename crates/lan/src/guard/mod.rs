@@ -20,7 +20,7 @@ mod told;
 pub(crate) use self::challenge::Challenge;
 pub(crate) use self::inspection::{Inspection, Inspector};
 
-use frame::Frame;
+use vmlan_frame::Frame;
 
 use self::claims::may_speak;
 use crate::TrunkPolicy;

@@ -1,6 +1,6 @@
 //! The forwarding database of a network as control sees it.
 
-use frame::{Instant, MacAddr, VlanId};
+use vmlan_frame::{Instant, MacAddr, VlanId};
 
 use super::{Network, StaticEntry};
 use crate::event::{Event, Events};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use frame::{Instant, MacAddr, VlanId};
+use vmlan_frame::{Instant, MacAddr, VlanId};
 
 use super::{Control, Member, Network};
 use crate::event::Event;

@@ -1,8 +1,8 @@
 use std::net::Ipv4Addr;
 
-use frame::MacAddr;
-use frame::ip::is_station;
-use frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
+use vmlan_frame::MacAddr;
+use vmlan_frame::ip::is_station;
+use vmlan_frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
 
 use crate::guard::claims::Lesson;
 

@@ -1,7 +1,7 @@
 use core::hash::{Hash, Hasher};
 
-use frame::wire::{Headers, IpProtocol, Upper};
 use siphasher::sip::SipHasher13;
+use vmlan_frame::wire::{Headers, IpProtocol, Upper};
 
 /// How many frames are remembered.
 const REMEMBERED: usize = 256;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use frame::MacAddr;
-use frame::wire::{ArpOperation, ArpPacket, EtherType, EthernetFrame, Ipv4Packet, Ipv6Packet};
+use vmlan_frame::MacAddr;
+use vmlan_frame::wire::{ArpOperation, ArpPacket, EtherType, EthernetFrame, Ipv4Packet, Ipv6Packet};
 
 /// For whom a frame is that the wire sent to the host's address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! What a frame from a side of the trunk teaches about who has which IP address. What guests say is judged in
 //! [`claims`](crate::guard::claims).
 
-use frame::ip::is_station;
-use frame::wire::{ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet};
+use vmlan_frame::ip::is_station;
+use vmlan_frame::wire::{ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet};
 
 use super::dhcp::Dhcp;
 use crate::discovery::{Discovery, discovery};

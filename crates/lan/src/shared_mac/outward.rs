@@ -1,11 +1,11 @@
 //! From a port to the wire: the host's address in place of the guest's.
 
-use frame::checksum;
-use frame::wire::{
+use vmlan_frame::checksum;
+use vmlan_frame::wire::{
     ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet, NdpMessage, NdpOption,
     UdpDatagram,
 };
-use frame::{ETHERNET_HEADER, MacAddr};
+use vmlan_frame::{ETHERNET_HEADER, MacAddr};
 
 use super::dhcp::Dhcp;
 use crate::discovery::{Discovery, discovery};

@@ -2,8 +2,8 @@
 //!
 //! Theory of operation. A network has at most one trunk. It is one port with one link and one queue, and has two
 //! *sides* ([`Sides`]): the host's own stack, and the wire, the physical network behind the host's interface. A frame
-//! that the trunk received carries in its [`Meta::sides`](frame::Meta::sides) where it came from, when the driver knows
-//! it; otherwise a frame from one of the host's addresses is the host's and any other the wire's. A frame in the
+//! that the trunk received carries in its [`Meta::sides`](vmlan_frame::Meta::sides) where it came from, when the driver
+//! knows it; otherwise a frame from one of the host's addresses is the host's and any other the wire's. A frame in the
 //! trunk's queue carries the sides that are to get it; one frame may be for both.
 //!
 //! What a driver hands to the network may be the frame itself, taken off its way, or a copy of a frame that goes on by
@@ -21,7 +21,7 @@
 
 use std::sync::Arc;
 
-use frame::{Counters, MacAddr, Sides};
+use vmlan_frame::{Counters, MacAddr, Sides};
 
 use crate::{Limits, VlanRole};
 

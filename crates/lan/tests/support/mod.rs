@@ -5,8 +5,10 @@ pub mod packets;
 
 use std::sync::Arc;
 
-use frame::{Batch, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag};
-use lan::{
+use vmlan_frame::{
+    Batch, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag,
+};
+use vmlan_lan::{
     Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig, TrunkPolicy,
 };
 

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use frame::MacAddr;
-use frame::checksum::Addresses;
-use frame::wire::{
+use vmlan_frame::MacAddr;
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::wire::{
     ArpOperation, ArpRepr, EtherType, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Repr,
     NeighborAdvertRepr, NeighborSolicitRepr, UdpRepr,
 };

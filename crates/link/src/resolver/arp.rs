@@ -1,7 +1,7 @@
 //! ARP (RFC 826), with probes, announcements and defence (RFC 5227).
 
-use frame::Instant;
-use frame::wire::{ArpOperation, ArpPacket, ArpRepr};
+use vmlan_frame::Instant;
+use vmlan_frame::wire::{ArpOperation, ArpPacket, ArpRepr};
 
 use super::Resolver;
 use super::message::Message;

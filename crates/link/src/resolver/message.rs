@@ -2,13 +2,13 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use frame::checksum::Addresses;
-use frame::ip::solicited_node;
-use frame::wire::{
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::ip::solicited_node;
+use vmlan_frame::wire::{
     ArpOperation, ArpRepr, EtherType, EthernetRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr,
     NeighborSolicitRepr,
 };
-use frame::{ETHERNET_HEADER, Frame, MacAddr, Pool, Size};
+use vmlan_frame::{ETHERNET_HEADER, Frame, MacAddr, Pool, Size};
 
 use crate::{Address, Ethernet, Media};
 

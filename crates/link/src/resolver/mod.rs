@@ -33,8 +33,8 @@ mod waiting;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use frame::wire::{ArpPacket, EtherType, EthernetFrame, EthernetRepr, Ipv6Packet};
-use frame::{ETHERNET_HEADER, Frame, Instant, MacAddr, Pool};
+use vmlan_frame::wire::{ArpPacket, EtherType, EthernetFrame, EthernetRepr, Ipv6Packet};
+use vmlan_frame::{ETHERNET_HEADER, Frame, Instant, MacAddr, Pool};
 
 use self::message::Message;
 use self::own::{Addresses, Conflict, Step};

@@ -4,12 +4,12 @@
 
 use core::net::Ipv6Addr;
 
-use frame::ip::solicited_node;
-use frame::wire::{
+use vmlan_frame::ip::solicited_node;
+use vmlan_frame::wire::{
     Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, NdpOption, NeighborAdvertRepr,
     NeighborSolicitRepr, Upper,
 };
-use frame::{Instant, MacAddr};
+use vmlan_frame::{Instant, MacAddr};
 
 use super::Resolver;
 use super::message::Message;

@@ -1,4 +1,4 @@
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 use crate::Error;
 

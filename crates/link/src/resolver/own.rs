@@ -7,8 +7,8 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use frame::Instant;
-use frame::ip::begin_alike;
+use vmlan_frame::Instant;
+use vmlan_frame::ip::begin_alike;
 
 use super::timing::{
     ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, ARP_PROBES, DEFEND_INTERVAL, Jitter, ND_PROBES,

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
-use frame::wire::EtherType;
-use frame::{Batch, Context, Frame};
+use vmlan_frame::wire::EtherType;
+use vmlan_frame::{Batch, Context, Frame};
 
 use super::{Resolution, Resolver};
 use crate::gate::lock;

@@ -1,6 +1,6 @@
 use core::net::IpAddr;
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 use super::NeighbourState;
 

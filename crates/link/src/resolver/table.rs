@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
 
-use frame::{Instant, MacAddr};
+use vmlan_frame::{Instant, MacAddr};
 
 use super::timing::{DELAY, FAILED, MULTICAST_REQUESTS, RETRANSMIT, STALE, UNICAST_REQUESTS};
 

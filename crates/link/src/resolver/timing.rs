@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use frame::Instant;
+use vmlan_frame::Instant;
 
 /// Between requests for one neighbour (RFC 4861 section 10, RETRANS_TIMER; RFC 1122 2.3.2.1 for ARP).
 pub(super) const RETRANSMIT: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 use std::collections::{HashMap, VecDeque};
 
-use frame::{Frame, MacAddr, Meta};
+use vmlan_frame::{Frame, MacAddr, Meta};
 
 /// A copied packet, without link header.
 pub(super) struct Packet {

@@ -176,8 +176,8 @@ impl World {
         let sum = self.link.counters().snapshot();
         let ended = if self.link.is_attached() || self.link.is_detaching() { 0 } else { self.books.waiting };
         assert_eq!(sum.rx_frames, self.books.received + ended);
-        assert_eq!(sum.rx_frames, self.books.bridged + sum.dropped_on(frame::Direction::Ingress));
-        assert_eq!(self.books.handed_out, sum.tx_frames + sum.dropped_on(frame::Direction::Egress));
+        assert_eq!(sum.rx_frames, self.books.bridged + sum.dropped_on(vmlan_frame::Direction::Ingress));
+        assert_eq!(self.books.handed_out, sum.tx_frames + sum.dropped_on(vmlan_frame::Direction::Egress));
         assert_eq!(self.worker.pool.out(), 0);
     }
 }

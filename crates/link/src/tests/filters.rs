@@ -256,7 +256,7 @@ fn case_17_tagged_frame_bypasses_filters() {
     link.attach_filter(options(None, false), Probe::passing("plain", &log)).unwrap();
     link.attach_filter(options(None, true), Probe::passing("tagged", &log)).unwrap();
     let mut frame = worker.frame(IPV4, 1);
-    frame.meta.tag = Some(frame::VlanTag { tci: 10 });
+    frame.meta.tag = Some(vmlan_frame::VlanTag { tci: 10 });
     link.input(&worker.cx(), &mut Batch::from_iter([frame.clone()]));
     link.output(&worker.cx(), &mut Batch::from_iter([frame]), &mut Wire::of(&link)).unwrap();
     assert_eq!(logged(&log), ["tagged in 1", "tagged out 1"]);

@@ -1,7 +1,7 @@
 //! Frames that leave more to be done than the driver takes.
 
-use frame::offload::finish_checksum;
-use frame::{Offload, Takes};
+use vmlan_frame::offload::finish_checksum;
+use vmlan_frame::{Offload, Takes};
 
 use super::*;
 

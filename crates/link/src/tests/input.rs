@@ -1,4 +1,4 @@
-use frame::TrafficClass;
+use vmlan_frame::TrafficClass;
 
 use super::*;
 
@@ -226,7 +226,7 @@ fn classes_are_assigned_where_that_is_wanted() {
         let mut batch = Batch::from_iter((0..3).map(|_| worker.pool.copy(&octets).unwrap()));
         let mut frames = batch.iter_mut();
         frames.next().unwrap().meta.class = TrafficClass::Video;
-        frames.next().unwrap().meta.tag = Some(frame::VlanTag { tci: 1 << 13 | 5 });
+        frames.next().unwrap().meta.tag = Some(vmlan_frame::VlanTag { tci: 1 << 13 | 5 });
         link.input(&worker.cx(), &mut batch);
         Vec::from_iter(batch.iter().map(|frame| frame.meta.class))
     };
@@ -255,7 +255,7 @@ fn a_network_takes_what_the_filters_leave() {
     batch.iter_mut().for_each(|frame| frame.meta.promiscuous = true);
     link.input(&worker.cx(), &mut batch);
     assert_eq!((marks(&batch), logged(&log)), (vec![1, 2, 3], vec![]));
-    assert_eq!(link.counters().snapshot().dropped_on(frame::Direction::Ingress), 0);
+    assert_eq!(link.counters().snapshot().dropped_on(vmlan_frame::Direction::Ingress), 0);
     drop(bridge);
     link.input(&worker.cx(), &mut worker.frames(1));
     assert_eq!(logged(&log), ["v4 [1]"]);

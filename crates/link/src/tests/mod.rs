@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{
+use vmlan_frame::{
     Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Snapshot, Tally,
 };
 
@@ -234,10 +234,10 @@ struct Counting {
 }
 
 impl Tap for Counting {
-    fn frame(&self, _: &Context<'_>, direction: frame::Direction, _: &Frame) {
+    fn frame(&self, _: &Context<'_>, direction: vmlan_frame::Direction, _: &Frame) {
         let counter = match direction {
-            frame::Direction::Ingress => &self.ingress,
-            frame::Direction::Egress => &self.egress,
+            vmlan_frame::Direction::Ingress => &self.ingress,
+            vmlan_frame::Direction::Egress => &self.egress,
         };
         counter.fetch_add(1, SeqCst);
     }

@@ -1,4 +1,4 @@
-use frame::{Offload, Takes, TrafficClass};
+use vmlan_frame::{Offload, Takes, TrafficClass};
 
 use super::*;
 

@@ -142,8 +142,8 @@ fn filters_change_under_traffic() {
     assert_eq!((ends.load(SeqCst), attached.load(SeqCst)), (2 * ROUNDS, 2 * ROUNDS));
     let sum = link.counters().snapshot();
     assert_eq!(sum.rx_frames, seen.received.load(SeqCst));
-    assert_eq!(sum.rx_frames, seen.bridged.load(SeqCst) + sum.dropped_on(frame::Direction::Ingress));
-    assert_eq!(seen.handed_out.load(SeqCst), sum.tx_frames + sum.dropped_on(frame::Direction::Egress));
+    assert_eq!(sum.rx_frames, seen.bridged.load(SeqCst) + sum.dropped_on(vmlan_frame::Direction::Ingress));
+    assert_eq!(seen.handed_out.load(SeqCst), sum.tx_frames + sum.dropped_on(vmlan_frame::Direction::Egress));
 }
 
 /// A filter, protocol or driver that must not end in a thread that moves frames.

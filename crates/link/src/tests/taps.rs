@@ -126,7 +126,7 @@ struct Blocking {
 }
 
 impl Tap for Blocking {
-    fn frame(&self, _: &Context<'_>, _: frame::Direction, _: &Frame) {
+    fn frame(&self, _: &Context<'_>, _: vmlan_frame::Direction, _: &Frame) {
         self.running.store(true, SeqCst);
         self.entered.send(()).unwrap();
         lock(&self.go_on).recv_timeout(DEADLINE).unwrap();

@@ -2,8 +2,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use api::{ErrorCode, OneOrMany};
-use drivers::tunnel::message::{BadPrefixed, MOST_ADDRESSES, Prefixed};
+use vmlan_api::{ErrorCode, OneOrMany};
+use vmlan_drivers::tunnel::message::{BadPrefixed, MOST_ADDRESSES, Prefixed};
 
 use super::{Validator, join, shown};
 use crate::KINDS;
@@ -243,7 +243,7 @@ fn is_url(text: &str) -> bool {
 
 /// Makes every relative path of a socket, a VDE directory or a filter in the port's table absolute, below
 /// `directory`. A text that is none stays as it is, for the message about it.
-pub fn resolve_port(port: &mut api::PortConfig, directory: &Path) {
+pub fn resolve_port(port: &mut vmlan_api::PortConfig, directory: &Path) {
     for program in port.filter.iter_mut().flatten().filter_map(|filter| filter.program.as_mut()) {
         if !program.is_empty()
             && misunderstood(program).is_none()

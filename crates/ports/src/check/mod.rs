@@ -7,8 +7,8 @@ mod vlans;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
-use api::keys::{self, Keyed};
-use api::{Error, ErrorCode};
+use vmlan_api::keys::{self, Keyed};
+use vmlan_api::{Error, ErrorCode};
 
 pub use address::{Address, Allow, misunderstood, resolve_port};
 pub(crate) use address::{family, is_host};
@@ -46,7 +46,7 @@ impl Validator {
     }
 
     /// The one attachment of the port whose table is at `path`.
-    pub fn attachment(&mut self, path: &str, port: &api::PortConfig) -> Option<Attachment> {
+    pub fn attachment(&mut self, path: &str, port: &vmlan_api::PortConfig) -> Option<Attachment> {
         let entries: Vec<_> = KINDS.iter().filter(|entry| (entry.is_in)(port)).collect();
         let [entry] = entries[..] else {
             let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
@@ -58,12 +58,13 @@ impl Validator {
         Some(attachment)
     }
 
-    fn not_one_attachment(&mut self, path: &str, kinds: &[api::PortKind]) {
-        let quoted = |kinds: &[api::PortKind]| {
+    fn not_one_attachment(&mut self, path: &str, kinds: &[vmlan_api::PortKind]) {
+        let quoted = |kinds: &[vmlan_api::PortKind]| {
             kinds.iter().map(|kind| format!("`{}`", kind.as_str())).collect::<Vec<_>>().join(", ")
         };
         if kinds.is_empty() {
-            let message = format!("the port has no attachment; add one of {}", quoted(&api::PortKind::ALL));
+            let message =
+                format!("the port has no attachment; add one of {}", quoted(&vmlan_api::PortKind::ALL));
             self.fault(ErrorCode::NoAttachment, path, message);
         } else {
             let message = format!("the port has several attachments ({}); keep one", quoted(kinds));

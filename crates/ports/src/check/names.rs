@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use api::ErrorCode;
+use vmlan_api::ErrorCode;
 
 use super::{Validator, shown};
 

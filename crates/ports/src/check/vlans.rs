@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use api::ErrorCode;
-use frame::{MacAddr, VlanId};
+use vmlan_api::ErrorCode;
+use vmlan_frame::{MacAddr, VlanId};
 
 use super::{Validator, join, shown};
 use crate::settings::Vlan;
@@ -31,7 +31,7 @@ impl Validator {
     }
 
     /// A role in VLANs.
-    pub fn vlan(&mut self, path: &str, vlan: &api::VlanConfig) -> Option<Vlan> {
+    pub fn vlan(&mut self, path: &str, vlan: &vmlan_api::VlanConfig) -> Option<Vlan> {
         match (vlan.access, &vlan.trunk, vlan.native) {
             (Some(access), None, None) => self.vlan_id(&join(path, "access"), access).map(Vlan::Access),
             (None, Some(trunk), native) => {

@@ -12,13 +12,13 @@ use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::datagram::Socket;
-use drivers::peer::Message;
-use drivers::unix::{self, Node, Place};
-use drivers::{Fault, PeerSocket};
 use rustix::net::{RecvFlags, SocketAddrAny};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+use vmlan_drivers::datagram::Socket;
+use vmlan_drivers::peer::Message;
+use vmlan_drivers::unix::{self, Node, Place};
+use vmlan_drivers::{Fault, PeerSocket};
 
 use super::silence::Silence;
 use super::{Address, Allow, Datagram};
@@ -161,11 +161,11 @@ async fn first_sender(
     let mut dropped = 0;
     loop {
         watched.readable().await?;
-        let mut header = [0; frame::ETHERNET_HEADER];
+        let mut header = [0; vmlan_frame::ETHERNET_HEADER];
         let peek = || socket.receive(&mut header, RecvFlags::PEEK);
         match watched.try_io(Interest::READABLE, peek) {
             Ok(Message { len, address: Some(address) }) if is_guest(&address, len, allow) => {
-                if len < frame::ETHERNET_HEADER {
+                if len < vmlan_frame::ETHERNET_HEADER {
                     // No frame: it only names the client, as vfkit's "VFKT" does.
                     skip(socket);
                 }
@@ -193,7 +193,7 @@ async fn first_sender(
 /// there; a path is a matter of permissions.
 fn is_guest(address: &SocketAddrAny, len: usize, allow: &Allow) -> bool {
     match SocketAddr::try_from(address.clone()) {
-        Ok(inet) => len >= frame::ETHERNET_HEADER && allow.admits(inet.ip()),
+        Ok(inet) => len >= vmlan_frame::ETHERNET_HEADER && allow.admits(inet.ip()),
         Err(_) => peers::path_of(address).is_some(),
     }
 }
@@ -234,7 +234,7 @@ async fn carry(
         }
     };
     recover(station, fault).await;
-    if let Err(error) = sys::socket::disconnect(socket) {
+    if let Err(error) = vmlan_sys::socket::disconnect(socket) {
         tracing::warn!(port = %station.place(), "the connection cannot be dissolved: {error}");
     }
     station.waiting(Some("the last guest is gone".into()));
@@ -327,7 +327,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
     }
     station.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
     let fault = station.fault().await;
-    sys::disinherit(number);
+    vmlan_sys::disinherit(number);
     recover(station, fault).await;
     station.is_down(format!(
         "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; start vmlan and \
@@ -337,7 +337,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
 }
 
 fn adopt(number: RawFd) -> io::Result<PeerSocket> {
-    let socket = sys::inherit(number)?;
+    let socket = vmlan_sys::inherit(number)?;
     if rustix::net::sockopt::socket_type(&socket)? != rustix::net::SocketType::DGRAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
     }

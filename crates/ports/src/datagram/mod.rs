@@ -5,7 +5,7 @@ mod silence;
 
 use std::os::fd::RawFd;
 
-use api::{ErrorCode, PortKind};
+use vmlan_api::{ErrorCode, PortKind};
 
 use super::check::{Address, Allow, Validator, family};
 use super::claims::Claim;
@@ -74,7 +74,7 @@ impl KeepGuest for Datagram {
 }
 
 impl Validator {
-    fn datagram(&mut self, path: &str, datagram: &api::DatagramConfig) -> Option<Datagram> {
+    fn datagram(&mut self, path: &str, datagram: &vmlan_api::DatagramConfig) -> Option<Datagram> {
         if let (None, Some(_)) = (&datagram.listen, &datagram.allow) {
             return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
         }

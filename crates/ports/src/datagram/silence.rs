@@ -9,10 +9,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use drivers::peer::Message;
-use drivers::{PeerSocket, inject, unix};
-use frame::ETHERNET_HEADER;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, bind, getsockname, socket, sockopt};
+use vmlan_drivers::peer::Message;
+use vmlan_drivers::{PeerSocket, inject, unix};
+use vmlan_frame::ETHERNET_HEADER;
 
 use super::Allow;
 use crate::{Station, Strangers};

@@ -5,10 +5,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use api::PortState;
-use sys::netdev::{self, State};
-use sys::netns::{self, Identity};
-use sys::tap;
+use vmlan_api::PortState;
+use vmlan_sys::netdev::{self, State};
+use vmlan_sys::netns::{self, Identity};
+use vmlan_sys::tap;
 
 use super::home::Residence;
 use crate::Look;

@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use sys::netdev;
-use sys::netns::{self, Identity};
+use vmlan_sys::netdev;
+use vmlan_sys::netns::{self, Identity};
 
 use crate::describe;
 use crate::kernel::Kernel;

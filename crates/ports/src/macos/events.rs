@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use sys::darwin::event::{Event, LONGEST, parse};
-use sys::kernel_events;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::sleep;
+use vmlan_sys::darwin::event::{Event, LONGEST, parse};
+use vmlan_sys::kernel_events;
 
 /// How long a socket that cannot be read is left alone.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use frame::MacAddr;
 use rustix::io::Errno;
-use sys::darwin::InterfaceName;
+use vmlan_frame::MacAddr;
+use vmlan_sys::darwin::InterfaceName;
 
 use super::{Interface, Kernel};
 

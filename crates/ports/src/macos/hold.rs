@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use drivers::unix::Directory;
-use sys::darwin::InterfaceName;
+use vmlan_drivers::unix::Directory;
+use vmlan_sys::darwin::InterfaceName;
 
 use crate::hold::Hindrance;
 use crate::lock::Lock;

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use sys::darwin::InterfaceName;
+use vmlan_sys::darwin::InterfaceName;
 
 use super::pair::left_over;
 use super::{Kernel, System};

@@ -4,7 +4,7 @@
 //! which of its pairs it belongs to, and which end it is. So no two of them are the same on a host, and one whose
 //! process is gone is known to be left over, whatever ended the process.
 
-use frame::MacAddr;
+use vmlan_frame::MacAddr;
 
 /// The first three octets: `vml`.
 const PREFIX: u64 = 0x766d6c;

@@ -21,8 +21,8 @@ mod fake;
 
 use std::io;
 
-use frame::MacAddr;
-use sys::darwin::InterfaceName;
+use vmlan_frame::MacAddr;
+use vmlan_sys::darwin::InterfaceName;
 
 #[cfg(target_os = "macos")]
 pub(crate) use events::Events;

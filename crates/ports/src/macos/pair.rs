@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sys::darwin::InterfaceName;
+use vmlan_sys::darwin::InterfaceName;
 
 use super::mark::Mark;
 use super::{Interface, Kernel};

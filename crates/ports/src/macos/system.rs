@@ -3,11 +3,11 @@
 use std::io;
 use std::net::IpAddr;
 
-use frame::MacAddr;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use sys::darwin::InterfaceName;
-use sys::darwin::number::{IFT_BRIDGE, IFT_ETHER, IFT_L2VLAN};
-use sys::{bridge, feth, interface};
+use vmlan_frame::MacAddr;
+use vmlan_sys::darwin::InterfaceName;
+use vmlan_sys::darwin::number::{IFT_BRIDGE, IFT_ETHER, IFT_L2VLAN};
+use vmlan_sys::{bridge, feth, interface};
 
 use super::address::counts_for;
 use super::{Interface, Kernel};

@@ -8,7 +8,7 @@
 use std::io;
 
 use rustix::io::Errno;
-use sys::darwin::InterfaceName;
+use vmlan_sys::darwin::InterfaceName;
 
 use super::Kernel;
 use super::pair::{Pair, PairError};

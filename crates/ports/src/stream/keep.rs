@@ -4,12 +4,12 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::stream::Socket;
-use drivers::unix::{self, Place};
-use drivers::{Fault, PeerSocket};
 use rustix::net::{AddressFamily, SocketAddrAny};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use vmlan_drivers::stream::Socket;
+use vmlan_drivers::unix::{self, Place};
+use vmlan_drivers::{Fault, PeerSocket};
 
 use super::{Address, Allow, Stream};
 use crate::accept::Acceptor;
@@ -248,7 +248,7 @@ async fn inherited(station: &mut Station, number: RawFd) {
         Ok(Adopted::Connected(socket)) => {
             station.up(Arc::new(Socket::new(socket)), Some(format!("descriptor {number}"))).await;
             let fault = station.fault().await;
-            sys::disinherit(number);
+            vmlan_sys::disinherit(number);
             recover(station, fault).await;
             station.is_down(format!(
                 "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; \
@@ -270,7 +270,7 @@ enum Adopted {
 
 fn adopt(number: RawFd) -> io::Result<Adopted> {
     use rustix::net::{SocketType, sockopt};
-    let socket = sys::inherit(number)?;
+    let socket = vmlan_sys::inherit(number)?;
     if sockopt::socket_type(&socket)? != SocketType::STREAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a socket of another type"));
     }

@@ -4,7 +4,7 @@ mod keep;
 
 use std::os::fd::RawFd;
 
-use api::{ErrorCode, PortKind};
+use vmlan_api::{ErrorCode, PortKind};
 
 use super::check::{Address, Allow, Validator};
 use super::claims::Claim;
@@ -62,7 +62,7 @@ impl KeepGuest for Stream {
 }
 
 impl Validator {
-    fn stream(&mut self, path: &str, stream: &api::StreamConfig) -> Option<Stream> {
+    fn stream(&mut self, path: &str, stream: &vmlan_api::StreamConfig) -> Option<Stream> {
         if let (None, Some(_)) = (&stream.listen, &stream.allow) {
             return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
         }

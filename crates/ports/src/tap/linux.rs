@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::tap::{Device, offloads_of, set_offloads};
-use frame::Takes;
 use rustix::io::Errno;
-use sys::{netdev, tap};
 use tokio::task::JoinHandle;
+use vmlan_drivers::tap::{Device, offloads_of, set_offloads};
+use vmlan_frame::Takes;
+use vmlan_sys::{netdev, tap};
 
 use super::program::{self, Printed, Program};
 use super::{Tap, TapSource};
@@ -122,7 +122,7 @@ async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
                 station.up(Arc::new(device), Some(name)).await;
                 attend(station, follow, opened).await;
                 if let TapSource::Fd(number) = config.source {
-                    sys::disinherit(number);
+                    vmlan_sys::disinherit(number);
                     opened.close().await;
                     station.is_down(format!(
                         "the device of descriptor {number} is gone and cannot be opened again; start vmlan again"
@@ -343,7 +343,7 @@ fn adopt(
              open it with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
         )
     };
-    let fd = sys::inherit(number).map_err(explain)?;
+    let fd = vmlan_sys::inherit(number).map_err(explain)?;
     let name = tap::adopt(&fd).map_err(explain)?;
     let takes = set_offloads(&fd, config.offloads).map_err(explain)?;
     let follow = Follow::new(&fd, Home::Here.residence(), station.mtu(), &name)?;

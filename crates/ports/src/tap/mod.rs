@@ -12,7 +12,7 @@ mod program;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use api::{ErrorCode, PortKind};
+use vmlan_api::{ErrorCode, PortKind};
 
 use super::check::Validator;
 use super::claims::Claim;
@@ -100,7 +100,7 @@ impl Kind for Tap {
 }
 
 impl Validator {
-    fn tap(&mut self, path: &str, tap: &api::TapConfig) -> Option<Tap> {
+    fn tap(&mut self, path: &str, tap: &vmlan_api::TapConfig) -> Option<Tap> {
         let setup = self.program(&join(path, "setup"), tap.setup.as_deref());
         let terminate = self.program(&join(path, "terminate"), tap.terminate.as_deref());
         let source = match tap.fd {
@@ -111,7 +111,7 @@ impl Validator {
         Some(Tap { source: source?, setup: setup?, offloads, terminate: terminate? })
     }
 
-    fn tap_by_descriptor(&mut self, path: &str, tap: &api::TapConfig, fd: u64) -> Option<TapSource> {
+    fn tap_by_descriptor(&mut self, path: &str, tap: &vmlan_api::TapConfig, fd: u64) -> Option<TapSource> {
         let alone = tap.name.is_none()
             && tap.owner.is_none()
             && tap.persistent.is_none()
@@ -127,7 +127,7 @@ impl Validator {
         self.descriptor(&join(path, "fd"), fd).map(TapSource::Fd)
     }
 
-    fn tap_by_name(&mut self, path: &str, tap: &api::TapConfig) -> Option<TapSource> {
+    fn tap_by_name(&mut self, path: &str, tap: &vmlan_api::TapConfig) -> Option<TapSource> {
         let netns = match &tap.netns {
             Some(text) => Some(self.netns(&join(path, "netns"), text)?),
             None => None,

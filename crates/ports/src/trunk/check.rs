@@ -1,6 +1,6 @@
 //! The host's interface that a network is joined to: one, in a mode that can do what is asked.
 
-use api::{ErrorCode, SharedMac, TrunkHooks, TrunkMode};
+use vmlan_api::{ErrorCode, SharedMac, TrunkHooks, TrunkMode};
 
 use crate::{Trunk, TrunkInterface, Validator, Vlan, join};
 
@@ -9,7 +9,7 @@ const LONGEST_NAME: usize = 127;
 
 impl Validator {
     /// The trunk of the network `network`, whose table is at `path`.
-    pub fn trunk(&mut self, path: &str, network: &str, trunk: &api::TrunkConfig) -> Option<Trunk> {
+    pub fn trunk(&mut self, path: &str, network: &str, trunk: &vmlan_api::TrunkConfig) -> Option<Trunk> {
         let before = self.faults.len();
         let interface = match (&trunk.interface, &trunk.bridge) {
             (Some(name), None) => TrunkInterface::Interface(self.interface(&join(path, "interface"), name)?),
@@ -35,7 +35,7 @@ impl Validator {
             wire: trunk.wire.unwrap_or(true),
             shared_mac: trunk.shared_mac.unwrap_or_default(),
             wait: trunk.wait.unwrap_or(false),
-            promiscuous: trunk.promiscuous.unwrap_or_default() == api::Promiscuous::Allow,
+            promiscuous: trunk.promiscuous.unwrap_or_default() == vmlan_api::Promiscuous::Allow,
             vlan: vlan?,
         };
         self.trunk_mode(path, &trunk);

@@ -12,13 +12,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use api::{TrunkMode, TrunkState};
-use drivers::packet_filter::{self, Device, Stations};
-use frame::Sides;
-use lan::{Diversion, HostAddress, TrunkPolicy};
 use rustix::io::Errno;
-use sys::darwin::InterfaceName;
 use tokio::sync::oneshot;
+use vmlan_api::{TrunkMode, TrunkState};
+use vmlan_drivers::packet_filter::{self, Device, Stations};
+use vmlan_frame::Sides;
+use vmlan_lan::{Diversion, HostAddress, TrunkPolicy};
+use vmlan_sys::darwin::InterfaceName;
 
 use crate::hold::Claim;
 use crate::lock::Lock;
@@ -219,7 +219,7 @@ impl Task {
 
     /// Wi-Fi is not told from other interfaces here: it has to be said.
     fn shares_mac(&self) -> bool {
-        self.config.shared_mac == api::SharedMac::On
+        self.config.shared_mac == vmlan_api::SharedMac::On
     }
 
     /// Whose frames the device is to show.
@@ -312,7 +312,7 @@ impl Task {
             (false, true) => &["wire"],
             (false, false) => &[],
         };
-        let report = api::Trunk {
+        let report = vmlan_api::Trunk {
             network: self.station.place().network.clone(),
             interface: self.config.interface.name().to_owned(),
             mode: if is_bridge { TrunkMode::Bridge } else { TrunkMode::Packet },
@@ -327,8 +327,8 @@ impl Task {
             shared_mac: self.shares_mac(),
             stations: network.stations().len() as u64,
             installed: self.attached.iter().map(|attached| attached.installed.clone()).collect(),
-            host: api::TrunkFlow::default(),
-            wire: api::TrunkFlow::default(),
+            host: vmlan_api::TrunkFlow::default(),
+            wire: vmlan_api::TrunkFlow::default(),
         };
         self.station.report(TrunkRow { report, flows: None });
     }

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use api::{ErrorCode, OneOrMany};
-use drivers::tunnel::Interface;
-use drivers::tunnel::message::Prefixed;
+use vmlan_api::{ErrorCode, OneOrMany};
+use vmlan_drivers::tunnel::Interface;
+use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::{Tunnel, TunnelAddresses, TunnelSource};
 use crate::check::{Validator, as_usize, is_host};
@@ -12,7 +12,7 @@ use crate::kind::Surroundings;
 use crate::{Mtu, Policy, join, shown};
 
 impl Validator {
-    pub(super) fn tunnel(&mut self, path: &str, tunnel: &api::TunnelConfig) -> Option<Tunnel> {
+    pub(super) fn tunnel(&mut self, path: &str, tunnel: &vmlan_api::TunnelConfig) -> Option<Tunnel> {
         let addresses = self.addresses(&join(path, "address"), tunnel.address.as_ref());
         let allowed = self.networks(&join(path, "allow"), tunnel.allow.as_ref());
         let fixed = addresses.as_deref().unwrap_or_default();
@@ -39,7 +39,7 @@ impl Validator {
     fn control_socket(
         &mut self,
         path: &str,
-        tunnel: &api::TunnelConfig,
+        tunnel: &vmlan_api::TunnelConfig,
         listen: &str,
         addresses: Vec<Prefixed>,
         allowed: Vec<Prefixed>,
@@ -58,7 +58,7 @@ impl Validator {
                 return self.refuse(ErrorCode::Conflict, path, message);
             }
             (true, false) => {
-                let clients = self.number::<api::TunnelConfig>(path, "clients", tunnel.clients);
+                let clients = self.number::<vmlan_api::TunnelConfig>(path, "clients", tunnel.clients);
                 TunnelAddresses::Chosen { allowed, clients: as_usize(clients?) }
             }
             (true, true) => {
@@ -77,7 +77,7 @@ impl Validator {
     fn tunnel_device(
         &mut self,
         path: &str,
-        tunnel: &api::TunnelConfig,
+        tunnel: &vmlan_api::TunnelConfig,
         device: &str,
         addresses: Vec<Prefixed>,
     ) -> Option<TunnelSource> {

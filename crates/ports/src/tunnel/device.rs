@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::tunnel;
-use drivers::tunnel::message::Prefixed;
+use vmlan_drivers::tunnel;
+use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::{Mtu, Tunnel, host, interface, system, tell_conflicts};
 use crate::Station;

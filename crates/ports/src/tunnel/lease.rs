@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use drivers::tunnel::message::{Prefixed, Refusal};
-use frame::Mutex;
+use vmlan_drivers::tunnel::message::{Prefixed, Refusal};
+use vmlan_frame::Mutex;
 
 use super::TunnelAddresses;
 use crate::users::{Full, Place, Places, User};

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use drivers::tunnel::message::Prefixed;
-use drivers::tunnel::record::Form;
 use rustix::io::Errno;
-use sys::{netdev, tap};
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_drivers::tunnel::record::Form;
+use vmlan_sys::{netdev, tap};
 
 use super::device::Wanted;
 pub(super) use crate::follow::Follow;
@@ -35,7 +35,7 @@ pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String, 
 
 /// Opens the TUN where it is, or makes it in our own namespace and moves it.
 async fn open_or_make(wanted: &Wanted<'_>, home: &Home) -> Result<(OwnedFd, String), String> {
-    let open = |name: &str| sys::tunnel::open(name, wanted.packet_information).map_err(at("open"));
+    let open = |name: &str| vmlan_sys::tunnel::open(name, wanted.packet_information).map_err(at("open"));
     let explain = |failure: Failure| failure.explain(wanted);
     if matches!(home, Home::Here) || home.has(wanted.name)? {
         return home.run(|| open(wanted.name))?.map_err(explain);

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use drivers::tunnel::message::Prefixed;
-use drivers::tunnel::record::Form;
 use rustix::io::Errno;
 use tokio::process::Command;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_drivers::tunnel::record::Form;
 
 use super::device::Wanted;
 use crate::Look;
@@ -32,7 +32,7 @@ pub(super) async fn open(wanted: &Wanted<'_>) -> Result<(OwnedFd, Form, String, 
     });
     let unit =
         unit.ok_or_else(|| format!("`{}` is no name of a tunnel here; write utun or utun7", wanted.name))?;
-    let (fd, name) = sys::tunnel::open(unit).map_err(|error| explain(wanted.name, &error))?;
+    let (fd, name) = vmlan_sys::tunnel::open(unit).map_err(|error| explain(wanted.name, &error))?;
     let mtu = wanted.mtu.to_string();
     run("/sbin/ifconfig", &[&name, "mtu", &mtu, "up"]).await?;
     for Prefixed { address, prefix } in wanted.addresses {

@@ -18,11 +18,11 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::PortKind;
-use drivers::Fault;
-use drivers::tunnel::message::Prefixed;
-use drivers::tunnel::{self, Host, Interface, Options};
-use frame::MacAddr;
+use vmlan_api::PortKind;
+use vmlan_drivers::Fault;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_drivers::tunnel::{self, Host, Interface, Options};
+use vmlan_frame::MacAddr;
 
 use super::check::Validator;
 use super::claims::Claim;
@@ -143,9 +143,9 @@ fn interface(
     config: &Tunnel,
     unit: Option<NonZeroU32>,
     addresses: &[Prefixed],
-) -> Result<Arc<Interface>, link::Error> {
+) -> Result<Arc<Interface>, vmlan_link::Error> {
     let mtu = config.mtu.map_or(station.mtu(), Mtu::octets);
-    let mtu = link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
+    let mtu = vmlan_link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     let max_pending =
         u32::try_from(station.queue()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
     let addresses: Vec<IpAddr> = addresses.iter().map(|prefixed| prefixed.address).collect();

@@ -7,15 +7,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::tunnel::message::{LONGEST, Opened, Prefixed, Refusal, Request, answer};
-use drivers::tunnel::{self, Interface, options};
-use drivers::{PeerSocket, unix};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socketpair,
 };
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
+use vmlan_drivers::tunnel::message::{LONGEST, Opened, Prefixed, Refusal, Request, answer};
+use vmlan_drivers::tunnel::{self, Interface, options};
+use vmlan_drivers::{PeerSocket, unix};
 
 use super::lease::{Lease, Leases, Refused};
 use super::{Tunnel, host, interface, until_fault};
@@ -212,6 +212,6 @@ fn send(control: &Connection, octets: &[u8], descriptor: Option<&OwnedFd>) -> bo
     if let Some(descriptors) = &descriptors {
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)), "there is room for one");
     }
-    let flags: SendFlags = sys::socket::SEND_NOW;
+    let flags: SendFlags = vmlan_sys::socket::SEND_NOW;
     sendmsg(control, &[IoSlice::new(octets)], &mut ancillary, flags).is_ok()
 }

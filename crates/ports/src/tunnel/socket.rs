@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::PeerSocket;
-use drivers::unix::{self, BoundPath, Place};
 use rustix::fs::Mode;
 use tokio::task::JoinSet;
+use vmlan_drivers::PeerSocket;
+use vmlan_drivers::unix::{self, BoundPath, Place};
 
 use super::lease::Leases;
 use super::serve::{refuse, serve};

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::datagram::Socket;
-use drivers::unix::{self, BoundPath, MadeDirectory, Node, unguessable};
-use drivers::vde::{self, Request};
-use drivers::{Endpoint, Fault, PeerSocket};
 use rustix::net::SocketType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use vmlan_drivers::datagram::Socket;
+use vmlan_drivers::unix::{self, BoundPath, MadeDirectory, Node, unguessable};
+use vmlan_drivers::vde::{self, Request};
+use vmlan_drivers::{Endpoint, Fault, PeerSocket};
 
 use super::Vde;
 use crate::accept::Acceptor;

@@ -4,7 +4,7 @@ mod keep;
 
 use std::path::PathBuf;
 
-use api::{ErrorCode, PortKind};
+use vmlan_api::{ErrorCode, PortKind};
 
 use super::check::Validator;
 use super::claims::Claim;
@@ -52,7 +52,7 @@ impl Kind for Vde {
 }
 
 impl Validator {
-    fn vde(&mut self, path: &str, vde: &api::VdeConfig) -> Option<Vde> {
+    fn vde(&mut self, path: &str, vde: &vmlan_api::VdeConfig) -> Option<Vde> {
         let Some(text) = &vde.directory else {
             return self.refuse(ErrorCode::MissingKey, path, "the key `directory` is missing");
         };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use daemon::expression::{self, BadFilter};
+use vmlan_daemon::expression::{self, BadFilter};
 
 use crate::command::Failure;
 

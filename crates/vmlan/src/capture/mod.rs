@@ -63,7 +63,7 @@ pub fn run(client: &Client, arguments: &CaptureArguments) -> Result<(), Failure>
         return Err(Failure::Usage(message.into()));
     }
     let lines = arguments.write.is_none();
-    let request = api::CaptureRequest {
+    let request = vmlan_api::CaptureRequest {
         ports: arguments.ports.clone(),
         snaplen: arguments.snaplen.or(lines.then_some(listing::SNAPLEN)),
         count: arguments.count,

@@ -34,8 +34,8 @@ pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
 /// # Errors
 /// See [`ClientError`].
 pub fn end(client: &Client, capture: u64) -> Result<(), ClientError> {
-    match client.delete::<api::CaptureEnded>(&format!("/v1/capture/{capture}")) {
-        Err(ClientError::Refused(error)) if error.code == api::ErrorCode::NotFound => Ok(()),
+    match client.delete::<vmlan_api::CaptureEnded>(&format!("/v1/capture/{capture}")) {
+        Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::NotFound => Ok(()),
         result => result.map(drop),
     }
 }

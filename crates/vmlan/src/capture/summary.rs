@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use frame::MacAddr;
-use frame::wire::{
+use vmlan_frame::MacAddr;
+use vmlan_frame::wire::{
     ArpOperation, ArpPacket, EchoRepr, EtherType, Headers, Icmpv4Packet, Icmpv6Packet, IpProtocol,
     Ipv4Packet, Ipv6Packet, Network, TcpFlags, TcpSegment, UdpDatagram, Upper,
 };
@@ -26,7 +26,7 @@ const FLAGS: [(TcpFlags, char); 8] = [
 
 /// Addresses, tags, and what the frame carries. `captured` are the first octets of the frame, which had `length`.
 pub fn summary(captured: &[u8], length: usize) -> String {
-    let Some((addresses, _)) = captured.split_at_checked(frame::ETHERNET_HEADER) else {
+    let Some((addresses, _)) = captured.split_at_checked(vmlan_frame::ETHERNET_HEADER) else {
         return "cut off within the Ethernet header".to_owned();
     };
     // Lengths in the headers reach to the frame's end; what was cut off is never shown.

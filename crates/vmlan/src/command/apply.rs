@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use daemon::config::{self, ValidConfig};
+use vmlan_daemon::config::{self, ValidConfig};
 
 use super::Failure;
 use crate::args::Output;
@@ -12,7 +12,7 @@ use crate::output::{self, or_dash, print, print_json, table};
 /// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up.
 pub fn check(file: &Path) -> Result<(), Failure> {
     let config = load(file)?;
-    let hindrances = daemon::config::hindrances(&config);
+    let hindrances = vmlan_daemon::config::hindrances(&config);
     if !hindrances.is_empty() {
         let told = hindrances.iter().map(|error| {
             let field = error.field.as_deref().unwrap_or_default();
@@ -34,18 +34,18 @@ pub fn check(file: &Path) -> Result<(), Failure> {
 
 /// Sends a file to the daemon, or has it read its own.
 pub fn apply(client: &Client, file: Option<&Path>, dry_run: bool, output: Output) -> Result<(), Failure> {
-    let report: api::ApplyReport = match file {
+    let report: vmlan_api::ApplyReport = match file {
         Some(file) => {
             let config = load(file)?.as_api().clone();
-            client.post("/v1/apply", &api::ApplyRequest { dry_run, config })?
+            client.post("/v1/apply", &vmlan_api::ApplyRequest { dry_run, config })?
         }
-        None => client.post("/v1/reload", &api::ReloadRequest { dry_run })?,
+        None => client.post("/v1/reload", &vmlan_api::ReloadRequest { dry_run })?,
     };
     tell(&report, output)
 }
 
 /// Writes what was done; an action that failed makes the command fail.
-pub fn tell(report: &api::ApplyReport, output: Output) -> Result<(), Failure> {
+pub fn tell(report: &vmlan_api::ApplyReport, output: Output) -> Result<(), Failure> {
     if output.json {
         print_json(report)?;
     } else if report.actions.is_empty() {
@@ -56,8 +56,8 @@ pub fn tell(report: &api::ApplyReport, output: Output) -> Result<(), Failure> {
     if report.failed() > 0 { Err(Failure::Told) } else { Ok(()) }
 }
 
-fn rows(report: &api::ApplyReport) -> Vec<Vec<String>> {
-    let row = |action: &api::ActionReport| {
+fn rows(report: &vmlan_api::ApplyReport) -> Vec<Vec<String>> {
+    let row = |action: &vmlan_api::ActionReport| {
         vec![
             action.action.as_str().to_owned(),
             or_dash(action.network.as_deref()),

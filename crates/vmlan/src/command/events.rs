@@ -26,7 +26,7 @@ fn for_people(line: &str) -> String {
     };
     let (time, kind) = (take("time"), take("event"));
     let members = event.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
-        Value::String(text) => format!("{name}={}", api::escaped(text)),
+        Value::String(text) => format!("{name}={}", vmlan_api::escaped(text)),
         other => format!("{name}={other}"),
     });
     format!("{time}  {kind:17}  {}", members.collect::<Vec<_>>().join(" ")).trim_end().to_owned()

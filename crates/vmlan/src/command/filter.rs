@@ -28,11 +28,11 @@ pub fn run(client: &Client, command: FilterCommand) -> Result<(), Failure> {
 
 fn list(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
-    let filters: Vec<api::Filter> = client.get(&format!("/v1/filters{query}"))?;
+    let filters: Vec<vmlan_api::Filter> = client.get(&format!("/v1/filters{query}"))?;
     if output.json {
         return print_json(&filters);
     }
-    let row = |filter: &api::Filter| {
+    let row = |filter: &vmlan_api::Filter| {
         let program = filter.program.as_ref().map(|path| format!("program {path}"));
         vec![
             filter.network.clone(),

@@ -6,7 +6,7 @@ use crate::client::{Client, encode};
 use crate::output::{line, or_dash, print, print_json, table};
 
 pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
-    let status: api::Status = client.get("/v1/status")?;
+    let status: vmlan_api::Status = client.get("/v1/status")?;
     if output.json {
         return print_json(&status);
     }
@@ -26,11 +26,11 @@ pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
 }
 
 pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
-    let networks: Vec<api::Network> = client.get("/v1/networks")?;
+    let networks: Vec<vmlan_api::Network> = client.get("/v1/networks")?;
     if output.json {
         return print_json(&networks);
     }
-    let row = |network: &api::Network| {
+    let row = |network: &vmlan_api::Network| {
         vec![
             network.network.clone(),
             network.mtu.to_string(),
@@ -45,11 +45,11 @@ pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
 
 pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
-    let ports: Vec<api::Port> = client.get(&format!("/v1/ports{query}"))?;
+    let ports: Vec<vmlan_api::Port> = client.get(&format!("/v1/ports{query}"))?;
     if output.json {
         return print_json(&ports);
     }
-    let row = |port: &api::Port| {
+    let row = |port: &vmlan_api::Port| {
         vec![
             port.network.clone(),
             port.port.clone(),
@@ -74,11 +74,11 @@ pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(
 }
 
 pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure> {
-    let entries: Vec<api::FdbEntry> = client.get(&format!("/v1/networks/{}/fdb", encode(network)))?;
+    let entries: Vec<vmlan_api::FdbEntry> = client.get(&format!("/v1/networks/{}/fdb", encode(network)))?;
     if output.json {
         return print_json(&entries);
     }
-    let row = |entry: &api::FdbEntry| {
+    let row = |entry: &vmlan_api::FdbEntry| {
         vec![
             entry.mac.clone(),
             or_dash(entry.vlan.map(|vlan| vlan.to_string()).as_deref()),
@@ -92,12 +92,12 @@ pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure
 
 pub fn counters(client: &Client, port: Option<&str>, output: Output) -> Result<(), Failure> {
     let query = port.map(|port| format!("?port={}", encode(port))).unwrap_or_default();
-    let ports: Vec<api::PortCounters> = client.get(&format!("/v1/counters{query}"))?;
+    let ports: Vec<vmlan_api::PortCounters> = client.get(&format!("/v1/counters{query}"))?;
     if output.json {
         return print_json(&ports);
     }
-    let row = |port: &api::PortCounters| {
-        let api::Counters { rx_frames, rx_octets, tx_frames, tx_octets, drops, .. } = &port.counters;
+    let row = |port: &vmlan_api::PortCounters| {
+        let vmlan_api::Counters { rx_frames, rx_octets, tx_frames, tx_octets, drops, .. } = &port.counters;
         let reasons: Vec<_> = drops
             .iter()
             .filter(|(_, count)| **count > 0)
@@ -112,15 +112,15 @@ pub fn counters(client: &Client, port: Option<&str>, output: Output) -> Result<(
     print(&table(&head, &rows))
 }
 
-fn macs(macs: Option<&api::OneOrMany<String>>) -> String {
-    match macs.map(api::OneOrMany::as_slice) {
+fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
+    match macs.map(vmlan_api::OneOrMany::as_slice) {
         None | Some([]) => "-".to_owned(),
         Some([only]) => only.clone(),
         Some([first, rest @ ..]) => format!("{first} +{}", rest.len()),
     }
 }
 
-fn vlan(vlan: Option<&api::VlanConfig>) -> String {
+fn vlan(vlan: Option<&vmlan_api::VlanConfig>) -> String {
     let Some(vlan) = vlan else { return "-".to_owned() };
     if let Some(access) = vlan.access {
         return access.to_string();
@@ -158,8 +158,9 @@ mod tests {
 
     #[test]
     fn roles_in_vlans_are_short() {
-        let role =
-            |access, trunk: Option<Vec<u64>>, native| vlan(Some(&api::VlanConfig { access, trunk, native }));
+        let role = |access, trunk: Option<Vec<u64>>, native| {
+            vlan(Some(&vmlan_api::VlanConfig { access, trunk, native }))
+        };
         assert_eq!(vlan(None), "-");
         assert_eq!(role(Some(10), None, None), "10");
         assert_eq!(role(None, Some(vec![10, 20]), Some(1)), "trunk 10,20 native 1");

@@ -50,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Run { config } => {
             let control = control_path(control.as_deref())?;
-            Ok(daemon::run::run(daemon::run::Options { config, control })?)
+            Ok(vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control })?)
         }
         Command::Check { file } => apply::check(&file),
         Command::Apply { file, dry_run, output } => {

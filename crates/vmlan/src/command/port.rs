@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use api::keys::{Key, Keyed, Value};
 use serde_json::{Map, Value as Json};
+use vmlan_api::keys::{Key, Keyed, Value};
 
 use super::{Failure, apply};
 use crate::args::{Output, PortCommand};
@@ -45,12 +45,12 @@ pub fn port_keys() -> Vec<String> {
         Value::Table(_) | Value::Tables(_) => Vec::new(),
         _ => vec![key.name.to_owned()],
     };
-    api::PortConfig::KEYS.iter().flat_map(names).collect()
+    vmlan_api::PortConfig::KEYS.iter().flat_map(names).collect()
 }
 
 /// The keys of a table of the port's.
 fn table(name: &str) -> &'static [Key] {
-    match find(api::PortConfig::KEYS, name) {
+    match find(vmlan_api::PortConfig::KEYS, name) {
         Some(Value::Table(keys)) => keys,
         _ => &[],
     }
@@ -61,12 +61,12 @@ fn find(keys: &[Key], name: &str) -> Option<Value> {
 }
 
 /// The table of a port of `kind`, from `key=value` words. Relative socket paths are relative to `directory`.
-fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortConfig, String> {
+fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<vmlan_api::PortConfig, String> {
     let (mut port, mut attachment, mut vlan) = (Map::new(), Map::new(), Map::new());
     for setting in settings {
         let (key, text) =
             setting.split_once('=').ok_or_else(|| format!("`{setting}` is not of the form key=value"))?;
-        let own = find(api::PortConfig::KEYS, key)
+        let own = find(vmlan_api::PortConfig::KEYS, key)
             .filter(|value| !matches!(value, Value::Table(_) | Value::Tables(_)));
         let (members, member, takes) = match key.strip_prefix("vlan.") {
             Some(member) => (&mut vlan, member, find(table("vlan"), member)),
@@ -81,11 +81,12 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<api::PortC
     if !vlan.is_empty() {
         port.insert("vlan".to_owned(), vlan.into());
     }
-    let faults = |faults: Vec<api::Error>| {
+    let faults = |faults: Vec<vmlan_api::Error>| {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")
     };
-    let mut port: api::PortConfig = daemon::config::table_from_json(port.into()).map_err(faults)?;
-    daemon::config::resolve_port(&mut port, directory);
+    let mut port: vmlan_api::PortConfig =
+        vmlan_daemon::config::table_from_json(port.into()).map_err(faults)?;
+    vmlan_daemon::config::resolve_port(&mut port, directory);
     Ok(port)
 }
 
@@ -108,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    fn read(kind: &str, settings: &[&str]) -> Result<api::PortConfig, String> {
+    fn read(kind: &str, settings: &[&str]) -> Result<vmlan_api::PortConfig, String> {
         let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         parse(kind, &settings, Path::new("/srv"))
     }
@@ -126,15 +127,15 @@ mod tests {
                 "queue=7",
             ],
         );
-        let expected = api::PortConfig {
-            tap: Some(api::TapConfig {
+        let expected = vmlan_api::PortConfig {
+            tap: Some(vmlan_api::TapConfig {
                 name: Some("vm-web".into()),
                 persistent: Some(true),
                 ..Default::default()
             }),
-            mac: Some(api::OneOrMany::One("52:54:00:00:00:01".into())),
-            vlan: Some(api::VlanConfig { access: Some(10), ..Default::default() }),
-            guard: Some(api::Guard::Off),
+            mac: Some(vmlan_api::OneOrMany::One("52:54:00:00:00:01".into())),
+            vlan: Some(vmlan_api::VlanConfig { access: Some(10), ..Default::default() }),
+            guard: Some(vmlan_api::Guard::Off),
             queue: Some(7),
             ..Default::default()
         };
@@ -156,9 +157,10 @@ mod tests {
 
     #[test]
     fn every_key_of_every_kind_can_be_typed() {
-        for kind in api::PortKind::ALL.map(api::PortKind::as_str) {
-            let own =
-                api::PortConfig::KEYS.iter().filter(|key| port_keys().iter().any(|name| name == key.name));
+        for kind in vmlan_api::PortKind::ALL.map(vmlan_api::PortKind::as_str) {
+            let own = vmlan_api::PortConfig::KEYS
+                .iter()
+                .filter(|key| port_keys().iter().any(|name| name == key.name));
             let tables = [("", None, own.copied().collect::<Vec<_>>())].into_iter().chain([
                 ("vlan.", Some("vlan"), table("vlan").to_vec()),
                 ("", Some(kind), table(kind).to_vec()),
@@ -186,7 +188,7 @@ mod tests {
         let port =
             read("stream", &["listen=db.sock", "vlan.trunk=10,20", "vlan.native=1", "mac=a,b", "roles=dhcp"])
                 .expect("a port");
-        assert_eq!(port.roles, Some(vec![api::Role::Dhcp]));
+        assert_eq!(port.roles, Some(vec![vmlan_api::Role::Dhcp]));
         assert_eq!(port.stream.and_then(|stream| stream.listen).as_deref(), Some("/srv/db.sock"));
         assert_eq!(port.vlan.and_then(|vlan| vlan.trunk), Some(vec![10, 20]));
         assert_eq!(port.mac.map(|mac| mac.as_slice().len()), Some(2));

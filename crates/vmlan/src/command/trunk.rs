@@ -7,7 +7,7 @@ use crate::output::{line, or_dash, print, print_json};
 
 pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
-    let trunks: Vec<api::Trunk> = client.get(&format!("/v1/trunks{query}"))?;
+    let trunks: Vec<vmlan_api::Trunk> = client.get(&format!("/v1/trunks{query}"))?;
     if output.json {
         return print_json(&trunks);
     }
@@ -18,7 +18,7 @@ pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<()
 }
 
 /// A trunk as a paragraph.
-fn describe(trunk: &api::Trunk) -> String {
+fn describe(trunk: &vmlan_api::Trunk) -> String {
     let state = match (&trunk.reason, trunk.active) {
         (Some(reason), _) => format!("{}: {reason}", trunk.state.as_str()),
         (None, true) => format!("{}, active", trunk.state.as_str()),

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use frame::{Direction, DropReason};
+use vmlan_frame::{Direction, DropReason};
 
 use super::report::grouped;
 
@@ -16,7 +16,7 @@ pub struct Books {
 
 impl Books {
     /// The sums over all ports.
-    pub fn of(ports: &[api::Port]) -> Books {
+    pub fn of(ports: &[vmlan_api::Port]) -> Books {
         let mut books = Books::default();
         for counters in ports.iter().map(|port| &port.counters) {
             books.copies += counters.copies + counters.segmented;
@@ -49,7 +49,7 @@ impl fmt::Display for Books {
 }
 
 /// All drops on one side of a port.
-fn dropped(counters: &api::Counters, side: Direction) -> u64 {
+fn dropped(counters: &vmlan_api::Counters, side: Direction) -> u64 {
     let on_side =
         |name: &str| DropReason::ALL.iter().any(|reason| reason.name() == name && reason.direction() == side);
     counters.drops.iter().filter(|(name, _)| on_side(name)).map(|(_, count)| count).sum()
@@ -59,10 +59,10 @@ fn dropped(counters: &api::Counters, side: Direction) -> u64 {
 mod tests {
     use super::*;
 
-    fn port(copies: u64, tx_frames: u64, queued: u64, drops: &[(&str, u64)]) -> api::Port {
+    fn port(copies: u64, tx_frames: u64, queued: u64, drops: &[(&str, u64)]) -> vmlan_api::Port {
         let drops = drops.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        api::Port {
-            counters: api::Counters { copies, tx_frames, queued, drops, ..Default::default() },
+        vmlan_api::Port {
+            counters: vmlan_api::Counters { copies, tx_frames, queued, drops, ..Default::default() },
             ..Default::default()
         }
     }

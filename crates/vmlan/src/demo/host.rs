@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
-use guest::{Amount, Guest, ServeReport, TcpServer, TransferReport};
+use vmlan_guest::{Amount, Guest, ServeReport, TcpServer, TransferReport};
 
 use super::PATIENCE;
 
@@ -36,7 +36,7 @@ pub trait Host {
     /// Its address; none when it lacks that family.
     fn address(&self, family: Family) -> Option<IpAddr>;
 
-    /// Gets ready for one transfer of the pattern ([`guest::pattern`]).
+    /// Gets ready for one transfer of the pattern ([`vmlan_guest::pattern`]).
     fn take(&self, family: Family) -> anyhow::Result<Taking<'_>>;
 
     /// Sends the pattern for so long.

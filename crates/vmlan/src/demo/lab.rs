@@ -2,11 +2,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::Context;
-use api::PortState;
-use daemon::config;
-use daemon::embedded::Embedded;
-use frame::MacAddr;
-use guest::{Attachment, Guest, GuestConfig};
+use vmlan_api::PortState;
+use vmlan_daemon::config;
+use vmlan_daemon::embedded::Embedded;
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Attachment, Guest, GuestConfig};
 
 use super::host::{GuestHost, Host};
 use super::kernel::Kernel;
@@ -56,7 +56,7 @@ impl Lab {
         };
         let (daemon, report) = Embedded::start(config).context("the daemon cannot be started")?;
         for action in &report.actions {
-            if let (api::Outcome::Failed, Some(reason)) = (action.outcome, &action.reason) {
+            if let (vmlan_api::Outcome::Failed, Some(reason)) = (action.outcome, &action.reason) {
                 anyhow::bail!("port {}: {reason}", action.port.as_deref().unwrap_or("?"));
             }
         }
@@ -95,7 +95,7 @@ impl Lab {
     }
 
     fn wait_until_up(&self, names: &[&str]) -> anyhow::Result<()> {
-        let is_up = |ports: &[api::Port], name: &str| {
+        let is_up = |ports: &[vmlan_api::Port], name: &str| {
             ports.iter().any(|port| port.port == name && port.state == PortState::Up)
         };
         let ports = self.daemon.wait(PATIENCE, |ports| names.iter().all(|name| is_up(ports, name)))?;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use guest::{Guest, Ping};
+use vmlan_guest::{Guest, Ping};
 
 use super::host::{Family, Host};
 
@@ -95,8 +95,8 @@ mod tests {
     use std::net::{IpAddr, SocketAddr};
     use std::os::unix::net::UnixStream;
 
-    use frame::MacAddr;
-    use guest::{Attachment, GuestConfig, TransferReport};
+    use vmlan_frame::MacAddr;
+    use vmlan_guest::{Attachment, GuestConfig, TransferReport};
 
     use super::*;
     use crate::demo::host::Taking;

@@ -29,8 +29,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use daemon::capture::{self, Capture};
 use tempfile::{TempDir, TempPath};
+use vmlan_daemon::capture::{self, Capture};
 
 use self::books::Books;
 use self::host::{Family, Host};
@@ -51,7 +51,7 @@ const CAPTURE: capture::Options =
 
 /// What the demonstration found.
 struct Results {
-    ports: Vec<api::Port>,
+    ports: Vec<vmlan_api::Port>,
     round_trips: Vec<RoundTrips>,
     throughputs: Vec<Throughput>,
     books: Books,
@@ -87,7 +87,7 @@ fn demonstrate(lab: &Lab, file: &Path) -> anyhow::Result<Results> {
     let throughputs = transfer_all(&hosts)?;
 
     progress("counting: every copy of a frame must have been sent, dropped for a reason, or still wait");
-    let balanced = |ports: &[api::Port]| Books::of(ports).balance();
+    let balanced = |ports: &[vmlan_api::Port]| Books::of(ports).balance();
     let ports = lab.daemon.wait(PATIENCE, balanced)?;
     let books = Books::of(&ports);
     anyhow::ensure!(

@@ -42,8 +42,8 @@ pub fn text(results: &Results, left_out: &[String], capture: &Path, elapsed: Dur
     text
 }
 
-fn ports(ports: &[api::Port]) -> String {
-    let carries = |port: &&api::Port| port.peer.is_some();
+fn ports(ports: &[vmlan_api::Port]) -> String {
+    let carries = |port: &&vmlan_api::Port| port.peer.is_some();
     let rows = ports.iter().filter(carries).map(|port| {
         let counters = &port.counters;
         let numbers = [counters.rx_frames, counters.rx_octets, counters.tx_frames, counters.tx_octets];

@@ -18,7 +18,7 @@ pub fn check(path: anyhow::Result<PathBuf>) -> Check {
         Ok(client) => client,
         Err(error) => return Check::fail(NAME, shown, error.to_string()),
     };
-    match client.get::<api::Status>("/v1/status") {
+    match client.get::<vmlan_api::Status>("/v1/status") {
         Ok(status) => {
             Check::ok(NAME, format!("{shown}: vmlan {} runs as process {}", status.version, status.pid))
         }

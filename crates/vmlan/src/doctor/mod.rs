@@ -133,7 +133,7 @@ fn descriptors() -> Check {
 /// What a killed daemon left on interfaces, or what was removed of it.
 fn leftovers(clean: bool) -> Check {
     let name = "leftovers";
-    let found = match daemon::leftovers::find() {
+    let found = match vmlan_daemon::leftovers::find() {
         Ok(found) => found,
         Err(error) => return Check::warn(name, format!("not known: {error}"), "run this as root"),
     };
@@ -145,7 +145,7 @@ fn leftovers(clean: bool) -> Check {
             list,
             "a killed vmlan left them; it takes them over when it is started again, and `vmlan doctor --clean` removes them",
         ),
-        (false, true) => match daemon::leftovers::clean(&found) {
+        (false, true) => match vmlan_daemon::leftovers::clean(&found) {
             Ok(()) => Check::ok(name, format!("removed: {list}")),
             Err(error) => Check::warn(name, format!("{list} cannot be removed: {error}"), "run this as root"),
         },

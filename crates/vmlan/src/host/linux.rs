@@ -3,23 +3,23 @@
 use std::fs;
 
 use anyhow::Context;
-use drivers::tunnel::message::Prefixed;
 use rustix::process::getpid;
-use sys::netdev;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_sys::netdev;
 
 use crate::args::HostArguments;
 use crate::client::Client;
 
 /// What is asked of the daemon.
-pub fn port(client: &Client, arguments: &HostArguments) -> anyhow::Result<api::PortConfig> {
+pub fn port(client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
     let name = arguments.device.clone().unwrap_or_else(|| "vmlan%d".to_owned());
-    let tap = api::TapConfig { name: Some(name), netns: namespace(client)?, ..Default::default() };
-    Ok(api::PortConfig { tap: Some(tap), ..Default::default() })
+    let tap = vmlan_api::TapConfig { name: Some(name), netns: namespace(client)?, ..Default::default() };
+    Ok(vmlan_api::PortConfig { tap: Some(tap), ..Default::default() })
 }
 
 /// Our network namespace, when the daemon is in another.
 fn namespace(client: &Client) -> anyhow::Result<Option<String>> {
-    let status: api::Status = client.get("/v1/status")?;
+    let status: vmlan_api::Status = client.get("/v1/status")?;
     let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
     // Without the right to look at the daemon's it is taken for ours.
     let is_elsewhere = match (of("self"), of(&status.pid.to_string())) {

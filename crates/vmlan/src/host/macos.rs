@@ -1,20 +1,20 @@
 //! A utun, which the daemon makes and sets up.
 
-use api::OneOrMany;
-use drivers::tunnel::message::Prefixed;
+use vmlan_api::OneOrMany;
+use vmlan_drivers::tunnel::message::Prefixed;
 
 use crate::args::HostArguments;
 use crate::client::Client;
 
 /// What is asked of the daemon.
-pub fn port(_client: &Client, arguments: &HostArguments) -> anyhow::Result<api::PortConfig> {
+pub fn port(_client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
     let addresses = arguments.address.iter().map(ToString::to_string).collect();
-    let tunnel = api::TunnelConfig {
+    let tunnel = vmlan_api::TunnelConfig {
         device: Some(arguments.device.clone().unwrap_or_else(|| "utun".to_owned())),
         address: Some(OneOrMany::Many(addresses)),
         ..Default::default()
     };
-    Ok(api::PortConfig { tunnel: Some(tunnel), ..Default::default() })
+    Ok(vmlan_api::PortConfig { tunnel: Some(tunnel), ..Default::default() })
 }
 
 /// Nothing is left to be done.

@@ -10,7 +10,7 @@ mod macos;
 use macos as platform;
 
 use anyhow::Context;
-use api::{ApplyReport, Outcome, PortState};
+use vmlan_api::{ApplyReport, Outcome, PortState};
 
 use crate::args::HostArguments;
 use crate::client::{Client, ClientError, encode};
@@ -25,7 +25,7 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     let HostArguments { network, port, .. } = arguments;
     let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
     let report: ApplyReport = match client.post(&path, &platform::port(client, arguments)?) {
-        Err(ClientError::Refused(error)) if error.code == api::ErrorCode::PortExists => {
+        Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::PortExists => {
             return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
         report => report?,
@@ -55,8 +55,8 @@ fn set_up(client: &Client, arguments: &HostArguments, report: &ApplyReport) -> a
     if let Some(failed) = report.actions.iter().find(|action| action.outcome == Outcome::Failed) {
         anyhow::bail!("{}", failed.reason.as_deref().unwrap_or("the port could not be set up"));
     }
-    let ports: Vec<api::Port> = client.get("/v1/ports")?;
-    let is_ours = |port: &&api::Port| port.network == arguments.network && port.port == arguments.port;
+    let ports: Vec<vmlan_api::Port> = client.get("/v1/ports")?;
+    let is_ours = |port: &&vmlan_api::Port| port.network == arguments.network && port.port == arguments.port;
     let port = ports.iter().find(is_ours).context("somebody removed the port")?;
     let name = port.peer.clone().filter(|_| port.state == PortState::Up);
     let name = name.with_context(|| {

@@ -13,8 +13,8 @@ mod device;
 use std::path::Path;
 
 use anyhow::Context;
-use drivers::tunnel::client::{Client, Error};
-use drivers::tunnel::message::Refusal;
+use vmlan_drivers::tunnel::client::{Client, Error};
+use vmlan_drivers::tunnel::message::Refusal;
 
 use crate::args::{ConnectArguments, TunnelCommand};
 use crate::command::Failure;

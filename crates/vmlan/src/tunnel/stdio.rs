@@ -4,8 +4,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::thread;
 
 use anyhow::Context;
-use drivers::tunnel::client::Client;
-use drivers::tunnel::record::HEADER;
+use vmlan_drivers::tunnel::client::Client;
+use vmlan_drivers::tunnel::record::HEADER;
 
 use super::describe;
 use crate::output::tell;

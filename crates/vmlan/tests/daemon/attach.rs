@@ -3,10 +3,10 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-use api::PortState;
-use frame::DropReason;
-use guest::Attachment;
 use testbed::wait_until;
+use vmlan_api::PortState;
+use vmlan_frame::DropReason;
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, assert_balanced, directory, exchange, free_port, meet};
 
@@ -165,7 +165,7 @@ fn the_other_end_of_an_inherited_connection_sees_the_port_leave() {
     assert_eq!(std::io::Read::read(&mut stream, &mut [0; 4]).expect("the end"), 0);
     daemon.remove_port("lab", "datagram");
     wait_until("the other end to be told", PATIENCE, || datagram.send(b"a").is_err());
-    let again = daemon.add_port("lab", "stream", r#"{"stream": {"fd": 3}}"#).json::<api::ApplyReport>();
+    let again = daemon.add_port("lab", "stream", r#"{"stream": {"fd": 3}}"#).json::<vmlan_api::ApplyReport>();
     assert_eq!(again.failed(), 1, "it is closed: {again:?}");
     daemon.stop();
 }

@@ -1,9 +1,9 @@
 //! Changes of what runs: ports come and go, configurations are applied, and nobody else notices.
 
-use api::{ActionKind, ApplyReport, EventKind, Outcome, PortState};
-use frame::{DropReason, MacAddr};
-use guest::Attachment;
 use rustix::process::Signal;
+use vmlan_api::{ActionKind, ApplyReport, EventKind, Outcome, PortState};
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, Peer, Probe, assert_balanced, exchange, is_apart, meet};
 
@@ -97,7 +97,7 @@ fn a_ports_link_keeps_its_number_when_the_port_comes_back() {
         daemon.write_config(PAIR);
         let _: ApplyReport = daemon.request("POST", "/v1/reload", None).json();
         assert_eq!((index("one"), index("two")), before);
-        assert_eq!(daemon.port("one").counters, api::Counters::default());
+        assert_eq!(daemon.port("one").counters, vmlan_api::Counters::default());
     }
     pair(&daemon);
     daemon.stop();
@@ -144,7 +144,7 @@ fn a_broken_file_changes_nothing_and_says_where_it_is_wrong() {
     }
     daemon.write_config("[network.lab\n");
     let error = daemon.request("POST", "/v1/reload", None).error();
-    assert_eq!(error.code, api::ErrorCode::Syntax, "{error:?}");
+    assert_eq!(error.code, vmlan_api::ErrorCode::Syntax, "{error:?}");
     assert!(error.message.contains("vmlan.toml:1:"), "{error:?}");
 
     let after: Vec<_> = daemon.ports().into_iter().map(|port| (port.port, port.state)).collect();
@@ -206,7 +206,7 @@ fn networks_are_apart_and_come_and_go() {
     let mut three = stream(&daemon, 3, "three.sock");
     daemon.wait_up(&["three"]);
     assert!(is_apart(&mut one, &mut three));
-    let networks: Vec<api::Network> = daemon.get("/v1/networks");
+    let networks: Vec<vmlan_api::Network> = daemon.get("/v1/networks");
     let told: Vec<_> = networks.iter().map(|n| (n.network.as_str(), n.ports, n.ports_up)).collect();
     assert_eq!(told, [("lab", 2, 2), ("other", 1, 1)]);
     assert_balanced(&daemon);
@@ -214,7 +214,7 @@ fn networks_are_apart_and_come_and_go() {
     daemon.write_config(PAIR);
     daemon.cli(&["apply"]).expect_success();
     three.raw.wait_closed().expect("the end of the port");
-    let networks: Vec<api::Network> = daemon.get("/v1/networks");
+    let networks: Vec<vmlan_api::Network> = daemon.get("/v1/networks");
     assert_eq!(networks.len(), 1);
     exchange(&mut one, &mut two);
     assert_balanced(&daemon);
@@ -269,7 +269,7 @@ fn an_address_that_moves_is_told_and_followed() {
     let mut events = daemon.events();
 
     // The second guest speaks with the first one's address, as after a migration.
-    let frame = guest::ethernet(MacAddr::BROADCAST, one.mac, crate::support::TYPE, b"moved");
+    let frame = vmlan_guest::ethernet(MacAddr::BROADCAST, one.mac, crate::support::TYPE, b"moved");
     testbed::wait_until("the address to move", crate::support::PATIENCE, || {
         two.raw.send_frame(&frame).expect("room for a frame");
         daemon.fdb("lab").iter().any(|entry| entry.mac == one.mac.to_string() && entry.port == "two")

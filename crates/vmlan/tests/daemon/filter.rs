@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use api::{ActionKind, ApplyReport, EventKind, Outcome, PortState};
-use frame::{DropReason, MacAddr};
-use guest::Attachment;
 use testbed::{require, wait_until};
+use vmlan_api::{ActionKind, ApplyReport, EventKind, Outcome, PortState};
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, Probe, TYPE, assert_balanced, exchange, is_apart, meet};
 
@@ -23,14 +23,15 @@ fn pair(daemon: &Daemon) -> (Peer, Peer) {
     (one, two)
 }
 
-fn filters(daemon: &Daemon) -> Vec<api::Filter> {
+fn filters(daemon: &Daemon) -> Vec<vmlan_api::Filter> {
     daemon.get("/v1/filters?network=lab")
 }
 
 /// The rules as they are listed, without what they count.
 fn listed(daemon: &Daemon) -> Vec<(String, u64, &'static str, &'static str)> {
-    let row =
-        |filter: api::Filter| (filter.port, filter.number, filter.direction.as_str(), filter.action.as_str());
+    let row = |filter: vmlan_api::Filter| {
+        (filter.port, filter.number, filter.direction.as_str(), filter.action.as_str())
+    };
     filters(daemon).into_iter().map(row).collect()
 }
 

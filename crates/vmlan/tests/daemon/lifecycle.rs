@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use api::{DaemonState, Outcome, PortState};
-use guest::Attachment;
 use rustix::process::Signal;
 use testbed::{Output, run};
+use vmlan_api::{DaemonState, Outcome, PortState};
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, VMLAN, assert_balanced, directory, exchange, free_port};
 
@@ -261,7 +261,7 @@ fn workers_share_the_work_and_their_number_needs_a_restart() {
         exchange(&mut one, &mut two);
     }
     daemon.write_config(&format!("workers = 3\n{CONFIG}"));
-    let report: api::ApplyReport = daemon.request("POST", "/v1/reload", None).json();
+    let report: vmlan_api::ApplyReport = daemon.request("POST", "/v1/reload", None).json();
     assert_eq!(report.actions[0].outcome, Outcome::NeedsRestart, "{report:?}");
     exchange(&mut one, &mut two);
     assert_balanced(&daemon);

@@ -1,8 +1,8 @@
 //! Who may send what, and what is on the wire.
 
-use api::{EventKind, FdbEntry, PortState};
-use frame::{DropReason, MacAddr};
-use guest::{Attachment, ethernet};
+use vmlan_api::{EventKind, FdbEntry, PortState};
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::support::{
     Daemon, PATIENCE, Peer, TYPE, assert_balanced, exchange, is_apart, mac, meet, numbered, reach,

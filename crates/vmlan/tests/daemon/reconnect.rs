@@ -5,9 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use api::PortState;
-use guest::Attachment;
 use testbed::{wait_for, wait_until};
+use vmlan_api::PortState;
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, Peer, assert_balanced, directory, exchange, free_port, meet, reach};
 
@@ -174,7 +174,7 @@ fn a_datagram_guest_that_died_is_noticed_though_nobody_comes() {
             false => Attachment::Datagram { local: local.clone(), remote },
         };
         let mut guest = Peer::attach(2, attachment);
-        guest.send(frame::MacAddr::BROADCAST);
+        guest.send(vmlan_frame::MacAddr::BROADCAST);
         daemon.wait_up(&["guest"]);
 
         drop(guest);

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use api::PortState;
-use drivers::tunnel::client::Client;
-use guest::Attachment;
 use testbed::wait_until;
+use vmlan_api::PortState;
+use vmlan_drivers::tunnel::client::Client;
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, exchange, meet};
 

@@ -4,11 +4,11 @@ use std::io::{IoSlice, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use api::PortState;
-use drivers::tunnel::client::{Client, Error};
-use drivers::tunnel::message::{Prefixed, Refusal, option};
-use frame::{DropReason, MacAddr};
-use guest::{Attachment, ethernet};
+use vmlan_api::PortState;
+use vmlan_drivers::tunnel::client::{Client, Error};
+use vmlan_drivers::tunnel::message::{Prefixed, Refusal, option};
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::support::{Daemon, PATIENCE, Peer, VMLAN, assert_balanced, mac};
 

@@ -3,9 +3,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use guest::Attachment;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use testbed::wait_until;
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, Probe, assert_balanced, exchange};
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use api::{ErrorCode, EventKind};
+use vmlan_api::{ErrorCode, EventKind};
 
 use crate::arena::Arena;
 use crate::support::{Answer, PATIENCE, VMLAN};

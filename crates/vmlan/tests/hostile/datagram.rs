@@ -2,8 +2,8 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use frame::{DropReason, MacAddr};
-use guest::Attachment;
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::Attachment;
 
 use crate::arena::{Arena, send_descriptors};
 use crate::support::{PATIENCE, Peer, mac, numbered};
@@ -23,7 +23,7 @@ fn guest(arena: &Arena) -> UnixDatagram {
 fn leave(arena: &Arena, socket: UnixDatagram) {
     drop(socket);
     std::fs::remove_file(arena.path("guest")).expect("the guest's path");
-    arena.daemon.wait_state("bad", api::PortState::Waiting);
+    arena.daemon.wait_state("bad", vmlan_api::PortState::Waiting);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use frame::{DropReason, MacAddr};
-use guest::{Attachment, ethernet};
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::arena::Arena;
 use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, exchange, mac, meet, numbered};

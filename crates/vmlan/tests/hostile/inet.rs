@@ -4,9 +4,9 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use api::PortState;
-use frame::{DropReason, MacAddr};
 use testbed::wait_until;
+use vmlan_api::PortState;
+use vmlan_frame::{DropReason, MacAddr};
 
 use crate::arena::Arena;
 use crate::support::{PATIENCE, free_port, mac, numbered};

@@ -51,7 +51,7 @@ fn what_a_client_does_again_and_again_is_said_now_and_then() {
     assert!(lines_about_bad(&arena) <= most, "more than {most} lines:\n{}", arena.daemon.log());
     // Others have their say.
     let table = format!(r#"{{"stream":{{"listen":"{}"}}}}"#, arena.path("no/such/directory").display());
-    let report: api::ApplyReport = arena.daemon.add_port("lab", "other", &table).json();
+    let report: vmlan_api::ApplyReport = arena.daemon.add_port("lab", "other", &table).json();
     assert_eq!(report.failed(), 1);
     arena.daemon.wait_for_log("port lab/other: ");
     arena.finish();
@@ -65,7 +65,7 @@ fn a_clients_path_forges_no_line_and_drives_no_terminal() {
     let shown = r"dead\n2026-01-01T00:00:00.000Z ERROR forged \u{1b}[2J\u{202e}";
     arena.daemon.wait_for_log(shown);
     let log = arena.daemon.log();
-    assert!(log.chars().all(|c| c == '\n' || api::is_plain(c)), "{log:?}");
+    assert!(log.chars().all(|c| c == '\n' || vmlan_api::is_plain(c)), "{log:?}");
     assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00.000Z ERROR forged")), "{log}");
     arena.finish();
 }

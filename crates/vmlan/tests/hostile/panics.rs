@@ -1,10 +1,10 @@
 //! Faults of ours: a task that panics begins anew, its port says why meanwhile, and others do not notice.
 
-use api::{EventKind, PortState};
-use drivers::tunnel::client::{Client, Error};
-use drivers::tunnel::message::Refusal;
-use guest::Attachment;
 use testbed::{wait_for, wait_until};
+use vmlan_api::{EventKind, PortState};
+use vmlan_drivers::tunnel::client::{Client, Error};
+use vmlan_drivers::tunnel::message::Refusal;
+use vmlan_guest::Attachment;
 
 use crate::arena::Arena;
 use crate::support::{PATIENCE, Peer, meet};

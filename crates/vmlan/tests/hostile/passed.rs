@@ -11,13 +11,13 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use drivers::tunnel::message::Request;
-use frame::MacAddr;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, bind,
     connect, recv, send, sendmsg, socket, sockopt,
 };
+use vmlan_drivers::tunnel::message::Request;
+use vmlan_frame::MacAddr;
 
 use crate::arena::Arena;
 use crate::support::{PATIENCE, mac, numbered};
@@ -39,8 +39,8 @@ fn longest(arena: &Arena, last: u8) -> PathBuf {
 /// A socket of this type, bound to `path` and connected to `to`.
 fn from(path: &Path, kind: SocketType, to: &Path) -> OwnedFd {
     let socket = socket(AddressFamily::UNIX, kind, None).expect("a socket");
-    bind(&socket, &sys::address::of_unix_path(path).expect("an address")).expect("a free path");
-    connect(&socket, &sys::address::of_unix_path(to).expect("an address")).expect("a listener");
+    bind(&socket, &vmlan_sys::address::of_unix_path(path).expect("an address")).expect("a free path");
+    connect(&socket, &vmlan_sys::address::of_unix_path(to).expect("an address")).expect("a listener");
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).expect("a timeout");
     socket
 }
@@ -107,7 +107,7 @@ fn clients_with_the_longest_paths_are_served() {
         std::fs::remove_file(file).expect("our own file");
     }
     // The port finds out by the path that the guest is gone, as with any other.
-    arena.daemon.wait_state("datagram", api::PortState::Waiting);
+    arena.daemon.wait_state("datagram", vmlan_api::PortState::Waiting);
     testbed::wait_until("the ports to go", PATIENCE, || arena.daemon.ports().len() == 6);
     arena.finish();
 }
@@ -197,12 +197,16 @@ fn send_everywhere(arena: &Arena) {
 
     let tunnel = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
     let path = arena.path("tunnel.sock");
-    connect(&tunnel, &sys::address::of_unix_path(&path).expect("an address")).expect("the tunnel socket");
+    connect(&tunnel, &vmlan_sys::address::of_unix_path(&path).expect("an address"))
+        .expect("the tunnel socket");
     lingering.send(&tunnel, &open_request(1));
     goes_on();
     lingering.send(&tunnel, b"no request");
-    let client =
-        drivers::tunnel::client::Client::connect(&path, 0, &["10.9.0.2/24".parse().expect("it is one")]);
+    let client = vmlan_drivers::tunnel::client::Client::connect(
+        &path,
+        0,
+        &["10.9.0.2/24".parse().expect("it is one")],
+    );
     let client = client.expect("a tunnel");
     lingering.send(client.data(), &[0; 40]);
     goes_on();

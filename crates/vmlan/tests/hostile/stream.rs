@@ -4,9 +4,9 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use api::{EventKind, PortState};
-use frame::DropReason;
-use guest::Attachment;
+use vmlan_api::{EventKind, PortState};
+use vmlan_frame::DropReason;
+use vmlan_guest::Attachment;
 
 use crate::arena::{Arena, send_descriptors};
 use crate::support::{PATIENCE, Peer, TYPE, numbered};
@@ -32,7 +32,7 @@ fn a_length_that_no_frame_has_quarantines_the_port_for_a_while() {
     }
     // The next guest is as welcome as the first.
     let mut guest = arena.stream_guest();
-    guest.send(frame::MacAddr::BROADCAST);
+    guest.send(vmlan_frame::MacAddr::BROADCAST);
     drop((guest, events));
     arena.finish();
 }
@@ -106,7 +106,7 @@ fn a_frame_that_comes_octet_by_octet_is_a_frame_all_the_same() {
     let mut other = Peer::attach(8, Attachment::Stream { path: arena.path("other.sock") });
     arena.daemon.wait_up(&["other"]);
     for number in 0..5 {
-        let frame = numbered(frame::MacAddr::BROADCAST, guest.mac, number);
+        let frame = numbered(vmlan_frame::MacAddr::BROADCAST, guest.mac, number);
         let octets = [&(frame.len() as u32).to_be_bytes()[..], &frame].concat();
         for octet in &octets {
             guest.raw.send_octets(&[*octet]).expect("a connection");
@@ -161,14 +161,14 @@ fn a_guest_that_does_not_read_loses_its_own_frames_only() {
 #[test]
 fn guests_that_die_in_the_middle_of_a_frame_leave_nothing_behind() {
     let arena = Arena::start(BAD);
-    let frame = numbered(frame::MacAddr::BROADCAST, crate::support::mac(7), 0);
+    let frame = numbered(vmlan_frame::MacAddr::BROADCAST, crate::support::mac(7), 0);
     let octets = [&(frame.len() as u32).to_be_bytes()[..], &frame].concat();
     for cut in 1..octets.len() {
         let mut guest = UnixStream::connect(arena.path("bad.sock")).expect("a listener");
         guest.write_all(&octets[..cut]).expect("a connection");
     }
     let mut guest = arena.stream_guest();
-    guest.send(frame::MacAddr::BROADCAST);
+    guest.send(vmlan_frame::MacAddr::BROADCAST);
     drop(guest);
     arena.finish();
 }
@@ -185,8 +185,8 @@ fn a_thousand_connections_are_turned_away_and_the_port_works_after_them() {
     let mut guest = Peer::attach(7, Attachment::Stream { path: arena.path("bad.sock") });
     testbed::wait_until("the guest's frame to be taken", PATIENCE, || {
         // One that came while the last of the thousand was still held was turned away.
-        if guest.raw.try_send(&numbered(frame::MacAddr::BROADCAST, guest.mac, 0)).is_err()
-            || guest.raw.send_frame(&numbered(frame::MacAddr::BROADCAST, guest.mac, 0)).is_err()
+        if guest.raw.try_send(&numbered(vmlan_frame::MacAddr::BROADCAST, guest.mac, 0)).is_err()
+            || guest.raw.send_frame(&numbered(vmlan_frame::MacAddr::BROADCAST, guest.mac, 0)).is_err()
         {
             guest = Peer::attach(7, Attachment::Stream { path: arena.path("bad.sock") });
         }
@@ -221,12 +221,16 @@ fn descriptors_that_come_with_the_octets_are_not_kept() {
     arena.daemon.wait_up(&["bad", "other"]);
     let with_guests = arena.daemon.descriptors();
     for number in 0..100_u32 {
-        let frame =
-            guest::ethernet(frame::MacAddr::BROADCAST, crate::support::mac(7), TYPE, &number.to_be_bytes());
+        let frame = vmlan_guest::ethernet(
+            vmlan_frame::MacAddr::BROADCAST,
+            crate::support::mac(7),
+            TYPE,
+            &number.to_be_bytes(),
+        );
         send_descriptors(&socket, &[&[0, 0, 0, 60][..], &frame].concat());
     }
     // Where descriptors are refused, the frames with them are; the connection is whole all the same.
-    let last = numbered(frame::MacAddr::BROADCAST, crate::support::mac(7), 1000);
+    let last = numbered(vmlan_frame::MacAddr::BROADCAST, crate::support::mac(7), 1000);
     socket.write_all(&[&[0, 0, 0, 60][..], &last].concat()).expect("a connection");
     assert!(other.hears(1000, PATIENCE));
     testbed::wait_until("nothing to be kept", PATIENCE, || arena.daemon.descriptors() <= with_guests);

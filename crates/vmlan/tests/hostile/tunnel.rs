@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 
-use drivers::tunnel::client::Client;
-use drivers::tunnel::message::{LONGEST, Request, option};
-use frame::DropReason;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
     socket_with,
 };
+use vmlan_drivers::tunnel::client::Client;
+use vmlan_drivers::tunnel::message::{LONGEST, Request, option};
+use vmlan_frame::DropReason;
 
 use crate::arena::{Arena, send_descriptors};
 use crate::support::PATIENCE;
@@ -181,12 +181,12 @@ fn a_client_that_never_reads_loses_its_own_packets() {
     let arena =
         Arena::start(&format!("{BAD}[network.other.port.flood]\nstream = {{ listen = \"flood.sock\" }}\n"));
     let client = open(&arena);
-    let flood = guest::Attachment::Stream { path: arena.path("flood.sock") };
+    let flood = vmlan_guest::Attachment::Stream { path: arena.path("flood.sock") };
     let mut flood = crate::support::Peer::attach(7, flood);
     arena.daemon.wait_up(&["flood"]);
     let mut packet = [0; 1400];
     (packet[0], packet[2], packet[3]) = (0x45, 5, 120);
-    let frame = guest::ethernet(client.opened().mac, flood.mac, 0x0800, &packet);
+    let frame = vmlan_guest::ethernet(client.opened().mac, flood.mac, 0x0800, &packet);
     while arena.daemon.drops("bad.0", DropReason::QueueFull) == 0 {
         (0..1000).for_each(|_| flood.raw.send_frame(&frame).expect("a network that takes it"));
     }

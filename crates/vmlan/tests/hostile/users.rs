@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use drivers::tunnel::client::Client;
-use frame::MacAddr;
-use guest::{Attachment, ethernet};
+use vmlan_drivers::tunnel::client::Client;
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::arena::Arena;
 use crate::support::{PATIENCE, Peer, TYPE};
@@ -27,7 +27,7 @@ fn client(arena: &Arena) -> Peer {
     Peer::attach(8, Attachment::Vde { directory: arena.path("bad.vde") })
 }
 
-fn ports(arena: &Arena) -> Vec<api::Port> {
+fn ports(arena: &Arena) -> Vec<vmlan_api::Port> {
     arena.daemon.ports().into_iter().filter(|port| port.port.starts_with("bad.")).collect()
 }
 

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
-use frame::MacAddr;
-use guest::Attachment;
+use vmlan_frame::MacAddr;
+use vmlan_guest::Attachment;
 
 use crate::arena::Arena;
 use crate::support::{PATIENCE, Peer, mac, numbered};

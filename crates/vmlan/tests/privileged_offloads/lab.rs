@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use frame::Frame;
-use frame::offload::VIRTIO_HEADER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use sys::tap;
 use testbed::{Interface, Netns};
+use vmlan_frame::Frame;
+use vmlan_frame::offload::VIRTIO_HEADER;
+use vmlan_sys::tap;
 
 /// Whose frames are looked at; the kernel may send others.
 pub const SOURCE: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -35,7 +35,7 @@ impl Lab {
         let netns = Netns::new("offloads");
         let open = |name: &'static str| {
             let open = || tap::open(name, tap::Options::default());
-            sys::netns::within(&netns.path(), open).expect("a TAP in the namespace").0
+            vmlan_sys::netns::within(&netns.path(), open).expect("a TAP in the namespace").0
         };
         let (input, output) = (open("in"), open("out"));
         netns.ip(["link", "add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0"]);

@@ -7,10 +7,10 @@ mod lab;
 #[path = "../../../frame/tests/offload/shape.rs"]
 mod shape;
 
-use frame::offload::{Coalescer, Takes, finish_checksum, segment, segment_partial};
-use frame::wire::TcpFlags;
-use frame::{Batch, Frame, Offload, Pool};
 use testbed::require;
+use vmlan_frame::offload::{Coalescer, Takes, finish_checksum, segment, segment_partial};
+use vmlan_frame::wire::TcpFlags;
+use vmlan_frame::{Batch, Frame, Offload, Pool};
 
 use lab::Lab;
 use shape::*;

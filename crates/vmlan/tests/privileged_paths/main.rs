@@ -12,13 +12,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use api::PortState;
-use frame::MacAddr;
-use guest::Attachment;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use testbed::{require, wait_until};
+use vmlan_api::PortState;
+use vmlan_frame::MacAddr;
+use vmlan_guest::Attachment;
 
 use support::{Daemon, PATIENCE, Peer, assert_balanced, directory};
 

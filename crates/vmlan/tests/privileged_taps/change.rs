@@ -18,10 +18,10 @@ fn a_port_that_is_removed_and_added_again_costs_others_nothing() {
     while traffic.is_running() {
         // Its interface is down before, so that its counters stand still.
         three.netns.ip(["link", "set", "t0", "down"]);
-        let report: api::ApplyReport = daemon.remove_port("lab", "guest3").json();
+        let report: vmlan_api::ApplyReport = daemon.remove_port("lab", "guest3").json();
         assert_eq!(report.failed(), 0, "{report:?}");
         assert!(!three.has_tap());
-        let report: api::ApplyReport = daemon.add_port("lab", "guest3", &table).json();
+        let report: vmlan_api::ApplyReport = daemon.add_port("lab", "guest3", &table).json();
         assert_eq!(report.failed(), 0, "{report:?}");
         three.configure();
         assert!(three.netns.reaches(v4(1), PATIENCE));
@@ -92,7 +92,7 @@ fn a_namespace_that_is_not_there_is_named_and_waited_for() {
         "{}[network.lab.port.guest2]\ntap = {{ name = \"t0\", netns = \"{name}\" }}\n",
         one.port("")
     ));
-    daemon.wait_state("guest2", api::PortState::Failed);
+    daemon.wait_state("guest2", vmlan_api::PortState::Failed);
     let reason = daemon.port("guest2").reason.expect("a reason");
     assert!(reason.contains(&name) && reason.contains("ip netns list"), "{reason}");
     configure(&daemon, &[&one]);

@@ -1,7 +1,7 @@
 //! Where the device comes from, and what is left of it.
 
-use api::PortState;
 use testbed::{require, wait_until};
+use vmlan_api::PortState;
 
 use crate::lab::{Guest, configure, open_in, v4, v6};
 use crate::support::{Daemon, PATIENCE, assert_balanced, mac};
@@ -173,7 +173,7 @@ fn a_set_address_binds_the_guest() {
     one.pings(&two);
     one.netns.ip(["link", "set", "t0", "address", "52:54:00:00:00:99"]);
     assert!(!one.reaches(&two));
-    assert!(daemon.drops("guest1", frame::DropReason::SourceGuard) > 0);
+    assert!(daemon.drops("guest1", vmlan_frame::DropReason::SourceGuard) > 0);
     one.netns.ip(["link", "set", "t0", "address", &mac(1).to_string()]);
     assert!(one.netns.reaches(v4(2), PATIENCE));
     assert!(one.netns.reaches(v6(2), PATIENCE));

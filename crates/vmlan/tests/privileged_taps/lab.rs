@@ -92,6 +92,6 @@ pub fn configure(daemon: &Daemon, guests: &[&Guest]) {
 /// A TAP in a namespace, as somebody else opens it to hand it over.
 #[track_caller]
 pub fn open_in(netns: &Netns) -> OwnedFd {
-    let open = || sys::tap::open("t0", sys::tap::Options::default());
-    sys::netns::within(&netns.path(), open).expect("a namespace and a TAP").0
+    let open = || vmlan_sys::tap::open("t0", vmlan_sys::tap::Options::default());
+    vmlan_sys::netns::within(&netns.path(), open).expect("a namespace and a TAP").0
 }

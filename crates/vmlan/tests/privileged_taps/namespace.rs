@@ -1,7 +1,7 @@
 //! Namespaces that end while a device of a port is in them.
 
-use api::PortState;
 use testbed::{Netns, require, wait_until};
+use vmlan_api::PortState;
 
 use crate::lab::{Guest, configure, with_guests};
 use crate::support::{Daemon, PATIENCE, assert_balanced};

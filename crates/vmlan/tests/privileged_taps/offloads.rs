@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use guest::Attachment;
 use testbed::{Interface, Iperf, iperf3, require};
+use vmlan_guest::Attachment;
 
 use crate::lab::{Guest, configure, v4, v6, with_guests};
 use crate::support::{Daemon, PATIENCE, Peer, assert_balanced};

@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use api::PortState;
 use testbed::{require, wait_until};
+use vmlan_api::PortState;
 
 use crate::lab::{Guest, configure, open_in};
 use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
@@ -149,7 +149,7 @@ fn a_slow_terminate_holds_up_nothing_but_what_needs_the_device() {
     let directory = directory();
     let port = table(&one, &format!("\"terminate\": \"{}\"", slow(directory.path(), "terminate")));
     let daemon = Daemon::start(&two.port(""));
-    let added: api::ApplyReport = daemon.add_port("lab", "guest1", &port).json();
+    let added: vmlan_api::ApplyReport = daemon.add_port("lab", "guest1", &port).json();
     assert_eq!(added.failed(), 0);
     configure(&daemon, &[&one, &two]);
     one.pings(&two);
@@ -158,7 +158,7 @@ fn a_slow_terminate_holds_up_nothing_but_what_needs_the_device() {
     wait_for_journal(directory.path(), &["terminate t0"]);
     assert!(!one.has_tap() && daemon.find_port("guest1").is_none());
     let other = Guest::new(3);
-    let added: api::ApplyReport =
+    let added: vmlan_api::ApplyReport =
         daemon.add_port("lab", "guest3", &table(&other, "\"persistent\": false")).json();
     assert_eq!(added.failed(), 0);
     configure(&daemon, &[&other]);
@@ -186,7 +186,8 @@ fn programs_that_run_are_not_cut_short_by_a_change() {
     let daemon = Daemon::start("[network.lab]\n");
     daemon.add_port("lab", "guest1", &port);
     wait_for_journal(directory.path(), &["setup t0"]);
-    let removed: api::ApplyReport = daemon.request("DELETE", "/v1/networks/lab/ports/guest1", None).json();
+    let removed: vmlan_api::ApplyReport =
+        daemon.request("DELETE", "/v1/networks/lab/ports/guest1", None).json();
     assert_eq!(removed.failed(), 0);
     fs::write(directory.path().join("go"), "").expect("a file");
     let whole = ["setup t0", "end setup t0", "terminate t0", "end terminate t0"];
@@ -199,7 +200,8 @@ fn programs_that_run_are_not_cut_short_by_a_change() {
     fs::remove_file(directory.path().join("go")).expect("the file");
     one.netns.ip(["link", "delete", "t0"]);
     wait_for_journal(directory.path(), &["setup t0", "end setup t0", "terminate t0"]);
-    let removed: api::ApplyReport = daemon.request("DELETE", "/v1/networks/lab/ports/guest1", None).json();
+    let removed: vmlan_api::ApplyReport =
+        daemon.request("DELETE", "/v1/networks/lab/ports/guest1", None).json();
     assert_eq!(removed.failed(), 0);
     fs::write(directory.path().join("go"), "").expect("a file");
     wait_for_journal(directory.path(), &whole);

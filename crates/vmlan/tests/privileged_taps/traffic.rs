@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use guest::{Attachment, ethernet};
 use testbed::{Iperf, Ping, iperf3, ping, require, run};
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::lab::{Guest, configure, v4, v6, with_guests};
 use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
@@ -107,7 +107,7 @@ fn arp_request(from: &Peer, number: u8) -> Vec<u8> {
     payload.extend_from_slice(&v4(9).octets());
     payload.extend_from_slice(&[0; 6]);
     payload.extend_from_slice(&v4(number).octets());
-    ethernet(frame::MacAddr::BROADCAST, from.mac, 0x0806, &payload)
+    ethernet(vmlan_frame::MacAddr::BROADCAST, from.mac, 0x0806, &payload)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A network that is a port of a bridge of the host's.
 
-use api::TrunkMode;
 use testbed::{Interface, Iperf, iperf3, require, wait_until};
+use vmlan_api::TrunkMode;
 
 use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
 use crate::support::{PATIENCE, assert_balanced, mac};
@@ -112,7 +112,7 @@ fn what_is_no_bridge_is_told() {
     let lab = Lab::new();
     let config = lab.bridge_config().replace("br0", "eth0");
     let daemon = crate::support::Daemon::start_within(&lab.host, crate::support::directory(), &config);
-    daemon.wait_state("trunk", api::PortState::Failed);
+    daemon.wait_state("trunk", vmlan_api::PortState::Failed);
     let reason = daemon.port("trunk").reason.unwrap_or_default();
     assert!(reason.contains("eth0 is no bridge"), "{reason}");
     daemon.stop();

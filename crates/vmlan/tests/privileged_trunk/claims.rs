@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use api::EventKind;
-use frame::checksum::Addresses;
-use frame::wire::{ArpOperation, ArpRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr};
-use frame::{DropReason, MacAddr};
 use testbed::{ping, require, wait_until};
+use vmlan_api::EventKind;
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::wire::{ArpOperation, ArpRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr};
+use vmlan_frame::{DropReason, MacAddr};
 
 use crate::lab::{HOST, Lab, WIRE, v4, v6, wait_trunk};
 use crate::support::{PATIENCE, assert_balanced, mac};
@@ -203,7 +203,7 @@ fn a_guest_cannot_take_a_mac_address_that_is_on_the_wire() {
     let lab = Lab::new();
     let (daemon, mut raw) = lab.start_with_raw("");
     lab.all_ping();
-    let stolen = guest::ethernet(MacAddr::BROADCAST, mac(WIRE), crate::support::TYPE, b"mine");
+    let stolen = vmlan_guest::ethernet(MacAddr::BROADCAST, mac(WIRE), crate::support::TYPE, b"mine");
     let report = std::thread::scope(|scope| {
         let honest = scope.spawn(|| ping(lab.netns(3), v4(WIRE), 5));
         wait_until("drops of contested frames", PATIENCE, || {
@@ -214,7 +214,7 @@ fn a_guest_cannot_take_a_mac_address_that_is_on_the_wire() {
     });
     assert!(report.all(), "{report:?}");
     let fdb = daemon.fdb("lab");
-    let there = |entry: &api::FdbEntry| entry.mac == mac(WIRE).to_string() && entry.port == "trunk";
+    let there = |entry: &vmlan_api::FdbEntry| entry.mac == mac(WIRE).to_string() && entry.port == "trunk";
     assert!(fdb.iter().any(there), "{fdb:?}");
     lab.all_ping();
     assert_balanced(&daemon);

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use api::{PortState, TrunkMode};
 use testbed::{poll_until, require, wait_until};
+use vmlan_api::{PortState, TrunkMode};
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE, v4, v6};
 use crate::support::{Daemon, PATIENCE, directory, mac};
@@ -111,7 +111,7 @@ fn a_guest_defends_its_address_while_the_host_asks_for_it() {
     // It is spoken for further on: by what the wire asks, and the guest answers.
     lab.wire.ip(["neigh", "flush", "all"]);
     assert!(lab.wire.reaches(v6(3), PATIENCE));
-    assert_eq!(daemon.drops("guest3", frame::DropReason::AddressConflict), 0);
+    assert_eq!(daemon.drops("guest3", vmlan_frame::DropReason::AddressConflict), 0);
 
     // An address that nobody has is the host's when that is sure of it.
     lab.host.ip(["address", "add", &format!("{}/64", v6(77)), "dev", "eth0"]);

@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
-use guest::Attachment;
 use testbed::{Interface, Iperf, Netns, Ping, iperf3, ping, wait_until};
+use vmlan_guest::Attachment;
 
 use crate::support::{Daemon, PATIENCE, Peer, directory, mac};
 
@@ -38,7 +38,7 @@ pub fn interface(number: u8) -> Interface {
 /// A socket that sends frames as they are, from `eth0` of a namespace.
 #[track_caller]
 pub fn sender(netns: &Netns) -> OwnedFd {
-    sys::netns::within(&netns.path(), || sys::packet::sender("eth0")).expect("a sender")
+    vmlan_sys::netns::within(&netns.path(), || vmlan_sys::packet::sender("eth0")).expect("a sender")
 }
 
 impl Lab {
@@ -205,6 +205,6 @@ impl Lab {
 
 /// Waits until the trunk says that this is so.
 #[track_caller]
-pub fn wait_trunk(daemon: &Daemon, what: &str, mut wanted: impl FnMut(&api::Trunk) -> bool) {
+pub fn wait_trunk(daemon: &Daemon, what: &str, mut wanted: impl FnMut(&vmlan_api::Trunk) -> bool) {
     wait_until(what, PATIENCE, || wanted(&daemon.trunk()));
 }

@@ -3,8 +3,8 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use api::PortState;
 use testbed::require;
+use vmlan_api::PortState;
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE};
 use crate::support::{Daemon, VMLAN, assert_balanced, directory};
@@ -146,7 +146,7 @@ fn a_name_that_anybody_can_take_keeps_no_trunk_away_and_deceives_no_doctor() {
     require!(namespaces());
     let lab = Lab::new();
     let name = format!("vmlan-trunk-{}", lab.index());
-    let taken = sys::netns::within(&lab.host.path(), || {
+    let taken = vmlan_sys::netns::within(&lab.host.path(), || {
         UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
     });
     let daemon = lab.start(&lab.config(CLSACT));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::{EventKind, PortState, TrunkState};
 use testbed::{require, wait_until};
+use vmlan_api::{EventKind, PortState, TrunkState};
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE, interface, v4, wait_trunk};
 use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
@@ -61,7 +61,7 @@ fn the_interface_is_promiscuous_and_up_only_while_a_guest_is_there() {
     assert_eq!(lab.promiscuity(), 0);
 
     let path = daemon.path("raw.sock");
-    let guest = crate::support::Peer::attach(9, guest::Attachment::Stream { path });
+    let guest = crate::support::Peer::attach(9, vmlan_guest::Attachment::Stream { path });
     wait_trunk(&daemon, "the trunk to be active", |trunk| trunk.active);
     wait_until("the interface", PATIENCE, || is_up() && lab.promiscuity() == 1);
 
@@ -82,7 +82,8 @@ fn an_interface_that_the_host_uses_since_stays_up() {
     let config = format!("[network.lab.trunk]\ninterface = \"eth0\"\n{port}");
     let daemon = Daemon::start_within(&lab.host, directory(), &config);
     daemon.wait_up(&["trunk"]);
-    let guest = crate::support::Peer::attach(9, guest::Attachment::Stream { path: daemon.path("raw.sock") });
+    let guest =
+        crate::support::Peer::attach(9, vmlan_guest::Attachment::Stream { path: daemon.path("raw.sock") });
     wait_until("the interface", PATIENCE, || is_up() && lab.promiscuity() == 1);
     lab.host.ip(["address", "add", &format!("{}/24", v4(HOST)), "dev", "eth0"]);
     drop(guest);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use api::{PortState, TrunkMode};
-use guest::Attachment;
 use testbed::{Iperf, Netns, iperf3, require, wait_until};
+use vmlan_api::{PortState, TrunkMode};
+use vmlan_guest::Attachment;
 
 use crate::lab::{HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, Peer, assert_balanced, directory, mac};

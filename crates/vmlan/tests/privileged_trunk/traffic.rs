@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use api::TrunkMode;
-use frame::{DropReason, MacAddr};
-use guest::{Attachment, ethernet};
 use testbed::{Iperf, Netns, Process, iperf3, poll_until, require, run, wait_until};
+use vmlan_api::TrunkMode;
+use vmlan_frame::{DropReason, MacAddr};
+use vmlan_guest::{Attachment, ethernet};
 
 use crate::lab::{CLSACT, HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use api::{PortState, TrunkMode};
-use guest::ethernet;
-use sys::ebpf;
 use testbed::{Interface, Iperf, Netns, iperf3, require, wait_until};
+use vmlan_api::{PortState, TrunkMode};
+use vmlan_guest::ethernet;
+use vmlan_sys::ebpf;
 
 use crate::lab::{HOST, Lab, WIRE, sender, v4, v6, wait_trunk};
 use crate::modes::reaches_the_wire;
@@ -71,8 +71,8 @@ fn groups_go_both_ways_once() {
     require!(namespaces(), xdp(), tool("tcpdump"));
     let lab = Lab::new();
     let (daemon, mut raw) = lab.start_with_raw(MODE);
-    let group = frame::MacAddr([1, 0, 0x5e, 0, 0, 9]);
-    for to in [frame::MacAddr::BROADCAST, group] {
+    let group = vmlan_frame::MacAddr([1, 0, 0x5e, 0, 0, 9]);
+    for to in [vmlan_frame::MacAddr::BROADCAST, group] {
         let places = [(&lab.wire, "eth0"), (&lab.guests[0], "t0")];
         let seen = places.map(|(netns, interface)| watch(netns, interface, &["-Q", "in"]));
         for _ in 0..10 {
@@ -89,7 +89,7 @@ fn groups_go_both_ways_once() {
     daemon.wait_state("raw", PortState::Waiting);
     let sender = sender(&lab.wire);
     for _ in 0..10 {
-        let frame = ethernet(frame::MacAddr::BROADCAST, mac(9), TYPE, &[7; 60]);
+        let frame = ethernet(vmlan_frame::MacAddr::BROADCAST, mac(9), TYPE, &[7; 60]);
         rustix::io::write(&sender, &frame).expect("room for a frame");
     }
     for seen in seen {
@@ -246,8 +246,8 @@ fn nothing_is_left_after_a_kill() {
 fn a_program_of_anothers_stays_and_is_told() {
     require!(namespaces(), xdp());
     let lab = Lab::new();
-    let foreign = sys::netns::within(&lab.host.path(), || {
-        let index = rustix::net::netdevice::name_to_index(sys::packet::sender("eth0")?, "eth0")?;
+    let foreign = vmlan_sys::netns::within(&lab.host.path(), || {
+        let index = rustix::net::netdevice::name_to_index(vmlan_sys::packet::sender("eth0")?, "eth0")?;
         // `r0 = XDP_PASS; exit`
         let program = ebpf::load_xdp("foreign", index, &[0x2_0000_00b7, 0x95])?;
         ebpf::attach_xdp(program, index)

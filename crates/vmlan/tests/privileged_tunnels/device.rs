@@ -1,7 +1,7 @@
 //! Tunnels whose other end is a TUN that the daemon makes.
 
-use api::PortState;
 use testbed::{Iperf, Netns, iperf3, require, wait_until};
+use vmlan_api::PortState;
 
 use crate::lab::{addresses, pings, v4, with_tap_guest};
 use crate::support::{PATIENCE, assert_balanced};

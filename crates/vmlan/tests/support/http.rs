@@ -23,7 +23,7 @@ impl Answer {
 
     /// The body of a failure.
     #[track_caller]
-    pub fn error(&self) -> api::Error {
+    pub fn error(&self) -> vmlan_api::Error {
         assert_ne!(self.status, 200, "{}", self.body);
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -95,7 +95,7 @@ pub struct Events {
 impl Events {
     /// The next event; `None` when the stream ends.
     #[track_caller]
-    pub fn next(&mut self) -> Option<api::EventKind> {
+    pub fn next(&mut self) -> Option<vmlan_api::EventKind> {
         loop {
             let mut line = String::new();
             if self.reader.read_line(&mut line).expect("an event before the time is over") == 0 {
@@ -103,7 +103,8 @@ impl Events {
             }
             // What is no object is the length of a chunk, or its end.
             if line.starts_with('{') {
-                let event: api::Event = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+                let event: vmlan_api::Event =
+                    serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
                 return Some(event.kind);
             }
         }
@@ -111,7 +112,11 @@ impl Events {
 
     /// Waits for an event that `wanted` accepts; those before it are dropped.
     #[track_caller]
-    pub fn expect(&mut self, what: &str, mut wanted: impl FnMut(&api::EventKind) -> bool) -> api::EventKind {
+    pub fn expect(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&vmlan_api::EventKind) -> bool,
+    ) -> vmlan_api::EventKind {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         while Instant::now() < deadline

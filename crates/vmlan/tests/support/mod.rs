@@ -18,10 +18,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use api::{DaemonState, PortState};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testbed::{poll_until, wait_for, wait_until};
+use vmlan_api::{DaemonState, PortState};
 
 pub use balance::assert_balanced;
 pub use http::{Answer, Events};
@@ -40,7 +40,7 @@ pub struct Daemon {
     directory: TempDir,
     child: Child,
     /// Ports that left, as they were when they did.
-    departed: RefCell<Vec<api::Port>>,
+    departed: RefCell<Vec<vmlan_api::Port>>,
     logs_elsewhere: bool,
 }
 
@@ -236,38 +236,38 @@ impl Daemon {
     }
 
     #[track_caller]
-    pub fn status(&self) -> api::Status {
+    pub fn status(&self) -> vmlan_api::Status {
         self.get("/v1/status")
     }
 
     /// The only network's trunk.
     #[track_caller]
-    pub fn trunk(&self) -> api::Trunk {
-        self.get::<Vec<api::Trunk>>("/v1/trunks").pop().expect("a network with a trunk")
+    pub fn trunk(&self) -> vmlan_api::Trunk {
+        self.get::<Vec<vmlan_api::Trunk>>("/v1/trunks").pop().expect("a network with a trunk")
     }
 
     #[track_caller]
-    pub fn ports(&self) -> Vec<api::Port> {
+    pub fn ports(&self) -> Vec<vmlan_api::Port> {
         self.get("/v1/ports")
     }
 
-    pub fn find_port(&self, name: &str) -> Option<api::Port> {
+    pub fn find_port(&self, name: &str) -> Option<vmlan_api::Port> {
         self.ports().into_iter().find(|port| port.port == name)
     }
 
     #[track_caller]
-    pub fn port(&self, name: &str) -> api::Port {
+    pub fn port(&self, name: &str) -> vmlan_api::Port {
         self.find_port(name).unwrap_or_else(|| panic!("there is no port {name}: {:#?}", self.ports()))
     }
 
     /// Frames that a port dropped for this reason.
     #[track_caller]
-    pub fn drops(&self, port: &str, reason: frame::DropReason) -> u64 {
+    pub fn drops(&self, port: &str, reason: vmlan_frame::DropReason) -> u64 {
         self.port(port).counters.drops.get(reason.name()).copied().unwrap_or(0)
     }
 
     #[track_caller]
-    pub fn fdb(&self, network: &str) -> Vec<api::FdbEntry> {
+    pub fn fdb(&self, network: &str) -> Vec<vmlan_api::FdbEntry> {
         self.get(&format!("/v1/networks/{network}/fdb"))
     }
 

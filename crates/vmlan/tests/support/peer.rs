@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use frame::MacAddr;
-use guest::{Attachment, RawGuest, ethernet};
 use testbed::poll_until;
+use vmlan_frame::MacAddr;
+use vmlan_guest::{Attachment, RawGuest, ethernet};
 
 use super::PATIENCE;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use guest::{RawGuest, ethernet};
 use testbed::wait_until;
+use vmlan_guest::{RawGuest, ethernet};
 
 use super::{PATIENCE, Peer, exchange};
 
@@ -100,7 +100,7 @@ fn run(one: Peer, other: Peer, stop: &AtomicBool, exchanged: &AtomicU32) -> Resu
 }
 
 impl Way {
-    fn send(&mut self, to: frame::MacAddr) -> Result<(), String> {
+    fn send(&mut self, to: vmlan_frame::MacAddr) -> Result<(), String> {
         let frame = ethernet(to, self.from.mac, TYPE, &self.sent.to_be_bytes());
         self.from.raw.send_frame(&frame).map_err(|error| format!("{}: {error}", self.name))?;
         self.sent += 1;
@@ -112,7 +112,7 @@ impl Way {
 /// partner sent.
 fn receive(
     guest: &mut RawGuest,
-    partner: frame::MacAddr,
+    partner: vmlan_frame::MacAddr,
     expected: &mut u32,
     way: &str,
     limit: Duration,

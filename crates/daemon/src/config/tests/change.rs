@@ -4,7 +4,7 @@ fn with_port(
     config: &ValidConfig,
     network: &str,
     port: &str,
-    table: api::PortConfig,
+    table: vmlan_api::PortConfig,
 ) -> Result<ValidConfig, Vec<Error>> {
     let (network, port, table) = (network.to_owned(), port.to_owned(), Box::new(table));
     Change::AddPort { network, port, table }.apply(config)
@@ -17,8 +17,8 @@ fn without_port(config: &ValidConfig, network: &str, port: &str) -> Result<Valid
 #[test]
 fn ports_come_and_go_within_a_valid_configuration() {
     let config = read(EXAMPLE).expect("a valid configuration");
-    let port = api::PortConfig {
-        stream: Some(api::StreamConfig { fd: Some(7), ..Default::default() }),
+    let port = vmlan_api::PortConfig {
+        stream: Some(vmlan_api::StreamConfig { fd: Some(7), ..Default::default() }),
         ..Default::default()
     };
 

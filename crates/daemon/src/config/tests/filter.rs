@@ -10,7 +10,10 @@ fn rules_are_checked_each() {
         |lines: &str| web(&format!("tap = {{ name = \"t0\" }}\n[[network.lab.port.web.filter]]\n{lines}"));
     let config = read(&rule(&format!("action = \"drop\"\n{good}"))).expect("a configuration");
     let [one] = &config.port("lab", "web").expect("the port").policy.filters[..] else { panic!("one rule") };
-    assert_eq!((one.direction, one.action), (api::FilterDirection::Both, api::FilterAction::Drop));
+    assert_eq!(
+        (one.direction, one.action),
+        (vmlan_api::FilterDirection::Both, vmlan_api::FilterAction::Drop)
+    );
     assert_eq!(one.program.run(&[0; 60]), 262_144);
     let at = "network.lab.port.web.filter[0]";
     for (lines, code, member) in [

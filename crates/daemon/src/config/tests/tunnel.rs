@@ -1,5 +1,5 @@
 use super::*;
-use ports::{Tunnel, TunnelAddresses, TunnelSource};
+use vmlan_ports::{Tunnel, TunnelAddresses, TunnelSource};
 
 /// A port `vpn` whose tunnel has these keys.
 fn tunnel(keys: &str) -> String {
@@ -13,7 +13,7 @@ fn checked(text: &str) -> Tunnel {
     port.attachment.downcast::<Tunnel>().unwrap_or_else(|| panic!("{port:?}")).clone()
 }
 
-fn list(texts: &[&str]) -> Vec<drivers::tunnel::message::Prefixed> {
+fn list(texts: &[&str]) -> Vec<vmlan_drivers::tunnel::message::Prefixed> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 

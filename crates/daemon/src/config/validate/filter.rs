@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use api::ErrorCode;
-use bpf::ValidProgram;
+use vmlan_api::ErrorCode;
+use vmlan_bpf::ValidProgram;
 
-use ports::{FilterRule, FilterSource, join, misunderstood};
+use vmlan_ports::{FilterRule, FilterSource, join, misunderstood};
 
 use super::Checker;
 use crate::expression::{self, BadFilter};
@@ -15,7 +15,11 @@ use crate::expression::{self, BadFilter};
 const MOST: usize = 64;
 
 impl Checker {
-    pub(super) fn filters(&mut self, path: &str, filters: &[api::FilterConfig]) -> Option<Vec<FilterRule>> {
+    pub(super) fn filters(
+        &mut self,
+        path: &str,
+        filters: &[vmlan_api::FilterConfig],
+    ) -> Option<Vec<FilterRule>> {
         if filters.len() > MOST {
             let message = format!("{} rules are too many; a port takes {MOST}", filters.len());
             return self.refuse(ErrorCode::OutOfRange, path, message);
@@ -28,7 +32,7 @@ impl Checker {
         rules.into_iter().collect()
     }
 
-    fn filter(&mut self, path: &str, filter: &api::FilterConfig) -> Option<FilterRule> {
+    fn filter(&mut self, path: &str, filter: &vmlan_api::FilterConfig) -> Option<FilterRule> {
         let given = match (&filter.expression, &filter.program) {
             (Some(text), None) => self.expression(&join(path, "expression"), text),
             (None, Some(file)) => self.filter_program(&join(path, "program"), file),

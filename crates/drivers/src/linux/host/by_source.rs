@@ -3,8 +3,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frame::{Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally};
-use link::Link;
+use vmlan_frame::{
+    Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally,
+};
+use vmlan_link::Link;
 
 use super::longest::Longest;
 use crate::Flows;

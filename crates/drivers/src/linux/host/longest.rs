@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use frame::wire::EtherType;
-use frame::{ETHERNET_HEADER, Frame, VLAN_TAG};
+use vmlan_frame::wire::EtherType;
+use vmlan_frame::{ETHERNET_HEADER, Frame, VLAN_TAG};
 
 /// The longest frame that goes out by an interface, which follows from its MTU. The kernel drops a longer one that
 /// comes by another device, where nothing tells.
@@ -46,7 +46,7 @@ fn exceeds(frame: &Frame, octets: &[u8], longest: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Offload, Pool, PoolSizes};
+    use vmlan_frame::{Offload, Pool, PoolSizes};
 
     #[test]
     fn a_frame_is_measured_by_what_goes_out() {

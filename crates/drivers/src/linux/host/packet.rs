@@ -1,9 +1,9 @@
 //! Packet sockets: the wire's side of an interface, beside the host's own stack.
 //!
-//! Theory of operation. The worker that receives has the socket's ring ([`sys::packet::Ring`]), which the kernel fills
-//! with the frames that a slot holds: they are copied to a buffer of the pool, and cost no system call. A larger one,
-//! of segments as a rule, waits in the socket's receive queue, and one system call reads it into a large buffer. All
-//! workers send, many frames a call. A tag that the kernel took off a frame is told by its slot and goes beside the
+//! Theory of operation. The worker that receives has the socket's ring ([`vmlan_sys::packet::Ring`]), which the kernel
+//! fills with the frames that a slot holds: they are copied to a buffer of the pool, and cost no system call. A larger
+//! one, of segments as a rule, waits in the socket's receive queue, and one system call reads it into a large buffer.
+//! All workers send, many frames a call. A tag that the kernel took off a frame is told by its slot and goes beside the
 //! frame. Checksums and segmentation may be left open in both directions.
 //!
 //! An interface may have frames of TCP that are longer than an IP packet can tell ("BIG TCP"), as the other end of a
@@ -23,22 +23,22 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use frame::offload::{divide, parts as divided};
-use frame::{
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_error;
+use vmlan_frame::offload::{divide, parts as divided};
+use vmlan_frame::{
     Batch, Context, DropReason, ETHERNET_HEADER, Entry, Frame, Mutex, Offload, SegmentError, Size, Takes,
     VLAN_TAG, VlanTag, WriteBuf,
 };
-use rustix::io::Errno;
-use rustix::net::sockopt::socket_error;
-use sys::datagrams::{self, LIMIT};
-use sys::packet::{HEADER, Place, Ring, Slot};
+use vmlan_sys::datagrams::{self, LIMIT};
+use vmlan_sys::packet::{HEADER, Place, Ring, Slot};
 
 use crate::parts::parts;
 use crate::queue::{Endpoint, Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 use crate::tap::checked;
 
 /// Octets of the header of a TAP, which has the number of buffers behind that of a packet socket.
-const TAP_HEADER: usize = sys::tap::HEADER;
+const TAP_HEADER: usize = vmlan_sys::tap::HEADER;
 
 /// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no
 /// longer than to move a batch of small frames.

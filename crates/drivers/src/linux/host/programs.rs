@@ -6,8 +6,8 @@
 //! [`MARK`] is one that was written to a side and comes past again on its way: it is left alone, without its mark from
 //! there on.
 //!
-//! Guests' addresses are in a hash table ([`sys::ebpf::Set`], keyed by [`key`]), so what a frame of the host's costs
-//! does not depend on how many guests there are. What a frame of the host's meets comes first and is short.
+//! Guests' addresses are in a hash table ([`vmlan_sys::ebpf::Set`], keyed by [`key`]), so what a frame of the host's
+//! costs does not depend on how many guests there are. What a frame of the host's meets comes first and is short.
 //!
 //! Packet offsets are from the start of the Ethernet header, on both hooks; a tag that the kernel holds aside is not
 //! among the octets.
@@ -15,8 +15,8 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use frame::wire::EtherType;
-use frame::{ETHERNET_HEADER, MacAddr};
+use vmlan_frame::wire::EtherType;
+use vmlan_frame::{ETHERNET_HEADER, MacAddr};
 
 use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Register, STACK, When, Width};
 
@@ -316,7 +316,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use sys::ebpf::{Set, load_classifier};
+    use vmlan_sys::ebpf::{Set, load_classifier};
 
     #[test]
     fn the_kernel_takes_every_program() {

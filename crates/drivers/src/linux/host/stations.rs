@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use frame::{ETHERNET_HEADER, Frame, MacAddr, VlanId};
 use rustix::io::Errno;
-use sys::ebpf::Set;
+use vmlan_frame::{ETHERNET_HEADER, Frame, MacAddr, VlanId};
+use vmlan_sys::ebpf::Set;
 
 use super::programs::{address_key, key};
 
@@ -180,7 +180,7 @@ impl Memo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frame::{Pool, PoolSizes};
+    use vmlan_frame::{Pool, PoolSizes};
 
     const GUEST: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
     const STRANGER: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);

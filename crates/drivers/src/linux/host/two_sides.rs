@@ -2,8 +2,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use frame::{Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
-use link::Link;
+use vmlan_frame::{Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
+use vmlan_link::Link;
 
 use super::longest::Longest;
 use super::stations::{Memo, Stations};

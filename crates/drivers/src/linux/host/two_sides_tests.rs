@@ -1,6 +1,6 @@
 use std::os::unix::net::UnixDatagram;
 
-use frame::{Instant, Pool, PoolSizes};
+use vmlan_frame::{Instant, Pool, PoolSizes};
 
 use super::*;
 use crate::datagram::Socket;

@@ -6,5 +6,5 @@ use std::os::fd::AsFd;
 /// # Errors
 /// What ioctl(2) says.
 pub(super) fn set(device: impl AsFd, carrier: bool) -> io::Result<()> {
-    sys::tap::set_carrier(device, carrier)
+    vmlan_sys::tap::set_carrier(device, carrier)
 }

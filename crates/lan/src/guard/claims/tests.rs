@@ -1,8 +1,8 @@
 use super::*;
-use frame::checksum::Addresses;
-use frame::wire::{ArpRepr, Ipv4Repr, Ipv6Repr};
-use frame::{Pool, PoolSizes, VlanTag};
 use std::net::Ipv4Addr;
+use vmlan_frame::checksum::Addresses;
+use vmlan_frame::wire::{ArpRepr, Ipv4Repr, Ipv6Repr};
+use vmlan_frame::{Pool, PoolSizes, VlanTag};
 
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const OTHER: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
@@ -55,7 +55,7 @@ fn ipv6_packet(source: Ipv6Addr, next_header: u8, hop_limit: u8, payload: &[u8])
         traffic_class: 0,
         flow_label: 0,
         payload_len: payload.len() as u16,
-        next_header: frame::wire::IpProtocol(next_header),
+        next_header: vmlan_frame::wire::IpProtocol(next_header),
         hop_limit,
         source,
         destination: GROUP_6,
@@ -83,7 +83,7 @@ fn message(kind: u8, target: Ipv6Addr, options: &[(u8, MacAddr)]) -> Vec<u8> {
         message.extend([&[*kind, 1][..], &mac.0].concat());
     }
     let addresses = Addresses::V6 { source: OWN_6, destination: GROUP_6 };
-    frame::wire::Icmpv6Packet::new_checked(&mut message[..]).unwrap().fill_checksum(&addresses);
+    vmlan_frame::wire::Icmpv6Packet::new_checked(&mut message[..]).unwrap().fill_checksum(&addresses);
     message
 }
 
@@ -287,7 +287,7 @@ fn packets_count_where_their_sources_do() {
         more_fragments: false,
         fragment_offset: 0,
         ttl: 64,
-        protocol: frame::wire::IpProtocol::UDP,
+        protocol: vmlan_frame::wire::IpProtocol::UDP,
         source: OWN_4,
         destination: OTHER_4,
         options: &[],

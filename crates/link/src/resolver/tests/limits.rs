@@ -130,7 +130,7 @@ fn without_buffers_nothing_is_sent_and_all_is_counted() {
     host.sent();
     host.hear(B, answer("10.0.0.2"));
     host.after(1);
-    let taken: Vec<_> = core::iter::from_fn(|| host.pool.take(frame::Size::Small)).collect();
+    let taken: Vec<_> = core::iter::from_fn(|| host.pool.take(vmlan_frame::Size::Small)).collect();
     assert!(host.sent().is_empty());
     let statistics = host.resolver.statistics();
     assert_eq!((statistics.no_buffer, statistics.messages_lost), (1, 1));

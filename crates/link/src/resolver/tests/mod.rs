@@ -3,8 +3,10 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use frame::wire::{ArpPacket, ArpRepr, Icmpv6Packet, Ipv6Packet, NeighborAdvertRepr, NeighborSolicitRepr};
-use frame::{Frame, Instant, MacAddr, Pool, PoolSizes};
+use vmlan_frame::wire::{
+    ArpPacket, ArpRepr, Icmpv6Packet, Ipv6Packet, NeighborAdvertRepr, NeighborSolicitRepr,
+};
+use vmlan_frame::{Frame, Instant, MacAddr, Pool, PoolSizes};
 
 use super::*;
 
@@ -135,7 +137,8 @@ fn told(frame: &Frame) -> String {
     let payload = &frame.octets()[ETHERNET_HEADER..];
     if frame.ethertype() == Some(0x0806) {
         let arp = ArpRepr::parse(&ArpPacket::new_checked(payload).unwrap());
-        let operation = if arp.operation == frame::wire::ArpOperation::REQUEST { "request" } else { "reply" };
+        let operation =
+            if arp.operation == vmlan_frame::wire::ArpOperation::REQUEST { "request" } else { "reply" };
         return format!("{to}: {operation} {} {}", arp.sender_protocol, arp.target_protocol);
     }
     let Some(packet) = Ipv6Packet::new_checked(payload).ok() else {

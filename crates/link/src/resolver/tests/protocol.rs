@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use frame::{Batch, Context, Counters, DropReason, Tally};
+use vmlan_frame::{Batch, Context, Counters, DropReason, Tally};
 
 use super::*;
 use crate::gate::lock;
@@ -157,11 +157,11 @@ fn the_links_address_is_followed_and_arp_is_sent() {
 fn waiting_packets_keep_what_is_known_beside_them() {
     let mut host = Host::new();
     let mut packet = host.pool.copy(&[0x45, 0, 1]).unwrap();
-    packet.meta.class = frame::TrafficClass::Voice;
-    packet.meta.offload = frame::Offload { flags: 1, checksum_start: 20, ..Default::default() };
+    packet.meta.class = vmlan_frame::TrafficClass::Voice;
+    packet.meta.offload = vmlan_frame::Offload { flags: 1, checksum_start: 20, ..Default::default() };
     host.resolver.send(ip("10.0.0.2"), &packet, host.now);
     host.sent();
     host.hear(B, answer("10.0.0.2"));
     let sent = host.resolver.poll_transmit(host.now, &host.pool).unwrap();
-    assert_eq!((sent.meta.class, sent.meta.offload.checksum_start), (frame::TrafficClass::Voice, 34));
+    assert_eq!((sent.meta.class, sent.meta.offload.checksum_start), (vmlan_frame::TrafficClass::Voice, 34));
 }

@@ -1,6 +1,6 @@
 //! Messages that are not valid change nothing (RFC 826, RFC 4861 7.1).
 
-use frame::wire::{ArpOperation, Ipv6Repr};
+use vmlan_frame::wire::{ArpOperation, Ipv6Repr};
 
 use super::*;
 

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::tc::{
     TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 use rustix::io::Errno;
-use sys::ebpf::Hook;
+use vmlan_sys::ebpf::Hook;
 
 use super::{Kernel, KernelError, unless_gone};
 

@@ -1,6 +1,6 @@
 use std::sync::MutexGuard;
 
-use frame::{MacAddr, Mutex};
+use vmlan_frame::{MacAddr, Mutex};
 
 use super::super::fake::{Fake, name};
 use super::super::mark::Mark;

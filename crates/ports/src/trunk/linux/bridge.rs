@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use api::TrunkMode;
-use drivers::host::{BySource, Longest};
-use drivers::{Endpoint, Flows};
-use frame::{MacAddr, Sides};
-use lan::Diversion;
+use vmlan_api::TrunkMode;
+use vmlan_drivers::host::{BySource, Longest};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::Diversion;
 
 use super::Apart;
 use super::device::{BRIDGE_TAP, Device};
@@ -109,7 +109,7 @@ impl Medium for Bridge {
         })
     }
 
-    fn describe(&self, bridge: &Interface, report: &mut api::Trunk) {
+    fn describe(&self, bridge: &Interface, report: &mut vmlan_api::Trunk) {
         report.installed.push(format!("device {}, a port of {}", self.tap.name, bridge.name));
     }
 }

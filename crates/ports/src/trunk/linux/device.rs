@@ -1,9 +1,9 @@
 use std::os::fd::OwnedFd;
 
-use drivers::tap::{Device as Medium, set_offloads};
-use frame::MacAddr;
 use rustix::io::Errno;
-use sys::tap;
+use vmlan_drivers::tap::{Device as Medium, set_offloads};
+use vmlan_frame::MacAddr;
+use vmlan_sys::tap;
 
 use super::Apart;
 use crate::kernel::{Interface, Kernel};

@@ -13,13 +13,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use api::TrunkMode;
-use drivers::host::programs::{self, Divert, Side};
-use drivers::host::{Longest, Stations, TwoSides};
-use drivers::{Endpoint, Flows};
-use frame::{MacAddr, Sides};
-use lan::Diversion;
-use sys::ebpf::{Hook, load_classifier};
+use vmlan_api::TrunkMode;
+use vmlan_drivers::host::programs::{self, Divert, Side};
+use vmlan_drivers::host::{Longest, Stations, TwoSides};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::Diversion;
+use vmlan_sys::ebpf::{Hook, load_classifier};
 
 use super::Apart;
 use super::device::{Device, HOST_TAP, WIRE_TAP};
@@ -210,7 +210,7 @@ impl Medium for Filter {
         })
     }
 
-    fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+    fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {
         report.stations = self.stations.count().unwrap_or_default() as u64;
         report.installed.push(format!("device {} (the host's side)", self.host.name));
         report.installed.push(format!("device {} (the wire's side)", self.wire.name));

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use frame::MacAddr;
-use lan::{HostAddress, Network, SharedAddress};
+use vmlan_frame::MacAddr;
+use vmlan_lan::{HostAddress, Network, SharedAddress};
 
 /// What became of the interface since it was looked at.
 pub(super) enum Followed {
@@ -69,8 +69,8 @@ pub(super) fn not_there(name: &str, others: &[String], was_there: bool) -> Strin
 mod tests {
     use std::sync::Arc;
 
-    use frame::Counters;
-    use lan::{FdbConfig, NetworkConfig, PortConfig};
+    use vmlan_frame::Counters;
+    use vmlan_lan::{FdbConfig, NetworkConfig, PortConfig};
 
     use super::*;
 

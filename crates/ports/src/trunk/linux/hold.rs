@@ -10,9 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use drivers::unix::{Directory, MadeDirectory, PRIVATE, unmapped_user};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use vmlan_drivers::unix::{Directory, MadeDirectory, PRIVATE, unmapped_user};
 
 use crate::describe;
 use crate::hold::Hindrance;
@@ -57,7 +57,7 @@ pub(super) fn is_held(interface: &Interface) -> bool {
     let unknown = unmapped_user().is_none();
     let is_locked = |path: &Path| match Directory::open(path) {
         Ok(directory) => Lock::is_taken(&directory, &name).unwrap_or(unknown),
-        Err(drivers::unix::Error::NoDirectory { .. }) => false,
+        Err(vmlan_drivers::unix::Error::NoDirectory { .. }) => false,
         Err(_) => unknown,
     };
     is_locked(Path::new(ROOTS))

@@ -9,9 +9,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use api::TrunkHooks;
 use rustix::io::Errno;
-use sys::ebpf::{Hook, Link};
+use vmlan_api::TrunkHooks;
+use vmlan_sys::ebpf::{Hook, Link};
 
 use super::Apart;
 use crate::kernel::{Filter, Interface, Kernel, KernelError, Rule};

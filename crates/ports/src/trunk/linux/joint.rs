@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use api::{SharedMac, TrunkMode};
-use drivers::{Endpoint, Flows};
-use frame::{MacAddr, Sides};
-use lan::{HostAddress, TrunkPolicy};
 use rustix::io::Errno;
+use vmlan_api::{SharedMac, TrunkMode};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::{HostAddress, TrunkPolicy};
 
 use super::Apart;
 use super::bridge::Bridge;
@@ -250,8 +250,8 @@ impl Joint {
         }
         let index = self.interface.index;
         let (taken, what) = match self.shared_mac {
-            true => (sys::packet::all_groups(index), "take every group"),
-            false => (sys::packet::promiscuous(index), "be promiscuous"),
+            true => (vmlan_sys::packet::all_groups(index), "take every group"),
+            false => (vmlan_sys::packet::promiscuous(index), "be promiscuous"),
         };
         let failed = |error| KernelError::new(format!("have {} {what}", self.interface.name), error);
         self.takes_more = Some(taken.map_err(failed)?);
@@ -306,7 +306,7 @@ impl Joint {
     }
 
     /// Writes down what there is to be seen.
-    pub(super) fn describe(&self, report: &mut api::Trunk) {
+    pub(super) fn describe(&self, report: &mut vmlan_api::Trunk) {
         report.mode = self.mode();
         report.active = self.active;
         let enabled = self.sides();

@@ -9,15 +9,15 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use api::TrunkMode;
-use drivers::host::{BySource, Longest};
-use drivers::tap::{Device as Tap, set_offloads};
-use drivers::{Endpoint, Flows};
-use frame::{MacAddr, Sides};
-use lan::Diversion;
 use rtnetlink::LinkMacVtap;
 use rtnetlink::packet_route::link::MacVtapMode;
 use rustix::io::Errno;
+use vmlan_api::TrunkMode;
+use vmlan_drivers::host::{BySource, Longest};
+use vmlan_drivers::tap::{Device as Tap, set_offloads};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::Diversion;
 
 use super::Apart;
 use super::device::{ALIAS, MACVTAP};
@@ -87,9 +87,10 @@ impl Macvtap {
     }
 
     fn open(&self, workers: usize) -> std::io::Result<Tap> {
-        let options = sys::tap::Options { multi_queue: workers > 1, ..Default::default() };
-        let queues: Result<Vec<_>, _> =
-            (0..workers.max(1)).map(|_| sys::tap::open_macvtap(self.index, &self.name, options)).collect();
+        let options = vmlan_sys::tap::Options { multi_queue: workers > 1, ..Default::default() };
+        let queues: Result<Vec<_>, _> = (0..workers.max(1))
+            .map(|_| vmlan_sys::tap::open_macvtap(self.index, &self.name, options))
+            .collect();
         let queues = queues?;
         let takes = set_offloads(&queues[0], true)?;
         Ok(Tap::new(queues, takes))
@@ -123,7 +124,7 @@ impl Medium for Macvtap {
         attempt(async move { kernel.delete(self.index, &self.name).await })
     }
 
-    fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+    fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {
         report.installed.push(format!("device {}, a macvtap that has {} whole", self.name, interface.name));
     }
 }

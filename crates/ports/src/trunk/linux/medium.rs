@@ -3,9 +3,9 @@
 use std::future::ready;
 use std::pin::Pin;
 
-use api::TrunkMode;
-use frame::{MacAddr, Sides};
-use lan::Diversion;
+use vmlan_api::TrunkMode;
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::Diversion;
 
 use super::Apart;
 use crate::Station;
@@ -64,5 +64,5 @@ pub(super) trait Medium: Send + Sync {
     }
 
     /// Writes down what there is to be seen.
-    fn describe(&self, interface: &Interface, report: &mut api::Trunk);
+    fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk);
 }

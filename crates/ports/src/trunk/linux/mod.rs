@@ -33,9 +33,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::TrunkState;
-use drivers::{Endpoint, Fault};
 use tokio::sync::oneshot;
+use vmlan_api::TrunkState;
+use vmlan_drivers::{Endpoint, Fault};
 
 use crate::kernel::{Kernel, KernelError, Watch};
 use crate::panics::{Relapses, caught};
@@ -271,7 +271,7 @@ impl Task {
 
     fn report(&self, state: TrunkState, reason: Option<String>) {
         let place = self.station.place();
-        let mut report = api::Trunk {
+        let mut report = vmlan_api::Trunk {
             network: place.network.clone(),
             interface: self.config.interface.name().to_owned(),
             mode: self.config.mode,
@@ -286,8 +286,8 @@ impl Task {
             shared_mac: false,
             stations: 0,
             installed: Vec::new(),
-            host: api::TrunkFlow::default(),
-            wire: api::TrunkFlow::default(),
+            host: vmlan_api::TrunkFlow::default(),
+            wire: vmlan_api::TrunkFlow::default(),
         };
         let mut flows = None;
         if let Some(joint) = &self.joint {

@@ -10,13 +10,13 @@ use std::future::ready;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use api::TrunkMode;
-use bpf::{Address, Builder, Operand, Step, Test, ValidProgram, WHOLE_PACKET, Width};
-use drivers::host::{BySource, PacketSocket};
-use drivers::{Endpoint, Flows};
-use frame::{MacAddr, Sides};
-use lan::Diversion;
-use sys::packet::Ring;
+use vmlan_api::TrunkMode;
+use vmlan_bpf::{Address, Builder, Operand, Step, Test, ValidProgram, WHOLE_PACKET, Width};
+use vmlan_drivers::host::{BySource, PacketSocket};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{MacAddr, Sides};
+use vmlan_lan::Diversion;
+use vmlan_sys::packet::Ring;
 
 use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
@@ -89,12 +89,12 @@ impl Listening {
 
     fn set_filter(&self) -> Result<(), Apart> {
         let filter = instructions(&program(&self.kept, self.host, self.shared_mac)?);
-        let set = sys::packet::set_filter(&self.socket, &filter);
+        let set = vmlan_sys::packet::set_filter(&self.socket, &filter);
         set.map_err(|error| KernelError::new("set the filter of the packet socket", error).into())
     }
 
     /// Writes down what there is to be seen.
-    pub(super) fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+    pub(super) fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {
         report.stations = self.kept.guests.len() as u64;
         report.installed.push(format!("a packet socket with a filter on {}", interface.name));
     }
@@ -141,14 +141,15 @@ impl Medium for Packet {
         attempt(ready(self.0.divert(wants)))
     }
 
-    fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+    fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {
         self.0.describe(interface, report);
     }
 }
 
 /// The program that keeps these frames.
 fn program(kept: &Kept, host: MacAddr, shared_mac: bool) -> Result<ValidProgram, Apart> {
-    let failed = |error: bpf::BuildError| Apart::Refused(format!("no filter for the packet socket: {error}"));
+    let failed =
+        |error: vmlan_bpf::BuildError| Apart::Refused(format!("no filter for the packet socket: {error}"));
     // Guests that share the host's address are found by their IP addresses, which the network looks at.
     if kept.wants.1 || shared_mac {
         return everything().map_err(failed);
@@ -156,21 +157,21 @@ fn program(kept: &Kept, host: MacAddr, shared_mac: bool) -> Result<ValidProgram,
     if kept.wants.0 {
         return all_but(host).map_err(failed);
     }
-    match bpf::destinations(kept.guests.iter().copied()) {
+    match vmlan_bpf::destinations(kept.guests.iter().copied()) {
         Ok(program) => Ok(program),
         // Too many for a program: the network drops what is for nobody.
         Err(_) => all_but(host).map_err(failed),
     }
 }
 
-fn everything() -> Result<ValidProgram, bpf::BuildError> {
+fn everything() -> Result<ValidProgram, vmlan_bpf::BuildError> {
     let mut builder = Builder::new();
     builder.answer(WHOLE_PACKET);
     builder.finish()
 }
 
 /// Keeps frames whose destination is not `mac`.
-fn all_but(mac: MacAddr) -> Result<ValidProgram, bpf::BuildError> {
+fn all_but(mac: MacAddr) -> Result<ValidProgram, vmlan_bpf::BuildError> {
     let number = mac.to_u64();
     let mut builder = Builder::new();
     let (low, keep, drop) = (builder.label(), builder.label(), builder.label());
@@ -186,7 +187,7 @@ fn all_but(mac: MacAddr) -> Result<ValidProgram, bpf::BuildError> {
     builder.finish()
 }
 
-fn instructions(program: &ValidProgram) -> Vec<sys::packet::Instruction> {
+fn instructions(program: &ValidProgram) -> Vec<vmlan_sys::packet::Instruction> {
     program.instructions().iter().map(|one| (one.code, one.jt, one.jf, one.k)).collect()
 }
 

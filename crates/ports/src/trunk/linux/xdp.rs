@@ -10,15 +10,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
-use api::TrunkMode;
-use drivers::host::xdp::{Attached, TAG_FUNCTION, Wanted, XdpSockets, divert, function};
-use drivers::host::{BySource, Stations};
-use drivers::{Endpoint, Flows};
-use frame::{ETHERNET_HEADER, MacAddr, Sides, VLAN_TAG};
-use lan::Diversion;
 use rustix::io::Errno;
-use sys::ebpf::{self, Sockets};
-use sys::xdp::{HEADROOM, Options, Socket};
+use vmlan_api::TrunkMode;
+use vmlan_drivers::host::xdp::{Attached, TAG_FUNCTION, Wanted, XdpSockets, divert, function};
+use vmlan_drivers::host::{BySource, Stations};
+use vmlan_drivers::{Endpoint, Flows};
+use vmlan_frame::{ETHERNET_HEADER, MacAddr, Sides, VLAN_TAG};
+use vmlan_lan::Diversion;
+use vmlan_sys::ebpf::{self, Sockets};
+use vmlan_sys::xdp::{HEADROOM, Options, Socket};
 
 use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
@@ -78,7 +78,7 @@ impl Xdp {
         }
         let unprepared = |error| KernelError::new(format!("prepare XDP on {name}"), error);
         let setting = Setting::of(interface)?;
-        let (receive, send) = sys::netdev::queues(name).map_err(unprepared)?;
+        let (receive, send) = vmlan_sys::netdev::queues(name).map_err(unprepared)?;
         let stations = Stations::new(Box::new(|_, _| false)).map_err(|error| not_loaded(name, error))?;
         let table = Sockets::new(TABLE, QUEUES).map_err(unprepared)?;
         let wanted = Wanted {
@@ -152,7 +152,7 @@ impl Medium for Xdp {
         attempt(ready(self.check(interface)))
     }
 
-    fn describe(&self, interface: &Interface, report: &mut api::Trunk) {
+    fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {
         self.packet.describe(interface, report);
         let name = &interface.name;
         report.installed.push(format!("XDP program {PROGRAM} on {name}, in its driver"));
@@ -166,7 +166,7 @@ impl Setting {
     /// # Errors
     /// [`Apart::Anew`] when the interface is gone.
     fn of(interface: &Interface) -> Result<Setting, Apart> {
-        let strips_tags = sys::netdev::strips_tags(&interface.name).map_err(|error| {
+        let strips_tags = vmlan_sys::netdev::strips_tags(&interface.name).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::NODEV) => Apart::Anew,
                 _ => KernelError::new(format!("ask {} for its offloads", interface.name), error).into(),

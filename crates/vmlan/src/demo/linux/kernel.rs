@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use daemon::embedded::Embedded;
-use guest::{TransferReport, pattern};
-use sys::{netdev, netns};
+use vmlan_daemon::embedded::Embedded;
+use vmlan_guest::{TransferReport, pattern};
+use vmlan_sys::{netdev, netns};
 
 use super::PATIENCE;
 use super::host::{Family, Host, Taken, Taking};
@@ -47,12 +47,12 @@ impl Kernel {
         let namespace =
             netns::create().map_err(|error| format!("network namespaces cannot be made here: {error}"))?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
-        let tap = api::TapConfig {
+        let tap = vmlan_api::TapConfig {
             name: Some(DEVICE.to_owned()),
             netns: Some(path.display().to_string()),
             ..Default::default()
         };
-        let port = api::PortConfig { tap: Some(tap), ..Default::default() };
+        let port = vmlan_api::PortConfig { tap: Some(tap), ..Default::default() };
         let set_up = add_port(daemon, port).and_then(|()| configure(&path));
         match set_up {
             Ok(no_ipv6) => Ok(Kernel { _namespace: namespace, path, no_ipv6 }),
@@ -70,9 +70,9 @@ impl Kernel {
     }
 }
 
-fn add_port(daemon: &Embedded, port: api::PortConfig) -> Result<(), String> {
+fn add_port(daemon: &Embedded, port: vmlan_api::PortConfig) -> Result<(), String> {
     let report = daemon.add_port(NETWORK, NAME, port).map_err(|error| error.to_string())?;
-    let failed = report.actions.into_iter().find(|action| action.outcome == api::Outcome::Failed);
+    let failed = report.actions.into_iter().find(|action| action.outcome == vmlan_api::Outcome::Failed);
     match failed {
         Some(action) => Err(action.reason.unwrap_or_default()),
         None => Ok(()),

@@ -1,8 +1,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use daemon::embedded::Embedded;
-use guest::TransferReport;
+use vmlan_daemon::embedded::Embedded;
+use vmlan_guest::TransferReport;
 
 use super::host::{Family, Host, Taking};
 

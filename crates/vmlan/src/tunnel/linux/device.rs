@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::{Context, bail};
-use drivers::tunnel::client::Client;
-use drivers::tunnel::message::Prefixed;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use sys::netdev;
+use vmlan_drivers::tunnel::client::Client;
+use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_sys::netdev;
 
 use super::describe;
 use crate::args::ConnectArguments;
@@ -20,7 +20,7 @@ const TURN: usize = 64;
 /// Makes the device, and moves packets until the tunnel ends.
 pub fn join(client: &Client, arguments: &ConnectArguments) -> anyhow::Result<()> {
     let wanted = arguments.device.as_deref().unwrap_or("tun%d");
-    let (device, name) = sys::tunnel::open(wanted, false).with_context(|| match wanted {
+    let (device, name) = vmlan_sys::tunnel::open(wanted, false).with_context(|| match wanted {
         "tun%d" => "a TUN cannot be made; it takes root, and the module tun".to_owned(),
         name => format!("the TUN {name} cannot be made, or is in use; it takes root, and the module tun"),
     })?;

@@ -1,7 +1,7 @@
 //! This machine's own stack by a device of its kernel: on macOS the daemon makes that itself.
 
 use anyhow::bail;
-use drivers::tunnel::client::Client;
+use vmlan_drivers::tunnel::client::Client;
 
 use crate::args::ConnectArguments;
 

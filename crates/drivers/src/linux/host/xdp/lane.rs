@@ -1,8 +1,8 @@
-use frame::offload::{finish_checksum, open_checksum};
-use frame::wire::{EtherType, IpProtocol};
-use frame::{Batch, Entry, Frame, Offload, Pool, Size, VlanTag};
 use rustix::io::Errno;
-use sys::xdp::Socket;
+use vmlan_frame::offload::{finish_checksum, open_checksum};
+use vmlan_frame::wire::{EtherType, IpProtocol};
+use vmlan_frame::{Batch, Entry, Frame, Offload, Pool, Size, VlanTag};
+use vmlan_sys::xdp::Socket;
 
 use super::Attached;
 use crate::parts::parts;

@@ -19,12 +19,12 @@ mod queue;
 use std::io;
 use std::sync::Arc;
 
-use frame::Mutex;
+use vmlan_frame::Mutex;
 
 pub use btf::function;
 pub use program::{TAG_FUNCTION, Wanted, divert};
 
-use sys::xdp::Socket;
+use vmlan_sys::xdp::Socket;
 
 use self::lane::Lane;
 use self::queue::XdpQueue;

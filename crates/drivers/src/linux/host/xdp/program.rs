@@ -7,7 +7,7 @@
 
 use std::os::fd::AsFd;
 
-use frame::wire::{EtherType, IpProtocol};
+use vmlan_frame::wire::{EtherType, IpProtocol};
 
 use crate::host::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R5, R6, R7, STACK, When, Width};
 use crate::host::programs::{IPV4, IPV6, KEY, look_up, store_key};
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::host::xdp::function;
     use rustix::net::netdevice;
-    use sys::ebpf::{Set, Sockets, attach_xdp, load_xdp};
+    use vmlan_sys::ebpf::{Set, Sockets, attach_xdp, load_xdp};
 
     /// A TAP in a namespace of its own stands for an interface whose driver runs programs.
     #[test]
@@ -152,16 +152,16 @@ mod tests {
             Set::<2>::new("test", 1),
             Sockets::new("test", 4),
             std::fs::read("/sys/kernel/btf/vmlinux"),
-            sys::netns::create(),
+            vmlan_sys::netns::create(),
         ) else {
             // Without the right, or on an older kernel, there is nothing to be seen.
             return;
         };
         let tag_function = function(&types, TAG_FUNCTION).expect("the kernel tells of tags");
         let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
-        let loaded = sys::netns::within(path.as_ref(), || {
-            let (tap, name) = sys::tap::open("xdp0", sys::tap::Options::default())?;
-            let index = netdevice::name_to_index(sys::packet::promiscuous(1)?, &name)?;
+        let loaded = vmlan_sys::netns::within(path.as_ref(), || {
+            let (tap, name) = vmlan_sys::tap::open("xdp0", vmlan_sys::tap::Options::default())?;
+            let index = netdevice::name_to_index(vmlan_sys::packet::promiscuous(1)?, &name)?;
             for strips_tags in [false, true] {
                 let wanted = Wanted { longest: 1792, tag_function, strips_tags };
                 let program = load_xdp("test", index, &divert(&guests, &sockets, wanted))?;

@@ -2,8 +2,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use frame::{Batch, Context, Counters, Takes, Tally};
-use sys::{Interest, Poller};
+use vmlan_frame::{Batch, Context, Counters, Takes, Tally};
+use vmlan_sys::{Interest, Poller};
 
 use super::lane::Lane;
 use crate::queue::{Fault, Progress, Queue, Settings, Status};

@@ -1,11 +1,11 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
-use frame::checksum::checksum;
-use frame::{Batch, Context, Counters, Instant, Offload, Pool, PoolSizes, VlanId, VlanTag};
-use sys::packet::{Place, Ring};
-use sys::xdp::Options;
-use sys::{netdev, netns, packet};
+use vmlan_frame::checksum::checksum;
+use vmlan_frame::{Batch, Context, Counters, Instant, Offload, Pool, PoolSizes, VlanId, VlanTag};
+use vmlan_sys::packet::{Place, Ring};
+use vmlan_sys::xdp::Options;
+use vmlan_sys::{netdev, netns, packet};
 
 use super::*;
 use crate::datagram;
@@ -54,7 +54,7 @@ fn fixture() -> Option<Fixture> {
 }
 
 impl Fixture {
-    fn transmit(&mut self, frames: impl IntoIterator<Item = frame::Frame>) {
+    fn transmit(&mut self, frames: impl IntoIterator<Item = vmlan_frame::Frame>) {
         let cx = Context { worker: 1, now: Instant::ZERO, pool: &self.pool };
         let mut batch = Batch::from_iter(frames);
         self.queue.transmit(&cx, &mut batch).unwrap();

@@ -1,0 +1,28 @@
+//! Other processors than this one, on Linux: type-checked only.
+
+use crate::macos::{NEEDED, for_target};
+use crate::packages;
+use crate::shell::{Error, cargo, run as run_command};
+
+/// The whole program is for these.
+const WHOLE: &str = "aarch64-unknown-linux-gnu";
+
+/// The libraries without system calls are for those of 32 bits too.
+const NARROW: &str = "i686-unknown-linux-gnu";
+const PURE: [&str; 4] = ["vmlan-frame", "vmlan-bpf", "vmlan-link", "vmlan-lan"];
+
+/// Checks both; says so and does nothing where the compiler is missing and may not be installed.
+///
+/// # Errors
+/// When the compiler cannot be installed as root, or something is wrong.
+pub fn run() -> Result<(), Error> {
+    if !packages::ensure(&NEEDED, "the check for other processors is SKIPPED")?.is_empty() {
+        return Ok(());
+    }
+    run_command(for_target(&mut cargo(["check", "--package", "vmlan"]), WHOLE))?;
+    let mut check = cargo(["check"]);
+    for package in PURE {
+        check.args(["--package", package]);
+    }
+    run_command(for_target(&mut check, NARROW))
+}
