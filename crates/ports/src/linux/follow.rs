@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use vmlan_api::PortState;
+use vmlan_drivers::Fault;
 use vmlan_sys::netdev::{self, State};
 use vmlan_sys::netns::{self, Identity};
 use vmlan_sys::tap;
@@ -16,11 +17,11 @@ use crate::Look;
 /// Seconds after which everything is asked for.
 const CHECK: u32 = 5;
 
-/// What was seen of a device, and what to look at.
+/// The last known state of a device, and the means to look again.
 pub(super) struct Follow {
     device: OwnedFd,
     residence: Residence,
-    /// What the device's MTU should be.
+    /// The MTU that the device should have.
     mtu: u32,
     name: String,
     state: State,
@@ -67,6 +68,17 @@ impl Follow {
         (self.name, self.state) = (name, state);
         let (state, reason) = self.describe();
         Look::Changed { state, reason, name: self.name.clone() }
+    }
+
+    /// Returns the fault, or the end of the device where it is ending. A TAP or TUN that is being deleted reports a
+    /// failure some time before its reads say why, and does so in no other state.
+    pub(super) fn explain(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Io(error) if error.raw_os_error().is_none() || self.residence.lost().is_some() => {
+                Fault::Gone
+            }
+            fault => fault,
+        }
     }
 
     /// Asks the namespace in which the device is, wherever it was moved.

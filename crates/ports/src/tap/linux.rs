@@ -54,7 +54,8 @@ struct Opened {
 
 /// A program that runs.
 enum Running {
-    /// What to run once it has succeeded after all: the other program, with this name or the one that it prints.
+    /// The setup program, and the terminate program to run once setup has succeeded after all. The argument of the
+    /// terminate program is the name in the third field, or the name that setup prints.
     Setup(JoinHandle<Result<Printed, String>>, Option<PathBuf>, Option<String>),
     Terminate(JoinHandle<Result<Printed, String>>),
 }
@@ -144,6 +145,7 @@ async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
 async fn attend(station: &mut Station, mut follow: Follow, opened: &mut Opened) {
     loop {
         if let Some(fault) = station.fault_or_tick().await {
+            let fault = follow.explain(fault);
             drop(follow);
             return recover(station, fault).await;
         }
@@ -198,7 +200,7 @@ async fn open(
     Ok((Device::new(queues.fds, queues.takes), queues.name, follow))
 }
 
-/// What a device shall be.
+/// The wanted properties of a device.
 struct Wanted<'a> {
     name: &'a str,
     owner: Option<u32>,
@@ -215,7 +217,7 @@ struct Queues {
     takes: Takes,
 }
 
-/// What failed.
+/// A failed call, with its error.
 struct Failure {
     call: &'static str,
     error: io::Error,

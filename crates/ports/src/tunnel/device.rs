@@ -12,7 +12,7 @@ use crate::Station;
 use crate::kind::{KeepGuest, Work};
 use crate::{Look, Pause, recover};
 
-/// What a device shall be.
+/// The wanted properties of a device.
 pub(super) struct Wanted<'a> {
     pub(super) name: &'a str,
     pub(super) addresses: &'a [Prefixed],
@@ -63,6 +63,7 @@ async fn keep(station: &mut Station, config: &Tunnel, wanted: Wanted<'_>) {
 async fn attend(station: &mut Station, tunnel: Arc<tunnel::Tunnel>, mut follow: system::Follow) {
     loop {
         if let Some(fault) = station.fault_or_tick().await {
+            let fault = follow.explain(fault);
             // The device goes with the last descriptor.
             drop((tunnel, follow));
             return recover(station, fault).await;

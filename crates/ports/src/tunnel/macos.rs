@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use tokio::process::Command;
+use vmlan_drivers::Fault;
 use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_drivers::tunnel::record::Form;
 
@@ -18,6 +19,11 @@ impl Follow {
     /// Nothing.
     pub(super) fn look(&mut self) -> Look {
         Look::Same
+    }
+
+    /// Returns the fault as it is.
+    pub(super) fn explain(&self, fault: Fault) -> Fault {
+        fault
     }
 }
 
