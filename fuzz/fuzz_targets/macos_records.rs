@@ -1,4 +1,4 @@
-//! What macOS's kernel gives: records of the packet filter's device and messages of the event socket.
+//! The data that macOS's kernel gives: records of the packet filter's device and messages of the event socket.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -51,7 +51,7 @@ fn any_message(octets: &[u8]) {
     }
 }
 
-/// What is written as records comes out of them, and nothing else.
+/// Checks that records give back the frames that were written to them, and nothing else.
 fn written_records(octets: &[u8], len: usize) {
     let frames: Vec<_> = octets.chunks(len.max(1)).collect();
     let mut read = Vec::new();

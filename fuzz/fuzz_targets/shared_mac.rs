@@ -112,7 +112,7 @@ impl Bench {
     }
 }
 
-/// Whether the hardware addresses that a frame names as its sender's are its source, as far as it is plain.
+/// True if the hardware addresses that a frame names as its sender's are its source, as far as it is plain.
 fn speaks_for_itself(frame: &Frame) -> bool {
     let (octets, source) = (frame.octets(), frame.source().expect("a header"));
     match frame.ethertype().map(EtherType) {

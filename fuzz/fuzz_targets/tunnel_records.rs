@@ -23,7 +23,7 @@ fuzz_target!(|input: (Vec<u8>, Vec<(u8, Vec<u8>)>)| {
     traffic(&steps);
 });
 
-/// What was read is written as it was.
+/// Checks that a record that was read is written as it was.
 fn records(octets: &[u8]) {
     for form in [Form::Family, Form::PacketInformation, Form::Bare] {
         let mut record = octets.to_vec();
@@ -44,7 +44,7 @@ fn records(octets: &[u8]) {
     }
 }
 
-/// What is understood is written as it was.
+/// Checks that a message that is understood is written as it was.
 fn messages(octets: &[u8]) {
     if let Ok(request) = Request::parse(octets) {
         assert_eq!(request.emit(), octets);

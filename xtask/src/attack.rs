@@ -19,7 +19,7 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     Err(Error::Failed(format!("cannot run {}: {error}", path.display())))
 }
 
-/// What stands on the command line, when it is options with their values.
+/// Checks that the command line has options with their values.
 ///
 /// # Errors
 /// For anything else.

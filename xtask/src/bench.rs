@@ -51,8 +51,7 @@ fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// What stands on the command line, when it is options with their values: a typing error shall not cost a release
-/// build.
+/// Checks that the command line has options with their values: a typing error shall not cost a release build.
 ///
 /// # Errors
 /// For anything else.

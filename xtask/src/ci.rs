@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{fuzz, links, macos, processors, test, widths};
+use crate::{fuzz, links, macos, processors, prose, test};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -79,7 +79,7 @@ impl Step {
                 "-D",
                 "warnings",
             ])),
-            Self::Docs => links::run().and(widths::run()).and(run_command(
+            Self::Docs => links::run().and(prose::run()).and(run_command(
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),
             Self::Package => package(),

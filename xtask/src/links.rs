@@ -1,4 +1,4 @@
-//! What the project's pages link to within the project.
+//! The links of the project's pages within the project.
 
 use std::fs;
 use std::path::Path;

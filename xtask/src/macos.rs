@@ -131,7 +131,7 @@ impl Linker {
     }
 }
 
-/// Whether a file is a Mach-O executable for 64-bit ARM (mach-o/loader.h): magic number, processor, and kind of file.
+/// True if a file is a Mach-O executable for 64-bit ARM (mach-o/loader.h): magic number, processor, and kind of file.
 fn is_executable(file: &[u8]) -> bool {
     let word =
         |at: usize| file.get(at..at + 4).map(|octets| u32::from_le_bytes(octets.try_into().expect("four")));

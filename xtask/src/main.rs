@@ -12,9 +12,9 @@ mod links;
 mod macos;
 mod packages;
 mod processors;
+mod prose;
 mod shell;
 mod test;
-mod widths;
 
 use std::env;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ Tasks:
                                   TAPs, trunks and attackers of another user
 ";
 
-/// What the command line asks for.
+/// The task that the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Help,

@@ -13,10 +13,10 @@ pub struct Tool {
     pub package: &'static str,
 }
 
-/// What a program that is linked with libpcap is built with.
+/// The packages for a program that is linked with libpcap.
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
-/// What the tests use. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
+/// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
 pub const FOR_TESTS: [Tool; 19] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
@@ -39,7 +39,7 @@ pub const FOR_TESTS: [Tool; 19] = [
     Tool { file: "busybox", package: "busybox" },
 ];
 
-/// What the benchmark cannot do without.
+/// The tools that the benchmark cannot do without.
 pub const FOR_BENCH: [Tool; 4] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
@@ -47,7 +47,7 @@ pub const FOR_BENCH: [Tool; 4] = [
     Tool { file: "ethtool", package: "ethtool" },
 ];
 
-/// What it compares with.
+/// The programs that the benchmark compares with.
 pub const PEERS: [Tool; 3] = [
     Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "vde_plug2tap", package: "vde2" },

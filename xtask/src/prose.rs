@@ -1,4 +1,4 @@
-//! How long the lines of prose are: comments in the sources, paragraphs of the pages.
+//! Prose: the lengths of lines in comments and pages, and the first words of doc comments.
 
 use std::fs;
 
@@ -10,10 +10,14 @@ const COMMENT: usize = 120;
 /// Characters of a line of a page at most.
 const PAGE: usize = 160;
 
+/// A summary that begins with one of these says neither what a function does nor what a thing is.
+const NO_BEGINNING: [&str; 8] =
+    ["What ", "Who ", "Whom ", "Whoever ", "Whether ", "Somebody ", "Nobody ", "Anybody "];
+
 /// Lines told of at most.
 const TOLD: usize = 20;
 
-/// Looks for lines that are too long in all files that git knows.
+/// Checks all files that git knows.
 ///
 /// # Errors
 /// When there are some, or a file cannot be read; names the first of them.
@@ -34,6 +38,14 @@ pub fn run() -> Result<(), Error> {
         };
         troubles
             .extend(long.into_iter().map(|line| format!("{file}:{line} is longer than {most} characters")));
+        let begins = |line| {
+            format!(
+                "{file}:{line} begins like a question; begin with a verb for a function, else with a noun"
+            )
+        };
+        if file.ends_with(".rs") {
+            troubles.extend(questions(&text).into_iter().map(begins));
+        }
     }
     let more = troubles.len().saturating_sub(TOLD);
     troubles.truncate(TOLD);
@@ -67,6 +79,16 @@ fn long_prose(text: &str) -> Vec<usize> {
     long
 }
 
+/// The numbers of lines of doc comments with one of the beginnings that none may have.
+fn questions(text: &str) -> Vec<usize> {
+    let is_question = |line: &str| {
+        let line = line.trim_start();
+        let comment = line.strip_prefix("/// ").or_else(|| line.strip_prefix("//! "));
+        comment.is_some_and(|comment| NO_BEGINNING.iter().any(|word| comment.starts_with(word)))
+    };
+    numbered(text).filter(|(_, line)| is_question(line)).map(|(number, _)| number).collect()
+}
+
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines())
 }
@@ -80,6 +102,12 @@ mod tests {
         let long = "x".repeat(COMMENT);
         let text = format!("//! {long}\nlet x = \"{long}\";\n    /// | {long} |\n// short\n//{long}\n");
         assert_eq!(long_comments(&text), [1, 5]);
+    }
+
+    #[test]
+    fn doc_comments_that_begin_like_questions_are_found() {
+        let text = "//! What it is.\n/// Returns what it is.\n    /// Whether it is.\n// What follows\n/// Whatever.\n";
+        assert_eq!(questions(text), [1, 3]);
     }
 
     #[test]

@@ -57,13 +57,13 @@ pub fn capture(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program is in `PATH`.
+/// True if a program is in `PATH`.
 pub fn has_program(name: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|directory| directory.join(name).is_file()))
 }
 
-/// Whether this process is root, which may install packages.
+/// True if this process is root, which may install packages.
 pub fn is_root() -> bool {
     capture(&mut program("id", ["-u"])).is_some_and(|uid| uid.trim() == "0")
 }

@@ -26,10 +26,10 @@ pub struct ReloadRequest {
     pub dry_run: bool,
 }
 
-/// What was done, or would be, to come from the running to the wanted configuration.
+/// The actions that lead from the running to the wanted configuration, done or only planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyReport {
-    /// Whether nothing was done because none was asked for.
+    /// True if this was a dry run, so that nothing was done.
     pub dry_run: bool,
     /// The actions in their order; none when the configuration runs already.
     pub actions: Vec<ActionReport>,
@@ -45,13 +45,13 @@ impl ApplyReport {
 /// One action and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionReport {
-    /// What kind of change.
+    /// The kind of change.
     pub action: ActionKind,
     /// The network concerned.
     pub network: Option<String>,
     /// The port concerned.
     pub port: Option<String>,
-    /// What became of it.
+    /// The outcome of the action.
     pub outcome: Outcome,
     /// Cause and cure of a failure, or what else there is to say.
     pub reason: Option<String>,
@@ -111,7 +111,7 @@ impl ActionKind {
     }
 }
 
-/// What became of an action.
+/// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What to capture. Without any member: everything, whole, for ever.
+/// The frames to capture. Without any member: everything, whole, for ever.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureRequest {
     /// `NETWORK` or `NETWORK/PORT` each; all ports when empty.

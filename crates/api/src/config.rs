@@ -88,7 +88,7 @@ pub struct NetworkConfig {
     /// Settings of the forwarding database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fdb: Option<FdbConfig>,
-    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is); false when absent.
+    /// Forwarding of destinations 01-80-C2-00-00-00 to -0F (PAUSE never is forwarded); false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_reserved: Option<bool>,
     /// The host's interface that the network is joined to.
@@ -311,7 +311,7 @@ table! {
     }
 }
 
-/// Whether a port with a set MAC may send from that MAC only.
+/// The restriction of a port with a set MAC to frames from that MAC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {
@@ -341,7 +341,7 @@ pub enum Isolation {
     Isolated,
 }
 
-/// Whether a port may see frames that are for others.
+/// The permission of a port to see frames that are for others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promiscuous {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// An error: a stable code for programs, a message for people, and the member of the request that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
-    /// What went wrong, for programs.
+    /// The kind of error, for programs.
     pub code: ErrorCode,
-    /// What went wrong and what to do, for people.
+    /// The fault and the cure, for people.
     pub message: String,
     /// The member at fault as a dotted path: `network.lab.port.web.mac`.
     #[serde(default)]
@@ -65,7 +65,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What went wrong, for programs.
+/// The kind of an error, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What happened, as lines of `GET /v1/events`.
+//! Events, as lines of `GET /v1/events`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ use crate::Timestamp;
 pub struct Event {
     /// Wall clock of the moment.
     pub time: Timestamp,
-    /// What happened.
+    /// The kind of event.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the members are the network and port concerned and repeat in every variant")]

@@ -99,7 +99,7 @@ impl Typed for bool {
 
 /// Defines a table: its structure, whose members are all optional, and its keys.
 ///
-/// What a key takes follows from its type, or is told behind `=`.
+/// The value that a key takes follows from its type, or is given behind `=`.
 macro_rules! table {
     (
         $(#[$meta:meta])*

@@ -1,4 +1,4 @@
-//! What the daemon tells about itself, its networks and its ports.
+//! The state of the daemon, its networks and its ports, as the daemon reports it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub struct Status {
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// What it is doing.
+    /// State of the daemon.
     pub state: DaemonState,
     /// Seconds since it started.
     pub uptime_seconds: f64,
@@ -29,7 +29,7 @@ pub struct Status {
     pub config: Option<String>,
 }
 
-/// What the daemon is doing.
+/// The state of the daemon, from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonState {
@@ -58,7 +58,7 @@ pub struct Network {
     pub fdb_size: u64,
     /// Seconds after which an address that was not seen is forgotten.
     pub fdb_ageing_seconds: u64,
-    /// Whether reserved group addresses are forwarded.
+    /// True if reserved group addresses are forwarded.
     pub pass_reserved: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Port {
     pub index: Option<u32>,
     /// The kind of its attachment.
     pub kind: PortKind,
-    /// Whether a guest can be reached through it.
+    /// State of the port: it tells if a guest can be reached.
     pub state: PortState,
     /// Why it is in that state, where there is something to say: always for `failed`.
     pub reason: Option<String>,
@@ -90,7 +90,7 @@ pub struct Port {
     pub vlan: Option<VlanConfig>,
     /// Largest packet in octets, without Ethernet header and FCS.
     pub mtu: u64,
-    /// What went through it.
+    /// Traffic through the port.
     pub counters: Counters,
     /// The records of a tunnel, on the link between it and its client or device, while it is up.
     #[serde(default)]
@@ -133,7 +133,7 @@ impl PortKind {
     }
 }
 
-/// Whether a guest can be reached through a port.
+/// The state of a port: it tells if a guest can be reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortState {
@@ -160,7 +160,7 @@ impl PortState {
     }
 }
 
-/// What went through a port; RX and TX from the port's view: RX came from the guest, TX went to it.
+/// Traffic through a port; RX and TX from the port's view: RX came from the guest, TX went to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Frames from the guest.
@@ -216,7 +216,7 @@ pub struct PortCounters {
     pub network: String,
     /// Its name.
     pub port: String,
-    /// What went through it.
+    /// Traffic through the port.
     pub counters: Counters,
 }
 
@@ -231,7 +231,7 @@ pub struct Filter {
     pub number: u64,
     /// Which way the frames go.
     pub direction: FilterDirection,
-    /// What becomes of them.
+    /// Action on the frames.
     pub action: FilterAction,
     /// The expression, where it was given as one.
     pub expression: Option<String>,
@@ -252,7 +252,7 @@ pub struct FdbEntry {
     pub vlan: Option<u64>,
     /// The port behind which it is.
     pub port: String,
-    /// Whether it is configured rather than learnt.
+    /// True if the address is configured rather than learnt.
     #[serde(rename = "static")]
     pub is_static: bool,
     /// Seconds since it was last seen; `null` for a configured one.

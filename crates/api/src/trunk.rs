@@ -16,15 +16,15 @@ table! {
         mode: TrunkMode,
         /// Where mode `filter` hangs its programs; `auto` when absent.
         hooks: TrunkHooks,
-        /// Whether guests may talk to the host; when absent, true where the mode can do it.
+        /// Permission of guests to talk to the host; when absent, true where the mode can do it.
         host: bool,
-        /// Whether guests may talk to the wire; true when absent.
+        /// Permission of guests to talk to the wire; true when absent.
         wire: bool,
-        /// Whether guests send to the wire from the host's address; `auto` when absent.
+        /// Use of the host's address by guests that send to the wire; `auto` when absent.
         shared_mac: SharedMac,
-        /// Whether the network starts without the interface and is joined when it appears; false when absent.
+        /// Start of the network without the interface, to be joined when it appears; false when absent.
         wait: bool,
-        /// Whether promiscuous ports see what passes between host and wire; `deny` when absent.
+        /// Permission of promiscuous ports to see what passes between host and wire; `deny` when absent.
         promiscuous: Promiscuous,
         /// The trunk's role in VLANs.
         vlan: VlanConfig,
@@ -50,7 +50,7 @@ pub enum TrunkMode {
     Bridge,
 }
 
-/// What a trunk in mode `filter` hangs its programs on.
+/// The hooks for the programs of a trunk in mode `filter`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrunkHooks {
@@ -63,7 +63,7 @@ pub enum TrunkHooks {
     Clsact,
 }
 
-/// Whether guests share the host's address toward the wire.
+/// The use of the host's address by guests that send to the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SharedMac {
@@ -76,7 +76,7 @@ pub enum SharedMac {
     Off,
 }
 
-/// What a trunk is doing.
+/// The state of a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrunkState {
@@ -111,11 +111,11 @@ pub struct Trunk {
     pub interface: String,
     /// How it is used; `auto` until it was decided.
     pub mode: TrunkMode,
-    /// What it is doing.
+    /// State of the trunk.
     pub state: TrunkState,
     /// Why it is in that state, or why the mode was chosen, where there is something to say.
     pub reason: Option<String>,
-    /// Whether a guest is there to use it.
+    /// True if a guest is there to use the trunk.
     pub active: bool,
     /// The sides that guests reach: `host`, `wire`.
     pub sides: Vec<String>,
@@ -123,23 +123,23 @@ pub struct Trunk {
     pub host_mac: Option<String>,
     /// Largest packet of the interface in octets, without Ethernet header and FCS.
     pub mtu: Option<u64>,
-    /// Whether the interface is up and has a carrier.
+    /// True if the interface is up and has a carrier.
     pub carrier: bool,
     /// The host's IP addresses on the interface.
     pub host_addresses: Vec<String>,
-    /// Whether guests send to the wire from the host's address.
+    /// True if guests send to the wire from the host's address.
     pub shared_mac: bool,
     /// How many MAC addresses are behind the network's ports, set or heard, as far as the trunk was told of them.
     pub stations: u64,
-    /// What was installed on the host, each thing in words.
+    /// Things that were installed on the host, each in words.
     pub installed: Vec<String>,
-    /// What went between guests and the host.
+    /// Traffic between guests and the host.
     pub host: TrunkFlow,
-    /// What went between guests and the wire.
+    /// Traffic between guests and the wire.
     pub wire: TrunkFlow,
 }
 
-/// What went through one side of a trunk; RX and TX from the trunk's view: RX came from that side.
+/// Traffic through one side of a trunk; RX and TX from the trunk's view: RX came from that side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkFlow {
     /// Frames from that side.

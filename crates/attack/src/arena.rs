@@ -400,13 +400,13 @@ fn compared(
     Ok(faults)
 }
 
-/// Whether a port is one of the probes', of an honest client's, or the trunk.
+/// True if a port is one of the probes', of an honest client's, or the trunk.
 fn is_anothers(port: &str) -> bool {
     let name = port.rsplit('/').next().unwrap_or(port);
     name.contains('.') || name == "trunk" || PROBES.contains(&name)
 }
 
-/// What the daemon wrote since the attack began.
+/// Returns the lines that the daemon has written since the attack began.
 fn log(
     daemon: &Daemon,
     before: usize,
@@ -433,7 +433,7 @@ fn log(
     }
 }
 
-/// What the figures of the probes break.
+/// Returns the limits that the figures of the probes break.
 fn judged(outcome: &Outcome, settings: &Settings) -> Vec<String> {
     let mut broken = Vec::new();
     for suffered in &outcome.suffered {

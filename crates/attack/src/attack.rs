@@ -111,7 +111,7 @@ impl Card {
     }
 }
 
-/// What an attacker still has when its time is over; it is dropped after the counters were read.
+/// The things that an attacker still holds when its time is over; dropped after the counters were read.
 pub type Held = Box<dyn Any + Send>;
 
 /// An attack. An error of its methods says that it could not be carried out; a promise that does not hold is told to
@@ -169,7 +169,7 @@ pub struct Field {
     pub(crate) lands: Lands,
     /// The least time that a step of an honest client may take.
     pub(crate) patience: Duration,
-    /// Whether the attack is only tried, for the shortest time in which it has an effect.
+    /// True if the attack is only tried, for the shortest time in which it has an effect.
     pub(crate) is_short: bool,
     over: AtomicBool,
     broken: Mutex<Vec<String>>,
@@ -200,7 +200,7 @@ impl Field {
         daemon::control(&self.directory)
     }
 
-    /// Whether attackers are to stop.
+    /// True if attackers are to stop.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -231,7 +231,7 @@ impl Field {
         remember(&self.notes, text.into());
     }
 
-    /// What did not hold, and notes.
+    /// The conditions that did not hold, and notes.
     pub(crate) fn take(&self) -> (Vec<String>, Vec<String>) {
         let take = |texts: &Mutex<Vec<String>>| std::mem::take(&mut *texts.lock());
         (take(&self.broken), take(&self.notes))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use vmlan_api::Port;
 use vmlan_frame::{Direction, DropReason};
 
-/// What does not balance; empty when all does.
+/// Returns the sums that do not balance; none when all do.
 ///
 /// Per network, the copies that were made of received frames were each sent, dropped on the way out, or wait; cutting a
 /// frame makes copies, coalescing takes some away. Per port, every received frame was dropped on its way in or became
@@ -28,7 +28,7 @@ pub fn imbalances(ports: &[Port]) -> Vec<String> {
     faults
 }
 
-/// What does not balance among the ports themselves, where others left with their counts.
+/// Returns the sums that do not balance among the ports themselves, where others left with their counts.
 pub fn imbalances_of_ports(ports: &[Port]) -> Vec<String> {
     ports.iter().filter_map(received).collect()
 }

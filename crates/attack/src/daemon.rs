@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(20);
 const PIPE: usize = 4096;
 const ROOM: usize = 1024;
 
-/// What the daemon is started with.
+/// The configuration and arguments that the daemon is started with.
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
     /// Its directory, for its configuration, its sockets and its log.
@@ -46,7 +46,7 @@ pub(crate) struct Daemon {
     _stuck: Option<PipeReader>,
 }
 
-/// What may not differ before and after an attack.
+/// The state of the daemon that an attack may not change.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) descriptors: usize,
@@ -166,7 +166,7 @@ pub(crate) fn ports(control: &Path, limit: Duration) -> anyhow::Result<Vec<Port>
     get(control, "/v1/ports", limit)
 }
 
-/// What a path of the control interface answers.
+/// Returns the answer of a path of the control interface.
 ///
 /// # Errors
 /// As [`request`].

@@ -48,7 +48,7 @@ pub use shape::Shape;
 /// Lets this process, and what it starts, have as many descriptors as it may.
 ///
 /// # Errors
-/// What setrlimit(2) says.
+/// Errors of setrlimit(2).
 pub fn raise_limit() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("the limit of open files")

@@ -272,7 +272,7 @@ pub(crate) fn without_waiting(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)?)
 }
 
-/// Whether anything comes to a socket within `limit` that `wanted` accepts; the rest is dropped.
+/// True if anything comes to a socket within `limit` that `wanted` accepts; the rest is dropped.
 pub(crate) fn hears(socket: &UnixDatagram, limit: Duration, mut wanted: impl FnMut(&[u8]) -> bool) -> bool {
     let deadline = Instant::now() + limit;
     let mut octets = [0; 2048];

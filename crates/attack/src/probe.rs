@@ -34,7 +34,7 @@ const WAITING: usize = 4096;
 /// How long the two may take to reach each other at first.
 const MEETING: Duration = Duration::from_secs(20);
 
-/// What became of the frames of one measurement, in both directions.
+/// The fate of the frames of one measurement, in both directions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// Frames sent.

@@ -19,7 +19,7 @@ impl Shape {
     /// Looks which processors this thread may use.
     ///
     /// # Errors
-    /// What sched_getaffinity(2) says.
+    /// Errors of sched_getaffinity(2).
     pub fn look() -> io::Result<Shape> {
         let allowed = sched_getaffinity(None)?;
         Ok(Shape { processors: (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect() })
@@ -64,7 +64,7 @@ impl Shape {
 /// Keeps the calling thread, and what it starts, on these processors.
 ///
 /// # Errors
-/// What sched_setaffinity(2) says.
+/// Errors of sched_setaffinity(2).
 pub(crate) fn stay_on(processors: &CpuSet) -> io::Result<()> {
     Ok(sched_setaffinity(None, processors)?)
 }

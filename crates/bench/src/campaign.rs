@@ -1,4 +1,4 @@
-//! Who is measured when.
+//! The order of the measurements.
 //!
 //! In each round everyone in every row is measured once, row by row, so that whatever changes from minute to minute
 //! changes for all in a row alike, and each round begins every row with another one. Who fails in a round is left out
@@ -89,7 +89,7 @@ fn measure(row: &Row, contestant: &Contestant, setting: &Setting) -> Outcome {
     )
 }
 
-/// Whether a program is in `PATH`.
+/// True if a program is in `PATH`.
 pub fn is_there(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(program).is_file())

@@ -34,7 +34,7 @@ pub struct Plug {
 pub struct Board {
     /// The guests.
     pub plugs: Vec<Plug>,
-    /// What moves the frames.
+    /// The program that moves the frames.
     pub switch: Process,
     /// Where the sockets are.
     _directory: TempDir,

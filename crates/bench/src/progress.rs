@@ -1,4 +1,4 @@
-//! What is said while it runs.
+//! The lines that the benchmark prints while it runs.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ pub struct Progress {
     start: Instant,
     done: u32,
     total: u32,
-    /// What a measurement is thought to take before one was made.
+    /// The time that a measurement is expected to take before one was made.
     guess: Duration,
 }
 

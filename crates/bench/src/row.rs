@@ -1,4 +1,4 @@
-//! What is measured: rows of the report, each with those who take part in it and what vmlan is to reach.
+//! The rows of the report, each with the candidates that take part in it and the target for vmlan.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -58,11 +58,11 @@ impl Group {
 /// One number of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is.
+    /// The name of the quantity.
     pub name: &'static str,
-    /// What it is counted in.
+    /// The unit of the quantity.
     pub unit: &'static str,
-    /// Whether more is better.
+    /// True if more is better.
     pub more_is_better: bool,
 }
 
@@ -73,7 +73,7 @@ impl Figure {
     pub const RATE: Figure = Figure { name: "frames", unit: "Mpps", more_is_better: true };
     /// Median of the round-trip time.
     pub const P50: Figure = Figure { name: "RTT p50", unit: "µs", more_is_better: false };
-    /// What one round trip in a hundred takes or more.
+    /// The time that one round trip in a hundred takes or more.
     pub const P99: Figure = Figure { name: "RTT p99", unit: "µs", more_is_better: false };
     /// Resident memory of the switch.
     pub const MEMORY: Figure = Figure { name: "memory", unit: "MiB", more_is_better: false };
@@ -90,7 +90,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Whether `value` keeps to it.
+    /// True if `value` keeps to it.
     pub fn holds(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(bound) => value >= bound,
@@ -99,7 +99,7 @@ impl Bound {
     }
 }
 
-/// What vmlan is to reach.
+/// A target for vmlan.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Target {
     /// Which of the row's figures.
@@ -108,9 +108,9 @@ pub struct Target {
     pub of: &'static str,
     /// Divided within each round by whose; by itself when absent.
     pub to: Option<&'static str>,
-    /// What the median has to keep to.
+    /// The limit for the median.
     pub bound: Bound,
-    /// What it would be good to reach.
+    /// The value that would be good to reach.
     pub reach: Option<f64>,
 }
 
@@ -191,15 +191,15 @@ pub struct Row {
     pub group: Group,
     /// The name on the command line and of its charts: the group, a hyphen, and what is particular.
     pub name: &'static str,
-    /// What is measured, for a person.
+    /// The measured traffic, for people to read.
     pub title: &'static str,
-    /// What comes out.
+    /// The quantities that come out.
     pub figures: &'static [Figure],
-    /// Who is compared.
+    /// The candidates that are compared.
     pub contestants: Vec<Contestant>,
     /// Which ratios are shown.
     pub pairs: Pairs,
-    /// What is to be reached.
+    /// The targets.
     pub targets: Vec<Target>,
     /// How often `Setting::duration` a measurement takes about.
     pub measurements: f64,
@@ -216,7 +216,7 @@ pub struct Programs {
 
 /// How to measure.
 pub struct Setting {
-    /// What is run.
+    /// The measurement.
     pub programs: Programs,
     /// How long a measurement takes.
     pub duration: Duration,

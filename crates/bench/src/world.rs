@@ -16,7 +16,7 @@ use testbed::{Interface, Netns, Process};
 /// The interface that is measured, in both namespaces.
 pub const INTERFACE: &str = "t0";
 
-/// What every measurement needs.
+/// The things that every measurement needs.
 pub const PROGRAMS: [&str; 4] = ["ip", "ping", "iperf3", "ethtool"];
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
@@ -54,9 +54,9 @@ pub struct World {
     processes: Vec<Process>,
     directory: TempDir,
     between: Option<Netns>,
-    /// Who sends, connects and asks.
+    /// The end that sends, connects and asks.
     pub a: Host,
-    /// Who receives, listens and answers.
+    /// The end that receives, listens and answers.
     pub b: Host,
 }
 

@@ -2,7 +2,7 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Instruction {
-    /// What to do; see [`code`].
+    /// The operation; see [`code`].
     pub code: u16,
     /// How many instructions to skip when a test holds.
     pub jt: u8,

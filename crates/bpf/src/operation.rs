@@ -4,7 +4,7 @@ use crate::code::*;
 /// How many memory slots the machine has.
 pub const MEMORY_SLOTS: u32 = 16;
 
-/// What an instruction means: the typed form of [`Instruction`].
+/// The meaning of an instruction: the typed form of [`Instruction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Do this, then go on with the next instruction.
@@ -13,9 +13,9 @@ pub enum Operation {
     Jump(u32),
     /// Compare A with the operand and skip `yes` or `no` instructions (`jeq`, `jgt`, `jge`, `jset`).
     Branch {
-        /// What has to hold.
+        /// The comparison that has to hold.
         test: Test,
-        /// What A is compared with.
+        /// The value that A is compared with.
         operand: Operand,
         /// How many instructions to skip when it holds.
         yes: u8,
@@ -78,7 +78,7 @@ pub enum Register {
     X,
 }
 
-/// What a register is loaded from when it is not the packet's octets.
+/// A source of a register's value other than the packet's octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A constant.
@@ -114,7 +114,7 @@ pub enum Arithmetic {
     ShiftRight,
 }
 
-/// What a branch asks about A and its operand, as unsigned numbers.
+/// A branch's test of A against its operand, as unsigned numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
     /// A is equal to it.
@@ -128,8 +128,8 @@ pub enum Test {
 }
 
 impl Operation {
-    /// What `instruction` means; `None` when the machine has no such code. Fields that the code does not use are not
-    /// looked at, and no other rule of the checker is applied.
+    /// Decodes `instruction`; `None` when the machine has no such code. Ignores fields that the code does not use, and
+    /// applies no other rule of the checker.
     pub fn decode(instruction: Instruction) -> Option<Operation> {
         let Instruction { code, jt, jf, k } = instruction;
         match code & 0x07 {

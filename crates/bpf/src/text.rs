@@ -9,11 +9,11 @@ use crate::{Instruction, MAX_LENGTH, Program, ValidProgram};
 pub struct ParseError {
     /// Which line; the first is 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault in that line.
     pub fault: LineFault,
 }
 
-/// What is wrong with a line of a program's text.
+/// A fault in a line of a program's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineFault {

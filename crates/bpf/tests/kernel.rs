@@ -89,7 +89,7 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whether an instruction loads from an offset to which only the kernel gives a meaning.
+/// True if an instruction loads from an offset to which only the kernel gives a meaning.
 fn is_ancillary(instruction: &Instruction) -> bool {
     let code = instruction.code;
     (code & !(H | B) == LD | ABS || code == LDX | B | MSH) && instruction.k >= LINK_HEADER

@@ -20,7 +20,7 @@ const REQUEST_QUEUE: usize = 32;
 /// Where the one answer to a request goes.
 pub type Reply<T> = oneshot::Sender<Result<T, vmlan_api::Error>>;
 
-/// What can be asked about what runs. An answer waits for no change.
+/// A question about the running daemon. Its answer waits for no change.
 #[derive(Debug)]
 pub enum Query {
     /// The state of the daemon.
@@ -64,14 +64,14 @@ pub enum Query {
     },
 }
 
-/// What can be asked of the supervisor.
+/// A request to the supervisor.
 #[derive(Debug)]
 pub enum Request {
     /// Something about what runs, where nobody else answers it.
     Query(Query),
     /// Make this configuration the running one.
     Apply {
-        /// What shall run.
+        /// The configuration that shall run.
         config: Box<ValidConfig>,
         /// Only tell what would be done.
         dry_run: bool,
@@ -87,7 +87,7 @@ pub enum Request {
     },
     /// Change one thing of what runs.
     Change {
-        /// What.
+        /// The change.
         change: Change,
         /// Only tell what would be done.
         dry_run: bool,
@@ -142,7 +142,7 @@ pub fn channel() -> (Handle, Requests) {
 }
 
 impl Handle {
-    /// What users of the sockets may hold.
+    /// Returns the users of the sockets, and what each may hold.
     pub(crate) fn users(&self) -> &Arc<Users> {
         &self.users
     }
@@ -171,12 +171,12 @@ impl Requests {
         self.events.emit(kind);
     }
 
-    /// What users of the sockets may hold.
+    /// Returns the users of the sockets, and what each may hold.
     pub(crate) fn users(&self) -> &Arc<Users> {
         &self.users
     }
 
-    /// Who else may tell what happened.
+    /// Returns an emitter, for others that have events to tell.
     pub fn emitter(&self) -> Emitter {
         self.events.clone()
     }

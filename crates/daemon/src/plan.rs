@@ -47,7 +47,7 @@ pub enum Action {
         network: String,
         /// Its name.
         name: String,
-        /// What it shall be.
+        /// The wanted port.
         port: Port,
     },
     /// Give a port another policy; its guest notices nothing.
@@ -65,7 +65,7 @@ pub enum Action {
         network: String,
         /// Its name.
         name: String,
-        /// What it shall be.
+        /// The wanted port.
         port: Port,
     },
     /// Give the host's interface back.
@@ -77,14 +77,14 @@ pub enum Action {
     ReplaceTrunk {
         /// The network.
         network: String,
-        /// What it shall be.
+        /// The wanted trunk.
         trunk: Trunk,
     },
     /// Join the network to an interface of the host's.
     AddTrunk {
         /// The network.
         network: String,
-        /// What it shall be.
+        /// The wanted trunk.
         trunk: Trunk,
     },
     /// Use another number of workers, which takes a restart of the daemon.
@@ -116,7 +116,7 @@ impl Action {
         }
     }
 
-    /// What kind of change this is.
+    /// Returns the kind of this change.
     pub fn kind(&self) -> vmlan_api::ActionKind {
         match self {
             Self::RemovePort { .. } => vmlan_api::ActionKind::RemovePort,
@@ -176,12 +176,12 @@ impl Plan {
         &self.actions
     }
 
-    /// Whether the wanted configuration runs already.
+    /// True if the wanted configuration runs already.
     pub fn is_empty(&self) -> bool {
         self.actions.is_empty()
     }
 
-    /// What a dry run answers.
+    /// Returns the report of a dry run.
     pub fn preview(&self) -> vmlan_api::ApplyReport {
         let planned = |action: &Action| action.report(vmlan_api::Outcome::Planned, None);
         vmlan_api::ApplyReport { dry_run: true, actions: self.actions.iter().map(planned).collect() }

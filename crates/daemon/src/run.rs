@@ -20,7 +20,7 @@ use vmlan_ports::panics::{Relapses, caught};
 /// How long the end of the process waits for its threads.
 const LEFTOVERS: Duration = Duration::from_millis(500);
 
-/// What `vmlan run` was told.
+/// The options of `vmlan run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file; without one the daemon starts with no network and waits for requests.

@@ -32,7 +32,7 @@ impl PortKey {
     }
 }
 
-/// What a worker has to know of a new port.
+/// The facts of a new port that a worker needs.
 #[derive(Clone)]
 pub struct PortSetup {
     /// The network it is a port of.
@@ -43,7 +43,7 @@ pub struct PortSetup {
     pub link: Link,
     /// Frames that may wait for its medium, for each worker.
     pub backlog: usize,
-    /// What those have room in together with the frames for the user's other ports, for all workers.
+    /// The room that these frames share with the frames for the user's other ports, for all workers.
     pub share: Option<Arc<Share>>,
     /// Octets of the longest frame that it may get, with header and one tag, without FCS.
     pub longest: usize,
@@ -84,7 +84,7 @@ pub enum Polling {
     Sleep,
 }
 
-/// What control asks of a worker.
+/// A request of control to a worker.
 pub(crate) enum Command {
     AddPort { key: PortKey, setup: PortSetup },
     Connect { key: PortKey, attachment: u64, endpoint: Arc<dyn Endpoint>, receives: bool, _done: Done },
@@ -94,7 +94,7 @@ pub(crate) enum Command {
     Stop { patience: Duration },
 }
 
-/// What a worker tells control.
+/// A report of a worker to control.
 #[derive(Debug)]
 pub enum Notice {
     /// A port's attachment is of no more use on this worker. The port stays, without an attachment.
@@ -110,7 +110,7 @@ pub enum Notice {
     WorkerPanicked {
         /// Its number.
         worker: usize,
-        /// What the panic said.
+        /// The message of the panic.
         reason: String,
     },
 }

@@ -19,13 +19,13 @@ pub(crate) struct Port {
     pub(crate) attached: Option<Attached>,
     /// Frames that were received and not forwarded yet, since those before them were the turn's whole work.
     pub(crate) held: Batch,
-    /// What its next turn is for.
+    /// The work for the port's next turn.
     pub(crate) pending: Pending,
     /// The lane in which it takes turns with its user's other ports.
     pub(crate) lane: Option<usize>,
     /// Its use of the worker's time; of a port in a lane the lane knows.
     pub(crate) used: Used,
-    /// Whether the worker looks at its deadline.
+    /// True if the worker looks at the port's deadline.
     pub(crate) timed: bool,
     /// Which descriptor was read last, where the queue has several.
     pub(crate) read_last: u8,
@@ -71,7 +71,7 @@ impl Port {
         self.backlog.saturating_sub(status.waiting)
     }
 
-    /// What the port's queue waits for; nothing without an attachment.
+    /// Returns what the port's queue waits for; nothing without an attachment.
     pub(crate) fn status(&self) -> Status {
         self.attached.as_ref().map(|attached| attached.queue.status()).unwrap_or_default()
     }
@@ -117,7 +117,7 @@ impl Port {
 }
 
 impl Attached {
-    /// Whether this worker receives from it.
+    /// True if this worker receives from the attachment.
     pub(crate) fn receives(&self) -> bool {
         self.receives
     }
@@ -127,7 +127,8 @@ impl Attached {
         self.watched.receivers()
     }
 
-    /// Whether there is something to receive, and whether there is room, when this is told of a descriptor.
+    /// Interprets an event of a descriptor. The first answer is true if there is something to receive, the second if
+    /// there is room.
     pub(crate) fn meaning(&self, descriptor: usize, ready: Ready) -> (bool, bool) {
         self.watched.meaning(descriptor, ready)
     }

@@ -1,4 +1,5 @@
-//! What a worker has to do: which ports have something, in the order in which that was found, and when others will.
+//! The work ahead of a worker: the ports that have work, in the order in which it was found, and when other ports will
+//! have some.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl Used {
     }
 }
 
-/// What a port's next turn is for. It is listed as long as there is anything.
+/// The work for a port's next turn. The port is listed as long as there is any.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Pending {
     listed: bool,
@@ -96,7 +97,7 @@ pub(crate) struct Pending {
     pub(crate) room: u8,
     /// Its queue received more than it gave out.
     pub(crate) more: bool,
-    /// What waits is to be sent.
+    /// Frames that wait are to be sent.
     pub(crate) transmit: bool,
     /// Its descriptor told of a failure.
     pub(crate) failed: bool,

@@ -1,4 +1,5 @@
-//! What a frame still asks for is done where its way parts: each port gets it in a form that its medium takes.
+//! Each port gets a frame in a form that the port's medium takes. The work that a frame still asks for is done where
+//! the ways to its ports part.
 //!
 //! A medium that takes segmentation frames gets runs of small ones merged, so that a receiver is not slowed down by a
 //! sender without offloads; a medium that does not gets large ones cut, so that a sender is not held back by the
@@ -15,7 +16,7 @@ use vmlan_frame::{
 #[derive(Default)]
 pub(crate) struct Translator {
     coalescer: Coalescer,
-    /// What the medium gets next; empty between calls.
+    /// The frames that the medium gets next; empty between calls.
     ready: Batch,
 }
 

@@ -15,19 +15,19 @@ use crate::ready::{Pending, ReadyQueue, Timed};
 use crate::translate::Translator;
 use crate::worker::{Worker, WorkerNetwork, now, port_of};
 
-/// What the copies of one turn may weigh: those of a batch of plain frames to one port each and half as much again,
-/// which takes about a tenth of a millisecond where every copy is a system call. What makes more copies, more segments
-/// or more octets ends its turn earlier; the frame that reaches the limit is forwarded whole.
+/// The most that the copies of one turn may weigh: the copies of a batch of plain frames to one port each, and half as
+/// much again. These take about a tenth of a millisecond where every copy is a system call. A batch that makes more
+/// copies, more segments or more octets ends its turn earlier. The frame that reaches the limit is forwarded whole.
 const TURN: usize = 96 * Egress::COPY;
 
-/// To how many ports copies go in one piece of a turn, about a tenth of a millisecond where each is a system call. The
-/// others are put off until who else is ready had a turn.
+/// The most ports that get copies in one piece of a turn, about a tenth of a millisecond where each copy is a system
+/// call. The other copies are put off until the other ports that are ready had a turn.
 const PIECE: usize = 32;
 
 /// How many copies there are in a piece. What goes to one port is not divided.
 const COPIES: usize = Batch::LIMIT;
 
-/// How often in a row a descriptor may report a failure that nothing comes of.
+/// Consecutive error events, without data or fault, before the port is taken down.
 const EMPTY_FAILURES: u32 = 16;
 
 impl Worker {
@@ -253,7 +253,7 @@ impl Worker {
     }
 }
 
-/// What of a worker takes part in sending.
+/// The parts of a worker that sending needs.
 struct Ways<'a> {
     cx: &'a Context<'a>,
     translator: &'a mut Translator,

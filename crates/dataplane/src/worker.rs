@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     pub(crate) poller: Poller,
     pub(crate) waker: Arc<Waker>,
     commands: mpsc::Receiver<Command>,
-    /// Whether there may be commands.
+    /// True if commands may be waiting.
     pub(crate) told: bool,
     pub(crate) notify: Arc<dyn Fn(Notice) + Send + Sync>,
     pub(crate) ports: Vec<Option<Port>>,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use vmlan_frame::Counters;
 
-/// What went through each side of a trunk; RX came from the side, TX was handed to it.
+/// Counters of the frames that pass each side of a trunk; RX came from the side, TX was handed to it.
 #[derive(Clone)]
 pub struct Flows {
     /// The host's own stack.

@@ -76,7 +76,7 @@ impl PeerSocket {
         PeerSocket { fd: Some(fd), refuses, shared: false }
     }
 
-    /// Whether another descriptor of the socket may go on with it.
+    /// True if another descriptor may go on using the socket.
     pub fn is_shared(&self) -> bool {
         self.shared
     }
@@ -86,7 +86,7 @@ impl PeerSocket {
         (self.fd.take().expect("only a dropped one has none"), self.refuses)
     }
 
-    /// Whether no descriptors can come.
+    /// True if no descriptors can come over the socket.
     pub fn refuses(&self) -> bool {
         self.refuses
     }

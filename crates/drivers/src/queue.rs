@@ -10,7 +10,7 @@ use vmlan_link::Link;
 
 use crate::waits::Waits;
 
-/// What a port is attached to, ready for traffic.
+/// The medium that a port is attached to, ready for traffic.
 pub trait Endpoint: Send + Sync {
     /// The queue for one worker.
     ///
@@ -18,7 +18,7 @@ pub trait Endpoint: Send + Sync {
     /// No descriptor or no memory.
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>>;
 
-    /// Whether `worker` has a queue of the medium to itself, and so receives whatever [`Settings::receives`] says.
+    /// True if `worker` has a queue of the medium to itself. Then it receives, whatever [`Settings::receives`] says.
     fn has_queue_for(&self, _worker: usize) -> bool {
         false
     }
@@ -26,7 +26,7 @@ pub trait Endpoint: Send + Sync {
     /// By what means frames are moved, for people to read.
     fn mechanism(&self) -> String;
 
-    /// What is counted of the medium's own link, where it has one besides the port's: a tunnel's records.
+    /// Returns the counters of the medium's own link, where it has one besides the port's: a tunnel's records.
     fn inner(&self) -> Option<&Counters> {
         None
     }
@@ -34,18 +34,18 @@ pub trait Endpoint: Send + Sync {
     /// Shows the guest whether its cable is plugged in, as far as the medium can.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     fn set_carrier(&self, _carrier: bool) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// What a queue has to know of its port and its worker.
+/// The properties of a port and a worker that a queue has to know.
 #[derive(Clone)]
 pub struct Settings {
     /// The worker's number.
     pub worker: usize,
-    /// Whether this worker receives. A medium with one queue has one receiver, so that order is kept; a medium with
+    /// True if this worker receives. A medium with one queue has one receiver, so that order is kept; a medium with
     /// a queue for each worker ignores this.
     pub receives: bool,
     /// The port's counters.
@@ -54,7 +54,7 @@ pub struct Settings {
     pub link: Option<Link>,
     /// Frames that may wait for the medium.
     pub backlog: usize,
-    /// What the frames that wait have room in together with those of the user's other ports; `None` for a port that has
+    /// The room that waiting frames share with the waiting frames of the user's other ports; `None` for a port that has
     /// its room alone.
     pub share: Option<Arc<Share>>,
     /// Octets of the longest frame that the network takes, with header and one tag, without FCS.
@@ -94,16 +94,17 @@ pub trait Queue {
     /// Why the attachment is of no more use; every frame has been counted nevertheless.
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault>;
 
-    /// What the queue waits for until it is called again.
+    /// Returns the events that the queue waits for until it is called again.
     fn status(&self) -> Status;
 
-    /// Which offload requests the medium takes as they are; what else a frame asks for is done before it gets here.
+    /// Returns the offload requests that the medium takes as they are. Other requests of a frame are done before the
+    /// frame gets here.
     fn takes(&self) -> Takes {
         Takes::NONE
     }
 }
 
-/// Whether a queue has more after one call.
+/// The state of a queue after one call to receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// Readiness of a descriptor tells when there is more.
@@ -112,7 +113,7 @@ pub enum Progress {
     Again,
 }
 
-/// What a queue waits for.
+/// The events that a queue waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Status {
     /// Frames that wait for the medium.
@@ -147,7 +148,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What an error of a socket means for its attachment.
+    /// Translates an error of a socket to a fault of its attachment.
     pub(crate) fn of_socket(error: io::Error) -> Fault {
         use io::ErrorKind::*;
         if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::TOOMANYREFS) {
@@ -207,7 +208,7 @@ impl Outbox {
         self
     }
 
-    /// Whether the medium is asked since it never tells of room.
+    /// True if the medium never tells of room, so that it has to be asked.
     pub(crate) fn asks(&self) -> bool {
         self.asks
     }
@@ -361,7 +362,7 @@ pub(crate) fn lose(
 }
 
 impl Drop for Outbox {
-    /// What still waits when an attachment ends has nobody to go to.
+    /// Counts the frames that still wait as dropped: an attachment that ends has no peer for them.
     fn drop(&mut self) {
         let waiting = self.backlog.clear();
         self.dropped(DropReason::NoPeer, waiting);

@@ -49,7 +49,7 @@ impl Device {
 /// Sets every offload that the kernel knows on a TAP, or none, and answers what the device takes then.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_offloads(fd: impl AsFd, on: bool) -> io::Result<Takes> {
     use vmlan_sys::tap::offload;
     let fd = fd.as_fd();
@@ -65,10 +65,10 @@ pub fn set_offloads(fd: impl AsFd, on: bool) -> io::Result<Takes> {
     vmlan_sys::tap::set_offloads(fd, tcp).map(|()| takes)
 }
 
-/// Which offloads a TAP has that was set up by another program.
+/// Returns the offloads of a TAP that another program set up.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn offloads_of(name: &str) -> io::Result<Takes> {
     use vmlan_sys::tap::offload;
     let flags = vmlan_sys::tap::offloads(name)?;
@@ -118,7 +118,7 @@ struct TapQueue {
     fd: Arc<OwnedFd>,
     receives: bool,
     size: Size,
-    /// Whether frames may come that do not fit `size`.
+    /// True if frames may come that are longer than `size` holds.
     spills: bool,
     takes: Takes,
     worker: usize,

@@ -33,12 +33,12 @@ const DESCRIPTION: usize = 128;
 /// Octets of the longest request.
 pub const REQUEST: usize = FIXED + DESCRIPTION;
 
-/// What a client asks for.
+/// A client's request, as parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Where its datagram socket is bound.
     pub socket: PathBuf,
-    /// What it says of itself, printable.
+    /// The client's description of itself, printable.
     pub description: String,
 }
 

@@ -81,7 +81,7 @@ impl Waits {
         Waits(self.0 & !0x1111)
     }
 
-    /// Whether a descriptor tells of room.
+    /// True if one of the descriptors tells of room.
     #[must_use]
     pub const fn is_for_room(self) -> bool {
         self.0 & 0x6666 != 0
@@ -106,8 +106,8 @@ impl Waits {
         if read || write { Some(Interest { read, write, edge: signs & EDGE != 0 }) } else { None }
     }
 
-    /// Whether there is something to receive, and whether there is room, when this is told of descriptor `number`. A
-    /// failure is found by receiving.
+    /// Translates the readiness of descriptor `number`: returns whether there is something to receive, and whether
+    /// there is room. A failure is found by receiving.
     #[must_use]
     pub const fn meaning(self, number: usize, ready: Ready) -> (bool, bool) {
         let signs = self.of(number);

@@ -1,4 +1,4 @@
-//! What looking at a frame costs: finding its headers, and checksums over it.
+//! The cost of looking at a frame: finding its headers, and checksums over it.
 //!
 //! Beside the checksum stands what the processor can do with the same octets: reading all of them, added up as 64-bit
 //! words without carries.

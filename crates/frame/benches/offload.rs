@@ -1,4 +1,4 @@
-//! What meeting offload requests costs: checks on entry, finishing checksums, segmentation and coalescing.
+//! The cost of meeting offload requests: checks on entry, finishing checksums, segmentation and coalescing.
 //!
 //! Beside segmentation and coalescing stands a plain copy of the same octets, which is what the machine needs at least.
 //! Coalescing of batches in which nothing can be merged is what every batch pays toward a port that takes offloads.

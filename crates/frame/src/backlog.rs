@@ -21,7 +21,7 @@ use crate::{Frame, Meta};
 /// How many times what is left free one port may have waiting.
 const PART: usize = 2;
 
-/// What the backlogs of one user may take together, in octets.
+/// The octets that the backlogs of one user may take together.
 #[derive(Debug)]
 pub struct Share {
     most: AtomicUsize,
@@ -55,7 +55,7 @@ impl Share {
         self.taken.fetch_sub(octets, Relaxed);
     }
 
-    /// Whether more than half of it is taken, so that memory which is not in use should be given back.
+    /// True if more than half of the share is taken, so that unused memory should be given back.
     fn is_tight(&self) -> bool {
         self.taken() > self.most.load(Relaxed) / 2
     }
@@ -67,7 +67,7 @@ pub struct Backlog {
     ring: Box<[u8]>,
     /// Octets that the ring gets at most.
     capacity: usize,
-    /// What it takes octets from beyond [`Backlog::FIRST`].
+    /// The share that the ring takes octets from beyond [`Backlog::FIRST`].
     share: Option<Arc<Share>>,
     /// Where each waiting frame lies, oldest first.
     slots: VecDeque<Slot>,
@@ -77,11 +77,11 @@ pub struct Backlog {
     tail: usize,
     /// Octets that wait.
     octets: usize,
-    /// What waits of each port, by [`Meta::ingress`], as far as anything ever did.
+    /// The waiting frames and octets of each port, by [`Meta::ingress`], up to the highest port that ever had any.
     held: Vec<Held>,
 }
 
-/// What waits of one port.
+/// The waiting frames and octets of one port.
 #[derive(Clone, Copy, Default)]
 struct Held {
     frames: usize,
@@ -99,7 +99,7 @@ struct Slot {
 pub struct Entry<'a> {
     /// The frame's octets, without the tag.
     pub octets: &'a [u8],
-    /// What is known besides.
+    /// The facts about the frame besides its octets.
     pub meta: Meta,
 }
 
@@ -163,7 +163,7 @@ impl Backlog {
         true
     }
 
-    /// Whether others can still have their part of the `limit` when `frame` waits, too. There is room for it.
+    /// True if other ports can still have their part of the `limit` when `frame` waits, too. There is room for `frame`.
     fn leaves_frames(&self, frame: &Frame, limit: usize) -> bool {
         let held = self.held_of(frame).frames;
         held == 0 || held < PART * (limit - self.slots.len() - 1)
@@ -176,7 +176,7 @@ impl Backlog {
         held.frames == 0 || held.octets + frame.len() <= PART * free
     }
 
-    /// What waits of the port that `frame` came in by; nothing where that is not known.
+    /// Returns the waiting frames and octets of the port that `frame` came in by; none where that port is not known.
     fn held_of(&self, frame: &Frame) -> Held {
         let held = self.held.get(usize::from(frame.meta.ingress)).filter(|_| frame.meta.ingress > 0);
         held.copied().unwrap_or_default()
@@ -275,7 +275,7 @@ impl Backlog {
         self.slots.len()
     }
 
-    /// Whether none waits.
+    /// True if no frame waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

@@ -32,7 +32,7 @@ impl Batch {
         self.frames.len()
     }
 
-    /// Whether there are none.
+    /// True if the batch has no frames.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()

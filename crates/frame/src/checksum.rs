@@ -66,7 +66,7 @@ impl Sum {
         }
     }
 
-    /// Whether octets that hold their own checksum add up as they should.
+    /// True if octets that hold their own checksum add up as they should.
     #[inline]
     pub const fn is_valid(self) -> bool {
         self.fold() == 0xffff

@@ -1,6 +1,6 @@
 use crate::{Instant, Pool};
 
-/// What a worker brings along wherever it takes a batch.
+/// A worker's number, time and buffers, which it brings along wherever it takes a batch.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The number of the worker, which is also its shard of all [`Counters`](crate::Counters).

@@ -1,4 +1,4 @@
-//! What is counted of a port, or of a link.
+//! The counters of a port, or of a link.
 //!
 //! Counters are split into one shard a worker, each on cache lines of its own, so that workers never write the same
 //! line; a reader adds the shards up. A worker counts once a batch, not once a frame ([`Tally`]).
@@ -35,7 +35,7 @@ struct Direction {
     classes: [[AtomicU64; 2]; 3],
 }
 
-/// What one direction of a batch adds to the counters.
+/// The increments of the counters for one direction of a batch.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Tally {
     /// Frames.

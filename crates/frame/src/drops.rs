@@ -67,7 +67,7 @@ reasons! {
     /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag, or with a tag
     /// behind that.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
-    /// Nobody else to send it to.
+    /// No other port to send it to.
     NoDestination, "no_destination", Ingress;
     /// An input filter dropped it.
     InputFilter, "input_filter", Ingress;

@@ -19,7 +19,7 @@ pub enum TrafficClass {
     Voice,
 }
 
-/// What is known of a frame besides its octets.
+/// The facts about a frame besides its octets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Meta {
     /// The outer customer tag, which is not among the octets.
@@ -28,7 +28,7 @@ pub struct Meta {
     pub class: TrafficClass,
     /// Seen only because the link takes every address: filters see it, protocols do not.
     pub promiscuous: bool,
-    /// What is left to be done to it.
+    /// The work that is left to be done to the frame.
     pub offload: Offload,
     /// Where it came from, or who is to get it, at a trunk.
     pub sides: Sides,
@@ -46,7 +46,7 @@ pub struct Frame {
     buffer: Option<Rc<Buffer>>,
     start: u32,
     len: u32,
-    /// What is known besides the octets.
+    /// The facts about the frame besides its octets.
     pub meta: Meta,
 }
 
@@ -81,7 +81,7 @@ impl Frame {
         self.len as usize
     }
 
-    /// Whether there are no octets.
+    /// True if the frame has no octets.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -164,7 +164,7 @@ impl Frame {
         self.len -= count as u32;
     }
 
-    /// Whether it is more than the empty place that a frame leaves.
+    /// True if the frame has a buffer: it is more than the empty place that a taken frame leaves.
     #[inline]
     pub(crate) fn has_buffer(&self) -> bool {
         self.buffer.is_some()

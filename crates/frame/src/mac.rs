@@ -20,25 +20,25 @@ impl MacAddr {
         MacAddr(octets[..6].try_into().expect("six octets"))
     }
 
-    /// Whether the group bit is set; true for broadcast too.
+    /// True if the group bit is set; true for broadcast too.
     #[inline]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether this is `ff:ff:ff:ff:ff:ff`.
+    /// True if the address is `ff:ff:ff:ff:ff:ff`.
     #[inline]
     pub fn is_broadcast(self) -> bool {
         self == MacAddr::BROADCAST
     }
 
-    /// Whether one station can own this address: neither group nor zero.
+    /// True if one station can own the address: it is neither a group address nor zero.
     #[inline]
     pub fn is_station(self) -> bool {
         !self.is_multicast() && self != MacAddr::ZERO
     }
 
-    /// Whether this is one of 01-80-C2-00-00-00 to -0F, which bridges never forward (IEEE 802.1Q-2022 8.6.3).
+    /// True if the address is one of 01-80-C2-00-00-00 to -0F, which bridges never forward (IEEE 802.1Q-2022 8.6.3).
     #[inline]
     pub fn is_reserved_group(self) -> bool {
         self.0[..5] == [0x01, 0x80, 0xc2, 0x00, 0x00] && self.0[5] < 0x10

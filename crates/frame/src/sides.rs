@@ -15,7 +15,7 @@ impl Sides {
     /// Both.
     pub const BOTH: Sides = Sides(3);
 
-    /// Whether every one of `sides` is among these.
+    /// True if the set has every one of `sides`.
     #[inline]
     pub const fn contains(self, sides: Sides) -> bool {
         self.0 & sides.0 == sides.0
@@ -39,7 +39,7 @@ impl Sides {
         Sides(self.0 & sides.0)
     }
 
-    /// Whether there are none.
+    /// True if the set is empty.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0

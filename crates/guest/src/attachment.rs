@@ -41,7 +41,7 @@ impl Attachment {
     /// Opens the attachment, waiting for the other side until `deadline`; a VDE switch is told `name`.
     ///
     /// # Errors
-    /// What the last attempt failed with.
+    /// The error of the last attempt.
     pub fn open(self, name: &str, deadline: Instant) -> io::Result<Box<dyn Client>> {
         Ok(match self {
             Attachment::Stream { path } => Box::new(StreamClient::connect(&path, deadline)?),

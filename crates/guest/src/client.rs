@@ -20,7 +20,7 @@ pub use vde::VdeClient;
 /// Octets of the largest frame that a client takes or sends: QEMU's 68 KiB buffer less the length prefix.
 pub const MAX_FRAME: usize = 69_632 - 4;
 
-/// What became of a frame that was given to [`Client::transmit`].
+/// The outcome of [`Client::transmit`] for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transmit {
     /// It is on its way.
@@ -52,7 +52,8 @@ pub trait Client: Send {
     /// As [`Client::receive`].
     fn flush(&mut self) -> io::Result<bool>;
 
-    /// What to poll: the descriptor that frames pass through, and one that is readable only when the attachment ends.
+    /// Returns the descriptors to poll: the one that frames pass through, and one that is readable only when the
+    /// attachment ends.
     fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>);
 }
 

@@ -20,7 +20,7 @@ use crate::neighbour::Neighbours;
 /// Frames that wait for the medium.
 const QUEUE: usize = 64;
 
-/// What passed through a guest's attachment, in frames and octets without FCS.
+/// Traffic through a guest's attachment, in frames and octets without FCS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Frames received.
@@ -95,12 +95,12 @@ impl Device {
         self.port.flush();
     }
 
-    /// Whether frames or octets wait for the medium.
+    /// True if frames or octets wait for the medium.
     pub(crate) fn is_blocked(&self) -> bool {
         !self.port.flushed || !self.port.queue.is_empty()
     }
 
-    /// What ended the attachment, told once.
+    /// Takes the error that ended the attachment; later calls return `None`.
     pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
         self.port.failure.take()
     }

@@ -10,7 +10,7 @@ pub enum Error {
     Config {
         /// Name of the guest.
         guest: String,
-        /// What is wrong and what to write instead.
+        /// The fault, and what to write instead.
         reason: String,
     },
     /// The attachment could not be opened before the time was over.
@@ -20,7 +20,7 @@ pub enum Error {
         guest: String,
         /// The attachment, as its `Display` writes it.
         attachment: String,
-        /// What the last attempt failed with.
+        /// The error of the last attempt.
         source: io::Error,
     },
     /// The thread or its waker could not be made.
@@ -28,7 +28,7 @@ pub enum Error {
     Start {
         /// Name of the guest.
         guest: String,
-        /// What the system call failed with.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The other side closed the attachment or broke its protocol.
@@ -36,7 +36,7 @@ pub enum Error {
     Disconnected {
         /// Name of the guest.
         guest: String,
-        /// What ended it.
+        /// The cause of the end.
         reason: String,
     },
     /// Nothing moved for as long as the guest's timeout.
@@ -44,7 +44,7 @@ pub enum Error {
     Timeout {
         /// Name of the guest.
         guest: String,
-        /// What was waited for.
+        /// The operation that was waited for.
         operation: String,
         /// How long it was waited for.
         waited: Duration,

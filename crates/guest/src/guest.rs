@@ -38,7 +38,7 @@ pub struct Ipv6 {
     pub prefix: u8,
 }
 
-/// What a guest is.
+/// The configuration of a guest.
 #[derive(Debug)]
 pub struct GuestConfig {
     /// Name in errors, and what a VDE switch is told.
@@ -107,7 +107,7 @@ impl GuestConfig {
     }
 }
 
-/// Who a guest is.
+/// The name and the addresses of a guest.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) name: String,
@@ -182,7 +182,7 @@ impl Guest {
         self.identity.ipv6.map(|ipv6| ipv6.address)
     }
 
-    /// What passed through the attachment until now.
+    /// Returns the traffic through the attachment until now.
     pub fn counters(&self) -> Counters {
         self.tally.read()
     }

@@ -17,7 +17,7 @@ const MAX_PAYLOAD: u16 = 65_000;
 /// Requests or replies that a socket holds.
 const PACKETS: usize = 16;
 
-/// What to send.
+/// The echo requests to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ping {
     /// Echo requests.
@@ -34,7 +34,7 @@ impl Default for Ping {
     }
 }
 
-/// What became of the echo requests.
+/// The result of echo requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PingReport {
     /// Requests sent, or kept because the neighbour could not be found.
@@ -48,7 +48,7 @@ pub struct PingReport {
 }
 
 impl PingReport {
-    /// Whether every request was answered, and there were any.
+    /// True if there were requests, and every request was answered.
     pub fn is_complete(&self) -> bool {
         self.sent > 0 && self.received == self.sent
     }

@@ -26,7 +26,7 @@ pub enum Amount {
     For(Duration),
 }
 
-/// What was transferred.
+/// The size and the duration of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferReport {
     /// Octets of payload that the other side acknowledged.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 /// Sleeps until one of `descriptors` is ready or `deadline` is over, for ever without one. May return early.
 ///
 /// # Errors
-/// What poll(2) failed with; a signal is no error.
+/// The error of poll(2); a signal is no error.
 pub(crate) fn until(descriptors: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<()> {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -15,10 +15,10 @@ use rustix::event::{PollFd, PollFlags};
 use crate::stack::Stack;
 use crate::{Error, wait};
 
-/// What the guest's owner wants of its thread; the owner going away stops it.
+/// A task that the guest's owner gives to its thread. The thread stops when the owner goes away.
 pub(crate) type Command = Box<dyn Task>;
 
-/// What a task says when it was polled.
+/// The answer of a task that was polled.
 pub(crate) enum Step {
     /// It waits for the stack, and for this time if there is one.
     Wait(Option<Instant>),

@@ -102,7 +102,7 @@ fn over_a_switch_that_checks_the_handshake() {
     assert!(matches!(error, Error::Disconnected { .. }), "{error}");
 }
 
-/// What a switch that answers `answer` and hangs up makes of a client.
+/// Connects a client to a switch that answers `answer` and hangs up, and returns the client's error.
 fn connect_to(answer: &[u8]) -> std::io::Error {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("ctl")).unwrap();

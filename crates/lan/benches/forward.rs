@@ -1,5 +1,5 @@
-//! What forwarding costs: batches of 32 frames from the port that received them to the ports' queues, and the lookup in
-//! FDBs with 10 to 1,000,000 addresses.
+//! The cost of forwarding: batches of 32 frames from the port that received them to the ports' queues, and the lookup
+//! in FDBs with 10 to 1,000,000 addresses.
 //!
 //! All times are nanoseconds a frame. A frame that was forwarded is taken out of its queue, gets the destination of the
 //! next round and goes back into the batch, as a buffer does in a worker; "taken out and put back" is what that costs

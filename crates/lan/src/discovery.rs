@@ -2,7 +2,7 @@
 
 use vmlan_frame::wire::{Icmpv6Packet, Icmpv6Type, IpProtocol, Ipv6Packet, Ipv6Repr, NdpMessage, Upper};
 
-/// What a packet has to do with neighbour discovery.
+/// The part of a packet in neighbour discovery.
 pub(crate) enum Discovery<'a> {
     /// Nothing.
     None,

@@ -32,7 +32,7 @@ pub struct Egress {
     /// The first frames refused since [`Egress::take_refused`], when they are kept.
     refused: Vec<(PortId, Frame)>,
     keeps_refused: bool,
-    /// What the copies of this turn may still weigh.
+    /// The weight that the copies of this turn may still have.
     allowed: usize,
 }
 
@@ -47,9 +47,9 @@ struct Queue {
     port: PortId,
     waiting: Batch,
     room: usize,
-    /// What its medium takes uncut.
+    /// The offloads that the port's medium takes uncut.
     takes: Takes,
-    /// What a copy weighs that goes out in one piece, or waits.
+    /// The weight of a copy that goes out in one piece, or waits.
     copy: usize,
     /// It is in `touched`, and was not taken.
     listed: bool,
@@ -73,13 +73,13 @@ impl Egress {
         }
     }
 
-    /// What a copy weighs that goes out in one piece.
+    /// The weight of a copy that goes out in one piece.
     pub const COPY: usize = 8;
 
-    /// What a copy weighs that waits, as those before it do.
+    /// The weight of a copy that waits behind earlier copies.
     const WAITING: usize = 2;
 
-    /// What a copy weighs that is dropped for want of room.
+    /// The weight of a copy that is dropped for want of room.
     const REFUSED: usize = 1;
 
     /// Octets whose copying weighs as much as a copy.
@@ -92,7 +92,7 @@ impl Egress {
         self.allowed = weight;
     }
 
-    /// Whether another frame may be forwarded in this turn.
+    /// True if another frame may be forwarded in this turn.
     #[inline]
     pub(crate) fn is_allowed(&self) -> bool {
         self.allowed > 0
@@ -165,7 +165,7 @@ impl Egress {
         None
     }
 
-    /// Whether a port may be waiting that was put off.
+    /// True if a port that was put off may be waiting.
     pub fn has_late(&self) -> bool {
         !self.late.is_empty()
     }
@@ -193,7 +193,7 @@ impl Egress {
         }
     }
 
-    /// Whether no port is waiting to be taken, but for those that were put off.
+    /// True if no port is waiting to be taken, except ports that were put off.
     pub fn is_empty(&self) -> bool {
         self.taken == self.touched.len()
     }
@@ -285,7 +285,7 @@ impl Queue {
     }
 }
 
-/// What a copy weighs: the pieces that it goes out in, and its octets.
+/// Returns the weight of a copy, from the pieces that it goes out in and from its octets.
 #[inline]
 fn weight(frame: &Frame, to: &Queue) -> usize {
     let octets = frame.len() * Egress::COPY / Egress::OCTETS;

@@ -73,9 +73,9 @@ pub enum Event {
     AddressMoved {
         /// The IP address.
         address: IpAddr,
-        /// Who had it: the port and the MAC address.
+        /// The former owner: the port and the MAC address.
         from: (PortId, MacAddr),
-        /// Who has it.
+        /// The new owner: the port and the MAC address.
         to: (PortId, MacAddr),
     },
     /// A port has as many learnt addresses as it may; further ones are not learnt.
@@ -100,7 +100,7 @@ impl Event {
     }
 }
 
-/// What happened since the last time somebody asked.
+/// The events since the last call for them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Events {
     /// The events, oldest first.

@@ -14,7 +14,8 @@ use vmlan_frame::Instant;
 
 use crate::port::Rate;
 
-/// What the ports of one user share; given to each of them by [`PortConfig::group`](crate::PortConfig::group).
+/// The budgets and the address quota that the ports of one user share. Each of the ports gets it by
+/// [`PortConfig::group`](crate::PortConfig::group).
 ///
 /// The ports have to be of one network.
 pub struct Group {
@@ -63,7 +64,7 @@ impl Addresses {
         self.learnt() < self.quota.load(Relaxed)
     }
 
-    /// Whether it was not said yet that there is no room.
+    /// True if the lack of room was not reported yet; notes it as reported.
     pub(crate) fn may_tell(&self) -> bool {
         !self.told.swap(true, Relaxed)
     }

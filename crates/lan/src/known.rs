@@ -4,7 +4,7 @@ use crate::guard::addresses::Addresses;
 use crate::lock;
 use crate::shared_mac::Echoes;
 
-/// What the workers of a network know together. Empty while no port has a stage that asks for it.
+/// The knowledge that the workers of a network share. Empty while no port has a stage that asks for it.
 pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
     pub(crate) echoes: Echoes,

@@ -10,8 +10,8 @@
 //!                     (length, addresses, guard, VLAN)     (claims)                             (bounded by room)
 //! ```
 //!
-//! What is shared between workers is read without a lock: the ports in an immutable table that is replaced as a whole
-//! when control changes something, the FDB in atomic words (see the `fdb` module's source). What happens to a frame is
+//! Workers read their shared state without a lock: the ports in an immutable table that is replaced as a whole when
+//! control changes something, the FDB in atomic words (see the `fdb` module's source). The outcome for a frame is
 //! counted, not returned: a received frame either makes copies, counted at its ingress port, or is dropped there with
 //! one reason; a copy either gets into the egress queue or is dropped with a reason at its egress port.
 

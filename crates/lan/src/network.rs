@@ -29,13 +29,13 @@ pub use self::trunk::{SharedAddress, Station};
 /// A new network.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
-    /// What the network is called.
+    /// The network's name.
     pub name: String,
     /// Octets that a frame carries at most, without Ethernet header, tags and FCS.
     pub mtu: usize,
     /// The forwarding database.
     pub fdb: FdbConfig,
-    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded, which bridges keep to themselves (IEEE 802.1Q-2022
+    /// True if destinations 01-80-C2-00-00-00 to -0F are forwarded, which bridges keep to themselves (IEEE 802.1Q-2022
     /// 8.6.3). PAUSE never is.
     pub pass_reserved: bool,
 }
@@ -44,7 +44,8 @@ pub struct NetworkConfig {
 pub struct Network {
     name: String,
     pub(crate) fdb: Fdb,
-    /// Who has which IP address, and what came back from the wire. Locked for a batch at most.
+    /// The owners of IP addresses, and the group frames that went to the wire lately. A worker holds the lock for a
+    /// batch at most.
     pub(crate) known: Mutex<Shared>,
     /// Of `ports`; changed while that is locked.
     generation: AtomicU64,
@@ -61,14 +62,14 @@ struct Control {
     mtu: usize,
     pass_reserved: bool,
     common: Common,
-    /// Whether a guest is active.
+    /// True if a guest is active.
     wanted: bool,
 }
 
-/// What the ports of a network are compiled from, besides their policies.
+/// The settings that the ports of a network are compiled from, besides their policies.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Common {
-    /// Whether a port names a VLAN.
+    /// True if a port names a VLAN.
     aware: bool,
     /// The stages of the guests' ports.
     stages: Stages,
@@ -86,7 +87,7 @@ struct Member {
     trunk: Option<TrunkMember>,
 }
 
-/// What a member is besides a port when it is the trunk.
+/// The part of a member that only the trunk has.
 struct TrunkMember {
     policy: TrunkPolicy,
     notify: Notify,
@@ -125,7 +126,7 @@ impl Network {
         })
     }
 
-    /// What the network is called.
+    /// Returns the network's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -142,7 +143,7 @@ impl Network {
         self.publish(&mut control);
     }
 
-    /// Whether a port names a VLAN, so that ports without a role are in VLAN 1.
+    /// True if a port names a VLAN, so that ports without a role are in VLAN 1.
     pub fn is_vlan_aware(&self) -> bool {
         lock(&self.control).common.aware
     }
@@ -347,7 +348,7 @@ impl Control {
         self.ports.iter_mut().flatten().for_each(|member| member.compile(common));
     }
 
-    /// What follows for all ports from those that are there.
+    /// Derives the settings for all ports from the present members.
     fn follow(&self) -> Common {
         let trunk = self.trunk().and_then(|member| member.trunk.as_ref());
         let floating = self.members().any(|member| !member.policy.floating.is_empty());
@@ -375,7 +376,7 @@ impl Control {
         member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
     }
 
-    /// Whether the addresses in `policy` can be set for the port `name`, which has the id `own` if it is there yet.
+    /// Checks that the addresses in `policy` can be set for the port `name`, which has the id `own` if it is there yet.
     fn check(&self, name: &str, policy: &PortPolicy, own: Option<PortId>) -> Result<(), PortError> {
         for mac in policy.macs.iter().copied() {
             if !mac.is_station() {

@@ -51,7 +51,7 @@ impl fmt::Debug for PortId {
 /// A new port.
 #[derive(Clone)]
 pub struct PortConfig {
-    /// What the port is called in messages.
+    /// The port's name in messages.
     pub name: String,
     /// See [`PortPolicy::macs`].
     pub macs: Vec<MacAddr>,
@@ -120,7 +120,7 @@ impl PortConfig {
         }
     }
 
-    /// What was given to [`PortConfig::with`], and the group.
+    /// Splits the configuration into the arguments of [`PortConfig::with`], and the group.
     pub(crate) fn split(self) -> (String, PortPolicy, Arc<Counters>, Option<Arc<Group>>) {
         let PortConfig {
             name,
@@ -155,24 +155,24 @@ impl PortConfig {
     }
 }
 
-/// What can be changed about a port while it is there.
+/// The settings of a port that can be changed while it is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortPolicy {
     /// The addresses set for the port: nobody else gets their frames or sends from them. Empty: addresses are learnt
     /// from what it sends.
     pub macs: Vec<MacAddr>,
-    /// Whether a port with set addresses sends from those only. Without the guard, others are learnt too.
+    /// True if a port with set addresses sends from those only. Without the guard, others are learnt too.
     pub guard: bool,
     /// The port's part in the VLANs of the network.
     pub vlan: VlanRole,
-    /// Whether the port gets a copy of everything that its VLANs forward, except what goes from one side of the trunk
+    /// True if the port gets a copy of everything that its VLANs forward, except what goes from one side of the trunk
     /// to the other.
     pub promiscuous: bool,
-    /// Whether a promiscuous port gets that too.
+    /// True if a promiscuous port also gets what goes from one side of the trunk to the other.
     pub sees_trunk: bool,
-    /// Whether anything passes the port, in either direction.
+    /// True if anything passes the port, in either direction.
     pub enabled: bool,
-    /// Whether the port talks only to ports that are not isolated.
+    /// True if the port talks only to ports that are not isolated.
     pub isolated: bool,
     /// Roles that the guest is trusted with beyond its own affairs.
     pub roles: Roles,
@@ -195,13 +195,13 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Whether an address is one of them.
+    /// True if the prefix contains `address`.
     pub fn contains(&self, address: IpAddr) -> bool {
         begin_alike(self.address, address, self.len)
     }
 }
 
-/// What a guest is trusted with beyond its own affairs.
+/// The roles that a guest is trusted with beyond its own affairs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Roles {
     /// It is a DHCP server: what it leases to other guests is believed.
@@ -243,7 +243,8 @@ impl Limits {
     /// one of a thousand 200 floods a second, for which a worker needs no more than a part of its time.
     pub const DEFAULT_COPIES: u64 = 200_000;
 
-    /// What a port of a group may flood before it has to leave something to the others: a sixteenth of it all.
+    /// Returns the rate at which a port of a group may flood before it has to leave something to the others: a
+    /// sixteenth of the group's rate.
     pub(crate) fn fair_part(&self) -> Option<Rate> {
         let part =
             |rate: Rate| Rate { per_second: (rate.per_second / 16).max(1), burst: (rate.burst / 16).max(16) };
@@ -364,7 +365,7 @@ pub enum PortError {
     OtherKind {
         /// The port.
         port: String,
-        /// What it is.
+        /// The port's kind, in words.
         what: &'static str,
     },
     /// The port was removed.
@@ -375,25 +376,25 @@ pub enum PortError {
 /// A port as the data path sees it.
 pub(crate) struct Port {
     pub(crate) id: PortId,
-    /// Whether it gets anything.
+    /// True if the port gets frames.
     pub(crate) active: bool,
-    /// Whether anything is taken from it.
+    /// True if the network takes frames from the port.
     pub(crate) enabled: bool,
     pub(crate) macs: Box<[MacAddr]>,
-    /// Whether only `macs` may be sent from.
+    /// True if the port may send from `macs` only.
     pub(crate) guard: bool,
     pub(crate) vlan: Membership,
     pub(crate) promiscuous: bool,
     pub(crate) sees_trunk: bool,
     pub(crate) isolated: bool,
     pub(crate) roles: Roles,
-    /// What it takes over at once.
+    /// The addresses that the port takes over at once.
     pub(crate) floating: Box<[Prefix]>,
-    /// What its frames are asked beyond admission.
+    /// The stages that examine the port's frames after admission.
     pub(crate) stages: Stages,
-    /// What the port has alone.
+    /// The limits of the port alone.
     pub(crate) limits: Limits,
-    /// What it has together with others.
+    /// The limits that the port shares with its group.
     pub(crate) shared: Option<Share>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -406,7 +407,7 @@ pub(crate) struct Share {
 }
 
 impl Port {
-    /// Whether the port may get what `from` sent to `vlan`.
+    /// True if the port may get what `from` sent to `vlan`.
     #[inline]
     pub(crate) fn receives(&self, from: &Port, vlan: VlanId) -> bool {
         self.active && self.id != from.id && !(self.isolated && from.isolated) && self.vlan.includes(vlan)

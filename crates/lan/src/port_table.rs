@@ -16,11 +16,11 @@ pub(crate) struct PortTable {
     pub(crate) frame_limit: usize,
     pub(crate) pass_reserved: bool,
     slots: Vec<Option<Arc<Port>>>,
-    /// Who gets multicast and broadcast: every active guest.
+    /// The ports that get multicast and broadcast: every active guest.
     pub(crate) active: Vec<Arc<Port>>,
-    /// Who gets unicast to an unknown address: active guests that may hold it, and promiscuous ones.
+    /// The ports that get unicast to an unknown address: active guests that may hold it, and promiscuous ones.
     pub(crate) flooded: Vec<Arc<Port>>,
-    /// Who gets unicast to others.
+    /// The ports that get unicast to other ports.
     pub(crate) promiscuous: Vec<Arc<Port>>,
     pub(crate) trunk: Option<TrunkEntry>,
     /// The host's IP addresses on the trunk's interface, in their VLANs.
@@ -31,9 +31,9 @@ pub(crate) struct PortTable {
 pub(crate) struct TrunkEntry {
     pub(crate) port: Arc<Port>,
     pub(crate) trunk: Arc<Trunk>,
-    /// Who gets unicast from one side to an unknown address.
+    /// The ports that get unicast from one side to an unknown address.
     pub(crate) flooded: Vec<Arc<Port>>,
-    /// Who gets unicast from one side to the other.
+    /// The ports that get unicast from one side to the other.
     pub(crate) listeners: Vec<Arc<Port>>,
 }
 

@@ -35,7 +35,7 @@ impl VlanSet {
         self.bits[usize::from(vlan.get() / 64)] |= 1 << (vlan.get() % 64);
     }
 
-    /// Whether `vlan` is in the set.
+    /// True if `vlan` is in the set.
     #[inline]
     pub fn contains(&self, vlan: VlanId) -> bool {
         self.bits[usize::from(vlan.get() / 64)] >> (vlan.get() % 64) & 1 != 0
@@ -46,7 +46,7 @@ impl VlanSet {
         (1..=4094).filter_map(|vid| VlanId::new(vid).ok()).filter(|vlan| self.contains(*vlan))
     }
 
-    /// Whether there is none.
+    /// True if the set has no VLAN.
     pub fn is_empty(&self) -> bool {
         self.bits.iter().all(|word| *word == 0)
     }
@@ -72,7 +72,7 @@ impl fmt::Debug for VlanSet {
     }
 }
 
-/// What a port has to do with VLANs.
+/// The part of a port in the VLANs of its network.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum VlanRole {
     /// Nothing is said: transparent in a network without VLANs, else an access port of VLAN 1.
@@ -90,7 +90,7 @@ pub enum VlanRole {
 }
 
 impl VlanRole {
-    /// What the role comes to in a network of that kind.
+    /// Returns the membership of a port with this role. `aware` says that a port of the network names a VLAN.
     pub(crate) fn membership(&self, aware: bool) -> Membership {
         match self {
             VlanRole::Unset if !aware => Membership::Transparent,
@@ -111,8 +111,8 @@ impl VlanRole {
         }
     }
 
-    /// Whether an address set for ports of both roles could not be told apart. Addresses of trunks are entered for
-    /// every VLAN at once, so two trunks always overlap.
+    /// True if the network cannot tell two ports of these roles apart when the same address is set for both. Addresses
+    /// of trunks are entered for every VLAN at once, so two trunks always overlap.
     pub(crate) fn overlaps(&self, other: &VlanRole) -> bool {
         match (self.access_vlan(), other.access_vlan()) {
             (Some(a), Some(b)) => a == b,
@@ -206,7 +206,7 @@ impl Membership {
         }
     }
 
-    /// Whether the port sends frames of `vlan`.
+    /// True if the port sends frames of `vlan`.
     // Asked for each copy; the compiler leaves it a call where the way of a frame is long.
     #[inline(always)]
     pub(crate) fn includes(&self, vlan: VlanId) -> bool {

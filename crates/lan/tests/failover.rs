@@ -26,7 +26,7 @@ struct Net {
     trunk: PortId,
 }
 
-/// Who got a frame: a guest, or the trunk as 0.
+/// The frames that were delivered, each with the number of its guest, or 0 for the trunk.
 type Got = Vec<(usize, Vec<u8>)>;
 
 fn net_with(floating: Vec<Prefix>) -> Net {

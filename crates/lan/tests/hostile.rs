@@ -1,4 +1,4 @@
-//! What must hold whatever a port sends.
+//! Invariants that must hold whatever a port sends.
 
 mod support;
 

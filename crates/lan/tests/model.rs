@@ -42,7 +42,7 @@ struct Port {
     active: bool,
     room: usize,
     counters: Arc<Counters>,
-    /// What the counters have to say.
+    /// The expected values of the counters.
     received: u64,
     copies: u64,
     drops: HashMap<DropReason, u64>,
@@ -122,7 +122,7 @@ impl Model {
         self.learnt.retain(|(mac, vid), _| !set(*mac, *vid));
     }
 
-    /// Whether the port may send from the address.
+    /// Learns the address. True if the port may send from it.
     fn learn(&mut self, from: usize, mac: MacAddr, vid: u16, now: u64) -> bool {
         let port = &self.ports[from];
         let trunk_has_it = self.ports.iter().any(|port| {
@@ -181,7 +181,7 @@ impl Model {
         may_send
     }
 
-    /// Who gets the frame, and with which tag.
+    /// Returns the ports that get the frame, each with the tag that the frame has there.
     fn forward(
         &mut self,
         from: usize,
@@ -355,7 +355,7 @@ impl Bench {
         self.settle(aware);
     }
 
-    /// What follows from new addresses, and from the first or last VLAN role.
+    /// Applies the consequences of new addresses, and of the first or last VLAN role.
     fn settle(&mut self, was_aware: bool) {
         self.model.forget_set();
         if self.model.is_aware() != was_aware {

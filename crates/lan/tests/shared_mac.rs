@@ -33,7 +33,7 @@ fn ip6(n: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
 }
 
-/// Who gets or sends a frame.
+/// A receiver or sender of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Who {
     /// A guest, counted from 1.
@@ -87,7 +87,7 @@ impl Shared {
         self
     }
 
-    /// Who gets the frame, and how it looks there.
+    /// Sends a frame, and returns its receivers with the octets that each of them gets.
     fn send(&mut self, from: Who, octets: &[u8]) -> BTreeMap<Who, Vec<u8>> {
         let frame = self.lan.pool.copy(octets).unwrap();
         self.send_frame(from, frame)
@@ -153,7 +153,7 @@ fn arp_of(octets: &[u8]) -> ArpPacket<&[u8]> {
     ArpPacket::new_checked(&octets[14..]).unwrap()
 }
 
-/// Whether the frame differs from `other` in these octets and no others.
+/// Asserts that the frame differs from `other` in these octets only.
 fn assert_differs_in(octets: &[u8], other: &[u8], ranges: &[std::ops::Range<usize>]) {
     assert_eq!(octets.len(), other.len());
     let differing = (0..octets.len()).filter(|at| octets[*at] != other[*at]);

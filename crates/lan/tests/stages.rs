@@ -73,7 +73,7 @@ impl Net {
         known.iter().find(|known| known.address == address).map(|known| known.mac)
     }
 
-    /// What was reported of IP addresses.
+    /// Returns the events about IP addresses.
     fn events(&self) -> Vec<Event> {
         let is_of_address =
             |event: &Event| matches!(event, Event::AddressMoved { .. } | Event::Conflict { .. });

@@ -1,4 +1,4 @@
-//! What a port may send: floods, and all traffic.
+//! The limits on frames from a port: floods, and all traffic.
 
 mod support;
 

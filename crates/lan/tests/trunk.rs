@@ -15,7 +15,7 @@ const HOST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xaa]);
 const ROUTER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xbb]);
 const UNKNOWN: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xcc]);
 
-/// Who gets or sends a frame.
+/// A receiver or sender of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Who {
     /// A guest, counted from 1.
@@ -67,7 +67,7 @@ impl Trunked {
         self.lan.frame(destination, source)
     }
 
-    /// Who gets a frame from `from`.
+    /// Sends a frame from `from`, and returns its receivers.
     fn send(&mut self, from: Who, destination: MacAddr) -> BTreeSet<Who> {
         let frame = self.frame(from, destination);
         self.send_frame(from, frame)

@@ -1,4 +1,4 @@
-//! What must hold in a network with a trunk, whatever is configured and sent.
+//! Invariants that must hold in a network with a trunk, whatever is configured and sent.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What filters cost: batches of 32 frames through [`Link::input`] of a bridged link with 0, 1 and 4 filters that do
+//! The cost of filters: batches of 32 frames through [`Link::input`] of a bridged link with 0, 1 and 4 filters that do
 //! nothing, each in a pair with the chain left out.
 //!
 //! All times are nanoseconds a frame. Where the chain is left out, a batch is only counted and takes an I/O

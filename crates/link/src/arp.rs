@@ -32,7 +32,7 @@ pub struct Arp {
 }
 
 impl Link {
-    /// Whether requests for link-local targets go out on this link too.
+    /// True if requests for link-local targets go out on this link too.
     pub fn link_local_arp(&self) -> bool {
         self.record().settings().link_local_arp
     }

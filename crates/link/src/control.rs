@@ -7,7 +7,7 @@ use crate::{Error, Link, ProtocolFamily};
 
 /// A request for a link's configuration or state.
 pub struct Request<'a> {
-    /// What is asked; never 0.
+    /// The number of the request; never 0.
     pub code: u32,
     /// The protocol that it is for.
     pub family: ProtocolFamily,
@@ -24,7 +24,7 @@ pub enum Answer {
     Consumed,
 }
 
-/// What hooks answer. [`Error::OperationNotSupported`] and [`Error::NotSupported`] leave the request to others.
+/// The answer of a hook. [`Error::OperationNotSupported`] and [`Error::NotSupported`] leave the request to others.
 pub type ControlResult = Result<Answer, Error>;
 
 impl Link {

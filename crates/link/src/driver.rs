@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::media::{Ethernet, Media};
 use crate::{ControlResult, Error, Event, Link, LinkAddress, Request};
 
-/// What a link asks of the driver below it, besides moving frames ([`Transmit`](crate::Transmit) and
+/// The calls of a link to the driver below it, besides moving frames ([`Transmit`](crate::Transmit) and
 /// [`Link::input`]). Every hook has a default that does nothing; `()` is a driver with no hooks, on Ethernet.
 pub trait Driver: Send + Sync {
     /// The medium; `None` when the driver cannot plumb protocols. Asked once, at attach.
@@ -29,7 +29,7 @@ pub trait Driver: Send + Sync {
     /// changes; from inside one no tap of the link can be attached or detached.
     ///
     /// # Errors
-    /// What attaching the first tap then returns.
+    /// Attaching the first tap returns the error.
     fn set_tap(&self, on: bool) -> Result<(), Error> {
         let _ = on;
         Ok(())

@@ -19,7 +19,7 @@ use crate::hook::Entered;
 use crate::link::{Record, Settings};
 use crate::{Error, Link, Mtu, Name, ProtocolFamily, registry};
 
-/// What happened to a link.
+/// A kind of event of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum EventCode {
@@ -79,11 +79,11 @@ pub struct Event {
     pub index: u32,
     /// The link's name at that time.
     pub name: Name,
-    /// What happened.
+    /// The kind of the event.
     pub code: EventCode,
 }
 
-/// What a subscriber gets.
+/// An item that a subscriber gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// An event.

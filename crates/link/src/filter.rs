@@ -10,7 +10,7 @@ use vmlan_frame::{Context, Direction, DropReason, Frame};
 use crate::hook::{Entered, Hook, Place};
 use crate::{ControlResult, Error, Event, Link, ProtocolFamily, Request};
 
-/// What a filter decides about a frame.
+/// The decision of a filter about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The frame goes on.
@@ -66,7 +66,7 @@ pub struct FilterOptions {
     pub name: String,
     /// The protocol whose frames it wants; `None` for all.
     pub protocol: Option<ProtocolFamily>,
-    /// Whether it wants frames with a VLAN tag beside them too.
+    /// True if the filter also wants frames with a VLAN tag beside them.
     pub tagged: bool,
 }
 

@@ -113,7 +113,7 @@ impl Gate {
         self.word.load(Ordering::Relaxed) & OWNED
     }
 
-    /// Whether the gate is open; the cheap question for one who is inside.
+    /// True if the gate is open. A cheap check for a caller that is inside.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.word.load(Ordering::Relaxed) & (OPEN | CLOSING) == OPEN

@@ -9,7 +9,7 @@
 //! never returned holds up nobody, and no thread of its own is needed. Hooks run inside the link, so none of them can
 //! still run in phase two.
 //!
-//! What is left after phase two is the record, idle; it can be attached again.
+//! The record is left after phase two, idle; it can be attached again.
 
 use std::sync::Arc;
 

@@ -20,10 +20,10 @@ use crate::queue::InputQueue;
 use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
 use vmlan_frame::{Counters, Takes};
 
-/// Whether a link is up, and which frames it takes.
+/// The flags of a link: whether it is up, and which frames it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Flags {
-    /// Somebody wants to use the link.
+    /// A user wants to use the link.
     pub up: bool,
     /// It receives frames for every address.
     pub promiscuous: bool,

@@ -1,10 +1,10 @@
-//! What a kind of medium knows of protocols: Ethernet, tunnels, loopback.
+//! The knowledge of protocols that each kind of medium has: Ethernet, tunnels, loopback.
 
 use vmlan_frame::{BadOffload, Batch, ETHERNET_HEADER, Frame, Meta, Pool, SegmentError, Size, TrafficClass};
 
 use crate::{Address, Error, LinkAddress, ProtocolFamily};
 
-/// What a demultiplexer says of a received frame.
+/// The answer of a demultiplexer about a received frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Demux {
     /// It belongs to this family.
@@ -51,7 +51,7 @@ pub trait Media: Send + Sync {
         self.family(frame).map_or(Demux::Unknown, Demux::Family)
     }
 
-    /// Whether [`Media::demux`] may take frames for itself; asked once, at attach.
+    /// True if [`Media::demux`] may take frames for itself; asked once, at attach.
     fn consumes(&self) -> bool {
         false
     }
@@ -88,7 +88,7 @@ pub trait Media: Send + Sync {
     /// Lets the medium carry `family`.
     ///
     /// # Errors
-    /// What attaching the protocol then returns.
+    /// Attaching the protocol returns the error.
     fn add_protocol(&self, family: ProtocolFamily) -> Result<(), Error>;
 
     /// Takes back [`Media::add_protocol`].
@@ -96,7 +96,7 @@ pub trait Media: Send + Sync {
         let _ = family;
     }
 
-    /// Whether `group` can be received; the answer is its link address.
+    /// Checks that the medium can receive `group`, and returns the group's link address.
     ///
     /// # Errors
     /// [`Error::OperationNotSupported`] when the medium knows nothing of it.

@@ -1,4 +1,4 @@
-//! What a link is made with.
+//! The options that a link is made with.
 
 use core::num::NonZeroU32;
 
@@ -19,7 +19,7 @@ impl LinkFamily {
     pub const TUNNEL: LinkFamily = LinkFamily(NonZeroU32::new(17).expect("not zero"));
 }
 
-/// What kind of medium a link is.
+/// The kind of a link's medium.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Kind {
@@ -42,11 +42,11 @@ pub struct Mtu(u16);
 pub struct InvalidMtu(pub u64);
 
 impl Mtu {
-    /// What Ethernet has when nothing else is said.
+    /// The MTU of Ethernet when nothing else is said.
     pub const ETHERNET: Mtu = Mtu(1500);
-    /// What every IPv4 link carries (RFC 791 3.2).
+    /// The length that every IPv4 link carries (RFC 791 3.2).
     pub const MIN: Mtu = Mtu(68);
-    /// What the length field of IP counts.
+    /// The largest length that the length field of IP counts.
     pub const MAX: Mtu = Mtu(u16::MAX);
 
     /// Checks the range.
@@ -65,16 +65,16 @@ impl Mtu {
     }
 }
 
-/// What a link is acquired with.
+/// The options that a link is acquired with.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
     /// Base name and unit.
     pub name: Name,
     /// The family.
     pub family: LinkFamily,
-    /// What kind of medium it is.
+    /// The kind of the link's medium.
     pub kind: Kind,
-    /// Makes a link that goes and comes back the same link; at most [`LinkOptions::MAX_UNIQUE_ID`] octets.
+    /// The id that makes a link that goes and comes back the same link; at most [`LinkOptions::MAX_UNIQUE_ID`] octets.
     pub unique_id: Option<Vec<u8>>,
     /// The MTU.
     pub mtu: Mtu,
@@ -84,7 +84,7 @@ pub struct LinkOptions {
     pub baud_rate: u64,
     /// Offload requests that the driver takes as they are.
     pub capabilities: Takes,
-    /// Whether input gives received frames their traffic class; see
+    /// True if input gives received frames their traffic class; see
     /// [`Link::set_classifies`](crate::Link::set_classifies).
     pub classifies: bool,
 }

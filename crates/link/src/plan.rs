@@ -17,7 +17,7 @@ pub(crate) const CLASSIFIED: u64 = SUSPENDED << 1;
 /// There are taps.
 pub(crate) const TAPPED: u64 = CLASSIFIED << 1;
 
-/// Who sees a link's frames, as one immutable value that is replaced as a whole.
+/// The users that see a link's frames, as one immutable value that is replaced as a whole.
 ///
 /// Its outline is also in the flags of the link's gate, so that a batch loads the plan only when there is something
 /// in it. The flags follow the plan: a batch may still load a plan that has nothing for it, which is harmless.
@@ -27,9 +27,9 @@ pub(crate) struct Plan {
     pub(crate) media: Arc<dyn Media>,
     /// The link address.
     pub(crate) address: Option<LinkAddress>,
-    /// Whether the demultiplexer may take frames.
+    /// True if the demultiplexer may take frames.
     pub(crate) consumes: bool,
-    /// Whether anybody has to know a received frame's family.
+    /// True if a user has to know a received frame's family.
     pub(crate) demultiplexes: bool,
     pub(crate) taps: Vec<Arc<tap::Slot>>,
     pub(crate) filters: Vec<Arc<filter::Slot>>,

@@ -1,4 +1,4 @@
-//! What a link is and what can be changed of it: the record's fields as calls on the handle.
+//! The properties of a link, and the changes to them: the record's fields as calls on the handle.
 
 use core::net::IpAddr;
 use core::sync::atomic::Ordering::Relaxed;
@@ -35,23 +35,23 @@ impl Link {
         self.record().settings().kind
     }
 
-    /// What makes a link that comes back the same one.
+    /// Returns the id that makes a link that comes back the same link.
     pub fn unique_id(&self) -> Option<&[u8]> {
         self.record().unique_id.as_deref()
     }
 
-    /// Whether the record was used before, by a link with the same unique id.
+    /// True if the record was used before, by a link with the same unique id.
     pub fn is_recycled(&self) -> bool {
         self.record().settings().recycled
     }
 
-    /// Whether the link is attached and not being detached.
+    /// True if the link is attached and not being detached.
     #[inline]
     pub fn is_attached(&self) -> bool {
         self.record().gate.phase() == Phase::Open
     }
 
-    /// Whether a detach has begun and not ended.
+    /// True if a detach has begun and not ended.
     pub fn is_detaching(&self) -> bool {
         self.record().gate.phase() == Phase::Closing
     }
@@ -112,7 +112,7 @@ impl Link {
         self.record().capabilities.store(capabilities.bits(), Relaxed);
     }
 
-    /// Whether received frames get their traffic class.
+    /// True if received frames get their traffic class.
     pub fn classifies(&self) -> bool {
         self.record().settings().classifies
     }
@@ -167,7 +167,7 @@ impl Link {
         });
     }
 
-    /// Whether the medium is there.
+    /// True if the medium is there.
     pub fn carrier(&self) -> bool {
         self.record().settings().carrier
     }

@@ -14,7 +14,7 @@ use crate::{
     Address, Arp, ControlResult, Error, Event, EventCode, Link, LinkAddress, ProtocolFamily, Request,
 };
 
-/// What `pre_output` decides about a packet.
+/// The decision of `pre_output` about a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PreOutput {
     /// It goes to the next hop.
@@ -34,7 +34,7 @@ pub trait Protocol: Send + Sync {
     /// out of `batch` is freed.
     ///
     /// # Errors
-    /// What is left in `batch` was refused: it is freed, and counted as such.
+    /// On an error, the protocol refuses the frames that are left in `batch`. They are freed, and counted as refused.
     fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error>;
 
     /// Finds the next hop of a packet to be sent to `destination`.
@@ -114,7 +114,7 @@ where
 pub struct ProtocolOptions {
     /// Its family.
     pub family: ProtocolFamily,
-    /// Whether it also wants frames that are not for this link's address.
+    /// True if the protocol also wants frames that are not for this link's address.
     pub promiscuous: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What only one port can have.
+//! Claims to things that only one port can have.
 //!
 //! The validator gives each claim to one port; the plan makes sure that one port has let go before another takes.
 
@@ -46,7 +46,7 @@ impl fmt::Display for Claim {
     }
 }
 
-/// Who has what.
+/// The claims that are taken, each with its holder.
 #[derive(Debug, Default)]
 pub(crate) struct Claims(BTreeMap<Claim, String>);
 

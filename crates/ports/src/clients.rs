@@ -40,7 +40,7 @@ impl Drop for ClientNumber {
     }
 }
 
-/// What the task of a port holds whose clients become ports of their own: `guests.0`, `guests.1`, …
+/// A port whose clients become ports of their own: `guests.0`, `guests.1`, …
 ///
 /// The port itself is no part of the network; it stands in the directory so that one can see that it is there.
 #[derive(Clone)]

@@ -38,7 +38,7 @@ impl Listener {
     /// The next connection. Safe to cancel.
     ///
     /// # Errors
-    /// What accept(2) says.
+    /// The error of accept(2).
     pub async fn accept(&self) -> io::Result<PeerSocket> {
         self.watched().async_io(Interest::READABLE, || self.accept_now()).await
     }
@@ -46,7 +46,7 @@ impl Listener {
     /// A connection that is there, without waiting for one. It refuses descriptors when the listener does.
     ///
     /// # Errors
-    /// What accept(2) says.
+    /// The error of accept(2).
     pub fn accept_now(&self) -> io::Result<PeerSocket> {
         Ok(PeerSocket::from_parts(vmlan_sys::socket::accept(self.watched())?, self.refuses))
     }
@@ -99,7 +99,7 @@ impl Connection {
     /// The peer's credentials when it connected.
     ///
     /// # Errors
-    /// What getsockopt(2) says.
+    /// The error of getsockopt(2).
     pub fn peer_cred(&self) -> io::Result<UCred> {
         self.stream().peer_cred()
     }

@@ -1,4 +1,4 @@
-//! What every port is doing now, for whoever asks.
+//! The present state of every port, for any reader.
 //!
 //! The tasks that keep ports attached write their own row; the supervisor reads them all. The data path never does
 //! either: counters are read through their own handle.
@@ -50,9 +50,9 @@ pub struct Row {
     pub state: PortState,
     /// The reason of the state, for people to read.
     pub reason: Option<String>,
-    /// Who is attached, for people to read.
+    /// The attached peer, for people to read.
     pub peer: Option<String>,
-    /// What it is attached to while it is up.
+    /// The endpoint that the port is attached to while it is up.
     pub endpoint: Option<Arc<dyn Endpoint>>,
     /// Its policy.
     pub policy: Policy,
@@ -231,7 +231,7 @@ impl Directory {
         of(&self.rows(), network).filter_map(link).collect()
     }
 
-    /// What the ports of a network are called.
+    /// Returns the names of a network's ports.
     pub fn names(&self, network: &Arc<vmlan_lan::Network>) -> BTreeMap<vmlan_lan::PortId, String> {
         let rows = self.rows();
         let own = rows.iter().filter_map(|(place, row)| {
@@ -241,7 +241,7 @@ impl Directory {
         own.collect()
     }
 
-    /// Who hears of what changes.
+    /// Returns the emitter that tells subscribers of changes.
     pub fn events(&self) -> &Emitter {
         &self.events
     }

@@ -1,4 +1,4 @@
-//! What ports are made of: the data plane, the link layer's registry and the directory.
+//! The parts that ports are made of: the data plane, the link layer's registry and the directory.
 
 use std::collections::HashMap;
 use std::io;
@@ -39,7 +39,7 @@ pub struct Fabric {
     /// The trunks of all networks, for whoever asks.
     pub trunks: Trunks,
     routes: Routes,
-    /// What users of the sockets may hold.
+    /// The limits on what users of the sockets may hold.
     pub users: Arc<Users>,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.
     pub ticks: watch::Receiver<u64>,
@@ -57,13 +57,13 @@ pub struct Joining<'a> {
     pub policy: &'a Policy,
     /// The port whose client it is.
     pub parent: Option<String>,
-    /// What the port shares with others of its user.
+    /// The budget that the port shares with other ports of its user.
     pub budget: Option<Budget>,
     /// For a trunk, what the network has to know of it.
     pub trunk: Option<JoiningTrunk>,
 }
 
-/// What a network has to know of its trunk.
+/// The parts of a trunk that its network has to know.
 pub struct JoiningTrunk {
     pub policy: TrunkPolicy,
     pub notify: Arc<dyn Fn(TrunkNotice) + Send + Sync>,
@@ -83,7 +83,7 @@ pub enum JoinError {
     Ended,
 }
 
-/// What a joined port holds in every layer; gives it all back when dropped.
+/// The places of a joined port in every layer; all are given back when dropped.
 pub struct Seat {
     fabric: Arc<Fabric>,
     pub place: Place,

@@ -31,7 +31,7 @@ struct Rule {
     seen: Arc<Seen>,
 }
 
-/// What a rule matched, counted by each worker on cache lines of its own.
+/// The count of a rule's matches; each worker counts on cache lines of its own.
 struct Seen {
     shards: Box<[Shard]>,
 }

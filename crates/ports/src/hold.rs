@@ -1,7 +1,7 @@
 //! One vmlan at a time on an interface of the host's: of two, each would take from the other what it had set.
 //!
-//! What keeps others away is of a kind that the system takes from a process however it ends. The configuration gives an
-//! interface to one network only; this is between processes.
+//! The system takes the hold from a process however the process ends. The configuration gives an interface to one
+//! network only; the hold is between processes.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) enum Hindrance {
 }
 
 impl LockError {
-    /// What the lock at `path` says of who has the interface.
+    /// Explains, from the error of the lock at `path`, why the interface cannot be held.
     pub(crate) fn hinders(self, path: &Path) -> Hindrance {
         let path = path.display();
         match self {

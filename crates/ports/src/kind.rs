@@ -15,12 +15,12 @@ use vmlan_api::{Error, ErrorCode, PortKind};
 use super::claims::Claim;
 use crate::{Clients, Policy, Station, Validator};
 
-/// What a port is attached to, as a checked configuration says it.
+/// The attachment of a port, as a checked configuration describes it.
 pub trait Kind: Any + fmt::Debug + Send + Sync {
     /// Its kind.
     fn kind(&self) -> PortKind;
 
-    /// What a port with this attachment needs for itself, each with the key that asks for it.
+    /// Returns the claims of a port with this attachment, each with the key that asks for it.
     fn claims(&self) -> Vec<(Claim, &'static str)>;
 
     /// Why the system will never set it up on a network with an MTU of so many octets, where that is so.
@@ -31,15 +31,15 @@ pub trait Kind: Any + fmt::Debug + Send + Sync {
     /// Checks what it has to do with its port's policy and with its network. The port's table is at `path`.
     fn fits(&self, _validator: &mut Validator, _path: &str, _policy: &Policy, _network: &mut Surroundings) {}
 
-    /// Whether it has to be made anew when its port's policy changes, which costs the guest its connection.
+    /// True if the attachment has to be made anew when its port's policy changes, which costs the guest its connection.
     fn depends_on(&self, old: &Policy, new: &Policy) -> bool {
         old.queue != new.queue
     }
 
-    /// Whether the other one is of this kind and says the same.
+    /// True if `other` is of this kind and has equal settings.
     fn equals(&self, other: &dyn Kind) -> bool;
 
-    /// Who keeps a port attached to it.
+    /// Returns the keeper that keeps a port attached.
     fn keeper(&self) -> Keeper;
 }
 
@@ -48,12 +48,12 @@ pub(super) fn same<T: Kind + PartialEq>(one: &T, other: &dyn Kind) -> bool {
     (other as &dyn Any).downcast_ref::<T>().is_some_and(|other| one == other)
 }
 
-/// What a port is attached to, of whatever kind.
+/// The attachment of a port, of whatever kind.
 #[derive(Clone)]
 pub struct Attachment(Arc<dyn Kind>);
 
 impl Attachment {
-    /// That of a kind.
+    /// Makes an attachment of the kind.
     pub fn new(kind: impl Kind) -> Attachment {
         Attachment(Arc::new(kind))
     }
@@ -94,7 +94,7 @@ impl fmt::Debug for Attachment {
     }
 }
 
-/// What a network and its other ports have to do with a port's attachment.
+/// The facts about a network and its other ports that matter to a port's attachment.
 #[derive(Debug)]
 pub struct Surroundings {
     /// The network's MTU in octets.
@@ -128,10 +128,10 @@ impl Hindrance {
     }
 }
 
-/// What a keeper does, for as long as it takes.
+/// The work of a keeper, for as long as it takes.
 pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Who keeps a port attached.
+/// The keeper of a port's attachment.
 pub enum Keeper {
     /// The port is one guest's.
     Guest(Box<dyn KeepGuest>),
@@ -165,7 +165,7 @@ pub trait KeepClients: Send {
 /// A kind's entry in the list of those that there are.
 pub(crate) struct Entry {
     pub(crate) kind: PortKind,
-    /// Whether a port's table has a table of this kind.
+    /// True if a port's table has a table of this kind.
     pub(crate) is_in: fn(&vmlan_api::PortConfig) -> bool,
     /// The members of that table that may be paths of sockets or of a directory for them.
     pub(crate) paths: fn(&mut vmlan_api::PortConfig) -> Vec<&mut Option<String>>,

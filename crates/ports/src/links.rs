@@ -1,4 +1,4 @@
-//! What happens to ports' links, told to everybody.
+//! Events of ports' links, told to every subscriber.
 
 use std::future::poll_fn;
 use std::sync::Arc;

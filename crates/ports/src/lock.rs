@@ -30,7 +30,7 @@ pub struct Lock {
 pub enum LockError {
     /// Another process has it; which one, if that is known.
     Taken(Option<u32>),
-    /// What has the name is no file of ours, or others can open it.
+    /// The file with the name is not ours, or others can open it.
     Foreign,
     /// The system refused.
     System(io::Error),
@@ -77,10 +77,10 @@ impl Lock {
         Err(LockError::Taken(None))
     }
 
-    /// Whether a process has the lock `name` in `directory`. The lock is not taken for that.
+    /// True if a process has the lock `name` in `directory`. The lock is not taken for that.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     #[allow(dead_code, reason = "on macOS what was left says itself which process made it")]
     pub fn is_taken(directory: impl AsFd, name: &str) -> io::Result<bool> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -105,7 +105,7 @@ impl Drop for Lock {
     }
 }
 
-/// Whether nobody but us and root can have opened the file.
+/// True if only we and root can have opened the file.
 fn is_private(file: &File) -> Result<bool, Errno> {
     let stat = fstat(file)?;
     let others = Mode::RWXG | Mode::RWXO;
@@ -115,7 +115,7 @@ fn is_private(file: &File) -> Result<bool, Errno> {
         && !Mode::from_raw_mode(stat.st_mode).intersects(others))
 }
 
-/// Whether the name is still this file's.
+/// True if `name` in `directory` is still the name of this file.
 fn is_at(file: &File, directory: &OwnedFd, name: &str) -> Result<bool, Errno> {
     let ours = fstat(file)?;
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {

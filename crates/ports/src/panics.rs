@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 /// Runs `work` to its end or to its panic, whose message it answers then.
 ///
-/// What `work` borrows is as the panic left it, so the caller begins anew with it.
+/// A panic leaves the data that `work` borrows as it is, so the caller begins anew with it.
 pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let mut work = pin!(work);
     poll_fn(move |cx| match catch(|| work.as_mut().poll(cx)) {

@@ -1,4 +1,4 @@
-//! What can be said of whoever is at the other end of a socket.
+//! Facts about the peer at the other end of a socket.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,8 +26,8 @@ pub(super) fn path_of(address: &SocketAddrAny) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
-/// Whether a peer's datagram socket is gone: it was removed, or nobody holds it. A datagram socket is not told when its
-/// peer goes, so its peer has to be looked at.
+/// True if a peer's datagram socket is gone: it was removed, or no process holds it. A datagram socket is not told when
+/// its peer goes, so its peer has to be looked at.
 pub(super) fn is_gone(node: &Node) -> bool {
     !node.is_there() || !node.is_held(SocketType::DGRAM)
 }

@@ -1,4 +1,4 @@
-//! What a checked configuration says of ports, of trunks and of users, beside what a port is attached to.
+//! The settings of ports, trunks and users in a checked configuration, without the attachments of ports.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use vmlan_bpf::ValidProgram;
 use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_frame::{MacAddr, VlanId};
 
-/// What a network's trunk is called among its ports.
+/// The name of a network's trunk among its ports.
 pub const TRUNK: &str = "trunk";
 
-/// What a guest may do through its port.
+/// The rights and limits of a guest at its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Its set addresses in the order given; none means that they are learnt.
     pub mac: Vec<MacAddr>,
     /// Its role in VLANs.
     pub vlan: Vlan,
-    /// Whether anything passes.
+    /// True if any frames pass.
     pub enabled: bool,
-    /// Whether frames from other than the set addresses are dropped.
+    /// True if frames from other than the set addresses are dropped.
     pub guard: bool,
-    /// Whether it gets a copy of every frame.
+    /// True if the guest gets a copy of every frame.
     pub promiscuous: bool,
-    /// Whether that includes what passes between the two sides of the trunk.
+    /// True if the copies include frames between the two sides of the trunk.
     pub sees_trunk: bool,
-    /// Whether it talks only to ports that are not isolated.
+    /// True if the guest talks only to ports that are not isolated.
     pub isolated: bool,
     /// Frames that may wait for the guest.
     pub queue: usize,
@@ -38,7 +38,7 @@ pub struct Policy {
     pub copies: u64,
     /// Most traffic from it, in Mbit/s.
     pub rate: Option<u64>,
-    /// What it is trusted with beyond its own affairs.
+    /// The roles that the guest is trusted with beyond its own affairs.
     pub roles: BTreeSet<vmlan_api::Role>,
     /// Addresses that it takes over at once, each with those that begin alike.
     pub floating: Vec<Prefixed>,
@@ -49,7 +49,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What a trunk may do, as far as a port's policy says it.
+    /// Returns the policy of a trunk, as far as a port's policy covers it.
     pub(crate) fn of_trunk(vlan: Vlan, queue: usize, quota: usize) -> Policy {
         Policy {
             mac: Vec::new(),
@@ -77,7 +77,7 @@ impl Policy {
 pub struct FilterRule {
     /// Which way the frames go.
     pub direction: vmlan_api::FilterDirection,
-    /// What becomes of them.
+    /// The action on the frames that match.
     pub action: vmlan_api::FilterAction,
     /// How it was given.
     pub source: FilterSource,
@@ -117,23 +117,23 @@ pub struct Trunk {
     pub interface: TrunkInterface,
     /// How it is used.
     pub mode: vmlan_api::TrunkMode,
-    /// What mode `filter` hangs its programs on.
+    /// The hooks on which mode `filter` hangs its programs.
     pub hooks: vmlan_api::TrunkHooks,
-    /// Whether guests may talk to the host; `None` where the mode decides.
+    /// Permission for guests to talk to the host; `None` where the mode decides.
     pub host: Option<bool>,
-    /// Whether guests may talk to the wire.
+    /// True if guests may talk to the wire.
     pub wire: bool,
-    /// Whether guests share the host's address toward the wire.
+    /// The use of the host's address by guests that send to the wire.
     pub shared_mac: vmlan_api::SharedMac,
-    /// Whether the interface may appear later.
+    /// True if the interface may appear later.
     pub wait: bool,
-    /// Whether promiscuous ports see what passes between host and wire.
+    /// True if promiscuous ports see what passes between host and wire.
     pub promiscuous: bool,
     /// Its role in VLANs.
     pub vlan: Vlan,
 }
 
-/// What a trunk is joined to, by name.
+/// The interface or bridge that a trunk is joined to, by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TrunkInterface {
     /// An interface.

@@ -13,7 +13,7 @@ use super::trunks::Trunks;
 /// Where the outcome of a port's first attempt goes.
 pub type Ready = oneshot::Sender<Result<(), String>>;
 
-/// What came to a port from those that it is not for: counted as received and dropped.
+/// The count of traffic from peers that a port is not for: received and dropped.
 pub struct Strangers {
     counters: Arc<Counters>,
     refused: u64,
@@ -32,7 +32,7 @@ impl Strangers {
     }
 }
 
-/// What a task holds that keeps a port attached: the port in every layer, and the means to bring it up and down.
+/// The port in every layer, with the means to bring it up and down, for the task that keeps the port attached.
 pub struct Station {
     fabric: Arc<Fabric>,
     seat: Seat,

@@ -71,10 +71,10 @@ pub async fn run(mut station: Station, mut keeper: Box<dyn KeepGuest>, ends: End
     drop(done);
 }
 
-/// What became of a device since it was looked at.
+/// The change of a device since the last look.
 #[cfg_attr(target_os = "macos", expect(dead_code, reason = "devices are not followed there"))]
 pub(crate) enum Look {
-    /// Nothing.
+    /// No change.
     Same,
     /// The port's state and its reason, and the device's name.
     Changed { state: PortState, reason: Option<String>, name: String },
@@ -148,7 +148,7 @@ pub(crate) async fn recover(station: &mut Station, fault: Fault) {
     }
 }
 
-/// Whether a connection ended because its peer gave no sign of life.
+/// True if the error says that a connection ended because its peer gave no sign of life.
 pub(crate) fn has_vanished(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::*;
     matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable)
@@ -180,7 +180,7 @@ impl Pause {
 /// Names that Linux refuses to devices, since they would hide its own directories in /proc/sys/net.
 pub(crate) const RESERVED: [&str; 2] = ["all", "default"];
 
-/// What keeps a device from having this name.
+/// Returns the reason why a device cannot have this name, where there is one.
 pub(crate) fn reserved_name(name: &str) -> Option<Hindrance> {
     RESERVED.contains(&name).then(|| {
         let message = format!("the kernel keeps the name `{name}` for itself; choose another name");
@@ -188,7 +188,7 @@ pub(crate) fn reserved_name(name: &str) -> Option<Hindrance> {
     })
 }
 
-/// Whether the guest is just not there, or full for the moment.
+/// True if the error says that the guest is just not there, or full for the moment.
 pub(crate) fn is_absent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::*;
     matches!(

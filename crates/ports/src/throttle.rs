@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Lets through a burst, then a steady rate (a token bucket).
 ///
-/// Who comes too fast waits in the kernel's queue; nothing spins and nothing is kept here.
+/// A client that comes too fast waits in the kernel's queue; nothing spins and nothing is kept here.
 pub(super) struct Throttle {
     /// When the bucket would be full if nobody came.
     full_at: Instant,

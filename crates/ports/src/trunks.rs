@@ -14,7 +14,7 @@ use super::fabric::{Fabric, JoinError, Joining, JoiningTrunk, vlan_role};
 use super::station::Station;
 use crate::{Policy, TRUNK, Trunk};
 
-/// What the network of a trunk tells its task: that it has to look at something again.
+/// A network's message to its trunk's task: look at something again.
 #[derive(Default)]
 pub struct TrunkWish {
     stations: AtomicBool,
@@ -35,7 +35,7 @@ impl TrunkWish {
         self.woken.notified().await;
     }
 
-    /// Whether addresses, of whatever kind, came to guests or left them since the last call.
+    /// True if addresses, of whatever kind, came to guests or left them since the last call.
     #[cfg(target_os = "linux")]
     pub fn take_stations(&self) -> bool {
         self.stations.swap(false, Ordering::AcqRel)
@@ -44,9 +44,9 @@ impl TrunkWish {
 
 /// A trunk as it is now; its flows are counted on.
 pub struct TrunkRow {
-    /// What there is to be seen, but for what is counted.
+    /// The visible state of the trunk, without its counters.
     pub report: vmlan_api::Trunk,
-    /// What is counted of its sides, while it is joined.
+    /// The counters of the trunk's sides, while the trunk is joined.
     pub flows: Option<Flows>,
 }
 
@@ -127,8 +127,8 @@ impl Fabric {
 const QUEUE: usize = 1024;
 
 impl Station {
-    /// What the ports of the network want of the trunk: frames for addresses that nobody is known to have, as ports
-    /// without a set address do, and everything that passes.
+    /// Returns what the network's ports want of the trunk: frames for unknown addresses, and everything that passes.
+    /// Ports without a set address want the first.
     pub fn wants(&self) -> (bool, bool) {
         let network = &self.place().network;
         let rows = self.directory().rows();

@@ -1,4 +1,4 @@
-//! What one user of our sockets may hold, however many clients it runs.
+//! Limits on what one user of our sockets may hold, however many clients it runs.
 //!
 //! Theory of operation. Where clients come by themselves (VDE directories, tunnels' control sockets, the control
 //! interface) the number of places is bounded; [`Places`] keeps one user from taking all of them. A user is what the
@@ -39,7 +39,7 @@ impl User {
         connection.peer_cred().map_or(User::Unknown, |peer| User::Uid(peer.uid()))
     }
 
-    /// Whether it is root, or runs us.
+    /// True if the user is root or our own user.
     fn is_ours(self) -> bool {
         matches!(self, User::Uid(uid) if uid == 0 || uid == rustix::process::geteuid().as_raw())
     }
@@ -54,7 +54,7 @@ impl fmt::Display for User {
     }
 }
 
-/// What there are places for.
+/// A resource with a bounded number of places.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
     /// Clients of directories and control sockets that are ports.
@@ -102,10 +102,10 @@ impl fmt::Debug for Budgets {
     }
 }
 
-/// What the ports of one user have together.
+/// The budget that the ports of one user share.
 #[derive(Clone)]
 pub struct Budget {
-    /// What limits what they send.
+    /// The group that limits what the ports send.
     pub group: Arc<Group>,
     /// Their room for frames that wait.
     pub share: Arc<Share>,
@@ -135,7 +135,7 @@ impl Users {
         wanted.unwrap_or(usual).min(all_but_some)
     }
 
-    /// What the ports of `user` have together that joined by the port `port` of `network`.
+    /// Returns the budget for all ports of `user` that joined by the port `port` of `network`.
     pub fn budget(&self, network: &Network, port: &str, user: User) -> Budget {
         let limits = self.limits.lock().clone();
         let addresses = limits.addresses.unwrap_or_else(|| (network.fdb_capacity() / 4).max(1));
@@ -152,7 +152,7 @@ impl Users {
     }
 }
 
-/// Whether something has it still, or had it lately.
+/// True if the budget is still in use, or was lately.
 fn is_kept<T>(budget: &Arc<T>, used: &mut Instant, now: Instant) -> bool {
     if Arc::strong_count(budget) > 1 {
         *used = now;
@@ -184,7 +184,8 @@ pub struct Full {
     user: User,
     most: usize,
     resource: Resource,
-    /// Whether it should be logged: the first, and then ever fewer, so that a stubborn user does not fill the log.
+    /// True if the refusal should be logged: the first, and then ever fewer, so that a stubborn user does not fill the
+    /// log.
     pub tell: bool,
 }
 

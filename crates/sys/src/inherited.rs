@@ -20,7 +20,7 @@ fn taken() -> MutexGuard<'static, BTreeMap<RawFd, OwnedFd>> {
 /// it too.
 ///
 /// # Errors
-/// What readdir(3) says of /dev/fd.
+/// Errors of readdir(3) for /dev/fd.
 pub fn inherit_all() -> io::Result<()> {
     let mut taken = taken();
     for entry in std::fs::read_dir("/dev/fd")? {

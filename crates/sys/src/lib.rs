@@ -1,7 +1,7 @@
 //! System calls and the ABI of Linux and macOS: the only crate with unsafe code, and without decisions.
 //!
-//! What rustix offers safely is used from it directly, by whoever needs it; here is what it lacks. One function is
-//! one system call or one thing that the system should offer as one. Platforms are chosen by file.
+//! Other crates use rustix directly for the calls that it offers safely; this crate has the calls that rustix lacks.
+//! One function is one system call or one thing that the system should offer as one. Platforms are chosen by file.
 
 pub mod address;
 pub mod darwin;

@@ -1,4 +1,4 @@
-/// What a descriptor is watched for.
+/// The readiness that a descriptor is watched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interest {
     /// There is something to read, or the other side closed.
@@ -17,7 +17,7 @@ impl Interest {
 /// A descriptor's readiness.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ready {
-    /// What the descriptor was added with.
+    /// The token that the descriptor was added with.
     pub token: u64,
     /// A read will not block: there is data, an end, or an error to fetch.
     pub read: bool,

@@ -1,4 +1,4 @@
-//! What a guest boots: Debian's cloud kernel, and an initial file system with busybox and our own init.
+//! The system that a guest boots: Debian's cloud kernel, and an initial file system with busybox and our own init.
 //!
 //! Kernel, modules and busybox come from Debian packages (nothing is installed, so root is not needed). They are
 //! unpacked once into a cache directory; a directory there appears under its final name only when it is complete,
@@ -22,7 +22,7 @@ const LEASE: &str = include_str!("vm/lease.sh");
 const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(300);
-/// What the cache directory was asked to hold; a list of another version of this file makes it fetch again.
+/// The wanted contents of the cache directory; a list of another version of this file makes it fetch again.
 const LIST: &str = "list";
 
 /// Modules in the order in which they must be loaded. One that the kernel has built in has no file and is left out.
@@ -69,14 +69,14 @@ const HOST_MODULES: [&str; 21] = [
     "drivers/net/vxlan/vxlan",
 ];
 
-/// What a guest has beside what every one has.
+/// The parts of a guest beside those that every guest has.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     /// Names or paths of programs of this machine, which become `/bin/NAME`.
     pub(crate) programs: Vec<String>,
     /// Paths, without the leading slash, and contents of files.
     pub(crate) files: Vec<(String, String)>,
-    /// Whether it has the modules of a host.
+    /// True if it has the modules of a host.
     pub(crate) host: bool,
 }
 

@@ -35,7 +35,7 @@ pub fn install() -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
 }
 
-/// Whether the user wants an end.
+/// True if the user wants an end.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }

@@ -17,7 +17,7 @@ pub(crate) fn next_port() -> u16 {
     NEXT_PORT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What iperf3 sends.
+/// The traffic that iperf3 sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// One TCP connection, as fast as it goes.
@@ -43,7 +43,7 @@ pub enum Amount {
 /// A measurement to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Iperf {
-    /// What to send.
+    /// The traffic to send.
     pub traffic: Traffic,
     /// How much of it.
     pub amount: Amount,
@@ -82,7 +82,7 @@ impl Iperf {
     }
 }
 
-/// What arrived.
+/// The traffic that arrived.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IperfReport {
     /// Payload octets that the sender sent.
@@ -155,7 +155,7 @@ pub fn iperf3(
 /// Runs an iperf3 client in a namespace.
 ///
 /// # Errors
-/// What the client said.
+/// Returns the report of the client.
 pub(crate) fn to_server(
     client: &Netns,
     address: IpAddr,

@@ -27,7 +27,7 @@ pub struct Netns {
     name: String,
 }
 
-/// What [`Netns::configure`] sets on an interface.
+/// The settings that [`Netns::configure`] makes on an interface.
 #[derive(Clone, Debug, Default)]
 pub struct Interface {
     mac: Option<String>,
@@ -136,7 +136,7 @@ impl Netns {
         self.exec("sh", ["-c", "printf %s \"$1\" > \"$2\"", "sh", value, &path]).expect_success();
     }
 
-    /// Whether the namespace has an interface of this name.
+    /// True if the namespace has an interface of this name.
     pub fn has_interface(&self, interface: &str) -> bool {
         let mut command = Command::new("ip");
         command.args(["-n", &self.name, "link", "show", "dev", interface]);

@@ -7,7 +7,7 @@ use crate::netns::Netns;
 use crate::process::run;
 use crate::wait::poll_until;
 
-/// What a run of ping came to.
+/// The outcome of a run of ping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PingReport {
     /// Requests sent.
@@ -19,7 +19,7 @@ pub struct PingReport {
 }
 
 impl PingReport {
-    /// Whether every request was answered exactly once.
+    /// True if every request was answered exactly once.
     pub fn all(&self) -> bool {
         self.sent > 0 && self.received == self.sent && self.duplicates == 0
     }

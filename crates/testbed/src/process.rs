@@ -25,7 +25,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the exit status was 0.
+    /// True if the exit status was 0.
     pub fn success(&self) -> bool {
         self.status.success()
     }
@@ -127,13 +127,13 @@ impl Process {
         self.child.id()
     }
 
-    /// What the program has written so far.
+    /// Returns the output of the program so far.
     pub fn log(&self) -> String {
         let octets = std::fs::read(self.log.path()).expect("our own log can be read");
         String::from_utf8_lossy(&octets).into_owned()
     }
 
-    /// Whether the program has not ended yet.
+    /// True if the program has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child can be waited for").is_none()
     }

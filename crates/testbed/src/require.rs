@@ -1,4 +1,4 @@
-//! What a test needs from the machine, and skipping it loudly where that is missing.
+//! The needs of a test from the machine, and skipping it loudly where they are missing.
 
 use std::env;
 use std::fmt;
@@ -43,17 +43,17 @@ pub fn linux(major: u32, minor: u32) -> Need {
     Need::Linux(major, minor)
 }
 
-/// What [`Vm`](crate::Vm) needs: QEMU, and apt to fetch Debian's cloud kernel and busybox.
+/// The needs of [`Vm`](crate::Vm): QEMU, and apt to fetch Debian's cloud kernel and busybox.
 pub fn qemu() -> [Need; 3] {
     [Need::Tool("qemu-system-x86_64"), Need::Tool("apt-get"), Need::Tool("dpkg-deb")]
 }
 
-/// What [`Netns`](crate::Netns) and TAP interfaces in it need.
+/// The needs of [`Netns`](crate::Netns) and of TAP interfaces in it.
 pub fn namespaces() -> [Need; 4] {
     [Need::Root, Need::Tool("ip"), Need::Tool("ping"), Need::File("/dev/net/tun")]
 }
 
-/// What a trunk in mode `xdp` needs: AF_XDP, and a kernel that tells of its types.
+/// The needs of a trunk in mode `xdp`: AF_XDP, and a kernel that tells of its types.
 pub fn xdp() -> [Need; 2] {
     [Need::Family(44, "AF_XDP"), Need::File("/sys/kernel/btf/vmlinux")]
 }
@@ -104,7 +104,7 @@ fn find_tool(name: &str, path: &std::ffi::OsStr) -> bool {
     env::split_paths(path).any(|directory| directory.join(name).is_file())
 }
 
-/// Whether the test may go on. Says on standard error, and in `VMLAN_SKIP_LOG`, why it may not; used by
+/// True if the test may go on. Says on standard error, and in `VMLAN_SKIP_LOG`, why it may not; used by
 /// [`require!`](crate::require!).
 ///
 /// # Panics

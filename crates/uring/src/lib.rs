@@ -13,7 +13,7 @@ pub use write::Writer;
 
 use std::io;
 
-/// Whether this kernel lets this process use rings as they are used here (Linux 6.7).
+/// Checks that this kernel lets this process use rings as this crate uses them (Linux 6.7).
 ///
 /// # Errors
 /// Why not: `EPERM` or `ENOSYS` where io_uring is not allowed, `EINVAL` on an older kernel.

@@ -33,7 +33,7 @@ impl Reader {
     /// A reader with places for `buffers` buffers (a power of two up to 32768).
     ///
     /// # Errors
-    /// What io_uring_setup(2) and io_uring_register(2) say; `EINVAL` on kernels without reads into picked buffers.
+    /// The errors of io_uring_setup(2) and io_uring_register(2); `EINVAL` on kernels without reads into picked buffers.
     pub fn new(buffers: u16) -> io::Result<Reader> {
         // The kernel does its part when this thread enters it, whatever for, so that waiting in a poller is enough: a
         // ring that defers its work until it is entered itself wakes no poller.
@@ -106,7 +106,7 @@ impl Reader {
         self.lent.iter_mut().filter_map(Option::take).collect()
     }
 
-    /// Whether the kernel is reading. It ends for want of buffers, among others.
+    /// True if the kernel is reading. It stops for want of buffers, among other reasons.
     pub fn is_armed(&self) -> bool {
         self.armed
     }

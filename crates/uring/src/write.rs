@@ -27,7 +27,7 @@ impl Writer {
     pub const LIMIT: usize = 64;
 
     /// # Errors
-    /// What io_uring_setup(2) says.
+    /// The errors of io_uring_setup(2).
     pub fn new() -> io::Result<Writer> {
         let ring = IoUring::builder()
             .setup_single_issuer()

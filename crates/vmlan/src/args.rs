@@ -19,12 +19,12 @@ pub struct Arguments {
     /// $XDG_RUNTIME_DIR/vmlan/control.sock]
     #[arg(long, global = true, value_name = "SOCKET")]
     pub control: Option<PathBuf>,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// A command of vmlan.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground
@@ -150,7 +150,7 @@ pub enum Command {
     Man,
 }
 
-/// What to capture, and where to.
+/// Frames to capture, and where to write them.
 #[derive(Debug, Args)]
 pub struct CaptureArguments {
     /// Only these: NETWORK or NETWORK/PORT; a VDE port stands for its clients
@@ -199,7 +199,7 @@ pub struct HostArguments {
     pub keep: bool,
 }
 
-/// What to do with a tunnel.
+/// A command about tunnels.
 #[derive(Debug, Subcommand)]
 pub enum TunnelCommand {
     /// Connect this machine, or a program, to a tunnel socket
@@ -237,7 +237,7 @@ fn port_add() -> String {
     )
 }
 
-/// What to do with rules about frames.
+/// A command about rules for frames.
 #[derive(Debug, Subcommand)]
 pub enum FilterCommand {
     /// List the rules, and what they matched
@@ -259,7 +259,7 @@ pub enum FilterCommand {
         network: String,
         /// Name of the port
         port: String,
-        /// What becomes of the frames
+        /// Action on the frames
         #[arg(value_parser = ["drop", "pass"])]
         action: String,
         /// Which frames: an expression, as tcpdump takes it
@@ -302,7 +302,7 @@ fn size(text: &str) -> Result<u64, String> {
     octets.filter(|octets| *octets > 0).ok_or_else(|| "write a size as in 500K, 10M or 1G".to_owned())
 }
 
-/// What to do with a port.
+/// A command about ports.
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
     /// Add a port to a running network
@@ -318,7 +318,7 @@ pub enum PortCommand {
         /// Kind of its attachment
         #[arg(value_parser = ["tap", "stream", "datagram", "vde", "tunnel"])]
         kind: String,
-        /// What the configuration file would say
+        /// Settings as in the configuration file
         #[arg(value_name = "KEY=VALUE")]
         settings: Vec<String>,
         #[command(flatten)]

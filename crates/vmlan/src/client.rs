@@ -24,12 +24,12 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Why a request got no answer, or not the one hoped for.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers at the socket.
+    /// No daemon answers at the socket.
     #[error("cannot reach vmlan at {}: {}", .path.display(), .source)]
     Unreachable {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The daemon answered with an error.
@@ -47,18 +47,18 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
-    /// What answers does not speak the interface.
+    /// The program that answers does not speak the interface.
     #[error("what answers at {} is not vmlan, or of another version: {what}", .path.display())]
     Foreign {
         /// The socket.
         path: PathBuf,
-        /// What was not understood.
+        /// The part that was not understood.
         what: String,
     },
 }
 
 impl ClientError {
-    /// What to do about it.
+    /// Returns advice for the user, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -1,4 +1,4 @@
-//! What the program says and what the documents explain are the same words, both ways.
+//! Comparison of the program's words with those that the documents explain, both ways.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -149,7 +149,7 @@ fn every_key_of_the_configuration_is_explained() {
     assert!(strange.is_empty(), "only in docs/configuration.md: {strange:?}");
 }
 
-/// What the documents call the type of a key, where they call it always the same.
+/// Returns the documents' name for the type of a key, where they always use the same name.
 fn type_of(value: Value) -> Option<String> {
     match value {
         Value::Boolean => Some("boolean".to_owned()),

@@ -14,9 +14,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The namespaces; each has its place in this list, counted from 1, in its addresses.
 const NAMES: [&str; 4] = ["host", "wire", "guest", "other"];
 
-/// What all commands begin with: `ip` is iproute2's, not busybox's; `plain` gives an interface of a namespace its
-/// addresses with this number, `tagged` makes VLAN 10 on it, and
-/// `untagged` gives it those of VLAN 10 instead.
+/// Functions that all commands begin with. `ip` is iproute2's, not busybox's. `plain` gives an interface of a namespace
+/// its addresses with this number, `tagged` makes VLAN 10 on it, and `untagged` gives it those of VLAN 10 instead.
 const FUNCTIONS: &str = "\
 ip() {
     /bin/ip \"$@\"
@@ -93,10 +92,10 @@ tagged wire eth0 2
 /// before, either may send by one that the other does not listen to.
 const AGGREGATED: &str = "[ $(grep -c 'port state: 63' /proc/net/bonding/lag0) = 4 ]";
 
-/// What is there to be seen of the trunk.
+/// The command that shows the trunk.
 const TRUNK: &str = "vmlan trunk lab --json --control /run/vmlan.sock";
 
-/// What is reached with an address of one kind.
+/// A LAN that is reached with addresses of one kind.
 #[derive(Clone, Copy, Debug)]
 enum Lan {
     Plain,
@@ -162,7 +161,7 @@ impl Host {
         self.vm.run(&format!(". /functions; {command}"))
     }
 
-    /// What a command that has to succeed writes.
+    /// Runs a command that has to succeed, and returns its output.
     #[track_caller]
     fn must(&mut self, command: &str) -> String {
         let answer = self.run(command);
@@ -247,7 +246,7 @@ impl Host {
         trunks.iter().map(|trunk| trunk.host.rx_frames + trunk.wire.rx_frames).sum()
     }
 
-    /// What a port lost for this reason.
+    /// Returns how many frames a port dropped for this reason.
     #[track_caller]
     fn drops(&mut self, port: &str, reason: &str) -> u64 {
         let json = self.must("vmlan ports lab --json --control /run/vmlan.sock");

@@ -24,7 +24,7 @@ fn count(octets: &[u8]) -> usize {
     octets.windows(MARK.len()).filter(|window| *window == MARK).count()
 }
 
-/// What the traffic to the victim carries.
+/// The payload of the traffic to the victim.
 const MARK: &[u8] = b"NUMBERED";
 
 impl SlowThief {

@@ -13,7 +13,7 @@ mod trunk;
 
 use crate::attack::Attack;
 
-/// What a line of the log would begin with that a peer forged.
+/// The beginning of a log line that a peer forged.
 pub(crate) const FORGED: &str = "0000-00-00T00:00:00.000000Z ERROR forged";
 
 /// A theme: its name, and its attacks.

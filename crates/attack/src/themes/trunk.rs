@@ -194,7 +194,7 @@ impl Attack for Claims {
 struct ForgedLease;
 
 impl ForgedLease {
-    /// Whether a datagram of the wire's to the victim's address reaches it.
+    /// True if a datagram of the wire's to the victim's address reaches it.
     fn reaches(wire: &Interface, victim: &mut dyn Client, limit: Duration) -> anyhow::Result<bool> {
         let deadline = Instant::now() + limit;
         let datagram = udp((WIRE, 7), (VICTIM, 7), b"MARK", false);

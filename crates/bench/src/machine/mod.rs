@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 mod quiet;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 const PROGRAMS: [(&str, &str); 3] =
     [("iperf3", "--version"), ("vde_switch", "--version"), ("ovs-vswitchd", "--version")];
 
-/// What has to be known of a machine to read its figures.
+/// The facts about a machine that one needs to read its figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The processor, as it calls itself.
@@ -24,13 +24,13 @@ pub struct Machine {
     pub cores: usize,
     /// Memory in GiB.
     pub memory_gib: f64,
-    /// Whether the processor says that it belongs to a hypervisor.
+    /// True if the processor says that it belongs to a hypervisor.
     pub virtual_machine: bool,
     /// Linux' release.
     pub kernel: String,
-    /// What a system call that does nothing takes, in nanoseconds; everything here is made of system calls.
+    /// The time of a system call that does nothing, in nanoseconds; everything here is made of system calls.
     pub system_call_ns: f64,
-    /// What the programs call themselves that vmlan is compared with.
+    /// The versions of the programs that vmlan is compared with, as they name themselves.
     pub programs: Vec<String>,
 }
 

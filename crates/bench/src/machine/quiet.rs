@@ -16,7 +16,7 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// Whether what is measured now suffers from something else.
+    /// True if what is measured now suffers from something else.
     pub fn is_noisy(self) -> bool {
         self.busy >= LIMIT
     }

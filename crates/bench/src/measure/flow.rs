@@ -23,7 +23,7 @@ use testbed::interrupt;
 /// Until caches, queues and the scheduler have settled.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// What warms up longer has stopped.
+/// The longest time to warm up; a candidate that takes longer has stopped.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// After which a thread looks whether it is to end.
@@ -38,7 +38,7 @@ const FRAME: usize = 2048;
 /// The frames that one call sends.
 pub type Frames = Vec<Vec<u8>>;
 
-/// What each batch is made of: nothing when all are alike.
+/// The frames that each batch is made of: none when all are alike.
 pub type Refill<'a> = &'a mut (dyn FnMut(&mut Frames) + Send);
 
 /// Sends `frames` again and again, as `refill` changes them, and counts those that arrive, once `warm_up` have been

@@ -1,4 +1,4 @@
-//! Who runs on which processor. What we send with stays on the first one that we may use.
+//! The processors that programs run on. The sender stays on the first one that we may use.
 
 use std::{fs, io};
 
@@ -18,7 +18,7 @@ pub enum Placement {
 /// Keeps the calling thread on the first processor.
 ///
 /// # Errors
-/// What sched_setaffinity(2) says.
+/// Errors of sched_setaffinity(2).
 pub(super) fn stay_on_first() -> io::Result<()> {
     Ok(sched_setaffinity(None, &choose(&sched_getaffinity(None)?, Placement::Together))?)
 }
@@ -26,7 +26,7 @@ pub(super) fn stay_on_first() -> io::Result<()> {
 /// Keeps the calling thread on the first processor where there are only two, to leave the other to the switch.
 ///
 /// # Errors
-/// What sched_setaffinity(2) says.
+/// Errors of sched_setaffinity(2).
 pub(super) fn stay_with_sender() -> io::Result<()> {
     if sched_getaffinity(None)?.count() <= 2 { stay_on_first() } else { Ok(()) }
 }
@@ -34,7 +34,7 @@ pub(super) fn stay_with_sender() -> io::Result<()> {
 /// Places all threads of a process.
 ///
 /// # Errors
-/// What sched_setaffinity(2) says, and when there is no such process.
+/// Errors of sched_setaffinity(2), and when there is no such process.
 pub fn place(process: u32, placement: Placement) -> io::Result<()> {
     let wanted = choose(&sched_getaffinity(None)?, placement);
     for entry in fs::read_dir(format!("/proc/{process}/task"))? {

@@ -37,7 +37,7 @@ const MOST_LOST: u64 = 20;
 pub struct RoundTrip {
     /// Median in microseconds.
     pub p50_us: f64,
-    /// What one in a hundred takes or more, in microseconds.
+    /// The time that one in a hundred takes or more, in microseconds.
     pub p99_us: f64,
 }
 
@@ -115,7 +115,7 @@ fn ask(socket: &UdpSocket) -> anyhow::Result<Vec<f64>> {
     Ok(times)
 }
 
-/// Whether this very packet returns in time; ones that were given up on before may come first.
+/// True if this very packet returns in time; ones that were given up on before may come first.
 fn returns(socket: &UdpSocket, packet: &[u8; PAYLOAD]) -> io::Result<bool> {
     let mut buffer = [0; PAYLOAD];
     loop {

@@ -10,7 +10,7 @@ use crate::world::World;
 /// Systems differ in what they use, and figures of different congestion controls do not compare.
 const CONGESTION_CONTROL: &str = "cubic";
 
-/// What one TCP connection moved.
+/// The octets that one TCP connection moved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tcp {
     /// Payload that arrived, in 10⁹ bits a second.

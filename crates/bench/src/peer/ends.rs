@@ -2,13 +2,13 @@ use testbed::Netns;
 
 use crate::world::{INTERFACE, World};
 
-/// What a kernel can leave undone for the other end: segmentation, reassembly, checksums.
+/// The work that a kernel can leave to the other end: segmentation, reassembly, checksums.
 const OFFLOADS: [&str; 5] = ["tso", "gso", "gro", "tx", "rx"];
 
 /// Which of the namespaces' own offloads are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
-    /// What the interfaces offer.
+    /// The offloads of the interfaces.
     AsTheyCome,
     /// A sends every packet by itself and complete; B takes what it is given.
     SenderPlain,

@@ -23,7 +23,7 @@ use vmlan_sys::{Interest, Poller, Ready};
 
 use crate::world::INTERFACE;
 
-/// What a relay says once both sides are there.
+/// The line that a relay prints once both sides are there.
 pub const READY: &str = "relay is ready";
 
 /// The TAP between a trunk's relay and the interface. It has to be brought up by whoever starts the relay.

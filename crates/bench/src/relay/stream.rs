@@ -23,7 +23,7 @@ const SMALL: usize = 512;
 /// Pieces that one call gathers at most (IOV_MAX).
 const PIECES: usize = 1024;
 
-/// What was read from one socket and belongs to the other.
+/// The octets that were read from one socket and belong to the other.
 struct Way {
     octets: Box<[u8]>,
     /// Octets at the front that are not relayed yet.

@@ -7,7 +7,7 @@ use vmlan_drivers::host::programs::{self, Divert, Side};
 use vmlan_frame::MacAddr;
 use vmlan_sys::ebpf::{Hook, Link, Set, load_classifier};
 
-/// What joins an interface and a TAP, for as long as it lives.
+/// A joint of an interface and a TAP, for as long as it lives.
 pub(super) struct Hooked {
     _links: [Link; 2],
     _guests: Set<2>,

@@ -1,4 +1,4 @@
-//! What came of it: medians, ratios, what was reached, every figure.
+//! The results: medians, ratios, targets reached, every figure.
 //!
 //! Figures of different rounds are never divided by each other: the same program differs by a third from one minute to
 //! the next. A ratio is made within each round, and its median over the rounds is told.
@@ -30,7 +30,7 @@ pub struct Settings {
     pub long_seconds: f64,
 }
 
-/// What came of measuring someone.
+/// The outcome of measuring one candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The row's figures, in order.
@@ -48,11 +48,11 @@ pub struct Run {
     pub round: u32,
     /// The row's name.
     pub row: &'static str,
-    /// Who was measured.
+    /// The candidate that was measured.
     pub contestant: &'static str,
     /// How busy the machine was just before, when it came to that.
     pub quiet: Option<Quiet>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -101,7 +101,7 @@ impl Comparison {
         target.reach.map_or(bound.clone(), |reach| format!("{bound}, better {reach}"))
     }
 
-    /// Whether the target is reached; `None` without a target or without figures.
+    /// True if the target is reached; `None` without a target or without figures.
     fn reached(&self) -> Option<bool> {
         Some(self.target?.bound.holds(self.median?))
     }
@@ -134,7 +134,7 @@ impl Report {
         Report { machine, settings, rows, runs }
     }
 
-    /// Whether nobody was measured or tried.
+    /// True if nobody was measured or tried.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -353,7 +353,7 @@ impl Report {
         self.figures(row, of, figure).filter_map(ratio).collect()
     }
 
-    /// What has a target first, then what has none.
+    /// Rows with a target first, then the others.
     fn comparisons(&self, row: &Row) -> Vec<Comparison> {
         let compare = |figure, of, to: Option<&'static str>, target| {
             let values = match to {

@@ -25,7 +25,7 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    /// Whether it has titles only.
+    /// True if it has titles only.
     pub fn is_empty(&self) -> bool {
         self.rows.len() < 2
     }

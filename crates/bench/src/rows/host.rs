@@ -21,7 +21,7 @@ const UPLINK: &str = "up0";
 /// Addresses that one port has at most.
 const MACS_A_PORT: usize = 250;
 
-/// What is measured from A to B.
+/// The traffic that is measured from A to B.
 #[derive(Clone, Copy)]
 enum Work {
     Tcp,
@@ -111,7 +111,7 @@ fn host_to_wire(name: &'static str, work: Work, macs: Option<usize>) -> Contesta
     })
 }
 
-/// Who hands frames from the guest's TAP to the interface and back.
+/// The program that hands frames from the guest's TAP to the interface and back.
 #[derive(Clone, Copy)]
 enum By {
     Filter,

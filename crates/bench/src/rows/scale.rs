@@ -1,4 +1,4 @@
-//! What grows with ports, addresses, networks and time, and what does not.
+//! Costs that may grow with ports, addresses, networks and time.
 
 use std::fmt::Write;
 use std::process::Command;

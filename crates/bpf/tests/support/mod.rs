@@ -46,7 +46,8 @@ impl Kernel {
     }
 }
 
-/// What the kernel does with a packet of `length` octets when the program answers `answer`.
+/// Returns how many octets the kernel keeps of a packet of `length` octets when the program answers `answer`; `None`
+/// when it drops the packet.
 pub fn kept(answer: u32, length: usize) -> Option<usize> {
     (answer != 0).then(|| length.min(answer as usize))
 }

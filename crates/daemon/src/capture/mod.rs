@@ -45,7 +45,7 @@ use crate::handle::PortLink;
 /// long as copying one.
 const LIGHT: usize = 64;
 
-/// What is captured.
+/// The settings of a capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Octets kept of each frame, from its destination address on, the tag included.
@@ -79,7 +79,7 @@ impl Default for Options {
     }
 }
 
-/// What became of a capture.
+/// The result of a capture.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Frames written.

@@ -18,7 +18,7 @@ const SMALLEST: usize = 60;
 /// processor.
 const AT_ONCE: u32 = 8;
 
-/// What is known of a captured frame besides its octets.
+/// The data of a captured frame besides its octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     /// Its link, in the order in which links were added.
@@ -40,7 +40,7 @@ pub(super) struct Chunk {
     octets: Vec<u8>,
 }
 
-/// What was taken besides frames.
+/// News taken from the queue besides frames.
 #[derive(Debug)]
 pub(super) struct Taken {
     /// Names of links that were added.
@@ -49,7 +49,7 @@ pub(super) struct Taken {
     pub(super) is_last: bool,
 }
 
-/// What happened to the frames of a link.
+/// Counters of the frames of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Frames that passed.
@@ -171,12 +171,13 @@ impl Queue {
         state.tallies.len() as u32 - 1
     }
 
-    /// Whether only what a filter wants counts.
+    /// True if only frames that a filter wants count.
     pub(super) fn is_filtered(&self) -> bool {
         self.filtered
     }
 
-    /// Whether nothing more is wanted, for one load; what is pushed nevertheless is ignored.
+    /// True if the capture wants nothing more. The check costs one load; frames that are pushed nevertheless are
+    /// ignored.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Relaxed)
     }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 /// Octets of a selection at most.
 const LONGEST: usize = 256;
 
-/// What to capture: a network, or one port of it with the clients that become ports of their own (`guests` selects
+/// Ports to capture: a network, or one port of it with the clients that become ports of their own (`guests` selects
 /// `guests.0`). Written `NETWORK` or `NETWORK/PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
@@ -18,7 +18,7 @@ pub struct Selection {
 pub struct BadSelection(String);
 
 impl Selection {
-    /// Whether the port is selected. The names of configured ports have no dot.
+    /// True if the port is selected. The names of configured ports have no dot.
     pub fn includes(&self, network: &str, port: &str) -> bool {
         let is_family = |name: &String| {
             port.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! The faults of a configuration, and their places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -55,7 +55,7 @@ impl Faults {
         self.push(Fault { error, span });
     }
 
-    /// Whether nothing is wrong so far.
+    /// True if no fault was found so far.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -32,7 +32,7 @@ pub(super) enum Value {
 }
 
 impl Node {
-    /// What kind of value this is, for messages.
+    /// Names the kind of the value, for messages.
     pub(super) fn describe(&self) -> &'static str {
         match &self.value {
             Value::Text(_) => "text",

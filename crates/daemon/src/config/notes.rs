@@ -1,10 +1,10 @@
-//! What is allowed in a configuration, and hardly meant.
+//! Notes on settings that a configuration may have, but that are hardly meant.
 
 use vmlan_ports::too_long;
 
 use super::ValidConfig;
 
-/// What is to be said of a good configuration, on the host that it is for.
+/// Returns the notes on a good configuration, on the host that it is for.
 pub fn notes(config: &ValidConfig) -> Vec<String> {
     let on_trunk = |(name, network): (&String, &super::Network)| {
         let interface = network.trunk.as_ref()?.interface.name();

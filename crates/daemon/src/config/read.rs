@@ -83,7 +83,7 @@ impl Reader {
             .ok()
     }
 
-    /// What is written there, when it is of that kind; of a table or a list, those members that are.
+    /// Reads a value, if it is of the kind `takes`; of a table or a list, the members that are of the right kind.
     fn value(&mut self, path: &str, node: &Node, takes: Takes) -> Option<serde_json::Value> {
         let word = |words: &'static [&'static str]| {
             move |r: &mut Self, at: &str, n: &Node| {

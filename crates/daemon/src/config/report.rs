@@ -20,7 +20,7 @@ pub struct ConfigErrors {
 /// A fault and its place for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// What is wrong.
+    /// The fault.
     pub error: vmlan_api::Error,
     /// Where it is; `None` where it concerns the file as a whole.
     pub place: Option<Place>,

@@ -100,7 +100,7 @@ pub struct NetworkSettings {
     pub fdb_size: usize,
     /// Time after which an address that was not seen is forgotten.
     pub ageing: Duration,
-    /// Whether destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is).
+    /// True if destinations 01-80-C2-00-00-00 to -0F are forwarded (PAUSE never is).
     pub pass_reserved: bool,
 }
 
@@ -109,6 +109,6 @@ pub struct NetworkSettings {
 pub struct Port {
     /// How the guest is reached; a change makes it reconnect.
     pub attachment: Attachment,
-    /// What the guest may do; a change goes unnoticed by the guest.
+    /// Rights of the guest, which does not notice when they change.
     pub policy: Policy,
 }

@@ -1,9 +1,10 @@
-//! What a connection is about, and how long it has been.
+//! The phase of a connection, and its age.
 //!
 //! Theory of operation. A connection waits for its client (to ask, to send a body, to read an answer), is served, or
-//! streams (events, a capture). Who waits longer than a turn gives its place to a connection that has none
-//! ([`Life::turn_ends`]); what is served or streams keeps it. Beside that, a write that makes no progress at all for
-//! some time ends the connection ([`Watched`]), so that a client which stopped reading holds nothing for ever.
+//! streams (events, a capture). A connection that waits longer than a turn gives its place to a connection that has
+//! none ([`Life::turn_ends`]); one that is served or streams keeps its place. Beside that, a write that makes no
+//! progress at all for some time ends the connection ([`Watched`]), so that a client which stopped reading holds
+//! nothing for ever.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -99,7 +100,7 @@ impl Life {
         (state.phase == Phase::Waiting).then_some(end)
     }
 
-    /// Whether the client does not read what was there for it `time` ago. Never so of a stream.
+    /// True if the client has not read, for `time`, what waits for it. Never true of a stream.
     pub(super) fn is_stuck(&self, time: Duration) -> bool {
         let state = self.lock();
         state.phase == Phase::Waiting && state.stuck.is_some_and(|since| since.elapsed() >= time)

@@ -52,7 +52,7 @@ const STUCK: Duration = Duration::from_millis(100);
 /// How long to wait when no connection can be accepted, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a client can make us hold.
+/// Limits on what a client can make the daemon hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections; a further one takes the place of one that keeps us waiting, or waits for a place itself.
@@ -189,7 +189,7 @@ impl Server {
         }
     }
 
-    /// Whether the peer runs as our user or as root.
+    /// Checks that the peer runs as our user or as root; counts and logs refusals.
     fn is_welcome(&mut self, stream: &Connection) -> bool {
         let ours = rustix::process::geteuid().as_raw();
         let peer = stream.peer_cred().map(|peer| peer.uid());

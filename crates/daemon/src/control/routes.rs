@@ -25,7 +25,7 @@ use crate::config::{self, Change};
 use crate::handle::Handle;
 use vmlan_ports::users::{self, Places, Resource, User, Users};
 
-/// What every request needs.
+/// The state that every request needs.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) handle: Handle,
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) life: Arc<Life>,
 }
 
-/// What one user may have of connections and of what they do.
+/// The places that one user may take: connections, event streams and captures.
 #[derive(Debug, Clone)]
 pub(super) struct Shares {
     pub(super) connections: Arc<Places>,

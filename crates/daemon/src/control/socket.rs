@@ -1,7 +1,7 @@
 //! The socket file: made for our user alone, and taken over from a daemon that died.
 //!
-//! Nobody can connect before the socket has its mode, because it listens only then. Making it is done under a lock
-//! beside it, which only our user can open, so that of two daemons that start at once one finds the other alive.
+//! The socket listens only once it has its mode, so no client can connect before. The daemon makes the socket under a
+//! lock beside it, which only our user can open. So, of two daemons that start at once, one finds the other alive.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -60,9 +60,9 @@ pub enum BindError {
     System {
         /// The file concerned.
         path: PathBuf,
-        /// What was tried.
+        /// The call that failed.
         call: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

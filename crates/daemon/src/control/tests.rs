@@ -646,7 +646,7 @@ async fn a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
     assert!(!path.exists());
 }
 
-/// Whoever may open a directory may lock it.
+/// A user who may open a directory may lock it.
 #[tokio::test]
 async fn a_lock_on_the_directory_keeps_nobody_away() {
     use rustix::fs::{FlockOperation, flock};

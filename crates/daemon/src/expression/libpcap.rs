@@ -4,10 +4,10 @@ use pcap::{Capture, Linktype};
 
 use super::BadFilter;
 
-/// What makes a program of an expression.
+/// Name of the compiler of expressions.
 pub(super) const COMPILER: &str = "libpcap";
 
-/// What libpcap makes of an expression for Ethernet, in the form of `tcpdump -ddd`.
+/// Compiles an expression for Ethernet with libpcap, into the form of `tcpdump -ddd`.
 pub(super) fn compile(expression: &str) -> Result<String, BadFilter> {
     let capture =
         Capture::dead(Linktype::ETHERNET).map_err(|error| BadFilter::Failed(format!("libpcap: {error}")))?;

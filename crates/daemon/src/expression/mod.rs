@@ -68,13 +68,13 @@ pub fn of_text(text: &str) -> Result<ValidProgram, BadFilter> {
     program.check().map_err(|error| BadFilter::Wrong(error.to_string()))
 }
 
-/// Whether a text is a program: no expression begins with a number on a line of its own.
+/// True if the text is a program: no expression begins with a number on a line of its own.
 pub fn is_program(text: &str) -> bool {
     let first = text.trim_start().lines().next().unwrap_or_default().trim_end();
     first.parse::<u64>().is_ok()
 }
 
-/// What libpcap makes of an expression for Ethernet. It may take seconds, where a name has to be looked up.
+/// Compiles an expression for Ethernet, as libpcap does. It may take seconds, where a name has to be looked up.
 ///
 /// # Errors
 /// The expression is wrong, or there is nothing to compile it with.

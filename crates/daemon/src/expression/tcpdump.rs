@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::BadFilter;
 
-/// What makes a program of an expression.
+/// Name of the compiler of expressions.
 pub(super) const COMPILER: &str = "tcpdump";
 
 /// How long it may take: names of hosts and ports may have to be looked up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What tcpdump makes of an expression for Ethernet, in the form of `tcpdump -ddd`.
+/// Compiles an expression for Ethernet with tcpdump, into the form of `tcpdump -ddd`.
 pub(super) fn compile(expression: &str) -> Result<String, BadFilter> {
     run("tcpdump", expression, PATIENCE)
 }

@@ -9,7 +9,7 @@ use vmlan_api::{Timestamp, escaped};
 /// Octets of the text of a line; a longer one is cut.
 const LONGEST: usize = 2048;
 
-/// What a line has besides its text.
+/// The parts of a line besides its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {
     /// The time; the journal has its own.
@@ -44,7 +44,7 @@ pub(super) fn line(level: Level, text: &str, style: Style) -> String {
     line
 }
 
-/// What an event says.
+/// The content of an event: its place, its message and its other members.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     /// `port lab/web` or `trunk on eth0`: the thing concerned.

@@ -108,7 +108,7 @@ impl<S: Subscriber> Layer<S> for Log {
     }
 }
 
-/// Whether the service manager's journal reads the descriptor (systemd.exec(5), `JOURNAL_STREAM`).
+/// True if the service manager's journal reads the descriptor (systemd.exec(5), `JOURNAL_STREAM`).
 fn is_journal(stderr: impl AsFd) -> bool {
     let Ok(file) = rustix::fs::fstat(stderr) else { return false };
     std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", file.st_dev, file.st_ino))
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// What the log makes of the events of `act`.
+    /// Returns the lines that the log writes for the events of `act`.
     fn lines(act: impl FnOnce()) -> Vec<String> {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let log = Log { queue: Queue::new(Style { time: false, colour: false }) };

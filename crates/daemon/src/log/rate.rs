@@ -30,7 +30,7 @@ pub(super) enum Source {
     Others,
 }
 
-/// What lines have in common that are alike.
+/// The source and the place that similar lines share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: Source,
@@ -62,7 +62,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Whether a line may pass. [`Rates::due`] has to be asked first, so that no window is over.
+    /// Counts a line; true if it may pass. Ask [`Rates::due`] first, so that no window is over.
     pub(super) fn admit(&mut self, mut key: Key, level: Level, text: &str, now: Instant) -> bool {
         if self.rows.len() >= ROWS && !self.rows.contains_key(&key) {
             key = Key { source: Source::Others, place: String::new() };
@@ -77,7 +77,7 @@ impl Rates {
         false
     }
 
-    /// What was held back in windows that are over.
+    /// Takes the lines that were held back in windows that are over.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Held> {
         if self.swept.is_some_and(|swept| now < swept + SWEEP) {
             return Vec::new();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Change, parse, validate};
 
-/// What runs, as the actions leave it.
+/// A model of the running configuration, as the actions leave it.
 #[derive(Debug, PartialEq, Eq)]
 struct Model {
     workers: NonZeroUsize,

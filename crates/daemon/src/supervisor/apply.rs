@@ -17,7 +17,7 @@ use crate::plan::{Action, Plan};
 /// How long a report waits for ports that are being set up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What came of an action, or will.
+/// The outcome of an action, as far as it is known.
 enum Progress {
     Done,
     Failed(String),

@@ -37,7 +37,7 @@ use vmlan_ports::panics::{self, caught};
 /// How long frames that wait may take when the daemon ends.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What runs.
+/// The supervisor of all that runs: the networks, their ports and their trunks.
 pub struct Supervisor {
     requests: Requests,
     fabric: Arc<Fabric>,
@@ -307,7 +307,7 @@ impl Supervisor {
         Applying::Done { steps, events: self.requests.emitter() }
     }
 
-    /// What is done once a second.
+    /// Does the work that is due once a second.
     fn tick(&mut self) {
         self.ticks.send_modify(|count| *count += 1);
         inject::panic_at(|| "tick".to_owned());

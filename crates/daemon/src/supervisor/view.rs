@@ -1,5 +1,5 @@
-//! What runs, for whoever asks. An answer waits for no change that is being carried out: it shows what there is by
-//! then.
+//! Answers to questions about the running daemon. An answer waits for no change that is being carried out: it shows the
+//! state at that moment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::handle::{Queries, Query, Reply};
 use vmlan_ports::Fabric;
 use vmlan_ports::panics;
 
-/// What the supervisor shows of itself, besides what ports and trunks write down themselves.
+/// The state that the supervisor shows, besides what ports and trunks write down themselves.
 pub(super) struct View {
     fabric: Arc<Fabric>,
     file: Option<PathBuf>,

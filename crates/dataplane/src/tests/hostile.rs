@@ -10,7 +10,7 @@ use vmlan_frame::{Batch, Context};
 
 use super::*;
 
-/// What a port of a script does when it is asked to.
+/// A scripted port's reaction to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Act {
     #[default]

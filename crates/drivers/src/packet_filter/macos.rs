@@ -24,9 +24,9 @@ pub struct Opened {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}")]
 pub struct OpenError {
-    /// What was tried.
+    /// The step that failed, as a verb and its object.
     pub step: &'static str,
-    /// What the system says.
+    /// The system's error.
     pub source: io::Error,
 }
 

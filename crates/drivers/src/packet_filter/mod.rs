@@ -56,7 +56,7 @@ pub type SetFilter = Box<dyn Fn(&ValidProgram) -> io::Result<()> + Send + Sync>;
 /// How many frames the kernel had no room for since the device was opened; it begins at 0 again after 2^32.
 pub type Losses = Box<dyn Fn() -> io::Result<u32> + Send + Sync>;
 
-/// What a device is made of.
+/// The parts that a device is made of.
 pub struct Parts {
     /// The device, bound to an interface, with the filter of `stations`; reads and writes do not wait.
     pub fd: OwnedFd,
@@ -131,7 +131,7 @@ impl Endpoint for Device {
 struct DeviceQueue {
     shared: Arc<Shared>,
     receiver: Option<Receiver>,
-    /// What this worker knows of the stations.
+    /// This worker's knowledge of the stations.
     known: Known,
     /// When the interface took something for the last time, while it takes nothing.
     full_since: Option<Instant>,
@@ -215,7 +215,7 @@ fn write(fd: BorrowedFd<'_>, entry: &Entry<'_>) -> Result<(), Errno> {
     rustix::io::retry_on_intr(|| rustix::io::writev(fd, &slices[..used])).map(drop)
 }
 
-/// What an error of the device means for the attachment.
+/// Translates an error of the device to a fault of the attachment.
 fn fault(error: io::Error) -> Fault {
     match Errno::from_io_error(&error) {
         // The interface was taken away, or is down and has nothing for us.

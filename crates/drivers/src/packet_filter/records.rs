@@ -14,7 +14,7 @@ pub struct Piece {
     pub tag: Option<VlanTag>,
 }
 
-/// What besides whole frames was found.
+/// Counts of what a read has besides whole frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Found {
     /// Frames whose end is missing: they are none of the pieces.
@@ -93,7 +93,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is written as records comes out of them.
+        /// Frames that are written as records come out of them unchanged.
         #[test]
         fn frames_come_back(lens in prop::collection::vec(0usize..200, 0..20)) {
             let frames: Vec<_> = lens.iter().enumerate().map(|(i, len)| vec![i as u8; *len]).collect();

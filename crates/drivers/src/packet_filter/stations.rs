@@ -35,7 +35,7 @@ impl Stations {
         Stations { macs: Vec::new(), everybody: true }
     }
 
-    /// Whether frames to `mac`, a station's address, pass.
+    /// True if frames to `mac`, a station's address, pass.
     pub fn contains(&self, mac: MacAddr) -> bool {
         self.everybody || self.macs.binary_search(&mac).is_ok()
     }
@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// What one worker knows of the stations.
+/// One worker's knowledge of the stations.
 #[derive(Default)]
 pub(super) struct Known {
     stations: Stations,

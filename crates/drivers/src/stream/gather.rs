@@ -85,7 +85,7 @@ impl Gathered {
         }
     }
 
-    /// What was laid out of `chunk`, for a gathered write.
+    /// Returns the pieces that were laid out of `chunk`, for a gathered write.
     pub(super) fn slices<'a, 's>(
         &'a self,
         chunk: &[Entry<'a>],

@@ -34,7 +34,7 @@ struct Read {
     /// Those that were not given out yet.
     left: Range<usize>,
     came: Instant,
-    /// Whether there was a whole frame in it.
+    /// True if there was a whole frame among the octets.
     has_frame: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::parts::parts;
 use crate::queue::Sent;
 
 thread_local! {
-    /// What this thread's writes are laid out in.
+    /// The memory that this thread's writes are laid out in.
     static GATHERED: RefCell<Gathered> = RefCell::default();
 }
 

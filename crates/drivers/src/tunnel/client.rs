@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nobody listens there.
+    /// The connection to the tunnel socket failed.
     #[error("cannot connect to the tunnel socket")]
     Connect(#[source] io::Error),
     /// The connection broke.
@@ -38,7 +38,7 @@ pub enum Error {
     /// The daemon said no.
     #[error("{} ({})", .0, .0.errno_name())]
     Refused(#[source] Refusal),
-    /// What answers speaks another protocol.
+    /// The program that answers speaks another protocol.
     #[error("what answers is no tunnel socket of vmlan, or of another version")]
     Foreign(#[from] BadMessage),
 }
@@ -72,7 +72,7 @@ impl Client {
         Ok(Client { control, data: data.ok_or(BadMessage)?, opened })
     }
 
-    /// What the tunnel was made with.
+    /// Returns the settings that the tunnel was opened with.
     pub fn opened(&self) -> &Opened {
         &self.opened
     }
@@ -111,7 +111,7 @@ impl Client {
         String::from_utf8(self.get(option::IFNAME)?).map_err(|_| Error::Foreign(BadMessage))
     }
 
-    /// What went through the tunnel.
+    /// Asks for the counts of packets, octets and errors of the tunnel.
     ///
     /// # Errors
     /// [`Error`].
@@ -138,7 +138,7 @@ impl Client {
     /// Sends the pieces as one record, whatever it is.
     ///
     /// # Errors
-    /// What sendmsg(2) says.
+    /// Errors of sendmsg(2).
     pub fn send_record(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
         let mut nothing = rustix::net::SendAncillaryBuffer::default();
         rustix::net::sendmsg(&self.data, pieces, &mut nothing, NO_SIGNAL)?;

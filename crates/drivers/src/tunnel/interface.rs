@@ -19,7 +19,7 @@ const NAME: &str = "tunnel";
 /// The families that a tunnel carries.
 const FAMILIES: [ProtocolFamily; 2] = [ProtocolFamily::INET, ProtocolFamily::INET6];
 
-/// What a tunnel is made with.
+/// The settings that a tunnel is made with.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The unit; the lowest free one without.
@@ -34,7 +34,7 @@ pub struct Options {
 
 /// A tunnel: a point-to-point link without link address, which carries IPv4 and IPv6 and is up.
 ///
-/// What a client may change of it is changed here, from any thread; the data path reads it once a batch.
+/// A client's changes of its settings are made here, from any thread; the data path reads the settings once a batch.
 pub struct Interface {
     link: Link,
     /// The neighbour proxy takes what the link's filters let go on.
@@ -42,7 +42,7 @@ pub struct Interface {
     flags: AtomicU32,
     max_pending: AtomicU32,
     own_counts: AtomicBool,
-    /// What the client counted itself, in the order of [`Statistics`].
+    /// The counts that the client added itself, in the order of [`Statistics`].
     added: [AtomicU64; 6],
 }
 
@@ -205,7 +205,7 @@ impl Interface {
         Ok(())
     }
 
-    /// Whether the client adds counts of its own.
+    /// True if the client adds counts of its own.
     pub fn own_counts(&self) -> bool {
         self.own_counts.load(Relaxed)
     }
@@ -231,7 +231,7 @@ impl Interface {
         Ok(())
     }
 
-    /// What went through the link, and what the client added.
+    /// Returns the sums of the link's counters and the counts that the client added.
     pub fn statistics(&self) -> Statistics {
         let counted = self.link.counters().snapshot();
         let mut sum = [

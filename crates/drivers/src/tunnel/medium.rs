@@ -1,4 +1,4 @@
-//! What carries records: the control socket's data socket, a Linux TUN, a macOS utun.
+//! Media that carry records: the control socket's data socket, a Linux TUN, a macOS utun.
 
 use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
@@ -43,7 +43,7 @@ pub(super) struct Sent {
     pub(super) full: bool,
 }
 
-/// What was read: a record whose header is not checked yet, or one that did not fit.
+/// The result of a read: a record whose header is not checked yet, or the length of a record that did not fit.
 pub(super) enum Read {
     Record(Unchecked),
     TooLong(u64),
@@ -87,7 +87,7 @@ impl DerefMut for Behind {
     }
 }
 
-/// What a read needs; empty between calls, and kept for its memory.
+/// The buffers of a read; empty between calls, and kept for their memory.
 #[derive(Default)]
 pub(super) struct Room {
     buffers: Vec<Behind>,

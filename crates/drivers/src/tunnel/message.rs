@@ -27,7 +27,7 @@ pub struct Prefixed {
     pub prefix: u8,
 }
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// A tunnel; the first request, and only once.
@@ -126,7 +126,7 @@ impl Refusal {
         }
     }
 
-    /// What an error of the link layer is for a client.
+    /// Translates an error of the link layer to a refusal for the client.
     pub fn of_link(error: vmlan_link::Error) -> Refusal {
         match error {
             vmlan_link::Error::Busy => Refusal::Busy,
@@ -138,7 +138,7 @@ impl Refusal {
     }
 }
 
-/// What a client is told when its tunnel is open; the data socket comes along with it.
+/// The answer to a client whose tunnel is open; the data socket comes along with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// The unit: the link is `tunnel` and one less.
@@ -271,7 +271,7 @@ impl Opened {
     }
 }
 
-/// What is left to be read.
+/// The octets that are left to be read.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -371,7 +371,7 @@ impl std::str::FromStr for Prefixed {
 }
 
 impl Prefixed {
-    /// Whether `other` is in this network.
+    /// True if `other` is in this network.
     pub fn contains(&self, other: IpAddr) -> bool {
         vmlan_frame::ip::begin_alike(self.address, other, self.prefix)
     }
@@ -461,7 +461,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is emitted is read as what it was.
+        /// An emitted message is parsed as the message that it was.
         #[test]
         fn emitted_messages_are_read(unit in any::<u32>(), mac in any::<[u8; 6]>(), addresses in addresses()) {
             let request = Request::Open { unit, addresses: addresses.clone() };

@@ -137,7 +137,7 @@ impl Outlet {
 }
 
 impl Drop for Outlet {
-    /// What still waits when a tunnel ends has nobody to go to.
+    /// Counts the records that still wait as dropped: a tunnel that ends has no peer for them.
     fn drop(&mut self) {
         let waiting = self.backlog.clear();
         self.dropped(DropReason::NoPeer, waiting);

@@ -10,7 +10,7 @@ use vmlan_link::resolver::{self, Event, Resolver, Statistics};
 use super::message::Prefixed;
 use super::record::Family;
 
-/// What a proxy is made with.
+/// The settings that a proxy is made with.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Its link address.
@@ -104,7 +104,7 @@ impl Proxy {
     }
 }
 
-/// What a frame from the network is for the proxy.
+/// The proxy's classes of frames from the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// It may be a message for the resolver, else a packet of this family if it is one.

@@ -1,7 +1,7 @@
 //! Records: one packet each, with its address family in front. Pure.
 //!
-//! What the link layer sees is always the same: four octets of family, most significant first, 2 for IPv4 and 30 for
-//! IPv6 as on macOS, then the packet. Media that write it otherwise are translated here, in place.
+//! The link layer always sees one form: four octets of family, most significant first, 2 for IPv4 and 30 for IPv6 as on
+//! macOS, then the packet. Records of media that write another form are translated here, in place.
 
 use vmlan_link::ProtocolFamily;
 
@@ -39,7 +39,7 @@ impl Family {
         }
     }
 
-    /// What stands in front of the packet in a record.
+    /// Returns the octets in front of the packet in a record.
     pub const fn header(self) -> [u8; HEADER] {
         (self.protocol().0 as u32).to_be_bytes()
     }

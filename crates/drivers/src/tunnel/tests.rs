@@ -43,7 +43,7 @@ struct Bench {
     seen: Passed,
 }
 
-/// What a tap saw.
+/// The frames that a tap saw.
 type Passed = Arc<Mutex<Vec<(Direction, Vec<u8>)>>>;
 
 struct Seen(Passed);
@@ -85,7 +85,7 @@ impl Bench {
         Bench { registry, interface, tunnel, queue, client, counters, pool, now, seen }
     }
 
-    /// What the network gets.
+    /// Returns the frames that the network gets.
     fn receive(&mut self) -> Vec<Vec<u8>> {
         self.try_receive().unwrap()
     }

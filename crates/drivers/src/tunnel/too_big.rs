@@ -191,7 +191,7 @@ fn answer_v6(out: &mut [u8; LONGEST], from: Ipv6Addr, packet: &[u8], mtu: usize)
     Some(len)
 }
 
-/// Whether what the packet carries may be answered: it is no later fragment, and no ICMP error.
+/// True if the packet may be answered: it is no later fragment, and carries no ICMP error.
 fn may_answer(upper: Upper, packet: &[u8]) -> bool {
     let Upper::Header { protocol, offset } = upper else { return false };
     let kind = packet.get(offset).copied();

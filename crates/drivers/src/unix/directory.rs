@@ -154,7 +154,7 @@ impl Directory {
     /// The names of all that is in it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         // What only names a directory (`O_PATH`) cannot be read.
@@ -168,7 +168,7 @@ impl Directory {
     /// Removes the file of this name if it is `node`.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     pub fn remove(&self, name: &OsStr, node: &Node) -> io::Result<()> {
         Ok(self.remove_if(name, node.identity()?)?)
     }
@@ -236,7 +236,7 @@ impl Directory {
         })
     }
 
-    /// Whether it is ours, and nobody else may write to it.
+    /// True if the directory is ours, and no other user may write to it.
     pub fn is_ours_alone(&self) -> bool {
         self.stat().is_ok_and(|stat| {
             stat.st_uid == us() && !Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH)
@@ -270,8 +270,8 @@ fn us() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether files of this user may be relied on: ours and root's, who in a user namespace of ours is one of those that
-/// are not known there.
+/// True if files of `user` may be relied on: ours and root's. In a user namespace of ours, root is one of the users
+/// that are not known there.
 fn is_trusted(user: u32) -> bool {
     user == us() || user == 0 || platform::unmapped_user() == Some(user)
 }

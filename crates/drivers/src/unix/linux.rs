@@ -59,7 +59,7 @@ impl Node {
         rustix::fs::chmod(self.magic(), mode)
     }
 
-    /// Whether the file still has a name.
+    /// True if the file still has a name.
     pub fn is_there(&self) -> bool {
         self.stat().is_ok_and(|stat| stat.st_nlink > 0)
     }

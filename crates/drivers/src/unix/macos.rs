@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// Whether the name is still this file's.
+    /// True if the name still belongs to this file.
     pub fn is_there(&self) -> bool {
         let found = match &self.directory {
             Some(directory) => statat(directory, &self.name, AtFlags::SYMLINK_NOFOLLOW),

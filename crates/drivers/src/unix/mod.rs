@@ -44,7 +44,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody listens there.
+    /// Another program listens at the path.
     #[error("{path} is in use by another program; choose another path or stop that program")]
     InUse {
         /// The path.
@@ -77,7 +77,7 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: String,
-        /// What to do about it.
+        /// Advice on how to make the directory safe.
         cure: String,
     },
     /// The path led to another directory at once.
@@ -94,7 +94,7 @@ pub enum Error {
     /// The system refused.
     #[error("{call} failed for {path}")]
     System {
-        /// What was tried.
+        /// The call that failed.
         call: &'static str,
         /// The path.
         path: PathBuf,
@@ -112,7 +112,7 @@ impl Node {
     /// Looks at the file at the end of `path`, links followed.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     pub fn open(path: &Path) -> io::Result<Node> {
         Ok(Node::follow(path)?)
     }
@@ -121,17 +121,17 @@ impl Node {
         Ok(Identity::of(&self.stat()?))
     }
 
-    /// Whether it is a socket.
+    /// True if the file is a socket.
     pub fn is_socket(&self) -> bool {
         self.stat().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
     }
 
-    /// Whether it is a socket that belongs to `user` and has no other name.
+    /// True if the file is a socket that belongs to `user` and has no other name.
     pub fn is_socket_of(&self, user: u32) -> bool {
         self.is_socket() && self.stat().is_ok_and(|stat| stat.st_uid == user && stat.st_nlink == 1)
     }
 
-    /// Whether a process holds the socket of type `kind` that this is. Nothing is sent to it.
+    /// True if a process holds this socket, which is of type `kind`. Nothing is sent to it.
     pub fn is_held(&self, kind: SocketType) -> bool {
         let Ok(probe) = socket(AddressFamily::UNIX, kind, None) else { return true };
         if prepare(&probe).is_err() {
@@ -145,7 +145,7 @@ impl Node {
     /// Connects `socket` to it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     pub fn connect(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(connect(socket, &self.address())?)
     }
@@ -164,7 +164,7 @@ impl BoundPath {
         self.place.path()
     }
 
-    /// Whether who follows the path still finds the socket. True as well when the system does not say.
+    /// True if the path still leads to the socket. True as well when the system does not say.
     pub fn leads_to_it(&self) -> bool {
         use rustix::io::Errno;
         match rustix::fs::stat(self.path()) {
@@ -230,7 +230,7 @@ pub fn bind_connected(place: &Place, mode: Mode, peer: &Node) -> Result<(OwnedFd
 /// A stream socket that is connected to the one at `path`, and does not wait.
 ///
 /// # Errors
-/// What the system says; `WouldBlock` when the listener's queue is full.
+/// Errors of the system; `WouldBlock` when the listener's queue is full.
 pub fn connect_stream(path: &Path) -> io::Result<OwnedFd> {
     let address = address(path).map_err(io::Error::other)?;
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;

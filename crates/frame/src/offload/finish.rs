@@ -26,7 +26,7 @@ pub fn finish_checksum(octets: &mut [u8], request: &Offload) {
     }
 }
 
-/// Whether the sum is that of SCTP, which is another one (RFC 9260 section 6.8).
+/// True if the checksum to finish is SCTP's, which is another sum (RFC 9260 section 6.8).
 #[cold]
 fn is_sctp(octets: &[u8], request: &Offload) -> bool {
     let start = usize::from(request.checksum_start);

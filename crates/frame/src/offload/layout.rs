@@ -16,7 +16,7 @@ pub(super) enum Ip {
     V6 { at: usize },
 }
 
-/// What carries an inner packet in an outer one.
+/// The header that carries an inner packet in an outer one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tunnel {
     /// Nothing, or there is no tunnel.
@@ -32,7 +32,7 @@ pub(super) enum Tunnel {
 pub(super) struct Layout {
     /// The IP header around the inner one, in a tunnel.
     pub outer: Option<Ip>,
-    /// What is between the two: nothing in IP in IP.
+    /// The header between the outer and the inner one: nothing in IP in IP.
     pub tunnel: Tunnel,
     /// The IP header in front of the transport header.
     pub inner: Ip,
@@ -42,7 +42,7 @@ pub(super) struct Layout {
     pub protocol: IpProtocol,
     /// Octets of the inner IP packet's payload before this fragment's; 0 for whole packets.
     pub fragment_offset: usize,
-    /// Whether it is a fragment, the first or another.
+    /// True if the packet is a fragment, the first or another.
     pub is_fragment: bool,
 }
 
@@ -166,13 +166,13 @@ impl Layout {
         }
     }
 
-    /// Whether the packet's addresses are those that its checksum covers. With a routing header that is the last
-    /// address on the way (RFC 8200 8.1), which is somewhere in there.
+    /// True if the checksum covers the addresses that stand in the IP header. With a routing header it covers the last
+    /// address on the way (RFC 8200 8.1), which is somewhere in the routing header.
     pub fn has_both_addresses(&self, octets: &[u8]) -> bool {
         !matches!(self.inner, Ip::V6 { at } if self.is_routed(octets, at))
     }
 
-    /// Whether a routing header with segments left stands between the IPv6 header at `at` and the transport header.
+    /// True if a routing header with segments left stands between the IPv6 header at `at` and the transport header.
     /// The walk that found the transport header has checked the lengths.
     fn is_routed(&self, octets: &[u8], at: usize) -> bool {
         let mut protocol = IpProtocol(octets[at + 6]);

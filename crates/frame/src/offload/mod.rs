@@ -1,4 +1,5 @@
-//! What a sender leaves to be done to a frame, and doing it: checksums, segmentation and coalescing.
+//! Offloads: the work that a sender leaves to be done to a frame, and doing it by checksums, segmentation and
+//! coalescing.
 //!
 //! Theory of operation. A virtio-net header in front of a frame may ask for a checksum to be finished, or for a frame
 //! of up to 64 KiB to be cut into segments (virtio 1.3 5.1.6). Ports that differ in what they can take live in one

@@ -1,7 +1,7 @@
 /// Octets of the virtio-net header in front of every frame, with the number of buffers (virtio 1.3 5.1.6).
 pub const VIRTIO_HEADER: usize = 12;
 
-/// What the sender left to be done to the frame, in the terms of the virtio-net header (virtio 1.3 5.1.6).
+/// The work that the sender left to be done to the frame, in the terms of the virtio-net header (virtio 1.3 5.1.6).
 ///
 /// The default asks for nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,19 +84,19 @@ impl Offload {
         ]
     }
 
-    /// Whether nothing is left to be done; that the checksum is known to be valid asks for nothing.
+    /// True if nothing is left to be done. A checksum that is known to be valid asks for nothing.
     #[inline]
     pub const fn is_none(self) -> bool {
         self.gso_type == 0 && self.flags & !Offload::CHECKSUM_VALID == 0
     }
 
-    /// Whether the frame must be cut into segments before a plain medium takes it.
+    /// True if the frame must be cut into segments before a plain medium takes it.
     #[inline]
     pub const fn is_segmentation(self) -> bool {
         self.gso_type != 0
     }
 
-    /// Whether the checksum must be finished before a plain medium takes the frame.
+    /// True if the checksum must be finished before a plain medium takes the frame.
     #[inline]
     pub const fn needs_checksum(self) -> bool {
         self.flags & Offload::NEEDS_CHECKSUM != 0

@@ -3,7 +3,7 @@ use core::ops::BitOr;
 
 use super::Offload;
 
-/// What a medium takes as it is, without our doing it first, as a set.
+/// The set of offloads that a medium takes as they are, without our doing them first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Takes(u8);
 
@@ -37,13 +37,13 @@ impl Takes {
         Takes(bits & Takes::ALL.0)
     }
 
-    /// Whether all of `others` are among these.
+    /// True if the set has all of `others`.
     #[inline]
     pub const fn contains(self, others: Takes) -> bool {
         self.0 & others.0 == others.0
     }
 
-    /// Whether there are none.
+    /// True if the set is empty.
     #[inline]
     pub const fn is_none(self) -> bool {
         self.0 == 0
@@ -56,7 +56,8 @@ impl Takes {
         Takes(self.0 & others.0)
     }
 
-    /// What a medium has to take to take frames with this request as they are. `None` for a type that none takes.
+    /// Returns the set that a medium needs to take frames with this request as they are. `None` for a type that no
+    /// medium takes.
     #[inline]
     pub const fn needed(request: Offload) -> Option<Takes> {
         // Their media's kernels would finish another sum than SCTP's.
@@ -77,7 +78,7 @@ impl Takes {
         Some(Takes(segmentation.0 | ecn.0 | checksum.0))
     }
 
-    /// Whether a frame with this request, which has been validated, goes out as it is.
+    /// True if a frame with this request, which has been validated, goes out as it is.
     #[inline]
     pub const fn takes(self, request: Offload) -> bool {
         match Takes::needed(request) {

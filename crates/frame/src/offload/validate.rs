@@ -111,7 +111,7 @@ fn checksum_only(octets: &[u8], request: Offload) -> Result<Offload, BadOffload>
     if fits { Ok(canonical) } else { Err(BadOffload::ChecksumPlace) }
 }
 
-/// What segments look like.
+/// The kind of the segments that a frame is cut into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Tcp,
@@ -188,7 +188,7 @@ impl Plan {
     }
 }
 
-/// Whether the headers are those of the type, with lengths that agree with the frame's.
+/// True if the headers match the request's type and their lengths agree with the frame's length.
 fn fits(kind: Kind, request: Offload, layout: &Layout, octets: &[u8]) -> bool {
     let v4 = matches!(layout.inner, Ip::V4 { .. });
     match kind {
@@ -214,7 +214,7 @@ fn fits(kind: Kind, request: Offload, layout: &Layout, octets: &[u8]) -> bool {
     }
 }
 
-/// Whether the UDP header's length is that of the packet's rest.
+/// True if the length in the UDP header is the length of the rest of the packet.
 fn is_whole_datagram(layout: &Layout, octets: &[u8]) -> bool {
     let datagram = &octets[layout.transport..];
     datagram.len() >= UdpRepr::HEADER_LEN && usize::from(u16_at(datagram, 4)) == datagram.len()

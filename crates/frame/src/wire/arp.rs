@@ -4,16 +4,16 @@ use super::field::{array, put, u16_at};
 use super::{EtherType, Malformed};
 use crate::MacAddr;
 
-/// What an ARP packet asks or answers (RFC 826, RFC 903).
+/// The operation of an ARP packet: its question or answer (RFC 826, RFC 903).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ArpOperation(pub u16);
 
 impl ArpOperation {
-    /// Who has the target protocol address?
+    /// A request for the hardware address that has the target protocol address.
     pub const REQUEST: ArpOperation = ArpOperation(1);
     /// The sender has its protocol address.
     pub const REPLY: ArpOperation = ArpOperation(2);
-    /// Which protocol address does the target hardware have? (RARP)
+    /// A request for the protocol address that the target hardware has. (RARP)
     pub const REVERSE_REQUEST: ArpOperation = ArpOperation(3);
     /// The answer to a reverse request. (RARP)
     pub const REVERSE_REPLY: ArpOperation = ArpOperation(4);

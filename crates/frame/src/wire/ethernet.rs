@@ -36,13 +36,13 @@ impl EtherType {
     /// Configuration testing protocol, the loop probe that switches send (Ethernet V2.0 8).
     pub const LOOPBACK: EtherType = EtherType(0x9000);
 
-    /// Whether the field is a length in octets and an LLC header follows (IEEE 802.3 3.2.6: at most 1500).
+    /// True if the field is a length in octets and an LLC header follows (IEEE 802.3 3.2.6: at most 1500).
     #[inline]
     pub const fn is_length(self) -> bool {
         self.0 <= 1500
     }
 
-    /// Whether a tag control field follows, and after it another type.
+    /// True if a tag control field follows, and another type after it.
     #[inline]
     pub const fn is_tag(self) -> bool {
         self.0 == Self::CUSTOMER_TAG.0 || self.0 == Self::SERVICE_TAG.0
@@ -117,7 +117,7 @@ impl<T: AsRef<[u8]>> EthernetFrame<T> {
         VlanTags::parse(self.octets.as_ref())
     }
 
-    /// What follows the 14-octet header, tags and padding included.
+    /// Returns the octets behind the 14-octet header, tags and padding included.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.octets.as_ref()[ETHERNET_HEADER..]
@@ -143,7 +143,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> EthernetFrame<T> {
         put(self.octets.as_mut(), TYPE, &ethertype.0.to_be_bytes());
     }
 
-    /// What follows the 14-octet header, to be changed.
+    /// Returns the payload behind the 14-octet header, mutable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         &mut self.octets.as_mut()[ETHERNET_HEADER..]
@@ -157,7 +157,7 @@ pub struct EthernetRepr {
     pub destination: MacAddr,
     /// The source address.
     pub source: MacAddr,
-    /// What the payload is.
+    /// The type of the payload.
     pub ethertype: EtherType,
 }
 

@@ -13,12 +13,12 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 /// How many octets of extension headers are followed; real ones (router alert, segment routing, AH) take less.
 pub const MAX_EXTENSION_OCTETS: usize = 512;
 
-/// What the extension headers of an IPv6 packet say (RFC 8200 section 4).
+/// The content of the extension headers of an IPv6 packet (RFC 8200 section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtensionHeaders {
     /// From the fragment header, if there is one; also there with offset 0 and no more to follow (RFC 6946).
     pub fragment: Option<Fragment>,
-    /// What follows them, with its offset from the start of the IPv6 header.
+    /// The part behind the extension headers, with its offset from the start of the IPv6 header.
     pub upper: Upper,
     /// How many there are, as far as they were followed.
     pub count: usize,

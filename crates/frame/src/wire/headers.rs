@@ -4,7 +4,7 @@ use super::{
 };
 use crate::ETHERNET_HEADER;
 
-/// What a frame's network layer is.
+/// The kind of a frame's network layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
     /// An ARP packet, not looked into.
@@ -25,13 +25,13 @@ pub enum Network {
 pub struct Headers {
     /// The tags among the octets; none if they are malformed.
     pub tags: VlanTags,
-    /// What the network layer is.
+    /// The kind of the network layer.
     pub network: Network,
     /// Where the IP packet ends and the frame's padding begins; of anything else the frame's end.
     pub network_end: usize,
     /// Where an IP fragment belongs, or nothing for a whole packet.
     pub fragment: Option<Fragment>,
-    /// What an IP packet carries. A header found here is complete: TCP with its options, UDP and ICMP's 8 octets,
+    /// The content of an IP packet. A header found here is complete: TCP with its options, UDP and ICMP's 8 octets,
     /// ICMPv6's 4.
     pub upper: Upper,
 }

@@ -53,13 +53,13 @@ impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
         self.octets
     }
 
-    /// What the message is.
+    /// Returns the type of the message.
     #[inline]
     pub fn message_type(&self) -> Icmpv4Type {
         Icmpv4Type(self.octets.as_ref()[TYPE])
     }
 
-    /// What it is more exactly.
+    /// Returns the code of the message, which says more exactly than the type what it is.
     #[inline]
     pub fn code(&self) -> u8 {
         self.octets.as_ref()[CODE]
@@ -71,7 +71,7 @@ impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
         u16_at(self.octets.as_ref(), CHECKSUM)
     }
 
-    /// Whether the checksum is right.
+    /// True if the checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
         Sum::new().add_octets(self.octets.as_ref()).is_valid()
@@ -89,7 +89,7 @@ impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
         Some(EchoRepr { reply, identifier: u16_at(octets, IDENTIFIER), sequence: u16_at(octets, SEQUENCE) })
     }
 
-    /// What follows the 8 octets: an echo's data, or the packet that an error is about.
+    /// Returns the octets behind the 8-octet header: an echo's data, or the packet that an error is about.
     #[inline]
     pub fn data(&self) -> &[u8] {
         &self.octets.as_ref()[DATA..]

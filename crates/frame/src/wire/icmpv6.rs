@@ -63,13 +63,13 @@ impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
         self.octets
     }
 
-    /// What the message is.
+    /// Returns the type of the message.
     #[inline]
     pub fn message_type(&self) -> Icmpv6Type {
         Icmpv6Type(self.octets.as_ref()[TYPE])
     }
 
-    /// What it is more exactly.
+    /// Returns the code of the message, which says more exactly than the type what it is.
     #[inline]
     pub fn code(&self) -> u8 {
         self.octets.as_ref()[CODE]
@@ -81,13 +81,13 @@ impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
         u16_at(self.octets.as_ref(), CHECKSUM)
     }
 
-    /// Whether the checksum is right.
+    /// True if the checksum is right.
     #[inline]
     pub fn verify_checksum(&self, addresses: &Addresses) -> bool {
         self.sum(addresses).is_valid()
     }
 
-    /// What follows type, code and checksum.
+    /// Returns the octets behind type, code and checksum.
     #[inline]
     pub fn body(&self) -> &[u8] {
         &self.octets.as_ref()[BODY..]

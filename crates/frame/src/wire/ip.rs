@@ -60,21 +60,21 @@ impl fmt::Debug for IpProtocol {
 pub struct Fragment {
     /// Octets of the packet's fragmentable part before this fragment, a multiple of 8.
     pub offset: u16,
-    /// Whether more fragments follow.
+    /// True if more fragments follow.
     pub more: bool,
-    /// What all fragments of one packet share; 16 bits of it for IPv4.
+    /// The number that all fragments of one packet share; 16 bits of it for IPv4.
     pub identification: u32,
 }
 
 impl Fragment {
-    /// Whether the upper-layer header, if any, is in this fragment.
+    /// True if the upper-layer header, if any, is in this fragment.
     #[inline]
     pub const fn is_first(&self) -> bool {
         self.offset == 0
     }
 }
 
-/// What an IP packet carries.
+/// The content of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Upper {
     /// No upper-layer header: no IP packet, or one that ends with "no next header".
@@ -88,7 +88,7 @@ pub enum Upper {
     },
     /// A fragment that is not its packet's first: payload from the middle.
     LaterFragment {
-        /// What the packet's fragmentable part starts with: maybe another extension header.
+        /// The protocol that the packet's fragmentable part starts with: maybe another extension header.
         protocol: IpProtocol,
         /// Where the fragment's payload starts, in octets.
         offset: usize,

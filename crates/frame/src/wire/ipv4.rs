@@ -73,19 +73,19 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
         u16_at(self.octets.as_ref(), TOTAL_LENGTH)
     }
 
-    /// What the fragments of one packet share.
+    /// Returns the number that the fragments of one packet share.
     #[inline]
     pub fn identification(&self) -> u16 {
         u16_at(self.octets.as_ref(), IDENTIFICATION)
     }
 
-    /// Whether routers must not fragment it.
+    /// True if routers must not fragment the packet.
     #[inline]
     pub fn dont_fragment(&self) -> bool {
         u16_at(self.octets.as_ref(), FRAGMENT) & DONT_FRAGMENT != 0
     }
 
-    /// Whether more fragments follow.
+    /// True if more fragments follow.
     #[inline]
     pub fn more_fragments(&self) -> bool {
         u16_at(self.octets.as_ref(), FRAGMENT) & MORE_FRAGMENTS != 0
@@ -116,7 +116,7 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
         self.octets.as_ref()[TTL]
     }
 
-    /// What the payload is.
+    /// Returns the protocol of the payload.
     #[inline]
     pub fn protocol(&self) -> IpProtocol {
         IpProtocol(self.octets.as_ref()[PROTOCOL])
@@ -128,7 +128,7 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
         u16_at(self.octets.as_ref(), CHECKSUM)
     }
 
-    /// Whether the header checksum is right.
+    /// True if the header checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
         Sum::new().add_octets(cut(self.octets.as_ref(), 0, self.header_len())).is_valid()
@@ -164,13 +164,13 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
         Options::new(self.raw_options())
     }
 
-    /// What follows the header, without padding of the frame.
+    /// Returns the octets behind the header, without padding of the frame.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         cut(self.octets.as_ref(), self.header_len(), usize::from(self.total_length()))
     }
 
-    /// What the packet carries, with its offset from the packet's start.
+    /// Returns the packet's content, with its offset from the packet's start.
     #[inline]
     pub fn upper(&self) -> Upper {
         let (protocol, offset) = (self.protocol(), self.header_len());
@@ -241,7 +241,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4Packet<T> {
         self.set_checksum(sum);
     }
 
-    /// What follows the header, to be changed.
+    /// Returns the payload behind the header, mutable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let (start, end) = (self.header_len(), usize::from(self.total_length()));
@@ -254,17 +254,17 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4Packet<T> {
 pub struct Ipv4Repr<'a> {
     /// Differentiated services code point and ECN.
     pub traffic_class: u8,
-    /// What the fragments of one packet share.
+    /// The number that the fragments of one packet share.
     pub identification: u16,
-    /// Whether routers must not fragment it.
+    /// True if routers must not fragment the packet.
     pub dont_fragment: bool,
-    /// Whether more fragments follow.
+    /// True if more fragments follow.
     pub more_fragments: bool,
     /// Where the payload belongs, in octets, a multiple of 8.
     pub fragment_offset: u16,
     /// Hops left.
     pub ttl: u8,
-    /// What the payload is.
+    /// The protocol of the payload.
     pub protocol: IpProtocol,
     /// The sender.
     pub source: Ipv4Addr,

@@ -71,7 +71,7 @@ impl<T: AsRef<[u8]>> Ipv6Packet<T> {
         PAYLOAD + usize::from(self.payload_length())
     }
 
-    /// What the payload starts with: an extension header or the upper layer's.
+    /// Returns the protocol of the payload's first header: an extension header or the upper layer's.
     #[inline]
     pub fn next_header(&self) -> IpProtocol {
         IpProtocol(self.octets.as_ref()[NEXT_HEADER])
@@ -101,7 +101,7 @@ impl<T: AsRef<[u8]>> Ipv6Packet<T> {
         Addresses::V6 { source: self.source(), destination: self.destination() }
     }
 
-    /// What follows the fixed header, extension headers included, without padding of the frame.
+    /// Returns the octets behind the fixed header, extension headers included, without padding of the frame.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         cut(self.octets.as_ref(), PAYLOAD, self.total_len())
@@ -152,7 +152,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6Packet<T> {
         put(self.octets.as_mut(), DESTINATION, &address.octets());
     }
 
-    /// What follows the fixed header, to be changed.
+    /// Returns the payload behind the fixed header, mutable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let end = self.total_len();
@@ -169,7 +169,7 @@ pub struct Ipv6Repr {
     pub flow_label: u32,
     /// Octets after the fixed header.
     pub payload_len: u16,
-    /// What the payload starts with.
+    /// The protocol of the payload's first header.
     pub next_header: IpProtocol,
     /// Hops left.
     pub hop_limit: u8,

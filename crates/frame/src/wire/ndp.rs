@@ -19,7 +19,7 @@ const OVERRIDE: u8 = 0x20;
 
 /// A view of a neighbour discovery message, its ICMPv6 header included.
 ///
-/// Whether it is to be believed (hop limit 255, code 0, checksum) is the caller's to check.
+/// The caller has to check that the message is to be believed: hop limit 255, code 0 and the checksum.
 #[derive(Debug, Clone, Copy)]
 pub struct NdpMessage<T> {
     octets: T,
@@ -73,19 +73,19 @@ impl<T: AsRef<[u8]>> NdpMessage<T> {
         }
     }
 
-    /// Whether a neighbour advertisement is a router's.
+    /// True if a neighbour advertisement comes from a router.
     #[inline]
     pub fn is_router(&self) -> bool {
         self.has_flag(ROUTER)
     }
 
-    /// Whether a neighbour advertisement answers a solicitation.
+    /// True if a neighbour advertisement answers a solicitation.
     #[inline]
     pub fn is_solicited(&self) -> bool {
         self.has_flag(SOLICITED)
     }
 
-    /// Whether a neighbour advertisement replaces a cached link-layer address.
+    /// True if a neighbour advertisement replaces a cached link-layer address.
     #[inline]
     pub fn is_override(&self) -> bool {
         self.has_flag(OVERRIDE)
@@ -120,7 +120,7 @@ const fn fixed_len(message_type: Icmpv6Type) -> Option<usize> {
 /// One option of a neighbour discovery message (RFC 4861 section 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NdpOption<'a> {
-    /// What the option is.
+    /// The kind of the option.
     pub kind: u8,
     /// Where its value starts, in octets from the start of the ICMPv6 message: for changing it in place.
     pub offset: usize,

@@ -5,7 +5,7 @@ use super::Malformed;
 /// One option of an IPv4 or TCP header, other than "no operation" and "end of list".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionField<'a> {
-    /// What the option is.
+    /// The kind of the option.
     pub kind: u8,
     /// Its value, without kind and length.
     pub data: &'a [u8],

@@ -29,13 +29,13 @@ impl TcpFlags {
     /// Accurate ECN, the former nonce sum (RFC 9768).
     pub const AE: TcpFlags = TcpFlags(0x100);
 
-    /// Whether all of `flags` are set.
+    /// True if all of `flags` are set.
     #[inline]
     pub const fn contains(self, flags: TcpFlags) -> bool {
         self.0 & flags.0 == flags.0
     }
 
-    /// Whether any of `flags` is set.
+    /// True if any of `flags` is set.
     #[inline]
     pub const fn intersects(self, flags: TcpFlags) -> bool {
         self.0 & flags.0 != 0
@@ -154,7 +154,7 @@ impl<T: AsRef<[u8]>> TcpSegment<T> {
         u16_at(self.octets.as_ref(), URGENT)
     }
 
-    /// Whether the checksum is right.
+    /// True if the checksum is right.
     #[inline]
     pub fn verify_checksum(&self, addresses: &Addresses) -> bool {
         self.sum(addresses).is_valid()
@@ -173,7 +173,7 @@ impl<T: AsRef<[u8]>> TcpSegment<T> {
             .map(|option| option.map(|field| TcpOption::new(field.kind, field.data)))
     }
 
-    /// What follows the header.
+    /// Returns the octets behind the header.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         let octets = self.octets.as_ref();
@@ -245,7 +245,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> TcpSegment<T> {
         self.set_checksum(sum);
     }
 
-    /// What follows the header, to be changed.
+    /// Returns the payload behind the header, mutable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let start = self.header_len();
@@ -271,7 +271,7 @@ pub enum TcpOption<'a> {
     },
     /// Another kind, or one of the above with an unusual length; selective acknowledgements are kind 5.
     Other {
-        /// What the option is.
+        /// The kind of the option.
         kind: u8,
         /// Its value, without kind and length.
         data: &'a [u8],

@@ -63,7 +63,7 @@ impl<T: AsRef<[u8]>> UdpDatagram<T> {
         u16_at(self.octets.as_ref(), CHECKSUM)
     }
 
-    /// Whether the checksum is right, or absent where that is allowed: over IPv4 (RFC 768), not over IPv6
+    /// True if the checksum is right, or absent where that is allowed: over IPv4 (RFC 768), not over IPv6
     /// (RFC 8200 section 8.1).
     #[inline]
     pub fn verify_checksum(&self, addresses: &Addresses) -> bool {
@@ -73,7 +73,7 @@ impl<T: AsRef<[u8]>> UdpDatagram<T> {
         self.sum(addresses).is_valid()
     }
 
-    /// What follows the header, within the length field.
+    /// Returns the octets behind the header, within the length field.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         cut(self.octets.as_ref(), PAYLOAD, usize::from(self.length()))
@@ -122,7 +122,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> UdpDatagram<T> {
         self.set_checksum(sum);
     }
 
-    /// What follows the header, to be changed.
+    /// Returns the payload behind the header, mutable.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let end = usize::from(self.length());

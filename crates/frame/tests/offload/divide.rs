@@ -32,7 +32,7 @@ fn pool() -> Pool {
     Pool::new(PoolSizes { small: 512, large: 12, bulk: 0 })
 }
 
-/// What goes out at last: sequence number, flags, identification and payload of each segment.
+/// Returns the sequence number, flags, identification and payload of each segment that goes out at last.
 fn segments(octets: &[u8], request: Offload, v6: bool) -> Vec<(u32, u8, u16, Vec<u8>)> {
     let (pool, mut parts) = (pool(), Batch::new());
     divide(octets, request, &pool, &mut parts).expect("a good frame");

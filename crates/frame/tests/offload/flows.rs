@@ -26,7 +26,7 @@ pub fn batch(pool: &Pool, frames: &[Vec<u8>]) -> Batch {
     frames.iter().map(|octets| pool.copy(octets).unwrap()).collect()
 }
 
-/// What a plain medium gets of a batch.
+/// Returns the frames of a batch as a plain medium gets them.
 pub fn segmented(batch: &Batch, pool: &Pool) -> Vec<(Vec<u8>, Meta)> {
     let mut out = Batch::new();
     for frame in batch {
@@ -52,7 +52,7 @@ pub struct Step {
     pub twist: Twist,
 }
 
-/// What is unusual about each of these frames.
+/// The unusual thing about each frame of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Twist {
     None,

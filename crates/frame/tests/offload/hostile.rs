@@ -1,4 +1,4 @@
-//! What must hold of any frame with any request. Shared with the fuzz targets.
+//! The rules that must hold of any frame with any request. Shared with the fuzz targets.
 
 #![allow(dead_code, reason = "everyone uses a part of it")]
 
@@ -91,7 +91,7 @@ pub fn steps(octets: &[u8]) -> Vec<Step> {
     octets.as_chunks::<4>().0.iter().take(64).map(step).collect()
 }
 
-/// What is found open is a good request, and finished for good.
+/// Checks that an open checksum, once found, is a good request and is finished for good.
 fn check_open(octets: &[u8]) {
     let Some(open) = open_checksum(octets) else { return };
     assert_eq!(validate(octets, open), Ok(open));
@@ -200,7 +200,7 @@ fn check_segments(pool: &Pool, whole: &Frame) {
     }
 }
 
-/// Whether two frames are the same, but that 0 may stand for 0xffff in the checksum.
+/// True if two frames are the same, except that 0 may stand for 0xffff in the checksum.
 fn same_but_zero(a: &[u8], b: &[u8], request: Offload) -> bool {
     let field = usize::from(request.checksum_start) + usize::from(request.checksum_offset);
     a == b

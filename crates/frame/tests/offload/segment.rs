@@ -243,7 +243,7 @@ fn a_request_that_does_not_fit_is_refused_again() {
     assert!(out.is_empty());
 }
 
-/// What comes out of a frame that passed validation, whatever it looks like.
+/// Checks the segments of a frame that passed validation, whatever the frame looks like.
 fn segment_anything(pool: &Pool, octets: &[u8], request: Offload) {
     let Ok(request) = validate(octets, request) else { return };
     if !request.is_segmentation() {

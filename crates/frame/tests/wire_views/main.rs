@@ -24,7 +24,7 @@ const STARTS: [&[u8]; 14] = [
     &[0, 80, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x80, 0x10],
 ];
 
-/// What stands between the addresses of a frame and its network layer.
+/// The octets between the addresses of a frame and its network layer.
 const TYPES: [&[u8]; 6] = [
     &[0x08, 0x00],
     &[0x86, 0xdd],

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Repeats `attempt` until it succeeds, fails for a reason that waiting does not cure, or `deadline` is over.
 ///
 /// # Errors
-/// What the last attempt failed with.
+/// The error of the last attempt.
 pub(super) fn retry<T>(deadline: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
@@ -21,8 +21,8 @@ pub(super) fn retry<T>(deadline: Instant, mut attempt: impl FnMut() -> io::Resul
     }
 }
 
-/// Whether the error is that of a listener which is not there, whose backlog is full, or of a datagram socket that is
-/// connected to a former guest still.
+/// True if waiting may cure the error: a listener is not there or its backlog is full, or a datagram socket is still
+/// connected to a former guest.
 fn not_yet(error: &io::Error) -> bool {
     if Errno::from_io_error(error) == Some(Errno::PERM) {
         return true;

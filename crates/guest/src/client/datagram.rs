@@ -27,7 +27,7 @@ impl DatagramClient {
     /// `deadline`.
     ///
     /// # Errors
-    /// What binding or the last attempt to connect failed with.
+    /// The error of binding, or of the last attempt to connect.
     pub fn open(local: &Path, remote: &Path, deadline: Instant) -> io::Result<DatagramClient> {
         // As QEMU does; nothing but a socket is removed.
         if std::fs::symlink_metadata(local).is_ok_and(|found| found.file_type().is_socket()) {

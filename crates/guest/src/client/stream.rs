@@ -43,7 +43,7 @@ impl StreamClient {
     /// Connects to the Unix stream socket at `path`, waiting for its listener until `deadline`.
     ///
     /// # Errors
-    /// What the last attempt failed with.
+    /// The error of the last attempt.
     pub fn connect(path: &Path, deadline: Instant) -> io::Result<StreamClient> {
         let socket = retry(deadline, || UnixStream::connect(path))?;
         StreamClient::new(socket.into())

@@ -47,7 +47,7 @@ impl VdeClient {
     /// `port` is the number wanted, 0 for any; the switch shows `description`, of which it takes 128 octets.
     ///
     /// # Errors
-    /// What connecting failed with, or `InvalidData` when the switch refused or answered something else.
+    /// The error of connecting, or `InvalidData` when the switch refused or answered something else.
     pub fn connect(
         directory: &Path,
         port: u8,

@@ -16,7 +16,7 @@ const LISTENING: usize = 4;
 /// Connections at once; more are refused.
 const MAX_CONNECTIONS: usize = 32;
 
-/// What a server has taken.
+/// The connections and octets that a server has taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServeReport {
     /// Connections established.
@@ -31,7 +31,7 @@ pub struct ServeReport {
     pub first_mismatch: Option<u64>,
 }
 
-/// What a server and those who look at it share.
+/// The counters that a server shares with its views.
 #[derive(Debug, Default)]
 struct Board {
     report: Mutex<ServeReport>,
@@ -58,7 +58,7 @@ impl TcpServer {
         self.port
     }
 
-    /// What it has taken until now.
+    /// Returns the connections and octets that the server has taken until now.
     pub fn report(&self) -> ServeReport {
         *self.board.lock()
     }

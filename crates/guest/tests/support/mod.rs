@@ -1,4 +1,4 @@
-//! What the tests of guests share.
+//! Helpers that the tests of guests share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

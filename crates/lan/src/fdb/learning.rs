@@ -1,4 +1,4 @@
-//! What the FDB keeps about its entries besides the entries: counts by port, moves, events. One thread at a time.
+//! The FDB's records besides its entries: counts by port, moves, events. One thread at a time uses them.
 //!
 //! Moves. An address that sends from another port than before moves there at once: a station that migrates, or a guest
 //! whose bond fails over, cannot wait until its former port was silent for long. The port that had the address first is
@@ -33,7 +33,7 @@ pub(super) const HOLD: u32 = 10;
 /// How many places one call looks at for addresses that aged.
 pub(super) const AGED_AT_ONCE: usize = 8192;
 
-/// What came of an attempt to learn.
+/// The outcome of an attempt to learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Learning {
     /// An entry was made or moved.
@@ -42,14 +42,14 @@ pub(crate) enum Learning {
     Refused,
     /// The address stays at another port, or went back to it, and frames from it are not this port's to send.
     Contested {
-        /// Whether it went back.
+        /// True if the address went back.
         moved: bool,
     },
-    /// Somebody else is changing the FDB.
+    /// Another thread is changing the FDB.
     Busy,
 }
 
-/// What a port holds.
+/// The count of a port's learnt addresses, with its quota and reports.
 #[derive(Clone)]
 struct Load {
     port: PortId,
@@ -57,9 +57,9 @@ struct Load {
     quota: usize,
     /// The ports that hold addresses together with this one.
     group: Option<Arc<Group>>,
-    /// Whether it may learn: a port that receives nothing does not, for its addresses would be sent nowhere.
+    /// True if the port may learn. A port that receives nothing does not, for frames to its addresses would go nowhere.
     learns: bool,
-    /// Whether it was said that the quota is reached.
+    /// True if it was reported that the quota is reached.
     told: bool,
     /// The second in which it was last said that the port claims another's address.
     contested: Option<u32>,
@@ -86,7 +86,7 @@ struct Moves {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claimant {
     pub(crate) port: PortId,
-    /// Whether the frame shows that the address is there. Only asked for the trunk: what comes from the wire may be a
+    /// True if the frame shows that the address is there. Only asked for the trunk: what comes from the wire may be a
     /// reflection.
     pub(crate) proven: bool,
 }
@@ -129,7 +129,7 @@ pub(super) struct State {
     pub(super) watch: Option<Watch>,
 }
 
-/// Somebody who follows which addresses are behind other ports than the trunk.
+/// A callback for changes of the addresses behind ports other than the trunk.
 pub(super) struct Watch {
     pub(super) trunk: PortId,
     pub(super) notify: Notify,
@@ -212,7 +212,7 @@ impl State {
         Learning::Changed
     }
 
-    /// Whether `port` may hold one address more, which is behind `from` now. A port that was removed, which a worker
+    /// True if `port` may hold one address more, which is behind `from` now. A port that was removed, which a worker
     /// may name until it sees the next port table, holds none.
     fn within_quota(&mut self, port: PortId, from: Option<PortId>) -> bool {
         if self.has_room(port, from) {
@@ -262,7 +262,7 @@ impl State {
         self.move_to(table, entry, port, now)
     }
 
-    /// Whether the port that has an address keeps it, given when it was heard there.
+    /// True if the port that has an address keeps it, by the time since it was heard there.
     fn is_held(&self, entry: &Entry, moves: &Moves, claimant: Claimant, now: u32) -> bool {
         let silent = now.saturating_sub(entry.seen);
         if self.is_trunk(entry.port) {

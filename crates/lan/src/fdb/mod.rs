@@ -4,9 +4,9 @@
 //! of every worker reads it without a lock. An entry is *set* (an address of a port's configuration), *static* (made
 //! by control) or *learnt*; only learnt ones age, move and are evicted, and the data path changes no others.
 //!
-//! Whoever inserts, moves or removes holds the mutex around the bookkeeping (`learning`): how many addresses each port
-//! holds, how often an address moved, the events. The data path only tries that lock; when another thread has it, the
-//! address is learnt from a later frame.
+//! A thread that inserts, moves or removes holds the mutex around the bookkeeping (`learning`): how many addresses each
+//! port holds, how often an address moved, the events. The data path only tries that lock; when another thread has it,
+//! the address is learnt from a later frame.
 //!
 //! An attacker cannot choose addresses that collide, for the hash is keyed with a secret seed; cannot take a set
 //! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota,

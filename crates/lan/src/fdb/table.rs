@@ -60,7 +60,7 @@ impl Key {
     }
 }
 
-/// What the table holds in one place.
+/// The content of one place of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
     /// The place.

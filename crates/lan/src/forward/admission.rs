@@ -4,7 +4,7 @@ use crate::port::Port;
 use crate::port_table::PortTable;
 use crate::vlan;
 
-/// What forwarding needs to know of an admitted frame.
+/// The facts about an admitted frame that forwarding needs.
 pub(super) struct Header {
     pub(super) destination: MacAddr,
     pub(super) source: MacAddr,
@@ -52,8 +52,8 @@ pub(super) fn admit(frame: &Frame, from: &Port, ports: &PortTable) -> Result<Hea
     Ok(Header { destination, source, vlan })
 }
 
-/// Whether a frame above the limit exceeds it with its nested tags taken off too. Of a segmentation frame, which may be
-/// cut when it leaves, the segments count; that the request is valid was checked where it came in.
+/// True if a frame above the limit exceeds it without its nested tags too. Of a segmentation frame, which may be cut
+/// when it leaves, the segments count. Its request was checked where the frame came in.
 #[cold]
 fn is_oversize(frame: &Frame, limit: usize) -> bool {
     let nested = VLAN_TAG * vlan::nested_tags(frame.octets());

@@ -1,4 +1,5 @@
-//! What a port may send: token buckets, one set for each worker that receives from the port, and those of its group.
+//! The limits on frames from a port: token buckets, one set for each worker that receives from the port, and the
+//! buckets of its group.
 //!
 //! Theory of operation. A bucket holds at most its burst and fills at its rate. Time is looked at once a batch: what
 //! the bucket holds then is what the batch may use, and what it used is taken out at its end. So the cost for a frame
@@ -8,10 +9,10 @@
 //! the copies that are made for all receivers. It passes when both are left; how many copies there were is known, and
 //! taken, afterwards.
 //!
-//! What the ports of a group share is in the [`Group`](crate::Group). Such a port has a small bucket of its own, which
-//! fills with its fair part. While that lasts, the port may empty the group's buckets; beyond it, it leaves them half
-//! full. So a port that floods without end gets what is left over, and one that sends a broadcast now and then is
-//! heard.
+//! The ports of a group share the buckets in their [`Group`](crate::Group). A port with a group has a small bucket of
+//! its own, which fills with its fair part. While that lasts, the port may empty the group's buckets; beyond it, it
+//! leaves them half full. So a port that floods without end gets what is left over, and one that sends a broadcast now
+//! and then is heard.
 
 use vmlan_frame::{Frame, Instant};
 
@@ -38,12 +39,12 @@ struct Bucket(u64);
 
 const TOKEN: u64 = 1_000_000_000;
 
-/// What a port may still send in a batch.
+/// The frames, copies and octets that a port may still send in a batch.
 pub(super) struct Allowance {
     left: Left,
-    /// What was left when the batch began.
+    /// The value of `left` when the batch began.
     had: Left,
-    /// What has to stay in the group's buckets when the port has used up its fair part.
+    /// The tokens that have to stay in the group's buckets when the port has used up its fair part.
     kept: Kept,
     /// How many frames each copy of the present flood is.
     segments: u64,
@@ -111,7 +112,7 @@ impl Allowance {
 }
 
 impl Budgets {
-    /// What `from` may send in a batch that starts at `now`.
+    /// Returns the allowance of `from` for a batch that starts at `now`.
     #[inline]
     pub(super) fn start(&mut self, from: &Port, now: Instant) -> Allowance {
         let (port, limits) = (from.id, &from.limits);
@@ -170,7 +171,7 @@ impl Budgets {
     }
 }
 
-/// What a port may use that has a group: of floods what the group has, of the rest what it has alone.
+/// Returns the allowance of a port with a group: the group's tokens for floods, the port's own for the rest.
 fn of_group(share: &Share, own: Left, now: Instant) -> Allowance {
     let Share { group, limits } = share;
     let (storm, copies) = (group.storm.holds(limits.storm, now), group.copies.holds(limits.copies, now));

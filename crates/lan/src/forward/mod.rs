@@ -40,11 +40,11 @@ pub struct Forwarder {
     budgets: Budgets,
     inspector: Inspector,
     drops: Drops,
-    /// What the last turn left, see [`Forwarder::left`].
+    /// The frames that the last turn left, see [`Forwarder::left`].
     left: Batch,
 }
 
-/// Somebody who sees dropped frames.
+/// A callback that sees dropped frames and the reason of each.
 type Watch<'a> = &'a mut dyn FnMut(&Frame, DropReason);
 
 /// Drops of the batch by reason, and how many together. All zero between batches.
@@ -270,13 +270,13 @@ struct Pass<'a> {
     now: u32,
     memo: &'a mut Memo,
     egress: &'a mut Egress,
-    /// What the port may still send.
+    /// The allowance that the port has left.
     allowance: Allowance,
     /// The stages of the port.
     inspection: Inspection<'a>,
 }
 
-/// What the stages of a port make of a frame that they do not drop.
+/// The verdict of a port's stages on a frame that they do not drop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Examined {
     /// It goes on.
@@ -286,7 +286,7 @@ enum Examined {
 }
 
 impl Pass<'_> {
-    /// Ends the batch, and with it the lock that it may hold; what the port may still send.
+    /// Ends the batch, and with it the lock that it may hold. Returns the allowance that the port has left.
     #[inline]
     fn finish(self) -> Allowance {
         self.allowance
@@ -313,7 +313,7 @@ impl Pass<'_> {
         if copies == 0 { Err(DropReason::NoDestination) } else { Ok(copies) }
     }
 
-    /// Whether a guest's frame may go on; learns its source.
+    /// Checks that a guest's frame may go on, and learns its source.
     #[inline]
     fn admit(&mut self, frame: &Frame) -> Result<Header, DropReason> {
         let header = admission::admit(frame, self.from, self.ports)?;
@@ -447,7 +447,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Whether a frame of the trunk's is unicast to a station behind this network: no switch on the wire sends that
+    /// True if a frame from the trunk is unicast to a station behind this network: no switch on the wire sends that
     /// back to where it came from.
     #[cold]
     fn is_for_us(&mut self, header: &Header) -> bool {

@@ -7,7 +7,7 @@ use super::trunk::{Beside, Guests, Route, each};
 use crate::PortId;
 use crate::shared_mac::{Inward, inward, lesson_of_host, lesson_of_wire, outward, readdress};
 
-/// What became of a frame from a side in shared-MAC mode.
+/// The outcome for a frame from a side in shared-MAC mode.
 pub(super) enum Handled {
     /// Nothing yet.
     Not(Frame),
@@ -15,7 +15,7 @@ pub(super) enum Handled {
     Copies(u64),
 }
 
-/// Whom a frame from the wire to the host's address is for.
+/// The receiver of a frame from the wire to the host's address.
 struct Receiver {
     /// A guest's address, or a group's.
     mac: MacAddr,

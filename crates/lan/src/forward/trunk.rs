@@ -55,7 +55,7 @@ impl Route {
         Route { guests, sides }
     }
 
-    /// Whether a frame that is routed so is taken off its way by the driver.
+    /// True if the driver takes a frame with this route off its way.
     pub(super) fn is_taken(&self, diversion: Diversion) -> bool {
         match diversion {
             Diversion::Nothing => false,
@@ -152,7 +152,7 @@ impl Beside<'_, '_> {
         reason
     }
 
-    /// Whether a frame may come from that side of the trunk. Learns its source when it is on the wire.
+    /// Checks that a frame may come from that side of the trunk. Learns its source when the side is the wire.
     fn check_side(&mut self, header: &Header, side: Sides) -> Result<(), DropReason> {
         let trunk = &*self.entry.trunk;
         if !trunk.enabled.contains(side) {
@@ -210,7 +210,7 @@ impl Beside<'_, '_> {
         copies + self.send_sides(frame, header, sides)
     }
 
-    /// Whether it is plain that no guest gets anything, as for most frames to the wire.
+    /// True if plainly no guest gets the frame, as for most frames to the wire.
     #[inline]
     fn is_nobody(&self, guests: Guests) -> bool {
         match guests {

@@ -55,7 +55,7 @@ impl fmt::Display for HostAddress {
     }
 }
 
-/// Who has an address.
+/// The owner of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Owner {
     pub(crate) port: PortId,
@@ -77,9 +77,9 @@ pub(crate) struct Claimant {
     pub(crate) port: PortId,
     pub(crate) mac: MacAddr,
     pub(crate) ground: Ground,
-    /// Whether the forwarding database has the MAC address behind the port.
+    /// True if the forwarding database has the MAC address behind the port.
     pub(crate) is_there: bool,
-    /// Whether it need not wait for the former owner's silence.
+    /// True if the claim need not wait for the former owner's silence.
     pub(crate) at_once: bool,
 }
 
@@ -94,7 +94,7 @@ pub(crate) enum Ground {
     Leased,
 }
 
-/// What came of a claim.
+/// The outcome of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Claim {
     /// The guest has the address.
@@ -120,7 +120,7 @@ pub(crate) struct Addresses {
     notify: Option<Notify>,
 }
 
-/// What a port holds, by family, in the order in which it was learnt.
+/// The addresses that a port holds, by family, in the order in which they were learnt.
 struct Held {
     port: PortId,
     families: [Fifo; 2],
@@ -170,7 +170,7 @@ impl Addresses {
         }
     }
 
-    /// Who has the address.
+    /// Returns the owner of the address.
     #[inline]
     pub(crate) fn owner(&self, key: Key) -> Option<Owner> {
         self.owners.get(&key).copied()
@@ -231,12 +231,13 @@ impl Addresses {
         true
     }
 
-    /// Whether `owner`, who was asked, has said nothing of the address since; true as well when nobody has it by now.
+    /// True if `owner` was asked and has said nothing of the address since. True as well when the address has no owner
+    /// by now.
     pub(crate) fn is_given_up(&self, key: Key, owner: Owner) -> bool {
         self.owner(key).is_none_or(|now| now.owes && (now.port, now.mac) == (owner.port, owner.mac))
     }
 
-    /// Forgets who has the address; false when nobody has it.
+    /// Forgets the owner of the address; false when it has none.
     pub(crate) fn forget(&mut self, key: Key) -> bool {
         let Some(owner) = self.owners.remove(&key) else { return false };
         if let Some(held) = held_mut(&mut self.ports, owner.port) {

@@ -32,7 +32,7 @@ const MOST_OF_PORT: usize = 4;
 /// A claim that is held back.
 pub(crate) struct Challenge {
     pub(crate) key: Key,
-    /// Who had the address when it was claimed.
+    /// The owner of the address when it was claimed.
     pub(crate) owner: Owner,
     /// The port of the claimant.
     pub(crate) port: PortId,
@@ -48,7 +48,7 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// Whether another claim of that port may be held back.
+    /// True if another claim of that port may be held back.
     pub(crate) fn has_room(&self, port: PortId) -> bool {
         let of_port = self.waiting.iter().filter(|challenge| challenge.port == port).count();
         self.waiting.len() < MOST && of_port < MOST_OF_PORT

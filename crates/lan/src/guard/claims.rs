@@ -46,7 +46,7 @@ pub(crate) enum Lesson {
 /// No frame teaches more.
 pub(crate) type Lessons = [Option<Lesson>; 2];
 
-/// What a frame says about addresses.
+/// The statement of a frame about addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Said {
     Nothing,
@@ -64,8 +64,8 @@ impl Said {
 /// How many tags are followed among the octets.
 const MOST_TAGS: usize = 4;
 
-/// Whether a frame whose octets have this type after the addresses may speak of addresses; `packets` whether the
-/// sources of packets count.
+/// True if a frame whose octets have this type after the addresses may speak of addresses. With `packets`, the sources
+/// of packets count too.
 #[inline]
 pub(crate) fn may_speak(ethertype: u16, packets: bool) -> bool {
     match EtherType(ethertype) {
@@ -75,7 +75,7 @@ pub(crate) fn may_speak(ethertype: u16, packets: bool) -> bool {
     }
 }
 
-/// Judges a guest's frame; `packets` whether the sources of packets count beside ARP and neighbour discovery.
+/// Judges a guest's frame. With `packets`, the sources of packets count beside ARP and neighbour discovery.
 pub(crate) fn judge(frame: &Frame, packets: bool) -> Said {
     let (octets, Some(source)) = (frame.octets(), frame.source()) else { return Said::Nothing };
     let mut tags = 0;

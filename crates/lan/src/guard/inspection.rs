@@ -16,7 +16,7 @@ use crate::port_table::PortTable;
 use crate::vlan::Membership;
 use crate::{Network, PortId, fdb};
 
-/// What a worker keeps for the stages of a network's ports between batches.
+/// The state that a worker keeps between batches for the stages of a network's ports.
 #[derive(Default)]
 pub(crate) struct Inspector {
     told: Told,

@@ -32,10 +32,10 @@ pub(crate) struct Stages(u8);
 impl Stages {
     pub(crate) const NONE: Stages = Stages(0);
 
-    /// What the guest says about addresses in ARP and neighbour discovery is examined.
+    /// The stage that examines the guest's statements about addresses in ARP and neighbour discovery.
     pub(crate) const CLAIMS: Stages = Stages(1);
 
-    /// The same, and the sources of the guest's packets count as well.
+    /// [`Stages::CLAIMS`], and the sources of the guest's packets count as well.
     pub(crate) const PACKETS: Stages = Stages(1 | 1 << 1);
 
     /// The stages of the guests' ports in a network with this trunk, or without one; `floating` says that a port has
@@ -54,7 +54,7 @@ impl Stages {
         self == Stages::NONE
     }
 
-    /// Whether a stage has to look at a guest's frame, as its type says.
+    /// True if a stage has to look at a guest's frame, by the frame's type.
     #[inline]
     pub(crate) fn concern(self, frame: &Frame) -> bool {
         let packets = self.contains(Stages::PACKETS);

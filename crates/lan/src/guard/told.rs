@@ -8,7 +8,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Whether the port may be reported now, which is then noted.
+    /// True if the port was not reported in the second `now` yet; notes it as reported.
     #[cold]
     pub(crate) fn may_tell(&mut self, port: PortId, now: u32) -> bool {
         if self.ports.len() <= port.slot() {

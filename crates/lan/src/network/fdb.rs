@@ -63,7 +63,7 @@ impl Network {
         self.fdb.age(now.as_secs() as u32);
     }
 
-    /// What the FDB did since the last call.
+    /// Returns the events of the FDB since the last call.
     pub fn events(&self) -> Events {
         let aware = self.is_vlan_aware();
         let mut events = self.fdb.events();

@@ -77,7 +77,7 @@ impl Network {
         lock(&self.control).trunk().map(|member| member.id)
     }
 
-    /// Whether a port that is not the trunk is active, so that the trunk has somebody to work for.
+    /// True if a port other than the trunk is active, so that the trunk has a port to serve.
     pub fn is_trunk_wanted(&self) -> bool {
         lock(&self.control).wanted
     }

@@ -6,12 +6,12 @@ use vmlan_frame::wire::{IpProtocol, Ipv4Packet, UdpDatagram};
 
 use crate::guard::claims::Lesson;
 
-/// What a DHCP message says about addresses (RFC 2131 section 2).
+/// The content of a DHCP message about addresses (RFC 2131 section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Dhcp {
     /// Of the message type option.
     pub(super) kind: u8,
-    /// Whether it goes from a client's port to a server's.
+    /// True if the message goes from a client's port to a server's.
     pub(super) to_server: bool,
     /// The address that the client has.
     pub(crate) client: Ipv4Addr,
@@ -56,7 +56,7 @@ impl Dhcp {
         })
     }
 
-    /// Whether a client gives its address back.
+    /// True if a client gives its address back.
     pub(crate) fn is_release(&self) -> bool {
         self.kind == Dhcp::RELEASE && self.to_server
     }

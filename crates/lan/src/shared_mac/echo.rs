@@ -29,7 +29,7 @@ impl Echoes {
         self.next = (self.next + 1) % REMEMBERED;
     }
 
-    /// Whether a frame that came from the trunk went there lately.
+    /// True if a frame with these octets went to the wire lately. Forgets that frame, so it is recognised once.
     pub(crate) fn is_echo(&mut self, octets: &[u8], now: u32) -> bool {
         let hash = self.hash(octets);
         let found =

@@ -1,5 +1,5 @@
-//! What a frame from a side of the trunk teaches about who has which IP address. What guests say is judged in
-//! [`claims`](crate::guard::claims).
+//! The lessons about the owners of IP addresses in frames from a side of the trunk. The statements of guests are judged
+//! in [`claims`](crate::guard::claims).
 
 use vmlan_frame::ip::is_station;
 use vmlan_frame::wire::{ArpPacket, EtherType, EthernetFrame, Icmpv6Type, Ipv4Packet, Ipv6Packet};
@@ -8,7 +8,7 @@ use super::dhcp::Dhcp;
 use crate::discovery::{Discovery, discovery};
 use crate::guard::claims::Lesson;
 
-/// What a frame from the wire teaches.
+/// Returns the lesson of a frame from the wire.
 pub(crate) fn lesson_of_wire(octets: &[u8]) -> Option<Lesson> {
     let frame = EthernetFrame::new_checked(octets).ok()?;
     match frame.ethertype() {
@@ -29,7 +29,7 @@ pub(crate) fn lesson_of_wire(octets: &[u8]) -> Option<Lesson> {
     }
 }
 
-/// What a frame from the host teaches: leases of a DHCP server there.
+/// Returns the lesson of a frame from the host: a lease of a DHCP server there.
 pub(crate) fn lesson_of_host(octets: &[u8]) -> Option<Lesson> {
     let frame = EthernetFrame::new_checked(octets).ok()?;
     if frame.ethertype() == EtherType::IPV4 { lease(&frame) } else { None }

@@ -6,14 +6,14 @@
 //! knows it; otherwise a frame from one of the host's addresses is the host's and any other the wire's. A frame in the
 //! trunk's queue carries the sides that are to get it; one frame may be for both.
 //!
-//! What a driver hands to the network may be the frame itself, taken off its way, or a copy of a frame that goes on by
-//! itself. [`Diversion`] says which, and decides whether the network itself has to send a frame from one side on to
-//! the other:
+//! A driver hands to the network either the frame itself, taken off its way, or a copy of a frame that goes on by
+//! itself. [`Diversion`] says which, and decides whether the network itself has to send a frame from one side on to the
+//! other:
 //!
 //! | Driver | Takes | The network sends from side to side |
 //! |---|---|---|
 //! | Linux, mode `packet` | nothing: all frames are copies | never |
-//! | Linux, mode `filter` | unicast to guests; groups are mirrored | never, but a guest's frames to a promiscuous side |
+//! | Linux, mode `filter` | unicast to guests; groups are mirrored | never, but guests' frames to a promiscuous side |
 //! | one that is the interface | everything | always |
 //!
 //! The trunk is wanted while a guest's port is active: [`Network::is_trunk_wanted`](crate::Network::is_trunk_wanted)
@@ -25,24 +25,24 @@ use vmlan_frame::{Counters, MacAddr, Sides};
 
 use crate::{Limits, VlanRole};
 
-/// Whom a network tells of changes that a trunk's driver follows. It is called by control and by workers, with locks of
-/// the network held: it must not block and not call the network, only wake somebody up who then asks.
+/// A callback for changes that a trunk's driver follows. Control and workers call it with locks of the network held. It
+/// must not block and not call the network, only wake up a thread that then asks.
 pub type Notify = Arc<dyn Fn(TrunkNotice) + Send + Sync>;
 
 /// A new trunk.
 #[derive(Clone)]
 pub struct TrunkConfig {
-    /// What the port is called in messages.
+    /// The port's name in messages.
     pub name: String,
-    /// What can be changed while it is there.
+    /// The settings that can be changed while the trunk is there.
     pub policy: TrunkPolicy,
-    /// Told when something changed that the driver follows.
+    /// The callback for changes that the driver follows.
     pub notify: Notify,
     /// The counters of the trunk's link.
     pub counters: Arc<Counters>,
 }
 
-/// What can be changed about a trunk while it is there.
+/// The settings of a trunk that can be changed while it is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrunkPolicy {
     /// The host's addresses on the interface, the interface's own first; empty while it is not known. Guests do not
@@ -54,16 +54,16 @@ pub struct TrunkPolicy {
     pub promiscuous: Sides,
     /// The sides to which the driver can deliver.
     pub reaches: Sides,
-    /// What the driver takes off its way.
+    /// The frames that the driver takes off their way.
     pub diversion: Diversion,
     /// The trunk's part in the VLANs of the network.
     pub vlan: VlanRole,
-    /// Whether the wire takes frames from the host's address only, as Wi-Fi does: guests then share it (see the
+    /// True if the wire takes frames from the host's address only, as Wi-Fi does: guests then share it (see the
     /// `shared_mac` module's source).
     pub shared_mac: bool,
     /// How many addresses of stations on the wire are learnt at most.
     pub quota: usize,
-    /// What may come from both sides together.
+    /// The limits on frames from both sides together.
     pub limits: Limits,
 }
 
@@ -102,7 +102,7 @@ pub enum Diversion {
     Everything,
 }
 
-/// What changed that a trunk's driver follows.
+/// A change that a trunk's driver follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrunkNotice {
     /// The first guest became active, or the last one ceased to be:

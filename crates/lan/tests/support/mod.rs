@@ -88,7 +88,7 @@ impl Lan {
         self.forwarder.decide(0, self.now, &mut self.egress);
     }
 
-    /// What waits for every port, ports in the order in which they are flushed.
+    /// Takes the frames that wait for every port, ports in the order in which they are flushed.
     pub fn copies(&mut self) -> Vec<Copy> {
         let mut copies = Vec::new();
         self.egress.drain(|port, batch| {
@@ -97,7 +97,7 @@ impl Lan {
         copies
     }
 
-    /// What waits for every port, with the sides that are to get it.
+    /// Takes the frames that wait for every port, with the sides that are to get them.
     pub fn copies_beside(&mut self) -> Vec<(PortId, Sides, Vec<u8>)> {
         let mut copies = Vec::new();
         self.egress.drain(|port, batch| {

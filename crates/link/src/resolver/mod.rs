@@ -316,7 +316,7 @@ impl Resolver {
         }
     }
 
-    /// Somebody else uses an own address.
+    /// Handles another host's use of an own address.
     fn conflict(&mut self, address: IpAddr, with: MacAddr, now: Instant) {
         self.statistics.conflicts += 1;
         let Some(conflict) = self.addresses.conflict(address, now) else { return };

@@ -48,7 +48,7 @@ impl Resolver {
         true
     }
 
-    /// Whether the message is valid.
+    /// Handles a message; returns true if it is valid.
     fn handle_message<T: AsRef<[u8]>>(
         &mut self,
         solicits: bool,
@@ -133,7 +133,7 @@ impl Resolver {
         true
     }
 
-    /// Whether a link-layer address in an option can be a neighbour's.
+    /// True if a link-layer address in an option can be a neighbour's.
     fn is_credible(&self, option: &NdpOption<'_>) -> bool {
         option.link_layer_address().is_none_or(|mac| mac.is_station() && mac != self.mac)
     }

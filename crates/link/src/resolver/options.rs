@@ -1,4 +1,4 @@
-/// What a resolver is made with.
+/// The options that a resolver is made with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Neighbours in the table; when it is full, the least useful one is forgotten.
@@ -11,7 +11,7 @@ pub struct Options {
     pub waiting_octets: usize,
     /// Requests a second, and at once after a quiet second.
     pub requests_per_second: u32,
-    /// Whether an own address is probed for before it is used; else it is announced and used at once.
+    /// True if an own address is probed for before it is used; else it is announced and used at once.
     pub detect_duplicates: bool,
     /// Where the random parts of times start.
     pub seed: u64,

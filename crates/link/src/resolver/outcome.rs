@@ -2,7 +2,7 @@ use vmlan_frame::MacAddr;
 
 use crate::Error;
 
-/// What is to be done with a packet.
+/// The decision of the resolver about a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolution {
     /// It goes to this link address now.

@@ -16,14 +16,14 @@ use super::timing::{
 };
 use crate::Error;
 
-/// What an own address may be used for.
+/// The state of an own address, which decides its use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressState {
-    /// Nobody else seems to have it, but it is too early to tell: not used yet.
+    /// No other host seems to have the address, but it is too early to tell: not used yet.
     Tentative,
     /// In use.
     Assigned,
-    /// Somebody else has it: not used.
+    /// Another host has the address: not used.
     Duplicate,
 }
 
@@ -39,7 +39,7 @@ struct Own {
     defended: Option<Instant>,
 }
 
-/// What is to be sent for an own address.
+/// A message that is to be sent for an own address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     Probe(IpAddr),
@@ -48,7 +48,7 @@ pub(super) enum Step {
     Assign(IpAddr),
 }
 
-/// What follows from somebody else's use of an own address.
+/// The consequence of another host's use of an own address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Conflict {
     Lost,
@@ -135,7 +135,7 @@ impl Addresses {
         self.gateways[usize::from(destination.is_ipv6())]
     }
 
-    /// Whether an IPv4 address is the broadcast address of a subnet of ours (RFC 919).
+    /// True if an IPv4 address is the broadcast address of a subnet of ours (RFC 919).
     pub(super) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         self.own.iter().any(|own| {
             let host = u32::MAX.checked_shr(u32::from(own.prefix_len)).unwrap_or(0);
@@ -144,7 +144,7 @@ impl Addresses {
         })
     }
 
-    /// Somebody else uses `address`. `None` when nothing new follows from it.
+    /// Notes that another host uses `address`. Returns `None` when nothing new follows from it.
     pub(super) fn conflict(&mut self, address: IpAddr, now: Instant) -> Option<Conflict> {
         let own = self.own.iter_mut().find(|own| own.address == address)?;
         match own.state {
@@ -201,7 +201,7 @@ impl Own {
     }
 }
 
-/// Whether one host on a link can have the address.
+/// True if the address can be the address of one host on a link.
 pub(super) fn is_station(address: IpAddr) -> bool {
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     !(broadcast || address.is_unspecified() || address.is_multicast() || address.is_loopback())

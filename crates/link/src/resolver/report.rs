@@ -4,16 +4,16 @@ use vmlan_frame::MacAddr;
 
 use super::NeighbourState;
 
-/// What happened to an own address.
+/// An event of an own address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Nobody else has it: it is in use from now on.
+    /// No other host has the address: it is in use from now on.
     Assigned(IpAddr),
-    /// Somebody else uses it.
+    /// Another host uses the address.
     Conflict {
         /// The address.
         address: IpAddr,
-        /// Who uses it.
+        /// The link address of the other host.
         with: MacAddr,
         /// The address was tentative, and is not used. One that was assigned is kept and defended.
         lost: bool,
@@ -25,13 +25,13 @@ pub enum Event {
 pub struct Neighbour {
     /// Its address.
     pub address: IpAddr,
-    /// What is known of it.
+    /// The neighbour's state.
     pub state: NeighbourState,
     /// Its link address, when it is known.
     pub link: Option<MacAddr>,
 }
 
-/// What a resolver counts. Every packet that waited is in one of the first five, or still waits.
+/// The counters of a resolver. Every packet that waited is in one of the first five, or still waits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Statistics {
     /// Packets that waited and were sent.

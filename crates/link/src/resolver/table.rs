@@ -14,7 +14,7 @@ use vmlan_frame::{Instant, MacAddr};
 
 use super::timing::{DELAY, FAILED, MULTICAST_REQUESTS, RETRANSMIT, STALE, UNICAST_REQUESTS};
 
-/// What is known of a neighbour (RFC 4861 7.3.2); for IPv4 just the same.
+/// The state of a neighbour (RFC 4861 7.3.2); for IPv4 just the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NeighbourState {
     /// It is being asked for; packets wait.
@@ -48,7 +48,7 @@ impl Entry {
         *self = Entry { state, mac: self.mac, since, due: since + lasting, sent: 0 };
     }
 
-    /// Whether what is due is a request.
+    /// True if a request is due next.
     fn asks(&self) -> bool {
         match self.state {
             NeighbourState::Incomplete => self.sent < MULTICAST_REQUESTS,
@@ -74,7 +74,7 @@ impl Entry {
     }
 }
 
-/// What a message says of a neighbour, in the terms of a neighbour advertisement (RFC 4861 section 4.4).
+/// The content of a message about a neighbour, in the terms of a neighbour advertisement (RFC 4861 section 4.4).
 pub(super) struct Claim {
     pub(super) link: Option<MacAddr>,
     pub(super) solicited: bool,

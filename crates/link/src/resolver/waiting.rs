@@ -15,7 +15,7 @@ pub(super) struct Packet {
     pub(super) meta: Meta,
 }
 
-/// What became of a packet that was to wait.
+/// The outcome for a packet that was to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pushed {
     /// It waits.
@@ -92,7 +92,7 @@ impl Waiting {
         Some((mac, packet))
     }
 
-    /// Whether some wait no longer.
+    /// True if a packet waits no longer.
     pub(super) fn has_released(&self) -> bool {
         !self.released.is_empty()
     }

@@ -71,7 +71,7 @@ impl Filter for Choosing {
     }
 }
 
-/// What went in and out, by direction.
+/// The counts of frames in and out, by direction.
 #[derive(Default, Debug)]
 struct Books {
     received: u64,

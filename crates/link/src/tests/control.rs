@@ -32,7 +32,7 @@ impl Driver for Answering {
     }
 }
 
-/// What a request for IPv4 gets from these answers, and who was asked.
+/// Sends a request for IPv4 to hooks with these answers. Returns the result, and the hooks that were asked.
 fn ask(
     filter: ControlResult,
     proto: ControlResult,

@@ -87,7 +87,7 @@ fn marks(batch: &Batch) -> Vec<u8> {
     batch.iter().map(mark).collect()
 }
 
-/// What happened, in order.
+/// A log of the calls, in order.
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn logged(log: &Log) -> Vec<String> {

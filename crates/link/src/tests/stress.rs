@@ -48,7 +48,7 @@ impl Filter for Mortal {
 const ROUNDS: usize = 200;
 const WORKERS: usize = 3;
 
-/// What the workers saw together.
+/// The counts of all workers together.
 #[derive(Default)]
 struct Seen {
     received: AtomicU64,

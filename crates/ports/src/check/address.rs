@@ -36,7 +36,7 @@ impl Allow {
         Allow(Some(networks))
     }
 
-    /// Whether a guest may have `address`. An IPv4 address mapped to IPv6 is what it is mapped from.
+    /// True if a guest may have `address`. An IPv4 address mapped to IPv6 counts as the IPv4 address.
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
@@ -201,13 +201,13 @@ pub fn family(address: &Address) -> u8 {
     }
 }
 
-/// Whether the address can be that of one host.
+/// True if the address can be that of one host.
 pub fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !(broadcast || address.is_unspecified() || address.is_multicast() || address.is_loopback())
 }
 
-/// Whether the text names a socket file rather than an IP address and port.
+/// True if the text names a socket file rather than an IP address and port.
 fn is_path(text: &str) -> bool {
     text.contains('/') || !text.contains(':')
 }
@@ -233,7 +233,7 @@ pub fn misunderstood(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the text begins with a scheme (RFC 3986 3.1) and a slash.
+/// True if the text begins with a scheme (RFC 3986 3.1) and a slash.
 fn is_url(text: &str) -> bool {
     text.split_once(":/").is_some_and(|(scheme, _)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())

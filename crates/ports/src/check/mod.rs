@@ -72,8 +72,8 @@ impl Validator {
         }
     }
 
-    /// What is given for a key of `T` that takes a number, or its default; a number that is out of the key's range is a
-    /// fault, and becomes the least.
+    /// Returns the number given for a key of `T`, or the key's default. A number out of the key's range is a fault, and
+    /// becomes the least.
     pub fn number<T: Keyed>(&mut self, path: &str, key: &str, given: Option<u64>) -> Option<u64> {
         let (range, default) = keys::range(T::KEYS, key);
         let least = *range.start();

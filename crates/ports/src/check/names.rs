@@ -6,7 +6,7 @@ use super::{Validator, shown};
 
 /// Octets of a device name (`IFNAMSIZ` without its NUL).
 const LONGEST_DEVICE_NAME: usize = 15;
-/// What the names of a trunk's devices begin with; a number follows.
+/// The prefixes of the names of a trunk's devices; a number follows.
 const OUR_OWN: [&str; 4] = ["vmlh", "vmlw", "vmlb", "vmlm"];
 /// Where `ip netns` keeps its names.
 const NETNS_DIRECTORY: &str = "/run/netns";
@@ -56,7 +56,7 @@ impl Validator {
     }
 }
 
-/// Whether a device of this name would be taken for one of a trunk's, and removed.
+/// True if a device of this name would be taken for a device of a trunk, and removed.
 fn is_our_own(name: &str) -> bool {
     let number = OUR_OWN.iter().find_map(|prefix| name.strip_prefix(prefix));
     number.is_some_and(|number| number == "%d" || number.parse::<u32>().is_ok())

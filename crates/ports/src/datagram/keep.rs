@@ -189,7 +189,7 @@ async fn first_sender(
     }
 }
 
-/// Whether a datagram of `len` octets makes its sender the guest. To a UDP port anybody can send, so it takes a frame
+/// True if a datagram of `len` octets makes its sender the guest. To a UDP port anybody can send, so it takes a frame
 /// there; a path is a matter of permissions.
 fn is_guest(address: &SocketAddrAny, len: usize, allow: &Allow) -> bool {
     match SocketAddr::try_from(address.clone()) {

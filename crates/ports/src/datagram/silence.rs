@@ -41,7 +41,8 @@ impl<'a> Silence<'a> {
         inet.then_some(Silence { socket, allow, heard: 0, seconds: 0, others: None })
     }
 
-    /// What is done once a second. Answers the socket that another guest sends to, when it has the port now.
+    /// Checks the silence, once a second. Returns the socket that another guest sends to, when that guest has the port
+    /// now.
     pub(super) fn tick(&mut self, station: &Station, strangers: &mut Strangers) -> Option<PeerSocket> {
         if station.received() != self.heard {
             self.heard = station.received();
@@ -66,7 +67,7 @@ impl<'a> Silence<'a> {
     }
 }
 
-/// Whether the next datagram is a frame of a guest that may have the port. Others in front of it are dropped and
+/// True if the next datagram is a frame of a guest that may have the port. Others in front of it are dropped and
 /// counted.
 fn has_frame(socket: &PeerSocket, allow: &Allow, strangers: &mut Strangers) -> bool {
     for _ in 0..LOOKS {

@@ -50,7 +50,7 @@ impl Home {
         }
     }
 
-    /// Whether a device of this name, no pattern, has to be opened there, because it is there.
+    /// True if the namespace already has a device of this name, which then has to be opened there. False for a pattern.
     pub(super) fn has(&self, name: &str) -> Result<bool, String> {
         if name.contains('%') {
             return Ok(false);
@@ -71,7 +71,7 @@ impl Home {
         kernel.set(device.index, &what, |link| link.setns_by_fd(to).name(name)).await.map_err(explain)
     }
 
-    /// What is looked at while the device is in use.
+    /// Returns the residence, which is looked at while the device is in use.
     pub(super) fn residence(self) -> Residence {
         match self {
             Home::Here => Residence(None),

@@ -1,4 +1,4 @@
-//! What killed daemons left on the host's interfaces, for `vmlan doctor`.
+//! Leftovers of killed daemons on the host's interfaces, for `vmlan doctor`.
 //!
 //! Everything else of theirs vanished with them: devices and promiscuity with their descriptors. A daemon that is
 //! started on the same interface takes it over by itself.
@@ -12,7 +12,7 @@ pub use crate::trunk::leftovers::Leftover;
 /// Finds what was left in this network namespace.
 ///
 /// # Errors
-/// What the kernel says; `EPERM` when it may not be asked.
+/// The kernel's error; `EPERM` when it may not be asked.
 pub fn find() -> io::Result<Vec<Leftover>> {
     run(async { trunk::find(&Kernel::open()?).await })
 }
@@ -20,7 +20,7 @@ pub fn find() -> io::Result<Vec<Leftover>> {
 /// Removes exactly that, one after the other.
 ///
 /// # Errors
-/// What the kernel says of the first that cannot be removed.
+/// The kernel's error for the first leftover that cannot be removed.
 pub fn clean(leftovers: &[Leftover]) -> io::Result<()> {
     run(async {
         let kernel = Kernel::open()?;

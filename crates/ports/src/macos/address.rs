@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Whether `address`, which the host has on the interface `on`, counts for a trunk on `trunk`: no loopback address
-/// does, and one that is of a link only does on that link.
+/// True if `address`, which the host has on the interface `on`, counts for a trunk on `trunk`. A loopback address never
+/// counts. A link-local address counts only on its link.
 pub(crate) fn counts_for(trunk: &str, on: &str, address: IpAddr) -> bool {
     let is_of_a_link = match address {
         IpAddr::V4(address) => address.is_link_local(),

@@ -1,4 +1,4 @@
-//! What the kernel tells of interfaces, one event after the other.
+//! The kernel's events about interfaces, one after the other.
 
 use std::io;
 use std::time::Duration;

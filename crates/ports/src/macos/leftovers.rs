@@ -1,4 +1,4 @@
-//! What killed daemons left on the host, for `vmlan doctor` and for the next daemon.
+//! Leftovers of killed daemons on the host, for `vmlan doctor` and for the next daemon.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::{Kernel, System};
 
 /// A feth interface whose process is gone.
 pub struct Leftover {
-    /// What it is, in words.
+    /// A description of the leftover, in words.
     pub what: String,
     name: InterfaceName,
 }
@@ -19,7 +19,7 @@ pub struct Leftover {
 /// Finds what was left.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn find() -> io::Result<Vec<Leftover>> {
     let found = left_over(&System, is_alive)?;
     Ok(found.into_iter().map(|name| Leftover { what: format!("interface {name}"), name }).collect())
@@ -28,7 +28,7 @@ pub fn find() -> io::Result<Vec<Leftover>> {
 /// Removes exactly that, one after the other.
 ///
 /// # Errors
-/// What the system says of the first that cannot be removed.
+/// The system's error for the first leftover that cannot be removed.
 pub fn clean(leftovers: &[Leftover]) -> io::Result<()> {
     for leftover in leftovers {
         match System.destroy_feth(leftover.name) {

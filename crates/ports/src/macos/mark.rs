@@ -12,14 +12,14 @@ const PREFIX: u64 = 0x766d6c;
 const PROCESS_BITS: u32 = 17;
 const PAIR_BITS: u32 = 6;
 
-/// What the address of one of our feth interfaces says.
+/// The information in the address of one of our feth interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
-    /// Who made it.
+    /// The process that made the interface.
     pub process: u32,
     /// Which of that process's pairs, below [`Mark::PAIRS`].
     pub pair: u32,
-    /// Whether it is the bridge's end.
+    /// True for the bridge's end of the pair.
     pub is_outer: bool,
 }
 
@@ -36,7 +36,7 @@ impl Mark {
         Some(MacAddr::from_u64(PREFIX << 24 | u64::from(number)))
     }
 
-    /// What `mac` says, when it is one of ours.
+    /// Reads the mark in `mac`; `None` when the address is not one of ours.
     pub fn of(mac: MacAddr) -> Option<Mark> {
         let number = mac.to_u64();
         (number >> 24 == PREFIX).then_some(Mark {

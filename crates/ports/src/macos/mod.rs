@@ -40,11 +40,11 @@ pub(crate) struct Interface {
     pub name: InterfaceName,
     /// Its address; `None` for one without.
     pub mac: Option<MacAddr>,
-    /// Whether it is Ethernet, a bridge among others.
+    /// True for Ethernet, which includes bridges.
     pub is_ethernet: bool,
 }
 
-/// What is asked of the system.
+/// The requests to the system.
 pub(crate) trait Kernel {
     /// Every interface.
     fn interfaces(&self) -> io::Result<Vec<Interface>>;

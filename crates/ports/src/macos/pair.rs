@@ -47,9 +47,9 @@ pub(super) enum PairError {
     /// The system refused.
     #[error("cannot {step}: {source}")]
     System {
-        /// What was tried.
+        /// The step that was tried.
         step: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -23,12 +23,12 @@ pub(crate) struct Host {
     pub mac: Option<MacAddr>,
     /// Largest packet in octets, without the Ethernet header.
     pub mtu: u32,
-    /// Whether it is up and has a carrier.
+    /// True if the interface is up and has a carrier.
     pub is_running: bool,
 }
 
 impl System {
-    /// What the interface `name` is now; the error says what is wrong.
+    /// Returns the present state of the interface `name`; the error says what is wrong.
     pub(crate) fn host(&self, name: InterfaceName) -> Result<Host, String> {
         let ask = || {
             let flags = interface::flags(name)?;
@@ -92,7 +92,7 @@ impl Kernel for System {
 /// The host's IP addresses that count for a trunk on the interface `trunk`, in ascending order.
 ///
 /// # Errors
-/// What getifaddrs(3) says.
+/// The error of getifaddrs(3).
 pub(crate) fn addresses(trunk: &str) -> io::Result<Vec<IpAddr>> {
     let counting = |entry: InterfaceAddress| {
         let address = entry.address?;

@@ -1,9 +1,9 @@
-//! What a trunk hangs on, and whether it still does.
+//! The interface that a trunk hangs on, and the check that it still does.
 //!
 //! Theory of operation. A trunk on a bridge is a feth pair: the outer end is a member of the bridge, the inner end is
-//! ours. A trunk on an interface is that interface. Whenever something happened, and once a second besides, somebody
-//! [`Trunk::look`]s: the pair is made when the bridge is there, and joined again when the bridge dropped it; a pair
-//! whose bridge is gone, has another MTU now, or of which an end was removed, is given up, and made anew later.
+//! ours. A trunk on an interface is that interface. Whenever something happened, and once a second besides, the caller
+//! calls [`Trunk::look`]: the pair is made when the bridge is there, and joined again when the bridge dropped it; a
+//! pair whose bridge is gone, has another MTU now, or of which an end was removed, is given up, and made anew later.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::pair::{Pair, PairError};
 /// The MTU of a feth interface in octets: at least, and at most unless the system is told otherwise.
 const FETH_MTU: std::ops::RangeInclusive<u32> = 72..=2048;
 
-/// What a trunk is to be on.
+/// The interface or bridge that a trunk is to be on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Target {
     /// An interface of the host.
@@ -33,7 +33,7 @@ impl Target {
     }
 }
 
-/// What came of a look.
+/// The outcome of a look at a trunk's interface or bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Look {
     /// Frames pass through this interface; whether a bridge had dropped it and was joined again.
@@ -49,7 +49,7 @@ pub(crate) enum Look {
     Failed(String),
 }
 
-/// What a trunk hangs on.
+/// The target of a trunk, and the feth pair where the target is a bridge.
 pub(crate) struct Trunk<K: Kernel> {
     kernel: K,
     target: Target,
@@ -62,7 +62,7 @@ impl<K: Kernel + Clone> Trunk<K> {
         Trunk { kernel, target, pair: None }
     }
 
-    /// Whether something that happened to `interface` is worth a look.
+    /// True if an event of `interface` is worth a look.
     pub(crate) fn concerns(&self, interface: InterfaceName) -> bool {
         self.target.name() == interface
             || self.pair.as_ref().is_some_and(|pair| [pair.inner, pair.outer].contains(&interface))
@@ -171,7 +171,7 @@ impl<K: Kernel + Clone> Trunk<K> {
     }
 }
 
-/// What to do about a refusal.
+/// Returns advice about a refusal.
 fn cure(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS) => "run vmlan as root",

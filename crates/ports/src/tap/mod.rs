@@ -37,7 +37,7 @@ pub struct Tap {
     pub source: TapSource,
     /// Runs before the device is opened: an absolute path.
     pub setup: Option<PathBuf>,
-    /// Whether segmentation and checksums may be left to the receiver.
+    /// True if segmentation and checksums may be left to the receiver.
     pub offloads: bool,
     /// Runs after the device was closed: an absolute path.
     pub terminate: Option<PathBuf>,
@@ -50,9 +50,9 @@ pub enum TapSource {
     Named {
         /// Its name, at most 15 octets, or a pattern with one `%d`; `None`: the setup program tells it.
         name: Option<String>,
-        /// Who else may open it.
+        /// Another user that may open the device.
         owner: Option<u32>,
-        /// Whether it stays when the daemon ends.
+        /// True if the device stays when the daemon ends.
         persistent: bool,
         /// The file of the network namespace that it lives in; our own without one.
         netns: Option<PathBuf>,

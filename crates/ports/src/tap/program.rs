@@ -19,10 +19,10 @@ const OUTPUT: usize = 64 << 10;
 /// Octets of the longest interface name.
 const NAME: usize = 15;
 
-/// What to run.
+/// A program to run.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
-    /// What it is for, in messages.
+    /// The purpose of the program, in messages.
     pub(super) role: &'static str,
     /// The file to execute.
     pub(super) path: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Program {
     pub(super) argument: Option<String>,
 }
 
-/// What a program that succeeded wrote to its standard output.
+/// The standard output of a program that succeeded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Printed {
     program: String,

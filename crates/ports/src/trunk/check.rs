@@ -43,7 +43,7 @@ impl Validator {
         (self.faults.len() == before).then_some(trunk)
     }
 
-    /// Whether the mode can do what the other keys ask for.
+    /// Checks that the mode can do what the other keys ask for.
     fn trunk_mode(&mut self, path: &str, trunk: &Trunk) {
         let is_bridge = matches!(trunk.interface, TrunkInterface::Bridge(_));
         let mode = trunk.mode.as_str();

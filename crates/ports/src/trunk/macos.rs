@@ -50,7 +50,7 @@ struct Task {
     wish: Arc<TrunkWish>,
     trunk: Option<Trunk<System>>,
     attached: Option<Attached>,
-    /// Whether the interface was found before: then it is waited for.
+    /// True if the interface was found before; the trunk then waits for it.
     was_there: bool,
     /// Keeps other processes from what the trunk is on, until everything else is gone.
     claim: Option<Claim<Lock>>,
@@ -59,11 +59,11 @@ struct Task {
 /// A device that the data plane has.
 struct Attached {
     device: Arc<Device>,
-    /// What was made for it, in words.
+    /// A description of what was made for the device.
     installed: String,
     /// The interface or bridge, as it was at the last look.
     host: Host,
-    /// Whether a guest was active when it was opened.
+    /// True if a guest was active when the device was opened.
     is_active: bool,
 }
 

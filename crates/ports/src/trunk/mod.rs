@@ -12,7 +12,7 @@ mod system;
 pub(crate) use system::leftovers;
 pub use system::run;
 
-/// What is to be said when a network's MTU, the first, is larger than that of its trunk's interface.
+/// Returns a message if the network's MTU, the first, is larger than the MTU of its trunk's interface.
 pub fn too_long(interface: &str, (network, trunk): (usize, usize)) -> Option<String> {
     (network > trunk).then(|| {
         format!(

@@ -125,7 +125,7 @@ impl Validator {
         Some(gateways)
     }
 
-    /// What a tunnel has to do with its network and with its port's policy.
+    /// Checks a tunnel against its network and its port's policy.
     pub(super) fn tunnel_fits(
         &mut self,
         path: &str,

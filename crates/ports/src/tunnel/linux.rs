@@ -13,7 +13,7 @@ pub(super) use crate::follow::Follow;
 use crate::home::{Home, MADE};
 use crate::reserved_name;
 
-/// What failed.
+/// A failed call, with its error.
 struct Failure {
     call: String,
     error: io::Error,

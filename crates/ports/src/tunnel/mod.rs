@@ -41,7 +41,7 @@ pub(crate) const ENTRY: Entry = Entry {
 /// A tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Who is at the other end.
+    /// The other end of the tunnel.
     pub source: TunnelSource,
     /// The next hops of packets that leave the networks of the addresses, one a family.
     pub gateways: Vec<IpAddr>,
@@ -49,7 +49,7 @@ pub struct Tunnel {
     pub mtu: Option<Mtu>,
 }
 
-/// Who is at the other end of a tunnel.
+/// The other end of a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TunnelSource {
     /// Clients of a control socket.
@@ -67,7 +67,7 @@ pub enum TunnelSource {
         name: String,
         /// Its addresses, at least one.
         addresses: Vec<Prefixed>,
-        /// Whether packets have packet information in front.
+        /// True if packets have packet information in front.
         packet_information: bool,
         /// The file of the network namespace that it lives in; our own without one.
         netns: Option<PathBuf>,

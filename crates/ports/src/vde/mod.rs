@@ -11,7 +11,7 @@ use super::claims::Claim;
 use super::kind::{Attachment, Entry, Keeper, Kind, same};
 use crate::join;
 
-/// What a VDE switch puts behind its directory at most: `/` and the name of a client's socket.
+/// The most octets that a VDE switch puts behind its directory: `/` and the name of a client's socket.
 const LONGEST_NAME: usize = 24;
 
 pub(crate) const ENTRY: Entry = Entry {

@@ -1,4 +1,4 @@
-//! What a read from a packet filter's device gives (net/bpf.h): records of a header and a frame, each aligned to 4.
+//! Reads from a packet filter's device (net/bpf.h): records of a header and a frame, each aligned to 4.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(super) const HEADER_LEN: usize = 16;
 pub struct Record {
     /// Where the frame lies.
     pub frame: Range<usize>,
-    /// Whether the end of the frame is missing.
+    /// True if the end of the frame is missing.
     pub cut: bool,
     /// Where the next record begins; beyond the end after the last one.
     pub next: usize,
@@ -69,7 +69,7 @@ pub fn emit(record: &mut Vec<u8>, frame: &[u8], original: u32) {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Instruction {
-    /// What to do.
+    /// The operation's code.
     pub code: u16,
     /// Instructions to skip when a test holds.
     pub jt: u8,

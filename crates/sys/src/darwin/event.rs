@@ -19,13 +19,13 @@ const FAMILY: usize = HEADER + 8;
 /// Something happened to an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// Which interface.
+    /// The interface's name.
     pub interface: InterfaceName,
-    /// What happened.
+    /// The change of the interface.
     pub change: Change,
 }
 
-/// What happened to an interface.
+/// A kind of change of an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// It has come to be.
@@ -52,7 +52,7 @@ pub enum Change {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadMessage;
 
-/// What the message in `octets`, one read, tells of an interface; `None` when it is about something else.
+/// Parses the message in `octets`, one read; `None` when it is not about an interface.
 ///
 /// # Errors
 /// [`BadMessage`].

@@ -1,4 +1,4 @@
-//! What a C compiler with the system's headers can say about the numbers and layouts here.
+//! Checks of the numbers and layouts here, made by a C compiler with the system's headers.
 
 use std::fmt::Write;
 use std::mem::offset_of;
@@ -72,7 +72,7 @@ const LAYOUTS: [Fact; 28] = [
     Fact("offsetof(struct sockaddr_ctl, sc_unit)", 8),
 ];
 
-/// What rests on documents alone: it is in no header that can be had without macOS.
+/// Definitions that rest on documents alone: they are in no header that can be had without macOS.
 const UNCHECKED: [&str; 4] = [
     "BIOCSNOTSTAMP, a private request of net/bpf.h",
     "sys/kern_event.h: kern_event_msg, net_event_data, kev_request, SIOCSKEVFILT, SYSPROTO_EVENT, KEV_VENDOR_APPLE, \

@@ -1,9 +1,8 @@
-//! What Darwin's kernel reads and writes, as plain data: names, request numbers, layouts, records and messages.
+//! Data that Darwin's kernel reads and writes: names, request numbers, layouts, records and messages.
 //!
 //! No call is made here, and it is compiled on every system: so it is tested and fuzzed where macOS does not run. The
 //! calls are in `macos/`. Layouts are those of 64-bit processes (LP64); numbers are in the byte order of the host.
-//! `cargo xtask macos`
-//! compares them with the system's own headers, as far as these can be had ([`layout`]).
+//! `cargo xtask macos` compares them with the system's own headers, as far as these can be had ([`layout`]).
 
 pub mod bpf;
 pub mod event;

@@ -19,7 +19,7 @@ pub const CALLS: &str = "recvmmsg and sendmmsg";
 pub struct Received {
     /// Octets written to the buffer.
     pub len: usize,
-    /// Whether the datagram was longer than its buffer; the rest is lost.
+    /// True if the datagram was longer than its buffer; the rest is lost.
     pub truncated: bool,
 }
 

@@ -83,7 +83,7 @@ struct Load {
     expected_attach_type: u32,
 }
 
-/// What kind of program is loaded.
+/// The kind of a program that is to be loaded.
 struct Program {
     prog_type: u32,
     prog_flags: u32,
@@ -159,7 +159,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// The keys, in no particular order. A key that comes or goes meanwhile may be missing or be there.
     ///
     /// # Errors
-    /// What bpf(2) says.
+    /// Errors of bpf(2).
     pub fn keys(&self) -> io::Result<Vec<[u32; WORDS]>> {
         let mut keys = Vec::new();
         let mut last: Option<[u32; WORDS]> = None;
@@ -287,7 +287,7 @@ fn create(request: &Create) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// What fits of a name, with a zero behind it.
+/// Cuts `name` to the octets that fit, with a zero behind them.
 fn short(name: &str) -> [u8; NAME] {
     let mut octets = [0; NAME];
     let fits = name.len().min(NAME - 1);

@@ -28,7 +28,7 @@ impl Memory {
         Memory::at(address, len)
     }
 
-    /// What a descriptor has at `offset`.
+    /// Maps `len` octets of a descriptor from `offset`.
     pub(super) fn of(fd: impl AsFd, len: usize, offset: u64) -> io::Result<Memory> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::POPULATE;

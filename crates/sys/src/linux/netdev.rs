@@ -133,7 +133,7 @@ pub fn state(name: &str) -> io::Result<State> {
     Ok(State { up, carrier: ethtool::value(name, ethtool::GET_LINK)? != 0, mtu: mtu(name)? })
 }
 
-/// Whether there is an interface `name`.
+/// True if there is an interface `name`.
 pub fn exists(name: &str) -> bool {
     mtu(name).is_ok()
 }

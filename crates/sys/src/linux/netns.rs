@@ -24,8 +24,8 @@ pub fn create() -> io::Result<OwnedFd> {
     thread::scope(|scope| scope.spawn(make).join().expect("no panic"))
 }
 
-/// What tells network namespaces apart: two files name the same one if theirs are equal. It is reused once the
-/// namespace is gone.
+/// The identity of a network namespace: two files name the same namespace if their identities are equal. An identity is
+/// reused once its namespace is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -40,7 +40,7 @@ impl Identity {
     /// Of the namespace that the file at `path` names now.
     ///
     /// # Errors
-    /// What stat(2) says.
+    /// Errors of stat(2).
     pub fn at(path: &Path) -> io::Result<Identity> {
         Ok(Identity::new(&rustix::fs::stat(path)?))
     }
@@ -48,7 +48,7 @@ impl Identity {
     /// Of an open namespace.
     ///
     /// # Errors
-    /// What fstat(2) says.
+    /// Errors of fstat(2).
     pub fn of(namespace: impl AsFd) -> io::Result<Identity> {
         Ok(Identity::new(&rustix::fs::fstat(namespace)?))
     }
@@ -56,7 +56,7 @@ impl Identity {
     /// Of the calling thread's own.
     ///
     /// # Errors
-    /// What stat(2) says when /proc is not there.
+    /// Errors of stat(2) when /proc is not there.
     pub fn current() -> io::Result<Identity> {
         Identity::at(Path::new("/proc/thread-self/ns/net"))
     }
@@ -65,7 +65,7 @@ impl Identity {
 /// Opens the network namespace at `path`, which stays alive as long as the descriptor.
 ///
 /// # Errors
-/// What open(2) says of the path.
+/// Errors of open(2) for the path.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?)
 }
@@ -73,7 +73,7 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 /// Runs `work` in the network namespace at `path`, as [`enter`] does.
 ///
 /// # Errors
-/// What open(2) says of the path; otherwise as [`enter`].
+/// Errors of open(2) for the path; otherwise as [`enter`].
 pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     enter(open(path)?, work)
 }

@@ -19,7 +19,7 @@ pub const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 /// Descriptors that come along are closed on exec.
 pub const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 
-/// Whether the peer of a connected socket has closed it, or sends nothing more.
+/// True if the peer of a connected socket has closed it, or sends nothing more.
 pub fn is_over(fd: impl AsFd) -> bool {
     let ends = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
     let mut fds = [PollFd::new(&fd, PollFlags::RDHUP)];
@@ -56,7 +56,7 @@ pub fn file_of(fd: impl AsFd) -> io::Result<OwnedFd> {
 /// at some that peers can have (see [`crate::address`]).
 ///
 /// # Errors
-/// What accept4(2) says.
+/// Errors of accept4(2).
 pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     Ok(accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
 }
@@ -64,7 +64,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
 /// Ends a TCP connection when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT).
 ///
 /// # Errors
-/// What setsockopt(2) says; an error for every other socket.
+/// Errors of setsockopt(2); every socket that is not of TCP gives an error.
 pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
     let millis = timeout.as_millis().try_into().unwrap_or(u32::MAX);
     Ok(rustix::net::sockopt::set_tcp_user_timeout(fd, millis)?)
@@ -73,7 +73,7 @@ pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
 /// Dissolves the connection of a datagram socket, so that everybody can send to it again.
 ///
 /// # Errors
-/// What connect(2) says.
+/// Errors of connect(2).
 pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::connect_unspec(fd)?)
 }

@@ -11,7 +11,7 @@ use super::netdev::{Request, ethtool, ioctl};
 /// Octets of the virtio-net header in front of every frame (virtio 1.3 5.1.6, with the number of buffers).
 pub const HEADER: usize = 12;
 
-/// What a TAP is opened with.
+/// The options that a TAP is opened with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Several queues, a descriptor each. It has to agree with how an existing device was made.
@@ -57,8 +57,8 @@ pub fn open_another(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether somebody holds queues of the TAP `name`, which has several; false when there is no such device. While that
-/// is so, the kernel leaves the device's flags as they are. It takes a queue to find out, for a moment.
+/// True if a process holds queues of the TAP `name`, which has several; false when there is no such device. While it
+/// holds them, the kernel leaves the device's flags as they are. The check takes a queue for a moment.
 ///
 /// # Errors
 /// As [`open`].
@@ -92,7 +92,7 @@ impl Options {
     }
 }
 
-/// What frames need: no packet information, and the virtio-net header.
+/// The flags that frames need: no packet information, and the virtio-net header.
 const WANTED: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
 fn open_device(path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
@@ -137,7 +137,8 @@ pub fn name(fd: impl AsFd) -> io::Result<String> {
     Ok(device(fd)?.name())
 }
 
-/// Whether the device of a queue is up. For a TUN too. No answer comes of the namespace, so it costs one system call.
+/// True if the device of a queue is up; works for a TUN too. The answer tells nothing of the namespace, so it costs one
+/// system call.
 pub fn is_up(fd: impl AsFd) -> bool {
     // A device takes packets while it is up; they are not waited for.
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
@@ -231,7 +232,7 @@ pub fn offloads(name: &str) -> io::Result<u32> {
 /// Keeps the device when its last descriptor is closed, or not.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_persistent(fd: impl AsFd, persistent: bool) -> io::Result<()> {
     // SAFETY: TUNSETPERSIST takes its argument by value and touches no memory.
     unsafe { ioctl(&fd, libc::TUNSETPERSIST, usize::from(persistent) as *mut libc::c_void) }.map(drop)
@@ -240,7 +241,7 @@ pub fn set_persistent(fd: impl AsFd, persistent: bool) -> io::Result<()> {
 /// Gives the device a carrier, or takes it away. For a TUN too.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_carrier(fd: impl AsFd, carrier: bool) -> io::Result<()> {
     /// Of linux/if_tun.h; since Linux 5.0.
     const TUNSETCARRIER: libc::Ioctl = libc::_IOW::<libc::c_int>(b'T' as u32, 226);
@@ -252,7 +253,7 @@ pub fn set_carrier(fd: impl AsFd, carrier: bool) -> io::Result<()> {
 /// Lets `uid` open the device too.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_owner(fd: impl AsFd, uid: u32) -> io::Result<()> {
     // SAFETY: TUNSETOWNER takes its argument by value and touches no memory.
     unsafe { ioctl(&fd, libc::TUNSETOWNER, uid as usize as *mut libc::c_void) }.map(drop)

@@ -27,7 +27,7 @@ pub fn open(name: &str, packet_information: bool) -> io::Result<(OwnedFd, String
     Ok((fd, request.name()))
 }
 
-/// Whether an error of reading or writing says that the device was deleted.
+/// True if an error of reading or writing says that the device was deleted.
 pub fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::BADFD | Errno::NODEV)
 }

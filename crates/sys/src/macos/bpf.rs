@@ -70,7 +70,7 @@ fn filter(fd: impl AsFd, number: u64, program: &[Instruction]) -> io::Result<()>
 /// Shows only frames that the interface receives, none that it sends: ours do not come back.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn hide_sent(fd: impl AsFd) -> io::Result<()> {
     request(fd, BIOCSSEESENT, &mut 0u32)
 }
@@ -83,10 +83,10 @@ pub fn bind(fd: impl AsFd, name: InterfaceName) -> io::Result<()> {
     request(fd, BIOCSETIF, &mut Interface::new(name))
 }
 
-/// Whether frames begin with an Ethernet header. After [`bind`].
+/// True if frames begin with an Ethernet header. Call it after [`bind`].
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn is_ethernet(fd: impl AsFd) -> io::Result<bool> {
     let mut kind = 0u32;
     request(fd, BIOCGDLT, &mut kind)?;
@@ -96,7 +96,7 @@ pub fn is_ethernet(fd: impl AsFd) -> io::Result<bool> {
 /// Leaves the source address of frames that are written as it is.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn keep_source(fd: impl AsFd) -> io::Result<()> {
     request(fd, BIOCSHDRCMPLT, &mut 1u32)
 }
@@ -104,7 +104,7 @@ pub fn keep_source(fd: impl AsFd) -> io::Result<()> {
 /// Makes the interface receive frames to every address, until the device is closed. After [`bind`].
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_promiscuous(fd: impl AsFd) -> io::Result<()> {
     tell(fd, BIOCPROMISC)
 }
@@ -112,7 +112,7 @@ pub fn set_promiscuous(fd: impl AsFd) -> io::Result<()> {
 /// Makes the device readable as soon as there is a frame, not when its buffer is full.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn set_immediate(fd: impl AsFd) -> io::Result<()> {
     request(fd, BIOCIMMEDIATE, &mut 1u32)
 }
@@ -120,7 +120,7 @@ pub fn set_immediate(fd: impl AsFd) -> io::Result<()> {
 /// Spares the kernel the time of each frame, which nobody reads; answers whether it knows the request.
 ///
 /// # Errors
-/// What ioctl(2) says, but for not knowing it.
+/// Errors of ioctl(2), except that the kernel does not know the request.
 pub fn spare_timestamps(fd: impl AsFd) -> io::Result<bool> {
     match request(fd, BIOCSNOTSTAMP, &mut 1u32) {
         Ok(()) => Ok(true),
@@ -129,10 +129,10 @@ pub fn spare_timestamps(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Whether the kernel's filter language is the one we speak: version 1, any minor one.
+/// True if the kernel's filter language is the one we speak: major version 1, any minor version.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn is_version_known(fd: impl AsFd) -> io::Result<bool> {
     // Two numbers of 16 bits, the major one first in memory.
     let mut version = 0u32;
@@ -152,7 +152,7 @@ pub struct Statistics {
 /// How many frames came, and how many of them were lost.
 ///
 /// # Errors
-/// What ioctl(2) says.
+/// Errors of ioctl(2).
 pub fn statistics(fd: impl AsFd) -> io::Result<Statistics> {
     let mut counts = [0u32; 2];
     request(fd, BIOCGSTATS, &mut counts)?;

@@ -24,7 +24,7 @@ pub const CALLS: &str = "recvfrom and sendmsg";
 pub struct Received {
     /// Octets written to the buffer.
     pub len: usize,
-    /// Whether the datagram was longer than its buffer; the rest is lost.
+    /// True if the datagram was longer than its buffer; the rest is lost.
     pub truncated: bool,
 }
 

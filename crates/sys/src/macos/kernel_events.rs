@@ -1,4 +1,4 @@
-//! What the kernel tells of interfaces (sys/kern_event.h).
+//! Events of interfaces that the kernel tells (sys/kern_event.h).
 
 use std::io;
 use std::num::NonZeroU32;
@@ -13,7 +13,7 @@ use crate::darwin::number::*;
 /// Reads do not wait. When nobody reads for long the kernel drops messages.
 ///
 /// # Errors
-/// What socket(2) and ioctl(2) say.
+/// Errors of socket(2) and ioctl(2).
 pub fn open() -> io::Result<OwnedFd> {
     let protocol = NonZeroU32::new(SYSPROTO_EVENT);
     let family = AddressFamily::from_raw(u16::from(PF_SYSTEM) as _);

@@ -27,7 +27,7 @@ impl Poller {
     /// Watches `fd` from now on; its readiness comes with `token`.
     ///
     /// # Errors
-    /// What kevent(2) says of a descriptor that cannot be watched.
+    /// Errors of kevent(2) for a descriptor that cannot be watched.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         self.modify(fd, token, interest)
     }
@@ -35,7 +35,7 @@ impl Poller {
     /// Changes what `fd` is watched for.
     ///
     /// # Errors
-    /// What kevent(2) says.
+    /// Errors of kevent(2).
     pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         let number = fd.as_fd().as_raw_fd();
         let add = |watch| if watch { flags(interest) } else { EventFlags::DELETE };
@@ -46,7 +46,7 @@ impl Poller {
     /// Stops watching `fd`.
     ///
     /// # Errors
-    /// What kevent(2) says.
+    /// Errors of kevent(2).
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         self.modify(fd, 0, Interest { read: false, write: false, edge: false })
     }

@@ -17,7 +17,7 @@ pub const NO_SIGNAL: SendFlags = SendFlags::empty();
 /// Nothing: macOS has no flag for that.
 pub const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 
-/// Whether the peer of a connected socket has closed it.
+/// True if the peer of a connected socket has closed it.
 pub fn is_over(fd: impl AsFd) -> bool {
     let ends = PollFlags::HUP | PollFlags::ERR;
     let mut fds = [PollFd::new(&fd, PollFlags::empty())];
@@ -34,7 +34,7 @@ pub fn refuse_descriptors(_fd: impl AsFd) -> bool {
 /// at some that peers can have (see [`crate::address`]).
 ///
 /// # Errors
-/// What accept(2) and fcntl(2) say.
+/// Errors of accept(2) and fcntl(2).
 pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     let socket = rustix::net::accept(listener)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
@@ -48,7 +48,7 @@ const TCP_RXT_CONNDROPTIME: libc::c_int = 0x80;
 /// Ends a TCP connection when what was sent is not acknowledged for so long, in whole seconds.
 ///
 /// # Errors
-/// What setsockopt(2) says; an error for every other socket.
+/// Errors of setsockopt(2); every socket that is not of TCP gives an error.
 pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
     let seconds = libc::c_int::try_from(timeout.as_secs()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the pointer and the length describe `seconds`, which lives through the call.
@@ -67,7 +67,7 @@ pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
 /// Dissolves the connection of a datagram socket, so that everybody can send to it again.
 ///
 /// # Errors
-/// What connect(2) says.
+/// Errors of connect(2).
 pub fn disconnect(fd: impl AsFd) -> io::Result<()> {
     match rustix::net::connect_unspec(fd) {
         // The connection is dissolved, and the address is none all the same (connect(2)).

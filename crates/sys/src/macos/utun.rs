@@ -108,7 +108,7 @@ fn name(fd: &OwnedFd) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&octets.collect::<Vec<_>>()).into_owned())
 }
 
-/// Whether an error of reading or writing says that the interface was deleted.
+/// True if an error of reading or writing says that the interface was deleted.
 pub fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NODEV | Errno::NXIO | Errno::NOTCONN)
 }

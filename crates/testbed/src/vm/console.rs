@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const ANSWER_BOUND: usize = 1 << 20;
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What a command in a guest came to.
+/// The outcome of a command in a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestOutput {
     /// Exit status.

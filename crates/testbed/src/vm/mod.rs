@@ -30,7 +30,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Lines of its console that a message about a guest shows.
 const CONSOLE_TAIL: usize = 30;
 
-/// What a guest is to be.
+/// The description of a guest to start.
 #[derive(Debug)]
 pub struct VmBuilder {
     name: String,
@@ -252,7 +252,7 @@ impl Vm {
             .unwrap_or_else(|error| panic!("{error}\nguest {}: {}", self.name, self.console()))
     }
 
-    /// What the guest's kernel and init have written on the first serial port.
+    /// Returns the text that the guest's kernel and init have written on the first serial port.
     pub fn console(&self) -> String {
         std::fs::read(&self.console_log)
             .map(|octets| String::from_utf8_lossy(&octets).into_owned())
@@ -264,7 +264,7 @@ impl Vm {
         self.process.pid()
     }
 
-    /// What QEMU itself has written.
+    /// Returns the text that QEMU itself has written.
     pub fn log(&self) -> String {
         self.process.log()
     }

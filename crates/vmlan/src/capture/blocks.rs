@@ -64,7 +64,7 @@ impl Blocks {
         }
     }
 
-    /// Whether the last block is there whole.
+    /// True if the last block has arrived whole.
     pub fn is_whole(&self) -> bool {
         self.parser.is_some() && self.done == self.octets.len()
     }

@@ -1,10 +1,10 @@
 //! `capture`: what passes the ports of the running daemon, to files, a pipe or the terminal.
 //!
 //! Theory of operation. The daemon captures and answers with a pcapng file while it is made; it writes no file itself.
-//! What arrives is taken apart into blocks ([`blocks`]), which go to files ([`files`]), to standard output, or become
-//! lines ([`listing`]). When this side is too slow, the daemon loses frames and says how many in the file's last
+//! This side takes the answer apart into blocks ([`blocks`]), which go to files ([`files`]), to standard output, or
+//! become lines ([`listing`]). When this side is too slow, the daemon loses frames and says how many in the file's last
 //! blocks. A signal asks the daemon to end the capture ([`signals`]), and then the rest still arrives. When a file
-//! cannot be written the capture is ended too, and what still arrives is counted as lost.
+//! cannot be written the capture is ended too, and frames that still arrive are counted as lost.
 
 mod blocks;
 mod files;
@@ -38,7 +38,7 @@ enum Output {
     Lines { listing: Listing, pending: String },
 }
 
-/// What was counted.
+/// Counters of the frames that arrived and of those that were lost.
 #[derive(Default)]
 struct Counts {
     /// Frames that arrived here.

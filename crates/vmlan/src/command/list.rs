@@ -1,4 +1,4 @@
-//! What there is: `status`, `networks`, `ports`, `fdb` and `counters`.
+//! Listings of the running state: `status`, `networks`, `ports`, `fdb` and `counters`.
 
 use super::Failure;
 use crate::args::Output;

@@ -7,7 +7,7 @@ use clap_mangen::Man;
 
 use crate::args::Arguments;
 
-/// What clap does not know.
+/// The sections of the page that clap does not know.
 const CLOSING: &str = r#".SH "EXIT STATUS"
 0 on success, 1 on failure, 2 when the command line is wrong.
 .SH ENVIRONMENT

@@ -4,8 +4,8 @@ use vmlan_frame::{Direction, DropReason};
 
 use super::report::grouped;
 
-/// What became of the copies that all ports made of the frames they received. The further segments of a frame that was
-/// cut count as copies, and what became part of another frame as sent.
+/// Sums over the copies that all ports made of the frames they received. The further segments of a frame that was cut
+/// count as copies. Copies that became part of another frame count as sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Books {
     copies: u64,
@@ -27,7 +27,7 @@ impl Books {
         books
     }
 
-    /// Whether every copy was sent, dropped on its way out, or still waits.
+    /// True if every copy was sent, was dropped on its way out, or still waits.
     pub fn balance(&self) -> bool {
         self.copies == self.sent + self.dropped + self.queued
     }

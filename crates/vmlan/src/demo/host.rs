@@ -28,7 +28,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// Who takes part in the demonstration: a guest of this process, or the kernel.
+/// A participant of the demonstration: a guest of this process, or the kernel.
 pub trait Host {
     /// Its name.
     fn name(&self) -> &str;
@@ -51,7 +51,7 @@ pub struct Taking<'a> {
     pub wait: Box<dyn FnOnce() -> anyhow::Result<Taken> + 'a>,
 }
 
-/// What arrived.
+/// The result of a transfer, at its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// Octets.

@@ -15,7 +15,7 @@ use super::{PATIENCE, progress};
 /// The network.
 pub const NETWORK: &str = "demo";
 
-/// What the daemon is told; paths are relative to the demonstration's directory.
+/// The configuration of the daemon; paths are relative to the demonstration's directory.
 const CONFIG: &str = r#"
 [network.demo.port.web]
 stream = { listen = "web.sock" }
@@ -37,7 +37,7 @@ pub struct Lab {
     pub guests: Vec<GuestHost>,
     /// The kernel's stack, behind a TAP.
     pub kernel: Option<Kernel>,
-    /// What could not be shown here, and why.
+    /// Parts that could not be shown here, and why.
     pub left_out: Vec<String>,
     /// The daemon.
     pub daemon: Embedded,
@@ -80,7 +80,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Who takes part.
+    /// Returns the hosts that take part.
     pub fn hosts(&self) -> Vec<&dyn Host> {
         let guests = self.guests.iter().map(|guest| guest as &dyn Host);
         guests.chain(self.kernel.as_ref().map(|kernel| kernel as &dyn Host)).collect()

@@ -49,7 +49,7 @@ const PREFIX: &str = "vmlan-demo-";
 const CAPTURE: capture::Options =
     capture::Options { snaplen: 128, frames: Some(20_000), queue: 4 << 20, drops: false, filter: None };
 
-/// What the demonstration found.
+/// Results of the demonstration.
 struct Results {
     ports: Vec<vmlan_api::Port>,
     round_trips: Vec<RoundTrips>,
@@ -136,7 +136,7 @@ fn finish(capture: Capture) -> anyhow::Result<capture::Report> {
     }
 }
 
-/// What the demonstration keeps on disk.
+/// Files that the demonstration keeps on disk.
 struct Files {
     /// For the sockets; goes when dropped.
     directory: TempDir,

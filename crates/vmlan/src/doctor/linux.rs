@@ -1,4 +1,4 @@
-//! What Linux offers.
+//! Checks of what Linux offers.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! What macOS offers.
+//! Checks of what macOS offers.
 
 use super::Check;
 

@@ -27,13 +27,13 @@ const WANTED_DESCRIPTORS: u64 = 4096;
 /// One look at the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at; stable.
+    /// Name of the thing that was looked at; stable.
     check: &'static str,
     /// How it is.
     status: Level,
-    /// What was found.
+    /// Finding of the check.
     value: String,
-    /// What to do about it.
+    /// Advice, where there is something to do.
     hint: Option<String>,
 }
 
@@ -130,7 +130,7 @@ fn descriptors() -> Check {
     }
 }
 
-/// What a killed daemon left on interfaces, or what was removed of it.
+/// Checks for leftovers of a killed daemon on interfaces; removes them if `clean` is set.
 fn leftovers(clean: bool) -> Check {
     let name = "leftovers";
     let found = match vmlan_daemon::leftovers::find() {

@@ -10,7 +10,7 @@ use vmlan_sys::netdev;
 use crate::args::HostArguments;
 use crate::client::Client;
 
-/// What is asked of the daemon.
+/// Returns the port to ask the daemon for.
 pub fn port(client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
     let name = arguments.device.clone().unwrap_or_else(|| "vmlan%d".to_owned());
     let tap = vmlan_api::TapConfig { name: Some(name), netns: namespace(client)?, ..Default::default() };

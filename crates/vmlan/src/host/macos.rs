@@ -6,7 +6,7 @@ use vmlan_drivers::tunnel::message::Prefixed;
 use crate::args::HostArguments;
 use crate::client::Client;
 
-/// What is asked of the daemon.
+/// Returns the port to ask the daemon for.
 pub fn port(_client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
     let addresses = arguments.address.iter().map(ToString::to_string).collect();
     let tunnel = vmlan_api::TunnelConfig {

@@ -53,7 +53,7 @@ fn cure(error: &Error, socket: &Path) -> String {
     }
 }
 
-/// What the tunnel is, for people.
+/// Describes the tunnel, for people.
 fn describe(client: &Client) -> anyhow::Result<String> {
     let opened = client.opened();
     let name = client.name().context("the tunnel's name cannot be asked for")?;

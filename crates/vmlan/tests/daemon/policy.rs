@@ -1,4 +1,4 @@
-//! Who may send what, and what is on the wire.
+//! Rights of guests to send, and the frames on the wire.
 
 use vmlan_api::{EventKind, FdbEntry, PortState};
 use vmlan_frame::{DropReason, MacAddr};

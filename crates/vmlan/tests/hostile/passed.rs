@@ -1,5 +1,5 @@
-//! What peers bring along besides octets: addresses that libraries cannot decode, and descriptors that take their time
-//! to be closed.
+//! Things that peers bring along besides octets: addresses that libraries cannot decode, and descriptors that take
+//! their time to be closed.
 
 use std::ffi::OsStr;
 use std::io::{IoSlice, Read, Write};

@@ -35,7 +35,7 @@ fn request(path: &Path) -> Vec<u8> {
     octets
 }
 
-/// Whether the switch closes the connection without an answer.
+/// True if the switch closes the connection without an answer.
 fn is_refused(client: &mut UnixStream) -> bool {
     let mut answer = Vec::new();
     // Reset is closed as well.

@@ -61,7 +61,7 @@ impl Guest {
         );
     }
 
-    /// Whether a ping arrives that has a second to do so.
+    /// True if the other guest answers a ping, which has a second to do so.
     pub fn reaches(&self, other: &Guest) -> bool {
         ping(&self.netns, v4(other.number), 1).received == 1
     }

@@ -1,4 +1,4 @@
-//! What passes between guests on TAPs.
+//! Traffic between guests on TAPs.
 
 use std::process::Command;
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn vlans_are_apart_and_a_trunk_reaches_each() {
     daemon.stop();
 }
 
-/// Who has the address of this guest? (RFC 826)
+/// Returns an ARP request for the address of this guest (RFC 826).
 fn arp_request(from: &Peer, number: u8) -> Vec<u8> {
     let mut payload = vec![0, 1, 8, 0, 6, 4, 0, 1];
     payload.extend_from_slice(&from.mac.0);

@@ -21,7 +21,7 @@ impl Lab {
         format!("[network.lab.trunk]\nbridge = \"br0\"\n{}", self.ports())
     }
 
-    /// What the bridge has of its own: MTU and address.
+    /// Returns the MTU and the address that the bridge has of its own.
     fn bridge_line(&self) -> [String; 2] {
         let shown = self.host.ip(["link", "show", "dev", "br0"]).stdout;
         let word = |before: &str| {

@@ -1,4 +1,4 @@
-//! What keeps a trunk from being joined, and goes away.
+//! Hindrances that keep a trunk from being joined, and that go away.
 
 use std::process::Command;
 use std::time::Duration;

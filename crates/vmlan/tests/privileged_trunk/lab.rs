@@ -167,7 +167,7 @@ impl Lab {
         }
     }
 
-    /// What traffic control has on the host's `eth0`.
+    /// Returns the filters of traffic control on the host's `eth0`.
     pub fn filters(&self) -> String {
         let hook = |hook| self.host.exec("tc", ["filter", "show", "dev", "eth0", hook]).stdout;
         format!("{}{}", hook("ingress"), hook("egress"))

@@ -1,4 +1,4 @@
-//! What is on the interface besides ours, and what a killed daemon leaves on it.
+//! Filters and other things on the interface besides ours, and the leftovers of a killed daemon on it.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -25,7 +25,7 @@ impl Lab {
         count
     }
 
-    /// What `vmlan doctor` says of leftovers on the host: how it is, and what there is.
+    /// Returns the status and the value that `vmlan doctor` reports for leftovers on the host.
     #[track_caller]
     fn doctor(&self, clean: &[&str]) -> (Option<String>, String) {
         let control = directory();

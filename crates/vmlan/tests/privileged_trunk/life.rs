@@ -1,4 +1,4 @@
-//! What happens to the interface, and to the daemon, while a network is joined to it.
+//! Changes of the interface, and of the daemon, while a network is joined to it.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ fn an_interface_that_the_host_uses_since_stays_up() {
     assert!(lab.host.reaches(v4(WIRE), PATIENCE));
 }
 
-/// What is for guests is for the host's address then, or for groups.
+/// Frames for guests go to the host's address then, or to groups.
 #[test]
 fn with_a_shared_address_the_interface_takes_every_group_and_is_not_promiscuous() {
     require!(namespaces());

@@ -19,7 +19,7 @@ impl Lab {
         self.wire.exec("sh", ["-c", script, "sh", &rules]).expect_success();
     }
 
-    /// What the wire dropped.
+    /// Returns the number of packets that the wire dropped.
     #[track_caller]
     pub fn dropped_by_the_wire(&self) -> u64 {
         let rules = self.wire.exec("nft", ["list", "table", "netdev", "one"]).expect_success().stdout;

@@ -1,4 +1,4 @@
-//! What passes between guests, the host and the wire.
+//! Traffic between guests, the host and the wire.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -92,7 +92,7 @@ pub fn tagged(to: MacAddr, from: MacAddr) -> Vec<u8> {
     [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat()
 }
 
-/// What host and wire say to each other costs the network nothing: it never leaves the kernel.
+/// Traffic between host and wire costs the network nothing: it never leaves the kernel.
 #[test]
 fn case_2_host_and_wire_do_not_pass_through_user_space() {
     require!(namespaces(), tool("iperf3"));
@@ -278,7 +278,7 @@ fn the_host_reaches_a_guest_that_was_not_heard_yet() {
     }
 }
 
-/// What the host forwards bears the mark that it came with, unless that is taken off.
+/// A packet that the host forwards bears the mark that it came with, unless the mark is taken off.
 #[test]
 fn the_host_routes_from_guest_to_guest() {
     require!(namespaces(), tool("tcpdump"));

@@ -15,7 +15,7 @@ use crate::traffic::{expect_frames, tagged, watch};
 const MODE: &str = "mode = \"xdp\"";
 
 impl Lab {
-    /// Whether a program is on the host's `eth0`.
+    /// True if a program is on the host's `eth0`.
     fn has_program(&self) -> bool {
         self.host.ip(["-d", "link", "show", "dev", "eth0"]).stdout.contains("prog/xdp")
     }

@@ -1,4 +1,4 @@
-//! What passes between a tunnel and other guests.
+//! Traffic between a tunnel and other guests.
 
 use std::net::IpAddr;
 

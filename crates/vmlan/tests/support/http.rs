@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Daemon, PATIENCE};
 
-/// What the control interface answered.
+/// An answer of the control interface.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -1,5 +1,5 @@
-//! What the tests of the running daemon share: the built program under a guard, its control interface, raw guests,
-//! and the books that have to balance.
+//! Helpers that the tests of the running daemon share: the built program under a guard, its control interface, raw
+//! guests, and the books that have to balance.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod balance;
@@ -147,7 +147,7 @@ impl Daemon {
         assert!(ended.is_none() && self.is_ready(), "vmlan is not ready:\n{}", self.log());
     }
 
-    /// Whether it says so in its log, or answers where its log is elsewhere.
+    /// True if the daemon's log says that it is ready; where the log is elsewhere, if the daemon answers that it runs.
     fn is_ready(&self) -> bool {
         match self.logs_elsewhere {
             // Requests are answered only then.
@@ -190,7 +190,7 @@ impl Daemon {
         kill_process(pid, signal).expect("our own child, not waited for yet, can be signalled");
     }
 
-    /// Whether the process has not ended.
+    /// True if the process has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_none()
     }
@@ -380,7 +380,7 @@ fn left_behind(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a process holds the socket; one of another type than datagrams answers differently, but answers.
+/// True if a process holds the socket. A socket of another type than datagrams answers differently, but it answers.
 fn is_held(path: &Path) -> bool {
     let probe = UnixDatagram::unbound().expect("a socket");
     !matches!(probe.connect(path), Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)

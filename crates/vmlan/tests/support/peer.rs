@@ -29,7 +29,7 @@ pub fn numbered(to: MacAddr, from: MacAddr, number: u32) -> Vec<u8> {
 pub struct Peer {
     pub raw: RawGuest,
     pub mac: MacAddr,
-    /// Whether frames are lost while nobody is at the other end, as datagrams are.
+    /// True if frames are lost while the other end is away, as datagrams are.
     is_lossy: bool,
 }
 
@@ -53,7 +53,7 @@ impl Peer {
         number
     }
 
-    /// Whether the frame with this number comes within `limit`; those before it are dropped.
+    /// Waits for the frame with this number; true if it comes within `limit`. Frames before it are dropped.
     pub fn hears(&mut self, number: u32, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -101,7 +101,7 @@ pub fn meet(one: &mut Peer, other: &mut Peer) {
     assert!(reach(other, one, PATIENCE), "{} does not reach {}", other.mac, one.mac);
 }
 
-/// Whether nothing that one sends to everybody arrives at the other, although both are attached.
+/// True if a broadcast of one peer does not arrive at the other, although both are attached.
 pub fn is_apart(one: &mut Peer, other: &mut Peer) -> bool {
     let number = one.send(MacAddr::BROADCAST);
     !other.hears(number, SILENCE)

@@ -22,7 +22,7 @@ impl Longest {
         self.0.store(mtu as usize + ETHERNET_HEADER, Ordering::Relaxed);
     }
 
-    /// Whether the frame, or the longest segment that it is to be cut into, is longer.
+    /// True if `frame`, or the longest segment that it is to be cut into, is longer than the limit.
     #[inline]
     pub(super) fn is_exceeded_by(&self, frame: &Frame) -> bool {
         let longest = self.0.load(Ordering::Relaxed);

@@ -10,8 +10,8 @@
 //! veth pair whose `gso_max_size` is larger than 65536. They are read into memory of the queue's own and divided at
 //! once.
 //!
-//! What finds no free slot, or no room in the receive queue, is lost; the kernel marks the next slot that it fills, and
-//! the losses are counted when that is seen.
+//! A frame that finds no free slot, or no room in the receive queue, is lost. The kernel then marks the next slot that
+//! it fills, and the worker counts the losses when it sees the mark.
 //!
 //! To make a ring takes the kernel milliseconds. So that is not the workers' business: the endpoint has it, and lends
 //! it to the queue that receives.

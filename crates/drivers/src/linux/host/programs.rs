@@ -42,7 +42,7 @@ const DATA_END: i16 = 80;
 const THIS_HOST: i32 = 0;
 const OTHER_HOST: i32 = 3;
 
-/// What a program answers to leave a frame to the next one: `TCX_NEXT`, `TC_ACT_UNSPEC`.
+/// The return value of a program that leaves a frame to the next one: `TCX_NEXT`, `TC_ACT_UNSPEC`.
 const LEAVE: i32 = -1;
 
 /// The kernel's functions (`enum bpf_func_id`).
@@ -83,7 +83,7 @@ pub fn address_key(address: IpAddr) -> [u32; 4] {
     words
 }
 
-/// What is diverted from a hook of the interface. Frames for guests are, and copies of frames for groups.
+/// The frames to divert from a hook of the interface. Frames for guests are diverted, and copies of frames for groups.
 #[derive(Clone, Copy, Debug)]
 pub struct Divert<'a> {
     /// The index of the TAP that it is diverted to.

@@ -36,7 +36,7 @@ impl Stations {
     /// How many addresses are looked for at a time that no guest is known to have.
     const UNHEARD: u32 = 4096;
 
-    /// Nobody yet.
+    /// Makes an empty table of guests.
     ///
     /// # Errors
     /// `EPERM` without CAP_BPF.
@@ -47,11 +47,12 @@ impl Stations {
         Ok(Stations { set, addresses, unheard, is_station, departures: AtomicU64::new(0) })
     }
 
-    /// Makes those that `wanted` answers the stations. It is asked only after the table was read: whom a worker enters
-    /// meanwhile stays, and whom it entered before is known to whoever is asked. Answers how many there is no room for.
+    /// Replaces the table by the addresses that `wanted` returns. The table is read before `wanted` is called. So an
+    /// address that a worker enters meanwhile stays, and `wanted` knows every address that was entered before. Returns
+    /// the number of addresses without room in the table.
     ///
     /// # Errors
-    /// What bpf(2) says.
+    /// Errors of bpf(2).
     pub fn set<I: IntoIterator<Item = MacAddr>>(&self, wanted: impl FnOnce() -> I) -> io::Result<usize> {
         let present = self.set.keys()?;
         let (departed, left_out) = bring_to(&self.set, present, wanted().into_iter().map(key).collect())?;
@@ -61,10 +62,10 @@ impl Stations {
         Ok(left_out)
     }
 
-    /// Makes these the stations' IP addresses. Answers how many there is no room for.
+    /// Replaces the table of the stations' IP addresses by `wanted`. Returns the number of addresses without room.
     ///
     /// # Errors
-    /// What bpf(2) says.
+    /// Errors of bpf(2).
     pub fn set_addresses(&self, wanted: impl IntoIterator<Item = IpAddr>) -> io::Result<usize> {
         let present = self.addresses.keys()?;
         let brought = bring_to(&self.addresses, present, wanted.into_iter().map(address_key).collect());
@@ -90,15 +91,15 @@ impl Stations {
     /// Has frames for such addresses copied again.
     ///
     /// # Errors
-    /// What bpf(2) says.
+    /// Errors of bpf(2).
     pub fn look_again(&self) -> io::Result<()> {
         self.unheard.keys()?.into_iter().try_for_each(|key| self.unheard.remove(key))
     }
 
-    /// How many there are.
+    /// Counts the stations.
     ///
     /// # Errors
-    /// What bpf(2) says.
+    /// Errors of bpf(2).
     pub fn count(&self) -> io::Result<usize> {
         Ok(self.set.keys()?.len())
     }
@@ -133,7 +134,7 @@ fn bring_to<const WORDS: usize>(
 /// How many addresses a worker remembers to have dealt with.
 const REMEMBERED: usize = 256;
 
-/// Whom a worker has dealt with, so that it asks once and not for every frame.
+/// The senders that a worker has dealt with, so that it asks once for a sender and not for every frame.
 pub(super) struct Memo {
     stations: Arc<Stations>,
     departures: u64,
@@ -185,7 +186,7 @@ mod tests {
     const GUEST: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
     const STRANGER: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
 
-    /// What the kernel has been told, as keys; none where it may not be told.
+    /// Returns the keys of the stations that the kernel has been told; none where it may not be told.
     fn told(stations: &Stations) -> Vec<[u32; 2]> {
         stations.set.keys().unwrap()
     }

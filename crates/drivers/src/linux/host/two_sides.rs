@@ -180,7 +180,7 @@ impl Queue for BothQueue {
         results.into_iter().collect()
     }
 
-    /// What both take, for a frame may go to both.
+    /// Returns the offload requests that both sides take, for a frame may go to both.
     fn takes(&self) -> Takes {
         self.host.takes().and(self.wire.takes())
     }

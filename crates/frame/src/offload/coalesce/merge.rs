@@ -75,7 +75,7 @@ impl Merger {
         self.merged.clear();
     }
 
-    /// Whether there is a buffer with room for `len` octets now.
+    /// Provides a buffer with room for `len` octets; true if there is one now.
     fn make_room(&mut self, len: usize, frames: &mut [Frame], pool: &Pool) -> bool {
         if self.buffer.as_ref().is_some_and(|buffer| buffer.len() - self.used >= len) {
             return true;

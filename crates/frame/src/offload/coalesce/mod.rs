@@ -49,7 +49,7 @@ pub struct Coalescer {
     /// For each frame of the batch the next one of its run.
     next: Vec<u32>,
     slots: [Slot; SLOTS],
-    /// What counts in `slots`: forgetting every run is adding 1.
+    /// The generation whose `slots` count: adding 1 forgets every run.
     generation: u64,
     merger: Merger,
 }
@@ -69,7 +69,7 @@ struct Run {
     count: usize,
     /// Octets of the merged frame.
     len: usize,
-    /// What the first frame looks like.
+    /// The first frame, as the first pass read it.
     packet: Packet,
     /// The next segment's sequence number.
     sequence: u32,
@@ -195,7 +195,7 @@ impl Run {
         }
     }
 
-    /// Whether the segment is what [`segment`](super::segment) would make next of the merged frame.
+    /// True if the segment is the next one that [`segment`](super::segment) would make of the merged frame.
     #[inline]
     fn continues_with(&self, frames: &[Frame], index: usize, packet: &Packet) -> bool {
         let first = &frames[self.first as usize];

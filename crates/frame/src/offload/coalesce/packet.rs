@@ -1,4 +1,4 @@
-//! What the first pass reads of a frame.
+//! The facts that the first pass reads of a frame.
 
 use super::super::layout::{TCP_CHECKSUM, UDP_CHECKSUM, array, u16_at};
 use super::super::{Offload, Takes};
@@ -20,7 +20,7 @@ impl Kinds {
         Kinds(if takes.contains(Takes::CHECKSUM) { kinds } else { Takes::NONE })
     }
 
-    /// Whether nothing can be merged.
+    /// True if no segments can be merged.
     pub fn is_empty(self) -> bool {
         self.0.and(Takes::TSO4 | Takes::TSO6 | Takes::USO) == Takes::NONE
     }
@@ -55,7 +55,7 @@ pub(super) struct Packet {
     pub sequence: u32,
     /// Of IPv4; else 0.
     pub identification: u16,
-    /// What the next segment's identification has more: 0 or 1.
+    /// The difference from this segment's identification to the next one's: 0 or 1.
     pub identification_step: u16,
     /// It can only be the first: it has CWR.
     pub begins_run: bool,
@@ -143,7 +143,7 @@ fn flow(addresses: u64, ports: u64) -> u64 {
     (addresses ^ ports.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
-/// Whether an IPv4 sender numbers no packets: DF is set and the identification 0.
+/// True if the IPv4 sender does not number its packets: DF is set and the identification is 0.
 #[inline]
 fn is_unnumbered(octets: &[u8]) -> bool {
     u16_at(octets, 18) == 0 && octets[20] & 0x40 != 0
@@ -208,7 +208,8 @@ impl Packet {
         if self.kind.is_v4() { IPV4_TRANSPORT } else { IPV6_TRANSPORT }
     }
 
-    /// Whether two frames' headers agree in all that segments of one frame have in common. Both are of one kind.
+    /// True if the headers of two frames agree in all that the segments of one frame have in common. Both frames are of
+    /// one kind.
     #[inline]
     pub fn has_same_headers(&self, own: &[u8], other: &Packet, others: &[u8]) -> bool {
         let same = |from: usize, to: usize| own[from..to] == others[from..to];
@@ -233,14 +234,14 @@ impl Packet {
         self.headers == other.headers && ip && transport
     }
 
-    /// Whether a frame of this one's run can be the first of a merged frame: not if numbering on from 0 would be taken
-    /// for not numbering.
+    /// True if a frame of this segment's run can be the first of a merged frame. It cannot if numbering on from 0 would
+    /// be taken for not numbering.
     #[inline]
     pub fn may_begin(&self, octets: &[u8]) -> bool {
         self.identification_step == 0 || !is_unnumbered(octets)
     }
 
-    /// Whether the frame's checksums are right.
+    /// True if the frame's checksums are right.
     #[inline]
     pub fn is_intact(&self, octets: &[u8]) -> bool {
         let transport = self.transport();

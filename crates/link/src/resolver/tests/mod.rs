@@ -84,7 +84,7 @@ impl Host {
         self
     }
 
-    /// What the host sends now.
+    /// Takes the messages that the host sends now.
     fn sent(&mut self) -> Vec<String> {
         let next = || self.resolver.poll_transmit(self.now, &self.pool).map(|frame| told(&frame));
         core::iter::from_fn(next).collect()

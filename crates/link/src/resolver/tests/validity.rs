@@ -13,7 +13,7 @@ fn asking() -> Host {
     host
 }
 
-/// Whether the host takes an answer after `spoil` changed its octets.
+/// True if the host takes an answer after `spoil` changed its octets.
 fn believes(message: Message, spoil: impl FnOnce(&mut [u8])) -> bool {
     let mut host = asking();
     let before = host.resolver.statistics();

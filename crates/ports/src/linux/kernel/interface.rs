@@ -13,9 +13,9 @@ pub(crate) struct Interface {
     pub(crate) mac: Option<MacAddr>,
     /// In octets, without the Ethernet header.
     pub(crate) mtu: u32,
-    /// Whether it was brought up.
+    /// True if the interface was brought up.
     pub(crate) up: bool,
-    /// Whether it is up and has a carrier.
+    /// True if the interface is up and has a carrier.
     pub(crate) running: bool,
     /// How many want it to be promiscuous (`IFLA_PROMISCUITY`).
     pub(crate) promiscuity: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Interface {
     pub(crate) alias: Option<String>,
 }
 
-/// What the alias of every device begins with that vmlan makes and may delete.
+/// The prefix of the alias of every device that vmlan makes and may delete.
 pub(crate) const MARK: &str = "vmlan:";
 
 /// The kinds of interface that are treated differently.
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 }
 
 impl Interface {
-    /// Whether it bears our [`MARK`].
+    /// True if the interface bears our [`MARK`].
     pub(crate) fn is_marked(&self) -> bool {
         self.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
     }

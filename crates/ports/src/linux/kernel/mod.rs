@@ -1,4 +1,4 @@
-//! What trunks ask of Linux, by rtnetlink(7): interfaces, their addresses, traffic control, and word of changes.
+//! Requests of trunks to Linux, by rtnetlink(7): interfaces, their addresses, traffic control, and word of changes.
 //!
 //! Everything is asked of the network namespace in which the [`Kernel`] was opened. Only the control side asks; frames
 //! never wait for an answer.
@@ -28,7 +28,7 @@ const LONGEST_NAME: usize = 15;
 /// linux/if_link.h: an alternative name.
 const IFLA_ALT_IFNAME: u16 = 53;
 
-/// What the kernel refused.
+/// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}")]
 pub(crate) struct KernelError {
@@ -42,7 +42,7 @@ impl KernelError {
         KernelError { what: what.into(), source }
     }
 
-    /// Whether it is this error of the system's.
+    /// True if the system's error is `errno`.
     pub(crate) fn is(&self, errno: rustix::io::Errno) -> bool {
         rustix::io::Errno::from_io_error(&self.source) == Some(errno)
     }
@@ -75,7 +75,7 @@ impl Kernel {
     /// Every interface.
     ///
     /// # Errors
-    /// What the kernel says; here and in every method.
+    /// The kernel's error; here and in every method.
     pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>, KernelError> {
         let links: Vec<LinkMessage> =
             said("list the interfaces", self.handle.link().get().execute().try_collect().await)?;
@@ -170,7 +170,7 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     address.filter(|_| is_assigned(message))
 }
 
-/// Whether duplicate address detection has nothing against the address (RFC 4862 section 5.4).
+/// True if duplicate address detection has nothing against the address (RFC 4862 section 5.4).
 fn is_assigned(message: &AddressMessage) -> bool {
     let doubtful = AddressFlags::Tentative | AddressFlags::Dadfailed;
     !message.attributes.iter().any(|attribute| match attribute {

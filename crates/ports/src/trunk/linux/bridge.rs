@@ -19,7 +19,7 @@ use super::medium::{Attempt, Medium, attempt};
 use crate::Station;
 use crate::kernel::{Interface, Kernel, KernelError};
 
-/// What mode `bridge` has set up.
+/// The set-up of mode `bridge`: a TAP in the bridge.
 pub(super) struct Bridge {
     tap: Device,
     /// The host's address, by which its frames are told from those of the wire.
@@ -72,7 +72,7 @@ impl Medium for Bridge {
         TrunkMode::Bridge
     }
 
-    /// What a bridge brings to one port it has brought to the others as well.
+    /// Diverts nothing: a bridge that brings a frame to one port has brought it to the others as well.
     fn reach(&self) -> (Diversion, Sides) {
         (Diversion::Nothing, Sides::BOTH)
     }

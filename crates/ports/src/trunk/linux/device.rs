@@ -8,11 +8,11 @@ use vmlan_sys::tap;
 use super::Apart;
 use crate::kernel::{Interface, Kernel};
 
-/// What the names of a trunk's TAPs begin with; the number of the interface follows.
+/// The prefix of the names of a trunk's TAPs; the number of the interface follows.
 pub(super) const HOST_TAP: &str = "vmlh";
 pub(super) const WIRE_TAP: &str = "vmlw";
 pub(super) const BRIDGE_TAP: &str = "vmlb";
-/// The same for a macvtap.
+/// The prefix of the name of a trunk's macvtap.
 pub(super) const MACVTAP: &str = "vmlm";
 
 /// The alias of every device of a trunk's, by which it is told from others that have such a name.

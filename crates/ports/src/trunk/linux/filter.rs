@@ -7,8 +7,8 @@
 //! interface's programs leave it alone: nothing of ours comes back. They take the mark off, for what the host forwards
 //! bears the mark that it came with.
 //!
-//! What hangs on the interface beside ours is not touched ([`Hooks`]). The TAPs vanish with the process; what else a
-//! killed one leaves, the next takes over.
+//! Programs of others on the interface are not touched ([`Hooks`]). The TAPs vanish with the process. The next process
+//! takes over what else a killed one leaves.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const FROM_HOST: &str = "vmlan_host";
 const INJECT: &str = "vmlan_inject";
 const UNMARK: &str = "vmlan_unmark";
 
-/// What mode `filter` has set up.
+/// The set-up of mode `filter`: two TAPs and the hooks.
 pub(super) struct Filter {
     host: Device,
     wire: Device,
@@ -44,11 +44,11 @@ pub(super) struct Filter {
     stations: Arc<Stations>,
     longest: Longest,
     enabled: Sides,
-    /// Whether the wire knows guests by the host's address only.
+    /// True if the wire knows guests by the host's address only.
     shared_mac: bool,
     /// How many addresses of guests the kernel has no room for.
     left_out: usize,
-    /// What is diverted now, once something is: also frames for addresses that nobody is known to have, and all.
+    /// The extra frames diverted now, once a diversion was set: those for unknown addresses, and all.
     diverted: Option<(bool, bool)>,
 }
 

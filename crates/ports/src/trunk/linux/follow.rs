@@ -1,4 +1,4 @@
-//! What the host's interface is now, as the network has to know it.
+//! The present state of the host's interface, as the network has to know it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use vmlan_frame::MacAddr;
 use vmlan_lan::{HostAddress, Network, SharedAddress};
 
-/// What became of the interface since it was looked at.
+/// The state of the interface, compared with the last look.
 pub(super) enum Followed {
     /// It is there.
     There,

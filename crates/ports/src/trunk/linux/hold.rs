@@ -22,7 +22,7 @@ use crate::lock::Lock;
 /// Root's directory.
 const ROOTS: &str = "/run/vmlan";
 
-/// What holds an interface.
+/// A hold on an interface.
 pub(super) enum Hold {
     /// A lock, and its directory if that was made for it: the lock goes first.
     Lock { _lock: Lock, _made: Option<MadeDirectory> },
@@ -50,7 +50,7 @@ pub(super) fn hold(interface: &Interface) -> Result<Hold, Hindrance> {
     lock(opened.map_err(|why| Hindrance::Failed(io::Error::other(why)))?, &name)
 }
 
-/// Whether a running vmlan holds the interface; so it is where that cannot be told.
+/// True if a running vmlan holds the interface, or if that cannot be told.
 pub(super) fn is_held(interface: &Interface) -> bool {
     let Ok(name) = name(interface) else { return true };
     // Root's directory may be that of the host's root, who has nothing to do with a user namespace of ours.

@@ -20,10 +20,10 @@ use crate::kernel::{Filter, Interface, Kernel, KernelError, Rule};
 /// the host's that ends the search would keep frames from guests.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 20..=24;
 
-/// What the names of our programs begin with.
+/// The prefix of the names of our programs.
 const PREFIX: &str = "vmlan_";
 
-/// What the names of our filters end with when the qdisc was made for them, so that it may be removed with them.
+/// The suffix of the names of our filters when the qdisc was made for them, so that it may be removed with them.
 const QDISC: &str = "+qdisc";
 
 /// Which hooks are used.
@@ -37,7 +37,7 @@ pub(super) enum Way {
 struct Placed {
     program: OwnedFd,
     name: &'static str,
-    /// What holds it there; a filter is held by nothing.
+    /// The link that holds the program on its hook; a filter has none.
     link: Option<Link>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Hooks {
     way: Way,
     /// By hook.
     placed: [Option<Placed>; 2],
-    /// Whether the qdisc is ours.
+    /// True if the qdisc is ours.
     made_qdisc: bool,
 }
 
@@ -219,14 +219,14 @@ fn of_ours<'a>(present: &'a [Filter], hook: Hook, name: &str) -> Option<&'a Filt
     })
 }
 
-/// Whether a filter is one of ours.
+/// True if a filter is one of ours.
 pub(super) fn is_ours(filter: &Filter) -> bool {
     PRIORITIES.contains(&filter.priority)
         && filter.kind == "bpf"
         && filter.name.as_deref().is_some_and(|name| name.starts_with(PREFIX))
 }
 
-/// Whether a filter is ours, and says that the qdisc is as well.
+/// True if a filter is ours, and says that the qdisc is as well.
 pub(super) fn made_qdisc(filter: &Filter) -> bool {
     is_ours(filter) && filter.name.as_deref().is_some_and(|name| name.ends_with(QDISC))
 }

@@ -1,4 +1,4 @@
-//! What joins a network to an interface, in whatever mode.
+//! The joint of a network and an interface, in whatever mode.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ pub(super) struct Joint {
     pub(super) flows: Flows,
     /// How many MAC addresses are behind the network's ports, where the medium is not told of them.
     guests: u64,
-    /// Whether a guest is there.
+    /// True if a guest is there.
     active: bool,
     /// Once it was brought up because a guest was there: what used it before.
     brought_up: Option<BTreeSet<Use>>,
@@ -258,7 +258,7 @@ impl Joint {
         Ok(())
     }
 
-    /// What uses the interface, beside the guests.
+    /// Returns the uses of the interface, beside the guests.
     async fn uses(&self) -> Result<BTreeSet<Use>, KernelError> {
         let index = self.interface.index;
         let is_own = |address: &IpAddr| match address {
@@ -335,7 +335,7 @@ impl Joint {
     }
 }
 
-/// What a medium is made for.
+/// The circumstances that a medium is made for.
 struct Setting<'a> {
     kernel: &'a Kernel,
     interface: &'a Interface,
@@ -403,7 +403,7 @@ impl Setting<'_> {
     }
 }
 
-/// Whether mode packet will do where filter is not possible.
+/// True if mode `packet` may replace mode `filter` where `filter` is not possible.
 pub(super) fn may_do_with_packet(config: &Trunk) -> bool {
     let is_auto = config.mode == TrunkMode::Auto && !matches!(config.interface, TrunkInterface::Bridge(_));
     is_auto && config.host != Some(true) && config.wire
@@ -443,7 +443,7 @@ fn shares_mac(config: &Trunk, name: &str) -> bool {
     }
 }
 
-/// Whether the interface is one of Wi-Fi.
+/// True if the interface is a Wi-Fi interface.
 fn is_wireless(name: &str) -> bool {
     let directory = Path::new("/sys/class/net").join(name);
     directory.join("phy80211").exists() || directory.join("wireless").exists()

@@ -1,4 +1,4 @@
-//! What killed daemons left on the host's interfaces.
+//! Leftovers of killed daemons on the host's interfaces.
 //!
 //! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does,
 //! and the qdisc when the name of a filter of ours on it does.
@@ -13,7 +13,7 @@ use crate::kernel::{Interface, Kernel, KernelError, Kind as DeviceKind};
 pub struct Leftover {
     /// The interface, or the device.
     pub interface: String,
-    /// What is there, in words.
+    /// A description of the leftover, in words.
     pub what: String,
     index: u32,
     kind: Kind,
@@ -30,7 +30,7 @@ enum Kind {
 /// Finds what was left, in the calling thread's network namespace.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> {
     let interfaces = kernel.interfaces().await?;
     let mut found = Vec::new();
@@ -69,7 +69,7 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
 /// Removes it.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), KernelError> {
     match leftover.kind {
         Kind::Filters { qdisc } => remove(kernel, leftover.index, qdisc).await,
@@ -77,7 +77,7 @@ pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), Ke
     }
 }
 
-/// Whether it is a trunk's TAP itself, which lives only as long as its daemon.
+/// True for a trunk's TAP itself, which lives only as long as its daemon.
 fn is_device(interface: &Interface) -> bool {
     interface.kind == DeviceKind::Tap && interface.is_marked()
 }

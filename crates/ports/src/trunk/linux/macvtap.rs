@@ -24,7 +24,7 @@ use super::device::{ALIAS, MACVTAP};
 use super::medium::{Attempt, Medium, attempt};
 use crate::kernel::{Interface, Kernel, KernelError, Kind, MARK};
 
-/// What mode `macvtap` has set up.
+/// The set-up of mode `macvtap`: a device on the interface.
 pub(super) struct Macvtap {
     name: String,
     index: u32,

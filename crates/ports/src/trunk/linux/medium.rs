@@ -1,4 +1,4 @@
-//! What the modes have in common.
+//! The parts that the modes have in common.
 
 use std::future::ready;
 use std::pin::Pin;
@@ -19,14 +19,14 @@ pub(super) fn attempt<'a, E>(work: impl Future<Output = Result<(), E>> + Send + 
     Box::pin(work)
 }
 
-/// What a mode has set up between the network and the interface.
+/// The set-up of a mode between the network and the interface.
 pub(super) trait Medium: Send + Sync {
     fn mode(&self) -> TrunkMode;
 
     /// Which frames it takes off their way between host and wire, and the sides that it can deliver to.
     fn reach(&self) -> (Diversion, Sides);
 
-    /// Whether the interface has to take more than is for the host: frames for every address, or where guests share the
+    /// True if the interface has to take more than is for the host: frames for every address, or where guests share the
     /// host's address, for every group.
     fn needs_more(&self) -> bool;
 

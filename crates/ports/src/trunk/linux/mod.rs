@@ -88,7 +88,7 @@ struct Task {
     config: Trunk,
     wish: Arc<TrunkWish>,
     joint: Option<Joint>,
-    /// Whether the interface was found before: then it is waited for.
+    /// True if the interface was found before; the trunk then waits for it.
     was_there: bool,
     /// When the guests were listed last.
     synced: Option<Instant>,

@@ -23,11 +23,11 @@ use super::medium::{Attempt, Medium, attempt};
 use crate::Station;
 use crate::kernel::{Interface, Kernel, KernelError};
 
-/// What mode `packet` has set up.
+/// A packet socket and its filter: the set-up of mode `packet`, and a part of mode `xdp`.
 pub(super) struct Listening {
     socket: Arc<OwnedFd>,
     host: MacAddr,
-    /// What the filter lets through now.
+    /// The frames that the filter lets through now.
     kept: Kept,
     shared_mac: bool,
 }
@@ -100,7 +100,7 @@ impl Listening {
     }
 }
 
-/// What mode `packet` has set up.
+/// The set-up of mode `packet`.
 pub(super) struct Packet(Listening);
 
 impl Packet {

@@ -26,7 +26,7 @@ use super::packet::Listening;
 use crate::Station;
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 
-/// What programs and tables are listed as by bpftool(8).
+/// The name of the program in the lists of bpftool(8); [`TABLE`] names its table.
 const PROGRAM: &str = "vmlan_xdp";
 const TABLE: &str = "vmlan_guests";
 
@@ -37,7 +37,7 @@ const QUEUES: u32 = 16;
 const RECEIVE: u32 = 2048;
 const SEND: u32 = 1024;
 
-/// What mode `xdp` has set up.
+/// The set-up of mode `xdp`: the program, its tables and the sockets.
 pub(super) struct Xdp {
     packet: Listening,
     stations: Stations,
@@ -49,7 +49,7 @@ pub(super) struct Xdp {
     _program: OwnedFd,
 }
 
-/// What of the interface decides how its sockets are made.
+/// The properties of an interface that decide how its sockets are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Setting {
     /// Octets of a chunk.

@@ -1,11 +1,11 @@
-//! What an interface's driver is set to (ethtool(8), linux/ethtool.h).
+//! Settings of an interface's driver (ethtool(8), linux/ethtool.h).
 
 use std::io;
 
 use super::{Request, control, ioctl};
 
 const SIOCETHTOOL: u64 = 0x8946;
-/// Whether it is up and has a carrier.
+/// The command that asks whether the interface is up and has a carrier.
 pub(in crate::linux) const GET_LINK: u32 = 0x0a;
 pub(in crate::linux) const GET_TX_CHECKSUM: u32 = 0x16;
 pub(in crate::linux) const GET_TSO: u32 = 0x1e;
@@ -47,7 +47,7 @@ pub(in crate::linux) fn value(name: &str, command: u32) -> io::Result<u32> {
     Ok(value.data)
 }
 
-/// Whether the interface `name` takes VLAN tags off the frames that it receives, and holds them beside.
+/// True if the interface `name` takes VLAN tags off the frames that it receives, and holds them beside.
 ///
 /// # Errors
 /// `ENODEV` when there is none.

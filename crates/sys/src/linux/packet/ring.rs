@@ -5,10 +5,10 @@
 //! it over by writing the status, we hand it back the same way. Both go round in order. When the kernel comes to a slot
 //! that is still ours it drops the frame and counts it.
 //!
-//! What does not fit a slot has only its beginning there: the frame itself waits in the socket's receive queue, in the
-//! order of the slots, and is read from there by one system call. So small frames cost no system call, and the large
-//! ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame is
-//! lost.
+//! A frame that does not fit a slot has only its beginning there: the frame itself waits in the socket's receive queue,
+//! in the order of the slots, and is read from there by one system call. So small frames cost no system call, and the
+//! large ones are copied once, into a buffer that is in cache. When the receive queue is full the rest of such a frame
+//! is lost.
 
 use std::io;
 use std::ops::Range;
@@ -94,7 +94,7 @@ impl Ring {
     /// How many frames the kernel had no slot for since this was asked last.
     ///
     /// # Errors
-    /// What getsockopt(2) says.
+    /// Errors of getsockopt(2).
     pub fn take_losses(&self) -> io::Result<u32> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         option(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut statistics)?;
@@ -140,7 +140,7 @@ impl Slot<'_> {
         self.header.tp_len as usize
     }
 
-    /// Whether the frame has no octets.
+    /// True if the frame has no octets.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -155,7 +155,7 @@ impl Slot<'_> {
         (self.status & libc::TP_STATUS_VLAN_VALID != 0).then_some((protocol, self.header.tp_vlan_tci))
     }
 
-    /// Whether [`Ring::take_losses`] has something to tell.
+    /// True if [`Ring::take_losses`] has losses to tell.
     #[inline]
     pub fn is_losing(&self) -> bool {
         self.status & libc::TP_STATUS_LOSING != 0

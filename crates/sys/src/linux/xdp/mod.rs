@@ -115,10 +115,10 @@ impl Socket {
         check(unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), length) })
     }
 
-    /// Whether the interface reads and writes the chunks itself.
+    /// True if the interface reads and writes the chunks itself.
     ///
     /// # Errors
-    /// What getsockopt(2) says.
+    /// Errors of getsockopt(2).
     pub fn is_zero_copy(&self) -> io::Result<bool> {
         let mut options = libc::xdp_options { flags: 0 };
         option(&self.fd, libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;

@@ -22,7 +22,7 @@ pub(super) struct Offsets {
     pub(super) entries: u64,
 }
 
-/// What both sides see.
+/// The memory of a ring that both sides see.
 struct Shared<T> {
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
@@ -78,7 +78,7 @@ pub(super) struct Producer<T> {
     shared: Shared<T>,
     /// Entries that were put in, told or not.
     put: u32,
-    /// What the other side had taken out when it was asked last.
+    /// Entries that the other side had taken out when it was asked last.
     taken: u32,
 }
 
@@ -121,7 +121,7 @@ impl<T: Copy> Producer<T> {
         self.put.wrapping_sub(self.taken).min(self.shared.size) as usize
     }
 
-    /// Whether the kernel wants to be told by a call what was submitted.
+    /// True if the kernel wants a system call that tells it of submitted entries.
     pub(super) fn wants_call(&self) -> bool {
         // What was submitted is to be seen before the flag is looked at, which the kernel raises before it
         // looks a last time.
@@ -135,7 +135,7 @@ pub(super) struct Consumer<T> {
     shared: Shared<T>,
     /// Entries that were taken out, told or not.
     taken: u32,
-    /// What the other side had put in when it was asked last.
+    /// Entries that the other side had put in when it was asked last.
     put: u32,
 }
 

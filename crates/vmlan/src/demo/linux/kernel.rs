@@ -64,7 +64,7 @@ impl Kernel {
         }
     }
 
-    /// What it cannot show, and why.
+    /// Returns the part that the kernel cannot show, and why.
     pub fn lacks(&self) -> Option<&str> {
         self.no_ipv6.as_deref()
     }

@@ -18,7 +18,7 @@ impl Kernel {
         Err("TAP is there on Linux only".into())
     }
 
-    /// What it cannot show.
+    /// Returns the part that the kernel cannot show.
     pub fn lacks(&self) -> Option<&str> {
         match *self {}
     }

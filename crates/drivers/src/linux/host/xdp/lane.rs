@@ -56,7 +56,7 @@ impl Lane {
         of_interface(self.socket.release()).map(drop)
     }
 
-    /// Whether the interface is gone, which a socket with nothing to receive does not tell otherwise.
+    /// Fails if the interface is gone, which a socket with nothing to receive does not tell otherwise.
     pub(super) fn check(&self) -> Result<(), Fault> {
         match rustix::net::sockopt::socket_error(&self.socket) {
             Ok(Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV)) => Err(Fault::Gone),
@@ -119,13 +119,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Whether what was queued waits for another call.
+    /// True if queued frames wait for another call to the kernel.
     pub(super) fn is_waiting(&self) -> bool {
         self.again
     }
 }
 
-/// What a call to the kernel came to.
+/// The outcome of a call to the kernel.
 enum Woken {
     Done,
     More,
@@ -143,7 +143,7 @@ fn of_interface(result: std::io::Result<()>) -> Result<Woken, Fault> {
     }
 }
 
-/// Whether the packet socket does better: with TCP, whose segments it takes merged, and whose order is to stay.
+/// True if the packet socket is better for `frame`: it takes TCP's segments merged, and keeps their order.
 fn is_left(frame: &Frame) -> bool {
     let protocol = match frame.ethertype().map(EtherType) {
         Some(EtherType::IPV4) => frame.octets().get(23),

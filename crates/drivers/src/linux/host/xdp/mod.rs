@@ -34,7 +34,7 @@ use crate::queue::{Endpoint, Queue, Settings};
 pub struct Attached {
     /// Bound to its queue.
     pub socket: Socket,
-    /// Whether the interface sends through a queue of this number, too.
+    /// True if the interface sends through a queue of this number, too.
     pub sends: bool,
 }
 

@@ -15,14 +15,14 @@ use crate::host::programs::{IPV4, IPV6, KEY, look_up, store_key};
 /// The function of the kernel's that tells of a tag held aside.
 pub const TAG_FUNCTION: &str = "bpf_xdp_metadata_rx_vlan_tag";
 
-/// What the program is made for.
+/// The properties of an interface and its sockets that the program is made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// Octets of the longest frame that a socket takes.
     pub longest: usize,
     /// The number of [`TAG_FUNCTION`], see [`function`](super::function).
     pub tag_function: u32,
-    /// Whether the interface holds tags aside, so that a driver that does not tell of them cannot be trusted.
+    /// True if the interface holds tags aside: then a driver that does not tell of them cannot be trusted.
     pub strips_tags: bool,
 }
 

@@ -16,7 +16,7 @@ const LOOKS: u32 = 16;
 pub(super) struct XdpQueue {
     lanes: Vec<Lane>,
     packet: Box<dyn Queue>,
-    /// Whether this worker is the packet socket's receiver.
+    /// True if this worker is the packet socket's receiver.
     hears_packet: bool,
     /// Is ready when one of the lanes is: the first descriptor. Those of the packet socket come behind it.
     poller: Poller,
