@@ -27,7 +27,25 @@ impl Error {
 
     /// An error of the member at the dotted path `field`.
     pub fn at(code: ErrorCode, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(code, message) }
+        let field = Some(field.into()).filter(|field| !field.is_empty());
+        Self { field, ..Self::new(code, message) }
+    }
+
+    /// The error for a network `name` that is not among the `known` ones.
+    pub fn unknown_network<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        let message = format!("there is no network {}; {}", shown(name), listed(known));
+        Self::at(ErrorCode::UnknownNetwork, "network", message)
+    }
+
+    /// The error for a port `name` that is not among the `known` ones of a network.
+    pub fn unknown_port<'n>(network: &str, name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        Self::no_such_port(&format!("{} in network {}", shown(name), shown(network)), known)
+    }
+
+    /// The error for a port that is not among the `known` ones, as whoever asked for it named it.
+    pub fn no_such_port<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        let message = format!("there is no port {}; {}", shown(name), listed(known));
+        Self::at(ErrorCode::UnknownPort, "port", message)
     }
 
     /// One error for all the faults of a configuration: the only one itself, else an
@@ -54,11 +72,42 @@ impl Error {
     }
 }
 
+/// The names, for who wrote another one.
+fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    /// Names that are listed.
+    const MOST: usize = 10;
+    let names: Vec<_> = names.into_iter().map(shown).collect();
+    let more = match names.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first = names.iter().take(MOST).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "there is none yet".to_owned(),
+        1 => format!("there is: {first}"),
+        _ => format!("there are: {first}{more}"),
+    }
+}
+
+/// A name that somebody wrote, as far as it is worth showing.
+fn shown(name: &str) -> String {
+    /// Characters of it.
+    const MOST: usize = 160;
+    let mut text: String = name.chars().take(MOST).collect();
+    if text.len() < name.len() {
+        text.push('…');
+    }
+    crate::escaped(&text).into_owned()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ErrorCode::{NetworkExists, PortExists, UnknownNetwork, UnknownPort};
+        // Their messages name what the member named.
+        let told = matches!(self.code, NetworkExists | PortExists | UnknownNetwork | UnknownPort);
         match &self.field {
-            Some(field) => write!(f, "{field}: {}", self.message),
-            None => f.write_str(&self.message),
+            Some(field) if !told => write!(f, "{field}: {}", self.message),
+            _ => f.write_str(&self.message),
         }
     }
 }
@@ -88,8 +137,12 @@ pub enum ErrorCode {
     UnknownNetwork,
     /// The port does not exist.
     UnknownPort,
+    /// A network of that name exists.
+    NetworkExists,
     /// A port of that name exists.
     PortExists,
+    /// The change was made, but what it asks for could not be set up; it is tried again.
+    NotSetUp,
     /// The daemon has no configuration file to read again.
     NoConfigFile,
     /// The daemon is ending or does not answer.

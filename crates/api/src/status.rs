@@ -79,6 +79,9 @@ pub struct Port {
     pub state: PortState,
     /// Why it is in that state, where there is something to say: always for `failed`.
     pub reason: Option<String>,
+    /// The address to which its guests connect, a path or `HOST:PORT`; none where vmlan connects or makes a device.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The other end: an address, a device name, or the process as far as known.
     pub peer: Option<String>,
     /// By what means its frames are moved, while it is up.

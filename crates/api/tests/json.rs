@@ -44,6 +44,7 @@ fn a_port_lists_every_member() {
         kind: PortKind::Tap,
         state: PortState::Up,
         reason: None,
+        address: None,
         peer: None,
         mechanism: None,
         mac: OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
@@ -55,7 +56,7 @@ fn a_port_lists_every_member() {
     assert_eq!(
         serde_json::to_value(port).expect("plain data"),
         json!({
-            "network": "lab", "port": "web", "index": 1, "kind": "tap", "state": "up", "reason": null, "peer": null, "mechanism": null,
+            "network": "lab", "port": "web", "index": 1, "kind": "tap", "state": "up", "reason": null, "address": null, "peer": null, "mechanism": null,
             "mac": "52:54:00:00:00:01", "vlan": null, "mtu": 1500,
             "counters": {
                 "rx_frames": 0, "rx_octets": 0, "rx_multicasts": 0, "rx_errors": 0,
@@ -126,6 +127,8 @@ fn the_examples_of_the_reference_are_complete() {
         trunks,
         counters,
         planned,
+        network_added,
+        network_removed,
         added,
         changed,
         removed,
@@ -143,7 +146,9 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<vmlan_api::Filter>>(filters);
     same::<Vec<vmlan_api::Trunk>>(trunks);
     same::<Vec<PortCounters>>(counters);
-    [planned, added, changed, removed].into_iter().for_each(same::<ApplyReport>);
+    [planned, network_added, network_removed, added, changed, removed]
+        .into_iter()
+        .for_each(same::<ApplyReport>);
     same::<Event>(event);
     same::<vmlan_api::CaptureEnded>(ended);
 }

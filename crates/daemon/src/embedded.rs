@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
-use vmlan_api::Error;
+use vmlan_api::{Error, ErrorCode};
 
 use crate::capture::{self, Capture};
 use crate::config::{Change, ValidConfig};
@@ -105,7 +105,7 @@ impl Embedded {
     /// # Errors
     /// See [`Handle::counters`].
     pub fn counters(&self, filter: Option<&str>) -> Result<Vec<vmlan_api::PortCounters>, Error> {
-        self.wait_for(self.handle.counters(filter.map(str::to_owned)))
+        self.wait_for(self.handle.counters(None, filter.map(str::to_owned)))
     }
 
     /// Makes `config` the running configuration.
@@ -127,7 +127,7 @@ impl Embedded {
         port: vmlan_api::PortConfig,
     ) -> Result<vmlan_api::ApplyReport, Error> {
         let (network, name) = (network.to_owned(), name.to_owned());
-        self.change(Change::AddPort { network, port: name, table: Box::new(port) })
+        self.change(Change::AddPort { network, port: name, table: table_of(&port)? })
     }
 
     /// Removes a port.
@@ -198,6 +198,10 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn table_of(port: &vmlan_api::PortConfig) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(port).map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, vmlan_api::Error>>;
 pub enum Query {
     /// The state of the daemon.
     Status(Reply<vmlan_api::Status>),
+    /// The configuration that runs, with paths made absolute.
+    Config(Reply<vmlan_api::Config>),
     /// All networks, by name.
     Networks(Reply<Vec<vmlan_api::Network>>),
     /// The ports of one network or of all, by network and name.
@@ -199,6 +201,40 @@ impl Handle {
         self.query(Query::Networks).await
     }
 
+    /// The configuration that runs, with paths made absolute, and with what was changed since it was applied.
+    ///
+    /// # Errors
+    /// See [`Handle::status`].
+    pub async fn config(&self) -> Result<vmlan_api::Config, vmlan_api::Error> {
+        self.query(Query::Config).await
+    }
+
+    /// One network.
+    ///
+    /// # Errors
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`].
+    pub async fn network(&self, name: String) -> Result<vmlan_api::Network, vmlan_api::Error> {
+        let networks = self.networks().await?;
+        if let Some(network) = networks.iter().find(|network| network.network == name) {
+            return Ok(network.clone());
+        }
+        let known = networks.iter().map(|network| network.network.as_str());
+        Err(vmlan_api::Error::unknown_network(&name, known))
+    }
+
+    /// One port.
+    ///
+    /// # Errors
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`], [`vmlan_api::ErrorCode::UnknownPort`].
+    pub async fn port(&self, network: String, name: String) -> Result<vmlan_api::Port, vmlan_api::Error> {
+        let ports = self.ports(Some(network.clone())).await?;
+        if let Some(port) = ports.iter().find(|port| port.port == name) {
+            return Ok(port.clone());
+        }
+        let known = ports.iter().map(|port| port.port.as_str());
+        Err(vmlan_api::Error::unknown_port(&network, &name, known))
+    }
+
     /// The ports of one network or of all.
     ///
     /// # Errors
@@ -223,32 +259,28 @@ impl Handle {
         self.query(|reply| Query::Fdb { network, reply }).await
     }
 
-    /// The counters of the ports that `filter` names: as `port` or `network/port`; of all without one.
+    /// The counters of the ports of one network or of all; with `filter` of those that it names, as `port` or
+    /// `network/port`.
     ///
     /// # Errors
-    /// [`vmlan_api::ErrorCode::UnknownPort`] when the filter fits none.
+    /// [`vmlan_api::ErrorCode::UnknownNetwork`]; [`vmlan_api::ErrorCode::UnknownPort`] when the filter fits none.
     pub async fn counters(
         &self,
+        network: Option<String>,
         filter: Option<String>,
     ) -> Result<Vec<vmlan_api::PortCounters>, vmlan_api::Error> {
-        let ports = self.ports(None).await?;
-        let listed: Vec<_> = ports
-            .into_iter()
-            .filter(|port| filter.as_deref().is_none_or(|filter| names(filter, port)))
-            .map(|port| vmlan_api::PortCounters {
-                network: port.network,
-                port: port.port,
-                counters: port.counters,
-            })
-            .collect();
-        match filter {
-            Some(filter) if listed.is_empty() => Err(vmlan_api::Error::at(
-                vmlan_api::ErrorCode::UnknownPort,
-                "port",
-                format!("there is no port {}; GET /v1/ports lists them", filter.escape_debug()),
-            )),
-            _ => Ok(listed),
+        let ports = self.ports(network).await?;
+        let fits = |port: &vmlan_api::Port| filter.as_deref().is_none_or(|filter| names(filter, port));
+        if let Some(filter) = filter.as_deref().filter(|_| !ports.iter().any(fits)) {
+            let known: Vec<_> = ports.iter().map(|port| format!("{}/{}", port.network, port.port)).collect();
+            return Err(vmlan_api::Error::no_such_port(filter, known.iter().map(String::as_str)));
         }
+        let counters = |port: vmlan_api::Port| vmlan_api::PortCounters {
+            network: port.network,
+            port: port.port,
+            counters: port.counters,
+        };
+        Ok(ports.into_iter().filter(fits).map(counters).collect())
     }
 
     /// The links of the ports of one network or of all. Ports whose clients are ports of their own have none.
@@ -364,7 +396,7 @@ mod tests {
         for (filter, expected) in [(None, 3), (Some("web"), 2), (Some("b/web"), 1)] {
             let (handle, requests) = channel();
             let (counters, ()) =
-                tokio::join!(handle.counters(filter.map(str::to_owned)), answer_ports_once(requests));
+                tokio::join!(handle.counters(None, filter.map(str::to_owned)), answer_ports_once(requests));
             assert_eq!(counters.map(|list| list.len()), Ok(expected), "{filter:?}");
         }
     }
@@ -372,7 +404,8 @@ mod tests {
     #[tokio::test]
     async fn a_filter_that_fits_no_port_is_an_error() {
         let (handle, requests) = channel();
-        let (counters, ()) = tokio::join!(handle.counters(Some("a/db".into())), answer_ports_once(requests));
+        let (counters, ()) =
+            tokio::join!(handle.counters(None, Some("a/db".into())), answer_ports_once(requests));
         assert_eq!(counters.map_err(|error| error.code), Err(vmlan_api::ErrorCode::UnknownPort));
     }
 

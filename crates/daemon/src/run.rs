@@ -36,7 +36,7 @@ pub struct Options {
 pub fn run(options: Options) -> anyhow::Result<()> {
     let taken = vmlan_sys::inherit_all();
     vmlan_sys::map_large_memory();
-    let log = Log::to_stderr().context("cannot start the log")?;
+    let log = Log::to_stderr()?;
     if let Err(error) = taken {
         tracing::warn!(owner = true, "programs may inherit what this process inherited: {error}");
     }

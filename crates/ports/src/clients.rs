@@ -65,6 +65,7 @@ impl Clients {
         let row = Row {
             kind,
             state: PortState::Waiting,
+            address: None,
             reason: None,
             peer: None,
             endpoint: None,

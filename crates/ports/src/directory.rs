@@ -48,6 +48,8 @@ pub struct Row {
     pub kind: PortKind,
     /// Its state.
     pub state: PortState,
+    /// The address to which guests connect, where they do.
+    pub address: Option<String>,
     /// The reason of the state, for people to read.
     pub reason: Option<String>,
     /// The attached peer, for people to read.
@@ -155,6 +157,13 @@ impl Directory {
             PortState::Down => EventKind::PortDown { network, port, reason },
             PortState::Failed => EventKind::PortFailed { network, port, reason: reason.unwrap_or_default() },
         });
+    }
+
+    /// Writes down to which address a port's guests connect; nobody was told of the port's state before.
+    pub fn set_address(&self, place: &Place, address: Option<String>) {
+        if let Some(row) = self.rows().get_mut(place) {
+            row.address = address;
+        }
     }
 
     /// Writes down what a port is attached to from now on. A port that is not enabled shows that to its guest.
@@ -265,8 +274,16 @@ impl Row {
                 let reason = format!("it is not enabled; `vmlan port up {network} {port}` lets frames pass");
                 (PortState::Down, Some(reason))
             }
+            PortState::Waiting => (self.state, self.awaited()),
             _ => (self.state, self.reason.clone()),
         }
+    }
+
+    /// What a port that waits waits for.
+    fn awaited(&self) -> Option<String> {
+        let Some(address) = &self.address else { return self.reason.clone() };
+        let what = format!("waiting for a guest at {address}");
+        Some(self.reason.as_ref().map_or(what.clone(), |reason| format!("{reason}; {what}")))
     }
 
     /// Brings the port's link up to date: it is up while the port is enabled, and has a carrier while a guest can be
@@ -308,6 +325,7 @@ impl Row {
             kind: self.kind,
             state,
             reason,
+            address: self.address.clone(),
             peer: self.peer.clone(),
             mechanism: endpoint.map(|endpoint| endpoint.mechanism()),
             mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),

@@ -222,6 +222,7 @@ impl Fabric {
             Row {
                 kind,
                 state,
+                address: None,
                 reason,
                 peer: None,
                 endpoint: None,

@@ -23,6 +23,12 @@ pub trait Kind: Any + fmt::Debug + Send + Sync {
     /// Returns the claims of a port with this attachment, each with the key that asks for it.
     fn claims(&self) -> Vec<(Claim, &'static str)>;
 
+    /// Returns the address to which guests connect: a path, or an IP address with a port. None where vmlan connects
+    /// itself, makes a device, or was given a descriptor.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// Why the system will never set it up on a network with an MTU of so many octets, where that is so.
     fn hindrance(&self, _mtu: usize) -> Option<Hindrance> {
         None

@@ -16,9 +16,12 @@ use vmlan_drivers::tunnel::message::Prefixed;
 )]
 pub struct Arguments {
     /// Control socket of the daemon [default: /run/vmlan/control.sock for root, else
-    /// $XDG_RUNTIME_DIR/vmlan/control.sock]
-    #[arg(long, global = true, value_name = "SOCKET")]
+    /// $XDG_RUNTIME_DIR/vmlan/control.sock, or /tmp/vmlan-UID/control.sock without the variable]
+    #[arg(long, global = true, value_name = "SOCKET", env = "VMLAN_CONTROL")]
     pub control: Option<PathBuf>,
+    /// Write JSON, errors too, instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
@@ -33,15 +36,25 @@ pub enum Command {
     /// Of lines that are alike about one port it writes three, and then one in ten seconds with a count of the rest;
     /// lines that the reader of the log does not take are lost and counted. VMLAN_LOG chooses what is said: `warn`,
     /// `debug`, or `daemon=debug,info`.
+    #[command(
+        after_help = "Without FILE it takes /etc/vmlan/vmlan.toml for root, $XDG_CONFIG_HOME/vmlan/vmlan.toml \
+                            (~/.config without the variable) for others, where that is there; else it starts with no \
+                            network, and `vmlan network add` makes one."
+    )]
     Run {
-        /// Configuration file; without one the daemon starts with no network
-        #[arg(long, value_name = "FILE")]
+        /// Configuration file
+        file: Option<PathBuf>,
+        /// The same; the earlier form
+        #[arg(long, value_name = "FILE", conflicts_with = "file", hide = true)]
         config: Option<PathBuf>,
     },
     /// Check a configuration file
     Check {
         /// Configuration file
         file: PathBuf,
+        /// Look at this machine too: whether directories, interfaces, names and rights are there, and addresses free
+        #[arg(long)]
+        here: bool,
     },
     /// Make a configuration the running one
     ///
@@ -52,52 +65,39 @@ pub enum Command {
         /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
-        #[command(flatten)]
-        output: Output,
     },
     /// Show the state of the daemon
-    Status {
-        #[command(flatten)]
-        output: Output,
-    },
+    Status,
+    /// Show the configuration that runs, as a file: with what was added and changed since it was read
+    Config,
     /// List the networks
-    Networks {
-        #[command(flatten)]
-        output: Output,
-    },
+    Networks,
     /// List the ports
     Ports {
         /// Only those of this network
         network: Option<String>,
-        #[command(flatten)]
-        output: Output,
+        /// Show everything: address, MTU, and by what means frames are moved
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// List the forwarding database of a network
     Fdb {
         /// Network
         network: String,
-        #[command(flatten)]
-        output: Output,
     },
     /// Show how networks are joined to the host's interfaces
     Trunk {
         /// Only this network's
         network: Option<String>,
-        #[command(flatten)]
-        output: Output,
     },
     /// Show what went through the ports
     Counters {
-        /// Only this port: PORT or NETWORK/PORT
-        port: Option<String>,
-        #[command(flatten)]
-        output: Output,
+        /// Only these: NETWORK, NETWORK/PORT, or the ports of this name
+        #[arg(value_name = "NETWORK[/PORT]")]
+        which: Option<String>,
     },
     /// Follow what happens
-    Events {
-        #[command(flatten)]
-        output: Output,
-    },
+    Events,
     /// Capture what passes ports, or what they drop
     ///
     /// Without -w it is listed, a line a frame: time of day in UTC, port, rx (from the guest) or tx (to it), addresses
@@ -108,7 +108,10 @@ pub enum Command {
                             vmlan capture lab -w - | wireshark -k -i -\n  vmlan capture --drops"
     )]
     Capture(CaptureArguments),
-    /// Add, remove or change a port of a running network
+    /// Add or remove a network
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Add, remove, change or show a port of a running network
     #[command(subcommand)]
     Port(PortCommand),
     /// Say which frames may pass a port
@@ -132,8 +135,6 @@ pub enum Command {
         /// Remove what a killed vmlan left on the host's interfaces, and nothing else
         #[arg(long)]
         clean: bool,
-        #[command(flatten)]
-        output: Output,
     },
     /// Write a completion script for a shell
     Completions {
@@ -141,12 +142,8 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// Show the version
-    Version {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Write the manual page
-    #[command(hide = true)]
+    Version,
+    /// Write the manual page: `vmlan man | man -l -`
     Man,
 }
 
@@ -244,8 +241,6 @@ pub enum FilterCommand {
     List {
         /// Only those of this network
         network: Option<String>,
-        #[command(flatten)]
-        output: Output,
     },
     /// Add a rule about a port's frames
     ///
@@ -274,8 +269,6 @@ pub enum FilterCommand {
         /// In front of which rule, counted from 1 [default: behind all]
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         at: Option<u64>,
-        #[command(flatten)]
-        output: Output,
     },
     /// Remove a rule about a port's frames
     Remove {
@@ -285,8 +278,6 @@ pub enum FilterCommand {
         port: String,
         /// Which rule, as `vmlan filter list` counts them
         number: u64,
-        #[command(flatten)]
-        output: Output,
     },
 }
 
@@ -321,48 +312,99 @@ pub enum PortCommand {
         /// Settings as in the configuration file
         #[arg(value_name = "KEY=VALUE")]
         settings: Vec<String>,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show a port, and what to write on the other side
+    Show {
         #[command(flatten)]
-        output: Output,
+        port: PortName,
     },
     /// Let everything pass a port again that `port down` or `enabled = false` stopped
     ///
     /// The configuration file stays as it is.
     Up {
-        /// Network
-        network: String,
-        /// Name of the port
-        name: String,
         #[command(flatten)]
-        output: Output,
+        port: PortName,
     },
     /// Let nothing pass a port, as when its cable is pulled out
     ///
     /// A TAP loses its carrier; a guest at a socket keeps its connection and is not told. The configuration file stays
     /// as it is: `enabled = false` there lasts.
     Down {
-        /// Network
-        network: String,
-        /// Name of the port
-        name: String,
         #[command(flatten)]
-        output: Output,
+        port: PortName,
     },
     /// Remove a port of a running network
     Remove {
+        #[command(flatten)]
+        port: PortName,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// The name of a port, as one word or as two.
+#[derive(Debug, Clone, Args)]
+pub struct PortName {
+    /// Network, or NETWORK/PORT
+    #[arg(value_name = "NETWORK[/PORT]")]
+    network: String,
+    /// Name of the port
+    #[arg(value_name = "PORT")]
+    port: Option<String>,
+}
+
+impl PortName {
+    /// The names of the network and of the port.
+    ///
+    /// # Errors
+    /// When there is no name of a port, or two.
+    pub fn parts(&self) -> Result<(&str, &str), String> {
+        match (self.network.split_once('/'), &self.port) {
+            (Some((network, port)), None) => Ok((network, port)),
+            (None, Some(port)) => Ok((&self.network, port)),
+            (None, None) => Err(format!("name the port as well: {}/PORT", self.network)),
+            (Some(_), Some(_)) => {
+                Err("the port is named twice; write NETWORK/PORT or NETWORK PORT".to_owned())
+            }
+        }
+    }
+}
+
+/// A command about networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Add a network
+    ///
+    /// The configuration file stays as it is; `vmlan config` shows what to keep.
+    #[command(after_help = "Example: vmlan network add lab mtu=9000")]
+    Add {
+        /// Name of the new network
+        network: String,
+        /// Settings as in the configuration file: mtu, pass_reserved
+        #[arg(value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove a network, its ports and its trunk
+    Remove {
         /// Network
         network: String,
-        /// Name of the port
-        name: String,
-        #[command(flatten)]
-        output: Output,
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
 /// How to write the answer.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy)]
 pub struct Output {
-    /// Write JSON instead of a table
-    #[arg(long)]
+    /// JSON instead of text.
     pub json: bool,
 }
 

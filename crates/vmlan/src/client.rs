@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use vmlan_api::Error;
+use vmlan_api::{Error, ErrorCode};
+
+use crate::command::others;
 
 /// Octets of an answer that is still read.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -59,13 +61,30 @@ pub enum ClientError {
 
 impl ClientError {
     /// Returns advice for the user, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the socket belongs to another user: run this as that user or as root")
+                Some("the socket belongs to another user: run this as that user or as root".to_owned())
             }
-            Self::Unreachable { .. } => Some("is `vmlan run` running? Name another socket with --control"),
+            Self::Unreachable { .. } => {
+                let others = others();
+                let seen = others.iter().map(|socket| format!("\n  --control {}", socket.display()));
+                let seen: String = seen.collect();
+                Some(match others.is_empty() {
+                    true => "is `vmlan run` running? Name another socket with --control or VMLAN_CONTROL"
+                        .to_owned(),
+                    false => format!("root's own daemon does not run; other users' daemons do:{seen}"),
+                })
+            }
             _ => None,
+        }
+    }
+
+    /// The error for a program that reads JSON.
+    pub fn to_api(&self) -> Error {
+        match self {
+            Self::Refused(error) => Error::clone(error),
+            other => Error::new(ErrorCode::Unavailable, other.to_string()),
         }
     }
 }
@@ -93,6 +112,22 @@ impl Client {
     /// See [`ClientError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// Asks for `path`, whose answer is text.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get_text(&self, path: &str) -> Result<String, ClientError> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, path, Bytes::new()).await?;
+            let success = response.status().is_success();
+            let octets = self.body_of(response).await?;
+            if !success {
+                return Err(self.refused(octets));
+            }
+            String::from_utf8(octets.into()).map_err(|error| self.foreign(error.to_string()))
+        })
     }
 
     /// Sends `body` in JSON to `path`.

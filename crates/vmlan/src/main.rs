@@ -20,6 +20,7 @@ use command::Failure;
 
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
+    let json = arguments.json;
     // The daemon ends although nobody reads what it says.
     let tell = match arguments.command {
         args::Command::Run { .. } => output::tell_in_passing,
@@ -30,6 +31,14 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::from(1),
+        Err(Failure::Failed(error)) if json => {
+            output::tell_json(&output::error_for_programs(&error));
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) if json => {
+            output::tell_json(&vmlan_api::Error::new(vmlan_api::ErrorCode::BadRequest, message));
+            ExitCode::from(2)
+        }
         Err(Failure::Failed(error)) => {
             tell(&format!("error: {}", output::error_text(&error)));
             ExitCode::from(1)

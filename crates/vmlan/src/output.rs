@@ -43,7 +43,22 @@ pub fn tell(text: &str) {
     let _ = io::stderr().write_all(format!("{}\n", plain(text)).as_bytes());
 }
 
-/// The same, but waits for the reader a moment only: a daemon has to end.
+/// Writes an error to stderr as JSON.
+pub fn tell_json(error: &vmlan_api::Error) {
+    // Plain data is written without errors.
+    let text = serde_json::to_string_pretty(error).unwrap_or_default();
+    let _ = io::stderr().write_all((json(&text) + "\n").as_bytes());
+}
+
+/// An error in the form of the control interface.
+pub fn error_for_programs(error: &anyhow::Error) -> vmlan_api::Error {
+    match error.downcast_ref::<ClientError>() {
+        Some(error) => error.to_api(),
+        None => vmlan_api::Error::new(vmlan_api::ErrorCode::Internal, format!("{error:#}")),
+    }
+}
+
+/// The same as [`tell`], but waits for the reader a moment only: a daemon has to end.
 pub fn tell_in_passing(text: &str) {
     let (done, ended) = mpsc::channel();
     let text = text.to_owned();

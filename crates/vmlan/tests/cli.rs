@@ -99,6 +99,11 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 ports: 1,
                 config: Some("/etc/vmlan.toml".into()),
             }))),
+            Request::Query(Query::Config(reply)) => {
+                let lab = vmlan_api::NetworkConfig { mtu: Some(9000), ..Default::default() };
+                let network = [("lab".to_owned(), lab)].into();
+                drop(reply.send(Ok(vmlan_api::Config { network, ..Default::default() })));
+            }
             Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(vec![vmlan_api::Network {
                 network: "lab".into(),
                 mtu: 1500,
@@ -135,9 +140,9 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 requests.emit(vmlan_api::EventKind::Applied { actions: 0, failed: 0 });
                 drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: Vec::new() })));
             }
-            Request::Change { change: Change::AddPort { network, port, table }, reply, .. } => {
-                let table = serde_json::to_string(&table).expect("plain data");
-                let _ = tell.send(format!("add {network} {port} {table}"));
+            Request::Change { change: Change::AddPort { network, port, table }, reply, dry_run } => {
+                let dry = if dry_run { "dry run: " } else { "" };
+                let _ = tell.send(format!("{dry}add {network} {port} {table}"));
                 drop(reply.send(Ok(report(vmlan_api::Outcome::Done, None))));
             }
             Request::Change { change: Change::RemovePort { network, port }, reply, .. } => {
@@ -163,6 +168,7 @@ fn port() -> vmlan_api::Port {
         kind: vmlan_api::PortKind::Stream,
         state: vmlan_api::PortState::Waiting,
         reason: None,
+        address: Some("/run/vmlan/web.sock".into()),
         peer: None,
         mechanism: None,
         mac: vmlan_api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
@@ -190,11 +196,20 @@ fn listings_are_tables_or_json() {
     for (arguments, words, member) in [
         (&["status"][..], &["version", "9.9.9", "1m 15s", "/etc/vmlan.toml"][..], "pid"),
         (&["networks"], &["NETWORK", "lab", "1500", "0/1"], "fdb_ageing_seconds"),
-        (&["ports"], &["web", "stream", "waiting", "52:54:00:00:00:01", "10"], "counters"),
+        (&["ports"], &["web", "stream", "waiting", "at /run/vmlan/web.sock", "10"], "counters"),
+        (&["ports", "-v"], &["web", "52:54:00:00:00:01", "/run/vmlan/web.sock", "1500"], "counters"),
+        (
+            &["port", "show", "lab/web"],
+            &["QEMU 9.2", "path=/run/vmlan/web.sock", "mac=52:54:00:00:00:01"],
+            "address",
+        ),
+        (&["port", "show", "lab", "web"], &["lab/web"], "address"),
+        (&["config"], &["[network.lab]", "mtu = 9000"], "network"),
         (&["ports", "lab"], &["web"], "state"),
         (&["fdb", "lab"], &["52:54:00:00:00:01", "web", "1.5s"], "age_seconds"),
         (&["counters"], &["lab", "web", "7", "queue_full=3"], "counters"),
         (&["counters", "lab/web"], &["queue_full=3"], "port"),
+        (&["counters", "lab"], &["queue_full=3"], "port"),
     ] {
         let output = daemon.vmlan(arguments);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -257,11 +272,18 @@ fn ports_are_added_and_removed() {
     let table = json!({"tap": {"name": "vm-web"}, "vlan": {"access": 10}});
     assert_eq!(daemon.asked.recv().ok(), Some(format!("add lab web {table}")));
 
+    let output = daemon.vmlan(&["port", "add", "lab", "web", "tap", "name=vm-web", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        daemon.asked.recv().ok().as_deref(),
+        Some(r#"dry run: add lab web {"tap":{"name":"vm-web"}}"#)
+    );
+
     // What the daemon could not do makes the command fail, and its reason is shown.
     let output = daemon.vmlan(&["port", "remove", "lab", "guests.0"]);
     assert_eq!(daemon.asked.recv().ok().as_deref(), Some("remove lab guests.0"));
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).contains("it is stuck"), "{output:?}");
+    assert!(text(&output.stderr).contains("lab/web: it is stuck; it stays"), "{output:?}");
 }
 
 #[test]
@@ -283,6 +305,79 @@ fn without_a_daemon_the_message_says_what_to_do() {
 }
 
 #[test]
+fn errors_are_json_for_whoever_asks_for_json() {
+    let daemon = Daemon::start();
+    let output = daemon.vmlan(&["ports", "none", "--json"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let error: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!((&error["code"], &error["field"]), (&json!("unknown_network"), &Value::Null));
+
+    let output = vmlan(&["demo", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(serde_json::from_slice::<Value>(&output.stderr).expect("JSON")["code"], "bad_request");
+
+    let bad = daemon.write("bad.toml", "[network.lab]\nmtu = 1\n");
+    let output = vmlan(&["check", &bad, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let fault = &json_of(&output)["errors"][0];
+    assert_eq!((&fault["line"], &fault["field"]), (&json!(2), &json!("network.lab.mtu")));
+}
+
+#[test]
+fn networks_are_added_and_removed() {
+    let daemon = Daemon::start();
+    let output = daemon.vmlan(&["network", "add", "lan", "mtu=9000"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(daemon.asked.recv().is_ok_and(|asked| asked.starts_with("AddNetwork") && asked.contains("9000")));
+    assert_eq!(daemon.vmlan(&["network", "remove", "lan"]).status.code(), Some(0));
+    assert!(daemon.asked.recv().is_ok_and(|asked| asked.starts_with("RemoveNetwork")));
+}
+
+#[test]
+fn the_socket_is_named_by_a_variable_too() {
+    let daemon = Daemon::start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmlan"));
+    let output = command.args(["status", "--json"]).env("VMLAN_CONTROL", &daemon.socket).output();
+    assert_eq!(json_of(&output.expect("vmlan can be run"))["pid"], 42);
+}
+
+#[test]
+fn faults_of_a_file_are_told_once_when_the_daemon_starts() {
+    let daemon = Daemon::start();
+    let bad = daemon.write("bad.toml", "[network.lab]\nmtu = 1\n");
+    let socket = daemon.directory.path().join("other.sock");
+    let output = vmlan(&["run", &bad, "--control", socket.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert_eq!(message.matches("error:").count(), 1, "{message}");
+    assert!(message.contains("bad.toml:2:"), "{message}");
+}
+
+#[test]
+fn check_looks_at_this_machine_when_asked() {
+    let daemon = Daemon::start();
+    let listener = std::os::unix::net::UnixListener::bind(daemon.directory.path().join("taken.sock"));
+    let listener = listener.expect("a socket");
+    let file = daemon.write(
+        "here.toml",
+        "[network.lab.port.a]\nstream = { listen = \"none/a.sock\" }\n\
+         [network.lab.port.b]\nstream = { listen = \"taken.sock\" }\n\
+         [network.lab.port.c]\ndatagram = { listen = \"c.sock\" }\n\
+         [network.lab.trunk]\ninterface = \"none0\"\n",
+    );
+    assert_eq!(vmlan(&["check", &file]).status.code(), Some(0));
+    let output = vmlan(&["check", &file, "--here", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = json_of(&output)["errors"].clone();
+    let told: Vec<_> = errors.as_array().expect("a list").iter().map(|error| error.to_string()).collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told.iter().any(|error| error.contains("port.a") && error.contains("mkdir -p")), "{told:#?}");
+    assert!(told.iter().any(|error| error.contains("port.b") && error.contains("listens at")), "{told:#?}");
+    assert!(told.iter().any(|error| error.contains("lab.trunk") && error.contains("none0")), "{told:#?}");
+    drop(listener);
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2() {
     for arguments in [
         &[][..],
@@ -292,6 +387,9 @@ fn wrong_usage_is_exit_code_2() {
         &["port", "add", "lab", "web", "tun"],
         &["port", "add", "lab", "web", "tap", "name"],
         &["port", "add", "lab", "web", "tap", "nmae=x"],
+        &["port", "show", "lab"],
+        &["port", "remove", "lab/web", "web"],
+        &["network", "add", "lab", "mtu"],
         &["completions", "cmd.exe"],
     ] {
         let control = ["--control", "/nonexistent/vmlan.sock"];

@@ -4,23 +4,27 @@ use std::collections::BTreeMap;
 
 use vmlan_api::{Error, ErrorCode};
 
-use super::{ValidConfig, table_from_json, validate};
-use vmlan_ports::shown;
+use super::{ValidConfig, network_from_json, table_from_json, validate};
+use vmlan_ports::{join, shown};
 
 /// A change of one thing. It is made to the unchecked form, and the whole is checked again.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the members are the network and port concerned and repeat in every variant")]
 #[non_exhaustive]
 pub enum Change {
-    /// One port more.
-    AddPort { network: String, port: String, table: Box<vmlan_api::PortConfig> },
+    /// One network more, with what its table says.
+    AddNetwork { network: String, table: serde_json::Value },
+    /// One network less, with all its ports.
+    RemoveNetwork { network: String },
+    /// One port more, with what its table says.
+    AddPort { network: String, port: String, table: serde_json::Value },
     /// Other keys of a port: what is in `keys` replaces what is there, and a null takes it away (JSON Merge Patch,
     /// RFC 7396).
     ChangePort { network: String, port: String, keys: serde_json::Value },
     /// One port less, and the static entries that point to it.
     RemovePort { network: String, port: String },
     /// One more rule about a port's frames, in front of rule `at`, counted from 1, or behind all.
-    AddFilter { network: String, port: String, filter: Box<vmlan_api::FilterConfig>, at: Option<u64> },
+    AddFilter { network: String, port: String, filter: serde_json::Value, at: Option<u64> },
     /// Without rule `number`, counted from 1, about a port's frames.
     RemoveFilter { network: String, port: String, number: u64 },
 }
@@ -29,8 +33,9 @@ impl Change {
     /// The configuration with the change. It may take seconds, where a filter has to be compiled.
     ///
     /// # Errors
-    /// [`ErrorCode::UnknownNetwork`], [`ErrorCode::UnknownPort`], [`ErrorCode::PortExists`], [`ErrorCode::NotFound`] or
-    /// [`ErrorCode::OutOfRange`] for rules, or the faults of what results.
+    /// [`ErrorCode::UnknownNetwork`], [`ErrorCode::UnknownPort`], [`ErrorCode::NetworkExists`],
+    /// [`ErrorCode::PortExists`], [`ErrorCode::NotFound`] or [`ErrorCode::OutOfRange`] for rules, or the faults of what
+    /// results, each with its path in the configuration.
     pub fn apply(self, config: &ValidConfig) -> Result<ValidConfig, Vec<Error>> {
         let mut source = config.source.clone();
         self.make(&mut source)?;
@@ -39,6 +44,18 @@ impl Change {
 
     fn make(self, config: &mut vmlan_api::Config) -> Result<(), Vec<Error>> {
         match self {
+            Self::AddNetwork { network, table } => {
+                if config.network.contains_key(&network) {
+                    let message = format!("network {} exists; remove it first", shown(&network));
+                    return Err(vec![Error::at(ErrorCode::NetworkExists, "network", message)]);
+                }
+                let table = network_from_json(&join("network", &network), table)?;
+                config.network.insert(network, table);
+            }
+            Self::RemoveNetwork { network } => {
+                ports_of(config, &network)?;
+                config.network.remove(&network);
+            }
             Self::AddPort { network, port, table } => {
                 let ports = ports_of(config, &network)?;
                 if ports.contains_key(&port) {
@@ -46,19 +63,22 @@ impl Change {
                         format!("port {} exists in network {network}; remove it first", shown(&port));
                     return Err(vec![Error::at(ErrorCode::PortExists, "port", message)]);
                 }
-                ports.insert(port, *table);
+                let table = table_from_json(&path(&network, &port), table)?;
+                ports.insert(port, table);
             }
             Self::ChangePort { network, port, keys } => {
+                let path = path(&network, &port);
                 let port = port_of(config, &network, &port)?;
                 let mut table = serde_json::to_value(&*port).map_err(|error| {
                     vec![Error::new(ErrorCode::Internal, format!("the port cannot be written: {error}"))]
                 })?;
                 merge(&mut table, keys);
-                *port = table_from_json(table)?;
+                *port = table_from_json(&path, table)?;
             }
             Self::RemovePort { network, port } => {
-                if ports_of(config, &network)?.remove(&port).is_none() {
-                    return Err(no_port(&network, &port));
+                let ports = ports_of(config, &network)?;
+                if ports.remove(&port).is_none() {
+                    return Err(no_port(&network, &port, ports));
                 }
                 let fdb = config.network.get_mut(&network).and_then(|network| network.fdb.as_mut());
                 if let Some(fdb) = fdb {
@@ -66,6 +86,7 @@ impl Change {
                 }
             }
             Self::AddFilter { network, port, filter, at } => {
+                let filter = table_from_json(&join(&path(&network, &port), "filter"), filter)?;
                 let filters = port_of(config, &network, &port)?.filter.get_or_insert_default();
                 let at = at.map_or(filters.len(), index);
                 if at > filters.len() {
@@ -73,7 +94,7 @@ impl Change {
                         format!("the port has {} rules; write 1 to {}", filters.len(), filters.len() + 1);
                     return Err(vec![Error::at(ErrorCode::OutOfRange, "at", message)]);
                 }
-                filters.insert(at, *filter);
+                filters.insert(at, filter);
             }
             Self::RemoveFilter { network, port: name, number } => {
                 let port = port_of(config, &network, &name)?;
@@ -102,12 +123,20 @@ fn port_of<'c>(
     network: &str,
     name: &str,
 ) -> Result<&'c mut vmlan_api::PortConfig, Vec<Error>> {
-    ports_of(config, network)?.get_mut(name).ok_or_else(|| no_port(network, name))
+    let ports = ports_of(config, network)?;
+    if !ports.contains_key(name) {
+        return Err(no_port(network, name, ports));
+    }
+    Ok(ports.entry(name.to_owned()).or_default())
 }
 
-fn no_port(network: &str, name: &str) -> Vec<Error> {
-    let message = format!("there is no port {} in network {network}", shown(name));
-    vec![Error::at(ErrorCode::UnknownPort, "port", message)]
+fn no_port(network: &str, name: &str, ports: &BTreeMap<String, vmlan_api::PortConfig>) -> Vec<Error> {
+    vec![Error::unknown_port(network, name, ports.keys().map(String::as_str))]
+}
+
+/// The path of a port in the configuration.
+fn path(network: &str, port: &str) -> String {
+    join(&join(&join("network", network), "port"), port)
 }
 
 /// Makes `changes` in `table`, as RFC 7396 says. The depth of both was bounded when they were read.
@@ -130,11 +159,8 @@ fn ports_of<'c>(
     config: &'c mut vmlan_api::Config,
     network: &str,
 ) -> Result<&'c mut BTreeMap<String, vmlan_api::PortConfig>, Vec<Error>> {
-    config.network.get_mut(network).map(|network| &mut network.port).ok_or_else(|| {
-        vec![Error::at(
-            ErrorCode::UnknownNetwork,
-            "network",
-            format!("there is no network {}", shown(network)),
-        )]
-    })
+    if !config.network.contains_key(network) {
+        return Err(vec![Error::unknown_network(network, config.network.keys().map(String::as_str))]);
+    }
+    Ok(&mut config.network.entry(network.to_owned()).or_default().port)
 }

@@ -7,6 +7,7 @@
 
 mod change;
 mod fault;
+mod here;
 mod hindrance;
 mod node;
 mod notes;
@@ -31,6 +32,7 @@ pub use vmlan_ports::{
 };
 
 pub use change::Change;
+pub use here::here;
 pub use hindrance::hindrances;
 pub use notes::notes;
 pub use report::{ConfigErrors, Located, Place};
@@ -40,6 +42,7 @@ pub use validate::validate;
 use fault::{Fault, Faults};
 use node::Node;
 use read::Reader;
+pub(crate) use read::suggestion;
 
 /// Octets of a configuration, as a file or in a request.
 pub const LARGEST: usize = 1 << 20;
@@ -103,12 +106,34 @@ pub fn from_json(value: serde_json::Value) -> Result<ValidConfig, Vec<Error>> {
 /// Reads one table in JSON, a port's or a rule's; what its values mean is checked with the network that it joins.
 ///
 /// # Errors
-/// Every fault in its shape, with the path of its member within the table.
-pub fn table_from_json<T: Keyed + Default>(value: serde_json::Value) -> Result<T, Vec<Error>> {
+/// Every fault in its shape, with the path of its member: `path` is that of the table.
+pub fn table_from_json<T: Keyed + Default>(path: &str, value: serde_json::Value) -> Result<T, Vec<Error>> {
+    part_from_json(value, |reader, node| reader.keyed(path, node))
+}
+
+/// Reads the table of a network in JSON, as [`table_from_json`] does.
+fn network_from_json(path: &str, value: serde_json::Value) -> Result<vmlan_api::NetworkConfig, Vec<Error>> {
+    part_from_json(value, |reader, node| reader.network(path, node))
+}
+
+fn part_from_json<T: Default>(
+    value: serde_json::Value,
+    read: impl FnOnce(&mut Reader, &Node) -> Option<T>,
+) -> Result<T, Vec<Error>> {
     let mut reader = Reader::default();
-    let table = reader.keyed("", &Node::from_json(value));
+    let part = read(&mut reader, &Node::from_json(value));
     let errors = errors_of(reader.faults);
-    if errors.is_empty() { Ok(table.unwrap_or_default()) } else { Err(errors) }
+    if errors.is_empty() { Ok(part.unwrap_or_default()) } else { Err(errors) }
+}
+
+/// A configuration as TOML, which [`parse`] reads again.
+///
+/// # Errors
+/// [`ErrorCode::Internal`], which says what TOML cannot hold.
+pub fn to_toml(config: &vmlan_api::Config) -> Result<String, Error> {
+    toml::to_string_pretty(config).map_err(|error| {
+        Error::new(ErrorCode::Internal, format!("the configuration cannot be written as TOML: {error}"))
+    })
 }
 
 /// Checks what was read, where reading itself may have found faults.

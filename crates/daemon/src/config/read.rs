@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    fn network(&mut self, path: &str, node: &Node) -> Option<vmlan_api::NetworkConfig> {
+    pub(super) fn network(&mut self, path: &str, node: &Node) -> Option<vmlan_api::NetworkConfig> {
         let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "trunk", "port"])?;
         Some(vmlan_api::NetworkConfig {
             mtu: self.member(&table, "mtu", Self::number),
@@ -266,7 +266,7 @@ impl Reader {
 }
 
 /// `, did you mean …?` where a known key is near, else the known keys.
-fn suggestion(key: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(key: &str, known: &[&str]) -> String {
     /// Comparing costs the product of the lengths; no key is longer than this.
     const LONGEST: usize = 40;
     let near = known

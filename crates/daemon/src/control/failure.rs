@@ -80,8 +80,8 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::Timeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::PortExists | ErrorCode::NoConfigFile => StatusCode::CONFLICT,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::NetworkExists | ErrorCode::PortExists | ErrorCode::NoConfigFile => StatusCode::CONFLICT,
+        ErrorCode::Unavailable | ErrorCode::NotSetUp => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         // The request is well-formed, its configuration is not.
         _ => StatusCode::UNPROCESSABLE_ENTITY,

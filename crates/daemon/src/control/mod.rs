@@ -14,6 +14,7 @@ mod failure;
 mod json;
 mod life;
 mod places;
+mod query;
 mod routes;
 mod socket;
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::Response;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{Response, header};
+use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use vmlan_api::{Error, ErrorCode};
+use vmlan_api::{Error, ErrorCode, Outcome};
 
 use super::Limits;
 use super::body::{self, LARGEST, LARGEST_CONFIG};
@@ -21,6 +21,7 @@ use super::capture_request::CaptureRequest;
 use super::events;
 use super::failure::{Answer, Failure, Json};
 use super::life::Life;
+use super::query::{Query, takes};
 use crate::config::{self, Change};
 use crate::handle::Handle;
 use vmlan_ports::users::{self, Places, Resource, User, Users};
@@ -73,10 +74,8 @@ impl Shared {
 }
 
 type PathArguments<T> = Result<Path<T>, PathRejection>;
-type QueryArguments<T> = Result<Query<T>, QueryRejection>;
 /// The names of a network and of one of its ports.
 type PortArguments = PathArguments<(String, String)>;
-type ApplyArguments = QueryArguments<ApplyQuery>;
 
 impl Shared {
     /// Reads a body that has to be there; `empty` is the complaint when it is not.
@@ -85,28 +84,40 @@ impl Shared {
         value.ok_or_else(|| Failure::new(ErrorCode::BadJson, empty))
     }
 
-    async fn change(&self, change: Change, query: ApplyArguments) -> Answer {
-        Json::of(&self.handle.change(change, query_of(query)?.dry_run).await?)
+    /// Makes one change. One that could not be set up is an error, though it stays and is tried again.
+    async fn change(&self, change: Change, query: Query) -> Answer {
+        let report = self.handle.change(change, query.flag("dry_run")?).await?;
+        match report.actions.iter().find(|action| action.outcome == Outcome::Failed) {
+            Some(failed) => Err(not_set_up(failed).into()),
+            None => Json::of(&report),
+        }
     }
 }
 
 pub(super) fn router(shared: Shared) -> Router {
+    const NETWORK: &[&str] = &["network"];
+    const CHANGE: &[&str] = &["dry_run"];
+    let network = takes(CHANGE, get(one_network).post(add_network).delete(remove_network));
+    let port = takes(CHANGE, get(one_port).post(add_port).patch(change_port).delete(remove_port));
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/networks", get(networks))
-        .route("/v1/networks/{network}/fdb", get(fdb))
-        .route("/v1/networks/{network}/ports/{port}", post(add_port).patch(change_port).delete(remove_port))
-        .route("/v1/networks/{network}/ports/{port}/filters", post(add_filter))
-        .route("/v1/networks/{network}/ports/{port}/filters/{number}", delete(remove_filter))
-        .route("/v1/ports", get(ports))
-        .route("/v1/filters", get(filters))
-        .route("/v1/trunks", get(trunks))
-        .route("/v1/counters", get(counters))
-        .route("/v1/apply", post(apply))
-        .route("/v1/reload", post(reload))
-        .route("/v1/events", get(event_stream))
-        .route("/v1/capture", post(capture))
-        .route("/v1/capture/{capture}", delete(end_capture))
+        .route("/v1/status", takes(&[], get(status)))
+        .route("/v1/config", takes(&["format"], get(running_config)))
+        .route("/v1/networks", takes(&[], get(networks)))
+        .route("/v1/networks/{network}", network)
+        .route("/v1/networks/{network}/fdb", takes(&[], get(fdb)))
+        .route("/v1/networks/{network}/ports", takes(&[], get(network_ports)))
+        .route("/v1/networks/{network}/ports/{port}", port)
+        .route("/v1/networks/{network}/ports/{port}/filters", takes(CHANGE, post(add_filter)))
+        .route("/v1/networks/{network}/ports/{port}/filters/{number}", takes(CHANGE, delete(remove_filter)))
+        .route("/v1/ports", takes(NETWORK, get(ports)))
+        .route("/v1/filters", takes(NETWORK, get(filters)))
+        .route("/v1/trunks", takes(NETWORK, get(trunks)))
+        .route("/v1/counters", takes(&["network", "port"], get(counters)))
+        .route("/v1/apply", takes(CHANGE, post(apply)))
+        .route("/v1/reload", takes(CHANGE, post(reload)))
+        .route("/v1/events", takes(&[], get(event_stream)))
+        .route("/v1/capture", takes(&[], post(capture)))
+        .route("/v1/capture/{capture}", takes(&[], delete(end_capture)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
@@ -120,56 +131,94 @@ async fn method_not_allowed() -> Failure {
     Failure::new(ErrorCode::MethodNotAllowed, "the path does not take this method; see docs/api.md")
 }
 
+/// The error for a change whose action failed.
+fn not_set_up(action: &vmlan_api::ActionReport) -> Error {
+    let place: Vec<_> = [&action.network, &action.port].into_iter().flatten().map(String::as_str).collect();
+    let reason = action.reason.as_deref().unwrap_or("the log says why");
+    let message =
+        format!("{}: {reason}; it stays and is tried again until it works or is removed", place.join("/"));
+    Error::new(ErrorCode::NotSetUp, message)
+}
+
 async fn status(State(shared): State<Shared>) -> Answer {
     Json::of(&shared.handle.status().await?)
+}
+
+/// The configuration that runs, in a form that can be applied again.
+async fn running_config(State(shared): State<Shared>, query: Query) -> Result<Response<Body>, Failure> {
+    let format = query.text("format");
+    let config = shared.handle.config().await?;
+    match format.as_deref() {
+        None | Some("json") => Ok(Json::of(&config)?.into_response()),
+        Some("toml") => {
+            let text = config::to_toml(&config)?;
+            Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
+        }
+        Some(_) => Err(Error::at(ErrorCode::BadRequest, "format", "format must be json or toml").into()),
+    }
 }
 
 async fn networks(State(shared): State<Shared>) -> Answer {
     Json::of(&shared.handle.networks().await?)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortsQuery {
-    network: Option<String>,
+async fn one_network(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+    Json::of(&shared.handle.network(path_of(network)?).await?)
 }
 
-async fn ports(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
-    Json::of(&shared.handle.ports(query_of(query)?.network).await?)
+async fn add_network(
+    State(shared): State<Shared>,
+    network: PathArguments<String>,
+    query: Query,
+    body: Body,
+) -> Answer {
+    let network = path_of(network)?;
+    let value = body::read(body, LARGEST_CONFIG, shared.body_time, &shared.life).await?;
+    let table = value.unwrap_or_else(|| Value::Object(Default::default()));
+    shared.change(Change::AddNetwork { network, table }, query).await
 }
 
-async fn trunks(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
-    Json::of(&shared.handle.trunks(query_of(query)?.network).await?)
+async fn remove_network(
+    State(shared): State<Shared>,
+    network: PathArguments<String>,
+    query: Query,
+) -> Answer {
+    shared.change(Change::RemoveNetwork { network: path_of(network)? }, query).await
 }
 
-async fn filters(State(shared): State<Shared>, query: QueryArguments<PortsQuery>) -> Answer {
-    Json::of(&shared.handle.filters(query_of(query)?.network).await?)
+async fn ports(State(shared): State<Shared>, query: Query) -> Answer {
+    Json::of(&shared.handle.ports(query.text("network")).await?)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CountersQuery {
-    port: Option<String>,
+async fn network_ports(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+    Json::of(&shared.handle.ports(Some(path_of(network)?)).await?)
 }
 
-async fn counters(State(shared): State<Shared>, query: QueryArguments<CountersQuery>) -> Answer {
-    Json::of(&shared.handle.counters(query_of(query)?.port).await?)
+async fn one_port(State(shared): State<Shared>, port: PortArguments) -> Answer {
+    let (network, port) = path_of(port)?;
+    Json::of(&shared.handle.port(network, port).await?)
+}
+
+async fn trunks(State(shared): State<Shared>, query: Query) -> Answer {
+    Json::of(&shared.handle.trunks(query.text("network")).await?)
+}
+
+async fn filters(State(shared): State<Shared>, query: Query) -> Answer {
+    Json::of(&shared.handle.filters(query.text("network")).await?)
+}
+
+async fn counters(State(shared): State<Shared>, query: Query) -> Answer {
+    let (network, port) = (query.text("network"), query.text("port"));
+    Json::of(&shared.handle.counters(network, port).await?)
 }
 
 async fn fdb(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
     Json::of(&shared.handle.fdb(path_of(network)?).await?)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApplyQuery {
-    #[serde(default)]
-    dry_run: bool,
-}
-
 /// The body is a configuration with `dry_run` beside it.
-async fn apply(State(shared): State<Shared>, query: ApplyArguments, body: Body) -> Answer {
-    let mut dry_run = query_of(query)?.dry_run;
+async fn apply(State(shared): State<Shared>, query: Query, body: Body) -> Answer {
+    let mut dry_run = query.flag("dry_run")?;
     let empty = "the body is empty; send a configuration, or POST /v1/reload to read the daemon's file again";
     let mut value = shared.read(body, LARGEST_CONFIG, empty).await?;
     dry_run |= take_dry_run(&mut value)?;
@@ -180,8 +229,8 @@ async fn apply(State(shared): State<Shared>, query: ApplyArguments, body: Body) 
     Json::of(&shared.handle.apply(config, dry_run).await?)
 }
 
-async fn reload(State(shared): State<Shared>, query: ApplyArguments, body: Body) -> Answer {
-    let mut dry_run = query_of(query)?.dry_run;
+async fn reload(State(shared): State<Shared>, query: Query, body: Body) -> Answer {
+    let mut dry_run = query.flag("dry_run")?;
     if let Some(mut value) = body::read(body, LARGEST, shared.body_time, &shared.life).await? {
         dry_run |= take_dry_run(&mut value)?;
         if value.as_object().is_none_or(|members| !members.is_empty()) {
@@ -192,25 +241,14 @@ async fn reload(State(shared): State<Shared>, query: ApplyArguments, body: Body)
     Json::of(&shared.handle.reload(dry_run).await?)
 }
 
-async fn add_port(
-    State(shared): State<Shared>,
-    port: PortArguments,
-    query: ApplyArguments,
-    body: Body,
-) -> Answer {
+async fn add_port(State(shared): State<Shared>, port: PortArguments, query: Query, body: Body) -> Answer {
     let (network, port) = path_of(port)?;
     let empty = r#"the body is empty; send the port's table: {"tap": {"name": "vm-web"}}"#;
-    let value = shared.read(body, LARGEST, empty).await?;
-    let table = Box::new(config::table_from_json(value).map_err(Failure::from_faults)?);
+    let table = shared.read(body, LARGEST, empty).await?;
     shared.change(Change::AddPort { network, port, table }, query).await
 }
 
-async fn change_port(
-    State(shared): State<Shared>,
-    port: PortArguments,
-    query: ApplyArguments,
-    body: Body,
-) -> Answer {
+async fn change_port(State(shared): State<Shared>, port: PortArguments, query: Query, body: Body) -> Answer {
     let (network, port) = path_of(port)?;
     let empty = r#"the body is empty; send the keys that change: {"enabled": false}"#;
     let keys = shared.read(body, LARGEST, empty).await?;
@@ -220,30 +258,24 @@ async fn change_port(
     shared.change(Change::ChangePort { network, port, keys }, query).await
 }
 
-async fn remove_port(State(shared): State<Shared>, port: PortArguments, query: ApplyArguments) -> Answer {
+async fn remove_port(State(shared): State<Shared>, port: PortArguments, query: Query) -> Answer {
     let (network, port) = path_of(port)?;
     shared.change(Change::RemovePort { network, port }, query).await
 }
 
-async fn add_filter(
-    State(shared): State<Shared>,
-    port: PortArguments,
-    query: ApplyArguments,
-    body: Body,
-) -> Answer {
+async fn add_filter(State(shared): State<Shared>, port: PortArguments, query: Query, body: Body) -> Answer {
     let (network, port) = path_of(port)?;
     let empty = r#"the body is empty; send a rule: {"action": "drop", "expression": "udp port 67"}"#;
     let mut value = shared.read(body, LARGEST, empty).await?;
     let wrong = || Failure::from(Error::at(ErrorCode::WrongType, "at", "at must be a whole number"));
     let at = take(&mut value, "at").map(|at| at.as_u64().ok_or_else(wrong)).transpose()?;
-    let filter = Box::new(config::table_from_json(value).map_err(Failure::from_faults)?);
-    shared.change(Change::AddFilter { network, port, filter, at }, query).await
+    shared.change(Change::AddFilter { network, port, filter: value, at }, query).await
 }
 
 async fn remove_filter(
     State(shared): State<Shared>,
     filter: PathArguments<(String, String, u64)>,
-    query: ApplyArguments,
+    query: Query,
 ) -> Answer {
     let (network, port, number) = path_of(filter)?;
     shared.change(Change::RemoveFilter { network, port, number }, query).await
@@ -290,13 +322,8 @@ fn take_dry_run(body: &mut Value) -> Result<bool, Failure> {
 }
 
 fn path_of<T>(arguments: PathArguments<T>) -> Result<T, Failure> {
-    arguments.map(|Path(value)| value).map_err(|error| {
-        Failure::new(ErrorCode::BadRequest, format!("the path is not legal: {}", error.body_text()))
+    arguments.map(|Path(value)| value).map_err(|_| {
+        let message = "the path is not legal: names are UTF-8 text, and numbers have digits only";
+        Failure::new(ErrorCode::BadRequest, message)
     })
-}
-
-fn query_of<T>(arguments: QueryArguments<T>) -> Result<T, Failure> {
-    arguments
-        .map(|Query(value)| value)
-        .map_err(|error| Failure::new(ErrorCode::BadRequest, error.body_text()))
 }

@@ -78,6 +78,7 @@ async fn supervise(
         let Some(request) = request else { return };
         match request {
             Request::Query(Query::Status(reply)) => drop(reply.send(Ok(status()))),
+            Request::Query(Query::Config(reply)) => drop(reply.send(Ok(running()))),
             Request::Query(Query::Networks(reply)) => drop(reply.send(Ok(Vec::new()))),
             Request::Query(Query::Ports { reply, .. }) => drop(reply.send(Ok(vec![port()]))),
             Request::Query(Query::Fdb { network, reply }) if network == "lab" => {
@@ -102,7 +103,20 @@ async fn supervise(
             Request::Change { change, dry_run, reply } => {
                 let _ = tell.send(match change {
                     Change::AddPort { network, port, table } => {
-                        format!("add {network} {port} {}", table.tap.is_some())
+                        format!("add {network} {port} {table}")
+                    }
+                    Change::AddNetwork { network, table } => format!("add {network} {table}"),
+                    Change::RemoveNetwork { network } => format!("remove {network}"),
+                    Change::RemovePort { network, port } if port == "stuck" => {
+                        let failed = vmlan_api::ActionReport {
+                            action: vmlan_api::ActionKind::RemovePort,
+                            network: Some(network),
+                            port: Some(port),
+                            outcome: vmlan_api::Outcome::Failed,
+                            reason: Some("the device is busy".to_owned()),
+                        };
+                        drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: vec![failed] })));
+                        continue;
                     }
                     Change::RemovePort { network, port } => format!("remove {network} {port}"),
                     other => format!("{other:?}"),
@@ -113,6 +127,12 @@ async fn supervise(
             Request::Shutdown(reply) => drop(reply.send(Ok(()))),
         }
     }
+}
+
+fn running() -> vmlan_api::Config {
+    let (web, port) = ("web".to_owned(), vmlan_api::PortConfig::default());
+    let network = vmlan_api::NetworkConfig { port: [(web, port)].into(), ..Default::default() };
+    vmlan_api::Config { network: [("lab".to_owned(), network)].into(), ..Default::default() }
 }
 
 fn status() -> vmlan_api::Status {
@@ -137,6 +157,7 @@ fn port() -> vmlan_api::Port {
         kind: vmlan_api::PortKind::Stream,
         state: vmlan_api::PortState::Waiting,
         reason: None,
+        address: Some("/run/vmlan/web.sock".into()),
         peer: None,
         mechanism: None,
         mac: None,
@@ -207,6 +228,10 @@ async fn every_listing_answers_with_its_json() {
         ("/v1/networks", json!([])),
         ("/v1/ports", json!([port()])),
         ("/v1/ports?network=lab", json!([port()])),
+        ("/v1/networks/lab/ports", json!([port()])),
+        ("/v1/networks/lab/ports/web", json!(port())),
+        ("/v1/config", json!({"network": {"lab": {"port": {"web": {}}}}})),
+        ("/v1/config?format=json", json!({"network": {"lab": {"port": {"web": {}}}}})),
         ("/v1/networks/lab/fdb", json!([])),
         (
             "/v1/counters",
@@ -234,6 +259,14 @@ async fn errors_are_json_with_code_message_and_field() {
         ("DELETE", "/v1/ports", "", 405, "method_not_allowed"),
         ("GET", "/v1/apply", "", 405, "method_not_allowed"),
         ("GET", "/v1/ports?netwrok=lab", "", 400, "bad_request"),
+        ("GET", "/v1/status?pretty", "", 400, "bad_request"),
+        ("GET", "/v1/events?network=lab", "", 400, "bad_request"),
+        ("POST", "/v1/networks/lab/ports/web?dryrun=true", "{}", 400, "bad_request"),
+        ("DELETE", "/v1/networks/lab/ports/web?dry_run=yes", "", 400, "bad_request"),
+        ("DELETE", "/v1/networks/lab/ports/web?dry_run=false&dry_run=true", "", 400, "bad_request"),
+        ("GET", "/v1/config?format=yaml", "", 400, "bad_request"),
+        ("GET", "/v1/networks/lab/ports/none", "", 404, "unknown_port"),
+        ("DELETE", "/v1/networks/lab/ports/stuck", "", 503, "not_set_up"),
         ("GET", "/v1/networks/%ff/fdb", "", 400, "bad_request"),
         ("GET", "/v1/networks/none/fdb", "", 404, "unknown_network"),
         ("GET", "/v1/counters?port=none", "", 404, "unknown_port"),
@@ -256,13 +289,34 @@ async fn errors_are_json_with_code_message_and_field() {
         ("DELETE", "/v1/capture/x", "", 400, "bad_request"),
         ("POST", "/v1/networks/lab/ports/web", "", 400, "bad_json"),
         ("POST", "/v1/networks/lab/ports/web", &long, 413, "too_large"),
-        ("POST", "/v1/networks/lab/ports/web", r#"{"tapp": {}}"#, 422, "unknown_key"),
     ] {
         let (got, body) = daemon.ask(method, path, body).await;
         assert_eq!((got, &body["code"]), (status, &json!(code)), "{method} {path}: {body}");
         assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
         assert!(body.get("field").is_some(), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_set_up_says_why_and_that_it_stays() {
+    let daemon = start(Limits::default());
+    let (status, body) = daemon.ask("DELETE", "/v1/networks/lab/ports/stuck", "").await;
+    assert_eq!(status, 503);
+    let message = body["message"].as_str().expect("a message");
+    assert!(message.starts_with("lab/stuck: the device is busy; it stays"), "{message}");
+}
+
+#[tokio::test]
+async fn the_running_configuration_can_be_had_as_a_file() {
+    let daemon = start(Limits::default());
+    let answer = exchange(
+        &daemon.server.path,
+        b"GET /v1/config?format=toml HTTP/1.1\r\nhost: v\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    let (head, text) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.contains("application/toml"), "{head}");
+    assert_eq!(text, "[network.lab.port.web]\n");
 }
 
 #[tokio::test]
@@ -290,7 +344,14 @@ async fn changes_reach_the_supervisor() {
         ("POST", "/v1/apply?dry_run=true", long.as_str(), "apply 1 true"),
         ("POST", "/v1/reload", "", "reload false"),
         ("POST", "/v1/reload", r#"{"dry_run": true}"#, "reload true"),
-        ("POST", "/v1/networks/lab/ports/web", r#"{"tap": {"name": "t0"}}"#, "add lab web true"),
+        (
+            "POST",
+            "/v1/networks/lab/ports/web",
+            r#"{"tap": {"name": "t0"}}"#,
+            r#"add lab web {"tap":{"name":"t0"}}"#,
+        ),
+        ("POST", "/v1/networks/lab", "", "add lab {}"),
+        ("DELETE", "/v1/networks/lab", "", "remove lab"),
         ("DELETE", "/v1/networks/lab/ports/a%20b", "", "remove lab a b"),
     ] {
         let (status, answer) = daemon.ask(method, path, body).await;

@@ -20,8 +20,9 @@ use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -35,6 +36,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The variable that chooses what is said, as in `debug` or `daemon=debug,info`.
 const VARIABLE: &str = "VMLAN_LOG";
 
+/// The crates that say something, without the prefix of their names.
+const SPEAKERS: [&str; 5] = ["daemon", "dataplane", "drivers", "link", "ports"];
+
 /// The log that this process writes; clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
@@ -45,27 +49,23 @@ impl Log {
     /// Makes stderr the log of this process, panics included, unless the process has another already.
     ///
     /// # Errors
-    /// No thread or no descriptor.
-    pub(crate) fn to_stderr() -> io::Result<Log> {
+    /// No thread or no descriptor, or a variable that is not understood.
+    pub(crate) fn to_stderr() -> anyhow::Result<Log> {
         let stderr = io::stderr();
         let time = !is_journal(stderr.as_fd());
         let log = Log { queue: Queue::new(Style { time, colour: stderr.is_terminal() }) };
-        let wish = std::env::var(VARIABLE).ok();
-        let filter = wish.as_deref().map(EnvFilter::try_new);
-        let bad_filter = matches!(filter, Some(Err(_)));
-        let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
+        let filter = match std::env::var_os(VARIABLE) {
+            Some(wish) => wanted(&wish.to_string_lossy()).map_err(anyhow::Error::msg)?,
+            None => Targets::new().with_default(Level::INFO),
+        };
         if tracing_subscriber::registry().with(filter).with(log.clone()).try_init().is_err() {
             return Ok(log);
         }
         // A descriptor of its own: the standard library's is locked while somebody writes to it.
-        log.queue.start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
+        let descriptor = stderr.as_fd().try_clone_to_owned().context("cannot start the log")?;
+        log.queue.start(File::from(descriptor)).context("cannot start the log")?;
         let on_panic = log.clone();
         std::panic::set_hook(Box::new(move |panic| on_panic.panic(panic)));
-        if bad_filter {
-            tracing::warn!(
-                "{VARIABLE} is not understood and counts as `info`; write `debug` or `daemon=debug,info`"
-            );
-        }
         Ok(log)
     }
 
@@ -92,6 +92,29 @@ impl Log {
             }
         }
     }
+}
+
+/// The levels that the variable's text asks for: one for all, or for single crates, separated by commas.
+fn wanted(text: &str) -> Result<Targets, String> {
+    let mut targets = Targets::new().with_default(Level::INFO);
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let (speaker, level) =
+            word.split_once('=').map_or((None, word), |(speaker, level)| (Some(speaker), level));
+        let level: LevelFilter = level.parse().map_err(|_| {
+            format!("{VARIABLE}: `{level}` is no level; write error, warn, info, debug, trace or off")
+        })?;
+        targets = match speaker.map(|speaker| speaker.strip_prefix("vmlan_").unwrap_or(speaker)) {
+            None => targets.with_default(level),
+            Some(speaker) if SPEAKERS.contains(&speaker) => {
+                targets.with_target(format!("vmlan_{speaker}"), level)
+            }
+            Some(speaker) => {
+                let known = SPEAKERS.join(", ");
+                return Err(format!("{VARIABLE}: there is no part `{speaker}`; there are: {known}"));
+            }
+        };
+    }
+    Ok(targets)
 }
 
 impl<S: Subscriber> Layer<S> for Log {
@@ -167,5 +190,25 @@ mod tests {
         assert_eq!(count("47 more like this in the last seconds: port lab/guests.49: a client's"), 1);
         assert_eq!((count("port lab/other: said"), count("port lab/third: once")), (4, 1));
         assert_eq!((count("of a configuration"), count("asked for")), (50, 50));
+    }
+
+    #[test]
+    fn the_variable_names_levels_for_all_or_for_parts() {
+        for (text, target, level, said) in [
+            ("debug", "vmlan_ports::tap", Level::DEBUG, true),
+            ("", "vmlan_ports", Level::INFO, true),
+            ("", "vmlan_ports", Level::DEBUG, false),
+            ("daemon=debug, warn", "vmlan_daemon::control", Level::DEBUG, true),
+            ("daemon=debug,warn", "vmlan_ports", Level::INFO, false),
+            ("vmlan_ports=off", "vmlan_ports", Level::ERROR, false),
+        ] {
+            let targets = wanted(text).expect(text);
+            assert_eq!(targets.would_enable(target, &level), said, "{text}: {target} {level}");
+        }
+        for (text, complaint) in
+            [("loud", "`loud` is no level"), ("deamon=debug", "no part `deamon`; there are: daemon")]
+        {
+            assert!(wanted(text).is_err_and(|error| error.contains(complaint)), "{text}");
+        }
     }
 }

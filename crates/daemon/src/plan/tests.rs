@@ -146,7 +146,11 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             });
             // A port that is in the way of another is left out.
             ports.fold(start, |config, (network, name, port)| {
-                let add = Change::AddPort { network, port: name, table: Box::new(port) };
+                let add = Change::AddPort {
+                    network,
+                    port: name,
+                    table: serde_json::to_value(port).expect("plain data"),
+                };
                 add.apply(&config).unwrap_or(config)
             })
         },

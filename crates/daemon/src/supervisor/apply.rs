@@ -145,13 +145,14 @@ impl Supervisor {
         let (ready, setting_up) = oneshot::channel();
         let place = place(network_name, name);
         let network = &running.network;
-        let kind = port.attachment.kind();
+        let (kind, address) = (port.attachment.kind(), port.attachment.address());
         let claims: Vec<Claim> = port.attachment.claims().into_iter().map(|(claim, _)| claim).collect();
         let mut leaves = None;
         let task = match port.attachment.keeper() {
             Keeper::Clients(keeper) => {
                 let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
-                let clients = Clients::new(fabric, network.clone(), (place, kind), policy, ready);
+                let clients = Clients::new(fabric, network.clone(), (place.clone(), kind), policy, ready);
+                self.fabric.directory.set_address(&place, address);
                 tokio::spawn(vmlan_ports::run_clients(clients, keeper, stopped))
             }
             Keeper::Guest(keeper) => {
@@ -168,6 +169,7 @@ impl Supervisor {
                     Ok(station) => station,
                     Err(error) => return Progress::Failed(error.to_string()),
                 };
+                self.fabric.directory.set_address(&place, address);
                 station.tell_when_ready(ready);
                 let before = self.departures.iter().filter(|departure| {
                     departure.place == place || departure.claims.iter().any(|claim| claims.contains(claim))

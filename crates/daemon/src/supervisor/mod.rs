@@ -303,7 +303,7 @@ impl Supervisor {
         self.release_descriptors(&config);
         let steps = self.carry_out(plan).await;
         self.config = config;
-        self.view.set_poll(self.config.poll());
+        self.view.set_config(self.config.as_api().clone());
         Applying::Done { steps, events: self.requests.emitter() }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use vmlan_api::{Error, ErrorCode};
+use vmlan_api::Error;
 use vmlan_drivers::inject;
 use vmlan_frame::Mutex;
 use vmlan_lan::Network;
@@ -28,7 +28,7 @@ pub(super) struct View {
 struct Shown {
     networks: BTreeMap<String, Running>,
     state: vmlan_api::DaemonState,
-    poll: vmlan_api::Poll,
+    config: Arc<vmlan_api::Config>,
 }
 
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl View {
         let shown = Shown {
             networks: BTreeMap::new(),
             state: vmlan_api::DaemonState::Running,
-            poll: vmlan_api::Poll::default(),
+            config: Arc::default(),
         };
         View { fabric, file, started: Instant::now(), shown: Mutex::new(shown) }
     }
@@ -72,8 +72,8 @@ impl View {
         self.shown().state = state;
     }
 
-    pub(super) fn set_poll(&self, poll: vmlan_api::Poll) {
-        self.shown().poll = poll;
+    pub(super) fn set_config(&self, config: vmlan_api::Config) {
+        self.shown().config = Arc::new(config);
     }
 
     /// Answers a query. Whoever asked may have gone.
@@ -82,6 +82,10 @@ impl View {
         let directory = &self.fabric.directory;
         match query {
             Query::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Query::Config(reply) => {
+                let config = self.shown().config.clone();
+                drop(reply.send(Ok(vmlan_api::Config::clone(&config))));
+            }
             Query::Networks(reply) => drop(reply.send(Ok(self.networks()))),
             Query::Ports { network, reply } => self.list(network, reply, |of| directory.ports(of)),
             Query::Filters { network, reply } => self.list(network, reply, |of| directory.filters(of)),
@@ -106,10 +110,9 @@ impl View {
     }
 
     fn running(&self, name: &str) -> Result<Running, Error> {
-        self.shown().networks.get(name).cloned().ok_or_else(|| {
-            let message = format!("there is no network {}; GET /v1/networks lists them", name.escape_debug());
-            Error::at(ErrorCode::UnknownNetwork, "network", message)
-        })
+        let shown = self.shown();
+        let running = shown.networks.get(name).cloned();
+        running.ok_or_else(|| Error::unknown_network(name, shown.networks.keys().map(String::as_str)))
     }
 
     fn status(&self) -> vmlan_api::Status {
@@ -121,7 +124,7 @@ impl View {
             state: shown.state,
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             workers: self.fabric.workers() as u64,
-            poll: shown.poll,
+            poll: shown.config.poll.unwrap_or_default(),
             networks: shown.networks.len() as u64,
             ports,
             config: self.file.as_ref().map(|file| file.display().to_string()),

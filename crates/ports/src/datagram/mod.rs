@@ -58,6 +58,13 @@ impl Kind for Datagram {
         }
     }
 
+    fn address(&self) -> Option<String> {
+        match self {
+            Datagram::Listen(address, _) | Datagram::Pair { local: address, .. } => Some(address.to_string()),
+            Datagram::Fd(_) => None,
+        }
+    }
+
     fn equals(&self, other: &dyn Kind) -> bool {
         same(self, other)
     }

@@ -46,6 +46,13 @@ impl Kind for Stream {
         }
     }
 
+    fn address(&self) -> Option<String> {
+        match self {
+            Stream::Listen(address, _) => Some(address.to_string()),
+            Stream::Connect(_) | Stream::Fd(_) => None,
+        }
+    }
+
     fn equals(&self, other: &dyn Kind) -> bool {
         same(self, other)
     }

@@ -104,6 +104,13 @@ impl Kind for Tunnel {
         }
     }
 
+    fn address(&self) -> Option<String> {
+        match &self.source {
+            TunnelSource::Listen { path, .. } => Some(path.display().to_string()),
+            TunnelSource::Device { .. } => None,
+        }
+    }
+
     fn hindrance(&self, _mtu: usize) -> Option<Hindrance> {
         match &self.source {
             TunnelSource::Device { name, .. } => reserved_name(name).map(|error| error.within("device")),

@@ -42,6 +42,10 @@ impl Kind for Vde {
         ]
     }
 
+    fn address(&self) -> Option<String> {
+        Some(self.directory.display().to_string())
+    }
+
     fn equals(&self, other: &dyn Kind) -> bool {
         same(self, other)
     }

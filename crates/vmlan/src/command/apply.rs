@@ -2,26 +2,44 @@
 
 use std::path::Path;
 
-use vmlan_daemon::config::{self, ValidConfig};
+use serde_json::json;
+use vmlan_daemon::config::{self, ConfigErrors, Located, ValidConfig};
 
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
 use crate::output::{self, or_dash, print, print_json, table};
 
-/// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up.
-pub fn check(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
-    let hindrances = vmlan_daemon::config::hindrances(&config);
-    if !hindrances.is_empty() {
-        let told = hindrances.iter().map(|error| {
+/// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up; with `here`
+/// also what this machine lacks for it.
+pub fn check(file: &Path, here: bool, output: Output) -> Result<(), Failure> {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(errors) if output.json => return told_as_json(file, &errors),
+        Err(errors) => return Err(faults(file, &errors)),
+    };
+    let mut found = config::hindrances(&config);
+    let never = found.len();
+    if here {
+        found.extend(config::here(&config));
+    }
+    let notes = config::notes(&config);
+    let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
+    if output.json {
+        print_json(&json!({
+            "file": file, "networks": config.networks().len(), "ports": ports, "errors": found, "notes": notes,
+        }))?;
+        return if found.is_empty() { Ok(()) } else { Err(Failure::Told) };
+    }
+    if !found.is_empty() {
+        let told = found.iter().enumerate().map(|(number, error)| {
             let field = error.field.as_deref().unwrap_or_default();
-            format!("{field} can never be set up: {}", error.message)
+            let what = if number < never { "can never be set up" } else { "cannot be set up here now" };
+            format!("{field} {what}: {}", error.message)
         });
         let told = told.collect::<Vec<_>>().join("\nerror: ");
         return Err(Failure::Failed(anyhow::anyhow!("{told}\n --> {}", file.display())));
     }
-    let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
     let summary = format!(
         "{}: good, with {} and {}\n",
         file.display(),
@@ -29,7 +47,22 @@ pub fn check(file: &Path) -> Result<(), Failure> {
         counted(ports, "port")
     );
     print(&summary)?;
-    config::notes(&config).iter().try_for_each(|note| print(&format!("note: {note}\n")))
+    notes.iter().try_for_each(|note| print(&format!("note: {note}\n")))
+}
+
+/// The faults of a file for a program, each with its place.
+fn told_as_json(file: &Path, errors: &ConfigErrors) -> Result<(), Failure> {
+    let fault = |located: &Located| {
+        let place = located.place.as_ref();
+        let vmlan_api::Error { code, message, field, .. } = &located.error;
+        json!({
+            "code": code, "message": message, "field": field,
+            "line": place.map(|place| place.line), "column": place.map(|place| place.column),
+        })
+    };
+    let errors: Vec<_> = errors.faults().iter().map(fault).collect();
+    print_json(&json!({ "file": file, "networks": null, "ports": null, "errors": errors, "notes": [] }))?;
+    Err(Failure::Told)
 }
 
 /// Sends a file to the daemon, or has it read its own.
@@ -70,11 +103,13 @@ fn rows(report: &vmlan_api::ApplyReport) -> Vec<Vec<String>> {
 }
 
 fn load(file: &Path) -> Result<ValidConfig, Failure> {
-    config::load(file).map_err(|errors| {
-        let count = errors.faults().len();
-        output::tell(&format!("{errors}\n{}: {}", file.display(), counted(count, "error")));
-        Failure::Told
-    })
+    config::load(file).map_err(|errors| faults(file, &errors))
+}
+
+fn faults(file: &Path, errors: &ConfigErrors) -> Failure {
+    let count = errors.faults().len();
+    output::tell(&format!("{errors}\n{}: {}", file.display(), counted(count, "error")));
+    Failure::Told
 }
 
 /// `1 port`, `2 ports`.

@@ -8,10 +8,10 @@ use crate::client::{Client, encode};
 use crate::output::{print, print_json, table};
 
 /// Lists, adds or removes rules about ports' frames.
-pub fn run(client: &Client, command: FilterCommand) -> Result<(), Failure> {
+pub fn run(client: &Client, command: FilterCommand, output: Output) -> Result<(), Failure> {
     match command {
-        FilterCommand::List { network, output } => list(client, network.as_deref(), output),
-        FilterCommand::Add { network, port, action, expression, program, direction, at, output } => {
+        FilterCommand::List { network } => list(client, network.as_deref(), output),
+        FilterCommand::Add { network, port, action, expression, program, direction, at } => {
             let program = program.map(std::path::absolute).transpose().map_err(anyhow::Error::new)?;
             let rule = json!({
                 "action": action, "direction": direction, "expression": expression, "program": program, "at": at
@@ -19,7 +19,7 @@ pub fn run(client: &Client, command: FilterCommand) -> Result<(), Failure> {
             let report = client.post(&format!("{}/filters", port::path(&network, &port)), &rule)?;
             apply::tell(&report, output)
         }
-        FilterCommand::Remove { network, port, number, output } => {
+        FilterCommand::Remove { network, port, number } => {
             let report = client.delete(&format!("{}/filters/{number}", port::path(&network, &port)))?;
             apply::tell(&report, output)
         }

@@ -43,11 +43,25 @@ pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
     print(&table(&["NETWORK", "MTU", "PORTS UP", "FDB", "AGEING"], &rows))
 }
 
-pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
+pub fn config(client: &Client, output: Output) -> Result<(), Failure> {
+    if output.json {
+        return print_json(&client.get::<vmlan_api::Config>("/v1/config")?);
+    }
+    print(&client.get_text("/v1/config?format=toml")?)
+}
+
+pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Output) -> Result<(), Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
     let ports: Vec<vmlan_api::Port> = client.get(&format!("/v1/ports{query}"))?;
     if output.json {
         return print_json(&ports);
+    }
+    if !verbose {
+        let rows: Vec<_> = ports.iter().map(short).collect();
+        return print(&table(
+            &["NETWORK", "PORT", "KIND", "STATE", "VLAN", "RX", "TX", "DROPS", "PEER"],
+            &rows,
+        ));
     }
     let row = |port: &vmlan_api::Port| {
         vec![
@@ -55,6 +69,7 @@ pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(
             port.port.clone(),
             port.kind.as_str().to_owned(),
             port.state.as_str().to_owned(),
+            or_dash(port.address.as_deref()),
             or_dash(port.peer.as_deref()),
             macs(port.mac.as_ref()),
             vlan(port.vlan.as_ref()),
@@ -68,9 +83,33 @@ pub fn ports(client: &Client, network: Option<&str>, output: Output) -> Result<(
     };
     let rows: Vec<_> = ports.iter().map(row).collect();
     let head = [
-        "NETWORK", "PORT", "KIND", "STATE", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS", "BY", "REASON",
+        "NETWORK", "PORT", "KIND", "STATE", "ADDRESS", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS",
+        "BY", "REASON",
     ];
     print(&table(&head, &rows))
+}
+
+/// The cells of a port that fit a terminal: of its peer, address and reason the one that matters now.
+fn short(port: &vmlan_api::Port) -> Vec<String> {
+    let last = match (port.state, &port.peer, &port.address, &port.reason) {
+        (vmlan_api::PortState::Up, Some(peer), ..) => peer.clone(),
+        (vmlan_api::PortState::Up | vmlan_api::PortState::Waiting, _, Some(address), _) => {
+            format!("at {address}")
+        }
+        (.., Some(reason)) => reason.clone(),
+        (_, peer, ..) => or_dash(peer.as_deref()),
+    };
+    vec![
+        port.network.clone(),
+        port.port.clone(),
+        port.kind.as_str().to_owned(),
+        port.state.as_str().to_owned(),
+        vlan(port.vlan.as_ref()),
+        port.counters.rx_frames.to_string(),
+        port.counters.tx_frames.to_string(),
+        port.counters.drops.values().sum::<u64>().to_string(),
+        last,
+    ]
 }
 
 pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure> {
@@ -90,8 +129,15 @@ pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure
     print(&table(&["MAC", "VLAN", "PORT", "AGE"], &rows))
 }
 
-pub fn counters(client: &Client, port: Option<&str>, output: Output) -> Result<(), Failure> {
-    let query = port.map(|port| format!("?port={}", encode(port))).unwrap_or_default();
+pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<(), Failure> {
+    let query = match which {
+        Some(which) => {
+            let networks: Vec<vmlan_api::Network> = client.get("/v1/networks")?;
+            let is_network = networks.iter().any(|network| network.network == which);
+            format!("?{}={}", if is_network { "network" } else { "port" }, encode(which))
+        }
+        None => String::new(),
+    };
     let ports: Vec<vmlan_api::PortCounters> = client.get(&format!("/v1/counters{query}"))?;
     if output.json {
         return print_json(&ports);
@@ -112,7 +158,7 @@ pub fn counters(client: &Client, port: Option<&str>, output: Output) -> Result<(
     print(&table(&head, &rows))
 }
 
-fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
+pub(super) fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
     match macs.map(vmlan_api::OneOrMany::as_slice) {
         None | Some([]) => "-".to_owned(),
         Some([only]) => only.clone(),
@@ -120,7 +166,7 @@ fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
     }
 }
 
-fn vlan(vlan: Option<&vmlan_api::VlanConfig>) -> String {
+pub(super) fn vlan(vlan: Option<&vmlan_api::VlanConfig>) -> String {
     let Some(vlan) = vlan else { return "-".to_owned() };
     if let Some(access) = vlan.access {
         return access.to_string();

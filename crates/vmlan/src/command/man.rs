@@ -12,16 +12,36 @@ const CLOSING: &str = r#".SH "EXIT STATUS"
 0 on success, 1 on failure, 2 when the command line is wrong.
 .SH ENVIRONMENT
 .TP
+VMLAN_CONTROL
+Control socket, where \-\-control does not name one.
+.TP
 VMLAN_LOG
-What the daemon writes to its log: error, warn, info (the default), debug or trace, for all or by crate.
+What the daemon writes to its log: off, error, warn, info (the default), debug or trace, for all or for a part
+(daemon, dataplane, drivers, link, ports), as in daemon=debug,info.
 Lines of debug and trace are not limited in number.
+.TP
+XDG_RUNTIME_DIR, XDG_CONFIG_HOME
+Where the control socket and the configuration file of a user other than root are.
 .SH FILES
 .TP
 /run/vmlan/control.sock
 Control socket of root's daemon; HTTP/1.1 with JSON, described in docs/api.md.
 .TP
 $XDG_RUNTIME_DIR/vmlan/control.sock
-Control socket of another user's daemon.
+Control socket of another user's daemon; /tmp/vmlan\-UID/control.sock without the variable.
+.TP
+/etc/vmlan/vmlan.toml, $XDG_CONFIG_HOME/vmlan/vmlan.toml
+Configuration file that `vmlan run` takes when none is named, root's and another user's; ~/.config without the variable.
+.SH EXAMPLES
+.nf
+vmlan check vmlan.toml \-\-here
+vmlan run vmlan.toml
+vmlan port add lab web stream listen=web.sock
+vmlan port show lab/web
+vmlan config > vmlan.toml
+.fi
+.SH "SEE ALSO"
+docs/configuration.md, docs/api.md, docs/drops.md, qemu(1), vde_switch(1), tcpdump(8)
 "#;
 
 /// The page in roff.

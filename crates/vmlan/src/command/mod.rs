@@ -5,15 +5,17 @@ mod events;
 mod filter;
 mod list;
 mod man;
+mod network;
+mod other_side;
+mod place;
 mod port;
 mod trunk;
 
-use std::path::{Path, PathBuf};
-
 use clap::CommandFactory;
 
+pub use self::place::{control_path, others};
 pub use self::port::port_keys;
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json, print_verbatim};
 use crate::{capture, demo, doctor, host, tunnel};
@@ -46,62 +48,68 @@ impl From<ClientError> for Failure {
 /// Does what the command line says.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let control = arguments.control;
-    let client = || connect(control.as_deref());
+    let output = Output { json: arguments.json };
+    if let Some(name) = without_json(&arguments.command).filter(|_| output.json) {
+        return Err(Failure::Usage(format!("`vmlan {name}` writes no JSON; leave --json out")));
+    }
+    let client = || -> Result<Client, Failure> {
+        let path = control_path(control.as_deref())?;
+        Client::new(&path).map_err(|error| Failure::Failed(error.into()))
+    };
     match arguments.command {
-        Command::Run { config } => {
+        Command::Run { file, config } => {
             let control = control_path(control.as_deref())?;
-            Ok(vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control })?)
+            let config = file.or(config).or_else(place::default_file);
+            let ended = vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control });
+            // The faults of a file say themselves that they are errors.
+            Ok(ended.map_err(|error| match error.downcast_ref::<vmlan_daemon::config::ConfigErrors>() {
+                Some(faults) => {
+                    anyhow::anyhow!("{}", faults.to_string().trim_start_matches("error: ").trim_end())
+                }
+                None => error,
+            })?)
         }
-        Command::Check { file } => apply::check(&file),
-        Command::Apply { file, dry_run, output } => {
-            apply::apply(&client()?, file.as_deref(), dry_run, output)
-        }
-        Command::Status { output } => list::status(&client()?, output),
-        Command::Networks { output } => list::networks(&client()?, output),
-        Command::Ports { network, output } => list::ports(&client()?, network.as_deref(), output),
-        Command::Fdb { network, output } => list::fdb(&client()?, &network, output),
-        Command::Trunk { network, output } => trunk::show(&client()?, network.as_deref(), output),
-        Command::Counters { port, output } => list::counters(&client()?, port.as_deref(), output),
-        Command::Events { output } => events::follow(&client()?, output),
+        Command::Check { file, here } => apply::check(&file, here, output),
+        Command::Apply { file, dry_run } => apply::apply(&client()?, file.as_deref(), dry_run, output),
+        Command::Status => list::status(&client()?, output),
+        Command::Config => list::config(&client()?, output),
+        Command::Networks => list::networks(&client()?, output),
+        Command::Ports { network, verbose } => list::ports(&client()?, network.as_deref(), verbose, output),
+        Command::Fdb { network } => list::fdb(&client()?, &network, output),
+        Command::Trunk { network } => trunk::show(&client()?, network.as_deref(), output),
+        Command::Counters { which } => list::counters(&client()?, which.as_deref(), output),
+        Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
-        Command::Port(command) => port::run(&client()?, command),
-        Command::Filter(command) => filter::run(&client()?, command),
+        Command::Network(command) => network::run(&client()?, command, output),
+        Command::Port(command) => port::run(&client()?, command, output),
+        Command::Filter(command) => filter::run(&client()?, command, output),
         Command::Tunnel(command) => tunnel::run(command),
         Command::Host(arguments) => host::run(&client()?, &arguments),
         Command::Demo => demo::run(),
-        Command::Doctor { clean, output } => doctor::run(control_path(control.as_deref()), clean, output),
+        Command::Doctor { clean } => doctor::run(control_path(control.as_deref()), clean, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "vmlan", &mut script);
             print_verbatim(&String::from_utf8_lossy(&script))
         }
-        Command::Version { output } if output.json => {
+        Command::Version if output.json => {
             print_json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }))
         }
-        Command::Version { .. } => print(concat!("vmlan ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Version => print(concat!("vmlan ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Man => print_verbatim(&man::page().map_err(anyhow::Error::new)?),
     }
 }
 
-fn connect(control: Option<&Path>) -> Result<Client, Failure> {
-    let path = control_path(control)?;
-    Client::new(&path).map_err(|error| Failure::Failed(error.into()))
-}
-
-/// The socket named on the command line, else that of our user.
-fn control_path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
-    }
-    if rustix::process::geteuid().is_root() {
-        return Ok(Path::new(doctor::ROOT_RUNTIME_DIRECTORY).join("vmlan/control.sock"));
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if Path::new(&directory).is_absolute() => {
-            Ok(Path::new(&directory).join("vmlan/control.sock"))
-        }
-        _ => anyhow::bail!(
-            "XDG_RUNTIME_DIR is not set, so there is no place for the control socket; name one with --control"
-        ),
+/// The name of a command that has no JSON to write.
+fn without_json(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Run { .. } => Some("run"),
+        Command::Capture(_) => Some("capture"),
+        Command::Tunnel(_) => Some("tunnel"),
+        Command::Host(_) => Some("host"),
+        Command::Demo => Some("demo"),
+        Command::Completions { .. } => Some("completions"),
+        Command::Man => Some("man"),
+        _ => None,
     }
 }

@@ -1,39 +1,51 @@
-//! `port add`, `port remove`, `port up` and `port down`.
+//! `port add`, `port show`, `port remove`, `port up` and `port down`.
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 use vmlan_api::keys::{Key, Keyed, Value};
 
-use super::{Failure, apply};
-use crate::args::{Output, PortCommand};
+use super::{Failure, apply, other_side};
+use crate::args::{Output, PortCommand, PortName};
 use crate::client::{Client, encode};
 
-/// Adds, removes or changes a port.
-pub fn run(client: &Client, command: PortCommand) -> Result<(), Failure> {
+/// Adds, shows, removes or changes a port.
+pub fn run(client: &Client, command: PortCommand, output: Output) -> Result<(), Failure> {
     match command {
-        PortCommand::Add { network, name, kind, settings, output } => {
+        PortCommand::Add { network, name, kind, settings, dry_run } => {
             let directory = std::env::current_dir().map_err(anyhow::Error::new)?;
             let port = parse(&kind, &settings, &directory).map_err(Failure::Usage)?;
-            let report = client.post(&path(&network, &name), &port)?;
+            let report = client.post(&format!("{}{}", path(&network, &name), dry(dry_run)), &port)?;
+            apply::tell(&report, output)?;
+            if dry_run || output.json { Ok(()) } else { other_side::hint(client, &network, &name) }
+        }
+        PortCommand::Show { port } => other_side::show(client, &path_of(&port)?, output),
+        PortCommand::Remove { port, dry_run } => {
+            let report = client.delete(&format!("{}{}", path_of(&port)?, dry(dry_run)))?;
             apply::tell(&report, output)
         }
-        PortCommand::Remove { network, name, output } => {
-            let report = client.delete(&path(&network, &name))?;
-            apply::tell(&report, output)
-        }
-        PortCommand::Up { network, name, output } => enable(client, true, &network, &name, output),
-        PortCommand::Down { network, name, output } => enable(client, false, &network, &name, output),
+        PortCommand::Up { port } => enable(client, true, &port, output),
+        PortCommand::Down { port } => enable(client, false, &port, output),
     }
 }
 
-fn enable(client: &Client, enabled: bool, network: &str, name: &str, output: Output) -> Result<(), Failure> {
-    let report = client.patch(&path(network, name), &serde_json::json!({ "enabled": enabled }))?;
+fn enable(client: &Client, enabled: bool, port: &PortName, output: Output) -> Result<(), Failure> {
+    let report = client.patch(&path_of(port)?, &serde_json::json!({ "enabled": enabled }))?;
     apply::tell(&report, output)
+}
+
+fn path_of(port: &PortName) -> Result<String, Failure> {
+    let (network, name) = port.parts().map_err(Failure::Usage)?;
+    Ok(path(network, name))
 }
 
 pub(super) fn path(network: &str, name: &str) -> String {
     format!("/v1/networks/{}/ports/{}", encode(network), encode(name))
+}
+
+/// The query of a request about one thing.
+pub(super) fn dry(dry_run: bool) -> &'static str {
+    if dry_run { "?dry_run=true" } else { "" }
 }
 
 /// The keys of the port itself that take one word, with `vlan.` in front of those of its VLANs.
@@ -85,7 +97,7 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<vmlan_api:
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")
     };
     let mut port: vmlan_api::PortConfig =
-        vmlan_daemon::config::table_from_json(port.into()).map_err(faults)?;
+        vmlan_daemon::config::table_from_json("", port.into()).map_err(faults)?;
     vmlan_daemon::config::resolve_port(&mut port, directory);
     Ok(port)
 }

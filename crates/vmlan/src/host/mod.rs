@@ -28,6 +28,10 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
         Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::PortExists => {
             return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
+        Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::NotSetUp => {
+            client.delete::<ApplyReport>(&path).context("the port cannot be removed")?;
+            return Err(anyhow::anyhow!("the interface cannot be made: {}", error.message).into());
+        }
         report => report?,
     };
     let joined = set_up(client, arguments, &report);

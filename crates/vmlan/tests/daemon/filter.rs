@@ -206,7 +206,7 @@ fn a_change_of_a_port_can_be_tried_and_faults_are_told() {
     };
     let report: ApplyReport = patch("one?dry_run=true", r#"{"enabled": false}"#).json();
     assert!(report.dry_run && report.actions[0].outcome == Outcome::Planned, "{report:?}");
-    assert_eq!(daemon.port("one").reason, None);
+    assert_eq!(daemon.port("one").state, PortState::Waiting);
     let report: ApplyReport =
         daemon.request("DELETE", "/v1/networks/lab/ports/one?dry_run=true", None).json();
     assert!(report.dry_run && daemon.find_port("one").is_some());

@@ -170,7 +170,7 @@ fn a_port_that_cannot_be_added_fails_the_command_with_the_reason() {
     let daemon = Daemon::start(CONFIG);
     let output = daemon.cli(&["port", "add", "lab", "three", "stream", "listen=no/where.sock"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(output.stdout.contains("the directory does not exist"), "{output:?}");
+    assert!(output.stderr.contains("the directory does not exist"), "{output:?}");
 
     for (arguments, complaint) in [
         (&["port", "add", "lab", "one", "stream", "listen=x.sock"][..], "one"),

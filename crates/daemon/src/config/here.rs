@@ -1,0 +1,130 @@
+//! A look at this machine before a configuration is used: what would be missing or taken.
+//!
+//! Everything is looked at, nothing is changed; what is found may be otherwise a moment later.
+
+use std::io::ErrorKind;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use vmlan_api::{Error, ErrorCode};
+
+use super::valid::ValidConfig;
+use vmlan_ports::{Claim, join};
+
+/// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned.
+pub fn here(config: &ValidConfig) -> Vec<Error> {
+    let mut found = Vec::new();
+    for (network, settings) in config.networks() {
+        let at = join("network", network);
+        if let Some(trunk) = &settings.trunk {
+            let at = join(&at, "trunk");
+            let fault = interface(trunk.interface.name()).or_else(|| privilege("a trunk"));
+            found.extend(fault.map(|(code, message)| Error::at(code, &at, message)));
+        }
+        for (port, table) in &settings.ports {
+            let at = join(&join(&at, "port"), port);
+            let faults = table.attachment.claims().into_iter().filter_map(|(claim, _)| look(&claim));
+            found.extend(faults.map(|(code, message)| Error::at(code, &at, message)));
+        }
+    }
+    found
+}
+
+type Fault = (ErrorCode, String);
+
+fn look(claim: &Claim) -> Option<Fault> {
+    match claim {
+        Claim::Socket(path) => socket(path),
+        Claim::Directory(path) => directory(path),
+        Claim::Tcp(address) => bindable(TcpListener::bind(address).err(), claim),
+        Claim::Udp(address) => bindable(UdpSocket::bind(address).err(), claim),
+        Claim::Device(None, name) => device(name),
+        Claim::Device(Some(file), _) => match file.exists() {
+            true => privilege("a device in a namespace"),
+            false => {
+                let message = format!("the network namespace {} is not there", file.display());
+                Some((ErrorCode::BadPath, message))
+            }
+        },
+        Claim::Interface(name) => interface(name),
+        Claim::Descriptor(_) => None,
+    }
+}
+
+/// A path where a socket will be made.
+fn socket(path: &Path) -> Option<Fault> {
+    let parent = path.parent()?;
+    if !parent.is_dir() {
+        // A directory of a VDE switch is made; its own claim says whether that works.
+        let own = path.file_name().is_some_and(|name| name == "ctl");
+        let message = format!("the directory {0} is not there; make it: mkdir -p {0}", parent.display());
+        return (!own).then_some((ErrorCode::BadPath, message));
+    }
+    if access(parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let message = format!("this user may not make files in {}", parent.display());
+        return Some((ErrorCode::BadPath, message));
+    }
+    let datagrams = UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok();
+    if datagrams || UnixStream::connect(path).is_ok() {
+        let message = format!("a program listens at {}; end it, if it is not this vmlan", path.display());
+        return Some((ErrorCode::Conflict, message));
+    }
+    let is_other = path.symlink_metadata().is_ok_and(|found| {
+        use std::os::unix::fs::FileTypeExt;
+        !found.file_type().is_socket()
+    });
+    is_other.then(|| (ErrorCode::BadPath, format!("{} exists and is no socket; remove it", path.display())))
+}
+
+/// The directory of a VDE switch, which is made if need be.
+fn directory(path: &Path) -> Option<Fault> {
+    let nearest = path.ancestors().find(|directory| directory.exists())?;
+    let usable = nearest.is_dir() && access(nearest, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    (!usable).then(|| (ErrorCode::BadPath, format!("this user may not make files in {}", nearest.display())))
+}
+
+fn bindable(error: Option<std::io::Error>, claim: &Claim) -> Option<Fault> {
+    let error = error?;
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => "a program uses it; end it, if it is not this vmlan, or choose another port",
+        ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
+        ErrorKind::PermissionDenied => "ports below 1024 are for root",
+        _ => "choose another address",
+    };
+    Some((ErrorCode::BadAddress, format!("{claim} is not free: {cure}")))
+}
+
+/// A TAP or TUN of this namespace.
+fn device(name: &str) -> Option<Fault> {
+    let found = Path::new("/sys/class/net").join(name);
+    match (found.exists(), found.join("tun_flags").exists()) {
+        (true, false) => {
+            let message = format!("an interface {name} exists and is no TAP; choose another name");
+            Some((ErrorCode::Conflict, message))
+        }
+        // Its owner may attach to one that is there.
+        (true, true) => None,
+        (false, _) => privilege("making a device"),
+    }
+}
+
+fn interface(name: &str) -> Option<Fault> {
+    let there = !cfg!(target_os = "linux") || Path::new("/sys/class/net").join(name).exists();
+    (!there).then(|| (ErrorCode::BadDeviceName, format!("there is no interface {name} on this machine")))
+}
+
+/// Something that needs root, or CAP_NET_ADMIN.
+fn privilege(what: &str) -> Option<Fault> {
+    /// The bit of CAP_NET_ADMIN in a capability mask (linux/capability.h).
+    const CAP_NET_ADMIN: u32 = 12;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let may = match mask {
+        Some(mask) => mask >> CAP_NET_ADMIN & 1 == 1,
+        None => rustix::process::geteuid().is_root(),
+    };
+    (!may).then(|| (ErrorCode::Conflict, format!("{what} needs CAP_NET_ADMIN: run vmlan as root")))
+}

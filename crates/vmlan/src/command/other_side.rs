@@ -1,0 +1,214 @@
+//! The other side of a port: what to write there so that a guest connects.
+
+use vmlan_api::{PortKind, PortState};
+
+use super::Failure;
+use super::list::{macs, vlan};
+use crate::args::Output;
+use crate::client::Client;
+use crate::output::{line, or_dash, print, print_json};
+
+/// Shows a port, and the lines for each program that fits.
+pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> {
+    let port: vmlan_api::Port = client.get(path)?;
+    if output.json {
+        return print_json(&port);
+    }
+    let counters = &port.counters;
+    let state = match &port.reason {
+        Some(reason) if port.state == PortState::Waiting => reason.clone(),
+        Some(reason) => format!("{}: {reason}", port.state.as_str()),
+        None => port.state.as_str().to_owned(),
+    };
+    let drops: Vec<_> = counters.drops.iter().map(|(reason, count)| format!("{reason}={count}")).collect();
+    let rows = [
+        ("port", format!("{}/{}", port.network, port.port)),
+        ("kind", port.kind.as_str().to_owned()),
+        ("state", state),
+        ("address", or_dash(port.address.as_deref())),
+        ("peer", or_dash(port.peer.as_deref())),
+        ("MAC", macs(port.mac.as_ref())),
+        ("VLAN", vlan(port.vlan.as_ref())),
+        ("MTU", port.mtu.to_string()),
+        ("by", or_dash(port.mechanism.as_deref())),
+        ("received", format!("{} frames, {} octets", counters.rx_frames, counters.rx_octets)),
+        ("sent", format!("{} frames, {} octets", counters.tx_frames, counters.tx_octets)),
+        ("drops", or_dash(Some(&drops.join(" ")))),
+    ];
+    let mut text: String = rows.map(|(name, value)| line(name, 8, &value)).concat();
+    for (program, what) in lines(&port) {
+        text.push_str(&format!("\n{program}:\n"));
+        what.lines().for_each(|one| text.push_str(&format!("  {}\n", vmlan_api::escaped(one))));
+    }
+    print(&text)
+}
+
+/// Says where guests of a port that was just added connect.
+pub fn hint(client: &Client, network: &str, name: &str) -> Result<(), Failure> {
+    let port: vmlan_api::Port = client.get(&super::port::path(network, name))?;
+    match &port.address {
+        Some(address) if port.state != PortState::Failed => print(&format!(
+            "guests connect to {}; `vmlan port show {network}/{name}` has the lines to paste\n",
+            vmlan_api::escaped(address)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The MAC address that the guest should have: the port's, else one of this port's name, so that two guests do not
+/// both have their program's default.
+fn guests_mac(port: &vmlan_api::Port) -> String {
+    if let Some(mac) = port.mac.as_ref().and_then(|macs| macs.as_slice().first()) {
+        return mac.clone();
+    }
+    // FNV-1a, of which 24 bits are enough to tell the ports of a host apart.
+    let name = format!("{}/{}", port.network, port.port);
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
+    let [_, a, b, c] = hash.to_be_bytes();
+    format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
+/// Each program that fits, and what to write there.
+fn lines(port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
+    let mac = guests_mac(port);
+    let device = format!("-device virtio-net-pci,netdev=n,mac={mac}");
+    let Some(address) = &port.address else {
+        return match (port.kind, &port.peer) {
+            (PortKind::Tap, Some(name)) => {
+                vec![(
+                    "this host",
+                    format!(
+                        "ip address add 10.0.0.1/24 dev {name}\n# the kernel has the other end: no virtual machine attaches here"
+                    ),
+                )]
+            }
+            (PortKind::Stream, _) => {
+                vec![("passt", "passt --foreground --socket PATH   # PATH: `connect` of the port".to_owned())]
+            }
+            _ => Vec::new(),
+        };
+    };
+    let inet = address.rsplit_once(':').filter(|_| !address.starts_with('/'));
+    let host = |host: &str| host.trim_matches(['[', ']']).to_owned();
+    match (port.kind, inet) {
+        (PortKind::Stream, None) => {
+            let netdev = format!("-netdev stream,id=n,server=off,addr.type=unix,addr.path={address}");
+            vec![
+                ("QEMU 9.2 or later", format!("{netdev},reconnect-ms=1000 {device}")),
+                ("QEMU 8.0 to 9.1", format!("{netdev},reconnect=1 {device}")),
+                ("QEMU 7.2", format!("{netdev} {device}")),
+                (
+                    "libvirt (in <domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>)",
+                    libvirt(&netdev, &device),
+                ),
+                ("krunkit, libkrun", format!("--device virtio-net,type=unixstream,path={address},mac={mac}")),
+            ]
+        }
+        (PortKind::Stream, Some((name, number))) => vec![
+            (
+                "QEMU 7.2 or later",
+                format!(
+                    "-netdev stream,id=n,server=off,addr.type=inet,addr.host={},addr.port={number} {device}",
+                    host(name)
+                ),
+            ),
+            (
+                "libvirt",
+                format!(
+                    "<interface type='client'>\n  <mac address='{mac}'/>\n  <source address='{}' port='{number}'/>\n  <model type='virtio'/>\n</interface>",
+                    host(name)
+                ),
+            ),
+        ],
+        (PortKind::Datagram, None) => {
+            let netdev = format!(
+                "-netdev dgram,id=n,local.type=unix,local.path={address}.guest,remote.type=unix,remote.path={address}"
+            );
+            vec![
+                ("QEMU 7.2 or later", format!("{netdev} {device}")),
+                (
+                    "libvirt (in <domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>)",
+                    libvirt(&netdev, &device),
+                ),
+                ("vfkit", format!("--device virtio-net,unixSocketPath={address},mac={mac}")),
+                ("krunkit, libkrun", format!("--device virtio-net,type=unixgram,path={address},mac={mac}")),
+            ]
+        }
+        (PortKind::Datagram, Some((name, number))) => vec![(
+            "QEMU 7.2 or later (FREE: any free port of the guest's host)",
+            format!(
+                "-netdev dgram,id=n,local.type=inet,local.host={0},local.port=FREE,remote.type=inet,remote.host={0},remote.port={number} {device}",
+                host(name)
+            ),
+        )],
+        (PortKind::Vde, _) => vec![
+            ("QEMU with VDE", format!("-netdev vde,id=n,sock={address} {device}")),
+            ("VDE", format!("vde_plug vde://{address}\nvde_plug2tap -s {address} tap0")),
+            (
+                "the internet for all guests, without root (package vde2)",
+                format!("slirpvde --dhcp -s {address}"),
+            ),
+        ],
+        (PortKind::Tunnel, _) => {
+            vec![("a TUN of this host, or a program", format!("vmlan tunnel connect {address}"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// QEMU's words in a domain of libvirt's.
+fn libvirt(netdev: &str, device: &str) -> String {
+    let words = netdev.split(' ').chain(device.split(' '));
+    let arguments = words.map(|word| {
+        format!(
+            "  <qemu:arg value='{}'/>",
+            word.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;")
+        )
+    });
+    format!("<qemu:commandline>\n{}\n</qemu:commandline>", arguments.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(kind: PortKind, address: &str) -> vmlan_api::Port {
+        let (network, port) = ("lab".into(), "web".into());
+        vmlan_api::Port { network, port, kind, address: Some(address.into()), ..Default::default() }
+    }
+
+    fn for_program(port: &vmlan_api::Port, program: &str) -> String {
+        lines(port).into_iter().find(|(name, _)| name.starts_with(program)).expect(program).1
+    }
+
+    #[test]
+    fn lines_have_the_real_path_and_an_address_of_the_ports_own() {
+        let web = port(PortKind::Stream, "/run/vmlan/web.sock");
+        let line = for_program(&web, "QEMU 9.2");
+        assert!(line.contains("addr.path=/run/vmlan/web.sock,reconnect-ms=1000 -device"), "{line}");
+        let mac = guests_mac(&web);
+        assert!(mac.starts_with("52:54:00:") && line.ends_with(&mac), "{line}");
+        let db = vmlan_api::Port { port: "db".into(), ..web.clone() };
+        assert_ne!(guests_mac(&db), mac);
+        let set = vmlan_api::Port {
+            mac: vmlan_api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
+            ..web
+        };
+        assert!(for_program(&set, "krunkit").ends_with("mac=52:54:00:00:00:01"));
+    }
+
+    #[test]
+    fn addresses_of_ip_are_taken_apart() {
+        let line = for_program(&port(PortKind::Stream, "[::1]:7000"), "QEMU");
+        assert!(line.contains("addr.host=::1,addr.port=7000"), "{line}");
+        let text = for_program(&port(PortKind::Stream, "127.0.0.1:7000"), "libvirt");
+        assert!(text.contains("<source address='127.0.0.1' port='7000'/>"), "{text}");
+    }
+
+    #[test]
+    fn what_libvirt_gets_is_xml() {
+        let text = for_program(&port(PortKind::Datagram, "/tmp/a'b&c<d.sock"), "libvirt");
+        assert!(text.contains("remote.path=/tmp/a&apos;b&amp;c&lt;d.sock'/>"), "{text}");
+    }
+}
