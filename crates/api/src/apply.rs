@@ -72,7 +72,7 @@ pub enum ActionKind {
     ChangeNetwork,
     /// A port's attachment changes: its guest reconnects.
     ReplacePort,
-    /// A port's policy changes: its guest notices nothing.
+    /// A port's settings change: its guest notices nothing.
     ChangePort,
     /// A port comes.
     AddPort,

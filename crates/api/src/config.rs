@@ -128,7 +128,7 @@ pub struct StaticEntry {
 }
 
 table! {
-    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its policy.
+    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its settings.
     pub struct PortConfig {
         /// A TAP device.
         tap: TapConfig,

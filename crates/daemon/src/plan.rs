@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use crate::config::{Claim, Network, NetworkSettings, Policy, Port, Trunk, UserLimits, ValidConfig};
+use crate::config::{
+    Belonging, Network, NetworkSettings, Port, PortSettings, Trunk, UserLimits, ValidConfig,
+};
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,7 @@ pub enum Action {
         /// Its settings.
         settings: NetworkSettings,
     },
-    /// Give a port another attachment, and the policy that goes with it.
+    /// Give a port another attachment, and the settings that go with it.
     ReplacePort {
         /// Its network.
         network: String,
@@ -50,14 +52,14 @@ pub enum Action {
         /// The wanted port.
         port: Port,
     },
-    /// Give a port another policy; its guest notices nothing.
+    /// Give a port other settings; its guest notices nothing.
     ChangePort {
         /// Its network.
         network: String,
         /// Its name.
         name: String,
-        /// The new policy.
-        policy: Policy,
+        /// The new settings.
+        settings: PortSettings,
     },
     /// Make a port.
     AddPort {
@@ -233,11 +235,12 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
 /// The ports, by network and name, that stay with another attachment and have what another port wants: replacing them
 /// in place could come too late, or in a circle, so they are removed and added.
 fn in_the_way<'c>(running: &'c ValidConfig, wanted: &ValidConfig) -> BTreeSet<(&'c str, &'c str)> {
-    let takers: BTreeMap<Claim, (&str, &str)> =
-        ports(wanted).flat_map(|(at, port)| claims(port).map(move |claim| (claim, at))).collect();
-    let keeps = |at: (&str, &str), claim: &Claim| takers.get(claim).is_none_or(|taker| *taker == at);
+    let takers: BTreeMap<Belonging, (&str, &str)> =
+        ports(wanted).flat_map(|(at, port)| belongings(port).map(move |belonging| (belonging, at))).collect();
+    let keeps =
+        |at: (&str, &str), belonging: &Belonging| takers.get(belonging).is_none_or(|taker| *taker == at);
     ports(running)
-        .filter(|(at, port)| claims(port).any(|claim| !keeps(*at, &claim)))
+        .filter(|(at, port)| belongings(port).any(|belonging| !keeps(*at, &belonging)))
         .map(|(at, _)| at)
         .collect()
 }
@@ -248,8 +251,8 @@ fn ports(config: &ValidConfig) -> impl Iterator<Item = ((&str, &str), &Port)> {
     })
 }
 
-fn claims(port: &Port) -> impl Iterator<Item = Claim> {
-    port.attachment.claims().into_iter().map(|(claim, _)| claim)
+fn belongings(port: &Port) -> impl Iterator<Item = Belonging> {
+    port.attachment.belongings().into_iter().map(|(belonging, _)| belonging)
 }
 
 /// Actions by the stage in which they are carried out.
@@ -321,7 +324,7 @@ impl Steps {
                 None => self.add_port(&network, &name, port),
                 Some(same) if same == port => {}
                 Some(other) if other.attachment == port.attachment => {
-                    self.changes.push(Action::ChangePort { network, name, policy: port.policy.clone() });
+                    self.changes.push(Action::ChangePort { network, name, settings: port.settings.clone() });
                 }
                 Some(_) if in_the_way.contains(&(network.as_str(), name.as_str())) => {
                     self.remove_port(&network, &name);

@@ -92,9 +92,9 @@ impl Link {
 
     fn send_own_arp(&self, arp: &Arp) -> Result<(), Error> {
         let _inside = self.io_ref().ok_or(Error::NotSupported)?;
-        let plan = self.plan();
+        let chain = self.chain();
         let family = Address::Ip(arp.target).family();
-        let usage = plan.protocol(family).and_then(|slot| slot.enter(self)).ok_or(Error::NotSupported)?;
+        let usage = chain.protocol(family).and_then(|slot| slot.enter(self)).ok_or(Error::NotSupported)?;
         let sender_link = arp.sender_link.or_else(|| self.address());
         usage.slot.protocol.send_arp(self, &Arp { sender_link, ..*arp })
     }

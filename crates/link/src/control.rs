@@ -41,9 +41,9 @@ impl Link {
             return Err(Error::InvalidArgument);
         }
         let _inside = self.io_ref().ok_or(Error::OperationNotSupported)?;
-        let plan = self.plan();
+        let chain = self.chain();
         let mut verdict = Standing::default();
-        for slot in &plan.filters {
+        for slot in &chain.filters {
             if slot.options.protocol.is_none_or(|family| family == request.family) {
                 let entered = Entered::one(self, slot);
                 if !entered.is_empty() && verdict.ends_with(slot.filter.control(self, request)) {
@@ -51,12 +51,12 @@ impl Link {
                 }
             }
         }
-        if let Some(usage) = plan.protocol(request.family).and_then(|slot| slot.enter(self))
+        if let Some(usage) = chain.protocol(request.family).and_then(|slot| slot.enter(self))
             && verdict.ends_with(usage.slot.protocol.control(self, request))
         {
             return verdict.result();
         }
-        verdict.ends_with(plan.driver.control(self, request));
+        verdict.ends_with(chain.driver.control(self, request));
         verdict.result()
     }
 }

@@ -293,19 +293,19 @@ impl Link {
     }
 
     fn tell_hooks(&self, event: &Event) {
-        let plan = self.plan();
-        for slot in &plan.filters {
+        let chain = self.chain();
+        for slot in &chain.filters {
             let entered = Entered::one(self, slot);
             if !entered.is_empty() {
                 slot.filter.event(self, event);
             }
         }
-        for slot in &plan.protocols {
+        for slot in &chain.protocols {
             if let Some(usage) = slot.enter(self) {
                 usage.slot.protocol.event(self, event);
             }
         }
-        plan.driver.event(self, event);
+        chain.driver.event(self, event);
     }
 
     pub(crate) fn publish(&self, notice: Notice) {

@@ -1,8 +1,8 @@
 //! Places of hooks on a link, a filter's or a tap's: how a batch goes inside, and how a hook goes.
 //!
-//! Theory of operation. Hooks stand in the link's [`Plan`](crate::plan::Plan), an immutable list that is replaced as a
-//! whole; a batch works on the list that it found. Before the first frame a batch enters the gate of each hook, and
-//! leaves it after the last one: that is the whole price of safe removal, paid per batch.
+//! Theory of operation. Hooks stand in the link's [`Chain`](crate::chain::Chain), an immutable list that is replaced
+//! as a whole; a batch works on the list that it found. Before the first frame a batch enters the gate of each hook,
+//! and leaves it after the last one: that is the whole price of safe removal, paid per batch.
 //!
 //! Detaching takes the hook off the list, closes its gate and waits until the last callback has ended; then the thread
 //! that detaches calls `detached`, so it is called exactly once, never beside another callback, and not by a worker

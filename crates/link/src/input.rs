@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
 
+use crate::chain::{BRIDGED, CLASSIFIED, Chain, INSPECTED, PROTOCOLS, SUSPENDED};
 use crate::drops::Drops;
 use crate::ending::OnDataPath;
 use crate::filter::{self, Verdict};
 use crate::hook::Entered;
-use crate::plan::{BRIDGED, CLASSIFIED, INSPECTED, PROTOCOLS, Plan, SUSPENDED};
 use crate::{Demux, Link, LinkAddress, ProtocolFamily, Receiver, protocol, tap};
 
 impl Link {
@@ -48,9 +48,9 @@ impl Link {
                 batch.clear();
             }
             _ => {
-                let plan = self.plan();
-                let mut walk = Walk::new(self, cx, &plan);
-                if plan.bridge.is_some() {
+                let chain = self.chain();
+                let mut walk = Walk::new(self, cx, &chain);
+                if chain.bridge.is_some() {
                     batch.retain(|frame| walk.frame(frame).is_some());
                 } else {
                     self.deliver(&mut walk, batch);
@@ -62,9 +62,9 @@ impl Link {
 
     /// Gives frames the class that they ask for, where the driver did not know better.
     fn classify(&self, batch: &mut Batch) {
-        let plan = self.plan();
+        let chain = self.chain();
         for frame in batch.iter_mut().filter(|frame| frame.meta.class == TrafficClass::BestEffort) {
-            frame.meta.class = plan.media.class(frame);
+            frame.meta.class = chain.media.class(frame);
         }
     }
 
@@ -75,7 +75,7 @@ impl Link {
             let Some(family) = walk.frame(frame) else { continue };
             let slot = match run.slot {
                 Some(slot) if slot.options.family == family => Some(slot),
-                _ => walk.plan.protocol(family),
+                _ => walk.chain.protocol(family),
             };
             // A frame that is not for this station is only for those who asked.
             match slot.filter(|slot| slot.options.promiscuous || !frame.meta.promiscuous) {
@@ -136,7 +136,7 @@ impl Run<'_> {
 /// One batch on its way through demultiplexer, taps and filters.
 struct Walk<'a> {
     cx: &'a Context<'a>,
-    plan: &'a Plan,
+    chain: &'a Chain,
     /// The address that makes a frame one for this station. A network takes every frame, and needs none.
     station: Option<LinkAddress>,
     filters: Entered<'a, filter::Slot>,
@@ -147,18 +147,18 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan) -> Walk<'a> {
-        let (filters, taps) = (Entered::all(link, &plan.filters), Entered::all(link, &plan.taps));
-        let station = plan.address.filter(|_| plan.bridge.is_none());
-        Walk { cx, plan, station, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
+    fn new(link: &'a Link, cx: &'a Context<'a>, chain: &'a Chain) -> Walk<'a> {
+        let (filters, taps) = (Entered::all(link, &chain.filters), Entered::all(link, &chain.taps));
+        let station = chain.address.filter(|_| chain.bridge.is_none());
+        Walk { cx, chain, station, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
     }
 
     /// The family of a frame that goes on; `None` for one that ended here.
     #[inline]
     fn frame(&mut self, frame: &mut Frame) -> Option<ProtocolFamily> {
         let mut family = ProtocolFamily::UNSPECIFIED;
-        if self.plan.demultiplexes {
-            match self.plan.media.demux(frame) {
+        if self.chain.demultiplexes {
+            match self.chain.media.demux(frame) {
                 Demux::Family(known) => family = known,
                 Demux::Unknown => {}
                 Demux::Consumed => {
@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
             }
         }
         if let Some(own) = self.station {
-            frame.meta.promiscuous |= self.plan.media.receiver(frame, own) == Receiver::Other;
+            frame.meta.promiscuous |= self.chain.media.receiver(frame, own) == Receiver::Other;
         }
         self.taps.frame(self.cx, Direction::Ingress, frame);
         match self.filters.walk(Direction::Ingress, self.cx, family, frame) {

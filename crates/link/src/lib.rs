@@ -12,6 +12,7 @@
 
 mod address;
 mod arp;
+mod chain;
 mod control;
 mod driver;
 mod drops;
@@ -30,7 +31,6 @@ mod multicast;
 mod name;
 mod options;
 mod output;
-mod plan;
 mod properties;
 mod protocol;
 mod queue;

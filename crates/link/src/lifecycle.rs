@@ -15,16 +15,16 @@ use std::sync::Arc;
 
 use vmlan_frame::DropReason;
 
+use crate::chain::{CLASSIFIED, Chain, SUSPENDED};
 use crate::filter;
 use crate::gate::Phase;
 use crate::hook::{self, Place};
-use crate::plan::{CLASSIFIED, Plan, SUSPENDED};
 use crate::{Driver, Error, EventCode, Filter, FilterId, FilterOptions, Flags, Link, LinkAddress};
 
 /// An I/O reference: while it is held, phase two of a detach does not begin.
 pub struct IoRef<'a> {
     link: &'a Link,
-    /// The flags of the link's plan when the reference was taken.
+    /// The flags of the link's chain when the reference was taken.
     pub(crate) flags: u64,
     /// A call that moves frames has it.
     is_worker: bool,
@@ -53,8 +53,8 @@ impl BridgeGuard {
 impl Drop for BridgeGuard {
     fn drop(&mut self) {
         // It may be another network's by now.
-        let _ = self.link.change_plan(|_, plan| {
-            plan.bridge.take_if(|id| *id == self.id).map(drop).ok_or(Error::InvalidArgument)
+        let _ = self.link.change_chain(|_, chain| {
+            chain.bridge.take_if(|id| *id == self.id).map(drop).ok_or(Error::InvalidArgument)
         });
     }
 }
@@ -101,21 +101,21 @@ impl Link {
                 Phase::Open => return Err(Error::AlreadyExists),
                 Phase::Closing => return Err(Error::Busy),
             }
-            let mut plan = Plan::new(driver, media.ok_or(Error::NoDevice)?);
+            let mut chain = Chain::new(driver, media.ok_or(Error::NoDevice)?);
             let registry = self.registry().ok_or(Error::NoBuffers)?;
             // Nobody finds the link before the gate is open, because the registry is locked until then.
             registry.insert(self, settings.wanted, |name| {
                 settings.name = name;
                 settings.last_change = Some(registry.now());
                 settings.set_address(address).expect("the length was checked");
-                plan.address = settings.address;
+                chain.address = settings.address;
                 settings.groups_changed = !settings.multicasts.is_empty();
                 let suspended = if settings.groups_changed { SUSPENDED } else { 0 };
                 let classified = if settings.classifies { CLASSIFIED } else { 0 };
                 record.counters.reset();
                 record.queue.start();
-                let flags = plan.flags();
-                record.plan.store(Arc::new(plan));
+                let flags = chain.flags();
+                record.chain.store(Arc::new(chain));
                 // Before anybody is inside who could post another one.
                 record.note(&mut settings, EventCode::Attached);
                 record.gate.open(flags | suspended | classified);
@@ -160,10 +160,10 @@ impl Link {
         let record = self.record();
         // Nothing waits, unless a hook panicked.
         self.tell();
-        let plan = record.plan.load_full();
-        let hooks = self.change_plan(|_, plan| {
-            plan.bridge = None;
-            Ok((core::mem::take(&mut plan.filters), core::mem::take(&mut plan.taps)))
+        let chain = record.chain.load_full();
+        let hooks = self.change_chain(|_, chain| {
+            chain.bridge = None;
+            Ok((core::mem::take(&mut chain.filters), core::mem::take(&mut chain.taps)))
         });
         let (filters, taps) = hooks.unwrap_or_default();
         for slot in &taps {
@@ -178,22 +178,22 @@ impl Link {
             let Some(address) = address else { break };
             self.post(EventCode::AddressRemoved(address));
         }
-        for slot in &plan.protocols {
-            plan.media.del_protocol(slot.options.family);
+        for slot in &chain.protocols {
+            chain.media.del_protocol(slot.options.family);
             self.unlink_protocol(slot);
             slot.close(self);
         }
         let (frames, octets) = record.queue.end();
         // No worker's shard is meant; the first one is as good as any.
         record.counters.received_and_dropped(0, DropReason::InputQueue, frames, octets);
-        plan.driver.detached();
+        chain.driver.detached();
         let mut settings = record.settings();
         if record.unique_id.is_none() {
             settings.multicasts.clear();
         }
         settings.flags = Flags::default();
         settings.groups_changed = false;
-        record.plan.store(Arc::new(Plan::idle()));
+        record.chain.store(Arc::new(Chain::idle()));
         let event = crate::Event {
             index: record.index().unwrap_or(0),
             name: settings.name,
@@ -211,11 +211,11 @@ impl Link {
     pub fn attach_filter(&self, options: FilterOptions, filter: Arc<dyn Filter>) -> Result<FilterId, Error> {
         let slot = Arc::new(filter::Slot::new(options, filter));
         let id = slot.id();
-        self.change_hooks(|_, plan| {
-            if plan.filters.len() >= Place::LIMIT {
+        self.change_hooks(|_, chain| {
+            if chain.filters.len() >= Place::LIMIT {
                 return Err(Error::NoBuffers);
             }
-            plan.filters.push(slot);
+            chain.filters.push(slot);
             Ok(id)
         })
     }
@@ -231,9 +231,9 @@ impl Link {
     pub fn detach_filter(&self, id: FilterId) -> Result<(), Error> {
         // The link does not end before its filter.
         let _inside = self.io_ref().ok_or(Error::InvalidArgument)?;
-        let slot = self.change_plan(|_, plan| {
-            let at = plan.filters.iter().position(|slot| slot.id() == id).ok_or(Error::InvalidArgument)?;
-            Ok(plan.filters.remove(at))
+        let slot = self.change_chain(|_, chain| {
+            let at = chain.filters.iter().position(|slot| slot.id() == id).ok_or(Error::InvalidArgument)?;
+            Ok(chain.filters.remove(at))
         })?;
         hook::end(self, &slot);
         Ok(())
@@ -241,7 +241,7 @@ impl Link {
 
     /// The names of the filters, in order.
     pub fn filters(&self) -> Vec<String> {
-        self.plan().filters.iter().map(|slot| slot.options.name.clone()).collect()
+        self.chain().filters.iter().map(|slot| slot.options.name.clone()).collect()
     }
 
     /// Takes the network's place behind the filters: [`Link::input`] leaves it every frame that they let go on.
@@ -249,9 +249,9 @@ impl Link {
     /// # Errors
     /// `ENXIO` when the link is not attached, `EBUSY` when a network has it already.
     pub fn attach_bridge(&self) -> Result<BridgeGuard, Error> {
-        let id = self.change_hooks(|settings, plan| match plan.bridge {
+        let id = self.change_hooks(|settings, chain| match chain.bridge {
             Some(_) => Err(Error::Busy),
-            None => Ok(*plan.bridge.insert(settings.next_id())),
+            None => Ok(*chain.bridge.insert(settings.next_id())),
         })?;
         Ok(BridgeGuard { link: self.clone(), id })
     }

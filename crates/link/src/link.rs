@@ -2,7 +2,7 @@
 //!
 //! Theory of operation. A record exists from [`Registry::acquire`](crate::Registry::acquire) until its last handle is
 //! dropped; one with a unique id then waits in the registry to be recycled. What a batch needs is read without a
-//! lock: the gate (attached or not, who is inside, the plan's outline), the plan, the counters, the capabilities.
+//! lock: the gate (attached or not, who is inside, the chain's outline), the chain, the counters, the capabilities.
 //! Everything else is in [`Settings`], behind one lock that is never held while a hook runs.
 
 use core::net::IpAddr;
@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::chain::Chain;
 use crate::event::Waiting;
 use crate::gate::{Gate, lock};
 use crate::multicast::Membership;
-use crate::plan::Plan;
 use crate::queue::InputQueue;
 use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
 use vmlan_frame::{Counters, Takes};
@@ -45,7 +45,7 @@ struct Lease {
 
 pub(crate) struct Record {
     pub(crate) gate: Gate,
-    pub(crate) plan: ArcSwap<Plan>,
+    pub(crate) chain: ArcSwap<Chain>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: InputQueue,
     pub(crate) capabilities: AtomicU8,
@@ -95,7 +95,7 @@ impl Record {
         let unique_id = options.unique_id.clone().map(Vec::into_boxed_slice);
         Record {
             gate: Gate::closed(),
-            plan: ArcSwap::from_pointee(Plan::idle()),
+            chain: ArcSwap::from_pointee(Chain::idle()),
             counters: Arc::new(Counters::new(workers)),
             queue: InputQueue::new(),
             capabilities: AtomicU8::new(options.capabilities.bits()),
@@ -123,11 +123,11 @@ impl Record {
         lock(&self.settings)
     }
 
-    /// Puts the link address in the plan; the caller holds the settings.
+    /// Puts the link address in the chain; the caller holds the settings.
     pub(crate) fn set_plan_address(&self, address: LinkAddress) {
-        let mut plan = Plan::clone(&self.plan.load());
-        plan.address = Some(address);
-        self.plan.store(Arc::new(plan));
+        let mut chain = Chain::clone(&self.chain.load());
+        chain.address = Some(address);
+        self.chain.store(Arc::new(chain));
     }
 
     pub(crate) fn index(&self) -> Option<u32> {
@@ -214,36 +214,36 @@ impl Link {
     }
 
     #[inline]
-    pub(crate) fn plan(&self) -> Guard<Arc<Plan>> {
-        self.record().plan.load()
+    pub(crate) fn chain(&self) -> Guard<Arc<Chain>> {
+        self.record().chain.load()
     }
 
-    /// Replaces the plan by a changed one, unless `change` fails. Changes come one after the other.
-    pub(crate) fn change_plan<T>(
+    /// Replaces the chain by a changed one, unless `change` fails. Changes come one after the other.
+    pub(crate) fn change_chain<T>(
         &self,
-        change: impl FnOnce(&mut Settings, &mut Plan) -> Result<T, Error>,
+        change: impl FnOnce(&mut Settings, &mut Chain) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let record = self.record();
         // Dropped after the lock: hooks that go with it run code that is not ours.
         let _old;
         let mut settings = record.settings();
-        let mut plan = Plan::clone(&record.plan.load());
-        let result = change(&mut settings, &mut plan)?;
-        plan.settle();
-        let flags = plan.flags();
-        // The plan comes first: a flag promises that the plan has something.
-        _old = record.plan.swap(Arc::new(plan));
-        record.gate.set_flags(Plan::FLAGS, flags);
+        let mut chain = Chain::clone(&record.chain.load());
+        let result = change(&mut settings, &mut chain)?;
+        chain.settle();
+        let flags = chain.flags();
+        // The chain comes first: a flag promises that the chain has something.
+        _old = record.chain.swap(Arc::new(chain));
+        record.gate.set_flags(Chain::FLAGS, flags);
         Ok(result)
     }
 
-    /// As [`Link::change_plan`], for the hooks of an attached link.
+    /// As [`Link::change_chain`], for the hooks of an attached link.
     pub(crate) fn change_hooks<T>(
         &self,
-        change: impl FnOnce(&mut Settings, &mut Plan) -> Result<T, Error>,
+        change: impl FnOnce(&mut Settings, &mut Chain) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.change_plan(|settings, plan| match self.is_attached() {
-            true => change(settings, plan),
+        self.change_chain(|settings, chain| match self.is_attached() {
+            true => change(settings, chain),
             false => Err(Error::NotAttached),
         })
     }

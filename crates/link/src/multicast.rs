@@ -3,8 +3,8 @@
 //! A membership counts how often it was joined. The memberships of a link with a unique id outlive its detach,
 //! suspended: the driver hears of them again with the first frame after the link is back.
 
+use crate::chain::SUSPENDED;
 use crate::link::Settings;
-use crate::plan::SUSPENDED;
 use crate::{Address, Error, Link, LinkAddress};
 
 pub(crate) struct Membership {
@@ -23,17 +23,18 @@ impl Link {
     /// `ENXIO` when the link is not attached, `EINVAL` when this is no group; else the protocol's.
     pub fn resolve_multicast(&self, group: &Address) -> Result<Option<LinkAddress>, Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        let plan = self.plan();
-        let usage = plan.protocol(group.family()).and_then(|slot| slot.enter(self));
+        let chain = self.chain();
+        let usage = chain.protocol(group.family()).and_then(|slot| slot.enter(self));
         let answer = match &usage {
             Some(usage) => usage.slot.protocol.resolve_multicast(group),
             None => Err(Error::OperationNotSupported),
         };
         match answer {
-            Ok(address) => {
-                plan.media.check_multicast(&Address::Link(address)).map(|verified| verified.or(Some(address)))
-            }
-            Err(Error::OperationNotSupported) => plan.media.check_multicast(group),
+            Ok(address) => chain
+                .media
+                .check_multicast(&Address::Link(address))
+                .map(|verified| verified.or(Some(address))),
+            Err(Error::OperationNotSupported) => chain.media.check_multicast(group),
             Err(error) => Err(error),
         }
     }
@@ -44,7 +45,7 @@ impl Link {
     /// `ENXIO` when the link is not attached, `ENOBUFS` beyond [`Link::MAX_GROUPS`]; what the medium says to it.
     pub fn join_multicast(&self, group: LinkAddress) -> Result<(), Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
-        self.plan().media.check_multicast(&Address::Link(group))?;
+        self.chain().media.check_multicast(&Address::Link(group))?;
         {
             let mut settings = self.record().settings();
             if let Some(membership) =
@@ -109,7 +110,7 @@ impl Link {
                 settings.groups()
             };
             let _told = Told(self);
-            self.plan().driver.set_multicasts(&groups);
+            self.chain().driver.set_multicasts(&groups);
         }
     }
 

@@ -9,12 +9,12 @@ use core::cell::RefCell;
 use vmlan_frame::offload::finish_checksum;
 use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError, Takes};
 
+use crate::chain::{Chain, INSPECTED, SUSPENDED};
 use crate::drops::Drops;
 use crate::ending::OnDataPath;
 use crate::filter::{self, Verdict};
 use crate::hook::Entered;
 use crate::media::Header;
-use crate::plan::{INSPECTED, Plan, SUSPENDED};
 use crate::protocol::Usage;
 use crate::{Address, Error, Link, PreOutput, ProtocolFamily, Receiver, Transmit, tap};
 
@@ -41,8 +41,8 @@ impl Link {
             self.transmit(cx, batch, tx);
             return Ok(());
         }
-        let plan = self.plan();
-        self.send(Walk::new(self, cx, &plan, capabilities), batch, tx)
+        let chain = self.chain();
+        self.send(Walk::new(self, cx, &chain, capabilities), batch, tx)
     }
 
     /// Sends packets of an attached protocol to `destination`: the protocol finds the next hop, the medium puts the
@@ -70,13 +70,13 @@ impl Link {
         if inside.flags & SUSPENDED != 0 {
             self.restore_multicasts();
         }
-        let plan = self.plan();
+        let chain = self.chain();
         let _here = OnDataPath::enter();
-        let Some(usage) = plan.protocol(family).and_then(|slot| slot.enter(self)) else {
+        let Some(usage) = chain.protocol(family).and_then(|slot| slot.enter(self)) else {
             return self.refuse(cx, batch);
         };
         let framer = Framer { usage, family, destination, failed: None };
-        let walk = Walk { framer: Some(framer), ..Walk::new(self, cx, &plan, self.capabilities()) };
+        let walk = Walk { framer: Some(framer), ..Walk::new(self, cx, &chain, self.capabilities()) };
         self.send(walk, batch, tx)
     }
 
@@ -174,7 +174,7 @@ type Refusal = (DropReason, Error);
 struct Walk<'a> {
     link: &'a Link,
     cx: &'a Context<'a>,
-    plan: &'a Plan,
+    chain: &'a Chain,
     capabilities: Takes,
     filters: Entered<'a, filter::Slot>,
     taps: Entered<'a, tap::Slot>,
@@ -193,14 +193,14 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(link: &'a Link, cx: &'a Context<'a>, plan: &'a Plan, capabilities: Takes) -> Walk<'a> {
+    fn new(link: &'a Link, cx: &'a Context<'a>, chain: &'a Chain, capabilities: Takes) -> Walk<'a> {
         Walk {
             link,
             cx,
-            plan,
+            chain,
             capabilities,
-            filters: Entered::all(link, &plan.filters),
-            taps: Entered::all(link, &plan.taps),
+            filters: Entered::all(link, &chain.filters),
+            taps: Entered::all(link, &chain.taps),
             drops: Drops::default(),
             framer: None,
             broadcasts: Batch::default(),
@@ -241,10 +241,10 @@ impl<'a> Walk<'a> {
     /// As [`Walk::pass`]. `Ok(false)`: it was consumed.
     fn prepare(&mut self, frame: &mut Frame) -> Result<bool, Refusal> {
         let family = match &mut self.framer {
-            None if !self.plan.demultiplexes => ProtocolFamily::UNSPECIFIED,
-            None => self.plan.media.family(frame).unwrap_or_default(),
+            None if !self.chain.demultiplexes => ProtocolFamily::UNSPECIFIED,
+            None => self.chain.media.family(frame).unwrap_or_default(),
             Some(framer) => {
-                if !framer.prepend(self.cx, self.plan, frame)? {
+                if !framer.prepend(self.cx, self.chain, frame)? {
                     self.drops.add(DropReason::OutputConsumed, 1);
                     return Ok(false);
                 }
@@ -265,9 +265,9 @@ impl<'a> Walk<'a> {
 
     /// Keeps a handle to a broadcast, for the link's own protocols.
     fn loop_back(&mut self, frame: &Frame) {
-        let Some(own) = self.plan.address.filter(|_| self.plan.bridge.is_none()) else { return };
+        let Some(own) = self.chain.address.filter(|_| self.chain.bridge.is_none()) else { return };
         // Without a reader nothing would take it out of the queue.
-        let is_looped = self.plan.media.receiver(frame, own) == Receiver::Broadcast
+        let is_looped = self.chain.media.receiver(frame, own) == Receiver::Broadcast
             && (!self.broadcasts.is_empty() || self.link.record().queue.has_reader());
         if is_looped {
             let mut copy = frame.clone();
@@ -287,7 +287,7 @@ impl<'a> Walk<'a> {
             return Ok(1);
         }
         if offload.is_segmentation() {
-            let made = self.plan.media.segment(self.cx.pool, frame, ready).map_err(|error| match error {
+            let made = self.chain.media.segment(self.cx.pool, frame, ready).map_err(|error| match error {
                 SegmentError::NoBuffer => no_buffer,
                 SegmentError::NotValid(_) => INVALID,
             })?;
@@ -313,7 +313,7 @@ const INVALID: Refusal = (DropReason::TooLong, Error::MessageSize);
 
 impl Framer<'_> {
     /// Finds the next hop and puts the link header in front. `Ok(false)`: the protocol consumed the packet.
-    fn prepend(&mut self, cx: &Context<'_>, plan: &Plan, frame: &mut Frame) -> Result<bool, Refusal> {
+    fn prepend(&mut self, cx: &Context<'_>, chain: &Chain, frame: &mut Frame) -> Result<bool, Refusal> {
         let refused = |error| (DropReason::OutputError, error);
         if let Some(error) = self.failed {
             return Err(refused(error));
@@ -321,8 +321,8 @@ impl Framer<'_> {
         match self.usage.slot.protocol.pre_output(cx, frame, self.destination) {
             Ok(PreOutput::Consumed) => Ok(false),
             Ok(PreOutput::Send { frame_type, destination }) => {
-                let header = Header { family: self.family, frame_type, destination, source: plan.address };
-                plan.media.prepend(cx.pool, frame, &header).map_err(refused)?;
+                let header = Header { family: self.family, frame_type, destination, source: chain.address };
+                chain.media.prepend(cx.pool, frame, &header).map_err(refused)?;
                 Ok(true)
             }
             Err(error) => {

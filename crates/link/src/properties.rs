@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::chain::CLASSIFIED;
 use crate::gate::Phase;
 use crate::link::Settings;
-use crate::plan::CLASSIFIED;
 use crate::{Error, EventCode, Flags, Kind, Link, LinkAddress, LinkFamily, Mtu, Name};
 use vmlan_frame::{Counters, Takes};
 

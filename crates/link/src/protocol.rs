@@ -1,6 +1,6 @@
 //! Protocols on a link: who gets the frames that are for this station.
 //!
-//! Theory of operation. Protocols stand in the link's [`Plan`](crate::plan::Plan) as filters do, each behind a gate:
+//! Theory of operation. Protocols stand in the link's [`Chain`](crate::chain::Chain) as filters do, each behind a gate:
 //! a use in flight is being inside. Detaching takes the protocol off the list, so nobody finds it any more, and
 //! closes the gate; the last use out calls `detached` and posts the event, or, when that is in a worker, leaves it to
 //! the control side ([`ending`](crate::ending)). Nobody waits.
@@ -148,8 +148,8 @@ impl Slot {
             slot.protocol.detached();
             {
                 let mut settings = link.record().settings();
-                // The plan changes under this lock.
-                let left = link.plan().protocols.len();
+                // The chain changes under this lock.
+                let left = link.chain().protocols.len();
                 link.record().note(&mut settings, EventCode::ProtocolDetached(slot.options.family, left));
             }
             link.tell();
@@ -189,18 +189,18 @@ impl Link {
         {
             // The medium is asked once at a time, and only for a family that is not there.
             let _change = lock(&self.record().protocol_change);
-            let plan = self.plan();
-            if plan.protocol(options.family).is_some() {
+            let chain = self.chain();
+            if chain.protocol(options.family).is_some() {
                 return Err(Error::AlreadyExists);
             }
-            if plan.protocols.len() >= Slot::LIMIT {
+            if chain.protocols.len() >= Slot::LIMIT {
                 return Err(Error::NoBuffers);
             }
-            plan.media.add_protocol(options.family)?;
+            chain.media.add_protocol(options.family)?;
             let slot = Arc::new(Slot { options, protocol, gate: Gate::opened() });
-            self.change_plan(|settings, plan| {
-                plan.protocols.push(slot);
-                let code = EventCode::ProtocolAttached(options.family, plan.protocols.len());
+            self.change_chain(|settings, chain| {
+                chain.protocols.push(slot);
+                let code = EventCode::ProtocolAttached(options.family, chain.protocols.len());
                 self.record().note(settings, code);
                 Ok(())
             })?;
@@ -221,9 +221,9 @@ impl Link {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         let slot = {
             let _change = lock(&self.record().protocol_change);
-            let plan = self.plan();
-            let slot = plan.protocol(family).ok_or(Error::NotAttached)?.clone();
-            plan.media.del_protocol(family);
+            let chain = self.chain();
+            let slot = chain.protocol(family).ok_or(Error::NotAttached)?.clone();
+            chain.media.del_protocol(family);
             self.unlink_protocol(&slot);
             slot
         };
@@ -232,8 +232,8 @@ impl Link {
     }
 
     pub(crate) fn unlink_protocol(&self, slot: &Arc<Slot>) {
-        let unlinked = self.change_plan(|_, plan| {
-            plan.protocols.retain(|other| !Arc::ptr_eq(other, slot));
+        let unlinked = self.change_chain(|_, chain| {
+            chain.protocols.retain(|other| !Arc::ptr_eq(other, slot));
             Ok(())
         });
         unlinked.expect("unlinking does not fail");
@@ -241,6 +241,6 @@ impl Link {
 
     /// The families of the attached protocols, in the order of attachment.
     pub fn protocols(&self) -> Vec<ProtocolFamily> {
-        self.plan().protocols.iter().map(|slot| slot.options.family).collect()
+        self.chain().protocols.iter().map(|slot| slot.options.family).collect()
     }
 }

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use vmlan_frame::{Context, Direction, DropReason, Frame};
 
+use crate::chain::{Chain, TAPPED};
 use crate::ending::OnDataPath;
 use crate::gate::lock;
 use crate::hook::{self, Entered, Hook, Place};
-use crate::plan::{Plan, TAPPED};
 use crate::{Error, IoRef, Link};
 
 /// A capture on a link. It sees frames received before the filters and frames to be sent after them.
@@ -65,8 +65,8 @@ impl Entered<'_, Slot> {
 /// the link nor a tap ends meanwhile.
 pub struct Taps<'a> {
     link: &'a Link,
-    plan: Guard<Arc<Plan>>,
-    /// The taps of the plan that this holds.
+    chain: Guard<Arc<Chain>>,
+    /// The taps of the chain that this holds.
     mask: u64,
     _inside: IoRef<'a>,
     _here: OnDataPath,
@@ -75,7 +75,7 @@ pub struct Taps<'a> {
 impl Taps<'_> {
     /// Shows a received frame that the network drops.
     pub fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
-        for slot in hook::chosen(&self.plan.taps, self.mask) {
+        for slot in hook::chosen(&self.chain.taps, self.mask) {
             slot.tap.dropped(cx, frame, reason);
         }
     }
@@ -83,7 +83,7 @@ impl Taps<'_> {
 
 impl Drop for Taps<'_> {
     fn drop(&mut self) {
-        hook::leave(self.link, &self.plan.taps, self.mask);
+        hook::leave(self.link, &self.chain.taps, self.mask);
     }
 }
 
@@ -95,9 +95,9 @@ impl Link {
             return None;
         }
         let inside = self.enter_as_worker()?;
-        let plan = self.plan();
-        let mask = hook::enter(&plan.taps);
-        Some(Taps { link: self, plan, mask, _inside: inside, _here: OnDataPath::enter() })
+        let chain = self.chain();
+        let mask = hook::enter(&chain.taps);
+        Some(Taps { link: self, chain, mask, _inside: inside, _here: OnDataPath::enter() })
     }
 
     /// Attaches a capture. The driver is told of the first one.
@@ -108,23 +108,23 @@ impl Link {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         // The driver is told of one change at a time, in their order.
         let _change = lock(&self.record().tap_change);
-        let plan = self.plan();
-        let is_first = plan.taps.is_empty();
-        if plan.taps.len() >= Place::LIMIT {
+        let chain = self.chain();
+        let is_first = chain.taps.is_empty();
+        if chain.taps.len() >= Place::LIMIT {
             return Err(Error::NoBuffers);
         }
         if is_first {
-            plan.driver.set_tap(true)?;
+            chain.driver.set_tap(true)?;
         }
         let slot = Arc::new(Slot { tap, place: Place::new() });
         let id = TapId(slot.place.id);
-        let attached = self.change_hooks(|_, plan| {
-            plan.taps.push(slot);
+        let attached = self.change_hooks(|_, chain| {
+            chain.taps.push(slot);
             Ok(id)
         });
         if attached.is_err() && is_first {
             // A detach has begun; it is the one error that counts.
-            let _ = plan.driver.set_tap(false);
+            let _ = chain.driver.set_tap(false);
         }
         attached
     }
@@ -141,12 +141,12 @@ impl Link {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         let (slot, told) = {
             let _change = lock(&self.record().tap_change);
-            let (slot, left) = self.change_plan(|_, plan| {
+            let (slot, left) = self.change_chain(|_, chain| {
                 let at =
-                    plan.taps.iter().position(|slot| slot.place.id == id.0).ok_or(Error::InvalidArgument)?;
-                Ok((plan.taps.remove(at), plan.taps.len()))
+                    chain.taps.iter().position(|slot| slot.place.id == id.0).ok_or(Error::InvalidArgument)?;
+                Ok((chain.taps.remove(at), chain.taps.len()))
             })?;
-            (slot, if left == 0 { self.plan().driver.set_tap(false) } else { Ok(()) })
+            (slot, if left == 0 { self.chain().driver.set_tap(false) } else { Ok(()) })
         };
         hook::end(self, &slot);
         told

@@ -8,8 +8,8 @@ use vmlan_lan::Network;
 
 use super::directory::{Place, Row};
 use super::fabric::{Fabric, Joining};
-use super::station::{Ready, Station};
-use crate::Policy;
+use super::seat::{Ready, Seat};
+use crate::PortSettings;
 use crate::users::{Full, Places, Resource, User};
 
 type Numbers = Arc<Mutex<BTreeSet<usize>>>;
@@ -59,7 +59,7 @@ impl Clients {
         fabric: Arc<Fabric>,
         network: Arc<Network>,
         (place, kind): (Place, vmlan_api::PortKind),
-        policy: Policy,
+        settings: PortSettings,
         ready: Ready,
     ) -> Clients {
         let row = Row {
@@ -69,7 +69,7 @@ impl Clients {
             reason: None,
             peer: None,
             endpoint: None,
-            policy,
+            settings,
             mtu: network.mtu(),
             member: None,
             parent: None,
@@ -124,8 +124,8 @@ impl Clients {
 
     /// Makes a port for a client of `user`, with the lowest free number; `None`, and a word in the log, when it cannot
     /// be.
-    pub fn join(&self, user: User) -> Option<(ClientNumber, Station)> {
-        let policy = self.fabric.directory.policy(&self.place)?;
+    pub fn join(&self, user: User) -> Option<(ClientNumber, Seat)> {
+        let settings = self.fabric.directory.settings(&self.place)?;
         let number = ClientNumber::take(&self.numbers)?;
         let port = format!("{}.{}", self.place.port, number.get());
         let place = Place { network: self.place.network.clone(), port };
@@ -133,9 +133,9 @@ impl Clients {
         let parent = Some(self.place.port.clone());
         let budget = Some(self.fabric.users.budget(&self.network, &self.place.port, user));
         let joining =
-            Joining { network: &self.network, place, kind, policy: &policy, parent, budget, trunk: None };
+            Joining { network: &self.network, place, kind, settings: &settings, parent, budget, trunk: None };
         match self.fabric.join(joining) {
-            Ok(station) => Some((number, station)),
+            Ok(seat) => Some((number, seat)),
             Err(error) => {
                 tracing::warn!(port = %self.place, "a client cannot join: {error}");
                 None

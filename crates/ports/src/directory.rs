@@ -14,7 +14,7 @@ use vmlan_link::{Link, LinkAddress};
 
 use crate::Emitter;
 use crate::filter::Rules;
-use crate::{Policy, Vlan};
+use crate::{PortSettings, Vlan};
 
 /// A port's link, for who wants to see what passes .
 #[derive(Debug, Clone)]
@@ -56,8 +56,8 @@ pub struct Row {
     pub peer: Option<String>,
     /// The endpoint that the port is attached to while it is up.
     pub endpoint: Option<Arc<dyn Endpoint>>,
-    /// Its policy.
-    pub policy: Policy,
+    /// Its settings.
+    pub settings: PortSettings,
     /// The network's MTU in octets.
     pub mtu: usize,
     /// None where clients become ports of their own.
@@ -172,7 +172,7 @@ impl Directory {
         let Some(row) = rows.get_mut(place) else { return };
         let old = std::mem::replace(&mut row.endpoint, endpoint);
         row.set_link();
-        if !row.policy.enabled {
+        if !row.settings.enabled {
             row.show_carrier(place);
         }
         drop(rows);
@@ -180,15 +180,15 @@ impl Directory {
         drop(old);
     }
 
-    /// Gives a port another policy, and tells everybody when that changes its state.
-    pub fn set_policy(&self, place: &Place, policy: Policy) {
+    /// Gives a port other settings, and tells everybody when they change its state.
+    pub fn set_settings(&self, place: &Place, settings: PortSettings) {
         let mut rows = self.rows();
         let Some(row) = rows.get_mut(place) else { return };
         let before = row.shown(place);
-        let old = std::mem::replace(&mut row.policy, policy);
+        let old = std::mem::replace(&mut row.settings, settings);
         row.set_link();
         row.set_rules(place);
-        if old.enabled != row.policy.enabled {
+        if old.enabled != row.settings.enabled {
             row.show_carrier(place);
         }
         let shown = row.shown(place);
@@ -204,9 +204,9 @@ impl Directory {
         self.rows().iter().find(|(_, row)| has_it(row)).map(|(place, _)| place.clone())
     }
 
-    /// The policy that a port has now.
-    pub fn policy(&self, place: &Place) -> Option<Policy> {
-        self.rows().get(place).map(|row| row.policy.clone())
+    /// The settings that a port has now.
+    pub fn settings(&self, place: &Place) -> Option<PortSettings> {
+        self.rows().get(place).map(|row| row.settings.clone())
     }
 
     /// The ports that are clients of `parent`, and itself.
@@ -269,7 +269,7 @@ impl Row {
     fn shown(&self, place: &Place) -> (PortState, Option<String>) {
         match self.state {
             PortState::Failed => (self.state, self.reason.clone()),
-            _ if !self.policy.enabled => {
+            _ if !self.settings.enabled => {
                 let Place { network, port } = place;
                 let reason = format!("it is not enabled; `vmlan port up {network} {port}` lets frames pass");
                 (PortState::Down, Some(reason))
@@ -290,26 +290,26 @@ impl Row {
     /// reached besides.
     fn set_link(&self) {
         let Some(Member { link, .. }) = &self.member else { return };
-        let up = self.policy.enabled;
-        link.set_flags(vmlan_link::Flags { up, promiscuous: self.policy.promiscuous });
+        let up = self.settings.enabled;
+        link.set_flags(vmlan_link::Flags { up, promiscuous: self.settings.promiscuous });
         link.set_carrier(up && self.endpoint.is_some());
-        if let Some(mac) = self.policy.mac.first() {
+        if let Some(mac) = self.settings.mac.first() {
             // Fails only for addresses of another length.
             let _ = link.set_address(LinkAddress::from(*mac));
         }
     }
 
-    /// Makes the policy's rules those of the link.
+    /// Makes the rules of the settings those of the link.
     fn set_rules(&mut self, place: &Place) {
         let Some(rules) = &mut self.rules else { return };
-        if let Err(error) = rules.set(&self.policy.filters) {
+        if let Err(error) = rules.set(&self.settings.filters) {
             tracing::error!(port = %place, "its filters stay as they were: {error}");
         }
     }
 
     /// Plugs the guest's cable in or out, as far as its medium can show it.
     fn show_carrier(&self, place: &Place) {
-        let enabled = self.policy.enabled;
+        let enabled = self.settings.enabled;
         if let Some(Err(error)) = self.endpoint.as_ref().map(|endpoint| endpoint.set_carrier(enabled)) {
             tracing::warn!(port = %place, "the device keeps its carrier as it was: {error}");
         }
@@ -328,8 +328,8 @@ impl Row {
             address: self.address.clone(),
             peer: self.peer.clone(),
             mechanism: endpoint.map(|endpoint| endpoint.mechanism()),
-            mac: OneOrMany::from_items(self.policy.mac.iter().map(ToString::to_string).collect()),
-            vlan: vlan(&self.policy.vlan),
+            mac: OneOrMany::from_items(self.settings.mac.iter().map(ToString::to_string).collect()),
+            vlan: vlan(&self.settings.vlan),
             mtu: self.mtu as u64,
             counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
             tunnel: endpoint.and_then(|endpoint| endpoint.inner()).map(counters),

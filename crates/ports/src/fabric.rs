@@ -15,12 +15,12 @@ use vmlan_lan::{
 use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 
 use super::directory::{Directory, Member, Place, Row};
-use super::station::Station;
+use super::seat::Seat;
 use super::trunks::Trunks;
 use crate::Emitter;
 use crate::filter::Rules;
 use crate::users::{Budget, Users};
-use crate::{Policy, Vlan};
+use crate::{PortSettings, Vlan};
 
 /// A fault of the attachment with that number.
 pub type FaultNotice = (u64, Fault);
@@ -53,8 +53,8 @@ pub struct Joining<'a> {
     pub place: Place,
     /// The kind of its attachment.
     pub kind: vmlan_api::PortKind,
-    /// Its policy.
-    pub policy: &'a Policy,
+    /// Its settings.
+    pub settings: &'a PortSettings,
     /// The port whose client it is.
     pub parent: Option<String>,
     /// The budget that the port shares with other ports of its user.
@@ -84,7 +84,7 @@ pub enum JoinError {
 }
 
 /// The places of a joined port in every layer; all are given back when dropped.
-pub struct Seat {
+pub struct Joined {
     fabric: Arc<Fabric>,
     pub place: Place,
     pub network: Arc<Network>,
@@ -162,8 +162,8 @@ impl Fabric {
     }
 
     /// Makes a port in every layer. It is not attached to anything yet.
-    pub fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Station, JoinError> {
-        let Joining { network, place, kind, policy, parent, budget, trunk } = joining;
+    pub fn join(self: &Arc<Self>, joining: Joining<'_>) -> Result<Seat, JoinError> {
+        let Joining { network, place, kind, settings, parent, budget, trunk } = joining;
         let (group, share) = budget.map(|Budget { group, share }| (group, share)).unzip();
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, &place, mtu)?;
@@ -171,7 +171,7 @@ impl Fabric {
         let counters = link.counters().clone();
         let added = match trunk {
             None => {
-                let config = PortConfig::with(&place.port, port_policy(policy), counters);
+                let config = PortConfig::with(&place.port, port_policy(settings), counters);
                 network.add_port(PortConfig { group, ..config })
             }
             Some(JoiningTrunk { policy, notify }) => {
@@ -191,7 +191,7 @@ impl Fabric {
             network: network.clone(),
             id,
             link: link.clone(),
-            backlog: policy.queue,
+            backlog: settings.queue,
             share,
             longest,
         };
@@ -201,7 +201,7 @@ impl Fabric {
             detach_link(&bridge);
             return Err(JoinError::Ended);
         };
-        let seat = Seat {
+        let joined = Joined {
             fabric: self.clone(),
             place: place.clone(),
             network: network.clone(),
@@ -210,7 +210,7 @@ impl Fabric {
             key,
             has_left: false,
         };
-        for (mac, vlan) in &policy.static_entries {
+        for (mac, vlan) in &settings.static_entries {
             network.add_static(*mac, *vlan, id)?;
         }
         self.routes.lock().insert(key, sender);
@@ -226,18 +226,18 @@ impl Fabric {
                 reason,
                 peer: None,
                 endpoint: None,
-                policy: policy.clone(),
+                settings: settings.clone(),
                 mtu,
                 member,
                 parent,
                 rules,
             },
         );
-        Ok(Station::new(self.clone(), seat, faults))
+        Ok(Seat::new(self.clone(), joined, faults))
     }
 }
 
-impl Seat {
+impl Joined {
     pub fn counters(&self) -> Arc<Counters> {
         self.bridge.link().counters().clone()
     }
@@ -260,7 +260,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Joined {
     fn drop(&mut self) {
         if !self.has_left {
             // Nobody waits for it.
@@ -282,25 +282,25 @@ pub fn done() -> (Done, oneshot::Receiver<()>) {
     (Done::new(tell), receiver)
 }
 
-/// The network's view of a policy.
-pub fn port_policy(policy: &Policy) -> PortPolicy {
+/// The network's view of a port's settings.
+pub fn port_policy(settings: &PortSettings) -> PortPolicy {
     PortPolicy {
-        macs: policy.mac.clone(),
-        guard: policy.guard,
-        vlan: vlan_role(&policy.vlan),
-        promiscuous: policy.promiscuous,
-        sees_trunk: policy.sees_trunk,
+        macs: settings.mac.clone(),
+        guard: settings.guard,
+        vlan: vlan_role(&settings.vlan),
+        promiscuous: settings.promiscuous,
+        sees_trunk: settings.sees_trunk,
         limits: Limits {
-            storm: (policy.storm > 0).then(|| Rate::frames(policy.storm)),
-            copies: (policy.copies > 0).then(|| Rate::copies(policy.copies)),
+            storm: (settings.storm > 0).then(|| Rate::frames(settings.storm)),
+            copies: (settings.copies > 0).then(|| Rate::copies(settings.copies)),
             // A million bits.
-            rate: policy.rate.map(|rate| Rate::octets(rate * 125_000)),
+            rate: settings.rate.map(|rate| Rate::octets(rate * 125_000)),
         },
-        enabled: policy.enabled,
-        isolated: policy.isolated,
-        roles: Roles { dhcp: policy.roles.contains(&vmlan_api::Role::Dhcp) },
-        floating: policy.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
-        quota: policy.quota,
+        enabled: settings.enabled,
+        isolated: settings.isolated,
+        roles: Roles { dhcp: settings.roles.contains(&vmlan_api::Role::Dhcp) },
+        floating: settings.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
+        quota: settings.quota,
     }
 }
 

@@ -8,11 +8,6 @@ use std::path::Path;
 
 use crate::lock::LockError;
 
-/// Keeps an interface to this process for as long as it is held.
-pub(crate) struct Claim<H> {
-    _held: H,
-}
-
 /// Why an interface cannot be held.
 #[derive(Debug)]
 pub(crate) enum Hindrance {
@@ -44,16 +39,15 @@ impl LockError {
     }
 }
 
-impl<H> Claim<H> {
-    /// The claim to `interface`, if it could be held; else what to tell people.
-    pub(crate) fn new(interface: &str, held: Result<H, Hindrance>) -> Result<Claim<H>, String> {
-        match held {
-            Ok(held) => Ok(Claim { _held: held }),
-            Err(Hindrance::Taken(who)) => Err(format!(
+impl Hindrance {
+    /// Explains to people why `interface` cannot be held.
+    pub(crate) fn explain(self, interface: &str) -> String {
+        match self {
+            Hindrance::Taken(who) => format!(
                 "interface {interface} is busy, used by another vmlan ({who}); stop that one, or choose another \
                  interface"
-            )),
-            Err(Hindrance::Failed(error)) => Err(format!("cannot claim the interface {interface}: {error}")),
+            ),
+            Hindrance::Failed(error) => format!("cannot hold the interface {interface}: {error}"),
         }
     }
 }

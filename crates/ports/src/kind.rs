@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 use vmlan_api::{Error, ErrorCode, PortKind};
 
-use super::claims::Claim;
-use crate::{Clients, Policy, Station, Validator};
+use super::belongings::Belonging;
+use crate::{Clients, PortSettings, Seat, Validator};
 
 /// The attachment of a port, as a checked configuration describes it.
 pub trait Kind: Any + fmt::Debug + Send + Sync {
     /// Its kind.
     fn kind(&self) -> PortKind;
 
-    /// Returns the claims of a port with this attachment, each with the key that asks for it.
-    fn claims(&self) -> Vec<(Claim, &'static str)>;
+    /// Returns the belongings of a port with this attachment, each with the key that asks for it.
+    fn belongings(&self) -> Vec<(Belonging, &'static str)>;
 
     /// Returns the address to which guests connect: a path, or an IP address with a port. None where vmlan connects
     /// itself, makes a device, or was given a descriptor.
@@ -34,11 +34,18 @@ pub trait Kind: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// Checks what it has to do with its port's policy and with its network. The port's table is at `path`.
-    fn fits(&self, _validator: &mut Validator, _path: &str, _policy: &Policy, _network: &mut Surroundings) {}
+    /// Checks what it has to do with its port's settings and with its network. The port's table is at `path`.
+    fn fits(
+        &self,
+        _validator: &mut Validator,
+        _path: &str,
+        _settings: &PortSettings,
+        _network: &mut Surroundings,
+    ) {
+    }
 
-    /// True if the attachment has to be made anew when its port's policy changes, which costs the guest its connection.
-    fn depends_on(&self, old: &Policy, new: &Policy) -> bool {
+    /// True if a change of its port's settings needs a new attachment, which costs the guest its connection.
+    fn depends_on(&self, old: &PortSettings, new: &PortSettings) -> bool {
         old.queue != new.queue
     }
 
@@ -66,8 +73,8 @@ impl Attachment {
 
     /// The inherited descriptors that it is made of.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.claims().into_iter().filter_map(|(claim, _)| match claim {
-            Claim::Descriptor(number) => Some(number),
+        self.belongings().into_iter().filter_map(|(belonging, _)| match belonging {
+            Belonging::Descriptor(number) => Some(number),
             _ => None,
         })
     }
@@ -149,7 +156,7 @@ pub enum Keeper {
 pub trait KeepGuest: Send {
     /// Sets the port up, brings it up and down as the guest comes and goes, and begins again, for ever. It is dropped
     /// where it waits when the port is to stop, and called anew after a panic.
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a>;
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a>;
 
     /// Does what has to be done in order once the port is down or has left. May be called anew after it was dropped,
     /// and goes on where it was.

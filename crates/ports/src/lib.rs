@@ -2,13 +2,13 @@
 //! The ports of networks: what they are attached to, of each kind, and how they are kept attached.
 //!
 //! A [`Kind`] checks its table of a configuration and says who keeps a port attached ([`Keeper`]); nothing outside its
-//! own module asks which kind it is. A keeper works with a [`Station`], which is the port in every layer, or for ports
+//! own module asks which kind it is. A keeper works with a [`Seat`], which is the port in every layer, or for ports
 //! whose clients become ports of their own with [`Clients`]. Both come from the [`Fabric`], which has the data plane
 //! and the [`Directory`] of all ports. Trunks are kept by modes of their own, behind one trait as well.
 
 mod accept;
+mod belongings;
 mod check;
-mod claims;
 mod clients;
 pub mod connection;
 mod datagram;
@@ -22,8 +22,8 @@ mod links;
 pub mod lock;
 pub mod panics;
 mod peers;
+mod seat;
 mod settings;
-mod station;
 mod stream;
 pub mod swept;
 mod tap;
@@ -53,8 +53,8 @@ mod macos;
 #[cfg(target_os = "macos")]
 pub use macos::leftovers;
 
+pub use belongings::Belonging;
 pub use check::{Address, Allow, Validator, as_usize, join, misunderstood, resolve_port, shown};
-pub use claims::Claim;
 pub use clients::Clients;
 pub use directory::{Directory, Member, Place, PortLink, Row};
 pub use emitter::{EVENT_QUEUE, Emitter};
@@ -62,8 +62,10 @@ pub use fabric::{Fabric, JoinError, Joining, port_policy, vlan_role};
 pub use filter::Rules;
 pub use kind::{Attachment, Hindrance, KeepClients, KeepGuest, Keeper, Kind, Surroundings, Work};
 pub use links::follow as follow_links;
-pub use settings::{FilterRule, FilterSource, Mtu, Policy, TRUNK, Trunk, TrunkInterface, UserLimits, Vlan};
-pub use station::{Ready, Station, Strangers};
+pub use seat::{Ready, Seat, Strangers};
+pub use settings::{
+    FilterRule, FilterSource, Mtu, PortSettings, TRUNK, Trunk, TrunkInterface, UserLimits, Vlan,
+};
 pub use task::{Ends, run, run_clients};
 pub use trunk::{run as run_trunk, too_long};
 pub use trunks::{TrunkRow, TrunkWish, Trunks};

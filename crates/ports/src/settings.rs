@@ -13,7 +13,7 @@ pub const TRUNK: &str = "trunk";
 
 /// The rights and limits of a guest at its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub struct PortSettings {
     /// Its set addresses in the order given; none means that they are learnt.
     pub mac: Vec<MacAddr>,
     /// Its role in VLANs.
@@ -48,10 +48,10 @@ pub struct Policy {
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }
 
-impl Policy {
-    /// Returns the policy of a trunk, as far as a port's policy covers it.
-    pub(crate) fn of_trunk(vlan: Vlan, queue: usize, quota: usize) -> Policy {
-        Policy {
+impl PortSettings {
+    /// Returns the settings of a trunk, as far as a port's settings cover it.
+    pub(crate) fn of_trunk(vlan: Vlan, queue: usize, quota: usize) -> PortSettings {
+        PortSettings {
             mac: Vec::new(),
             vlan,
             enabled: true,

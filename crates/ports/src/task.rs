@@ -21,7 +21,7 @@ use vmlan_drivers::Fault;
 use crate::kind::{Hindrance, KeepClients, KeepGuest};
 
 use crate::panics::{self, Relapses, caught};
-use crate::{Clients, Station};
+use crate::{Clients, Seat};
 
 /// How long a guest that broke the rules is kept away.
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(1);
@@ -40,21 +40,21 @@ pub struct Ends {
 
 /// Keeps a port that is one guest's attached until it is to stop, then takes it out of every layer, and then does what
 /// has to be done with its device.
-pub async fn run(mut station: Station, mut keeper: Box<dyn KeepGuest>, ends: Ends) {
+pub async fn run(mut seat: Seat, mut keeper: Box<dyn KeepGuest>, ends: Ends) {
     let Ends { stop, left, done, before } = ends;
     let mut relapses = Relapses::default();
     let persist = async {
         if !before.is_empty() {
-            station.delayed("the terminate program of the port before this one is running".into());
+            seat.delayed("the terminate program of the port before this one is running".into());
         }
         for mut done in before {
             // An error: it is done.
             while done.changed().await.is_ok() {}
         }
         loop {
-            match caught(keeper.keep(&mut station)).await {
+            match caught(keeper.keep(&mut seat)).await {
                 Ok(()) => return,
-                Err(panic) => relapse(&mut station, panic, &mut relapses).await,
+                Err(panic) => relapse(&mut seat, panic, &mut relapses).await,
             }
             keeper.close().await;
         }
@@ -64,7 +64,7 @@ pub async fn run(mut station: Station, mut keeper: Box<dyn KeepGuest>, ends: End
         // An error: whoever would stop it is gone, which stops it as well.
         _ = stop => {}
     }
-    station.leave().await;
+    seat.leave().await;
     // An error: nothing waits for it.
     let _ = left.send(());
     keeper.close().await;
@@ -106,11 +106,11 @@ pub async fn run_clients(
 }
 
 /// Takes a port down after a panic of its task, says so, and waits, longer each time.
-pub(crate) async fn relapse(station: &mut Station, panic: String, relapses: &mut Relapses) {
-    if let Err(again) = caught(station.down()).await {
-        tracing::error!("port {}: it cannot be taken down: {again}", station.place().port);
+pub(crate) async fn relapse(seat: &mut Seat, panic: String, relapses: &mut Relapses) {
+    if let Err(again) = caught(seat.down()).await {
+        tracing::error!("port {}: it cannot be taken down: {again}", seat.place().port);
     }
-    station.failed(format!("{panic}; it begins anew"));
+    seat.failed(format!("{panic}; it begins anew"));
     relapses.pause().await;
 }
 
@@ -125,24 +125,24 @@ pub(crate) fn report_end(clients: &Clients, ended: Result<(), JoinError>) {
 }
 
 /// Takes a port down after `fault`, says so, and waits as long as the fault demands.
-pub(crate) async fn recover(station: &mut Station, fault: Fault) {
-    station.down().await;
+pub(crate) async fn recover(seat: &mut Seat, fault: Fault) {
+    seat.down().await;
     match fault {
-        Fault::Closed => station.waiting(Some("the guest closed the connection".into())),
-        Fault::Gone => station.waiting(Some("the device is gone".into())),
+        Fault::Closed => seat.waiting(Some("the guest closed the connection".into())),
+        Fault::Gone => seat.waiting(Some("the device is gone".into())),
         Fault::Violation(reason) => {
-            station.quarantined(reason);
+            seat.quarantined(reason);
             sleep(QUARANTINE).await;
         }
         Fault::Io(error) if has_vanished(&error) => {
-            station.waiting(Some(format!("the guest has vanished: {error}")));
+            seat.waiting(Some(format!("the guest has vanished: {error}")));
         }
         Fault::Io(error) => {
-            station.failed(format!("the system refused to go on: {error}; it is tried again"));
+            seat.failed(format!("the system refused to go on: {error}; it is tried again"));
             sleep(QUARANTINE).await;
         }
         Fault::Bug(reason) => {
-            station.failed(format!("a bug in vmlan ended it: {reason}; please report it; it is tried again"));
+            seat.failed(format!("a bug in vmlan ended it: {reason}; please report it; it is tried again"));
             sleep(QUARANTINE).await;
         }
     }

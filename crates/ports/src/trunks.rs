@@ -11,8 +11,8 @@ use vmlan_lan::{Network, TrunkNotice, TrunkPolicy};
 
 use super::directory::Place;
 use super::fabric::{Fabric, JoinError, Joining, JoiningTrunk, vlan_role};
-use super::station::Station;
-use crate::{Policy, TRUNK, Trunk};
+use super::seat::Seat;
+use crate::{PortSettings, TRUNK, Trunk};
 
 /// A network's message to its trunk's task: look at something again.
 #[derive(Default)]
@@ -106,16 +106,16 @@ impl Fabric {
         name: &str,
         trunk: &Trunk,
         wish: Arc<TrunkWish>,
-    ) -> Result<Station, JoinError> {
+    ) -> Result<Seat, JoinError> {
         let policy =
             TrunkPolicy { vlan: vlan_role(&trunk.vlan), enabled: Sides::NONE, ..TrunkPolicy::default() };
-        let row_policy = Policy::of_trunk(trunk.vlan.clone(), QUEUE, policy.quota);
+        let settings = PortSettings::of_trunk(trunk.vlan.clone(), QUEUE, policy.quota);
         let notify = Arc::new(move |notice| wish.tell(notice));
         self.join(Joining {
             network,
             place: Place { network: name.to_owned(), port: TRUNK.to_owned() },
             kind: vmlan_api::PortKind::Trunk,
-            policy: &row_policy,
+            settings: &settings,
             parent: None,
             budget: None,
             trunk: Some(JoiningTrunk { policy, notify }),
@@ -126,7 +126,7 @@ impl Fabric {
 /// Frames that may wait for the interface, for each worker.
 const QUEUE: usize = 1024;
 
-impl Station {
+impl Seat {
     /// Returns what the network's ports want of the trunk: frames for unknown addresses, and everything that passes.
     /// Ports without a set address want the first.
     pub fn wants(&self) -> (bool, bool) {
@@ -136,7 +136,7 @@ impl Station {
             .iter()
             .filter(|(place, row)| place.network == *network && row.kind != vmlan_api::PortKind::Trunk);
         guests.fold((false, false), |(unknown, everything), (_, row)| {
-            (unknown || row.policy.mac.is_empty(), everything || row.policy.sees_trunk)
+            (unknown || row.settings.mac.is_empty(), everything || row.settings.sees_trunk)
         })
     }
 

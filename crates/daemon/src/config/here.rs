@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use vmlan_api::{Error, ErrorCode};
 
 use super::valid::ValidConfig;
-use vmlan_ports::{Claim, join};
+use vmlan_ports::{Belonging, join};
 
 /// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned.
 pub fn here(config: &ValidConfig) -> Vec<Error> {
@@ -25,7 +25,8 @@ pub fn here(config: &ValidConfig) -> Vec<Error> {
         }
         for (port, table) in &settings.ports {
             let at = join(&join(&at, "port"), port);
-            let faults = table.attachment.claims().into_iter().filter_map(|(claim, _)| look(&claim));
+            let faults =
+                table.attachment.belongings().into_iter().filter_map(|(belonging, _)| look(&belonging));
             found.extend(faults.map(|(code, message)| Error::at(code, &at, message)));
         }
     }
@@ -34,22 +35,22 @@ pub fn here(config: &ValidConfig) -> Vec<Error> {
 
 type Fault = (ErrorCode, String);
 
-fn look(claim: &Claim) -> Option<Fault> {
-    match claim {
-        Claim::Socket(path) => socket(path),
-        Claim::Directory(path) => directory(path),
-        Claim::Tcp(address) => bindable(TcpListener::bind(address).err(), claim),
-        Claim::Udp(address) => bindable(UdpSocket::bind(address).err(), claim),
-        Claim::Device(None, name) => device(name),
-        Claim::Device(Some(file), _) => match file.exists() {
+fn look(belonging: &Belonging) -> Option<Fault> {
+    match belonging {
+        Belonging::Socket(path) => socket(path),
+        Belonging::Directory(path) => directory(path),
+        Belonging::Tcp(address) => bindable(TcpListener::bind(address).err(), belonging),
+        Belonging::Udp(address) => bindable(UdpSocket::bind(address).err(), belonging),
+        Belonging::Device(None, name) => device(name),
+        Belonging::Device(Some(file), _) => match file.exists() {
             true => privilege("a device in a namespace"),
             false => {
                 let message = format!("the network namespace {} is not there", file.display());
                 Some((ErrorCode::BadPath, message))
             }
         },
-        Claim::Interface(name) => interface(name),
-        Claim::Descriptor(_) => None,
+        Belonging::Interface(name) => interface(name),
+        Belonging::Descriptor(_) => None,
     }
 }
 
@@ -57,7 +58,7 @@ fn look(claim: &Claim) -> Option<Fault> {
 fn socket(path: &Path) -> Option<Fault> {
     let parent = path.parent()?;
     if !parent.is_dir() {
-        // A directory of a VDE switch is made; its own claim says whether that works.
+        // A directory of a VDE switch is made; its own belonging says whether that works.
         let own = path.file_name().is_some_and(|name| name == "ctl");
         let message = format!("the directory {0} is not there; make it: mkdir -p {0}", parent.display());
         return (!own).then_some((ErrorCode::BadPath, message));
@@ -85,7 +86,7 @@ fn directory(path: &Path) -> Option<Fault> {
     (!usable).then(|| (ErrorCode::BadPath, format!("this user may not make files in {}", nearest.display())))
 }
 
-fn bindable(error: Option<std::io::Error>, claim: &Claim) -> Option<Fault> {
+fn bindable(error: Option<std::io::Error>, belonging: &Belonging) -> Option<Fault> {
     let error = error?;
     let cure = match error.kind() {
         ErrorKind::AddrInUse => "a program uses it; end it, if it is not this vmlan, or choose another port",
@@ -93,7 +94,7 @@ fn bindable(error: Option<std::io::Error>, claim: &Claim) -> Option<Fault> {
         ErrorKind::PermissionDenied => "ports below 1024 are for root",
         _ => "choose another address",
     };
-    Some((ErrorCode::BadAddress, format!("{claim} is not free: {cure}")))
+    Some((ErrorCode::BadAddress, format!("{belonging} is not free: {cure}")))
 }
 
 /// A TAP or TUN of this namespace.

@@ -27,8 +27,8 @@ use std::path::Path;
 use vmlan_api::keys::Keyed;
 use vmlan_api::{Error, ErrorCode};
 pub use vmlan_ports::{
-    Attachment, Claim, FilterRule, FilterSource, Mtu, Policy, Trunk, TrunkInterface, UserLimits, Vlan,
-    resolve_port,
+    Attachment, Belonging, FilterRule, FilterSource, Mtu, PortSettings, Trunk, TrunkInterface, UserLimits,
+    Vlan, resolve_port,
 };
 
 pub use change::Change;

@@ -109,10 +109,10 @@ fn every_documented_key_reaches_the_checked_form() {
         port("db").attachment,
         Attachment::new(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into()), Allow::default()))
     );
-    assert_eq!(port("db").policy.static_entries.len(), 1);
-    let Vlan::Trunk { allowed, native } = &port("up").policy.vlan else { panic!("a trunk") };
+    assert_eq!(port("db").settings.static_entries.len(), 1);
+    let Vlan::Trunk { allowed, native } = &port("up").settings.vlan else { panic!("a trunk") };
     assert_eq!((allowed.len(), native.map(vmlan_frame::VlanId::get)), (2, Some(1)));
-    let cache = &port("cache").policy;
+    let cache = &port("cache").settings;
     assert_eq!(
         (cache.mac.len(), cache.guard, cache.promiscuous, cache.queue, cache.quota),
         (2, false, true, 64, 8)
@@ -129,7 +129,7 @@ fn floating_addresses_stand_alone_or_have_a_prefix() {
     let floating = |value: &str| {
         let text = web(&format!("tap = {{ name = \"t0\" }}\nfloating = {value}"));
         let config = read(&text).expect("a valid configuration");
-        let floating = &config.port("lab", "web").expect("the port").policy.floating;
+        let floating = &config.port("lab", "web").expect("the port").settings.floating;
         floating.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(floating("\"192.0.2.10\""), ["192.0.2.10/32"]);
@@ -139,10 +139,10 @@ fn floating_addresses_stand_alone_or_have_a_prefix() {
 #[test]
 fn a_port_with_nothing_but_an_attachment_is_safe_by_default() {
     let config = read(&web("tap = { name = \"t0\" }")).expect("a valid configuration");
-    let policy = &config.port("lab", "web").expect("the port").policy;
-    assert!(policy.guard && !policy.promiscuous && policy.mac.is_empty() && policy.roles.is_empty());
-    assert_eq!(policy.vlan, Vlan::None);
-    assert_eq!((policy.storm, policy.copies, policy.rate), (20_000, 200_000, None));
+    let settings = &config.port("lab", "web").expect("the port").settings;
+    assert!(settings.guard && !settings.promiscuous && settings.mac.is_empty() && settings.roles.is_empty());
+    assert_eq!(settings.vlan, Vlan::None);
+    assert_eq!((settings.storm, settings.copies, settings.rate), (20_000, 200_000, None));
     assert_eq!(*config.limits(), UserLimits::default());
 }
 
@@ -598,8 +598,8 @@ fn a_promiscuous_port_sees_the_trunk_when_both_allow_it() {
             web(&format!("tap = {{ name = \"t0\" }}\npromiscuous = \"{port}\""))
         );
         let config = read(&text).expect("a valid configuration");
-        let policy = &config.port("lab", "web").expect("the port").policy;
-        assert_eq!(policy.sees_trunk, sees, "{network} {port}");
+        let settings = &config.port("lab", "web").expect("the port").settings;
+        assert_eq!(settings.sees_trunk, sees, "{network} {port}");
     }
 }
 

@@ -5,11 +5,11 @@ use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use vmlan_ports::{Attachment, Mtu, Policy, Trunk, UserLimits};
+use vmlan_ports::{Attachment, Mtu, PortSettings, Trunk, UserLimits};
 
 /// A configuration that passed every check; there is no other way to get one.
 ///
-/// Paths in it are absolute, users resolved, and no two ports claim the same device, socket or descriptor.
+/// Paths in it are absolute, users resolved, and no two ports have the same device, socket or descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidConfig {
     pub(super) source: vmlan_api::Config,
@@ -110,5 +110,5 @@ pub struct Port {
     /// How the guest is reached; a change makes it reconnect.
     pub attachment: Attachment,
     /// Rights of the guest, which does not notice when they change.
-    pub policy: Policy,
+    pub settings: PortSettings,
 }

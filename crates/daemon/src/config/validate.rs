@@ -14,7 +14,9 @@ use vmlan_api::{Error, ErrorCode, OneOrMany};
 use vmlan_frame::MacAddr;
 use vmlan_lan::{Limits, PortPolicy};
 
-use vmlan_ports::{Mtu, Policy, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown};
+use vmlan_ports::{
+    Mtu, PortSettings, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown,
+};
 
 use super::valid::{Network, NetworkSettings, Port, ValidConfig};
 
@@ -128,11 +130,11 @@ impl Checker {
                 let message = "the network's trunk is listed by this name; choose another for the port";
                 self.fault(ErrorCode::Conflict, &path, message);
             }
-            let policy = self.policy(&path, name, port, fdb_size, &mut owners);
-            if let (Some(attachment), Some(mut policy)) = (self.attachment(&path, port), policy) {
-                policy.sees_trunk = sees_trunk && policy.promiscuous;
-                attachment.fits(&mut self.0, &path, &policy, &mut surroundings);
-                ports.insert(name.clone(), Port { attachment, policy });
+            let settings = self.settings(&path, name, port, fdb_size, &mut owners);
+            if let (Some(attachment), Some(mut settings)) = (self.attachment(&path, port), settings) {
+                settings.sees_trunk = sees_trunk && settings.promiscuous;
+                attachment.fits(&mut self.0, &path, &settings, &mut surroundings);
+                ports.insert(name.clone(), Port { attachment, settings });
             }
         }
         for (index, entry) in fdb.static_entries.iter().enumerate() {
@@ -149,14 +151,14 @@ impl Checker {
     }
 
     /// `owners` is who in the network has which address set.
-    fn policy(
+    fn settings(
         &mut self,
         path: &str,
         name: &str,
         port: &vmlan_api::PortConfig,
         fdb_size: u64,
         owners: &mut BTreeMap<MacAddr, String>,
-    ) -> Option<Policy> {
+    ) -> Option<PortSettings> {
         let vlan = port.vlan.as_ref().map_or(Some(Vlan::None), |vlan| self.vlan(&join(path, "vlan"), vlan));
         let mut number = |key, given| self.number::<vmlan_api::PortConfig>(path, key, given);
         let queue = number("queue", port.queue).unwrap_or(1);
@@ -188,7 +190,7 @@ impl Checker {
             }
             macs.push(mac);
         }
-        Some(Policy {
+        Some(PortSettings {
             mac: macs,
             vlan: vlan?,
             enabled: port.enabled.unwrap_or(true),
@@ -231,7 +233,7 @@ impl Checker {
         }
         // A port with a fault of its own is not in the list.
         if let Some(port) = ports.get_mut(&entry.port) {
-            port.policy.static_entries.insert((mac, vlan));
+            port.settings.static_entries.insert((mac, vlan));
         }
     }
 }

@@ -46,8 +46,8 @@ impl Model {
             Action::ReplacePort { network, name, port } => {
                 self.network(&network).ports.insert(name, port).expect("the port to replace");
             }
-            Action::ChangePort { network, name, policy } => {
-                self.network(&network).ports.get_mut(&name).expect("the port to change").policy = policy;
+            Action::ChangePort { network, name, settings } => {
+                self.network(&network).ports.get_mut(&name).expect("the port to change").settings = settings;
             }
             Action::AddPort { network, name, port } => {
                 let before = self.network(&network).ports.insert(name, port);
@@ -67,14 +67,17 @@ impl Model {
             Action::SetPoll { poll } => self.poll = poll,
             Action::SetLimits { limits } => self.limits = limits,
         }
-        self.check_claims();
+        self.check_belongings();
     }
 
-    fn check_claims(&self) {
+    fn check_belongings(&self) {
         let mut taken = BTreeSet::new();
         for (name, port) in self.networks.values().flat_map(|network| &network.ports) {
-            for claim in claims(port) {
-                assert!(taken.insert(claim.clone()), "port {name} takes {claim}, which another port has");
+            for belonging in belongings(port) {
+                assert!(
+                    taken.insert(belonging.clone()),
+                    "port {name} takes {belonging}, which another port has"
+                );
             }
         }
         let mut interfaces = BTreeSet::new();

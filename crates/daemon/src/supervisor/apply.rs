@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 use vmlan_api::{ActionReport, ApplyReport, EventKind, Outcome};
 use vmlan_lan::{FdbConfig, Network, NetworkConfig};
-use vmlan_ports::{Claim, Clients, Ends, Joining, Keeper, Policy, Trunk, TrunkWish, port_policy};
+use vmlan_ports::{Belonging, Clients, Ends, Joining, Keeper, PortSettings, Trunk, TrunkWish, port_policy};
 
 use super::{Departure, Running, Supervisor, Task, place};
 use crate::config::{NetworkSettings, Port};
@@ -78,7 +78,7 @@ impl Supervisor {
                 self.remove_port(network, name).await;
                 self.add_port(network, name, port)
             }
-            Action::ChangePort { network, name, policy } => self.change_port(network, name, policy).await,
+            Action::ChangePort { network, name, settings } => self.change_port(network, name, settings).await,
             Action::RemoveTrunk { network } => self.remove_trunk(network).await,
             Action::ReplaceTrunk { network, trunk } => {
                 self.remove_trunk(network).await;
@@ -146,12 +146,13 @@ impl Supervisor {
         let place = place(network_name, name);
         let network = &running.network;
         let (kind, address) = (port.attachment.kind(), port.attachment.address());
-        let claims: Vec<Claim> = port.attachment.claims().into_iter().map(|(claim, _)| claim).collect();
+        let belongings: Vec<Belonging> =
+            port.attachment.belongings().into_iter().map(|(belonging, _)| belonging).collect();
         let mut leaves = None;
         let task = match port.attachment.keeper() {
             Keeper::Clients(keeper) => {
-                let (fabric, policy) = (self.fabric.clone(), port.policy.clone());
-                let clients = Clients::new(fabric, network.clone(), (place.clone(), kind), policy, ready);
+                let (fabric, settings) = (self.fabric.clone(), port.settings.clone());
+                let clients = Clients::new(fabric, network.clone(), (place.clone(), kind), settings, ready);
                 self.fabric.directory.set_address(&place, address);
                 tokio::spawn(vmlan_ports::run_clients(clients, keeper, stopped))
             }
@@ -160,26 +161,27 @@ impl Supervisor {
                     network,
                     place: place.clone(),
                     kind,
-                    policy: &port.policy,
+                    settings: &port.settings,
                     parent: None,
                     budget: None,
                     trunk: None,
                 };
-                let mut station = match self.fabric.join(joining) {
-                    Ok(station) => station,
+                let mut seat = match self.fabric.join(joining) {
+                    Ok(seat) => seat,
                     Err(error) => return Progress::Failed(error.to_string()),
                 };
                 self.fabric.directory.set_address(&place, address);
-                station.tell_when_ready(ready);
+                seat.tell_when_ready(ready);
                 let before = self.departures.iter().filter(|departure| {
-                    departure.place == place || departure.claims.iter().any(|claim| claims.contains(claim))
+                    departure.place == place
+                        || departure.belongings.iter().any(|belonging| belongings.contains(belonging))
                 });
                 let before = before.map(|departure| departure.leaving.done.clone()).collect();
                 let (left, leaving) = oneshot::channel();
                 let (done, is_done) = watch::channel(());
                 leaves = Some((leaving, is_done));
                 let ends = Ends { stop: stopped, left, done, before };
-                tokio::spawn(vmlan_ports::run(station, keeper, ends))
+                tokio::spawn(vmlan_ports::run(seat, keeper, ends))
             }
         };
         running.ports.insert(name.to_owned(), Task { stop, leaves, task });
@@ -191,14 +193,14 @@ impl Supervisor {
             return Progress::Failed(format!("there is no network {network}"));
         };
         let wish = Arc::new(TrunkWish::default());
-        let mut station = match self.fabric.join_trunk(&running.network, network, trunk, wish.clone()) {
-            Ok(station) => station,
+        let mut seat = match self.fabric.join_trunk(&running.network, network, trunk, wish.clone()) {
+            Ok(seat) => seat,
             Err(error) => return Progress::Failed(error.to_string()),
         };
         let (stop, stopped) = oneshot::channel();
         let (ready, setting_up) = oneshot::channel();
-        station.tell_when_ready(ready);
-        let task = tokio::spawn(vmlan_ports::run_trunk(station, trunk.clone(), wish, stopped));
+        seat.tell_when_ready(ready);
+        let task = tokio::spawn(vmlan_ports::run_trunk(seat, trunk.clone(), wish, stopped));
         running.trunk = Some(Task { stop, leaves: None, task });
         Progress::SettingUp(setting_up)
     }
@@ -218,41 +220,45 @@ impl Supervisor {
             && let Some(leaving) = task.end().await
         {
             let attachment = self.config.port(network, name).map(|port| &port.attachment);
-            let claims = attachment.map(|attachment| attachment.claims()).unwrap_or_default();
-            let claims = claims.into_iter().map(|(claim, _)| claim).collect();
-            self.departures.push(Departure { place: place(network, name), claims, leaving });
+            let belongings = attachment.map(|attachment| attachment.belongings()).unwrap_or_default();
+            let belongings = belongings.into_iter().map(|(belonging, _)| belonging).collect();
+            self.departures.push(Departure { place: place(network, name), belongings, leaving });
         }
         Progress::Done
     }
 
-    /// Gives a port, and its clients, another policy; another attachment as well where that depends on it.
-    async fn change_port(&mut self, network: &str, name: &str, policy: &Policy) -> Progress {
+    /// Gives a port, and its clients, other settings; another attachment as well where that depends on them.
+    async fn change_port(&mut self, network: &str, name: &str, settings: &PortSettings) -> Progress {
         let place = place(network, name);
         let attachment = self.config.port(network, name).map(|port| port.attachment.clone());
-        if let (Some(attachment), Some(old)) = (attachment, self.fabric.directory.policy(&place))
-            && attachment.depends_on(&old, policy)
+        if let (Some(attachment), Some(old)) = (attachment, self.fabric.directory.settings(&place))
+            && attachment.depends_on(&old, settings)
         {
             self.remove_port(network, name).await;
-            return self.add_port(network, name, &Port { attachment, policy: policy.clone() });
+            return self.add_port(network, name, &Port { attachment, settings: settings.clone() });
         }
         for place in self.fabric.directory.family(&place) {
-            let member =
-                self.fabric.directory.rows().get(&place).map(|row| (row.member.clone(), row.policy.clone()));
+            let member = self
+                .fabric
+                .directory
+                .rows()
+                .get(&place)
+                .map(|row| (row.member.clone(), row.settings.clone()));
             let Some((member, old)) = member else { continue };
             if let Some(member) = &member {
-                if let Err(error) = member.network.update_port(member.id, port_policy(policy)) {
+                if let Err(error) = member.network.update_port(member.id, port_policy(settings)) {
                     return Progress::Failed(error.to_string());
                 }
-                for (mac, vlan) in old.static_entries.difference(&policy.static_entries) {
+                for (mac, vlan) in old.static_entries.difference(&settings.static_entries) {
                     member.network.remove_static(*mac, *vlan);
                 }
-                for (mac, vlan) in policy.static_entries.difference(&old.static_entries) {
+                for (mac, vlan) in settings.static_entries.difference(&old.static_entries) {
                     if let Err(error) = member.network.add_static(*mac, *vlan, member.id) {
                         return Progress::Failed(error.to_string());
                     }
                 }
             }
-            self.fabric.directory.set_policy(&place, policy.clone());
+            self.fabric.directory.set_settings(&place, settings.clone());
         }
         Progress::Done
     }

@@ -29,7 +29,7 @@ use apply::Steps;
 use view::View;
 use vmlan_ports::{Emitter, Fabric, Place, follow_links};
 
-use crate::config::{self, Change, Claim, ValidConfig};
+use crate::config::{self, Belonging, Change, ValidConfig};
 use crate::handle::{Reply, Request, Requests};
 use crate::plan::plan;
 use vmlan_ports::panics::{self, caught};
@@ -97,7 +97,7 @@ struct Leaving {
 /// A port that has left and still does something with what was its own.
 struct Departure {
     place: Place,
-    claims: Vec<Claim>,
+    belongings: Vec<Belonging>,
     leaving: Leaving,
 }
 

@@ -5,7 +5,7 @@
 
 use super::layout::Tunnel;
 use super::template::Template;
-use super::validate::{Kind, Plan};
+use super::validate::{Cut, Kind};
 use super::{BadOffload, Offload};
 use crate::{Batch, Frame, Meta, Pool, Size, WriteBuf};
 
@@ -52,17 +52,17 @@ pub fn segment_partial(frame: &Frame, pool: &Pool, out: &mut Batch) -> Result<us
 
 fn cut(frame: &Frame, pool: &Pool, out: &mut Batch, partial: bool) -> Result<usize, SegmentError> {
     let octets = frame.octets();
-    let plan = Plan::new(octets, frame.meta.offload)?;
-    let (headers, payload) = octets.split_at(plan.headers);
+    let cut = Cut::new(octets, frame.meta.offload)?;
+    let (headers, payload) = octets.split_at(cut.headers);
     let space =
-        Space::for_segments(pool, headers.len() + plan.size, plan.count).ok_or(SegmentError::NoBuffer)?;
+        Space::for_segments(pool, headers.len() + cut.size, cut.count).ok_or(SegmentError::NoBuffer)?;
 
     // A sum of the tunnel's is over finished segments.
-    let in_udp = matches!(plan.layout.tunnel, Tunnel::Udp { .. });
-    let partial = partial && plan.kind != Kind::Fragments && !in_udp;
-    let template = Template::new(octets, &plan, partial);
-    let meta = Meta { offload: if partial { checksum_request(&plan) } else { Offload::NONE }, ..frame.meta };
-    let mut pieces = payload.chunks(plan.size).enumerate().peekable();
+    let in_udp = matches!(cut.layout.tunnel, Tunnel::Udp { .. });
+    let partial = partial && cut.kind != Kind::Fragments && !in_udp;
+    let template = Template::new(octets, &cut, partial);
+    let meta = Meta { offload: if partial { checksum_request(&cut) } else { Offload::NONE }, ..frame.meta };
+    let mut pieces = payload.chunks(cut.size).enumerate().peekable();
     while pieces.peek().is_some() {
         let mut buffer = pool.take(space.size).expect("the free buffers have been counted");
         let mut written = 0;
@@ -78,11 +78,11 @@ fn cut(frame: &Frame, pool: &Pool, out: &mut Batch, partial: bool) -> Result<usi
         }
         space.deliver(buffer, written, last_len, meta, out);
     }
-    Ok(plan.count)
+    Ok(cut.count)
 }
 
-fn checksum_request(plan: &Plan) -> Offload {
-    let Offload { flags, checksum_start, checksum_offset, .. } = plan.request;
+fn checksum_request(cut: &Cut) -> Offload {
+    let Offload { flags, checksum_start, checksum_offset, .. } = cut.request;
     Offload { flags, checksum_start, checksum_offset, ..Offload::NONE }
 }
 

@@ -1,7 +1,7 @@
 //! The headers of a segmentation frame, taken apart so that each segment's are patched with few additions.
 
 use super::layout::{Ip, Layout, TCP_CHECKSUM, Tunnel, UDP_CHECKSUM, array, put_u16, u16_at};
-use super::validate::{Kind, Plan};
+use super::validate::{Cut, Kind};
 use crate::checksum::Sum;
 use crate::wire::{IpProtocol, TcpFlags};
 
@@ -66,8 +66,8 @@ enum Upper {
 impl Template {
     /// Takes apart the headers of the frame in `octets`. With `partial` the segments' checksum fields hold the sum of
     /// the pseudo header only.
-    pub fn new(octets: &[u8], plan: &Plan, partial: bool) -> Template {
-        let Layout { outer, inner, tunnel, .. } = plan.layout;
+    pub fn new(octets: &[u8], cut: &Cut, partial: bool) -> Template {
+        let Layout { outer, inner, tunnel, .. } = cut.layout;
         let tunnel = match (tunnel, outer) {
             (Tunnel::Udp { at }, Some(outer)) => {
                 let has_sum = u16_at(octets, at + UDP_CHECKSUM) != 0;
@@ -78,12 +78,12 @@ impl Template {
         };
         let outer = outer.map(|ip| IpHeader::new(octets, ip));
         let mut inner = IpHeader::new(octets, inner);
-        if let (Kind::Fragments, IpHeader::V4 { step, fragment_units, .. }) = (plan.kind, &mut inner) {
+        if let (Kind::Fragments, IpHeader::V4 { step, fragment_units, .. }) = (cut.kind, &mut inner) {
             *step = 0;
             // A segment has less than 64 KiB.
-            *fragment_units = (plan.size / 8) as u16;
+            *fragment_units = (cut.size / 8) as u16;
         }
-        Template { outer, inner, upper: Upper::new(octets, plan, partial), tunnel, last: plan.count - 1 }
+        Template { outer, inner, upper: Upper::new(octets, cut, partial), tunnel, last: cut.count - 1 }
     }
 
     /// Patches the headers of segment `index`, which is whole: headers as in the frame, and its own payload.
@@ -160,12 +160,12 @@ impl TunnelHeader {
 }
 
 impl Upper {
-    fn new(octets: &[u8], plan: &Plan, partial: bool) -> Upper {
-        let at = plan.layout.transport;
-        match plan.kind {
+    fn new(octets: &[u8], cut: &Cut, partial: bool) -> Upper {
+        let at = cut.layout.transport;
+        match cut.kind {
             Kind::Tcp => {
-                let header = &octets[at..plan.headers];
-                let pseudo = plan.layout.pseudo_header(octets);
+                let header = &octets[at..cut.headers];
+                let pseudo = cut.layout.pseudo_header(octets);
                 let sum = if partial {
                     pseudo
                 } else {
@@ -179,21 +179,21 @@ impl Upper {
                 Upper::Tcp {
                     at,
                     sequence: u32::from_be_bytes(array(header, 4)),
-                    size: plan.size as u32,
+                    size: cut.size as u32,
                     flags: u16_at(header, 12),
                     sum,
                     partial,
                 }
             }
             Kind::Datagrams => {
-                let pseudo = plan.layout.pseudo_header(octets);
+                let pseudo = cut.layout.pseudo_header(octets);
                 let sum = if partial { pseudo } else { pseudo.add_octets(&octets[at..at + 4]) };
                 Upper::Datagram { at, sum, partial }
             }
             Kind::Fragments => {
                 let datagram = &octets[at..];
-                let checksum = plan.request.needs_checksum().then(|| {
-                    let sum = plan.layout.pseudo_header(octets).add_word(datagram.len() as u16);
+                let checksum = cut.request.needs_checksum().then(|| {
+                    let sum = cut.layout.pseudo_header(octets).add_word(datagram.len() as u16);
                     let sum = sum.add_octets(&datagram[..UDP_CHECKSUM]);
                     (at + UDP_CHECKSUM, sum.add_octets(&datagram[UDP_CHECKSUM + 2..]).udp_checksum())
                 });

@@ -49,7 +49,7 @@ pub enum BadOffload {
 #[inline]
 pub fn validate(octets: &[u8], request: Offload) -> Result<Offload, BadOffload> {
     if request.is_segmentation() {
-        return Plan::new(octets, request).map(|plan| plan.request);
+        return Cut::new(octets, request).map(|cut| cut.request);
     }
     check_flags(request)?;
     if request.needs_checksum() {
@@ -121,7 +121,7 @@ pub(super) enum Kind {
 
 /// How a frame is to be cut: a checked request with what was found on the way.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Cut {
     pub request: Offload,
     pub kind: Kind,
     pub layout: Layout,
@@ -133,9 +133,9 @@ pub(super) struct Plan {
     pub count: usize,
 }
 
-impl Plan {
+impl Cut {
     /// Checks a segmentation request.
-    pub fn new(octets: &[u8], request: Offload) -> Result<Plan, BadOffload> {
+    pub fn new(octets: &[u8], request: Offload) -> Result<Cut, BadOffload> {
         check_flags(request)?;
         let kind = match request.gso_type & !Offload::NESTED {
             0x01 | 0x81 | 0x04 | 0x84 => Kind::Tcp,
@@ -184,7 +184,7 @@ impl Plan {
             return Err(BadOffload::TooManySegments(count));
         }
         let request = canonical(kind, request, &layout, header_len, octets);
-        Ok(Plan { request, kind, layout, headers, size, count })
+        Ok(Cut { request, kind, layout, headers, size, count })
     }
 }
 

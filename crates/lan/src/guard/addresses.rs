@@ -94,9 +94,9 @@ pub(crate) enum Ground {
     Leased,
 }
 
-/// The outcome of a claim.
+/// The ruling on a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Claim {
+pub(crate) enum Ruling {
     /// The guest has the address.
     Granted,
     /// The guest has the address, which was that one's.
@@ -182,7 +182,7 @@ impl Addresses {
     }
 
     /// Gives the address to the claimant, if nobody has a better claim.
-    pub(crate) fn claim(&mut self, key: Key, claimant: Claimant, now: u32) -> Claim {
+    pub(crate) fn claim(&mut self, key: Key, claimant: Claimant, now: u32) -> Ruling {
         let Claimant { port, mac, ground, is_there, at_once } = claimant;
         let mut claimed = Owner { port, mac, seen: now, asked: None, owes: false };
         let mut former = None;
@@ -191,32 +191,32 @@ impl Addresses {
             if owner.port == port {
                 let before = core::mem::replace(owner, claimed);
                 if before.mac == mac {
-                    return Claim::Granted;
+                    return Ruling::Granted;
                 }
                 self.tell();
-                return Claim::Moved(before);
+                return Ruling::Moved(before);
             }
             let takes_along = owner.mac == mac && is_there;
             let is_silent = now.saturating_sub(owner.seen) >= HOLD;
             if !takes_along && (ground == Ground::Used || !is_silent && !at_once) {
-                return Claim::Taken(*owner);
+                return Ruling::Taken(*owner);
             }
             former = Some(*owner);
         }
         if self.blocked.contains(&key) {
-            return Claim::Host;
+            return Ruling::Host;
         }
         if held(&self.ports, port).is_none() {
-            return Claim::Gone;
+            return Ruling::Gone;
         }
         self.forget(key);
-        let Some(held) = held_mut(&mut self.ports, port) else { return Claim::Gone };
+        let Some(held) = held_mut(&mut self.ports, port) else { return Ruling::Gone };
         if let Some(oldest) = held.family(key.1).push(key) {
             self.owners.remove(&oldest);
         }
         self.owners.insert(key, claimed);
         self.tell();
-        former.map_or(Claim::Granted, Claim::Moved)
+        former.map_or(Ruling::Granted, Ruling::Moved)
     }
 
     /// Notes that the owner of the address is asked whether it still has it; false when it was asked just before.
@@ -345,13 +345,13 @@ mod tests {
     }
 
     /// A claim's outcome without times: who has the address, or had it.
-    fn short(claim: Claim) -> (&'static str, Option<PortId>) {
-        match claim {
-            Claim::Granted => ("granted", None),
-            Claim::Moved(owner) => ("moved", Some(owner.port)),
-            Claim::Taken(owner) => ("taken", Some(owner.port)),
-            Claim::Host => ("host", None),
-            Claim::Gone => ("gone", None),
+    fn short(ruling: Ruling) -> (&'static str, Option<PortId>) {
+        match ruling {
+            Ruling::Granted => ("granted", None),
+            Ruling::Moved(owner) => ("moved", Some(owner.port)),
+            Ruling::Taken(owner) => ("taken", Some(owner.port)),
+            Ruling::Host => ("host", None),
+            Ruling::Gone => ("gone", None),
         }
     }
 
@@ -372,11 +372,12 @@ mod tests {
     #[test]
     fn the_first_address_makes_room_for_the_33rd() {
         let mut addresses = addresses();
-        (0..33)
-            .for_each(|n| assert_eq!(short(addresses.claim(key(n), says(A, MAC), 0)), short(Claim::Granted)));
+        (0..33).for_each(|n| {
+            assert_eq!(short(addresses.claim(key(n), says(A, MAC), 0)), short(Ruling::Granted))
+        });
         assert_eq!((addresses.owner(key(0)), addresses.iter().count()), (None, 32));
         let six = (VlanId::DEFAULT, "fe80::1".parse().unwrap());
-        assert_eq!(short(addresses.claim(six, says(A, MAC), 0)), short(Claim::Granted));
+        assert_eq!(short(addresses.claim(six, says(A, MAC), 0)), short(Ruling::Granted));
         assert!(addresses.owner(key(1)).is_some());
         // Being heard again does not make an address younger.
         addresses.claim(key(1), says(A, MAC), 5);
@@ -403,7 +404,7 @@ mod tests {
     fn an_owner_that_says_nothing_when_it_is_asked_gives_its_address_up() {
         let mut addresses = addresses();
         addresses.claim(key(1), says(A, MAC), 100);
-        let Claim::Taken(owner) = addresses.claim(key(1), says(B, OTHER), 100) else { panic!("it is A's") };
+        let Ruling::Taken(owner) = addresses.claim(key(1), says(B, OTHER), 100) else { panic!("it is A's") };
         assert!(!addresses.is_given_up(key(1), owner), "it was not asked");
         assert!(addresses.ask(key(1), 100));
         assert!(!addresses.ask(key(1), 102), "an answer may be due");
@@ -439,7 +440,7 @@ mod tests {
     fn the_source_of_a_packet_takes_nothing_from_another_guest() {
         let mut addresses = addresses();
         let uses = |port, mac| Claimant { ground: Ground::Used, ..says(port, mac) };
-        assert_eq!(short(addresses.claim(key(1), uses(A, MAC), 100)), short(Claim::Granted));
+        assert_eq!(short(addresses.claim(key(1), uses(A, MAC), 100)), short(Ruling::Granted));
         assert_eq!(short(addresses.claim(key(1), uses(B, OTHER), 999)), taken(A));
         assert_eq!(short(addresses.claim(key(1), uses(B, MAC), 999)), moved(A));
     }
@@ -452,13 +453,13 @@ mod tests {
         assert!(addresses.add_host(host) && !addresses.add_host(host));
         assert_eq!(*addresses.block(Some(&Membership::Transparent)), [key(1)]);
         assert_eq!(addresses.evict().iter().map(|(_, owner)| owner.port).collect::<Vec<_>>(), [A]);
-        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Host));
+        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Ruling::Host));
         // In another VLAN it is anybody's.
         let vlan = VlanId::new(7).unwrap();
-        assert_eq!(short(addresses.claim((vlan, key(1).1), says(A, MAC), 100)), short(Claim::Granted));
+        assert_eq!(short(addresses.claim((vlan, key(1).1), says(A, MAC), 100)), short(Ruling::Granted));
         assert!(addresses.remove_host(host));
         addresses.block(Some(&Membership::Transparent));
-        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Claim::Granted));
+        assert_eq!(short(addresses.claim(key(1), says(A, MAC), 100)), short(Ruling::Granted));
     }
 
     #[test]
@@ -489,8 +490,8 @@ mod tests {
         addresses.claim(key(2), says(B, MAC), 0);
         addresses.keep([A].into_iter(), None);
         assert_eq!(addresses.iter().map(|(key, _)| key).collect::<Vec<_>>(), [key(1)]);
-        assert_eq!(short(addresses.claim(key(2), says(B, MAC), 0)), short(Claim::Gone));
-        assert_eq!(short(addresses.claim(key(1), says(B, MAC), 99)), short(Claim::Gone));
+        assert_eq!(short(addresses.claim(key(2), says(B, MAC), 0)), short(Ruling::Gone));
+        assert_eq!(short(addresses.claim(key(1), says(B, MAC), 99)), short(Ruling::Gone));
         assert!(addresses.owner(key(1)).is_some());
     }
 

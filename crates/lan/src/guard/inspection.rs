@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vmlan_frame::{DropReason, Frame, Instant, MacAddr, Offload, VlanId};
 
 use super::Stages;
-use super::addresses::{Claim, Claimant, Ground, Key, Owner};
+use super::addresses::{Claimant, Ground, Key, Owner, Ruling};
 use super::challenge::{self, Challenge, Challenges};
 use super::claims::{Lesson, Said, judge};
 use super::told::Told;
@@ -195,17 +195,17 @@ impl<'a> Inspection<'a> {
             at_once: from.floating.iter().any(|prefix| prefix.contains(address)),
         };
         let addresses = &mut self.known.get().addresses;
-        let (address, outcome) = match lesson {
+        let (address, ruling) = match lesson {
             Lesson::Says(address) => {
                 (address, addresses.claim((vlan, address), claimant(Ground::Said, address), now))
             }
             Lesson::Uses(address) => {
-                let outcome = addresses.claim((vlan, address), claimant(Ground::Used, address), now);
+                let ruling = addresses.claim((vlan, address), claimant(Ground::Used, address), now);
                 // Who has an address that a packet is from is not asked.
-                if matches!(outcome, Claim::Taken(_)) {
+                if matches!(ruling, Ruling::Taken(_)) {
                     return None;
                 }
-                (address, outcome)
+                (address, ruling)
             }
             Lesson::Lacks(address) => {
                 addresses.forget_at((vlan, address), from.id);
@@ -221,18 +221,18 @@ impl<'a> Inspection<'a> {
                 let ground = Ground::Leased;
                 let claimant = Claimant { port, mac: hardware, ground, is_there: true, at_once: false };
                 addresses.forget_at((vlan, client), port);
-                if let Claim::Moved(owner) = addresses.claim((vlan, yours), claimant, now) {
+                if let Ruling::Moved(owner) = addresses.claim((vlan, yours), claimant, now) {
                     self.moved(yours, owner, (port, hardware));
                 }
                 return None;
             }
         };
-        match outcome {
-            Claim::Moved(owner) => {
+        match ruling {
+            Ruling::Moved(owner) => {
                 self.moved(address, owner, (from.id, source));
                 None
             }
-            Claim::Taken(owner) => Some((address, owner)),
+            Ruling::Taken(owner) => Some((address, owner)),
             _ => None,
         }
     }

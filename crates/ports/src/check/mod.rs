@@ -13,14 +13,14 @@ use vmlan_api::{Error, ErrorCode};
 pub use address::{Address, Allow, misunderstood, resolve_port};
 pub(crate) use address::{family, is_host};
 
-use crate::claims::Claims;
+use crate::belongings::Holders;
 use crate::{Attachment, KINDS};
 
-/// Collects faults and what ports claim for themselves.
+/// Collects faults and what belongs to each port.
 #[derive(Debug, Default)]
 pub struct Validator {
     pub(crate) faults: Vec<Error>,
-    pub(crate) claims: Claims,
+    pub(crate) holders: Holders,
 }
 
 impl Validator {
@@ -54,7 +54,7 @@ impl Validator {
             return None;
         };
         let attachment = (entry.check)(self, &join(path, entry.kind.as_str()), port)?;
-        self.claims.take(path, &attachment).map_err(|error| self.faults.push(error)).ok()?;
+        self.holders.take(path, &attachment).map_err(|error| self.faults.push(error)).ok()?;
         Some(attachment)
     }
 

@@ -25,7 +25,7 @@ use super::{Address, Allow, Datagram};
 use crate::swept::{notice, swept};
 use crate::throttle::Throttle;
 use crate::{Pause, describe, is_absent, peers, recover};
-use crate::{Station, Strangers};
+use crate::{Seat, Strangers};
 
 /// How long an attempt to connect may be off while the guest is not there.
 const RETRY: Duration = Duration::from_millis(250);
@@ -34,17 +34,17 @@ const RETRY: Duration = Duration::from_millis(250);
 const BATCH: usize = 64;
 const BREATH: Duration = Duration::from_millis(10);
 
-pub(super) async fn keep(station: &mut Station, config: &Datagram) {
+pub(super) async fn keep(seat: &mut Seat, config: &Datagram) {
     match config {
         Datagram::Listen(address, allow) => {
-            let local = bind(station, address).await;
-            learn(station, local, (Some(address), allow)).await
+            let local = bind(seat, address).await;
+            learn(seat, local, (Some(address), allow)).await
         }
         Datagram::Pair { local, remote } => {
-            let bound = bind(station, local).await;
-            pair(station, bound, (local, remote)).await
+            let bound = bind(seat, local).await;
+            pair(seat, bound, (local, remote)).await
         }
-        Datagram::Fd(number) => inherited(station, *number).await,
+        Datagram::Fd(number) => inherited(seat, *number).await,
     }
 }
 
@@ -56,16 +56,16 @@ struct Local {
 
 impl Local {
     /// Binds the socket again where its path does not lead to it any more.
-    async fn renew(&mut self, station: &mut Station, address: &Address) {
+    async fn renew(&mut self, seat: &mut Seat, address: &Address) {
         let Some(path) = self.path.as_ref().filter(|path| !path.leads_to_it()) else { return };
-        tracing::warn!(port = %station.place(), "{}", notice(path));
+        tracing::warn!(port = %seat.place(), "{}", notice(path));
         // The old socket is held until then, so that its file's number is no other's.
-        *self = bind(station, address).await;
-        station.waiting(None);
+        *self = bind(seat, address).await;
+        seat.waiting(None);
     }
 }
 
-async fn bind(station: &mut Station, address: &Address) -> Local {
+async fn bind(seat: &mut Seat, address: &Address) -> Local {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     loop {
         let bound = match address {
@@ -79,7 +79,7 @@ async fn bind(station: &mut Station, address: &Address) -> Local {
         };
         match bound {
             Ok(local) => return local,
-            Err(reason) => station.failed(reason),
+            Err(reason) => seat.failed(reason),
         }
         pause.wait().await;
     }
@@ -94,16 +94,16 @@ fn bind_udp(address: SocketAddr) -> io::Result<PeerSocket> {
 }
 
 /// Takes whoever sends first, then the next when that one is gone, or is silent while another one sends.
-async fn learn(station: &mut Station, mut local: Local, (bound, allow): (Option<&Address>, &Allow)) {
+async fn learn(seat: &mut Seat, mut local: Local, (bound, allow): (Option<&Address>, &Allow)) {
     let mut pace = Throttle::new();
-    let mut strangers = station.strangers();
-    station.waiting(None);
+    let mut strangers = seat.strangers();
+    seat.waiting(None);
     loop {
         let first = tokio::select! {
             first = first_sender(&local.socket, allow, &mut strangers) => first,
             () = swept(local.path.as_ref()) => {
                 if let Some(address) = bound {
-                    local.renew(station, address).await;
+                    local.renew(seat, address).await;
                 }
                 continue;
             }
@@ -111,7 +111,7 @@ async fn learn(station: &mut Station, mut local: Local, (bound, allow): (Option<
         let address = match first {
             Ok(address) => address,
             Err(error) => {
-                station.failed(format!("the socket cannot be read: {error}; it is tried again"));
+                seat.failed(format!("the socket cannot be read: {error}; it is tried again"));
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
@@ -121,7 +121,7 @@ async fn learn(station: &mut Station, mut local: Local, (bound, allow): (Option<
         match answer(&local.socket, &address) {
             Ok(node) => {
                 let silence = Silence::of(&local.socket, allow);
-                if let Some(successor) = carry(station, &local.socket, (address, node), silence).await {
+                if let Some(successor) = carry(seat, &local.socket, (address, node), silence).await {
                     local.socket = successor;
                 }
             }
@@ -212,7 +212,7 @@ fn skip(socket: &PeerSocket) {
 /// Keeps the port up while the guest at `address` is there, and dissolves the connection. Answers the socket to go on
 /// with where the guest was silent and another one sent.
 async fn carry(
-    station: &mut Station,
+    seat: &mut Seat,
     socket: &PeerSocket,
     (address, node): (SocketAddrAny, Option<Node>),
     silence: Option<Silence<'_>>,
@@ -220,24 +220,24 @@ async fn carry(
     let peer = peers::path_of(&address).map_or_else(|| inet(&address), |path| path.display().to_string());
     let end = match socket.try_clone() {
         Ok(copy) => {
-            station.up(Arc::new(Socket::new(copy, Some(address))), Some(peer)).await;
-            wait_for_the_end(station, node, silence).await
+            seat.up(Arc::new(Socket::new(copy, Some(address))), Some(peer)).await;
+            wait_for_the_end(seat, node, silence).await
         }
         Err(error) => End::Fault(Fault::Io(error)),
     };
     let fault = match end {
         End::Fault(fault) => fault,
         End::Yields(successor) => {
-            station.down().await;
-            station.waiting(Some("the last guest was silent, and another one sends".into()));
+            seat.down().await;
+            seat.waiting(Some("the last guest was silent, and another one sends".into()));
             return Some(successor);
         }
     };
-    recover(station, fault).await;
+    recover(seat, fault).await;
     if let Err(error) = vmlan_sys::socket::disconnect(socket) {
-        tracing::warn!(port = %station.place(), "the connection cannot be dissolved: {error}");
+        tracing::warn!(port = %seat.place(), "the connection cannot be dissolved: {error}");
     }
-    station.waiting(Some("the last guest is gone".into()));
+    seat.waiting(Some("the last guest is gone".into()));
     None
 }
 
@@ -247,18 +247,14 @@ enum End {
     Yields(PeerSocket),
 }
 
-async fn wait_for_the_end(
-    station: &mut Station,
-    node: Option<Node>,
-    mut silence: Option<Silence<'_>>,
-) -> End {
-    let mut strangers = station.strangers();
+async fn wait_for_the_end(seat: &mut Seat, node: Option<Node>, mut silence: Option<Silence<'_>>) -> End {
+    let mut strangers = seat.strangers();
     loop {
-        match station.fault_or_tick().await {
+        match seat.fault_or_tick().await {
             Some(fault) => return End::Fault(fault),
             None if node.as_ref().is_some_and(peers::is_gone) => return End::Fault(Fault::Closed),
             None => {
-                let successor = silence.as_mut().and_then(|silence| silence.tick(station, &mut strangers));
+                let successor = silence.as_mut().and_then(|silence| silence.tick(seat, &mut strangers));
                 if let Some(successor) = successor {
                     return End::Yields(successor);
                 }
@@ -268,28 +264,28 @@ async fn wait_for_the_end(
 }
 
 /// Connects to a guest whose address is known, whenever it is there.
-async fn pair(station: &mut Station, mut local: Local, (bound, remote): (&Address, &Address)) {
+async fn pair(seat: &mut Seat, mut local: Local, (bound, remote): (&Address, &Address)) {
     let address = match remote {
         Address::Unix(path) => match unix::address(path) {
             Ok(address) => SocketAddrAny::from(address),
             Err(error) => {
-                station.failed(describe(&error));
+                seat.failed(describe(&error));
                 return std::future::pending().await;
             }
         },
         Address::Inet(address) => (*address).into(),
     };
     let mut pause = Pause::up_to(RETRY);
-    station.waiting(Some(format!("nobody is at {remote} yet")));
+    seat.waiting(Some(format!("nobody is at {remote} yet")));
     loop {
-        local.renew(station, bound).await;
+        local.renew(seat, bound).await;
         match reach(&local.socket, remote) {
             Ok(node) => {
                 pause.reset();
-                carry(station, &local.socket, (address.clone(), node), None).await;
+                carry(seat, &local.socket, (address.clone(), node), None).await;
             }
             Err(error) if is_absent(&error) => {}
-            Err(error) => station.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
+            Err(error) => seat.failed(format!("cannot connect to {remote}: {error}; it is tried again")),
         }
         pause.wait().await;
     }
@@ -311,11 +307,11 @@ fn reach(socket: &PeerSocket, remote: &Address) -> io::Result<Option<Node>> {
     }
 }
 
-async fn inherited(station: &mut Station, number: RawFd) {
+async fn inherited(seat: &mut Seat, number: RawFd) {
     let socket = match adopt(number) {
         Ok(socket) => socket,
         Err(error) => {
-            station.failed(format!(
+            seat.failed(format!(
                 "descriptor {number} is no datagram socket that this process was started with: {error}"
             ));
             return std::future::pending().await;
@@ -323,13 +319,13 @@ async fn inherited(station: &mut Station, number: RawFd) {
     };
     if rustix::net::getpeername(&socket).is_err() {
         let local = Local { socket, path: None };
-        return learn(station, local, (None, &Allow::default())).await;
+        return learn(seat, local, (None, &Allow::default())).await;
     }
-    station.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
-    let fault = station.fault().await;
+    seat.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;
+    let fault = seat.fault().await;
     vmlan_sys::disinherit(number);
-    recover(station, fault).await;
-    station.is_down(format!(
+    recover(seat, fault).await;
+    seat.is_down(format!(
         "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; start vmlan and \
          the guest again"
     ));

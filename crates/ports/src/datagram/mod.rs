@@ -7,10 +7,10 @@ use std::os::fd::RawFd;
 
 use vmlan_api::{ErrorCode, PortKind};
 
+use super::belongings::Belonging;
 use super::check::{Address, Allow, Validator, family};
-use super::claims::Claim;
 use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
-use crate::Station;
+use crate::Seat;
 use crate::join;
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -46,15 +46,15 @@ impl Kind for Datagram {
         PortKind::Datagram
     }
 
-    fn claims(&self) -> Vec<(Claim, &'static str)> {
+    fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         let (address, key) = match self {
             Datagram::Listen(address, _) => (address, "listen"),
             Datagram::Pair { local, .. } => (local, "local"),
-            Datagram::Fd(fd) => return vec![(Claim::Descriptor(*fd), "fd")],
+            Datagram::Fd(fd) => return vec![(Belonging::Descriptor(*fd), "fd")],
         };
         match address {
-            Address::Unix(path) => vec![(Claim::Socket(path.clone()), key)],
-            Address::Inet(address) => vec![(Claim::Udp(*address), key)],
+            Address::Unix(path) => vec![(Belonging::Socket(path.clone()), key)],
+            Address::Inet(address) => vec![(Belonging::Udp(*address), key)],
         }
     }
 
@@ -75,8 +75,8 @@ impl Kind for Datagram {
 }
 
 impl KeepGuest for Datagram {
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
-        Box::pin(keep::keep(station, self))
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
+        Box::pin(keep::keep(seat, self))
     }
 }
 

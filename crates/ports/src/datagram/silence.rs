@@ -15,7 +15,7 @@ use vmlan_drivers::{PeerSocket, inject, unix};
 use vmlan_frame::ETHERNET_HEADER;
 
 use super::Allow;
-use crate::{Station, Strangers};
+use crate::{Seat, Strangers};
 
 /// Seconds after which a guest that sent nothing yields to another one.
 const SILENCE: u32 = 30;
@@ -43,9 +43,9 @@ impl<'a> Silence<'a> {
 
     /// Checks the silence, once a second. Returns the socket that another guest sends to, when that guest has the port
     /// now.
-    pub(super) fn tick(&mut self, station: &Station, strangers: &mut Strangers) -> Option<PeerSocket> {
-        if station.received() != self.heard {
-            self.heard = station.received();
+    pub(super) fn tick(&mut self, seat: &Seat, strangers: &mut Strangers) -> Option<PeerSocket> {
+        if seat.received() != self.heard {
+            self.heard = seat.received();
             self.seconds = 0;
             self.others = None;
             return None;
@@ -62,7 +62,7 @@ impl<'a> Silence<'a> {
         }
         let has_frame = self.others.as_ref().is_some_and(|others| has_frame(others, self.allow, strangers));
         // Those that were counted are no word of the guest.
-        self.heard = station.received();
+        self.heard = seat.received();
         if has_frame { self.others.take() } else { None }
     }
 }

@@ -16,7 +16,7 @@ use crate::accept::Acceptor;
 use crate::connection::{Connection, Listener};
 use crate::swept::{LOOK, notice, swept};
 use crate::{Pause, describe, is_absent, peers, recover};
-use crate::{Station, Strangers};
+use crate::{Seat, Strangers};
 
 /// How long an attempt to connect may be off while the guest is not there.
 const RETRY: Duration = Duration::from_millis(250);
@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the word of a guest's end may take to come after its successor's connection.
 const SUCCESSION: Duration = Duration::from_millis(100);
 
-pub(super) async fn keep(station: &mut Station, config: &Stream) {
+pub(super) async fn keep(seat: &mut Seat, config: &Stream) {
     match config {
-        Stream::Listen(address, allow) => listen(station, address, allow).await,
-        Stream::Connect(address) => connect(station, address).await,
-        Stream::Fd(number) => inherited(station, *number).await,
+        Stream::Listen(address, allow) => listen(seat, address, allow).await,
+        Stream::Connect(address) => connect(seat, address).await,
+        Stream::Fd(number) => inherited(seat, *number).await,
     }
 }
 
@@ -136,89 +136,89 @@ impl Entrance {
     }
 }
 
-async fn listen(station: &mut Station, address: &Address, allow: &Allow) {
+async fn listen(seat: &mut Seat, address: &Address, allow: &Allow) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let place = loop {
         match Entrance::bind(address, allow).await {
             Ok(place) => break place,
-            Err(reason) => station.failed(reason),
+            Err(reason) => seat.failed(reason),
         }
         pause.wait().await;
     };
-    serve(station, place).await;
+    serve(seat, place).await;
 }
 
 /// One guest after the other.
-async fn serve(station: &mut Station, mut place: Entrance) {
+async fn serve(seat: &mut Seat, mut place: Entrance) {
     let mut acceptor = Acceptor::new();
-    let mut strangers = station.strangers();
+    let mut strangers = seat.strangers();
     let mut successor = None;
-    station.waiting(None);
+    seat.waiting(None);
     loop {
         let guest = match successor.take() {
             Some(guest) => guest,
             None => match place.next(&mut acceptor, &mut strangers).await {
                 Arrival::Guest(guest) => guest,
                 Arrival::Swept => {
-                    while let Err(reason) = place.renew(&station.place().to_string()).await {
-                        station.failed(reason);
+                    while let Err(reason) = place.renew(&seat.place().to_string()).await {
+                        seat.failed(reason);
                         sleep(LOOK).await;
                     }
-                    station.waiting(None);
+                    seat.waiting(None);
                     continue;
                 }
             },
         };
-        station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
+        seat.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
         let fault;
-        (fault, successor) = until_the_end(station, &mut place, (&mut acceptor, &mut strangers)).await;
-        recover(station, fault).await;
-        station.waiting(None);
+        (fault, successor) = until_the_end(seat, &mut place, (&mut acceptor, &mut strangers)).await;
+        recover(seat, fault).await;
+        seat.waiting(None);
     }
 }
 
 /// Waits for the guest's end. A port is one guest's: who else connects meanwhile is sent away, so that it can tell,
 /// unless the guest has just left and the word of it was still on its way.
 async fn until_the_end(
-    station: &mut Station,
+    seat: &mut Seat,
     place: &mut Entrance,
     (acceptor, strangers): (&mut Acceptor, &mut Strangers),
 ) -> (Fault, Option<Guest>) {
     loop {
         let other = tokio::select! {
-            fault = station.fault() => return (fault, None),
+            fault = seat.fault() => return (fault, None),
             other = place.next(acceptor, strangers) => other,
         };
         let Arrival::Guest(other) = other else {
             // The guest stays. Why it fails is said when it has left.
-            if place.renew(&station.place().to_string()).await.is_err()
-                && let Ok(fault) = timeout(LOOK, station.fault()).await
+            if place.renew(&seat.place().to_string()).await.is_err()
+                && let Ok(fault) = timeout(LOOK, seat.fault()).await
             {
                 return (fault, None);
             }
             continue;
         };
-        if let Ok(fault) = timeout(SUCCESSION, station.fault()).await {
+        if let Ok(fault) = timeout(SUCCESSION, seat.fault()).await {
             return (fault, Some(other));
         }
         tracing::debug!("a second connection, of {}, is refused: the port is in use", other.peer);
     }
 }
 
-async fn connect(station: &mut Station, address: &Address) {
+async fn connect(seat: &mut Seat, address: &Address) {
     let mut pause = Pause::up_to(RETRY);
-    station.waiting(Some(format!("nobody listens at {address} yet")));
+    seat.waiting(Some(format!("nobody listens at {address} yet")));
     loop {
         match connect_once(address).await {
             Ok(guest) => {
                 pause.reset();
-                station.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
-                let fault = station.fault().await;
-                recover(station, fault).await;
-                station.waiting(Some(format!("nobody listens at {address} any more")));
+                seat.up(Arc::new(Socket::new(guest.socket)), Some(guest.peer)).await;
+                let fault = seat.fault().await;
+                recover(seat, fault).await;
+                seat.waiting(Some(format!("nobody listens at {address} any more")));
             }
             Err(error) if is_absent(&error) => {}
-            Err(error) => station.failed(format!("cannot connect to {address}: {error}; it is tried again")),
+            Err(error) => seat.failed(format!("cannot connect to {address}: {error}; it is tried again")),
         }
         pause.wait().await;
     }
@@ -243,20 +243,20 @@ async fn connect_once(address: &Address) -> io::Result<Guest> {
     }
 }
 
-async fn inherited(station: &mut Station, number: RawFd) {
+async fn inherited(seat: &mut Seat, number: RawFd) {
     match adopt(number) {
         Ok(Adopted::Connected(socket)) => {
-            station.up(Arc::new(Socket::new(socket)), Some(format!("descriptor {number}"))).await;
-            let fault = station.fault().await;
+            seat.up(Arc::new(Socket::new(socket)), Some(format!("descriptor {number}"))).await;
+            let fault = seat.fault().await;
             vmlan_sys::disinherit(number);
-            recover(station, fault).await;
-            station.is_down(format!(
+            recover(seat, fault).await;
+            seat.is_down(format!(
                 "the guest on descriptor {number} is gone, and an inherited connection cannot be made again; \
                  start vmlan and the guest again"
             ));
         }
-        Ok(Adopted::Listening(place)) => serve(station, place).await,
-        Err(error) => station.failed(format!(
+        Ok(Adopted::Listening(place)) => serve(seat, place).await,
+        Err(error) => seat.failed(format!(
             "descriptor {number} is no stream socket that this process was started with: {error}"
         )),
     }

@@ -6,10 +6,10 @@ use std::os::fd::RawFd;
 
 use vmlan_api::{ErrorCode, PortKind};
 
+use super::belongings::Belonging;
 use super::check::{Address, Allow, Validator};
-use super::claims::Claim;
 use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
-use crate::Station;
+use crate::Seat;
 use crate::join;
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -37,12 +37,12 @@ impl Kind for Stream {
         PortKind::Stream
     }
 
-    fn claims(&self) -> Vec<(Claim, &'static str)> {
+    fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         match self {
-            Stream::Listen(Address::Unix(path), _) => vec![(Claim::Socket(path.clone()), "listen")],
-            Stream::Listen(Address::Inet(address), _) => vec![(Claim::Tcp(*address), "listen")],
+            Stream::Listen(Address::Unix(path), _) => vec![(Belonging::Socket(path.clone()), "listen")],
+            Stream::Listen(Address::Inet(address), _) => vec![(Belonging::Tcp(*address), "listen")],
             Stream::Connect(_) => Vec::new(),
-            Stream::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
+            Stream::Fd(fd) => vec![(Belonging::Descriptor(*fd), "fd")],
         }
     }
 
@@ -63,8 +63,8 @@ impl Kind for Stream {
 }
 
 impl KeepGuest for Stream {
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
-        Box::pin(keep::keep(station, self))
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
+        Box::pin(keep::keep(seat, self))
     }
 }
 

@@ -12,7 +12,7 @@ use vmlan_sys::{netdev, tap};
 
 use super::program::{self, Printed, Program};
 use super::{Tap, TapSource};
-use crate::Station;
+use crate::Seat;
 use crate::follow::Follow;
 use crate::home::{Home, MADE};
 use crate::kind::{KeepGuest, Kind, Work};
@@ -31,8 +31,8 @@ impl Keep {
 }
 
 impl KeepGuest for Keep {
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
-        Box::pin(keep(station, &self.config, &mut self.opened))
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
+        Box::pin(keep(seat, &self.config, &mut self.opened))
     }
 
     fn close(&mut self) -> Work<'_> {
@@ -113,19 +113,19 @@ impl Opened {
     }
 }
 
-async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
+async fn keep(seat: &mut Seat, config: &Tap, opened: &mut Opened) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
-    opened.port = station.place().to_string();
+    opened.port = seat.place().to_string();
     loop {
-        match open(station, config, opened).await {
+        match open(seat, config, opened).await {
             Ok((device, name, follow)) => {
                 pause.reset();
-                station.up(Arc::new(device), Some(name)).await;
-                attend(station, follow, opened).await;
+                seat.up(Arc::new(device), Some(name)).await;
+                attend(seat, follow, opened).await;
                 if let TapSource::Fd(number) = config.source {
                     vmlan_sys::disinherit(number);
                     opened.close().await;
-                    station.is_down(format!(
+                    seat.is_down(format!(
                         "the device of descriptor {number} is gone and cannot be opened again; start vmlan again"
                     ));
                     return std::future::pending().await;
@@ -133,7 +133,7 @@ async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
                 opened.close().await;
             }
             Err(reason) => {
-                station.failed(reason);
+                seat.failed(reason);
                 opened.close().await;
             }
         }
@@ -142,41 +142,37 @@ async fn keep(station: &mut Station, config: &Tap, opened: &mut Opened) {
 }
 
 /// Lets the port's state follow the device, until it is of no more use and was taken down.
-async fn attend(station: &mut Station, mut follow: Follow, opened: &mut Opened) {
+async fn attend(seat: &mut Seat, mut follow: Follow, opened: &mut Opened) {
     loop {
-        if let Some(fault) = station.fault_or_tick().await {
+        if let Some(fault) = seat.fault_or_tick().await {
             let fault = follow.explain(fault);
             drop(follow);
-            return recover(station, fault).await;
+            return recover(seat, fault).await;
         }
         match follow.look() {
             Look::Same => {}
             Look::Changed { state, reason, name } => {
                 opened.rename(&name);
-                station.device_is(state, reason, name);
+                seat.device_is(state, reason, name);
             }
             Look::Gone(reason) => {
                 drop(follow);
-                station.down().await;
-                return station.waiting(Some(reason));
+                seat.down().await;
+                return seat.waiting(Some(reason));
             }
         }
     }
 }
 
 /// Opens the device's queues, after its setup program. Answers the device's name too.
-async fn open(
-    station: &Station,
-    config: &Tap,
-    opened: &mut Opened,
-) -> Result<(Device, String, Follow), String> {
+async fn open(seat: &Seat, config: &Tap, opened: &mut Opened) -> Result<(Device, String, Follow), String> {
     let (name, owner, persistent, netns) = match &config.source {
         TapSource::Named { name, owner, persistent, netns } => {
             (name.as_deref(), *owner, *persistent, netns.as_deref())
         }
-        TapSource::Fd(number) => return adopt(station, *number, config, opened),
+        TapSource::Fd(number) => return adopt(seat, *number, config, opened),
     };
-    if let Some(hindrance) = config.hindrance(station.mtu()) {
+    if let Some(hindrance) = config.hindrance(seat.mtu()) {
         return Err(hindrance.message);
     }
     let name = match (&config.setup, name) {
@@ -189,8 +185,8 @@ async fn open(
         name: &name,
         owner,
         persistent,
-        workers: station.workers(),
-        mtu: station.mtu(),
+        workers: seat.workers(),
+        mtu: seat.mtu(),
         offloads: config.offloads,
     };
     let home = Home::find(netns)?;
@@ -334,7 +330,7 @@ impl Failure {
 }
 
 fn adopt(
-    station: &Station,
+    seat: &Seat,
     number: RawFd,
     config: &Tap,
     opened: &mut Opened,
@@ -348,7 +344,7 @@ fn adopt(
     let fd = vmlan_sys::inherit(number).map_err(explain)?;
     let name = tap::adopt(&fd).map_err(explain)?;
     let takes = set_offloads(&fd, config.offloads).map_err(explain)?;
-    let follow = Follow::new(&fd, Home::Here.residence(), station.mtu(), &name)?;
+    let follow = Follow::new(&fd, Home::Here.residence(), seat.mtu(), &name)?;
     opened.terminate = config.terminate.clone().map(|path| (path, name.clone()));
     Ok((Device::new(vec![fd], takes), name, follow))
 }

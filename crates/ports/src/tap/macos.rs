@@ -1,7 +1,7 @@
 //! TAP devices: macOS has none.
 
 use super::Tap;
-use crate::Station;
+use crate::Seat;
 use crate::kind::{KeepGuest, Work};
 
 /// Says that there are none.
@@ -14,9 +14,9 @@ impl Keep {
 }
 
 impl KeepGuest for Keep {
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
         Box::pin(async {
-            station.failed("macOS has no TAP devices; use `stream`, `datagram` or `vde` instead".into());
+            seat.failed("macOS has no TAP devices; use `stream`, `datagram` or `vde` instead".into());
             std::future::pending().await
         })
     }

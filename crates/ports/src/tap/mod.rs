@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use vmlan_api::{ErrorCode, PortKind};
 
+use super::belongings::Belonging;
 use super::check::Validator;
-use super::claims::Claim;
 use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, same};
 use super::reserved_name;
 use crate::{join, shown};
@@ -66,12 +66,12 @@ impl Kind for Tap {
         PortKind::Tap
     }
 
-    fn claims(&self) -> Vec<(Claim, &'static str)> {
+    fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         match &self.source {
-            TapSource::Fd(fd) => vec![(Claim::Descriptor(*fd), "fd")],
+            TapSource::Fd(fd) => vec![(Belonging::Descriptor(*fd), "fd")],
             // The kernel finds a free name for a pattern.
             TapSource::Named { name: Some(name), netns, .. } if !name.contains('%') => {
-                vec![(Claim::Device(netns.clone(), name.clone()), "name")]
+                vec![(Belonging::Device(netns.clone(), name.clone()), "name")]
             }
             TapSource::Named { .. } => Vec::new(),
         }

@@ -39,7 +39,7 @@ impl Validator {
             vlan: vlan?,
         };
         self.trunk_mode(path, &trunk);
-        self.claims.take_interface(path, network, &trunk).map_err(|error| self.faults.push(error)).ok()?;
+        self.holders.take_interface(path, network, &trunk).map_err(|error| self.faults.push(error)).ok()?;
         (self.faults.len() == before).then_some(trunk)
     }
 

@@ -20,32 +20,31 @@ use vmlan_frame::Sides;
 use vmlan_lan::{Diversion, HostAddress, TrunkPolicy};
 use vmlan_sys::darwin::InterfaceName;
 
-use crate::hold::Claim;
 use crate::lock::Lock;
 use crate::macos::{Events, Host, Look, System, Target, Trunk, addresses, hold, leftovers};
 use crate::panics::{Relapses, caught};
 use crate::task::{Pause, QUARANTINE, recover, relapse};
-use crate::{Station, Trunk as Config, TrunkInterface, TrunkRow, TrunkWish, vlan_role};
+use crate::{Seat, Trunk as Config, TrunkInterface, TrunkRow, TrunkWish, vlan_role};
 
 /// Where the files are by which interfaces are held; the system empties it when it starts.
 const HELD: &str = "/var/run";
 
 /// Keeps the trunk joined until `stop`, and then removes everything that was made for it.
-pub async fn run(station: Station, config: Config, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
-    let mut task = Task { station, config, wish, trunk: None, attached: None, was_there: false, claim: None };
+pub async fn run(seat: Seat, config: Config, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
+    let mut task = Task { seat, config, wish, trunk: None, attached: None, was_there: false, hold: None };
     tokio::select! {
         () = task.persist() => {}
         // An error: whoever would stop it is gone, which stops it as well.
         _ = stop => {}
     }
     task.report(TrunkState::Disconnecting, None);
-    task.station.leave().await;
+    task.seat.leave().await;
     // The pair goes now, after the device that is open on it.
     task.trunk = None;
 }
 
 struct Task {
-    station: Station,
+    seat: Seat,
     config: Config,
     wish: Arc<TrunkWish>,
     trunk: Option<Trunk<System>>,
@@ -53,7 +52,7 @@ struct Task {
     /// True if the interface was found before; the trunk then waits for it.
     was_there: bool,
     /// Keeps other processes from what the trunk is on, until everything else is gone.
-    claim: Option<Claim<Lock>>,
+    hold: Option<Lock>,
 }
 
 /// A device that the data plane has.
@@ -73,12 +72,12 @@ impl Task {
         let mut relapses = Relapses::default();
         while let Err(panic) = caught(self.keep()).await {
             self.report(TrunkState::Initializing, Some(panic.clone()));
-            relapse(&mut self.station, panic, &mut relapses).await;
+            relapse(&mut self.seat, panic, &mut relapses).await;
             // The device first, which is open on the pair; then others may have the interface.
             self.attached = None;
             self.trunk = None;
-            self.claim = None;
-            self.station.network().set_host_addresses([]);
+            self.hold = None;
+            self.seat.network().set_host_addresses([]);
         }
     }
 
@@ -89,8 +88,8 @@ impl Task {
         let mut pause = Pause::up_to(QUARANTINE);
         loop {
             match self.prepare() {
-                Ok((events, target, claim)) => {
-                    self.claim = Some(claim);
+                Ok((events, target, hold)) => {
+                    self.hold = Some(hold);
                     self.trunk = Some(Trunk::new(System, target));
                     return self.follow(&events, target, &mut pause).await;
                 }
@@ -101,7 +100,7 @@ impl Task {
     }
 
     /// Opens what has to be open before the first look, so that nothing that happens after it is missed.
-    fn prepare(&self) -> Result<(Events, Target, Claim<Lock>), String> {
+    fn prepare(&self) -> Result<(Events, Target, Lock), String> {
         let name = InterfaceName::new(self.config.interface.name()).map_err(|error| error.to_string())?;
         let target = match (&self.config.interface, self.config.mode) {
             (TrunkInterface::Bridge(_), _) => Target::Bridge(name),
@@ -121,8 +120,8 @@ impl Task {
             );
         }
         let events = Events::open().map_err(|error| format!("cannot listen to the kernel: {error}"))?;
-        let claim = Claim::new(name.as_str(), hold(Path::new(HELD), name))?;
-        Ok((events, target, claim))
+        let hold = hold(Path::new(HELD), name).map_err(|hindrance| hindrance.explain(name.as_str()))?;
+        Ok((events, target, hold))
     }
 
     /// Attaches, and attaches again, for ever.
@@ -137,11 +136,11 @@ impl Task {
                             let device = attached.device.clone();
                             let peer = attached.installed.clone();
                             self.attached = Some(attached);
-                            self.station.up(device, Some(peer)).await;
+                            self.seat.up(device, Some(peer)).await;
                             self.report(TrunkState::Connected, None);
                             self.attend(events, target).await;
                             self.attached = None;
-                            self.station.network().set_host_addresses([]);
+                            self.seat.network().set_host_addresses([]);
                         }
                         Err(reason) => self.refuse(reason),
                     }
@@ -157,13 +156,13 @@ impl Task {
     }
 
     fn look(&mut self) -> Look {
-        let wanted = self.station.network().is_trunk_wanted();
+        let wanted = self.seat.network().is_trunk_wanted();
         self.trunk.as_mut().map_or(Look::Failed(String::new()), |trunk| trunk.look(wanted))
     }
 
     /// Opens the device on `interface`, and tells the network what the trunk is.
     fn attach(&self, interface: InterfaceName, target: Target) -> Result<Attached, String> {
-        let is_active = self.station.network().is_trunk_wanted();
+        let is_active = self.seat.network().is_trunk_wanted();
         let host = System.host(target.name())?;
         self.tell_network(&host, target)?;
         let (sides, is_promiscuous) = match target {
@@ -208,12 +207,12 @@ impl Task {
             shared_mac: self.shares_mac(),
             ..TrunkPolicy::default()
         };
-        self.station
+        self.seat
             .network()
-            .update_trunk(self.station.id(), policy)
+            .update_trunk(self.seat.id(), policy)
             .map_err(|error| format!("{} does not fit the network: {error}", target.name()))?;
         let addresses = addresses(target.name().as_str()).unwrap_or_default();
-        self.station.network().set_host_addresses(addresses.into_iter().map(HostAddress::from));
+        self.seat.network().set_host_addresses(addresses.into_iter().map(HostAddress::from));
         Ok(())
     }
 
@@ -224,12 +223,12 @@ impl Task {
 
     /// Whose frames the device is to show.
     fn stations(&self, host: &Host, target: Target) -> Stations {
-        let (unknown, everything) = self.station.wants();
+        let (unknown, everything) = self.seat.wants();
         // A bridge brings nothing but what nobody is known to have; an interface all that the host receives.
         if everything || unknown && matches!(target, Target::Bridge(_)) {
             return Stations::everybody();
         }
-        let stations = self.station.network().stations();
+        let stations = self.seat.network().stations();
         // What is for guests that share the host's address comes to that.
         let shared = host.mac.filter(|_| self.shares_mac());
         Stations::new(stations.into_iter().map(|station| station.mac).chain(shared))
@@ -239,9 +238,9 @@ impl Task {
     async fn attend(&mut self, events: &Events, target: Target) {
         loop {
             tokio::select! {
-                fault = self.station.fault_or_tick() => if let Some(fault) = fault {
+                fault = self.seat.fault_or_tick() => if let Some(fault) = fault {
                     self.report(TrunkState::Initializing, Some(fault.to_string()));
-                    return recover(&mut self.station, fault).await;
+                    return recover(&mut self.seat, fault).await;
                 },
                 () = concern(self.trunk.as_ref(), events) => {}
                 () = self.wish.changed() => {}
@@ -253,23 +252,23 @@ impl Task {
                     }
                 }
                 Look::Missing(reason) => {
-                    self.station.down().await;
+                    self.seat.down().await;
                     return self.say_absent(reason);
                 }
                 Look::Failed(reason) => {
-                    self.station.down().await;
+                    self.seat.down().await;
                     return self.refuse(reason);
                 }
             }
             if let Err(reason) = self.keep_up(target) {
-                self.station.down().await;
+                self.seat.down().await;
                 return self.refuse(reason);
             }
-            let wanted = self.station.network().is_trunk_wanted();
+            let wanted = self.seat.network().is_trunk_wanted();
             let was_wanted = self.attached.as_ref().map(|attached| attached.is_active);
             if matches!(target, Target::Interface(_)) && was_wanted != Some(wanted) {
                 // Another device, for promiscuity ends with the one that asked for it.
-                return self.station.down().await;
+                return self.seat.down().await;
             }
         }
     }
@@ -290,20 +289,20 @@ impl Task {
 
     fn refuse(&mut self, reason: String) {
         self.report(TrunkState::Initializing, Some(reason.clone()));
-        self.station.failed(reason);
+        self.seat.failed(reason);
     }
 
     fn say_absent(&mut self, reason: String) {
         self.report(TrunkState::Gone, Some(reason.clone()));
         if self.was_there || self.config.wait {
-            self.station.waiting(Some(reason));
+            self.seat.waiting(Some(reason));
         } else {
-            self.station.failed(format!("{reason}; write `wait = true` to start without it"));
+            self.seat.failed(format!("{reason}; write `wait = true` to start without it"));
         }
     }
 
     fn report(&self, state: TrunkState, reason: Option<String>) {
-        let network = self.station.network();
+        let network = self.seat.network();
         let is_bridge = matches!(self.config.interface, TrunkInterface::Bridge(_));
         let host = self.attached.as_ref().map(|attached| &attached.host);
         let sides: &[&str] = match (is_bridge && self.config.host != Some(false), self.config.wire) {
@@ -313,7 +312,7 @@ impl Task {
             (false, false) => &[],
         };
         let report = vmlan_api::Trunk {
-            network: self.station.place().network.clone(),
+            network: self.seat.place().network.clone(),
             interface: self.config.interface.name().to_owned(),
             mode: if is_bridge { TrunkMode::Bridge } else { TrunkMode::Packet },
             state,
@@ -330,7 +329,7 @@ impl Task {
             host: vmlan_api::TrunkFlow::default(),
             wire: vmlan_api::TrunkFlow::default(),
         };
-        self.station.report(TrunkRow { report, flows: None });
+        self.seat.report(TrunkRow { report, flows: None });
     }
 }
 

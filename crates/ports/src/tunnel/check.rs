@@ -9,7 +9,7 @@ use vmlan_drivers::tunnel::message::Prefixed;
 use super::{Tunnel, TunnelAddresses, TunnelSource};
 use crate::check::{Validator, as_usize, is_host};
 use crate::kind::Surroundings;
-use crate::{Mtu, Policy, join, shown};
+use crate::{Mtu, PortSettings, join, shown};
 
 impl Validator {
     pub(super) fn tunnel(&mut self, path: &str, tunnel: &vmlan_api::TunnelConfig) -> Option<Tunnel> {
@@ -125,11 +125,11 @@ impl Validator {
         Some(gateways)
     }
 
-    /// Checks a tunnel against its network and its port's policy.
+    /// Checks a tunnel against its network and its port's settings.
     pub(super) fn tunnel_fits(
         &mut self,
         path: &str,
-        (tunnel, policy): (&Tunnel, &Policy),
+        (tunnel, settings): (&Tunnel, &PortSettings),
         Surroundings { mtu: network_mtu, hosts }: &mut Surroundings,
     ) {
         let network_mtu = *network_mtu;
@@ -149,7 +149,7 @@ impl Validator {
                 format!("an MTU of {mtu} octets is too small for IPv6; use 1280 or more, or IPv4 only");
             self.fault(ErrorCode::OutOfRange, &at("mtu"), message);
         }
-        if policy.mac.len() > most_macs {
+        if settings.mac.len() > most_macs {
             let message = match most_macs {
                 0 => "each client of the tunnel has a link address of its own; remove `mac`",
                 _ => "a tunnel has one link address; keep one",

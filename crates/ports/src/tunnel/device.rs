@@ -8,7 +8,7 @@ use vmlan_drivers::tunnel;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::{Mtu, Tunnel, host, interface, system, tell_conflicts};
-use crate::Station;
+use crate::Seat;
 use crate::kind::{KeepGuest, Work};
 use crate::{Look, Pause, recover};
 
@@ -31,51 +31,51 @@ pub(super) struct Keep {
 }
 
 impl KeepGuest for Keep {
-    fn keep<'a>(&'a mut self, station: &'a mut Station) -> Work<'a> {
+    fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
         let wanted = Wanted {
             name: &self.name,
             addresses: &self.addresses,
             packet_information: self.packet_information,
             netns: self.netns.as_deref(),
-            mtu: self.config.mtu.map_or(station.mtu(), Mtu::octets),
+            mtu: self.config.mtu.map_or(seat.mtu(), Mtu::octets),
         };
-        Box::pin(keep(station, &self.config, wanted))
+        Box::pin(keep(seat, &self.config, wanted))
     }
 }
 
-async fn keep(station: &mut Station, config: &Tunnel, wanted: Wanted<'_>) {
+async fn keep(seat: &mut Seat, config: &Tunnel, wanted: Wanted<'_>) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     loop {
-        match open(station, config, &wanted).await {
+        match open(seat, config, &wanted).await {
             Ok((tunnel, name, follow)) => {
                 pause.reset();
                 let tunnel = Arc::new(tunnel);
-                station.up(tunnel.clone(), Some(name)).await;
-                attend(station, tunnel, follow).await;
+                seat.up(tunnel.clone(), Some(name)).await;
+                attend(seat, tunnel, follow).await;
             }
-            Err(reason) => station.failed(reason),
+            Err(reason) => seat.failed(reason),
         }
         pause.wait().await;
     }
 }
 
 /// Lets the port's state follow the device, until it is of no more use and was taken down.
-async fn attend(station: &mut Station, tunnel: Arc<tunnel::Tunnel>, mut follow: system::Follow) {
+async fn attend(seat: &mut Seat, tunnel: Arc<tunnel::Tunnel>, mut follow: system::Follow) {
     loop {
-        if let Some(fault) = station.fault_or_tick().await {
+        if let Some(fault) = seat.fault_or_tick().await {
             let fault = follow.explain(fault);
             // The device goes with the last descriptor.
             drop((tunnel, follow));
-            return recover(station, fault).await;
+            return recover(seat, fault).await;
         }
-        tell_conflicts(station, &tunnel);
+        tell_conflicts(seat, &tunnel);
         match follow.look() {
             Look::Same => {}
-            Look::Changed { state, reason, name } => station.device_is(state, reason, name),
+            Look::Changed { state, reason, name } => seat.device_is(state, reason, name),
             Look::Gone(reason) => {
                 drop((tunnel, follow));
-                station.down().await;
-                return station.waiting(Some(reason));
+                seat.down().await;
+                return seat.waiting(Some(reason));
             }
         }
     }
@@ -83,14 +83,14 @@ async fn attend(station: &mut Station, tunnel: Arc<tunnel::Tunnel>, mut follow: 
 
 /// The tunnel, the device's name, and what follows the device.
 async fn open(
-    station: &Station,
+    seat: &Seat,
     config: &Tunnel,
     wanted: &Wanted<'_>,
 ) -> Result<(tunnel::Tunnel, String, system::Follow), String> {
     let (device, form, name, follow) = system::open(wanted).await?;
     let refused = |error| format!("the tunnel's link cannot be made: {error}");
-    let interface = interface(station, config, None, wanted.addresses).map_err(refused)?;
-    let host = host(station, config, wanted.addresses);
+    let interface = interface(seat, config, None, wanted.addresses).map_err(refused)?;
+    let host = host(seat, config, wanted.addresses);
     let tunnel = tunnel::Tunnel::to_device(device, form, &host, interface).map_err(refused)?;
     Ok((tunnel, name, follow))
 }

@@ -24,12 +24,12 @@ use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_drivers::tunnel::{self, Host, Interface, Options};
 use vmlan_frame::MacAddr;
 
+use super::belongings::Belonging;
 use super::check::Validator;
-use super::claims::Claim;
 use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
 use super::reserved_name;
-use crate::Station;
-use crate::{Mtu, Policy};
+use crate::Seat;
+use crate::{Mtu, PortSettings};
 
 pub(crate) const ENTRY: Entry = Entry {
     kind: PortKind::Tunnel,
@@ -93,13 +93,13 @@ impl Kind for Tunnel {
         PortKind::Tunnel
     }
 
-    fn claims(&self) -> Vec<(Claim, &'static str)> {
+    fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         match &self.source {
-            TunnelSource::Listen { path, .. } => vec![(Claim::Socket(path.clone()), "listen")],
+            TunnelSource::Listen { path, .. } => vec![(Belonging::Socket(path.clone()), "listen")],
             // The kernel finds a free name for a pattern, and a free number for utun.
             TunnelSource::Device { name, .. } if name.contains('%') || name == "utun" => Vec::new(),
             TunnelSource::Device { name, netns, .. } => {
-                vec![(Claim::Device(netns.clone(), name.clone()), "device")]
+                vec![(Belonging::Device(netns.clone(), name.clone()), "device")]
             }
         }
     }
@@ -118,12 +118,18 @@ impl Kind for Tunnel {
         }
     }
 
-    fn fits(&self, validator: &mut Validator, path: &str, policy: &Policy, network: &mut Surroundings) {
-        validator.tunnel_fits(path, (self, policy), network);
+    fn fits(
+        &self,
+        validator: &mut Validator,
+        path: &str,
+        settings: &PortSettings,
+        network: &mut Surroundings,
+    ) {
+        validator.tunnel_fits(path, (self, settings), network);
     }
 
     /// Its link address is part of it.
-    fn depends_on(&self, old: &Policy, new: &Policy) -> bool {
+    fn depends_on(&self, old: &PortSettings, new: &PortSettings) -> bool {
         old.queue != new.queue || old.mac != new.mac
     }
 
@@ -144,34 +150,33 @@ impl Kind for Tunnel {
     }
 }
 
-/// The link of a tunnel on a station's port.
+/// The link of a tunnel on a seat's port.
 fn interface(
-    station: &Station,
+    seat: &Seat,
     config: &Tunnel,
     unit: Option<NonZeroU32>,
     addresses: &[Prefixed],
 ) -> Result<Arc<Interface>, vmlan_link::Error> {
-    let mtu = config.mtu.map_or(station.mtu(), Mtu::octets);
+    let mtu = config.mtu.map_or(seat.mtu(), Mtu::octets);
     let mtu = vmlan_link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
-    let max_pending =
-        u32::try_from(station.queue()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    let max_pending = u32::try_from(seat.queue()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
     let addresses: Vec<IpAddr> = addresses.iter().map(|prefixed| prefixed.address).collect();
-    Interface::create(station.registry(), Options { unit, mtu, addresses, max_pending })
+    Interface::create(seat.registry(), Options { unit, mtu, addresses, max_pending })
 }
 
 /// The host that a tunnel is on its network.
-fn host(station: &Station, config: &Tunnel, addresses: &[Prefixed]) -> Host {
-    let mac = station.mac().unwrap_or_else(|| stable_mac(station));
+fn host(seat: &Seat, config: &Tunnel, addresses: &[Prefixed]) -> Host {
+    let mac = seat.mac().unwrap_or_else(|| stable_mac(seat));
     let seed = u64::from_be_bytes([0, 0, mac.0[0], mac.0[1], mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
     Host { mac, addresses: addresses.to_vec(), gateways: config.gateways.clone(), seed }
 }
 
 /// A link address for a port without one: always the same for a port of that name on this machine, and locally
 /// administered (IEEE 802-2014 8.2).
-fn stable_mac(station: &Station) -> MacAddr {
+fn stable_mac(seat: &Seat) -> MacAddr {
     let machine = std::fs::read(Path::new("/etc/machine-id"))
         .unwrap_or_else(|_| rustix::system::uname().nodename().to_bytes().to_vec());
-    let place = station.place();
+    let place = seat.place();
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     for part in [&machine[..], place.network.as_bytes(), place.port.as_bytes()] {
         hasher.write(part);
@@ -198,18 +203,18 @@ impl Hasher for Fnv {
 }
 
 /// Waits for the end of a tunnel, and says meanwhile who else uses its addresses.
-async fn until_fault(station: &mut Station, tunnel: &tunnel::Tunnel) -> Fault {
+async fn until_fault(seat: &mut Seat, tunnel: &tunnel::Tunnel) -> Fault {
     loop {
-        match station.fault_or_tick().await {
+        match seat.fault_or_tick().await {
             Some(fault) => return fault,
-            None => tell_conflicts(station, tunnel),
+            None => tell_conflicts(seat, tunnel),
         }
     }
 }
 
-fn tell_conflicts(station: &Station, tunnel: &tunnel::Tunnel) {
+fn tell_conflicts(seat: &Seat, tunnel: &tunnel::Tunnel) {
     for (address, with) in tunnel.conflicts() {
-        let port = station.place();
+        let port = seat.place();
         tracing::warn!(%port, "{with} uses {address} too; give one of them another address");
     }
 }

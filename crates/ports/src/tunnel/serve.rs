@@ -23,7 +23,7 @@ use crate::connection::Connection;
 use crate::peers;
 use crate::throttle::Throttle;
 use crate::users::{Place, User};
-use crate::{Clients, Station};
+use crate::{Clients, Seat};
 
 /// How long a client may take to ask for its tunnel.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,20 +42,20 @@ pub(super) async fn serve(
     };
     let open = |unit, addresses| Request::Open { unit, addresses };
     let request = open(unit, lease.addresses.clone());
-    let Some((number, mut station)) = clients.join(place.user()) else {
+    let Some((number, mut seat)) = clients.join(place.user()) else {
         client.answer(Some(&request), Err(Refusal::NoRoom));
         return;
     };
-    match open_tunnel(&station, &config, unit, &lease.addresses) {
+    match open_tunnel(&seat, &config, unit, &lease.addresses) {
         Ok((tunnel, interface, opened, data)) => {
             let peer = peers::describe(&client.control);
             let (tunnel, name) = (Arc::new(tunnel), interface.link().name());
             let interface = Open(interface);
             // Told only now that packets have somewhere to go.
-            station.up(tunnel.clone(), Some(format!("{peer} ({name})"))).await;
+            seat.up(tunnel.clone(), Some(format!("{peer} ({name})"))).await;
             if client.send(&answer(Some(&request), Ok(&opened.emit())), Some(&data)) {
                 drop(data);
-                client.until_it_leaves(&mut station, &tunnel, &interface.0).await;
+                client.until_it_leaves(&mut seat, &tunnel, &interface.0).await;
             }
         }
         Err(refusal) => {
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     }
     // Before the port's name and number are free for the next.
     drop(lease);
-    station.leave().await;
+    seat.leave().await;
     drop(number);
 }
 
@@ -80,18 +80,13 @@ impl Drop for Open {
 type Parts = (tunnel::Tunnel, Arc<Interface>, Opened, OwnedFd);
 
 /// Everything that a tunnel has; the last is the client's end of the data socket.
-fn open_tunnel(
-    station: &Station,
-    config: &Tunnel,
-    unit: u32,
-    addresses: &[Prefixed],
-) -> Result<Parts, Refusal> {
-    let interface = interface(station, config, NonZeroU32::new(unit), addresses).map_err(Refusal::of_link)?;
+fn open_tunnel(seat: &Seat, config: &Tunnel, unit: u32, addresses: &[Prefixed]) -> Result<Parts, Refusal> {
+    let interface = interface(seat, config, NonZeroU32::new(unit), addresses).map_err(Refusal::of_link)?;
     let (ours, theirs) = data_sockets().map_err(|error| {
         tracing::warn!("a tunnel's data socket cannot be made: {error}");
         Refusal::NoRoom
     })?;
-    let host = host(station, config, addresses);
+    let host = host(seat, config, addresses);
     let tunnel = tunnel::Tunnel::to_client(PeerSocket::from_birth(ours), &host, interface.clone())
         .map_err(Refusal::of_link)?;
     let opened = Opened {
@@ -146,17 +141,12 @@ impl Client {
     }
 
     /// Serves options until the client closes a socket, or reads no answers.
-    async fn until_it_leaves(
-        &mut self,
-        station: &mut Station,
-        tunnel: &tunnel::Tunnel,
-        interface: &Interface,
-    ) {
+    async fn until_it_leaves(&mut self, seat: &mut Seat, tunnel: &tunnel::Tunnel, interface: &Interface) {
         let privileged = self.is_privileged();
-        let most = station.mtu() as u32;
+        let most = seat.mtu() as u32;
         loop {
             let octets = tokio::select! {
-                _ = until_fault(station, tunnel) => return,
+                _ = until_fault(seat, tunnel) => return,
                 read = self.read() => match read {
                     Some(octets) => octets.to_vec(),
                     None => return,

@@ -23,7 +23,7 @@ use crate::describe;
 use crate::kind::{KeepClients, Work};
 use crate::swept::{notice, swept};
 use crate::users::{self, Places, Resource, User};
-use crate::{Clients, Station};
+use crate::{Clients, Seat};
 use crate::{Pause, peers, report_end};
 
 /// Clients of one directory at a time.
@@ -157,21 +157,21 @@ async fn serve(
             return tracing::debug!("a VDE client is refused: it asked for nothing within {PATIENCE:?}");
         }
     };
-    let Some((number, mut station)) = clients.join(place.user()) else { return };
+    let Some((number, mut seat)) = clients.join(place.user()) else { return };
     let peer = format!("{} ({})", peers::describe(&control), request.description);
     match attach(&directory, number.get(), mode, &request, &node) {
         Ok((endpoint, path)) => {
             // Told only now that frames have somewhere to go.
-            station.up(endpoint, Some(peer)).await;
+            seat.up(endpoint, Some(peer)).await;
             if let Some(address) = vde::answer(&path.path())
                 && control.write_all(&address).await.is_ok()
             {
-                until_it_leaves(&mut station, &mut control).await;
+                until_it_leaves(&mut seat, &mut control).await;
             }
         }
-        Err(reason) => tracing::warn!(port = %station.place(), "{reason}"),
+        Err(reason) => tracing::warn!(port = %seat.place(), "{reason}"),
     }
-    station.leave().await;
+    seat.leave().await;
     drop(number);
 }
 
@@ -220,13 +220,13 @@ fn attach(
 }
 
 /// Waits until the client closes its control connection, or its socket is gone.
-async fn until_it_leaves(station: &mut Station, control: &mut Connection) {
+async fn until_it_leaves(seat: &mut Seat, control: &mut Connection) {
     let mut ignored = [0; 256];
     loop {
         tokio::select! {
-            fault = station.fault() => {
+            fault = seat.fault() => {
                 if let Fault::Violation(reason) = fault {
-                    station.quarantined(reason);
+                    seat.quarantined(reason);
                 }
                 return;
             }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use vmlan_api::{ErrorCode, PortKind};
 
+use super::belongings::Belonging;
 use super::check::Validator;
-use super::claims::Claim;
 use super::kind::{Attachment, Entry, Keeper, Kind, same};
 use crate::join;
 
@@ -35,10 +35,10 @@ impl Kind for Vde {
         PortKind::Vde
     }
 
-    fn claims(&self) -> Vec<(Claim, &'static str)> {
+    fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         vec![
-            (Claim::Directory(self.directory.clone()), "directory"),
-            (Claim::Socket(self.directory.join("ctl")), "directory"),
+            (Belonging::Directory(self.directory.clone()), "directory"),
+            (Belonging::Socket(self.directory.join("ctl")), "directory"),
         ]
     }
 

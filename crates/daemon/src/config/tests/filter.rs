@@ -9,7 +9,9 @@ fn rules_are_checked_each() {
     let rule =
         |lines: &str| web(&format!("tap = {{ name = \"t0\" }}\n[[network.lab.port.web.filter]]\n{lines}"));
     let config = read(&rule(&format!("action = \"drop\"\n{good}"))).expect("a configuration");
-    let [one] = &config.port("lab", "web").expect("the port").policy.filters[..] else { panic!("one rule") };
+    let [one] = &config.port("lab", "web").expect("the port").settings.filters[..] else {
+        panic!("one rule")
+    };
     assert_eq!(
         (one.direction, one.action),
         (vmlan_api::FilterDirection::Both, vmlan_api::FilterAction::Drop)

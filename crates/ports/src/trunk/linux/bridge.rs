@@ -16,7 +16,7 @@ use vmlan_lan::Diversion;
 use super::Apart;
 use super::device::{BRIDGE_TAP, Device};
 use super::medium::{Attempt, Medium, attempt};
-use crate::Station;
+use crate::Seat;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// The set-up of mode `bridge`: a TAP in the bridge.
@@ -33,10 +33,10 @@ impl Bridge {
         kernel: &Kernel,
         bridge: &Interface,
         mac: MacAddr,
-        station: &Station,
+        seat: &Seat,
         flows: Flows,
     ) -> Result<(Bridge, Arc<dyn Endpoint>), Apart> {
-        let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, station.workers()).await?;
+        let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, seat.workers()).await?;
         let host = Arc::new(AtomicU64::new(mac.to_u64()));
         let longest = Longest::of_mtu(bridge.mtu);
         let endpoint = BySource::new(Arc::new(medium), host.clone(), flows).no_longer_than(longest.clone());

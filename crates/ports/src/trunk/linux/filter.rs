@@ -25,7 +25,7 @@ use super::Apart;
 use super::device::{Device, HOST_TAP, WIRE_TAP};
 use super::hooks::Hooks;
 use super::medium::{Attempt, Medium, attempt};
-use crate::Station;
+use crate::Seat;
 use crate::Trunk;
 use crate::kernel::{Interface, Kernel, KernelError};
 
@@ -59,13 +59,13 @@ impl Filter {
         interface: &Interface,
         mac: MacAddr,
         (config, shared_mac): (&Trunk, bool),
-        station: &Station,
+        seat: &Seat,
         flows: Flows,
     ) -> Result<(Filter, Arc<dyn Endpoint>), Apart> {
-        let workers = station.workers();
+        let workers = seat.workers();
         let (host, host_medium) = Device::make(kernel, HOST_TAP, interface, mac, workers).await?;
         let (wire, wire_medium) = Device::make(kernel, WIRE_TAP, interface, mac, workers).await?;
-        let (network, trunk) = (station.network().clone(), station.id());
+        let (network, trunk) = (seat.network().clone(), seat.id());
         let is_station =
             Box::new(move |mac, vlan| network.port_of(mac, vlan).is_some_and(|port| port != trunk));
         let stations = Arc::new(Stations::new(is_station).map_err(refused)?);
@@ -118,9 +118,9 @@ impl Medium for Filter {
         })
     }
 
-    fn sync(&mut self, station: &Station) -> Result<bool, Apart> {
-        let guests = || station.network().stations().into_iter().map(|guest| guest.mac);
-        let addresses = station.network().shared_addresses().into_iter().map(|shared| shared.address);
+    fn sync(&mut self, seat: &Seat) -> Result<bool, Apart> {
+        let guests = || seat.network().stations().into_iter().map(|guest| guest.mac);
+        let addresses = seat.network().shared_addresses().into_iter().map(|shared| shared.address);
         let told = self.stations.set(guests).and_then(|left_out| match self.shared_mac {
             true => Ok(left_out + self.stations.set_addresses(addresses)?),
             false => Ok(left_out),
@@ -131,7 +131,7 @@ impl Medium for Filter {
             tracing::warn!(
                 "network {}: {left_out} addresses of guests are not delivered to from host and wire: the kernel has \
                  been told the most that it is, {}",
-                station.place().network,
+                seat.place().network,
                 Stations::LIMIT
             );
         }

@@ -22,9 +22,8 @@ use super::medium::Medium;
 use super::packet::Packet;
 use super::xdp::Xdp;
 use crate::describe;
-use crate::hold::Claim;
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
-use crate::{Station, vlan_role};
+use crate::{Seat, vlan_role};
 use crate::{Trunk, TrunkInterface};
 
 /// A use of the interface that has nothing to do with the trunk.
@@ -46,7 +45,7 @@ pub(super) struct Joint {
     /// Guests' addresses that the host has elsewhere, which was told.
     twice: BTreeSet<Twice>,
     /// Keeps others from the interface.
-    _claim: Claim<Hold>,
+    _hold: Hold,
     pub(super) interface: Interface,
     /// The interface's own address.
     mac: MacAddr,
@@ -71,7 +70,7 @@ impl Joint {
     /// not choose filter.
     pub(super) async fn make(
         kernel: Kernel,
-        station: &Station,
+        seat: &Seat,
         config: &Trunk,
         was_there: bool,
         not_filter: Option<&str>,
@@ -82,17 +81,18 @@ impl Joint {
             return Err(Apart::NotThere(not_there(name, &others, was_there)));
         };
         let mac = usable(&interface, config).map_err(Apart::Refused)?;
-        let claim = Claim::new(&interface.name, hold(&interface)).map_err(Apart::Refused)?;
+        let hold =
+            hold(&interface).map_err(|hindrance| Apart::Refused(hindrance.explain(&interface.name)))?;
         let shared_mac = shares_mac(config, &interface.name);
-        let flows = Flows::new(station.workers());
+        let flows = Flows::new(seat.workers());
         let setting =
-            Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, station, not_filter };
+            Setting { kernel: &kernel, interface: &interface, mac, config, shared_mac, seat, not_filter };
         let (medium, endpoint, why) = setting.make(&flows).await?;
         let joint = Joint {
             kernel,
             alike: BTreeSet::new(),
             twice: BTreeSet::new(),
-            _claim: claim,
+            _hold: hold,
             mac,
             config: config.clone(),
             medium,
@@ -121,7 +121,7 @@ impl Joint {
     }
 
     /// Asks what the interface is now, and tells the network and the devices.
-    pub(super) async fn follow(&mut self, station: &Station) -> Result<Followed, Apart> {
+    pub(super) async fn follow(&mut self, seat: &Seat) -> Result<Followed, Apart> {
         let name = self.config.interface.name();
         let Some(now) = self.kernel.interface(name).await? else {
             let others: Vec<_> =
@@ -136,7 +136,7 @@ impl Joint {
         (self.mac, self.interface) = (mac, now);
         if changed {
             self.medium.resize(&self.kernel, &self.interface, mac).await?;
-            self.tell_network(station)?;
+            self.tell_network(seat)?;
         }
         let all = self.kernel.interfaces().await?;
         let mut there = self.kernel.all_addresses().await?;
@@ -145,20 +145,20 @@ impl Joint {
         let own = there
             .iter()
             .filter_map(|(index, address)| Some(HostAddress { address: *address, tag: *tags.get(index)? }));
-        tell_addresses(station.network(), own.collect());
+        tell_addresses(seat.network(), own.collect());
         there.retain(|(index, _)| !tags.contains_key(index));
-        self.tell_twice(station, there, &all);
+        self.tell_twice(seat, there, &all);
         self.alike = tags.into_keys().collect();
         Ok(Followed::There)
     }
 
     /// Tells, once each, of guests' addresses that the host has on other interfaces.
-    fn tell_twice(&mut self, station: &Station, elsewhere: Vec<(u32, IpAddr)>, all: &[Interface]) {
-        let twice = twice(elsewhere, station.network().shared_addresses());
+    fn tell_twice(&mut self, seat: &Seat, elsewhere: Vec<(u32, IpAddr)>, all: &[Interface]) {
+        let twice = twice(elsewhere, seat.network().shared_addresses());
         for Twice { address, mac, interface } in twice.difference(&self.twice) {
             let Some(interface) = all.iter().find(|other| other.index == *interface) else { continue };
             tracing::warn!(
-                port = %station.place(),
+                port = %seat.place(),
                 "a guest ({mac}) has {address}, which the host has on {}: neither is kept from it, but what the host \
                  sends there does not reach the guest",
                 interface.name
@@ -168,7 +168,7 @@ impl Joint {
     }
 
     /// Tells the network what the trunk is now.
-    pub(super) fn tell_network(&self, station: &Station) -> Result<(), Apart> {
+    pub(super) fn tell_network(&self, seat: &Seat) -> Result<(), Apart> {
         let (diversion, reaches) = self.medium.reach();
         let policy = TrunkPolicy {
             macs: vec![self.mac],
@@ -180,7 +180,7 @@ impl Joint {
             shared_mac: self.shared_mac,
             ..TrunkPolicy::default()
         };
-        station.network().update_trunk(station.id(), policy).map_err(|error| {
+        seat.network().update_trunk(seat.id(), policy).map_err(|error| {
             Apart::Refused(format!(
                 "the host's interface {} does not fit the network: {error}",
                 self.interface.name
@@ -198,9 +198,9 @@ impl Joint {
     }
 
     /// Tells the kernel which guests there are.
-    pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
-        if !self.medium.sync(station)? {
-            let macs = station.network().stations().into_iter().map(|guest| guest.mac);
+    pub(super) fn sync(&mut self, seat: &Seat) -> Result<(), Apart> {
+        if !self.medium.sync(seat)? {
+            let macs = seat.network().stations().into_iter().map(|guest| guest.mac);
             self.guests = macs.collect::<BTreeSet<_>>().len() as u64;
         }
         Ok(())
@@ -342,7 +342,7 @@ struct Setting<'a> {
     mac: MacAddr,
     config: &'a Trunk,
     shared_mac: bool,
-    station: &'a Station,
+    seat: &'a Seat,
     not_filter: Option<&'a str>,
 }
 
@@ -354,8 +354,8 @@ impl Setting<'_> {
     async fn make(&self, flows: &Flows) -> Result<Made, Apart> {
         match (&self.config.interface, self.config.mode) {
             (TrunkInterface::Bridge(_), _) | (_, TrunkMode::Bridge) => {
-                let Setting { kernel, interface, mac, station, .. } = *self;
-                let (bridge, endpoint) = Bridge::make(kernel, interface, mac, station, flows.clone()).await?;
+                let Setting { kernel, interface, mac, seat, .. } = *self;
+                let (bridge, endpoint) = Bridge::make(kernel, interface, mac, seat, flows.clone()).await?;
                 Ok((Box::new(bridge), endpoint, None))
             }
             (_, TrunkMode::Filter) => self.filter(flows).await,
@@ -379,8 +379,8 @@ impl Setting<'_> {
     }
 
     async fn filter(&self, flows: &Flows) -> Result<Made, Apart> {
-        let Setting { kernel, interface, mac, config, shared_mac, station, .. } = *self;
-        let made = Filter::make(kernel, interface, mac, (config, shared_mac), station, flows.clone());
+        let Setting { kernel, interface, mac, config, shared_mac, seat, .. } = *self;
+        let made = Filter::make(kernel, interface, mac, (config, shared_mac), seat, flows.clone());
         let (filter, endpoint) = made.await?;
         Ok((Box::new(filter), endpoint, None))
     }
@@ -391,13 +391,13 @@ impl Setting<'_> {
     }
 
     fn xdp(&self, flows: &Flows) -> Result<Made, Apart> {
-        let Setting { interface, mac, shared_mac, station, .. } = *self;
-        let (xdp, endpoint) = Xdp::make(interface, mac, shared_mac, station.workers(), flows.clone())?;
+        let Setting { interface, mac, shared_mac, seat, .. } = *self;
+        let (xdp, endpoint) = Xdp::make(interface, mac, shared_mac, seat.workers(), flows.clone())?;
         Ok((Box::new(xdp), endpoint, None))
     }
 
     async fn macvtap(&self, flows: &Flows) -> Result<Made, Apart> {
-        let workers = self.station.workers();
+        let workers = self.seat.workers();
         let (macvtap, endpoint) = Macvtap::make(self.kernel, self.interface, workers, flows.clone()).await?;
         Ok((Box::new(macvtap), endpoint, None))
     }

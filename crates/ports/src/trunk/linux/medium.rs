@@ -8,7 +8,7 @@ use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 
 use super::Apart;
-use crate::Station;
+use crate::Seat;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// Something that takes time and may fail.
@@ -39,7 +39,7 @@ pub(super) trait Medium: Send + Sync {
     fn resize<'a>(&'a mut self, kernel: &'a Kernel, interface: &'a Interface, mac: MacAddr) -> Attempt<'a>;
 
     /// Tells the kernel which guests there are; false where it need not know.
-    fn sync(&mut self, _station: &Station) -> Result<bool, Apart> {
+    fn sync(&mut self, _station: &Seat) -> Result<bool, Apart> {
         Ok(false)
     }
 

@@ -40,7 +40,7 @@ use vmlan_drivers::{Endpoint, Fault};
 use crate::kernel::{Kernel, KernelError, Watch};
 use crate::panics::{Relapses, caught};
 use crate::task::{Pause, QUARANTINE, describe, relapse};
-use crate::{Station, Trunk, TrunkRow, TrunkWish, too_long};
+use crate::{Seat, Trunk, TrunkRow, TrunkWish, too_long};
 use follow::Followed;
 use joint::Joint;
 
@@ -69,8 +69,8 @@ impl From<KernelError> for Apart {
 }
 
 /// Keeps the trunk joined until `stop`, and then gives back everything that it took.
-pub async fn run(station: Station, config: Trunk, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
-    let mut task = Task { station, config, wish, joint: None, was_there: false, synced: None };
+pub async fn run(seat: Seat, config: Trunk, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {
+    let mut task = Task { seat, config, wish, joint: None, was_there: false, synced: None };
     tokio::select! {
         () = task.persist() => {}
         // An error: whoever would stop it is gone, which stops it as well.
@@ -80,11 +80,11 @@ pub async fn run(station: Station, config: Trunk, wish: Arc<TrunkWish>, stop: on
     if let Some(joint) = &mut task.joint {
         joint.let_go().await;
     }
-    task.station.leave().await;
+    task.seat.leave().await;
 }
 
 struct Task {
-    station: Station,
+    seat: Seat,
     config: Trunk,
     wish: Arc<TrunkWish>,
     joint: Option<Joint>,
@@ -105,7 +105,7 @@ impl Task {
             }
             self.joint = None;
             self.report(TrunkState::Initializing, Some(panic.clone()));
-            relapse(&mut self.station, panic, &mut relapses).await;
+            relapse(&mut self.seat, panic, &mut relapses).await;
         }
     }
 
@@ -129,13 +129,13 @@ impl Task {
                 }
                 Apart::Refused(reason) => {
                     self.report(TrunkState::Initializing, Some(reason.clone()));
-                    self.station.failed(reason);
+                    self.seat.failed(reason);
                     pause.wait().await;
                 }
                 Apart::Fault(fault) => {
                     let reason = format!("the trunk's device failed: {fault}; it is made anew");
                     self.report(TrunkState::Initializing, Some(reason.clone()));
-                    self.station.failed(reason);
+                    self.seat.failed(reason);
                     pause.wait().await;
                 }
             }
@@ -154,7 +154,7 @@ impl Task {
         };
         let Some(joint) = &self.joint else { return Err(Apart::Anew) };
         let peer = format!("{} ({})", joint.interface.name, joint.mode().as_str());
-        self.station.up(endpoint, Some(peer)).await;
+        self.seat.up(endpoint, Some(peer)).await;
         self.synced = None;
         self.look_after().await?;
         Ok(watch)
@@ -164,14 +164,14 @@ impl Task {
     /// filter is not possible.
     async fn prepare(&mut self, not_filter: Option<&str>) -> Result<Arc<dyn Endpoint>, Apart> {
         let kernel = Kernel::open()?;
-        let made = Joint::make(kernel, &self.station, &self.config, self.was_there, not_filter);
+        let made = Joint::make(kernel, &self.seat, &self.config, self.was_there, not_filter);
         let (joint, endpoint) = made.await?;
         let joint = self.joint.insert(joint);
         self.was_there = true;
-        joint.tell_network(&self.station)?;
-        joint.follow(&self.station).await?;
-        joint.sync(&self.station)?;
-        joint.divert(self.station.wants()).await?;
+        joint.tell_network(&self.seat)?;
+        joint.follow(&self.seat).await?;
+        joint.sync(&self.seat)?;
+        joint.divert(self.seat.wants()).await?;
         if let Some(reason) = not_filter {
             let name = &joint.interface.name;
             tracing::warn!("trunk on {name}: mode packet, since filter is not possible: {reason}");
@@ -182,13 +182,13 @@ impl Task {
     /// Does what the present guests want.
     async fn look_after(&mut self) -> Result<(), Apart> {
         let Some(joint) = &mut self.joint else { return Ok(()) };
-        joint.activate(self.station.network().is_trunk_wanted()).await?;
+        joint.activate(self.seat.network().is_trunk_wanted()).await?;
         let due = self.synced.is_none_or(|synced| synced.elapsed() >= SYNC);
         if due && self.wish.take_stations() {
             self.synced = Some(Instant::now());
-            joint.sync(&self.station)?;
+            joint.sync(&self.seat)?;
         }
-        joint.divert(self.station.wants()).await?;
+        joint.divert(self.seat.wants()).await?;
         self.report(TrunkState::Connected, None);
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Task {
             let Some(joint) = &self.joint else { return Apart::Anew };
             let (names, indices) = joint.watched();
             let look = tokio::select! {
-                fault = self.station.fault_or_tick() => match fault {
+                fault = self.seat.fault_or_tick() => match fault {
                     Some(fault) => return Apart::Fault(fault),
                     None => {
                         seconds += 1;
@@ -222,7 +222,7 @@ impl Task {
     /// Asks what the interface is now, and follows it.
     async fn look(&mut self) -> Result<(), Apart> {
         let Some(joint) = &mut self.joint else { return Err(Apart::Anew) };
-        match joint.follow(&self.station).await? {
+        match joint.follow(&self.seat).await? {
             Followed::There => joint.repair().await,
             Followed::Gone(reason) => Err(Apart::NotThere(reason)),
             Followed::Another => Err(Apart::Anew),
@@ -234,17 +234,17 @@ impl Task {
         if let Some(joint) = &mut self.joint {
             joint.let_go().await;
         }
-        self.station.down().await;
+        self.seat.down().await;
         self.joint = None;
-        self.station.network().set_host_addresses([]);
+        self.seat.network().set_host_addresses([]);
     }
 
     fn say_absent(&mut self, reason: String) {
         self.report(TrunkState::Gone, Some(reason.clone()));
         if self.was_there || self.config.wait {
-            self.station.waiting(Some(reason));
+            self.seat.waiting(Some(reason));
         } else {
-            self.station.failed(reason);
+            self.seat.failed(reason);
         }
     }
 
@@ -260,7 +260,7 @@ impl Task {
         }
         let check = async {
             for _ in 0..CHECK {
-                self.station.fault_or_tick().await;
+                self.seat.fault_or_tick().await;
             }
         };
         tokio::select! {
@@ -270,7 +270,7 @@ impl Task {
     }
 
     fn report(&self, state: TrunkState, reason: Option<String>) {
-        let place = self.station.place();
+        let place = self.seat.place();
         let mut report = vmlan_api::Trunk {
             network: place.network.clone(),
             interface: self.config.interface.name().to_owned(),
@@ -292,15 +292,15 @@ impl Task {
         let mut flows = None;
         if let Some(joint) = &self.joint {
             joint.describe(&mut report);
-            let mtus = (self.station.mtu(), joint.interface.mtu as usize);
+            let mtus = (self.seat.mtu(), joint.interface.mtu as usize);
             if let Some(note) = too_long(&joint.interface.name, mtus) {
                 report.reason =
                     Some(report.reason.take().map_or(note.clone(), |reason| format!("{reason}; {note}")));
             }
             report.host_addresses =
-                self.station.network().host_addresses().iter().map(ToString::to_string).collect();
+                self.seat.network().host_addresses().iter().map(ToString::to_string).collect();
             flows = Some(joint.flows.clone());
         }
-        self.station.report(TrunkRow { report, flows });
+        self.seat.report(TrunkRow { report, flows });
     }
 }

@@ -20,7 +20,7 @@ use vmlan_sys::packet::Ring;
 
 use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
-use crate::Station;
+use crate::Seat;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// A packet socket and its filter: the set-up of mode `packet`, and a part of mode `xdp`.
@@ -63,8 +63,8 @@ impl Listening {
     }
 
     /// Lets frames for these guests through.
-    pub(super) fn sync(&mut self, station: &Station) -> Result<(), Apart> {
-        let guests = station.network().stations().into_iter().map(|guest| guest.mac).collect();
+    pub(super) fn sync(&mut self, seat: &Seat) -> Result<(), Apart> {
+        let guests = seat.network().stations().into_iter().map(|guest| guest.mac).collect();
         self.keep(Kept { guests, wants: self.kept.wants })
     }
 
@@ -133,8 +133,8 @@ impl Medium for Packet {
         attempt(ready(self.0.resize(mac)))
     }
 
-    fn sync(&mut self, station: &Station) -> Result<bool, Apart> {
-        self.0.sync(station).map(|()| true)
+    fn sync(&mut self, seat: &Seat) -> Result<bool, Apart> {
+        self.0.sync(seat).map(|()| true)
     }
 
     fn divert<'a>(&'a mut self, _: &'a Kernel, _: &'a Interface, wants: (bool, bool)) -> Attempt<'a> {

@@ -23,7 +23,7 @@ use vmlan_sys::xdp::{HEADROOM, Options, Socket};
 use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
 use super::packet::Listening;
-use crate::Station;
+use crate::Seat;
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 
 /// The name of the program in the lists of bpftool(8); [`TABLE`] names its table.
@@ -139,8 +139,8 @@ impl Medium for Xdp {
         })
     }
 
-    fn sync(&mut self, station: &Station) -> Result<bool, Apart> {
-        self.packet.sync(station)?;
+    fn sync(&mut self, seat: &Seat) -> Result<bool, Apart> {
+        self.packet.sync(seat)?;
         self.tell_guests().map(|()| true)
     }
 

@@ -19,10 +19,10 @@ pub(crate) const TAPPED: u64 = CLASSIFIED << 1;
 
 /// The users that see a link's frames, as one immutable value that is replaced as a whole.
 ///
-/// Its outline is also in the flags of the link's gate, so that a batch loads the plan only when there is something
-/// in it. The flags follow the plan: a batch may still load a plan that has nothing for it, which is harmless.
+/// Its outline is also in the flags of the link's gate, so that a batch loads the chain only when there is something
+/// in it. The flags follow the chain: a batch may still load a chain that has nothing for it, which is harmless.
 #[derive(Clone)]
-pub(crate) struct Plan {
+pub(crate) struct Chain {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) media: Arc<dyn Media>,
     /// The link address.
@@ -38,13 +38,13 @@ pub(crate) struct Plan {
     pub(crate) bridge: Option<u64>,
 }
 
-impl Plan {
-    /// The flags that a plan determines.
+impl Chain {
+    /// The flags that a chain determines.
     pub(crate) const FLAGS: u64 = INSPECTED | BRIDGED | PROTOCOLS | TAPPED;
 
-    pub(crate) fn new(driver: Arc<dyn Driver>, media: Arc<dyn Media>) -> Plan {
+    pub(crate) fn new(driver: Arc<dyn Driver>, media: Arc<dyn Media>) -> Chain {
         let consumes = media.consumes();
-        Plan {
+        Chain {
             driver,
             media,
             address: None,
@@ -57,9 +57,9 @@ impl Plan {
         }
     }
 
-    /// The plan of a link that is not attached.
-    pub(crate) fn idle() -> Plan {
-        Plan::new(Arc::new(()), Arc::new(Ethernet))
+    /// The chain of a link that is not attached.
+    pub(crate) fn idle() -> Chain {
+        Chain::new(Arc::new(()), Arc::new(Ethernet))
     }
 
     /// Brings what depends on the lists up to date.

@@ -7,7 +7,7 @@ use vmlan_drivers::{Endpoint, Fault, inject};
 use vmlan_frame::{Counters, DropReason};
 
 use super::directory::{Directory, Place};
-use super::fabric::{Fabric, FaultNotice, Seat, done};
+use super::fabric::{Fabric, FaultNotice, Joined, done};
 use super::trunks::Trunks;
 
 /// Where the outcome of a port's first attempt goes.
@@ -33,9 +33,9 @@ impl Strangers {
 }
 
 /// The port in every layer, with the means to bring it up and down, for the task that keeps the port attached.
-pub struct Station {
+pub struct Seat {
     fabric: Arc<Fabric>,
-    seat: Seat,
+    joined: Joined,
     faults: mpsc::UnboundedReceiver<FaultNotice>,
     ticks: watch::Receiver<u64>,
     /// The attachment that is up.
@@ -43,14 +43,14 @@ pub struct Station {
     ready: Option<Ready>,
 }
 
-impl Station {
+impl Seat {
     pub(crate) fn new(
         fabric: Arc<Fabric>,
-        seat: Seat,
+        joined: Joined,
         faults: mpsc::UnboundedReceiver<FaultNotice>,
-    ) -> Station {
+    ) -> Seat {
         let ticks = fabric.ticks.clone();
-        Station { fabric, seat, faults, ticks, attachment: None, ready: None }
+        Seat { fabric, joined, faults, ticks, attachment: None, ready: None }
     }
 
     /// Tells `ready` how the first attempt to set the port up went.
@@ -60,7 +60,7 @@ impl Station {
 
     /// Its names.
     pub fn place(&self) -> &Place {
-        &self.seat.place
+        &self.joined.place
     }
 
     /// How many queues a device with several should have.
@@ -76,37 +76,37 @@ impl Station {
 
     /// The address that is set for the port, the first when there are several.
     pub fn mac(&self) -> Option<vmlan_frame::MacAddr> {
-        self.fabric.directory.policy(&self.seat.place)?.mac.first().copied()
+        self.fabric.directory.settings(&self.joined.place)?.mac.first().copied()
     }
 
     /// Frames that may wait for the guest.
     pub fn queue(&self) -> usize {
-        self.fabric.directory.policy(&self.seat.place).map_or(1, |policy| policy.queue)
+        self.fabric.directory.settings(&self.joined.place).map_or(1, |settings| settings.queue)
     }
 
     /// The network's MTU in octets.
     pub fn mtu(&self) -> usize {
-        self.seat.network.mtu()
+        self.joined.network.mtu()
     }
 
     /// The network that it is a port of.
     pub fn network(&self) -> &Arc<vmlan_lan::Network> {
-        &self.seat.network
+        &self.joined.network
     }
 
     /// Which port of the network it is.
     pub fn id(&self) -> vmlan_lan::PortId {
-        self.seat.id
+        self.joined.id
     }
 
     /// Counts what comes to the port from those that it is not for.
     pub fn strangers(&self) -> Strangers {
-        Strangers { counters: self.seat.counters(), refused: 0 }
+        Strangers { counters: self.joined.counters(), refused: 0 }
     }
 
     /// Frames that the port has received.
     pub fn received(&self) -> u64 {
-        self.seat.counters().snapshot().rx_frames
+        self.joined.counters().snapshot().rx_frames
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -120,13 +120,13 @@ impl Station {
     /// Attaches the port and opens it for traffic.
     pub async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
         let (done, connected) = done();
-        let key = self.seat.key;
+        let key = self.joined.key;
         // Fails only when the port has left the network, as below.
-        let _ = self.seat.network.expect(self.seat.id);
-        self.fabric.directory.set_endpoint(&self.seat.place, Some(endpoint.clone()));
+        let _ = self.joined.network.expect(self.joined.id);
+        self.fabric.directory.set_endpoint(&self.joined.place, Some(endpoint.clone()));
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
-        let _ = self.seat.network.set_active(self.seat.id, true);
+        let _ = self.joined.network.set_active(self.joined.id, true);
         self.set_state(PortState::Up, None, peer);
     }
 
@@ -141,7 +141,7 @@ impl Station {
 
     /// The same, but answers `None` after no more than a second, for who has to look after something. Safe to cancel.
     pub async fn fault_or_tick(&mut self) -> Option<Fault> {
-        inject::panic_at(|| format!("port.{}", self.seat.place.port));
+        inject::panic_at(|| format!("port.{}", self.joined.place.port));
         loop {
             tokio::select! {
                 notice = self.faults.recv() => match notice {
@@ -160,12 +160,12 @@ impl Station {
 
     /// Closes the port for traffic and takes its attachment away; answers when no worker holds it any more.
     pub async fn down(&mut self) {
-        let _ = self.seat.network.set_active(self.seat.id, false);
+        let _ = self.joined.network.set_active(self.joined.id, false);
         let (done, disconnected) = done();
-        self.fabric.with_plane(|plane| plane.disconnect(self.seat.key, done));
+        self.fabric.with_plane(|plane| plane.disconnect(self.joined.key, done));
         let _ = disconnected.await;
         self.attachment = None;
-        self.fabric.directory.set_endpoint(&self.seat.place, None);
+        self.fabric.directory.set_endpoint(&self.joined.place, None);
     }
 
     /// The port waits for its guest.
@@ -175,7 +175,7 @@ impl Station {
 
     /// The port cannot be set up yet.
     pub fn delayed(&mut self, reason: String) {
-        self.fabric.directory.set_state(&self.seat.place, PortState::Waiting, Some(reason), None);
+        self.fabric.directory.set_state(&self.joined.place, PortState::Waiting, Some(reason), None);
     }
 
     /// The device of the port is in this state now; the attachment stays.
@@ -191,7 +191,7 @@ impl Station {
     /// The port could not be set up. The log has each reason once, until another one or success follows.
     pub fn failed(&mut self, reason: String) {
         if self.set_state(PortState::Failed, Some(reason.clone()), None) {
-            tracing::warn!(port = %self.seat.place, "{reason}");
+            tracing::warn!(port = %self.joined.place, "{reason}");
         }
     }
 
@@ -213,11 +213,11 @@ impl Station {
             // Whoever asked may have gone.
             let _ = ready.send(outcome);
         }
-        self.fabric.directory.set_state(&self.seat.place, state, reason, peer)
+        self.fabric.directory.set_state(&self.joined.place, state, reason, peer)
     }
 
     /// Takes the port out of every layer; answers when no worker holds any of it.
     pub async fn leave(self) {
-        self.seat.leave().await;
+        self.joined.leave().await;
     }
 }

@@ -1,6 +1,6 @@
-//! Claims to things that only one port can have.
+//! Things that only one port can have.
 //!
-//! The validator gives each claim to one port; the plan makes sure that one port has let go before another takes.
+//! The validator gives each to one port; the plan makes sure that one port has let go before another takes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::{Attachment, Trunk};
 
 /// Something that only one port can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub enum Belonging {
     /// A device in a namespace.
     Device(Option<PathBuf>, String),
     /// A Unix socket that we make.
@@ -31,7 +31,7 @@ pub enum Claim {
     Interface(String),
 }
 
-impl fmt::Display for Claim {
+impl fmt::Display for Belonging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(None, name) => write!(f, "device {name}"),
@@ -46,27 +46,27 @@ impl fmt::Display for Claim {
     }
 }
 
-/// The claims that are taken, each with its holder.
+/// The belongings of all ports, each with its holder.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(BTreeMap<Claim, String>);
+pub(crate) struct Holders(BTreeMap<Belonging, String>);
 
-impl Claims {
+impl Holders {
     /// Gives the trunk of the network `network`, whose table is at `path`, its interface.
     ///
     /// # Errors
     /// When another network has it.
     pub(crate) fn take_interface(&mut self, path: &str, network: &str, trunk: &Trunk) -> Result<(), Error> {
-        let claim = Claim::Interface(trunk.interface.name().to_owned());
-        match self.0.get(&claim) {
+        let belonging = Belonging::Interface(trunk.interface.name().to_owned());
+        match self.0.get(&belonging) {
             Some(holder) => {
                 let message = format!(
-                    "{claim} is busy, used by network {holder}; a network needs an interface of its own, or a port \
+                    "{belonging} is busy, used by network {holder}; a network needs an interface of its own, or a port \
                      in that network"
                 );
                 Err(Error::at(ErrorCode::DuplicateAttachment, path, message))
             }
             None => {
-                self.0.insert(claim, network.to_owned());
+                self.0.insert(belonging, network.to_owned());
                 Ok(())
             }
         }
@@ -77,13 +77,13 @@ impl Claims {
     /// # Errors
     /// The first thing that another port has.
     pub(crate) fn take(&mut self, port: &str, attachment: &Attachment) -> Result<(), Error> {
-        for (claim, key) in attachment.claims() {
-            if let Some(holder) = self.0.get(&claim) {
+        for (belonging, key) in attachment.belongings() {
+            if let Some(holder) = self.0.get(&belonging) {
                 let field = format!("{port}.{}.{key}", attachment.kind().as_str());
-                let message = format!("{claim} is that of {holder} already; each port needs its own");
+                let message = format!("{belonging} is that of {holder} already; each port needs its own");
                 return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
             }
-            self.0.insert(claim, port.to_owned());
+            self.0.insert(belonging, port.to_owned());
         }
         Ok(())
     }
