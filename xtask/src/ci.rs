@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{fuzz, links, macos, processors, prose, test};
+use crate::{features, fuzz, links, macos, processors, prose, test};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -15,6 +15,8 @@ pub enum Step {
     Format,
     /// Lints; also that the lock file is up to date.
     Clippy,
+    /// Each feature alone, and none.
+    Features,
     /// Documentation without warnings, pages without dead links, and lines of prose that are not too long.
     Docs,
     /// Every crate that others may use can be packaged.
@@ -31,9 +33,10 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Format,
         Self::Clippy,
+        Self::Features,
         Self::Docs,
         Self::Package,
         Self::Macos,
@@ -46,6 +49,7 @@ impl Step {
         match self {
             Self::Format => "format",
             Self::Clippy => "clippy",
+            Self::Features => "features",
             Self::Docs => "docs",
             Self::Package => "package",
             Self::Macos => "macos",
@@ -79,6 +83,7 @@ impl Step {
                 "-D",
                 "warnings",
             ])),
+            Self::Features => features::run(),
             Self::Docs => links::run().and(prose::run()).and(run_command(
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),

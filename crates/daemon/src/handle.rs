@@ -145,7 +145,7 @@ pub fn channel() -> (Handle, Requests) {
 
 impl Handle {
     /// Returns the users of the sockets, and what each may hold.
-    pub(crate) fn users(&self) -> &Arc<Users> {
+    pub fn users(&self) -> &Arc<Users> {
         &self.users
     }
 }

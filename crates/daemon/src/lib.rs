@@ -2,18 +2,25 @@
 //! The vmlan daemon without its command line: what it is told, what it decides to do, and what it answers.
 //!
 //! [`config`] turns text into a [`config::ValidConfig`]; [`plan`] compares two of those and lists the actions
-//! between them; the supervisor carries them out; [`control`] serves the interface of the crate `api` over a Unix
+//! between them; the supervisor carries them out; `control` serves the interface of the crate `api` over a Unix
 //! socket and speaks to the supervisor through a [`handle::Handle`].
+//!
+//! The feature `control` is the daemon in a process of its own: without it there is only [`embedded`], and no HTTP.
+//! The feature `netlink` is what Linux needs for trunks, and for devices that move to another network namespace.
 
 pub mod capture;
 pub mod config;
+#[cfg(feature = "control")]
 pub mod control;
 pub mod embedded;
 pub mod expression;
 pub mod handle;
+#[cfg(feature = "control")]
 mod log;
+#[cfg(feature = "control")]
 mod notify;
 pub mod plan;
+#[cfg(feature = "control")]
 pub mod run;
 pub mod supervisor;
 pub use vmlan_ports::leftovers;

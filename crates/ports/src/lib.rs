@@ -16,6 +16,7 @@ mod directory;
 mod emitter;
 mod fabric;
 mod filter;
+#[cfg(any(not(target_os = "linux"), feature = "netlink", test))]
 mod hold;
 mod kind;
 mod links;
@@ -42,12 +43,21 @@ mod follow;
 #[cfg(target_os = "linux")]
 #[path = "linux/home.rs"]
 mod home;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "netlink"))]
 #[path = "linux/kernel/mod.rs"]
 mod kernel;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "netlink"))]
 #[path = "linux/leftovers.rs"]
 pub mod leftovers;
+#[cfg(all(target_os = "linux", feature = "netlink"))]
+#[path = "linux/move.rs"]
+mod move_in;
+#[cfg(all(target_os = "linux", not(feature = "netlink")))]
+mod without;
+#[cfg(all(target_os = "linux", not(feature = "netlink")))]
+pub use without::leftovers;
+#[cfg(all(target_os = "linux", not(feature = "netlink")))]
+use without::move_in;
 #[cfg(any(target_os = "macos", test))]
 mod macos;
 #[cfg(target_os = "macos")]

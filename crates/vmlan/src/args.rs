@@ -129,6 +129,7 @@ pub enum Command {
     #[command(subcommand)]
     Tunnel(TunnelCommand),
     /// Show what vmlan does, without root and without any virtual machine
+    #[cfg(feature = "demo")]
     Demo,
     /// Check this machine for what vmlan needs, and for what a killed vmlan left
     Doctor {

@@ -5,6 +5,7 @@ mod args;
 mod capture;
 mod client;
 mod command;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 mod host;

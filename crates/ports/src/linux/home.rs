@@ -7,14 +7,13 @@
 //! is closed.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use vmlan_sys::netdev;
 use vmlan_sys::netns::{self, Identity};
 
-use crate::describe;
-use crate::kernel::Kernel;
+use crate::move_in::move_device;
 
 /// The name under which a device is made that is about to be moved.
 pub(super) const MADE: &str = "vmlt%d";
@@ -61,14 +60,8 @@ impl Home {
     /// Moves the device `made` from our own namespace there, and names it `name`, which may be a pattern.
     pub(super) async fn move_in(&self, made: &str, name: &str) -> Result<(), String> {
         let Home::There { namespace, residence } = self else { return Ok(()) };
-        let place = residence.path().unwrap_or(Path::new("")).display().to_string();
-        let explain = |error| describe(&error);
-        let kernel = Kernel::open().map_err(explain)?;
-        let device = kernel.interface(made).await.map_err(explain)?;
-        let device = device.ok_or_else(|| format!("the device {made} is gone"))?;
-        let what = format!("move the device to {place} as {name}");
-        let to = namespace.as_raw_fd();
-        kernel.set(device.index, &what, |link| link.setns_by_fd(to).name(name)).await.map_err(explain)
+        let place = residence.path().unwrap_or(Path::new(""));
+        move_device(made, (namespace.as_fd(), place), name).await
     }
 
     /// Returns the residence, which is looked at while the device is in use.

@@ -1,14 +1,17 @@
 //! Trunks: how a network is joined to an interface of the host's, and kept joined.
 
 mod check;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "netlink"))]
 #[path = "linux/mod.rs"]
 mod system;
 #[cfg(target_os = "macos")]
 #[path = "macos.rs"]
 mod system;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "netlink")))]
+use crate::without::trunk as system;
+
+#[cfg(all(target_os = "linux", feature = "netlink"))]
 pub(crate) use system::leftovers;
 pub use system::run;
 

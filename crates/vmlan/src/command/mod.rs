@@ -17,8 +17,10 @@ pub use self::place::{control_path, others};
 pub use self::port::port_keys;
 use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
+#[cfg(feature = "demo")]
+use crate::demo;
 use crate::output::{print, print_json, print_verbatim};
-use crate::{capture, demo, doctor, host, tunnel};
+use crate::{capture, doctor, host, tunnel};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -85,6 +87,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Filter(command) => filter::run(&client()?, command, output),
         Command::Tunnel(command) => tunnel::run(command),
         Command::Host(arguments) => host::run(&client()?, &arguments),
+        #[cfg(feature = "demo")]
         Command::Demo => demo::run(),
         Command::Doctor { clean } => doctor::run(control_path(control.as_deref()), clean, output),
         Command::Completions { shell } => {
