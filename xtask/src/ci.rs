@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{features, fuzz, links, macos, processors, prose, test};
+use crate::{features, fuzz, links, macos, processors, prose, test, version};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -13,6 +13,8 @@ const FUZZ_SECONDS: u32 = 10;
 pub enum Step {
     /// Formatting.
     Format,
+    /// The declared version of Rust builds all.
+    Version,
     /// Lints; also that the lock file is up to date.
     Clippy,
     /// Each feature alone, and none.
@@ -33,8 +35,9 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Format,
+        Self::Version,
         Self::Clippy,
         Self::Features,
         Self::Docs,
@@ -48,6 +51,7 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
+            Self::Version => "version",
             Self::Clippy => "clippy",
             Self::Features => "features",
             Self::Docs => "docs",
@@ -74,6 +78,7 @@ impl Step {
         match self {
             Self::Format => run_command(&mut cargo(["fmt", "--all", "--check"]))
                 .and(run_command(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))),
+            Self::Version => version::run(),
             Self::Clippy => run_command(&mut cargo([
                 "clippy",
                 "--locked",

@@ -16,6 +16,7 @@ mod processors;
 mod prose;
 mod shell;
 mod test;
+mod version;
 
 use std::env;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ Tasks:
   test [--quick] [-- ARGS]        run all tests; as root, install with apt what they need.
                                   --quick leaves out tests that need root, QEMU or other programs;
                                   ARGS go to the test runner, for example a part of a test's name
-  ci [STEP...]                    the whole check: format, clippy, features, docs, package,
+  ci [STEP...]                    the whole check: format, version, clippy, features, docs, package,
                                   macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   macos                           build and link for aarch64-apple-darwin
