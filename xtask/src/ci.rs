@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{features, fuzz, links, macos, processors, prose, test, version};
+use crate::{dependencies, features, fuzz, links, macos, processors, prose, test, version};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -19,6 +19,8 @@ pub enum Step {
     Clippy,
     /// Each feature alone, and none.
     Features,
+    /// Licences, sources and versions of dependencies.
+    Dependencies,
     /// Documentation without warnings, pages without dead links, and lines of prose that are not too long.
     Docs,
     /// Every crate that others may use can be packaged.
@@ -35,11 +37,12 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Format,
         Self::Version,
         Self::Clippy,
         Self::Features,
+        Self::Dependencies,
         Self::Docs,
         Self::Package,
         Self::Macos,
@@ -54,6 +57,7 @@ impl Step {
             Self::Version => "version",
             Self::Clippy => "clippy",
             Self::Features => "features",
+            Self::Dependencies => "dependencies",
             Self::Docs => "docs",
             Self::Package => "package",
             Self::Macos => "macos",
@@ -89,6 +93,7 @@ impl Step {
                 "warnings",
             ])),
             Self::Features => features::run(),
+            Self::Dependencies => dependencies::run(),
             Self::Docs => links::run().and(prose::run()).and(run_command(
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),
@@ -130,7 +135,7 @@ pub fn run(steps: &[Step]) -> Result<(), Error> {
     }
     eprintln!("\n=== summary ===");
     for (step, elapsed, result) in &done {
-        eprintln!("{:10} {:>7.1} s  {}", step.name(), elapsed.as_secs_f32(), word(result));
+        eprintln!("{:12} {:>7.1} s  {}", step.name(), elapsed.as_secs_f32(), word(result));
     }
     let failed: Vec<&str> =
         done.iter().filter(|(_, _, result)| result.is_err()).map(|(step, ..)| step.name()).collect();

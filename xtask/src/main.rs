@@ -7,6 +7,7 @@
 mod attack;
 mod bench;
 mod ci;
+mod dependencies;
 mod features;
 mod fuzz;
 mod links;
@@ -30,8 +31,8 @@ Tasks:
   test [--quick] [-- ARGS]        run all tests; as root, install with apt what they need.
                                   --quick leaves out tests that need root, QEMU or other programs;
                                   ARGS go to the test runner, for example a part of a test's name
-  ci [STEP...]                    the whole check: format, version, clippy, features, docs, package,
-                                  macos, processors, fuzz, test
+  ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
+                                  package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
