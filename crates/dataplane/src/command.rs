@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmlan_drivers::{Endpoint, Fault, Waits};
-use vmlan_frame::Share;
+use vmlan_frame::{Share, SlotKey};
 use vmlan_lan::Network;
 use vmlan_link::Link;
 
@@ -18,8 +18,11 @@ impl PortKey {
     /// No port's.
     pub(crate) const NOBODY: PortKey = PortKey { slot: PortKey::SLOTS - 1, generation: u32::MAX };
 
-    /// There are never so many slots: the bits of a token from here on tell a queue's descriptors apart.
+    /// The number of slots: the bits of a token from here on tell a queue's descriptors apart.
     const SLOTS: u32 = u32::MAX / Waits::DESCRIPTORS as u32 + 1;
+
+    /// How many ports there are at most; the last slot is nobody's.
+    pub(crate) const MAX_PORTS: usize = PortKey::SLOTS as usize - 1;
 
     pub(crate) fn token(self, descriptor: usize) -> u64 {
         u64::from(self.generation) << 32 | u64::from(descriptor as u32 * PortKey::SLOTS + self.slot)
@@ -29,6 +32,21 @@ impl PortKey {
     pub(crate) fn from_token(token: u64) -> (PortKey, usize) {
         let (slot, generation) = (token as u32, (token >> 32) as u32);
         (PortKey { slot: slot % PortKey::SLOTS, generation }, (slot / PortKey::SLOTS) as usize)
+    }
+}
+
+impl SlotKey for PortKey {
+    fn first(slot: usize) -> PortKey {
+        PortKey { slot: slot as u32, generation: 0 }
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    fn successor(self) -> PortKey {
+        PortKey { slot: self.slot, generation: self.generation.wrapping_add(1) }
     }
 }
 

@@ -20,7 +20,7 @@ use vmlan_frame::{DropReason, Instant};
 use vmlan_lan::{Egress, Forwarder};
 
 use crate::command::{Notice, PortKey};
-use crate::worker::{Worker, now, port_of};
+use crate::worker::{Worker, now};
 
 /// So many panics of the worker itself, each soon after the last, are answered with its ports as they were.
 const FEW: u32 = 3;
@@ -59,7 +59,7 @@ impl Worker {
         self.batch.clear();
         let culprit = self.hand.take().unwrap_or(turn);
         self.give_up(culprit, &message(panic));
-        let Some(port) = port_of(&mut self.ports, turn) else { return };
+        let Some(port) = self.ports.get_mut(turn) else { return };
         if culprit != turn {
             // What its turn was for may not all have been done.
             self.ready.list_all(port);
@@ -80,7 +80,7 @@ impl Worker {
     /// Takes the attachment off a port, and counts what was in hand for it.
     fn give_up(&mut self, key: PortKey, reason: &str) {
         let lost = self.translator.reset();
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let mut dropped = lost;
         if let Some(network) = &mut self.networks[port.network] {
             dropped += network.egress.give_up(port.id);
@@ -108,7 +108,7 @@ impl Worker {
         if let Some(culprit) = self.hand.take() {
             self.give_up(culprit, reason);
         }
-        let keys: Vec<_> = self.ports.iter().flatten().map(|port| port.key).collect();
+        let keys: Vec<_> = self.ports.iter().map(|(key, _)| key).collect();
         if self.panics.in_a_row > FEW {
             keys.iter().for_each(|key| self.give_up(*key, reason));
             for network in self.networks.iter_mut().flatten() {
@@ -120,7 +120,7 @@ impl Worker {
             }
         }
         for key in keys {
-            if let Some(port) = port_of(&mut self.ports, key) {
+            if let Some(port) = self.ports.get_mut(key) {
                 (port.pending, port.timed) = Default::default();
                 self.ready.list(port, |_| {});
             }

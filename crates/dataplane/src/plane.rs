@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use vmlan_drivers::Endpoint;
-use vmlan_frame::{Mutex, PoolSizes};
+use vmlan_frame::{Mutex, PoolSizes, SlotMap};
 use vmlan_sys::Waker;
 
 use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
@@ -31,7 +31,8 @@ impl Default for Options {
 /// The running workers. Dropping it ends them at once; [`Plane::stop`] lets queues drain first.
 pub struct Plane {
     workers: Vec<Thread>,
-    slots: Mutex<Slots>,
+    /// The ports that there are.
+    ports: Mutex<SlotMap<PortKey, ()>>,
     attachments: AtomicU64,
 }
 
@@ -39,13 +40,6 @@ struct Thread {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// Which slots are free, and the generation that each will be used in next.
-#[derive(Default)]
-struct Slots {
-    generations: Vec<u32>,
-    free: Vec<u32>,
 }
 
 impl Plane {
@@ -58,7 +52,11 @@ impl Plane {
         let workers =
             (0..options.workers.max(1)).map(|number| start_worker(number, options.pool, notify.clone()));
         let workers = workers.collect::<io::Result<_>>()?;
-        Ok(Plane { workers, slots: Mutex::default(), attachments: AtomicU64::new(0) })
+        Ok(Plane {
+            workers,
+            ports: Mutex::new(SlotMap::new(PortKey::MAX_PORTS)),
+            attachments: AtomicU64::new(0),
+        })
     }
 
     /// How many workers there are.
@@ -68,7 +66,7 @@ impl Plane {
 
     /// Makes a port known to every worker. It has no attachment yet.
     pub fn add_port(&self, setup: &PortSetup) -> PortKey {
-        let key = self.slots.lock().claim();
+        let key = self.ports.lock().insert(()).expect("memory ends before slots do");
         self.tell_all(|_| Command::AddPort { key, setup: setup.clone() });
         key
     }
@@ -97,7 +95,7 @@ impl Plane {
     /// Removes a port.
     pub fn remove_port(&self, key: PortKey, done: Done) {
         self.tell_all(|_| Command::RemovePort { key, _done: done.clone() });
-        self.slots.lock().release(key);
+        self.ports.lock().remove(key);
     }
 
     /// Lets every worker wait in another way.
@@ -156,22 +154,4 @@ fn start_worker(
     };
     let thread = thread::Builder::new().name(format!("vmlan-worker-{number}")).spawn(run)?;
     Ok(Thread { commands: sender, waker, thread: Some(thread) })
-}
-
-impl Slots {
-    fn claim(&mut self) -> PortKey {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.generations.push(0);
-            (self.generations.len() - 1) as u32
-        });
-        PortKey { slot, generation: self.generations[slot as usize] }
-    }
-
-    fn release(&mut self, key: PortKey) {
-        let generation = &mut self.generations[key.slot as usize];
-        if *generation == key.generation {
-            *generation = generation.wrapping_add(1);
-            self.free.push(key.slot);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 
 use vmlan_drivers::{Fault, Progress, Status, Waits};
-use vmlan_frame::{Batch, Context, DropReason, Instant, Takes};
+use vmlan_frame::{Batch, Context, DropReason, Instant, SecondaryMap, Takes};
 use vmlan_lan::Egress;
 use vmlan_sys::Poller;
 
@@ -13,7 +13,7 @@ use crate::command::{Notice, PortKey};
 use crate::port::{Out, Port};
 use crate::ready::{Pending, ReadyQueue, Timed};
 use crate::translate::Translator;
-use crate::worker::{Worker, WorkerNetwork, now, port_of};
+use crate::worker::{Worker, WorkerNetwork, now};
 
 /// The most that the copies of one turn may weigh: the copies of a batch of plain frames to one port each, and half as
 /// much again. These take about a tenth of a millisecond where every copy is a system call. A batch that makes more
@@ -33,7 +33,7 @@ const EMPTY_FAILURES: u32 = 16;
 impl Worker {
     /// Gives a port its turn, for whatever it was listed for.
     pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) {
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let Pending { receive, room, more, transmit, failed, .. } = mem::take(&mut port.pending);
         if transmit {
             if let Some(attached) = &mut port.attached {
@@ -41,7 +41,7 @@ impl Worker {
             }
             self.transmit_waiting(key, now);
         }
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         if !port.held.is_empty() {
             // What it received before goes before what comes now.
             self.ready.list(port, |pending| {
@@ -71,7 +71,7 @@ impl Worker {
     /// Takes what a port has, once, and carries it all the way.
     fn receive(&mut self, key: PortKey, now: Instant, failed: bool) {
         let cx = Context { worker: self.number, now, pool: &self.pool };
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let Some(attached) = &mut port.attached else { return };
         let result = attached.queue.receive(&cx, &mut self.batch);
         attached.empty_failures =
@@ -102,7 +102,7 @@ impl Worker {
     /// turn.
     fn forward(&mut self, key: PortKey, now: Instant) {
         let cx = Context { worker: self.number, now, pool: &self.pool };
-        let Some(port) = port_of(&mut self.ports, key) else { return self.batch.clear() };
+        let Some(port) = self.ports.get_mut(key) else { return self.batch.clear() };
         let Some(network) = &mut self.networks[port.network] else { return self.batch.clear() };
         let WorkerNetwork { forwarder, egress, .. } = network;
         egress.allow(TURN);
@@ -201,10 +201,10 @@ impl Worker {
     /// Gives turns to the ports of which something was received and not forwarded, for as long as that is so, and until
     /// `end` at most.
     pub(crate) fn finish_turns(&mut self, end: Instant) {
-        let mut keys: Vec<_> = self.ports.iter().flatten().map(|port| port.key).collect();
+        let mut keys: Vec<_> = self.ports.iter().map(|(key, _)| key).collect();
         while !keys.is_empty() && now() < end {
             keys.retain(|key| {
-                let Some(port) = port_of(&mut self.ports, *key) else { return false };
+                let Some(port) = self.ports.get_mut(*key) else { return false };
                 let more = port.pending.more;
                 port.pending = Pending::default();
                 (port.pending.receive, port.pending.more) = (u8::from(more), more);
@@ -220,7 +220,7 @@ impl Worker {
     /// Sends what waited for a port's medium.
     pub(crate) fn transmit_waiting(&mut self, key: PortKey, now: Instant) {
         let cx = Context { worker: self.number, now, pool: &self.pool };
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let Some(attached) = &mut port.attached else { return };
         match attached.queue.transmit(&cx, &mut Batch::default()) {
             Ok(()) => self.set_room(key),
@@ -230,7 +230,7 @@ impl Worker {
 
     /// Tells the network how much a port takes, and watches for the moment when it takes more.
     pub(crate) fn set_room(&mut self, key: PortKey) {
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let (place, id) = (port.network, port.id);
         let status = port.status();
         let room = port.room(status);
@@ -247,7 +247,7 @@ impl Worker {
     }
 
     pub(crate) fn fault(&mut self, key: PortKey, fault: Fault) {
-        if let Some(port) = port_of(&mut self.ports, key) {
+        if let Some(port) = self.ports.get_mut(key) {
             report(port, fault, self.number, &self.poller, &*self.notify);
         }
     }
@@ -268,12 +268,17 @@ struct Ways<'a> {
 type Next = for<'a> fn(&'a mut Egress) -> Option<(vmlan_lan::PortId, &'a mut Batch)>;
 
 /// Hands ports of `network` what they got, as many as a piece has, in the order of `next`.
-fn send(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways<'_>, next: Next) {
+fn send(
+    network: &mut WorkerNetwork,
+    ports: &mut SecondaryMap<PortKey, Port>,
+    ways: &mut Ways<'_>,
+    next: Next,
+) {
     let cx = ways.cx;
     let turn = ways.hand.get();
     network.egress.take_refused(|id, frame| {
-        let slot = network.ports.get(id.slot()).copied().flatten();
-        if let Some(taps) = slot.and_then(|slot| find(ports, slot, id)).and_then(|port| port.link.taps()) {
+        let port = network.ports.get(id).and_then(|key| ports.get(*key));
+        if let Some(taps) = port.and_then(|port| port.link.taps()) {
             taps.dropped(cx, frame, DropReason::QueueFull);
         }
     });
@@ -281,8 +286,7 @@ fn send(network: &mut WorkerNetwork, ports: &mut [Option<Port>], ways: &mut Ways
     while sent < PIECE && copies < COPIES {
         let Some((id, batch)) = next(&mut network.egress) else { break };
         (sent, copies) = (sent + 1, copies + batch.len());
-        let slot = network.ports.get(id.slot()).copied().flatten();
-        let Some(port) = slot.and_then(|slot| find(ports, slot, id)) else {
+        let Some(port) = network.ports.get(id).and_then(|key| ports.get_mut(*key)) else {
             // Control added it to the network and the command is still on its way, or it has just been removed.
             batch.clear();
             continue;
@@ -350,8 +354,4 @@ fn numbers(bits: u8) -> impl Iterator<Item = usize> {
 fn after(last: u8, bits: u8) -> u8 {
     let behind = bits & (!1 << last);
     (if behind != 0 { behind } else { bits }).trailing_zeros() as u8
-}
-
-fn find(ports: &mut [Option<Port>], slot: usize, id: vmlan_lan::PortId) -> Option<&mut Port> {
-    ports[slot].as_mut().filter(|port| port.id == id)
 }

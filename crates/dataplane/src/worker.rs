@@ -22,8 +22,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vmlan_drivers::{Endpoint, Fault, Status};
-use vmlan_frame::{Batch, DropReason, Instant, Pool, PoolSizes};
-use vmlan_lan::{Egress, Forwarder, Network};
+use vmlan_frame::{Batch, DropReason, Instant, Pool, PoolSizes, SecondaryMap};
+use vmlan_lan::{Egress, Forwarder, Network, PortId};
 use vmlan_sys::{Interest, Poller, Ready, Waker};
 
 use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
     /// True if commands may be waiting.
     pub(crate) told: bool,
     pub(crate) notify: Arc<dyn Fn(Notice) + Send + Sync>,
-    pub(crate) ports: Vec<Option<Port>>,
+    pub(crate) ports: SecondaryMap<PortKey, Port>,
     pub(crate) networks: Vec<Option<WorkerNetwork>>,
     pub(crate) batch: Batch,
     pub(crate) translator: Translator,
@@ -77,8 +77,8 @@ pub(crate) struct WorkerNetwork {
     pub(crate) network: Arc<Network>,
     pub(crate) forwarder: Forwarder,
     pub(crate) egress: Egress,
-    /// The slots of its ports here, by their slots there.
-    pub(crate) ports: Vec<Option<usize>>,
+    /// The keys that its ports have in the data plane.
+    pub(crate) ports: SecondaryMap<PortId, PortKey>,
     /// Frames that may wait for a port of which nothing else was said.
     pub(crate) backlog: usize,
     /// The port whose turn made the copies that were put off last.
@@ -112,7 +112,7 @@ impl Worker {
             commands,
             told: false,
             notify,
-            ports: Vec::new(),
+            ports: SecondaryMap::new(),
             networks: Vec::new(),
             batch: Batch::new(),
             translator: Translator::default(),
@@ -167,7 +167,7 @@ impl Worker {
             return;
         }
         let (key, descriptor) = PortKey::from_token(event.token);
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         let Some(attached) = &port.attached else { return };
         let (receive, room) = attached.meaning(descriptor, event);
         self.ready.list(port, |pending| {
@@ -191,7 +191,7 @@ impl Worker {
             };
             let begun = mem::replace(&mut now, self::now());
             self.ready.set_now(now);
-            if let Some(port) = key.and_then(|key| port_of(&mut self.ports, key)) {
+            if let Some(port) = key.and_then(|key| self.ports.get_mut(key)) {
                 self.ready.charge(port, now.since(begun));
             }
             if now.since(asked) >= SLICE {
@@ -214,10 +214,10 @@ impl Worker {
     /// Lists all ports from which this worker receives; false, and none, when they are many.
     fn list_few(&mut self) -> bool {
         let receives = |port: &&mut Port| port.attached.as_ref().is_some_and(Attached::receives);
-        if self.ports.iter_mut().flatten().filter(receives).count() > FEW_PORTS {
+        if self.ports.values_mut().filter(receives).count() > FEW_PORTS {
             return false;
         }
-        for port in self.ports.iter_mut().flatten().filter(receives) {
+        for port in self.ports.values_mut().filter(receives) {
             self.ready.list_all(port);
         }
         true
@@ -245,7 +245,7 @@ impl Worker {
                 self.contained(key, |worker| worker.connect((key, attachment), &*endpoint, receives));
             }
             Command::Disconnect { key, .. } => self.contained(key, |worker| {
-                if let Some(port) = port_of(&mut worker.ports, key) {
+                if let Some(port) = worker.ports.get_mut(key) {
                     port.detach(worker.number, &worker.poller);
                 }
             }),
@@ -256,7 +256,7 @@ impl Worker {
     }
 
     fn connect(&mut self, (key, attachment): (PortKey, u64), endpoint: &dyn Endpoint, receives: bool) {
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         port.detach(self.number, &self.poller);
         let attach = || port.attach(self.number, attachment, endpoint, receives, &self.poller);
         // There is no attachment yet that a panic could cost.
@@ -270,20 +270,12 @@ impl Worker {
 
     fn add_port(&mut self, key: PortKey, setup: PortSetup) {
         let network = self.network(&setup);
-        let slot = key.slot as usize;
-        if self.ports.len() <= slot {
-            self.ports.resize_with(slot + 1, || None);
-        }
         if let Some(network) = &mut self.networks[network] {
-            let id = setup.id.slot();
-            if network.ports.len() <= id {
-                network.ports.resize(id + 1, None);
-            }
-            network.ports[id] = Some(slot);
+            network.ports.insert(setup.id, key);
             network.count += 1;
         }
         let lane = setup.share.as_ref().map(|share| self.ready.join(share));
-        self.ports[slot] = Some(Port::new(key, network, lane, setup));
+        self.ports.insert(key, Port::new(key, network, lane, setup));
     }
 
     /// Where the port's network is, which is made when this is its first port.
@@ -302,7 +294,7 @@ impl Worker {
             network: setup.network.clone(),
             forwarder: Forwarder::new(setup.network.clone()),
             egress: Egress::new(setup.backlog).keeping_refused(),
-            ports: Vec::new(),
+            ports: SecondaryMap::new(),
             backlog: setup.backlog,
             late_of: PortKey::NOBODY,
             is_listed: false,
@@ -312,7 +304,7 @@ impl Worker {
     }
 
     fn remove_port(&mut self, key: PortKey) {
-        let Some(port) = port_of(&mut self.ports, key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return };
         port.detach(self.number, &self.poller);
         let (place, id) = (port.network, port.id);
         let late = self.networks[place].as_mut().map_or(0, |network| network.egress.give_up(id));
@@ -322,9 +314,9 @@ impl Worker {
         if let Some(lane) = port.lane {
             self.ready.leave(lane);
         }
-        self.ports[key.slot as usize] = None;
+        self.ports.remove(key);
         if let Some(network) = &mut self.networks[place] {
-            network.ports[id.slot()] = None;
+            network.ports.remove(id);
             network.count -= 1;
             if network.count == 0 {
                 self.networks[place] = None;
@@ -337,7 +329,7 @@ impl Worker {
         let hand = &self.hand;
         self.timed.check(now, |key| {
             hand.set(Some(key));
-            let Some(port) = port_of(ports, key) else { return Due::Never };
+            let Some(port) = ports.get_mut(key) else { return Due::Never };
             let status = port.status();
             match status.deadline {
                 None => {
@@ -368,7 +360,7 @@ impl Worker {
         let mut events = Vec::new();
         self.finish_turns(end);
         self.send_late();
-        for attached in self.ports.iter_mut().flatten().filter_map(|port| port.attached.as_mut()) {
+        for attached in self.ports.values_mut().filter_map(|port| port.attached.as_mut()) {
             attached.stop_receiving();
         }
         loop {
@@ -393,14 +385,10 @@ impl Worker {
 
     /// The ports for whose medium something waits.
     fn waiting(&self) -> Vec<(PortKey, Status)> {
-        let statuses = self.ports.iter().flatten().map(|port| (port.key, port.status()));
+        let statuses = self.ports.iter().map(|(key, port)| (key, port.status()));
         let has_any = |status: &Status| status.waits.is_for_room() || status.retry || status.waiting > 0;
         statuses.filter(|(_, status)| has_any(status)).collect()
     }
-}
-
-pub(crate) fn port_of(ports: &mut [Option<Port>], key: PortKey) -> Option<&mut Port> {
-    ports.get_mut(key.slot as usize)?.as_mut().filter(|port| port.key == key)
 }
 
 pub(crate) fn now() -> Instant {

@@ -23,6 +23,7 @@ mod mac;
 mod mutex;
 pub mod offload;
 mod sides;
+mod slot_map;
 mod vlan;
 pub mod wire;
 
@@ -38,6 +39,7 @@ pub use mac::{MacAddr, ParseMacError};
 pub use mutex::Mutex;
 pub use offload::{BadOffload, Coalescer, Offload, SegmentError, Takes};
 pub use sides::Sides;
+pub use slot_map::{SecondaryMap, SlotKey, SlotMap};
 pub use vlan::{InvalidVlanId, VlanId, VlanTag};
 
 /// Octets of an Ethernet header without a tag: two addresses and the type (IEEE 802.3 3.1.1).

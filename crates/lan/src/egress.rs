@@ -14,7 +14,7 @@
 use core::mem;
 use std::collections::VecDeque;
 
-use vmlan_frame::{Batch, Frame, Takes};
+use vmlan_frame::{Batch, Frame, SecondaryMap, Takes};
 
 use crate::PortId;
 
@@ -37,14 +37,13 @@ pub struct Egress {
 }
 
 struct Queues {
-    by_slot: Vec<Queue>,
+    by_port: SecondaryMap<PortId, Queue>,
     /// Frames that waited for ports whose slots others have by now.
     orphans: Vec<(PortId, usize)>,
     default_room: usize,
 }
 
 struct Queue {
-    port: PortId,
     waiting: Batch,
     room: usize,
     /// The offloads that the port's medium takes uncut.
@@ -62,7 +61,7 @@ impl Egress {
     /// Empty queues. A port takes `default_room` frames until [`Egress::set_room`] says otherwise.
     pub fn new(default_room: usize) -> Egress {
         Egress {
-            queues: Queues { by_slot: Vec::new(), orphans: Vec::new(), default_room },
+            queues: Queues { by_port: SecondaryMap::new(), orphans: Vec::new(), default_room },
             touched: Vec::new(),
             taken: 0,
             late: VecDeque::new(),
@@ -129,11 +128,11 @@ impl Egress {
     pub fn next_touched(&mut self) -> Option<(PortId, &mut Batch)> {
         while let Some(port) = self.touched.get(self.taken).copied() {
             self.taken += 1;
-            let queue = &mut self.queues.by_slot[port.slot()];
             // A port that was removed meanwhile may have lost its slot to another one.
-            if queue.port == port {
+            if self.queues.find(port).is_some() {
+                let queue = self.queues.of(port);
                 queue.listed = false;
-                return Some((port, &mut self.queues.by_slot[port.slot()].waiting));
+                return Some((port, &mut queue.waiting));
             }
         }
         self.touched.clear();
@@ -159,7 +158,7 @@ impl Egress {
             let Some(queue) = self.queues.find(port) else { continue };
             queue.is_late = false;
             if !queue.waiting.is_empty() {
-                return Some((port, &mut self.queues.by_slot[port.slot()].waiting));
+                return Some((port, &mut self.queues.of(port).waiting));
             }
         }
         None
@@ -241,39 +240,26 @@ impl Egress {
 impl Queues {
     #[inline]
     fn of(&mut self, port: PortId) -> &mut Queue {
-        let known = self.by_slot.get(port.slot()).is_some_and(|queue| queue.port == port);
-        if known { &mut self.by_slot[port.slot()] } else { self.claim(port) }
+        let Queues { by_port, orphans, default_room } = self;
+        by_port.get_or_insert_with(port, |former| {
+            // What waited for the slot's former port is counted when that is given up.
+            if let Some((former, queue)) = former.filter(|(_, queue)| !queue.waiting.is_empty()) {
+                orphans.push((former, queue.waiting.len()));
+            }
+            Queue::new(*default_room)
+        })
     }
 
     /// The queue of a port, unless another has its slot.
     #[inline]
     fn find(&mut self, port: PortId) -> Option<&mut Queue> {
-        self.by_slot.get_mut(port.slot()).filter(|queue| queue.port == port)
-    }
-
-    /// Gives the slot of `port` to it. What waited for the slot's former port is counted when that is given up.
-    #[cold]
-    fn claim(&mut self, port: PortId) -> &mut Queue {
-        let slot = port.slot();
-        while self.by_slot.len() <= slot {
-            let unused = PortId::new(self.by_slot.len() as u16, 0);
-            self.by_slot.push(Queue::new(unused, self.default_room));
-        }
-        let queue = &mut self.by_slot[slot];
-        if queue.port != port {
-            let former = mem::replace(queue, Queue::new(port, self.default_room));
-            if !former.waiting.is_empty() {
-                self.orphans.push((former.port, former.waiting.len()));
-            }
-        }
-        queue
+        self.by_port.get_mut(port)
     }
 }
 
 impl Queue {
-    fn new(port: PortId, room: usize) -> Queue {
+    fn new(room: usize) -> Queue {
         Queue {
-            port,
             waiting: Batch::default(),
             room,
             takes: Takes::NONE,
@@ -300,7 +286,7 @@ fn weight(frame: &Frame, to: &Queue) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmlan_frame::{Offload, Pool, PoolSizes};
+    use vmlan_frame::{Offload, Pool, PoolSizes, SlotKey};
 
     const A: PortId = PortId::new(0, 0);
     const B: PortId = PortId::new(5, 0);

@@ -7,10 +7,9 @@
 //! Whatever a worker that still has the old table asks, the id's generation tells it from the slot's next user.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use vmlan_frame::{Counters, MacAddr};
+use vmlan_frame::{Counters, MacAddr, SlotMap};
 
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::group::Group;
@@ -54,10 +53,7 @@ pub struct Network {
 }
 
 struct Control {
-    /// By slot.
-    ports: Vec<Option<Member>>,
-    /// The ids that the free slots get next, the slot that was free longest first.
-    free: VecDeque<PortId>,
+    ports: SlotMap<PortId, Member>,
     statics: Vec<StaticEntry>,
     mtu: usize,
     pass_reserved: bool,
@@ -108,8 +104,7 @@ impl Network {
     pub fn new(config: NetworkConfig) -> Arc<Network> {
         let NetworkConfig { name, mtu, fdb, pass_reserved } = config;
         let control = Control {
-            ports: Vec::new(),
-            free: VecDeque::new(),
+            ports: SlotMap::new(Network::MAX_PORTS),
             statics: Vec::new(),
             mtu,
             pass_reserved,
@@ -171,20 +166,20 @@ impl Network {
             return Err(PortError::TrunkTaken { port: name, trunk: other.name.clone() });
         }
         control.check(&name, &policy, None)?;
-        let Some(id) = control.next_id() else {
+        let Some(id) = control.ports.vacant_key() else {
             return Err(PortError::TooManyPorts { port: name, limit: Network::MAX_PORTS });
         };
         self.set_addresses(&name, id, &keys(&policy))?;
         self.fdb.admit_port(id, policy.quota, group.as_ref());
-        control.claim(id);
         let trunk = trunk.map(|(policy, notify)| {
             self.fdb.watch(id, Some(Arc::clone(&notify)));
             TrunkMember { trunk: Arc::new(Trunk::new(&policy)), policy, notify }
         });
         let common = control.common.of(trunk.as_ref());
         let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), common));
-        control.ports[id.slot()] =
-            Some(Member { id, name, policy, active: false, counters, group, port, trunk });
+        let member = Member { id, name, policy, active: false, counters, group, port, trunk };
+        let inserted = control.ports.insert(member);
+        debug_assert_eq!(inserted, Some(id));
         self.publish(&mut control);
         Ok(id)
     }
@@ -194,16 +189,14 @@ impl Network {
     /// A worker may still forward batches of it until its next one: [`Forwarder`](crate::Forwarder) tells.
     pub fn remove_port(&self, id: PortId) -> bool {
         let mut control = lock(&self.control);
-        match control.member(id) {
-            Err(_) => return false,
-            Ok(member) if member.trunk.is_some() => self.fdb.watch(id, None),
-            Ok(_) => {}
+        let Some(member) = control.ports.remove(id) else { return false };
+        if member.trunk.is_some() {
+            self.fdb.watch(id, None);
         }
-        control.ports[id.slot()] = None;
+        drop(member);
         control.statics.retain(|entry| entry.port != id);
         self.publish(&mut control);
         self.fdb.dismiss_port(id);
-        control.free.push_back(id.successor());
         true
     }
 
@@ -345,7 +338,7 @@ impl Network {
 impl Control {
     fn compile(&mut self) {
         let common = self.common;
-        self.ports.iter_mut().flatten().for_each(|member| member.compile(common));
+        self.ports.values_mut().for_each(|member| member.compile(common));
     }
 
     /// Derives the settings for all ports from the present members.
@@ -359,12 +352,11 @@ impl Control {
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {
-        self.ports.iter().flatten()
+        self.ports.values()
     }
 
     fn member(&self, id: PortId) -> Result<&Member, PortError> {
-        let member = self.ports.get(id.slot()).and_then(Option::as_ref);
-        member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
+        self.ports.get(id).ok_or(PortError::Gone(id))
     }
 
     fn trunk(&self) -> Option<&Member> {
@@ -372,8 +364,7 @@ impl Control {
     }
 
     fn member_mut(&mut self, id: PortId) -> Result<&mut Member, PortError> {
-        let member = self.ports.get_mut(id.slot()).and_then(Option::as_mut);
-        member.filter(|member| member.id == id).ok_or(PortError::Gone(id))
+        self.ports.get_mut(id).ok_or(PortError::Gone(id))
     }
 
     /// Checks that the addresses in `policy` can be set for the port `name`, which has the id `own` if it is there yet.
@@ -400,25 +391,12 @@ impl Control {
         self.members().find(holds).or(by_hand).map(|member| &*member.name)
     }
 
-    fn next_id(&self) -> Option<PortId> {
-        let fresh = (self.ports.len() < Network::MAX_PORTS).then(|| PortId::new(self.ports.len() as u16, 0));
-        self.free.front().copied().or(fresh)
-    }
-
-    /// Takes what [`Control::next_id`] proposed.
-    fn claim(&mut self, id: PortId) {
-        if self.free.pop_front().is_none() {
-            debug_assert_eq!(id.slot(), self.ports.len());
-            self.ports.push(None);
-        }
-    }
-
     fn table(&self, generation: u64, host: Box<[crate::guard::addresses::Key]>) -> PortTable {
-        let slots = self.ports.iter().map(|member| member.as_ref().map(|member| Arc::clone(&member.port)));
+        let ports = self.ports.iter().map(|(id, member)| (id, Arc::clone(&member.port)));
         let trunk = self.trunk().and_then(|member| {
             member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))
         });
-        PortTable::new(generation, self.mtu, self.pass_reserved, slots.collect(), trunk, host)
+        PortTable::new(generation, self.mtu, self.pass_reserved, ports.collect(), trunk, host)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vmlan_frame::ip::begin_alike;
 use vmlan_frame::offload::MAX_DATAGRAMS;
-use vmlan_frame::{Counters, MacAddr, VlanId};
+use vmlan_frame::{Counters, MacAddr, SlotKey, VlanId};
 
 use crate::group::Group;
 use crate::guard::Stages;
@@ -35,9 +35,19 @@ impl PortId {
     pub const fn slot(self) -> usize {
         (self.0 & 0xffff) as usize
     }
+}
 
-    /// The id for the slot's next user.
-    pub(crate) const fn successor(self) -> PortId {
+impl SlotKey for PortId {
+    fn first(slot: usize) -> PortId {
+        PortId::new(slot as u16, 0)
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        PortId::slot(self)
+    }
+
+    fn successor(self) -> PortId {
         PortId::new(self.0 as u16, ((self.0 >> 16) as u16).wrapping_add(1))
     }
 }

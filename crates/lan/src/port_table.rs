@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use vmlan_frame::ETHERNET_HEADER;
+use vmlan_frame::{ETHERNET_HEADER, SecondaryMap};
 
 use crate::PortId;
 use crate::guard::addresses::Key;
@@ -15,7 +15,7 @@ pub(crate) struct PortTable {
     /// Octets of the longest frame without a tag.
     pub(crate) frame_limit: usize,
     pub(crate) pass_reserved: bool,
-    slots: Vec<Option<Arc<Port>>>,
+    ports: SecondaryMap<PortId, Arc<Port>>,
     /// The ports that get multicast and broadcast: every active guest.
     pub(crate) active: Vec<Arc<Port>>,
     /// The ports that get unicast to an unknown address: active guests that may hold it, and promiscuous ones.
@@ -42,12 +42,12 @@ impl PortTable {
         generation: u64,
         mtu: usize,
         pass_reserved: bool,
-        slots: Vec<Option<Arc<Port>>>,
+        ports: SecondaryMap<PortId, Arc<Port>>,
         trunk: Option<(Arc<Port>, Arc<Trunk>)>,
         host: Box<[Key]>,
     ) -> PortTable {
         let is_trunk = |port: &Port| trunk.as_ref().is_some_and(|(trunk, _)| trunk.id == port.id);
-        let guests = slots.iter().flatten().filter(|port| port.active && !is_trunk(port));
+        let guests = ports.values().filter(|port| port.active && !is_trunk(port));
         let active: Vec<Arc<Port>> = guests.cloned().collect();
         let select = |wanted: fn(&Port) -> bool| active.iter().filter(|port| wanted(port)).cloned().collect();
         let flooded = select(|port| port.macs.is_empty() || port.promiscuous);
@@ -59,11 +59,11 @@ impl PortTable {
             listeners: select(|port| port.promiscuous && port.sees_trunk),
         });
         let frame_limit = mtu.saturating_add(ETHERNET_HEADER);
-        PortTable { generation, frame_limit, pass_reserved, slots, active, flooded, promiscuous, trunk, host }
+        PortTable { generation, frame_limit, pass_reserved, ports, active, flooded, promiscuous, trunk, host }
     }
 
     #[inline]
     pub(crate) fn port(&self, id: PortId) -> Option<&Port> {
-        self.slots.get(id.slot())?.as_deref().filter(|port| port.id == id)
+        self.ports.get(id).map(|port| &**port)
     }
 }

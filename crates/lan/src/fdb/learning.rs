@@ -18,6 +18,8 @@ use core::mem;
 use core::ops::Range;
 use std::sync::Arc;
 
+use vmlan_frame::SecondaryMap;
+
 use super::table::{Entry, Key, Table};
 use super::{EntryKind, PortId};
 use crate::event::{Event, EventQueue};
@@ -50,9 +52,7 @@ pub(crate) enum Learning {
 }
 
 /// The count of a port's learnt addresses, with its quota and reports.
-#[derive(Clone)]
 struct Load {
-    port: PortId,
     learnt: usize,
     quota: usize,
     /// The ports that hold addresses together with this one.
@@ -117,8 +117,7 @@ impl Moves {
 }
 
 pub(super) struct State {
-    /// By slot.
-    loads: Vec<Option<Load>>,
+    loads: SecondaryMap<PortId, Load>,
     /// By place in the table.
     moves: Box<[Moves]>,
     /// Where ageing goes on.
@@ -138,7 +137,7 @@ pub(super) struct Watch {
 impl State {
     pub(super) fn new(capacity: usize, ageing: u32) -> State {
         let moves = vec![Moves::default(); capacity].into();
-        State { loads: Vec::new(), moves, cursor: 0, ageing, events: EventQueue::new(), watch: None }
+        State { loads: SecondaryMap::new(), moves, cursor: 0, ageing, events: EventQueue::new(), watch: None }
     }
 
     /// Tells who watches that an address came to be behind `port`, or left it.
@@ -149,47 +148,36 @@ impl State {
     }
 
     pub(super) fn admit_port(&mut self, port: PortId, quota: usize, group: Option<&Arc<Group>>) {
-        if let Some(load) = self.load(port) {
+        if let Some(load) = self.loads.get_mut(port) {
             load.quota = quota;
             load.told = false;
             return;
         }
-        let slots = self.loads.len().max(port.slot() + 1);
-        self.loads.resize(slots, None);
         let group = group.cloned();
-        let load = Load { port, learnt: 0, quota, group, learns: false, told: false, contested: None };
-        self.loads[port.slot()] = Some(load);
+        let load = Load { learnt: 0, quota, group, learns: false, told: false, contested: None };
+        self.loads.insert(port, load);
     }
 
     pub(super) fn set_learning(&mut self, port: PortId, learns: bool) {
-        if let Some(load) = self.load(port) {
+        if let Some(load) = self.loads.get_mut(port) {
             load.learns = learns;
         }
     }
 
     pub(super) fn dismiss_port(&mut self, port: PortId) {
-        if self.load(port).is_some() {
-            self.loads[port.slot()] = None;
-        }
-    }
-
-    fn load(&mut self, port: PortId) -> Option<&mut Load> {
-        self.loads.get_mut(port.slot())?.as_mut().filter(|load| load.port == port)
+        self.loads.remove(port);
     }
 
     /// How many addresses were learnt behind `port`.
     pub(super) fn learnt(&self, port: PortId) -> usize {
-        self.known_load(port).map_or(0, |load| load.learnt)
+        self.loads.get(port).map_or(0, |load| load.learnt)
     }
 
     /// How many addresses were learnt behind `port` and the others of its group.
     fn held(&self, port: PortId) -> usize {
-        self.known_load(port)
+        self.loads
+            .get(port)
             .map_or(0, |load| load.group.as_ref().map_or(load.learnt, |group| group.addresses.learnt()))
-    }
-
-    fn known_load(&self, port: PortId) -> Option<&Load> {
-        self.loads.get(port.slot())?.as_ref().filter(|load| load.port == port)
     }
 
     pub(super) fn learn(&mut self, table: &Table, key: Key, claimant: Claimant, now: u32) -> Learning {
@@ -218,7 +206,7 @@ impl State {
         if self.has_room(port, from) {
             return true;
         }
-        let Some(load) = self.load(port).filter(|load| load.learns) else { return false };
+        let Some(load) = self.loads.get_mut(port).filter(|load| load.learns) else { return false };
         let group = load.group.as_ref().filter(|_| load.learnt < load.quota);
         let may_tell = match group {
             Some(group) => group.addresses.may_tell(),
@@ -231,9 +219,9 @@ impl State {
     }
 
     fn has_room(&self, port: PortId, from: Option<PortId>) -> bool {
-        let Some(load) = self.known_load(port).filter(|load| load.learns) else { return false };
+        let Some(load) = self.loads.get(port).filter(|load| load.learns) else { return false };
         let Some(group) = &load.group else { return load.learnt < load.quota };
-        let former = from.and_then(|from| self.known_load(from)?.group.as_ref());
+        let former = from.and_then(|from| self.loads.get(from)?.group.as_ref());
         let stays = former.is_some_and(|former| Arc::ptr_eq(former, group));
         load.learnt < load.quota && (stays || group.addresses.has_room())
     }
@@ -316,14 +304,14 @@ impl State {
     /// Reports that `port` keeps an address which `claimant` sends from, once a second for a claimant.
     fn tell_contest(&mut self, entry: &Entry, port: PortId, claimant: PortId, now: u32) {
         let (mac, vlan) = (entry.key.mac(), entry.key.vlan());
-        let Some(load) = self.load(claimant) else { return };
+        let Some(load) = self.loads.get_mut(claimant) else { return };
         if load.contested.replace(now) != Some(now) {
             self.events.push(Event::Contested { mac, vlan, port, claimant });
         }
     }
 
     fn learns(&mut self, port: PortId) -> bool {
-        self.load(port).is_some_and(|load| load.learns)
+        self.loads.get_mut(port).is_some_and(|load| load.learns)
     }
 
     fn is_trunk(&self, port: PortId) -> bool {
@@ -400,14 +388,14 @@ impl State {
     }
 
     fn add(&mut self, port: PortId) {
-        if let Some(load) = self.load(port) {
+        if let Some(load) = self.loads.get_mut(port) {
             load.learnt += 1;
             load.group.as_ref().inspect(|group| group.addresses.add());
         }
     }
 
     fn subtract(&mut self, port: PortId) {
-        if let Some(load) = self.load(port) {
+        if let Some(load) = self.loads.get_mut(port) {
             load.learnt -= 1;
             load.group.as_ref().inspect(|group| group.addresses.subtract());
             load.told &= load.learnt >= load.quota;

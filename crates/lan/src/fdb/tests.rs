@@ -1,6 +1,7 @@
 use super::learning::{AGED_AT_ONCE, HOLD, MOVES_PER_SECOND};
 use super::*;
 use crate::Event;
+use vmlan_frame::SlotKey;
 
 const A: PortId = PortId::new(0, 0);
 const B: PortId = PortId::new(1, 0);

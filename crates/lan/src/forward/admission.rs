@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::{PortId, VlanRole};
     use std::sync::Arc;
-    use vmlan_frame::{Counters, Offload, Pool, PoolSizes, VlanTag};
+    use vmlan_frame::{Counters, Offload, Pool, PoolSizes, SecondaryMap, VlanTag};
 
     const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -115,7 +115,8 @@ mod tests {
     ) -> Option<DropReason> {
         let mut frame = Pool::new(PoolSizes::default()).copy(octets).unwrap();
         change(&mut frame);
-        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, vec![], None, [].into())).err()
+        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, SecondaryMap::new(), None, [].into()))
+            .err()
     }
 
     #[test]

@@ -14,19 +14,18 @@
 //! leaves them half full. So a port that floods without end gets what is left over, and one that sends a broadcast now
 //! and then is heard.
 
-use vmlan_frame::{Frame, Instant};
+use vmlan_frame::{Frame, Instant, SecondaryMap};
 
 use crate::PortId;
 use crate::port::{Limits, Port, Rate, Share};
 
-/// The buckets of every port, by slot.
+/// The buckets of every port.
 #[derive(Default)]
 pub(super) struct Budgets {
-    ports: Vec<Buckets>,
+    ports: SecondaryMap<PortId, Buckets>,
 }
 
 struct Buckets {
-    port: PortId,
     storm: Bucket,
     copies: Bucket,
     rate: Bucket,
@@ -115,12 +114,8 @@ impl Budgets {
     /// Returns the allowance of `from` for a batch that starts at `now`.
     #[inline]
     pub(super) fn start(&mut self, from: &Port, now: Instant) -> Allowance {
-        let (port, limits) = (from.id, &from.limits);
-        let known = self.ports.get(port.slot()).is_some_and(|buckets| buckets.port == port);
-        if !known {
-            self.claim(port, limits, now);
-        }
-        let buckets = &mut self.ports[port.slot()];
+        let limits = &from.limits;
+        let buckets = self.ports.get_or_insert_with(from.id, |_| Buckets::full(limits, now));
         let nanos = now.as_nanos().saturating_sub(buckets.filled.as_nanos());
         buckets.filled = buckets.filled.max(now);
         let storm = buckets.storm.fill(limits.storm, nanos);
@@ -137,7 +132,7 @@ impl Budgets {
     #[inline]
     pub(super) fn finish(&mut self, from: &Port, allowance: &Allowance, now: Instant) {
         let Allowance { left, had, .. } = allowance;
-        let buckets = &mut self.ports[from.id.slot()];
+        let Some(buckets) = self.ports.get_mut(from.id) else { return };
         buckets.rate.take(had.octets - left.octets);
         let (storm, copies) = (had.storm - left.storm, had.copies - left.copies);
         match &from.shared {
@@ -152,22 +147,14 @@ impl Budgets {
             }
         }
     }
+}
 
-    #[cold]
-    fn claim(&mut self, port: PortId, limits: &Limits, now: Instant) {
+impl Buckets {
+    fn full(limits: &Limits, now: Instant) -> Buckets {
         let full =
             |rate: Option<Rate>| Bucket(rate.map_or(u64::MAX, |rate| rate.burst.saturating_mul(TOKEN)));
-        let buckets = |port| Buckets {
-            port,
-            storm: full(limits.storm),
-            copies: full(limits.copies),
-            rate: full(limits.rate),
-            filled: now,
-        };
-        while self.ports.len() <= port.slot() {
-            self.ports.push(buckets(port));
-        }
-        self.ports[port.slot()] = buckets(port);
+        let (storm, copies, rate) = (full(limits.storm), full(limits.copies), full(limits.rate));
+        Buckets { storm, copies, rate, filled: now }
     }
 }
 
@@ -206,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::{Group, Roles, VlanRole};
-    use vmlan_frame::{Counters, Offload, Pool, PoolSizes};
+    use vmlan_frame::{Counters, Offload, Pool, PoolSizes, SlotKey};
 
     const LIMITS: Limits = Limits {
         storm: Some(Rate { per_second: 10, burst: 3 }),

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
-use vmlan_frame::{MacAddr, VlanId};
+use vmlan_frame::{MacAddr, SecondaryMap, VlanId};
 
 use crate::PortId;
 use crate::trunk::{Notify, TrunkNotice};
@@ -111,8 +111,7 @@ pub(crate) enum Ruling {
 
 pub(crate) struct Addresses {
     owners: HashMap<Key, Owner, Seed>,
-    /// By slot.
-    ports: Vec<Option<Held>>,
+    ports: SecondaryMap<PortId, Held>,
     /// The host's addresses.
     host: BTreeSet<HostAddress>,
     /// The same in the network's VLANs: nobody else's.
@@ -122,7 +121,6 @@ pub(crate) struct Addresses {
 
 /// The addresses that a port holds, by family, in the order in which they were learnt.
 struct Held {
-    port: PortId,
     families: [Fifo; 2],
 }
 
@@ -143,25 +141,17 @@ impl BuildHasher for Seed {
 impl Addresses {
     pub(crate) fn new(seed: [u64; 2]) -> Addresses {
         let owners = HashMap::with_hasher(Seed(seed));
-        Addresses { owners, ports: Vec::new(), host: BTreeSet::new(), blocked: BTreeSet::new(), notify: None }
+        let (host, blocked) = (BTreeSet::new(), BTreeSet::new());
+        Addresses { owners, ports: SecondaryMap::new(), host, blocked, notify: None }
     }
 
     /// Keeps the addresses of these ports only, makes room for theirs, and tells `notify` of changes.
     pub(crate) fn keep(&mut self, ports: impl Iterator<Item = PortId>, notify: Option<Notify>) {
-        let mut kept = Vec::new();
-        for port in ports {
-            if kept.len() <= port.slot() {
-                kept.resize_with(port.slot() + 1, || None);
-            }
-            let held = self.ports.get_mut(port.slot()).and_then(Option::take);
-            kept[port.slot()] =
-                Some(held.filter(|held| held.port == port).unwrap_or_else(|| Held::new(port)));
-        }
-        self.ports = kept;
+        self.ports = ports.map(|port| (port, self.ports.remove(port).unwrap_or_else(Held::new))).collect();
         let ports = &self.ports;
         let before = self.owners.len();
-        self.owners.retain(|_, owner| held(ports, owner.port).is_some());
-        let limit = 2 * PER_FAMILY * ports.iter().flatten().count();
+        self.owners.retain(|_, owner| ports.get(owner.port).is_some());
+        let limit = 2 * PER_FAMILY * ports.values().count();
         // Twice what can be in it: removed entries then never make the table grow.
         self.owners.reserve((2 * limit).saturating_sub(self.owners.len()));
         self.notify = notify;
@@ -206,11 +196,11 @@ impl Addresses {
         if self.blocked.contains(&key) {
             return Ruling::Host;
         }
-        if held(&self.ports, port).is_none() {
+        if self.ports.get(port).is_none() {
             return Ruling::Gone;
         }
         self.forget(key);
-        let Some(held) = held_mut(&mut self.ports, port) else { return Ruling::Gone };
+        let Some(held) = self.ports.get_mut(port) else { return Ruling::Gone };
         if let Some(oldest) = held.family(key.1).push(key) {
             self.owners.remove(&oldest);
         }
@@ -240,7 +230,7 @@ impl Addresses {
     /// Forgets the owner of the address; false when it has none.
     pub(crate) fn forget(&mut self, key: Key) -> bool {
         let Some(owner) = self.owners.remove(&key) else { return false };
-        if let Some(held) = held_mut(&mut self.ports, owner.port) {
+        if let Some(held) = self.ports.get_mut(owner.port) {
             held.family(key.1).remove(key);
         }
         self.tell();
@@ -296,17 +286,9 @@ impl Addresses {
     }
 }
 
-fn held(ports: &[Option<Held>], port: PortId) -> Option<&Held> {
-    ports.get(port.slot())?.as_ref().filter(|held| held.port == port)
-}
-
-fn held_mut(ports: &mut [Option<Held>], port: PortId) -> Option<&mut Held> {
-    ports.get_mut(port.slot())?.as_mut().filter(|held| held.port == port)
-}
-
 impl Held {
-    fn new(port: PortId) -> Held {
-        Held { port, families: [(); 2].map(|()| Fifo(Vec::with_capacity(PER_FAMILY))) }
+    fn new() -> Held {
+        Held { families: [(); 2].map(|()| Fifo(Vec::with_capacity(PER_FAMILY))) }
     }
 
     fn family(&mut self, address: IpAddr) -> &mut Fifo {

@@ -1,25 +1,25 @@
+use vmlan_frame::SecondaryMap;
+
 use crate::PortId;
 
 /// When each port was last reported, so that it is once a second at most.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// By slot: the port and the second.
-    ports: Vec<Option<(PortId, u32)>>,
+    seconds: SecondaryMap<PortId, u32>,
 }
 
 impl Told {
     /// True if the port was not reported in the second `now` yet; notes it as reported.
     #[cold]
     pub(crate) fn may_tell(&mut self, port: PortId, now: u32) -> bool {
-        if self.ports.len() <= port.slot() {
-            self.ports.resize(port.slot() + 1, None);
-        }
-        self.ports[port.slot()].replace((port, now)) != Some((port, now))
+        self.seconds.insert(port, now) != Some((port, now))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vmlan_frame::SlotKey;
+
     use super::*;
 
     #[test]
