@@ -18,15 +18,12 @@ pub(crate) enum Discovery<'a> {
     },
 }
 
-/// The hop limit of messages that did not come through a router.
-pub(crate) const HOP_LIMIT: u8 = 255;
-
 /// Looks for a neighbour discovery message behind the extension headers.
 ///
 /// With another hop limit than 255 receivers ignore it (RFC 4861 section 7.1). It is doubtful with another code than 0,
 /// in a fragment (RFC 6980), and where it cannot be told what the packet carries.
 pub(crate) fn discovery<'a>(packet: &'a Ipv6Packet<&[u8]>) -> Discovery<'a> {
-    let is_near = packet.hop_limit() == HOP_LIMIT;
+    let is_near = packet.hop_limit() == Ipv6Repr::NDP_HOP_LIMIT;
     let doubtful = if is_near { Discovery::Doubtful } else { Discovery::None };
     let headers = packet.extension_headers();
     let offset = match headers.upper {

@@ -5,10 +5,11 @@
 //! but such an interface knows them, so they are divided on entry, at multiples of the segment size: the segments on a
 //! wire are the very same.
 
-use super::layout::{Ip, TCP_CHECKSUM, array, put_u16, u16_at};
+use super::layout::Ip;
 use super::{BadOffload, MAX_MADE, MAX_SEGMENTS, Offload, SegmentError, validate};
 use crate::checksum::checksum;
-use crate::wire::{EtherType, IpProtocol, TcpFlags, VlanTags};
+use crate::wire::field::{array, put_u16, u16_at};
+use crate::wire::{EtherType, IpProtocol, TCP_CHECKSUM, TcpFlags, VlanTags};
 use crate::{Batch, Pool, Size};
 
 /// Most octets of an IP packet.

@@ -1,10 +1,9 @@
 use crate::checksum::{Addresses, Sum};
-use crate::wire::{Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Ipv6Repr, Network, TcpRepr, UdpRepr, Upper};
-
-/// Where the checksum is in a TCP header (RFC 9293 section 3.1).
-pub(super) const TCP_CHECKSUM: usize = 16;
-/// Where the checksum is in a UDP header (RFC 768).
-pub(super) const UDP_CHECKSUM: usize = 6;
+use crate::wire::field::{array, u16_at};
+use crate::wire::{
+    Headers, IpProtocol, Ipv4Packet, Ipv6Packet, Ipv6Repr, Network, TCP_CHECKSUM, TcpRepr, UDP_CHECKSUM,
+    UdpRepr, Upper,
+};
 
 /// Where the checksum is in an SCTP header (RFC 9260 section 3.1).
 pub(super) const SCTP_CHECKSUM: usize = 8;
@@ -236,19 +235,4 @@ fn place(upper: Upper) -> Option<(IpProtocol, usize)> {
         }
         Upper::Absent | Upper::Undecidable(_) => None,
     }
-}
-
-#[inline]
-pub(super) fn array<const N: usize>(octets: &[u8], at: usize) -> [u8; N] {
-    *octets[at..].first_chunk().expect("the headers have been checked")
-}
-
-#[inline]
-pub(super) fn u16_at(octets: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(array(octets, at))
-}
-
-#[inline]
-pub(super) fn put_u16(octets: &mut [u8], at: usize, value: u16) {
-    octets[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

@@ -1,6 +1,7 @@
 use super::Offload;
-use super::layout::{Layout, TCP_CHECKSUM, UDP_CHECKSUM, u16_at};
-use crate::wire::IpProtocol;
+use super::layout::Layout;
+use crate::wire::field::u16_at;
+use crate::wire::{IpProtocol, TCP_CHECKSUM, UDP_CHECKSUM};
 
 /// Finds a checksum of TCP or UDP that the sender left open, where the medium has not told of it: the field holds the
 /// sum of the pseudo header then, and nothing else. With a routing header that cannot be told.

@@ -1,9 +1,10 @@
 //! The headers of a segmentation frame, taken apart so that each segment's are patched with few additions.
 
-use super::layout::{Ip, Layout, TCP_CHECKSUM, Tunnel, UDP_CHECKSUM, array, put_u16, u16_at};
+use super::layout::{Ip, Layout, Tunnel};
 use super::validate::{Cut, Kind};
 use crate::checksum::Sum;
-use crate::wire::{IpProtocol, TcpFlags};
+use crate::wire::field::{array, put_u16, u16_at};
+use crate::wire::{IpProtocol, TCP_CHECKSUM, TcpFlags, UDP_CHECKSUM};
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;

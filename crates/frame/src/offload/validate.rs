@@ -1,6 +1,9 @@
-use super::layout::{Ip, Layout, SCTP_CHECKSUM, TCP_CHECKSUM, Tunnel, UDP_CHECKSUM, u16_at};
+use super::layout::{Ip, Layout, SCTP_CHECKSUM, Tunnel};
 use super::{MAX_DATAGRAMS, MAX_HEADERS, MAX_MADE, MAX_SEGMENTS, Offload};
-use crate::wire::{Headers, IpProtocol, Ipv6Repr, Network, TcpFlags, UdpRepr, Undecidable, Upper};
+use crate::wire::field::u16_at;
+use crate::wire::{
+    Headers, IpProtocol, Ipv6Repr, Network, TCP_CHECKSUM, TcpFlags, UDP_CHECKSUM, UdpRepr, Undecidable, Upper,
+};
 
 /// Where the checksum is in an ICMPv6 header (RFC 4443 section 2.1).
 const ICMPV6_CHECKSUM: usize = 2;

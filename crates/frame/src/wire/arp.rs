@@ -147,6 +147,17 @@ impl ArpRepr {
     /// Octets that [`ArpRepr::emit`] writes.
     pub const LEN: usize = 28;
 
+    /// A request for `target`: from 0.0.0.0 a probe, from `target` an announcement (RFC 5227 sections 1.1 and 2.3).
+    pub const fn request(mac: MacAddr, source: Ipv4Addr, target: Ipv4Addr) -> ArpRepr {
+        ArpRepr {
+            operation: ArpOperation::REQUEST,
+            sender_hardware: mac,
+            sender_protocol: source,
+            target_hardware: MacAddr::ZERO,
+            target_protocol: target,
+        }
+    }
+
     /// Reads the fields.
     #[inline]
     pub fn parse<T: AsRef<[u8]>>(packet: &ArpPacket<T>) -> Self {
@@ -185,13 +196,8 @@ mod tests {
     ];
 
     fn repr() -> ArpRepr {
-        ArpRepr {
-            operation: ArpOperation::REQUEST,
-            sender_hardware: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
-            sender_protocol: Ipv4Addr::new(10, 0, 0, 1),
-            target_hardware: MacAddr::ZERO,
-            target_protocol: Ipv4Addr::new(10, 0, 0, 2),
-        }
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+        ArpRepr::request(mac, Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2))
     }
 
     #[test]

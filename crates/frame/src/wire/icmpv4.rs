@@ -1,5 +1,4 @@
-use super::field::{put, u16_at};
-use super::{EchoRepr, Malformed};
+use super::{EchoRepr, IcmpPacket, IcmpType};
 use crate::checksum::{Sum, checksum};
 
 /// The type of an ICMP message (IANA ICMP type numbers).
@@ -21,72 +20,32 @@ impl Icmpv4Type {
     pub const TIME_EXCEEDED: Icmpv4Type = Icmpv4Type(11);
 }
 
-const TYPE: usize = 0;
-const CODE: usize = 1;
-const CHECKSUM: usize = 2;
-const IDENTIFIER: usize = 4;
-const SEQUENCE: usize = 6;
+impl IcmpType for Icmpv4Type {
+    const LEAST: usize = DATA;
+    const ECHO_REQUEST: Icmpv4Type = Icmpv4Type::ECHO_REQUEST;
+    const ECHO_REPLY: Icmpv4Type = Icmpv4Type::ECHO_REPLY;
+
+    #[inline]
+    fn new(number: u8) -> Icmpv4Type {
+        Icmpv4Type(number)
+    }
+
+    #[inline]
+    fn number(self) -> u8 {
+        self.0
+    }
+}
+
 const DATA: usize = 8;
 
 /// A view of an ICMP message (RFC 792). The octets end where the IP packet does.
-#[derive(Debug, Clone, Copy)]
-pub struct Icmpv4Packet<T> {
-    octets: T,
-}
+pub type Icmpv4Packet<T> = IcmpPacket<T, Icmpv4Type>;
 
 impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
-    /// Checks that the 8 octets that all messages have are there.
-    ///
-    /// # Errors
-    /// [`Malformed::Truncated`].
-    #[inline]
-    pub fn new_checked(octets: T) -> Result<Self, Malformed> {
-        if octets.as_ref().len() < DATA {
-            return Err(Malformed::Truncated);
-        }
-        Ok(Icmpv4Packet { octets })
-    }
-
-    /// The octets back.
-    #[inline]
-    pub fn into_inner(self) -> T {
-        self.octets
-    }
-
-    /// Returns the type of the message.
-    #[inline]
-    pub fn message_type(&self) -> Icmpv4Type {
-        Icmpv4Type(self.octets.as_ref()[TYPE])
-    }
-
-    /// Returns the code of the message, which says more exactly than the type what it is.
-    #[inline]
-    pub fn code(&self) -> u8 {
-        self.octets.as_ref()[CODE]
-    }
-
-    /// The checksum as sent.
-    #[inline]
-    pub fn checksum(&self) -> u16 {
-        u16_at(self.octets.as_ref(), CHECKSUM)
-    }
-
     /// True if the checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
         Sum::new().add_octets(self.octets.as_ref()).is_valid()
-    }
-
-    /// The fields of an echo request or reply, else nothing.
-    #[inline]
-    pub fn echo(&self) -> Option<EchoRepr> {
-        let reply = match self.message_type() {
-            Icmpv4Type::ECHO_REQUEST => false,
-            Icmpv4Type::ECHO_REPLY => true,
-            _ => return None,
-        };
-        let octets = self.octets.as_ref();
-        Some(EchoRepr { reply, identifier: u16_at(octets, IDENTIFIER), sequence: u16_at(octets, SEQUENCE) })
     }
 
     /// Returns the octets behind the 8-octet header: an echo's data, or the packet that an error is about.
@@ -97,18 +56,6 @@ impl<T: AsRef<[u8]>> Icmpv4Packet<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv4Packet<T> {
-    /// Sets what the message is; the checksum is left as it was.
-    #[inline]
-    pub fn set_message_type(&mut self, message_type: Icmpv4Type) {
-        self.octets.as_mut()[TYPE] = message_type.0;
-    }
-
-    /// Sets the checksum.
-    #[inline]
-    pub fn set_checksum(&mut self, checksum: u16) {
-        put(self.octets.as_mut(), CHECKSUM, &checksum.to_be_bytes());
-    }
-
     /// Computes the checksum and sets it.
     #[inline]
     pub fn fill_checksum(&mut self) {
@@ -124,17 +71,13 @@ impl EchoRepr {
     /// # Panics
     /// If `octets` is shorter than 8.
     pub fn emit_v4(&self, octets: &mut [u8]) {
-        let message_type = if self.reply { Icmpv4Type::ECHO_REPLY } else { Icmpv4Type::ECHO_REQUEST };
-        octets[TYPE] = message_type.0;
-        octets[CODE] = 0;
-        put(octets, IDENTIFIER, &self.identifier.to_be_bytes());
-        put(octets, SEQUENCE, &self.sequence.to_be_bytes());
-        Icmpv4Packet { octets }.fill_checksum();
+        self.emit::<Icmpv4Type>(octets).fill_checksum();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Malformed;
     use super::*;
 
     const REQUEST: [u8; 11] = [0x08, 0x00, 0x21, 0x60, 0x12, 0x34, 0x00, 0x09, b'a', b'b', b'c'];

@@ -1,5 +1,4 @@
-use super::field::{put, u16_at};
-use super::{EchoRepr, IpProtocol, Malformed, NdpMessage};
+use super::{EchoRepr, IcmpPacket, IcmpType, IpProtocol, Malformed, NdpMessage};
 use crate::checksum::{Addresses, Sum};
 
 /// The type of an ICMPv6 message (IANA ICMPv6 type numbers).
@@ -31,56 +30,28 @@ impl Icmpv6Type {
     pub const LISTENER_REPORT_V2: Icmpv6Type = Icmpv6Type(143);
 }
 
-const TYPE: usize = 0;
-const CODE: usize = 1;
-const CHECKSUM: usize = 2;
-const IDENTIFIER: usize = 4;
-const SEQUENCE: usize = 6;
+impl IcmpType for Icmpv6Type {
+    const LEAST: usize = BODY;
+    const ECHO_REQUEST: Icmpv6Type = Icmpv6Type::ECHO_REQUEST;
+    const ECHO_REPLY: Icmpv6Type = Icmpv6Type::ECHO_REPLY;
+
+    #[inline]
+    fn new(number: u8) -> Icmpv6Type {
+        Icmpv6Type(number)
+    }
+
+    #[inline]
+    fn number(self) -> u8 {
+        self.0
+    }
+}
+
 const BODY: usize = 4;
 
 /// A view of an ICMPv6 message (RFC 4443 section 2.1). The octets end where the IPv6 packet does.
-#[derive(Debug, Clone, Copy)]
-pub struct Icmpv6Packet<T> {
-    octets: T,
-}
+pub type Icmpv6Packet<T> = IcmpPacket<T, Icmpv6Type>;
 
 impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
-    /// Checks that type, code and checksum are there.
-    ///
-    /// # Errors
-    /// [`Malformed::Truncated`] below 4 octets.
-    #[inline]
-    pub fn new_checked(octets: T) -> Result<Self, Malformed> {
-        if octets.as_ref().len() < BODY {
-            return Err(Malformed::Truncated);
-        }
-        Ok(Icmpv6Packet { octets })
-    }
-
-    /// The octets back.
-    #[inline]
-    pub fn into_inner(self) -> T {
-        self.octets
-    }
-
-    /// Returns the type of the message.
-    #[inline]
-    pub fn message_type(&self) -> Icmpv6Type {
-        Icmpv6Type(self.octets.as_ref()[TYPE])
-    }
-
-    /// Returns the code of the message, which says more exactly than the type what it is.
-    #[inline]
-    pub fn code(&self) -> u8 {
-        self.octets.as_ref()[CODE]
-    }
-
-    /// The checksum as sent.
-    #[inline]
-    pub fn checksum(&self) -> u16 {
-        u16_at(self.octets.as_ref(), CHECKSUM)
-    }
-
     /// True if the checksum is right.
     #[inline]
     pub fn verify_checksum(&self, addresses: &Addresses) -> bool {
@@ -91,21 +62,6 @@ impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
     #[inline]
     pub fn body(&self) -> &[u8] {
         &self.octets.as_ref()[BODY..]
-    }
-
-    /// The fields of an echo request or reply, else nothing; the data starts 4 octets into the body.
-    #[inline]
-    pub fn echo(&self) -> Option<EchoRepr> {
-        let reply = match self.message_type() {
-            Icmpv6Type::ECHO_REQUEST => false,
-            Icmpv6Type::ECHO_REPLY => true,
-            _ => return None,
-        };
-        let octets = self.octets.as_ref();
-        if octets.len() < EchoRepr::HEADER_LEN {
-            return None;
-        }
-        Some(EchoRepr { reply, identifier: u16_at(octets, IDENTIFIER), sequence: u16_at(octets, SEQUENCE) })
     }
 
     /// The message as one of neighbour discovery.
@@ -125,18 +81,6 @@ impl<T: AsRef<[u8]>> Icmpv6Packet<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv6Packet<T> {
-    /// Sets what the message is; the checksum is left as it was.
-    #[inline]
-    pub fn set_message_type(&mut self, message_type: Icmpv6Type) {
-        self.octets.as_mut()[TYPE] = message_type.0;
-    }
-
-    /// Sets the checksum.
-    #[inline]
-    pub fn set_checksum(&mut self, checksum: u16) {
-        put(self.octets.as_mut(), CHECKSUM, &checksum.to_be_bytes());
-    }
-
     /// Computes the checksum and sets it.
     #[inline]
     pub fn fill_checksum(&mut self, addresses: &Addresses) {
@@ -152,12 +96,7 @@ impl EchoRepr {
     /// # Panics
     /// If `octets` is shorter than 8.
     pub fn emit_v6(&self, octets: &mut [u8], addresses: &Addresses) {
-        let message_type = if self.reply { Icmpv6Type::ECHO_REPLY } else { Icmpv6Type::ECHO_REQUEST };
-        octets[TYPE] = message_type.0;
-        octets[CODE] = 0;
-        put(octets, IDENTIFIER, &self.identifier.to_be_bytes());
-        put(octets, SEQUENCE, &self.sequence.to_be_bytes());
-        Icmpv6Packet { octets }.fill_checksum(addresses);
+        self.emit::<Icmpv6Type>(octets).fill_checksum(addresses);
     }
 }
 

@@ -116,19 +116,3 @@ pub enum Undecidable {
     #[error("a second fragment header")]
     Repeated,
 }
-
-/// The fields of an ICMP or ICMPv6 echo message (RFC 792, RFC 4443 section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EchoRepr {
-    /// A reply, else a request.
-    pub reply: bool,
-    /// Tells one `ping` from another.
-    pub identifier: u16,
-    /// Counts the requests of one `ping`.
-    pub sequence: u16,
-}
-
-impl EchoRepr {
-    /// Octets that the header takes; the data follows.
-    pub const HEADER_LEN: usize = 8;
-}

@@ -183,6 +183,23 @@ impl Ipv6Repr {
     /// Octets that [`Ipv6Repr::emit`] writes.
     pub const HEADER_LEN: usize = PAYLOAD;
 
+    /// The hop limit of neighbour discovery: with another one a router may have let the packet through, and its
+    /// receivers ignore it (RFC 4861 sections 6.1 and 7.1).
+    pub const NDP_HOP_LIMIT: u8 = 255;
+
+    /// The header of a neighbour discovery message of `message_len` octets.
+    pub const fn ndp(source: Ipv6Addr, destination: Ipv6Addr, message_len: usize) -> Ipv6Repr {
+        Ipv6Repr {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: message_len as u16,
+            next_header: IpProtocol::ICMPV6,
+            hop_limit: Ipv6Repr::NDP_HOP_LIMIT,
+            source,
+            destination,
+        }
+    }
+
     /// Reads the fields.
     pub fn parse<T: AsRef<[u8]>>(packet: &Ipv6Packet<T>) -> Self {
         Ipv6Repr {

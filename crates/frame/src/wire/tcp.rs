@@ -64,7 +64,7 @@ const SEQUENCE: usize = 4;
 const ACKNOWLEDGEMENT: usize = 8;
 const OFFSET_FLAGS: usize = 12;
 const WINDOW: usize = 14;
-const CHECKSUM: usize = 16;
+pub(crate) const CHECKSUM: usize = 16;
 const URGENT: usize = 18;
 const OPTIONS: usize = 20;
 

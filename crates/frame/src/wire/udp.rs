@@ -5,7 +5,7 @@ use crate::checksum::{Addresses, Sum};
 const SOURCE: usize = 0;
 const DESTINATION: usize = 2;
 const LENGTH: usize = 4;
-const CHECKSUM: usize = 6;
+pub(crate) const CHECKSUM: usize = 6;
 const PAYLOAD: usize = 8;
 
 /// A view of a UDP datagram (RFC 768).

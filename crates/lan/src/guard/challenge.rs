@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use vmlan_frame::checksum::Addresses;
 use vmlan_frame::ip::solicited_node;
-use vmlan_frame::wire::{ArpOperation, ArpRepr, EtherType, IpProtocol, Ipv6Repr, NeighborSolicitRepr};
+use vmlan_frame::wire::{ArpRepr, EtherType, Ipv6Repr, NeighborSolicitRepr};
 use vmlan_frame::{ETHERNET_HEADER, Frame, Instant, MacAddr};
 
 use super::addresses::{Key, Owner};
 use crate::PortId;
-use crate::discovery::HOP_LIMIT;
 
 /// How long the owner of an address may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -86,14 +85,7 @@ pub(crate) fn ask(octets: &mut [u8], asker: MacAddr, owner: MacAddr, address: Ip
     header[6..12].copy_from_slice(&asker.0);
     let ethertype = match address {
         IpAddr::V4(address) => {
-            let probe = ArpRepr {
-                operation: ArpOperation::REQUEST,
-                sender_hardware: asker,
-                sender_protocol: Ipv4Addr::UNSPECIFIED,
-                target_hardware: MacAddr::ZERO,
-                target_protocol: address,
-            };
-            probe.emit(payload);
+            ArpRepr::request(asker, Ipv4Addr::UNSPECIFIED, address).emit(payload);
             EtherType::ARP
         }
         IpAddr::V6(address) => {
@@ -108,17 +100,9 @@ pub(crate) fn ask(octets: &mut [u8], asker: MacAddr, owner: MacAddr, address: Ip
 /// Writes a neighbour solicitation as of a host that wants to have `target` (RFC 4861 section 4.3).
 fn solicit(packet: &mut [u8], target: Ipv6Addr) {
     let (header, message) = packet.split_at_mut(Ipv6Repr::HEADER_LEN);
-    let repr = Ipv6Repr {
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: message.len() as u16,
-        next_header: IpProtocol::ICMPV6,
-        hop_limit: HOP_LIMIT,
-        source: Ipv6Addr::UNSPECIFIED,
-        destination: solicited_node(target),
-    };
-    repr.emit(header);
-    let ends = Addresses::V6 { source: repr.source, destination: repr.destination };
+    let (source, destination) = (Ipv6Addr::UNSPECIFIED, solicited_node(target));
+    Ipv6Repr::ndp(source, destination, message.len()).emit(header);
+    let ends = Addresses::V6 { source, destination };
     solicitation(target).emit(message, &ends);
 }
 

@@ -20,11 +20,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use vmlan_frame::ip::is_station;
 use vmlan_frame::wire::{
-    ArpOperation, ArpPacket, EtherType, Icmpv6Type, Ipv4Packet, Ipv6Packet, NdpMessage, NdpOption,
+    ArpOperation, ArpPacket, EtherType, Icmpv6Type, Ipv4Packet, Ipv6Packet, Ipv6Repr, NdpMessage, NdpOption,
 };
 use vmlan_frame::{Frame, MacAddr, VLAN_TAG};
 
-use crate::discovery::{Discovery, HOP_LIMIT, discovery};
+use crate::discovery::{Discovery, discovery};
 use crate::shared_mac::Dhcp;
 use crate::vlan::{TPIDS, nested_vid};
 
@@ -164,7 +164,7 @@ fn ipv4(payload: &[u8]) -> Said {
 
 fn ipv6(payload: &[u8], source: MacAddr, packets: bool) -> Said {
     let Ok(packet) = Ipv6Packet::new_checked(payload) else { return Said::Unclear };
-    if packet.hop_limit() != HOP_LIMIT && !packets {
+    if packet.hop_limit() != Ipv6Repr::NDP_HOP_LIMIT && !packets {
         return Said::Nothing;
     }
     match discovery(&packet) {

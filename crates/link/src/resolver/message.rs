@@ -5,8 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vmlan_frame::checksum::Addresses;
 use vmlan_frame::ip::solicited_node;
 use vmlan_frame::wire::{
-    ArpOperation, ArpRepr, EtherType, EthernetRepr, IpProtocol, Ipv6Repr, NeighborAdvertRepr,
-    NeighborSolicitRepr,
+    ArpOperation, ArpRepr, EtherType, EthernetRepr, Ipv6Repr, NeighborAdvertRepr, NeighborSolicitRepr,
 };
 use vmlan_frame::{ETHERNET_HEADER, Frame, MacAddr, Pool, Size};
 
@@ -38,17 +37,11 @@ impl Message {
     ) -> Option<Message> {
         match (source, target) {
             (None | Some(IpAddr::V4(_)), IpAddr::V4(target)) => {
-                let sender_protocol = match source {
+                let source = match source {
                     Some(IpAddr::V4(source)) => source,
                     _ => Ipv4Addr::UNSPECIFIED,
                 };
-                let packet = ArpRepr {
-                    operation: ArpOperation::REQUEST,
-                    sender_hardware: mac,
-                    sender_protocol,
-                    target_hardware: MacAddr::ZERO,
-                    target_protocol: target,
-                };
+                let packet = ArpRepr::request(mac, source, target);
                 Some(Message::Arp { to: to.unwrap_or(MacAddr::BROADCAST), packet })
             }
             (None | Some(IpAddr::V6(_)), IpAddr::V6(target)) => {
@@ -68,16 +61,9 @@ impl Message {
     /// Tells everybody that `address` is at `mac` (RFC 5227 2.3, RFC 4861 7.2.6).
     pub(super) fn announcement(mac: MacAddr, address: IpAddr) -> Message {
         match address {
-            IpAddr::V4(address) => Message::Arp {
-                to: MacAddr::BROADCAST,
-                packet: ArpRepr {
-                    operation: ArpOperation::REQUEST,
-                    sender_hardware: mac,
-                    sender_protocol: address,
-                    target_hardware: MacAddr::ZERO,
-                    target_protocol: address,
-                },
-            },
+            IpAddr::V4(address) => {
+                Message::Arp { to: MacAddr::BROADCAST, packet: ArpRepr::request(mac, address, address) }
+            }
             IpAddr::V6(address) => Message::advertisement(mac, address, None),
         }
     }
@@ -146,16 +132,7 @@ impl Body {
 
     /// Writes the whole IPv6 packet.
     fn emit_packet(&self, source: Ipv6Addr, destination: Ipv6Addr, octets: &mut [u8]) {
-        let header = Ipv6Repr {
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len: self.message_len() as u16,
-            next_header: IpProtocol::ICMPV6,
-            hop_limit: super::nd::HOP_LIMIT,
-            source,
-            destination,
-        };
-        header.emit(octets);
+        Ipv6Repr::ndp(source, destination, self.message_len()).emit(octets);
         let message = &mut octets[Ipv6Repr::HEADER_LEN..];
         let addresses = Addresses::V6 { source, destination };
         match self {

@@ -16,9 +16,6 @@ use super::message::Message;
 use super::own::{AddressState, is_station};
 use super::table::Claim;
 
-/// The hop limit of messages that come from the same link (RFC 4861 7.1): no router lets it through.
-pub(super) const HOP_LIMIT: u8 = 255;
-
 impl Resolver {
     /// Takes a received IPv6 packet that came from the link address `from`. False, and nothing done, when it is
     /// neither a neighbour solicitation nor an advertisement.
@@ -40,7 +37,7 @@ impl Resolver {
         self.advance(now);
         // Fragments are not believed (RFC 6980).
         let valid = headers.fragment.is_none()
-            && packet.hop_limit() == HOP_LIMIT
+            && packet.hop_limit() == Ipv6Repr::NDP_HOP_LIMIT
             && message.code() == 0
             && message.verify_checksum(&packet.addresses())
             && message.ndp().is_ok_and(|message| self.handle_message(solicits, packet, &message, from, now));

@@ -1,11 +1,11 @@
 //! The second pass: copies the frames of a run one behind the other.
 
 use super::super::Offload;
-use super::super::layout::{TCP_CHECKSUM, UDP_CHECKSUM, put_u16};
 use super::Run;
 use super::packet::Packet;
 use crate::checksum::Sum;
-use crate::wire::TcpFlags;
+use crate::wire::field::put_u16;
+use crate::wire::{TCP_CHECKSUM, TcpFlags, UDP_CHECKSUM};
 use crate::{Batch, ETHERNET_HEADER, Frame, Meta, Pool, Size, WriteBuf};
 
 /// Where a merged frame begins in its buffer is a multiple of this: a cache line.

@@ -1,9 +1,9 @@
 //! The facts that the first pass reads of a frame.
 
-use super::super::layout::{TCP_CHECKSUM, UDP_CHECKSUM, array, u16_at};
 use super::super::{Offload, Takes};
 use crate::checksum::Sum;
-use crate::wire::{EtherType, IpProtocol, TcpFlags};
+use crate::wire::field::{array, u16_at};
+use crate::wire::{EtherType, IpProtocol, TCP_CHECKSUM, TcpFlags, UDP_CHECKSUM};
 use crate::{ETHERNET_HEADER, Frame};
 
 const IPV4_TRANSPORT: usize = ETHERNET_HEADER + 20;
