@@ -1,7 +1,8 @@
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
+
+use vmlan_frame::Mutex;
 
 use crate::guard::addresses::Addresses;
-use crate::lock;
 use crate::shared_mac::Echoes;
 
 /// The knowledge that the workers of a network share. Empty while no port has a stage that asks for it.
@@ -28,6 +29,6 @@ impl<'a> Known<'a> {
     }
 
     pub(crate) fn get(&mut self) -> &mut Shared {
-        self.guard.get_or_insert_with(|| lock(self.shared))
+        self.guard.get_or_insert_with(|| self.shared.lock())
     }
 }

@@ -41,13 +41,6 @@ pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Prefix, Rate, 
 pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy};
 pub use vlan::{VlanRole, VlanSet};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks what every step leaves valid, so that another thread's panic does not spread.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

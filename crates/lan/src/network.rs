@@ -7,10 +7,11 @@
 //! Whatever a worker that still has the old table asks, the id's generation tells it from the slot's next user.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use vmlan_frame::{Counters, MacAddr, SlotMap};
+use vmlan_frame::{Counters, MacAddr, Mutex, SlotMap};
 
+use crate::VlanRole;
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
 use crate::group::Group;
 use crate::guard::Stages;
@@ -18,7 +19,6 @@ use crate::known::Shared;
 use crate::port::{Limits, Port, PortConfig, PortError, PortId, PortPolicy, Share};
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
-use crate::{VlanRole, lock};
 
 mod fdb;
 mod trunk;
@@ -128,19 +128,19 @@ impl Network {
 
     /// The MTU, as in [`NetworkConfig::mtu`].
     pub fn mtu(&self) -> usize {
-        lock(&self.control).mtu
+        self.control.lock().mtu
     }
 
     /// Changes the MTU.
     pub fn set_mtu(&self, mtu: usize) {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         control.mtu = mtu;
         self.publish(&mut control);
     }
 
     /// True if a port names a VLAN, so that ports without a role are in VLAN 1.
     pub fn is_vlan_aware(&self) -> bool {
-        lock(&self.control).common.aware
+        self.control.lock().common.aware
     }
 
     /// Adds a port. It is not active yet.
@@ -159,7 +159,7 @@ impl Network {
         (counters, group): (Arc<Counters>, Option<Arc<Group>>),
         trunk: Option<(TrunkPolicy, Notify)>,
     ) -> Result<PortId, PortError> {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         if trunk.is_some()
             && let Some(other) = control.trunk()
         {
@@ -188,7 +188,7 @@ impl Network {
     ///
     /// A worker may still forward batches of it until its next one: [`Forwarder`](crate::Forwarder) tells.
     pub fn remove_port(&self, id: PortId) -> bool {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         let Some(member) = control.ports.remove(id) else { return false };
         if member.trunk.is_some() {
             self.fdb.watch(id, None);
@@ -205,7 +205,7 @@ impl Network {
     /// # Errors
     /// When the port is gone, or an address cannot be set for it. Nothing changed then.
     pub fn update_port(&self, id: PortId, policy: PortPolicy) -> Result<(), PortError> {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         if control.member(id)?.trunk.is_some() {
             return Err(control.member(id)?.other_kind());
         }
@@ -249,7 +249,7 @@ impl Network {
     /// # Errors
     /// When the port is gone.
     pub fn expect(&self, id: PortId) -> Result<(), PortError> {
-        let control = lock(&self.control);
+        let control = self.control.lock();
         let member = control.member(id)?;
         if member.policy.enabled {
             self.fdb.set_learning(id, true);
@@ -263,7 +263,7 @@ impl Network {
     /// # Errors
     /// When the port is gone.
     pub fn set_active(&self, id: PortId, active: bool) -> Result<(), PortError> {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         let common = control.common;
         let member = control.member_mut(id)?;
         let learns = active && member.policy.enabled;
@@ -291,7 +291,7 @@ impl Network {
     }
 
     pub(crate) fn ports(&self) -> Arc<PortTable> {
-        Arc::clone(&lock(&self.ports))
+        Arc::clone(&self.ports.lock())
     }
 
     /// Enters the addresses of a port, all or none.
@@ -316,7 +316,7 @@ impl Network {
         }
         let host = self.keep_addresses(control);
         let old = {
-            let mut ports = lock(&self.ports);
+            let mut ports = self.ports.lock();
             let table = Arc::new(control.table(ports.generation + 1, host));
             self.generation.store(table.generation, Ordering::Release);
             core::mem::replace(&mut *ports, table)

@@ -9,10 +9,10 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::collections::VecDeque;
-use std::sync::Mutex;
+
+use vmlan_frame::Mutex;
 
 use crate::Link;
-use crate::gate::lock;
 
 thread_local! {
     /// How many calls this thread is in that move frames.
@@ -51,17 +51,17 @@ pub(crate) struct Endings {
 
 impl Endings {
     fn push(&self, end: End) {
-        lock(&self.waiting).push_back(end);
+        self.waiting.lock().push_back(end);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.waiting).is_empty()
+        self.waiting.lock().is_empty()
     }
 
     /// Runs what waits, the oldest first.
     pub(crate) fn run(&self) {
         loop {
-            let end = lock(&self.waiting).pop_front();
+            let end = self.waiting.lock().pop_front();
             let Some(end) = end else { return };
             end();
         }

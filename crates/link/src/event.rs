@@ -12,9 +12,10 @@
 use core::net::IpAddr;
 use core::task::{Poll, Waker};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
-use crate::gate::lock;
+use vmlan_frame::Mutex;
+
 use crate::hook::Entered;
 use crate::link::{Record, Settings};
 use crate::{Error, Link, Mtu, Name, ProtocolFamily, registry};
@@ -116,7 +117,7 @@ impl Subscription {
     /// The oldest notice, if there is one.
     pub fn try_next(&self) -> Option<Notice> {
         self.settle();
-        lock(&self.queue.state).notices.pop_front()
+        self.queue.state.lock().notices.pop_front()
     }
 
     /// The oldest notice, or wakes the task when there is one.
@@ -126,7 +127,7 @@ impl Subscription {
         loop {
             self.settle();
             {
-                let mut state = lock(&self.queue.state);
+                let mut state = self.queue.state.lock();
                 if let Some(notice) = state.notices.pop_front() {
                     return Poll::Ready(notice);
                 }
@@ -148,7 +149,7 @@ impl Subscription {
 
 impl Queue {
     fn push(&self, notice: Notice) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let (has_room, lost) = match notice {
             Notice::Event(_) => (state.notices.len() < self.capacity, 1),
             Notice::Lost(count) => (false, count),
@@ -166,7 +167,7 @@ impl Queue {
     }
 
     fn wake(&self) {
-        let waker = lock(&self.state).waker.take();
+        let waker = self.state.lock().waker.take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -182,18 +183,18 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     pub(crate) fn subscribe(&self, capacity: usize, registry: Weak<registry::Inner>) -> Subscription {
         let queue = Arc::new(Queue { capacity: capacity.max(1), state: Mutex::default() });
-        lock(&self.queues).push(Arc::downgrade(&queue));
+        self.queues.lock().push(Arc::downgrade(&queue));
         Subscription { queue, registry }
     }
 
     pub(crate) fn publish(&self, notice: Notice) {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         queues.retain(|queue| queue.upgrade().inspect(|queue| queue.push(notice)).is_some());
     }
 
     /// Wakes all of them: there is something to do besides events.
     pub(crate) fn wake(&self) {
-        lock(&self.queues).iter().filter_map(Weak::upgrade).for_each(|queue| queue.wake());
+        self.queues.lock().iter().filter_map(Weak::upgrade).for_each(|queue| queue.wake());
     }
 }
 

@@ -150,6 +150,6 @@ impl Done {
 }
 
 /// Locks without poisoning: nothing that can panic runs under this crate's locks.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,18 +7,18 @@
 
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::chain::Chain;
 use crate::event::Waiting;
-use crate::gate::{Gate, lock};
+use crate::gate::Gate;
 use crate::multicast::Membership;
 use crate::queue::InputQueue;
 use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
-use vmlan_frame::{Counters, Takes};
+use vmlan_frame::{Counters, Mutex, Takes};
 
 /// The flags of a link: whether it is up, and which frames it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -120,7 +120,7 @@ impl Record {
     }
 
     pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
-        lock(&self.settings)
+        self.settings.lock()
     }
 
     /// Puts the link address in the chain; the caller holds the settings.

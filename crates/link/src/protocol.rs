@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vmlan_frame::{Batch, Context, Frame};
 
-use crate::gate::{Gate, lock};
+use crate::gate::Gate;
 use crate::{
     Address, Arp, ControlResult, Error, Event, EventCode, Link, LinkAddress, ProtocolFamily, Request,
 };
@@ -188,7 +188,7 @@ impl Link {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         {
             // The medium is asked once at a time, and only for a family that is not there.
-            let _change = lock(&self.record().protocol_change);
+            let _change = self.record().protocol_change.lock();
             let chain = self.chain();
             if chain.protocol(options.family).is_some() {
                 return Err(Error::AlreadyExists);
@@ -220,7 +220,7 @@ impl Link {
         }
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         let slot = {
-            let _change = lock(&self.record().protocol_change);
+            let _change = self.record().protocol_change.lock();
             let chain = self.chain();
             let slot = chain.protocol(family).ok_or(Error::NotAttached)?.clone();
             chain.media.del_protocol(family);

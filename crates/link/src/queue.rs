@@ -7,11 +7,9 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::task::Waker;
-use std::sync::Mutex;
 
-use vmlan_frame::{Backlog, Batch, Context, DropReason, Frame};
+use vmlan_frame::{Backlog, Batch, Context, DropReason, Frame, Mutex};
 
-use crate::gate::lock;
 use crate::{Error, Kind, Link};
 
 pub(crate) struct InputQueue {
@@ -38,14 +36,14 @@ impl InputQueue {
 
     pub(crate) fn start(&self) {
         let backlog = Backlog::new(InputQueue::FRAMES, InputQueue::OCTETS);
-        *lock(&self.waiting) = Some(Waiting { backlog, reader: None });
+        *self.waiting.lock() = Some(Waiting { backlog, reader: None });
     }
 
     /// Frees what waits; how many frames and octets that was.
     pub(crate) fn end(&self) -> (u64, u64) {
         // The reader's waker goes with it, after the lock.
         let waiting = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             self.has_reader.store(false, Relaxed);
             waiting.take()
         };
@@ -85,7 +83,7 @@ impl Link {
     /// `ENXIO` when the link is not attached.
     pub fn set_reader(&self, reader: Waker) -> Result<(), Error> {
         let (has_frames, _before) = {
-            let mut waiting = lock(&self.record().queue.waiting);
+            let mut waiting = self.record().queue.waiting.lock();
             let waiting = waiting.as_mut().ok_or(Error::NotAttached)?;
             self.record().queue.has_reader.store(true, Relaxed);
             (!waiting.backlog.is_empty(), waiting.reader.replace(reader.clone()))
@@ -100,7 +98,7 @@ impl Link {
     /// room, or no attached link, is dropped and counted.
     pub fn enqueue(&self, cx: &Context<'_>, batch: &mut Batch) {
         let (mut frames, mut octets) = (0, 0);
-        let mut queue = lock(&self.record().queue.waiting);
+        let mut queue = self.record().queue.waiting.lock();
         let reason = if queue.is_some() { DropReason::InputQueue } else { DropReason::NotAttached };
         let was_empty = queue.as_ref().is_some_and(|waiting| waiting.backlog.is_empty());
         for frame in batch.drain() {
@@ -122,7 +120,7 @@ impl Link {
     /// nothing comes, more may wait, of which the reader is not told again. A frame for which the pool has no buffer
     /// is dropped and counted.
     pub fn dequeue(&self, cx: &Context<'_>, batch: &mut Batch) {
-        let mut queue = lock(&self.record().queue.waiting);
+        let mut queue = self.record().queue.waiting.lock();
         let Some(Waiting { backlog, reader }) = queue.as_mut() else { return };
         let (mut taken, mut lost, mut octets) = (0, 0, 0);
         for entry in backlog.iter().take(batch.room()) {

@@ -1,12 +1,13 @@
 //! The registry: which links there are, by name and by index, and which records wait to be recycled.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use vmlan_frame::Mutex;
 
 use crate::ending::{Endings, OnDataPath};
 use crate::event::Subscribers;
-use crate::gate::lock;
 use crate::link::Record;
 use crate::{Error, Link, LinkFamily, LinkOptions, Name, Subscription};
 
@@ -75,7 +76,7 @@ impl Registry {
             return Err(Error::InvalidArgument);
         }
         let identity = (options.family, id.clone().into_boxed_slice());
-        let mut table = lock(&self.inner.table);
+        let mut table = self.inner.table.lock();
         let table = &mut *table;
         let record = match table.records.get_mut(&identity) {
             Some(known) if known.in_use => return Err(Error::Busy),
@@ -100,13 +101,13 @@ impl Registry {
 
     /// The attached link with this name, as shown.
     pub fn find(&self, name: &str) -> Option<Link> {
-        let table = lock(&self.inner.table);
+        let table = self.inner.table.lock();
         table.names.get(name).and_then(|index| table.attached.get(index)).cloned()
     }
 
     /// The attached link with this index.
     pub fn by_index(&self, index: u32) -> Option<Link> {
-        lock(&self.inner.table).attached.get(&index).cloned()
+        self.inner.table.lock().attached.get(&index).cloned()
     }
 
     /// The attached links by index.
@@ -152,12 +153,12 @@ impl Inner {
     }
 
     pub(crate) fn links(&self) -> Vec<Link> {
-        lock(&self.table).attached.values().cloned().collect()
+        self.table.lock().attached.values().cloned().collect()
     }
 
     /// Gives the link a name and, if it has none yet, an index; `ready` opens it before anybody can find it.
     pub(crate) fn insert(&self, link: &Link, wanted: Name, ready: impl FnOnce(Name)) -> Result<(), Error> {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let name = table.free_name(wanted)?;
         let record = link.record();
         let index = match record.index() {
@@ -175,7 +176,7 @@ impl Inner {
         let (name, index) = (link.name(), link.index());
         // The registry's handle goes after the lock, for the end of a handle takes the lock.
         let _handle = index.and_then(|index| {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             table.names.remove(&name.to_string());
             table.attached.remove(&index)
         });
@@ -183,7 +184,7 @@ impl Inner {
 
     /// The last handle to a link that is not attached is gone.
     pub(crate) fn release(&self, record: &Arc<Record>) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let forgotten = match &record.unique_id {
             None => Some(record.clone()),
             Some(id) => table.make_idle((record.family, id.clone())),

@@ -5,7 +5,6 @@ use vmlan_frame::{Context, Direction, DropReason, Frame};
 
 use crate::chain::{Chain, TAPPED};
 use crate::ending::OnDataPath;
-use crate::gate::lock;
 use crate::hook::{self, Entered, Hook, Place};
 use crate::{Error, IoRef, Link};
 
@@ -107,7 +106,7 @@ impl Link {
     pub fn attach_tap(&self, tap: Arc<dyn Tap>) -> Result<TapId, Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         // The driver is told of one change at a time, in their order.
-        let _change = lock(&self.record().tap_change);
+        let _change = self.record().tap_change.lock();
         let chain = self.chain();
         let is_first = chain.taps.is_empty();
         if chain.taps.len() >= Place::LIMIT {
@@ -140,7 +139,7 @@ impl Link {
     pub fn detach_tap(&self, id: TapId) -> Result<(), Error> {
         let _inside = self.io_ref().ok_or(Error::NotAttached)?;
         let (slot, told) = {
-            let _change = lock(&self.record().tap_change);
+            let _change = self.record().tap_change.lock();
             let (slot, left) = self.change_chain(|_, chain| {
                 let at =
                     chain.taps.iter().position(|slot| slot.place.id == id.0).ok_or(Error::InvalidArgument)?;

@@ -20,18 +20,18 @@ mod tests;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 
-use vmlan_frame::{MacAddr, VlanId};
+use vmlan_frame::{MacAddr, Mutex, VlanId};
 
 pub(crate) use self::learning::{Claimant, Learning};
 use self::learning::{State, Watch};
 use self::table::Table;
 pub(crate) use self::table::{Entry, Key};
+use crate::PortId;
 use crate::event::{Event, Events};
 use crate::group::Group;
 use crate::trunk::Notify;
-use crate::{PortId, lock};
 
 /// How large a network's FDB is and how long it remembers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,11 +142,7 @@ impl Fdb {
 
     /// Enters `key` as learnt at the claimant's port, if it can be and nobody else is changing the FDB.
     pub(crate) fn learn(&self, key: Key, claimant: Claimant, now: u32) -> Learning {
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
-            Err(TryLockError::WouldBlock) => return Learning::Busy,
-        };
+        let Some(mut state) = self.state.try_lock() else { return Learning::Busy };
         if self.find_wildcard(key).is_some_and(|entry| entry.port != claimant.port) {
             return Learning::Refused;
         }
@@ -159,22 +155,22 @@ impl Fdb {
 
     /// Tells `notify` from now on when an address comes to be behind another port than `trunk`, or leaves it.
     pub(crate) fn watch(&self, trunk: PortId, notify: Option<Notify>) {
-        lock(&self.state).watch = notify.map(|notify| Watch { trunk, notify });
+        self.state.lock().watch = notify.map(|notify| Watch { trunk, notify });
     }
 
     /// Lets `port` hold up to `quota` learnt addresses from now on. A new port does not learn yet.
     pub(crate) fn admit_port(&self, port: PortId, quota: usize, group: Option<&Arc<Group>>) {
-        lock(&self.state).admit_port(port, quota, group);
+        self.state.lock().admit_port(port, quota, group);
     }
 
     /// Says whether addresses are learnt behind `port`.
     pub(crate) fn set_learning(&self, port: PortId, learns: bool) {
-        lock(&self.state).set_learning(port, learns);
+        self.state.lock().set_learning(port, learns);
     }
 
     /// Forgets everything of `port`, which learns nothing any more.
     pub(crate) fn dismiss_port(&self, port: PortId) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         for entry in self.table.entries().filter(|entry| entry.port == port) {
             self.remove_entry(&mut state, &entry);
         }
@@ -186,7 +182,7 @@ impl Fdb {
     /// False, and nothing changed, when every place of the key is taken by fixed entries.
     #[must_use]
     pub(crate) fn insert_fixed(&self, key: Key, kind: EntryKind, port: PortId) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let former = self.table.find(key);
         let Some(index) = state.place_fixed(&self.table, key) else {
             return false;
@@ -207,14 +203,14 @@ impl Fdb {
 
     /// Removes the set or static entry of `key`; false when there is none.
     pub(crate) fn remove_fixed(&self, key: Key, kind: EntryKind) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let entry = self.table.find(key).filter(|entry| entry.kind == kind);
         entry.inspect(|entry| self.remove_entry(&mut state, entry)).is_some()
     }
 
     /// Forgets what was learnt, behind one port or all.
     pub(crate) fn flush(&self, port: Option<PortId>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let concerned =
             |entry: &Entry| entry.kind == EntryKind::Learnt && port.is_none_or(|port| entry.port == port);
         for entry in self.table.entries().filter(concerned) {
@@ -224,7 +220,7 @@ impl Fdb {
 
     /// Forgets addresses that were silent for too long, in the next part of the table.
     pub(crate) fn age(&self, now: u32) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         for index in state.next_to_age(self.table.capacity()) {
             let Some(entry) = self.table.entry(index) else { continue };
             if entry.kind == EntryKind::Learnt && now.saturating_sub(entry.seen) >= self.ageing {
@@ -264,17 +260,17 @@ impl Fdb {
 
     /// Adds an event.
     pub(crate) fn report(&self, event: Event) {
-        lock(&self.state).events.push(event);
+        self.state.lock().events.push(event);
     }
 
     /// Adds an event that the data path saw, unless somebody is changing the FDB just now.
     pub(crate) fn try_report(&self, event: Event) {
-        if let Ok(mut state) = self.state.try_lock() {
+        if let Some(mut state) = self.state.try_lock() {
             state.events.push(event);
         }
     }
 
     pub(crate) fn events(&self) -> Events {
-        lock(&self.state).events.take()
+        self.state.lock().events.take()
     }
 }

@@ -76,7 +76,7 @@ fn the_same_address_in_two_vlans_is_two_entries() {
 fn a_locked_fdb_is_busy_and_still_read() {
     let fdb = fdb(64, 100);
     hear(&fdb, key(1), A, 0);
-    let held = lock(&fdb.state);
+    let held = fdb.state.lock();
     assert_eq!(hear(&fdb, key(2), A, 0), Learning::Busy);
     assert_eq!(port_of(&fdb, 1), Some(A));
     drop(held);
@@ -177,7 +177,7 @@ fn an_address_moves_and_tells() {
     assert_eq!(hear(&fdb, key(1), B, 1), Learning::Changed);
     assert_eq!(port_of(&fdb, 1), Some(B));
     assert_eq!(fdb.events().events, [event(|mac, vlan| Event::Moved { mac, vlan, from: A, to: B }, 1)]);
-    assert_eq!([A, B].map(|port| lock(&fdb.state).learnt(port)), [0, 1]);
+    assert_eq!([A, B].map(|port| fdb.state.lock().learnt(port)), [0, 1]);
 }
 
 #[test]

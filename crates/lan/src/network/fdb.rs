@@ -5,7 +5,7 @@ use vmlan_frame::{Instant, MacAddr, VlanId};
 use super::{Network, StaticEntry};
 use crate::event::{Event, Events};
 use crate::fdb::{EntryKind, FdbEntry, Key};
-use crate::{PortError, PortId, lock};
+use crate::{PortError, PortId};
 
 impl Network {
     /// Enters an address by hand: it is neither learnt elsewhere nor ages. `vlan` `None` stands for every VLAN of the
@@ -14,7 +14,7 @@ impl Network {
     /// # Errors
     /// When the port is gone, the address is set for a port or no station's, or the FDB has no place.
     pub fn add_static(&self, mac: MacAddr, vlan: Option<VlanId>, id: PortId) -> Result<(), PortError> {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         let port = &control.member(id)?.name;
         if !mac.is_station() {
             return Err(PortError::NotAStation { port: port.clone(), mac });
@@ -33,7 +33,7 @@ impl Network {
 
     /// Removes what [`Network::add_static`] entered; false when there is nothing.
     pub fn remove_static(&self, mac: MacAddr, vlan: Option<VlanId>) -> bool {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
         control.statics.retain(|entry| entry.key != key);
         self.fdb.remove_fixed(key, EntryKind::Static)

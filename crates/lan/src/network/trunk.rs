@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::fdb::Key;
 use crate::guard::addresses::{HostAddress, Owner};
 use crate::trunk::{TrunkConfig, TrunkPolicy};
-use crate::{PortError, PortId, PortPolicy, lock};
+use crate::{PortError, PortId, PortPolicy};
 
 /// An address behind a port that is not the trunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +53,7 @@ impl Network {
     /// # Errors
     /// When the port is gone or is no trunk, or one of the host's addresses is a guest's. Nothing changed then.
     pub fn update_trunk(&self, id: PortId, policy: TrunkPolicy) -> Result<(), PortError> {
-        let mut control = lock(&self.control);
+        let mut control = self.control.lock();
         let member = control.member(id)?;
         let Some(trunk) = &member.trunk else {
             return Err(member.other_kind());
@@ -74,24 +74,24 @@ impl Network {
 
     /// The trunk, if there is one.
     pub fn trunk(&self) -> Option<PortId> {
-        lock(&self.control).trunk().map(|member| member.id)
+        self.control.lock().trunk().map(|member| member.id)
     }
 
     /// True if a port other than the trunk is active, so that the trunk has a port to serve.
     pub fn is_trunk_wanted(&self) -> bool {
-        lock(&self.control).wanted
+        self.control.lock().wanted
     }
 
     /// Says that the host has `address` on the trunk's interface. Guests that claim it are kept from it, and reported.
     /// False when it was known.
     pub fn add_host_address(&self, address: HostAddress) -> bool {
-        let mut control = lock(&self.control);
-        if !lock(&self.known).addresses.add_host(address) {
+        let mut control = self.control.lock();
+        if !self.known.lock().addresses.add_host(address) {
             return false;
         }
         self.publish(&mut control);
         if let Some(trunk) = control.trunk().map(|member| member.id) {
-            for (address, Owner { port, mac, .. }) in lock(&self.known).addresses.evict() {
+            for (address, Owner { port, mac, .. }) in self.known.lock().addresses.evict() {
                 self.fdb.report(Event::Conflict { port, mac, address: Some(address), owner: trunk });
             }
         }
@@ -100,8 +100,8 @@ impl Network {
 
     /// Says that the host no longer has `address`. False when it was not known.
     pub fn remove_host_address(&self, address: HostAddress) -> bool {
-        let mut control = lock(&self.control);
-        let removed = lock(&self.known).addresses.remove_host(address);
+        let mut control = self.control.lock();
+        let removed = self.known.lock().addresses.remove_host(address);
         if removed {
             self.publish(&mut control);
         }
@@ -123,7 +123,7 @@ impl Network {
 
     /// The host's addresses on the trunk's interface, in ascending order.
     pub fn host_addresses(&self) -> Vec<HostAddress> {
-        lock(&self.known).addresses.host().collect()
+        self.known.lock().addresses.host().collect()
     }
 
     /// Which guest has which IP address, in ascending order, as far as guests have shown it: all of them in shared-MAC
@@ -131,7 +131,7 @@ impl Network {
     /// and neighbour discovery told, in a network that has a trunk or in which a port has floating addresses.
     pub fn shared_addresses(&self) -> Vec<SharedAddress> {
         let aware = self.is_vlan_aware();
-        let known = lock(&self.known);
+        let known = self.known.lock();
         let shared = known.addresses.iter().map(|((vlan, address), Owner { port, mac, .. })| SharedAddress {
             address,
             vlan: aware.then_some(vlan),
@@ -146,7 +146,7 @@ impl Network {
     /// Makes room for the addresses of the guests that are there, when their claims are examined; returns the host's in
     /// their VLANs.
     pub(super) fn keep_addresses(&self, control: &Control) -> Box<[crate::guard::addresses::Key]> {
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         let notify =
             control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
         let guests = control.members().filter(|member| !member.port.stages.is_empty());

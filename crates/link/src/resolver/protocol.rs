@@ -1,10 +1,9 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use vmlan_frame::wire::EtherType;
-use vmlan_frame::{Batch, Context, Frame};
+use vmlan_frame::{Batch, Context, Frame, Mutex};
 
 use super::{Resolution, Resolver};
-use crate::gate::lock;
 use crate::{
     Address, Arp, ControlResult, Error, Event, EventCode, Link, LinkAddress, PreOutput, Protocol, Request,
 };
@@ -30,7 +29,7 @@ impl<P: Protocol> WithResolver<P> {
 impl<P: Protocol> Protocol for WithResolver<P> {
     fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
         {
-            let mut resolver = lock(&self.resolver);
+            let mut resolver = self.resolver.lock();
             batch.retain(|frame| !resolver.handle(frame, cx.now));
         }
         if batch.is_empty() { Ok(()) } else { self.upper.input(cx, batch) }
@@ -48,7 +47,7 @@ impl<P: Protocol> Protocol for WithResolver<P> {
             Address::Link(link) => return send(*link),
             Address::Ip(ip) => *ip,
         };
-        match lock(&self.resolver).send(ip, packet, cx.now) {
+        match self.resolver.lock().send(ip, packet, cx.now) {
             Resolution::Send(mac) => send(mac.into()),
             Resolution::Waiting => {
                 drop(core::mem::take(packet));
@@ -62,7 +61,7 @@ impl<P: Protocol> Protocol for WithResolver<P> {
         if event.code == EventCode::LinkAddressChanged
             && let Some(mac) = link.address().and_then(|address| address.mac())
         {
-            lock(&self.resolver).set_link_address(mac);
+            self.resolver.lock().set_link_address(mac);
         }
         self.upper.event(link, event);
     }
@@ -72,7 +71,7 @@ impl<P: Protocol> Protocol for WithResolver<P> {
     }
 
     fn send_arp(&self, _: &Link, arp: &Arp) -> Result<(), Error> {
-        lock(&self.resolver).send_arp(arp)
+        self.resolver.lock().send_arp(arp)
     }
 
     fn resolve_multicast(&self, group: &Address) -> Result<LinkAddress, Error> {

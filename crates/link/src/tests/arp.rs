@@ -15,7 +15,7 @@ impl Protocol for Arping {
         // The link address is worth a word when it is not the link's own.
         let other = arp.sender_link.filter(|address| Some(*address) != link.address());
         let at = other.map_or(String::new(), |address| format!(" at {address:?}"));
-        lock(&self.0).push(format!("{} {sender}{at} asks for {}", link.name(), arp.target));
+        self.0.lock().push(format!("{} {sender}{at} asks for {}", link.name(), arp.target));
         Ok(())
     }
 

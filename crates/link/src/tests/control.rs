@@ -5,7 +5,7 @@ struct Answering(&'static str, ControlResult, Log);
 
 impl Answering {
     fn answer(&self) -> ControlResult {
-        lock(&self.2).push(self.0.into());
+        self.2.lock().push(self.0.into());
         self.1
     }
 }

@@ -13,7 +13,7 @@ fn events_run_through_filters_protocols_and_driver() {
     struct Driving(Log);
     impl Driver for Driving {
         fn event(&self, _: &Link, event: &Event) {
-            lock(&self.0).push(format!("driver {}", event.code.name()));
+            self.0.lock().push(format!("driver {}", event.code.name()));
         }
     }
     let (registry, log) = (registry(), Log::default());
@@ -123,11 +123,11 @@ struct Acting<F> {
 
 impl<F: FnOnce(&Link) + Send> Filter for Acting<F> {
     fn event(&self, link: &Link, event: &Event) {
-        let act = lock(&self.act).take();
+        let act = self.act.lock().take();
         if let Some(act) = act {
             act(link);
         }
-        lock(&self.log).push(format!("acting {}", event.code.name()));
+        self.log.lock().push(format!("acting {}", event.code.name()));
     }
 }
 

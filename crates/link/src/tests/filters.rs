@@ -86,7 +86,7 @@ impl Filter for Blocking {
     fn input(&self, _: &Context<'_>, _: &mut Frame) -> Verdict {
         self.running.store(true, SeqCst);
         self.entered.send(()).unwrap();
-        lock(&self.go_on).recv_timeout(DEADLINE).unwrap();
+        self.go_on.lock().recv_timeout(DEADLINE).unwrap();
         self.running.store(false, SeqCst);
         Verdict::Continue
     }
@@ -94,7 +94,7 @@ impl Filter for Blocking {
     fn detached(&self) {
         assert!(!self.running.load(SeqCst), "a callback runs");
         self.detached.fetch_add(1, SeqCst);
-        *lock(&self.ended_in) = Some(thread::current().id());
+        *self.ended_in.lock() = Some(thread::current().id());
     }
 }
 
@@ -123,7 +123,7 @@ fn case_15_detach_returns_after_the_running_callback() {
             assert!(!filter.running.load(SeqCst));
             assert_eq!(filter.detached.load(SeqCst), 1);
             // The worker was the last one inside, and moves frames.
-            assert_eq!(*lock(&filter.ended_in), Some(thread::current().id()));
+            assert_eq!(*filter.ended_in.lock(), Some(thread::current().id()));
         });
         // Off the list at once, while the callback still runs; nobody else can detach it any more.
         while !link.filters().is_empty() {
@@ -157,9 +157,9 @@ impl Leaving {
 
 impl Filter for Leaving {
     fn input(&self, cx: &Context<'_>, frame: &mut Frame) -> Verdict {
-        lock(&self.log).push(format!("in {}", mark(frame)));
+        self.log.lock().push(format!("in {}", mark(frame)));
         (self.how)(self, cx, frame);
-        lock(&self.log).push("out".into());
+        self.log.lock().push("out".into());
         Verdict::Continue
     }
 
@@ -169,7 +169,7 @@ impl Filter for Leaving {
     }
 
     fn detached(&self) {
-        lock(&self.log).push("detached".into());
+        self.log.lock().push("detached".into());
     }
 }
 

@@ -185,7 +185,7 @@ fn case_24_per_frame_error_frees_that_frame_only() {
         if mark(frame) == 2 {
             return Err(Error::Io);
         }
-        lock(&took).push(format!("took {} with {} octets", mark(frame), frame.len()));
+        took.lock().push(format!("took {} with {} octets", mark(frame), frame.len()));
         Ok(())
     });
     link.attach_protocol(protocol(ProtocolFamily::INET), Arc::new(per_frame)).unwrap();
@@ -267,7 +267,7 @@ fn nested_input_keeps_runs_apart() {
     struct Tunnelled(Link, Log);
     impl Protocol for Tunnelled {
         fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
-            lock(&self.1).push(format!("{:?}", marks(batch)));
+            self.1.lock().push(format!("{:?}", marks(batch)));
             // What stands inside goes up again, once.
             let mut inner = Batch::from_iter(batch.drain().filter(|frame| mark(frame) == 1));
             inner.iter_mut().for_each(|frame| *frame.make_mut(cx.pool).unwrap().last_mut().unwrap() = 9);

@@ -13,15 +13,15 @@ struct Logged(Log);
 
 impl Driver for Logged {
     fn event(&self, _: &Link, event: &Event) {
-        lock(&self.0).push(format!("driver {}", event.code.name()));
+        self.0.lock().push(format!("driver {}", event.code.name()));
     }
 
     fn set_multicasts(&self, groups: &[LinkAddress]) {
-        lock(&self.0).push(format!("groups {groups:?}"));
+        self.0.lock().push(format!("groups {groups:?}"));
     }
 
     fn detached(&self) {
-        lock(&self.0).push("driver detached".into());
+        self.0.lock().push("driver detached".into());
     }
 }
 
@@ -291,7 +291,7 @@ fn a_link_detached_from_its_own_filter_ends_after_the_batch() {
             Verdict::Continue
         }
         fn detached(&self) {
-            lock(&self.1).push(format!("detached with {} inside", self.0.references()));
+            self.1.lock().push(format!("detached with {} inside", self.0.references()));
         }
     }
     let (registry, worker, log) = (registry(), Worker::new(), Log::default());

@@ -1,14 +1,13 @@
 //! The numbered cases of the link layer, by topic, and what they share.
 
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use vmlan_frame::{
-    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Snapshot, Tally,
+    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Mutex, Pool, PoolSizes, Snapshot, Tally,
 };
 
-use crate::gate::lock;
 use crate::*;
 
 mod arp;
@@ -91,7 +90,7 @@ fn marks(batch: &Batch) -> Vec<u8> {
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn logged(log: &Log) -> Vec<String> {
-    core::mem::take(&mut *lock(log))
+    core::mem::take(&mut *log.lock())
 }
 
 /// A filter that writes down what it sees and decides by the frame's mark.
@@ -111,7 +110,7 @@ impl Probe {
     }
 
     fn write(&self, what: impl core::fmt::Display) {
-        lock(&self.log).push(format!("{} {what}", self.name));
+        self.log.lock().push(format!("{} {what}", self.name));
     }
 
     fn see(&self, way: &str, frame: &mut Frame) -> Verdict {
@@ -155,7 +154,7 @@ impl Sink {
     }
 
     fn write(&self, what: impl core::fmt::Display) {
-        lock(&self.log).push(format!("{} {what}", self.name));
+        self.log.lock().push(format!("{} {what}", self.name));
     }
 }
 

@@ -224,7 +224,7 @@ struct Shouting(MacAddr, Log);
 
 impl Protocol for Shouting {
     fn input(&self, _: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
-        lock(&self.1).push(format!("{:?}", marks(batch)));
+        self.1.lock().push(format!("{:?}", marks(batch)));
         Ok(())
     }
 

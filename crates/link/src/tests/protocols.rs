@@ -36,7 +36,7 @@ struct Leaving(Link, Log);
 
 impl Protocol for Leaving {
     fn input(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
-        lock(&self.1).push(format!("{:?}", marks(batch)));
+        self.1.lock().push(format!("{:?}", marks(batch)));
         self.0.detach_protocol(ProtocolFamily::INET).unwrap();
         // The next input does not find it any more.
         self.0.input(cx, batch);
@@ -45,12 +45,12 @@ impl Protocol for Leaving {
         let mut wire = Wire::of(&self.0);
         let result = self.0.output_protocol(cx, ProtocolFamily::INET, &destination, &mut sent, &mut wire);
         assert_eq!(result, Err(Error::NotAttached));
-        lock(&self.1).push("use ends".into());
+        self.1.lock().push("use ends".into());
         Ok(())
     }
 
     fn detached(&self) {
-        lock(&self.1).push("detached".into());
+        self.1.lock().push("detached".into());
     }
 }
 

@@ -155,14 +155,14 @@ struct Placed {
 
 impl Placed {
     fn end(&self) {
-        assert!(!lock(&self.workers).contains(&thread::current().id()), "a worker ends nothing");
+        assert!(!self.workers.lock().contains(&thread::current().id()), "a worker ends nothing");
         self.ends.fetch_add(1, SeqCst);
     }
 }
 
 impl Filter for Placed {
     fn input(&self, _: &Context<'_>, _: &mut Frame) -> Verdict {
-        lock(&self.workers).insert(thread::current().id());
+        self.workers.lock().insert(thread::current().id());
         Verdict::Continue
     }
 

@@ -35,12 +35,12 @@ impl Driver for Told {
     }
 
     fn set_multicasts(&self, groups: &[LinkAddress]) {
-        let first = lock(&self.first).take();
+        let first = self.first.lock().take();
         if let Some((entered, go_on)) = first {
             entered.send(()).unwrap();
             go_on.recv_timeout(DEADLINE).unwrap();
         }
-        lock(&self.groups).push(groups.to_vec());
+        self.groups.lock().push(groups.to_vec());
     }
 }
 
@@ -62,7 +62,7 @@ fn a_membership_that_changes_while_the_driver_is_told_is_told_last() {
         link.leave_multicast(group(1)).unwrap();
         tell.send(()).unwrap();
     });
-    assert_eq!(*lock(&told.groups), [vec![group(1)], vec![group(2), group(3)]]);
+    assert_eq!(*told.groups.lock(), [vec![group(1)], vec![group(2), group(3)]]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn the_last_that_a_driver_hears_is_what_the_link_is_a_member_of() {
             });
         }
     });
-    assert_eq!(lock(&told.groups).last(), Some(&link.multicasts()));
+    assert_eq!(told.groups.lock().last(), Some(&link.multicasts()));
     assert_eq!(link.multicasts().len(), 3);
 }
 
@@ -129,7 +129,7 @@ impl Tap for Blocking {
     fn frame(&self, _: &Context<'_>, _: vmlan_frame::Direction, _: &Frame) {
         self.running.store(true, SeqCst);
         self.entered.send(()).unwrap();
-        lock(&self.go_on).recv_timeout(DEADLINE).unwrap();
+        self.go_on.lock().recv_timeout(DEADLINE).unwrap();
         self.running.store(false, SeqCst);
     }
 }

@@ -1,13 +1,12 @@
 //! A resolver in front of protocols on a link.
 
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use vmlan_frame::{Batch, Context, Counters, DropReason, Tally};
+use vmlan_frame::{Batch, Context, Counters, DropReason, Mutex, Tally};
 
 use super::*;
-use crate::gate::lock;
 use crate::{Address, Arp, Link, LinkOptions, Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit};
 
 /// Counts what it gets.
@@ -75,7 +74,7 @@ impl Station {
     fn flush(&mut self) -> Vec<String> {
         let cx = Context { worker: 0, now: secs(2), pool: &self.pool };
         let mut batch = Batch::new();
-        while let Some(frame) = lock(&self.resolver).poll_transmit(cx.now, cx.pool) {
+        while let Some(frame) = self.resolver.lock().poll_transmit(cx.now, cx.pool) {
             batch.push(frame);
         }
         self.link.output(&cx, &mut batch, &mut self.wire).unwrap();
@@ -148,7 +147,7 @@ fn the_links_address_is_followed_and_arp_is_sent() {
     assert_eq!(station.flush(), ["c: advertise fd00::1 fd00::9 fd00::1 solicited"]);
     assert_eq!(station.link.send_arp(&Arp { sender: None, ..reply }), Err(Error::InvalidArgument));
     station.link.set_address(B.into()).unwrap();
-    assert_eq!(lock(&station.resolver).link_address(), B);
+    assert_eq!(station.resolver.lock().link_address(), B);
     station.link.detach().unwrap();
     assert_eq!(station.upper.load(SeqCst), usize::MAX);
 }
