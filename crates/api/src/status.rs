@@ -173,7 +173,7 @@ pub struct Counters {
     /// Frames among those to groups, broadcast too.
     #[serde(default)]
     pub rx_multicasts: u64,
-    /// Failures to receive, which were no frame yet.
+    /// Failures to receive: of a tunnel, records that are no packet or too long. A port has its own in `drops`.
     #[serde(default)]
     pub rx_errors: u64,
     /// Frames to the guest.
@@ -183,7 +183,7 @@ pub struct Counters {
     /// Frames among those to groups, broadcast too.
     #[serde(default)]
     pub tx_multicasts: u64,
-    /// Failures to send that no frame stands for.
+    /// Failures to send: of a tunnel, packets that its client cannot take. A port has its own in `drops`.
     #[serde(default)]
     pub tx_errors: u64,
     /// Copies that were made of the received frames for other ports: each was sent, queued or dropped there.
@@ -208,8 +208,43 @@ pub struct Counters {
     pub coalesced: u64,
     /// Frames that wait for the guest now.
     pub queued: u64,
+    /// Frames and octets among those above whose traffic class is not best effort.
+    #[serde(default)]
+    pub classes: Classes,
     /// Frames dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+}
+
+/// Traffic by class. A frame asks for its class by the priority of its VLAN tag, or without a tag by the DSCP of its
+/// packet. Best effort is what the other classes leave of the port's frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classes {
+    /// Priorities 1 and 2, DSCP CS1 and LE.
+    pub background: ClassCounters,
+    /// Priorities 4 and 5, DSCP CS3 to CS5, AF3x and AF4x.
+    pub video: ClassCounters,
+    /// Priorities 6 and 7, DSCP VOICE-ADMIT, EF, CS6 and CS7.
+    pub voice: ClassCounters,
+}
+
+impl Classes {
+    /// The classes in the order of their urgency, with their names.
+    pub fn named(&self) -> [(&'static str, &ClassCounters); 3] {
+        [("background", &self.background), ("video", &self.video), ("voice", &self.voice)]
+    }
+}
+
+/// Traffic of one class through a port; octets with Ethernet header, without FCS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCounters {
+    /// Frames from the guest.
+    pub rx_frames: u64,
+    /// Octets of those.
+    pub rx_octets: u64,
+    /// Frames to the guest.
+    pub tx_frames: u64,
+    /// Octets of those.
+    pub tx_octets: u64,
 }
 
 /// The counters of a port: an element of `GET /v1/counters`.

@@ -53,6 +53,7 @@ fn a_port_lists_every_member() {
         counters: Counters { drops: [("queue_full".into(), 3)].into(), ..Counters::default() },
         tunnel: None,
     };
+    let none = json!({"rx_frames": 0, "rx_octets": 0, "tx_frames": 0, "tx_octets": 0});
     assert_eq!(
         serde_json::to_value(port).expect("plain data"),
         json!({
@@ -63,6 +64,7 @@ fn a_port_lists_every_member() {
                 "tx_frames": 0, "tx_octets": 0, "tx_multicasts": 0, "tx_errors": 0, "copies": 0, "queued": 0,
                 "rx_large": 0, "rx_large_segments": 0, "tx_large": 0, "tx_large_segments": 0,
                 "segmented": 0, "coalesced": 0,
+                "classes": {"background": none.clone(), "video": none.clone(), "voice": none},
                 "drops": {"queue_full": 3},
             },
             "tunnel": null,

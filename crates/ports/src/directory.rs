@@ -356,6 +356,10 @@ fn counters(counters: &Counters) -> vmlan_api::Counters {
     let sum = counters.snapshot();
     let dropped =
         vmlan_frame::DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
+    let class = |class: usize| {
+        let ([rx_frames, rx_octets], [tx_frames, tx_octets]) = (sum.rx_classes[class], sum.tx_classes[class]);
+        vmlan_api::ClassCounters { rx_frames, rx_octets, tx_frames, tx_octets }
+    };
     vmlan_api::Counters {
         rx_frames: sum.rx_frames,
         rx_octets: sum.rx_octets,
@@ -373,6 +377,7 @@ fn counters(counters: &Counters) -> vmlan_api::Counters {
         segmented: sum.segmented,
         coalesced: sum.coalesced,
         queued: sum.queued,
+        classes: vmlan_api::Classes { background: class(0), video: class(1), voice: class(2) },
         drops: dropped.filter(|(_, count)| *count > 0).collect(),
     }
 }

@@ -321,7 +321,13 @@ fn attach_link(registry: &Registry, place: &Place, mtu: usize) -> Result<BridgeG
     let mtu = vmlan_link::Mtu::new(mtu as u64).expect("the configuration's range is the same");
     // The workers bring every frame into the form that the port's medium takes.
     let capabilities = Takes::ALL;
-    let options = LinkOptions { mtu, capabilities, ..LinkOptions::ethernet("port").expect("a good name") };
+    let options = LinkOptions {
+        mtu,
+        capabilities,
+        // The interface shows what is counted by class.
+        classifies: true,
+        ..LinkOptions::ethernet("port").expect("a good name")
+    };
     let known = LinkOptions { unique_id: Some(place.to_string().into_bytes()), ..options.clone() };
     let link = match registry.acquire(known) {
         Err(vmlan_link::Error::Busy | vmlan_link::Error::InvalidArgument) => registry.acquire(options)?,

@@ -161,6 +161,8 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
 
 fn port() -> vmlan_api::Port {
     let drops = [("queue_full".to_owned(), 3)].into();
+    let voice = vmlan_api::ClassCounters { rx_frames: 2, tx_frames: 5, ..Default::default() };
+    let classes = vmlan_api::Classes { voice, ..Default::default() };
     vmlan_api::Port {
         network: "lab".into(),
         port: "web".into(),
@@ -174,7 +176,7 @@ fn port() -> vmlan_api::Port {
         mac: vmlan_api::OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
         vlan: Some(vmlan_api::VlanConfig { access: Some(10), ..Default::default() }),
         mtu: 1500,
-        counters: vmlan_api::Counters { rx_frames: 7, drops, ..Default::default() },
+        counters: vmlan_api::Counters { rx_frames: 7, classes, drops, ..Default::default() },
         tunnel: None,
     }
 }
@@ -207,7 +209,7 @@ fn listings_are_tables_or_json() {
         (&["config"], &["[network.lab]", "mtu = 9000"], "network"),
         (&["ports", "lab"], &["web"], "state"),
         (&["fdb", "lab"], &["52:54:00:00:00:01", "web", "1.5s"], "age_seconds"),
-        (&["counters"], &["lab", "web", "7", "queue_full=3"], "counters"),
+        (&["counters"], &["lab", "web", "7", " voice=2/5 ", "queue_full=3"], "counters"),
         (&["counters", "lab/web"], &["queue_full=3"], "port"),
         (&["counters", "lab"], &["queue_full=3"], "port"),
     ] {

@@ -121,6 +121,7 @@ impl Interface {
         let link = registry.acquire(LinkOptions {
             name,
             mtu: options.mtu,
+            classifies: true,
             ..LinkOptions::tunnel(NAME).expect("a good name")
         })?;
         link.attach(Arc::new(Below), None).map_err(|error| match error {

@@ -115,6 +115,7 @@ impl Outlet {
         self.link.sent(self.worker, &tally);
         // The port counts frames.
         tally.octets += tally.frames * LONGER as u64;
+        tally.classes.iter_mut().for_each(|[frames, octets]| *octets += *frames * LONGER as u64);
         self.port.sent(self.worker, &tally);
         if let Some(reason) = sent.refused {
             self.link.tx_errors(self.worker, 1);

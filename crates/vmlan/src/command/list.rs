@@ -151,11 +151,22 @@ pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<
             .collect();
         let numbers = [rx_frames, rx_octets, tx_frames, tx_octets].map(u64::to_string);
         let names = [port.network.clone(), port.port.clone()];
-        names.into_iter().chain(numbers).chain([or_dash(Some(&reasons.join(" ")))]).collect()
+        let words = [classes(&port.counters.classes), reasons.join(" ")];
+        names.into_iter().chain(numbers).chain(words.map(|word| or_dash(Some(&word)))).collect()
     };
     let rows: Vec<Vec<String>> = ports.iter().map(row).collect();
-    let head = ["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "DROPS"];
+    let head =
+        ["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "CLASSES RX/TX", "DROPS"];
     print(&table(&head, &rows))
+}
+
+/// Returns the frames received and sent of each class that has some: `video=3/0 voice=2/5`.
+fn classes(classes: &vmlan_api::Classes) -> String {
+    let counted =
+        classes.named().into_iter().filter(|(_, class)| (class.rx_frames, class.tx_frames) != (0, 0));
+    let words: Vec<_> =
+        counted.map(|(name, class)| format!("{name}={}/{}", class.rx_frames, class.tx_frames)).collect();
+    words.join(" ")
 }
 
 pub(super) fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {

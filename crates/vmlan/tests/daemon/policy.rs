@@ -1,6 +1,6 @@
 //! Rights of guests to send, and the frames on the wire.
 
-use vmlan_api::{EventKind, FdbEntry, PortState};
+use vmlan_api::{ClassCounters, Classes, EventKind, FdbEntry, PortState};
 use vmlan_frame::{DropReason, MacAddr};
 use vmlan_guest::{Attachment, ethernet};
 
@@ -65,6 +65,32 @@ fn a_port_with_a_set_address_sends_from_that_only() {
     one.raw.send_frame(&forged).expect("room for a frame");
     two.raw.expect(|frame| frame[6..12] == mac(9).0).expect("the frame");
     wait_drops(&daemon, "one", DropReason::SourceGuard, 1);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn frames_are_counted_by_the_class_that_their_tag_asks_for() {
+    let role = "vlan = { trunk = [10] }";
+    let (daemon, [mut one, mut two]) = with_guests("", [("one", role), ("two", role)]);
+    // The priority stands above the VLAN's number. Twice voice, once each of the others.
+    for (number, priority) in [1, 3, 4, 6, 7].into_iter().enumerate() {
+        let frame = tagged(&numbered(MacAddr::BROADCAST, one.mac, number as u32), priority << 13 | 10);
+        one.raw.send_frame(&frame).expect("room for a frame");
+        two.raw.expect(|heard| *heard == frame[..]).expect("the frame, with its priority");
+    }
+    let octets = tagged(&numbered(two.mac, one.mac, 0), 10).len() as u64;
+    let received =
+        |rx_frames| ClassCounters { rx_frames, rx_octets: rx_frames * octets, ..Default::default() };
+    let sent = |tx_frames| ClassCounters { tx_frames, tx_octets: tx_frames * octets, ..Default::default() };
+    let classes = |class: &dyn Fn(u64) -> ClassCounters| Classes {
+        background: class(1),
+        video: class(1),
+        voice: class(2),
+    };
+    assert_eq!(daemon.port("one").counters.classes, classes(&received));
+    testbed::wait_until("all to be counted", PATIENCE, || daemon.port("two").counters.tx_frames == 5);
+    assert_eq!(daemon.port("two").counters.classes, classes(&sent));
     assert_balanced(&daemon);
     daemon.stop();
 }

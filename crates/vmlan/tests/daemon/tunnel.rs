@@ -4,7 +4,7 @@ use std::io::{IoSlice, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use vmlan_api::PortState;
+use vmlan_api::{ClassCounters, Classes, PortState};
 use vmlan_drivers::tunnel::client::{Client, Error};
 use vmlan_drivers::tunnel::message::{Prefixed, Refusal, option};
 use vmlan_frame::{DropReason, MacAddr};
@@ -120,6 +120,38 @@ fn tunnel_case_4_a_record_of_three_octets_is_an_error_and_the_tunnel_stays() {
     drop(client);
     testbed::wait_until("the port to go", PATIENCE, || daemon.find_port("one.0").is_none());
     assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn packets_are_counted_by_the_class_that_they_ask_for_at_the_port_and_as_records() {
+    let daemon = start();
+    let (client, mut raw) = with_neighbour(&daemon);
+    // Expedited forwarding (RFC 3246), in the upper six bits.
+    let of_voice = |mut packet: Vec<u8>| {
+        packet[1] = 46 << 2;
+        packet
+    };
+    let (there, back) = (of_voice(packet(9, 1, 40)), of_voice(packet(1, 9, 90)));
+    client.send(&there).expect("a tunnel");
+    raw.raw.expect(|frame| frame[14..] == there).expect("the packet");
+    raw.raw.send_frame(&ethernet(client.opened().mac, raw.mac, 0x0800, &back)).expect("room for a frame");
+    let mut buffer = [0; 1500];
+    while client.receive(&mut buffer).expect("a tunnel") != Some(back.len()) {}
+
+    let voice = |header: u64| ClassCounters {
+        rx_frames: 1,
+        rx_octets: header + there.len() as u64,
+        tx_frames: 1,
+        tx_octets: header + back.len() as u64,
+    };
+    let classes = |header| Classes { voice: voice(header), ..Classes::default() };
+    testbed::wait_until("all to be counted", PATIENCE, || {
+        daemon.port("one.0").counters.classes.voice.tx_frames == 1
+    });
+    let port = daemon.port("one.0");
+    assert_eq!(port.counters.classes, classes(14));
+    assert_eq!(port.tunnel.map(|records| records.classes), Some(classes(4)));
     daemon.stop();
 }
 
