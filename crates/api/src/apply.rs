@@ -33,6 +33,9 @@ pub struct ApplyReport {
     pub dry_run: bool,
     /// The actions in their order; none when the configuration runs already.
     pub actions: Vec<ActionReport>,
+    /// Settings that are allowed but hardly meant: after a change of one port or rule, those that it brought about.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl ApplyReport {

@@ -300,13 +300,13 @@ table! {
 }
 
 table! {
-    /// The role of a port in VLANs: `access`, or `trunk` with or without `native`.
+    /// The role of a port in VLANs: `access`, or `tagged` with or without `native`.
     pub struct VlanConfig {
         /// The VLAN of an access port, whose guest sends untagged frames (PVID).
         access: u64 = number(1, 4094, None),
-        /// The VLANs that a trunk port carries tagged.
-        trunk: Vec<u64>,
-        /// The VLAN of a trunk port's untagged frames; they are dropped when absent.
+        /// The VLANs whose frames pass with their tag.
+        tagged formerly "trunk": Vec<u64>,
+        /// The VLAN of untagged frames beside `tagged`; they are dropped when absent.
         native: u64 = number(1, 4094, None),
     }
 }

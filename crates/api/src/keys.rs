@@ -13,8 +13,17 @@ use crate::OneOrMany;
 pub struct Key {
     /// Its name.
     pub name: &'static str,
+    /// A former name, which is still read but written and suggested nowhere.
+    pub former: Option<&'static str>,
     /// The kind of value that it takes.
     pub value: Value,
+}
+
+impl Key {
+    /// Returns true for its name and for its former one.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.former == Some(name)
+    }
 }
 
 /// A kind of value.
@@ -99,12 +108,12 @@ impl Typed for bool {
 
 /// Defines a table: its structure, whose members are all optional, and its keys.
 ///
-/// The value that a key takes follows from its type, or is given behind `=`.
+/// The value that a key takes follows from its type, or is given behind `=`. A former name stands behind `formerly`.
 macro_rules! table {
     (
         $(#[$meta:meta])*
         pub struct $table:ident {
-            $($(#[$doc:meta])+ $key:ident: $type:ty $(= $value:expr)?,)+
+            $($(#[$doc:meta])+ $key:ident $(formerly $former:literal)?: $type:ty $(= $value:expr)?,)+
         }
     ) => {
         $(#[$meta])*
@@ -113,7 +122,7 @@ macro_rules! table {
         pub struct $table {
             $(
                 $(#[$doc])+
-                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[serde(default, skip_serializing_if = "Option::is_none" $(, alias = $former)?)]
                 pub $key: Option<$type>,
             )+
         }
@@ -122,6 +131,7 @@ macro_rules! table {
             const KEYS: &'static [$crate::keys::Key] = &[$(
                 $crate::keys::Key {
                     name: stringify!($key),
+                    former: $crate::keys::table!(@former $($former)?),
                     value: $crate::keys::table!(@value $type $(, $value)?),
                 },
             )+];
@@ -131,6 +141,8 @@ macro_rules! table {
             const VALUE: $crate::keys::Value = $crate::keys::Value::Table(<$table as $crate::keys::Keyed>::KEYS);
         }
     };
+    (@former) => { None };
+    (@former $former:literal) => { Some($former) };
     (@value $type:ty) => { <$type as $crate::keys::Typed>::VALUE };
     (@value $type:ty, $value:expr) => { $value };
 }
@@ -193,5 +205,13 @@ mod tests {
         same::<PortConfig>();
         same::<TrunkConfig>();
         same::<UserLimitsConfig>();
+    }
+
+    #[test]
+    fn a_former_name_is_read_and_the_name_is_written() {
+        let read: crate::VlanConfig =
+            serde_json::from_value(serde_json::json!({"trunk": [10], "native": 1})).expect("a role");
+        let written = serde_json::to_value(read).expect("plain data");
+        assert_eq!(written, serde_json::json!({"tagged": [10], "native": 1}));
     }
 }

@@ -186,7 +186,11 @@ impl Plan {
     /// Returns the report of a dry run.
     pub fn preview(&self) -> vmlan_api::ApplyReport {
         let planned = |action: &Action| action.report(vmlan_api::Outcome::Planned, None);
-        vmlan_api::ApplyReport { dry_run: true, actions: self.actions.iter().map(planned).collect() }
+        vmlan_api::ApplyReport {
+            dry_run: true,
+            actions: self.actions.iter().map(planned).collect(),
+            notes: Vec::new(),
+        }
     }
 }
 

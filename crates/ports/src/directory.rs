@@ -346,7 +346,7 @@ fn vlan(vlan: &Vlan) -> Option<vmlan_api::VlanConfig> {
         }
         Vlan::Trunk { allowed, native } => Some(vmlan_api::VlanConfig {
             access: None,
-            trunk: Some(allowed.iter().map(number).collect()),
+            tagged: Some(allowed.iter().map(number).collect()),
             native: native.as_ref().map(number),
         }),
     }

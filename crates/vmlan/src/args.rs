@@ -189,6 +189,9 @@ pub struct HostArguments {
     /// Name of the interface [default: vmlan0 or the next free number; on macOS utun with one]
     #[arg(short, long, value_name = "NAME")]
     pub device: Option<String>,
+    /// VLAN that the interface is in, without a tag [default: 1 in a network with VLANs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4094))]
+    pub vlan: Option<u64>,
     /// Name of the port
     #[arg(long, default_value = "host")]
     pub port: String,

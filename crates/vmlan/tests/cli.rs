@@ -138,7 +138,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
             Request::Reload { dry_run, reply } => {
                 let _ = tell.send(format!("reload {dry_run}"));
                 requests.emit(vmlan_api::EventKind::Applied { actions: 0, failed: 0 });
-                drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: Vec::new() })));
+                drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, ..Default::default() })));
             }
             Request::Change { change: Change::AddPort { network, port, table }, reply, dry_run } => {
                 let dry = if dry_run { "dry run: " } else { "" };
@@ -189,7 +189,7 @@ fn report(outcome: vmlan_api::Outcome, reason: Option<String>) -> vmlan_api::App
         outcome,
         reason,
     };
-    vmlan_api::ApplyReport { dry_run: false, actions: vec![action] }
+    vmlan_api::ApplyReport { dry_run: false, actions: vec![action], notes: vec!["mind this".into()] }
 }
 
 #[test]
@@ -252,6 +252,7 @@ fn apply_sends_the_file_with_absolute_paths() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(daemon.asked.recv().ok(), Some(format!("apply true {}", socket.display())));
     assert!(text(&output.stdout).contains("add_port"), "{output:?}");
+    assert!(text(&output.stdout).ends_with("note: mind this\n"), "{output:?}");
 
     let output = daemon.vmlan(&["apply"]);
     assert_eq!(daemon.asked.recv().ok().as_deref(), Some("reload false"));

@@ -303,7 +303,7 @@ fn a_trunk_on_a_vlan_interface() {
 #[test]
 fn a_guest_whose_port_is_in_a_vlan_of_the_hosts() {
     require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
-    let roles = ["vlan = { trunk = [10], native = 1 }", "vlan = { access = 1 }", "vlan = { access = 10 }"];
+    let roles = ["vlan = { tagged = [10], native = 1 }", "vlan = { access = 1 }", "vlan = { access = 10 }"];
     let mut host = Host::boot(CABLE, "eth0", 1500, roles);
     host.must("untagged other t0 4");
     host.all_ping(Lan::Plain, &["host", "wire", "guest"]);

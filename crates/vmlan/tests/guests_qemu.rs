@@ -119,7 +119,7 @@ fn a_machine_that_listens_one_on_vde_and_a_trunk() {
     let socket = machines.path().join("machine1");
     let daemon = Daemon::start(&format!(
         "{}{}[network.lab.port.listening]\nstream = {{ connect = \"{}\" }}\n\
-         vlan = {{ trunk = [10, 20], native = 1 }}\n\
+         vlan = {{ tagged = [10, 20], native = 1 }}\n\
          [network.lab.port.vde]\nvde = {{ directory = \"lab.vde\" }}\nvlan = {{ access = 1 }}\n",
         tap("ten", &ten, 10),
         tap("twenty", &twenty, 20),

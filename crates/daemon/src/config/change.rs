@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use vmlan_api::keys::{Key, Keyed, Value as Takes};
 use vmlan_api::{Error, ErrorCode};
 
 use super::{ValidConfig, network_from_json, table_from_json, validate};
@@ -72,7 +73,7 @@ impl Change {
                 let mut table = serde_json::to_value(&*port).map_err(|error| {
                     vec![Error::new(ErrorCode::Internal, format!("the port cannot be written: {error}"))]
                 })?;
-                merge(&mut table, keys);
+                merge(&mut table, current_names(vmlan_api::PortConfig::KEYS, keys));
                 *port = table_from_json(&path, table)?;
             }
             Self::RemovePort { network, port } => {
@@ -137,6 +138,27 @@ fn no_port(network: &str, name: &str, ports: &BTreeMap<String, vmlan_api::PortCo
 /// The path of a port in the configuration.
 fn path(network: &str, port: &str) -> String {
     join(&join(&join("network", network), "port"), port)
+}
+
+/// Returns the changes with the names of keys in place of their former ones, so that a change by the one replaces what
+/// was written by the other. Where both are there the reader finds the fault.
+fn current_names(keys: &[Key], changes: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    let Value::Object(mut changes) = changes else { return changes };
+    for key in keys {
+        if let Some(former) = key.former
+            && !changes.contains_key(key.name)
+            && let Some(change) = changes.remove(former)
+        {
+            changes.insert(key.name.to_owned(), change);
+        }
+        if let Takes::Table(keys) = key.value
+            && let Some(inner) = changes.get_mut(key.name)
+        {
+            *inner = current_names(keys, inner.take());
+        }
+    }
+    Value::Object(changes)
 }
 
 /// Makes `changes` in `table`, as RFC 7396 says. The depth of both was bounded when they were read.

@@ -2,6 +2,8 @@
 //!
 //! Reading goes on after a fault, without the member at fault, so that all faults are told at once.
 
+use std::borrow::Cow;
+
 use vmlan_api::keys::{Keyed, Value as Takes};
 use vmlan_api::{Error, ErrorCode, OneOrMany};
 use vmlan_ports::{join, shown};
@@ -104,7 +106,8 @@ impl Reader {
             Takes::Choices(words) => self.list(path, node, word(words)).map(Into::into),
             Takes::Table(keys) => {
                 let names: Vec<_> = keys.iter().map(|key| key.name).collect();
-                let table = self.table(path, node, &names)?;
+                let table = self.renamed(path, node, keys);
+                let table = self.table(path, &table, &names)?;
                 let read = |key: &vmlan_api::keys::Key| {
                     let value = self.member(&table, key.name, |r, at, n| r.value(at, n, key.value))?;
                     Some((key.name.to_owned(), value))
@@ -120,6 +123,33 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// Gives the members of a table that have former names their names; a table with both is at fault.
+    fn renamed<'n>(&mut self, path: &str, node: &'n Node, keys: &[vmlan_api::keys::Key]) -> Cow<'n, Node> {
+        let mut node = Cow::Borrowed(node);
+        for (name, former) in keys.iter().filter_map(|key| Some((key.name, key.former?))) {
+            let Value::Table(members) = &node.value else { break };
+            let find = |wanted: &str| {
+                members
+                    .iter()
+                    .position(|(key, value)| key.name == wanted && !matches!(value.value, Value::Nothing))
+            };
+            let (Some(at), current) = (find(former), find(name)) else { continue };
+            let Value::Table(members) = &mut node.to_mut().value else { break };
+            if current.is_none() {
+                members.retain(|(key, _)| key.name != name);
+                members
+                    .iter_mut()
+                    .filter(|(key, _)| key.name == former)
+                    .for_each(|(key, _)| key.name = name.into());
+                continue;
+            }
+            let (key, _) = members.remove(at);
+            let message = format!("`{former}` is the former name of `{name}`; keep `{name}` alone");
+            self.faults.shape(path, Error::at(ErrorCode::Conflict, join(path, former), message), key.span);
+        }
+        node
     }
 
     /// A table whose keys are all in `known`; others are faults.

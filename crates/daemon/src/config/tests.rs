@@ -7,6 +7,7 @@ use vmlan_ports::{Stream, Tap, TapSource, Vde};
 
 mod change;
 mod filter;
+mod notes;
 mod tunnel;
 
 /// The example of the configuration reference.
@@ -23,7 +24,7 @@ stream = { listen = "db.sock" }
 vlan = { access = 10 }
 [network.lab.port.up]
 stream = { connect = "127.0.0.1:7000" }
-vlan = { trunk = [10, 20], native = 1 }
+vlan = { tagged = [10, 20], native = 1 }
 [network.lab.port.cache]
 datagram = { local = "/run/vmlan/a.sock", remote = "/run/vmlan/b.sock" }
 mac = ["52:54:00:00:00:02", "52-54-00-00-00-03"]
@@ -206,10 +207,11 @@ fn each_fault_has_its_code_and_field() {
         ("vlan = { access = 0 }", OutOfRange, "vlan.access"),
         ("vlan = { access = 4095 }", OutOfRange, "vlan.access"),
         ("vlan = { access = 70000 }", OutOfRange, "vlan.access"),
-        ("vlan = { access = 1, trunk = [2] }", Conflict, "vlan"),
+        ("vlan = { access = 1, tagged = [2] }", Conflict, "vlan"),
+        ("vlan = { tagged = [1], trunk = [2] }", Conflict, "vlan.trunk"),
         ("vlan = { native = 1 }", MissingKey, "vlan"),
-        ("vlan = { trunk = [] }", OutOfRange, "vlan.trunk"),
-        ("vlan = { trunk = [1, 4095] }", OutOfRange, "vlan.trunk[1]"),
+        ("vlan = { tagged = [] }", OutOfRange, "vlan.tagged"),
+        ("vlan = { trunk = [1, 4095] }", OutOfRange, "vlan.tagged[1]"),
         ("guard = \"onn\"", OutOfRange, "guard"),
         ("guard = true", WrongType, "guard"),
         ("queue = 0", OutOfRange, "queue"),
@@ -578,7 +580,7 @@ fn a_trunk_has_defaults_and_every_key_reaches_the_checked_form() {
 
     let full = of(
         "interface = \"wlan0\"\nmode = \"filter\"\nhooks = \"clsact\"\nhost = false\nwire = true\nshared_mac = \"on\"\n\
-                   wait = true\npromiscuous = \"allow\"\nvlan = { trunk = [10] }",
+                   wait = true\npromiscuous = \"allow\"\nvlan = { tagged = [10] }",
     );
     assert_eq!((full.mode, full.shared_mac), (vmlan_api::TrunkMode::Filter, vmlan_api::SharedMac::On));
     assert_eq!((plain.hooks, full.hooks), (vmlan_api::TrunkHooks::Auto, vmlan_api::TrunkHooks::Clsact));

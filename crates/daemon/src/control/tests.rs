@@ -66,7 +66,7 @@ async fn supervise(
     tell: mpsc::UnboundedSender<String>,
     mut to_emit: mpsc::UnboundedReceiver<vmlan_api::EventKind>,
 ) {
-    let report = |dry_run| Ok(vmlan_api::ApplyReport { dry_run, actions: Vec::new() });
+    let report = |dry_run| Ok(vmlan_api::ApplyReport { dry_run, ..Default::default() });
     loop {
         let request = tokio::select! {
             request = requests.next() => request,

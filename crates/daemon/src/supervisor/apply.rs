@@ -35,7 +35,8 @@ impl Steps {
     ///
     /// Ports are set up side by side, and so is the wait for them; the supervisor does not wait here.
     pub(super) async fn settle(self) -> ApplyReport {
-        let mut report = ApplyReport { dry_run: false, actions: Vec::with_capacity(self.steps.len()) };
+        let mut report =
+            ApplyReport { dry_run: false, actions: Vec::with_capacity(self.steps.len()), notes: Vec::new() };
         let end = tokio::time::Instant::now() + PATIENCE;
         for (action, progress) in self.steps {
             let settled = match progress {

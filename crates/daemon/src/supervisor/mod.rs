@@ -110,7 +110,7 @@ async fn end_of(task: JoinHandle<()>) {
 /// A configuration that is being applied.
 enum Applying {
     Preview(vmlan_api::ApplyReport),
-    Done { steps: Steps, events: Emitter },
+    Done { steps: Steps, events: Emitter, notes: Vec<String> },
 }
 
 impl Applying {
@@ -118,8 +118,8 @@ impl Applying {
     async fn finish(self) -> vmlan_api::ApplyReport {
         match self {
             Applying::Preview(report) => report,
-            Applying::Done { steps, events } => {
-                let report = steps.settle().await;
+            Applying::Done { steps, events, notes } => {
+                let report = vmlan_api::ApplyReport { notes, ..steps.settle().await };
                 let (actions, failed) = (report.actions.len() as u64, report.failed() as u64);
                 events.emit(EventKind::Applied { actions, failed });
                 report
@@ -249,7 +249,7 @@ impl Supervisor {
         match request {
             // Only before it answers them beside what it does.
             Request::Query(query) => self.view.answer(query),
-            Request::Apply { config, dry_run, reply } => self.begin(*config, dry_run).await.answer(reply),
+            Request::Apply { config, dry_run, reply } => self.begin_all(*config, dry_run).await.answer(reply),
             Request::Reload { dry_run, reply } => match self.reload(dry_run).await {
                 Ok(applying) => applying.answer(reply),
                 Err(error) => drop(reply.send(Err(error))),
@@ -264,7 +264,11 @@ impl Supervisor {
         let config = self.config.clone();
         // Whoever asked may have gone.
         match tokio::task::spawn_blocking(move || change.apply(&config)).await {
-            Ok(Ok(config)) => self.begin(config, dry_run).await.answer(reply),
+            Ok(Ok(config)) => {
+                let known = config::notes(&self.config);
+                let notes = config::notes(&config).into_iter().filter(|note| !known.contains(note)).collect();
+                self.begin(config, dry_run, notes).await.answer(reply);
+            }
             Ok(Err(faults)) => drop(reply.send(Err(Error::from_faults(faults)))),
             Err(error) => drop(reply.send(Err(Error::new(ErrorCode::Internal, error.to_string())))),
         }
@@ -277,7 +281,7 @@ impl Supervisor {
         };
         let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
         match loaded.map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))? {
-            Ok(config) => Ok(self.begin(config, dry_run).await),
+            Ok(config) => Ok(self.begin_all(config, dry_run).await),
             Err(errors) => {
                 // The old configuration stays; the log says where the new one is wrong, for who sent only a signal.
                 tracing::error!(owner = true, "the configuration stays as it is:");
@@ -291,20 +295,26 @@ impl Supervisor {
 
     /// Makes `config` run, or tells what would be done.
     pub async fn apply(&mut self, config: ValidConfig, dry_run: bool) -> vmlan_api::ApplyReport {
-        self.begin(config, dry_run).await.finish().await
+        self.begin_all(config, dry_run).await.finish().await
+    }
+
+    /// Begins with a configuration that was written as a whole, all of whose notes are worth telling.
+    async fn begin_all(&mut self, config: ValidConfig, dry_run: bool) -> Applying {
+        let notes = config::notes(&config);
+        self.begin(config, dry_run, notes).await
     }
 
     /// Does what there is to do for `config`; its ports may still be being set up afterwards.
-    async fn begin(&mut self, config: ValidConfig, dry_run: bool) -> Applying {
+    async fn begin(&mut self, config: ValidConfig, dry_run: bool, notes: Vec<String>) -> Applying {
         let plan = plan(&self.config, &config);
         if dry_run {
-            return Applying::Preview(plan.preview());
+            return Applying::Preview(vmlan_api::ApplyReport { notes, ..plan.preview() });
         }
         self.release_descriptors(&config);
         let steps = self.carry_out(plan).await;
         self.config = config;
         self.view.set_config(self.config.as_api().clone());
-        Applying::Done { steps, events: self.requests.emitter() }
+        Applying::Done { steps, events: self.requests.emitter(), notes }
     }
 
     /// Does the work that is due once a second.

@@ -32,20 +32,20 @@ impl Validator {
 
     /// A role in VLANs.
     pub fn vlan(&mut self, path: &str, vlan: &vmlan_api::VlanConfig) -> Option<Vlan> {
-        match (vlan.access, &vlan.trunk, vlan.native) {
+        match (vlan.access, &vlan.tagged, vlan.native) {
             (Some(access), None, None) => self.vlan_id(&join(path, "access"), access).map(Vlan::Access),
-            (None, Some(trunk), native) => {
-                let trunk_path = join(path, "trunk");
-                if trunk.is_empty() {
+            (None, Some(tagged), native) => {
+                let tagged_path = join(path, "tagged");
+                if tagged.is_empty() {
                     self.fault(
                         ErrorCode::OutOfRange,
-                        &trunk_path,
+                        &tagged_path,
                         "the list of VLANs is empty; name at least one",
                     );
                 }
-                let each = trunk.iter().enumerate();
+                let each = tagged.iter().enumerate();
                 let allowed: BTreeSet<_> = each
-                    .filter_map(|(index, number)| self.vlan_id(&format!("{trunk_path}[{index}]"), *number))
+                    .filter_map(|(index, number)| self.vlan_id(&format!("{tagged_path}[{index}]"), *number))
                     .collect();
                 let native = native.and_then(|number| self.vlan_id(&join(path, "native"), number));
                 Some(Vlan::Trunk { allowed, native })
@@ -54,7 +54,7 @@ impl Validator {
                 self.fault(
                     ErrorCode::MissingKey,
                     path,
-                    "`native` is for trunks; add `trunk`, or write `access`",
+                    "`native` stands beside `tagged`; add `tagged = [N, …]`, or write `access = N`",
                 );
                 None
             }
@@ -62,7 +62,7 @@ impl Validator {
                 self.fault(
                     ErrorCode::MissingKey,
                     path,
-                    "write { access = N } or { trunk = [N, …], native = N }",
+                    "write { access = N } or { tagged = [N, …], native = N }",
                 );
                 None
             }
@@ -70,7 +70,7 @@ impl Validator {
                 self.fault(
                     ErrorCode::Conflict,
                     path,
-                    "`access` excludes `trunk` and `native`; keep one of them",
+                    "`access` excludes `tagged` and `native`; keep one of them",
                 );
                 None
             }

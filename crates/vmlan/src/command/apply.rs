@@ -47,7 +47,7 @@ pub fn check(file: &Path, here: bool, output: Output) -> Result<(), Failure> {
         counted(ports, "port")
     );
     print(&summary)?;
-    notes.iter().try_for_each(|note| print(&format!("note: {note}\n")))
+    tell_notes(&notes)
 }
 
 /// The faults of a file for a program, each with its place.
@@ -81,12 +81,18 @@ pub fn apply(client: &Client, file: Option<&Path>, dry_run: bool, output: Output
 pub fn tell(report: &vmlan_api::ApplyReport, output: Output) -> Result<(), Failure> {
     if output.json {
         print_json(report)?;
-    } else if report.actions.is_empty() {
-        print("nothing to do: this configuration runs already\n")?;
     } else {
-        print(&table(&["ACTION", "NETWORK", "PORT", "OUTCOME", "REASON"], &rows(report)))?;
+        match report.actions.is_empty() {
+            true => print("nothing to do: this configuration runs already\n")?,
+            false => print(&table(&["ACTION", "NETWORK", "PORT", "OUTCOME", "REASON"], &rows(report)))?,
+        }
+        tell_notes(&report.notes)?;
     }
     if report.failed() > 0 { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn tell_notes(notes: &[String]) -> Result<(), Failure> {
+    notes.iter().try_for_each(|note| print(&format!("note: {note}\n")))
 }
 
 fn rows(report: &vmlan_api::ApplyReport) -> Vec<Vec<String>> {

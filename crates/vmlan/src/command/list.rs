@@ -56,8 +56,10 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
     if output.json {
         return print_json(&ports);
     }
+    let names_a_vlan =
+        |network: &str| ports.iter().any(|port| port.network == network && port.vlan.is_some());
     if !verbose {
-        let rows: Vec<_> = ports.iter().map(short).collect();
+        let rows: Vec<_> = ports.iter().map(|port| short(port, names_a_vlan(&port.network))).collect();
         return print(&table(
             &["NETWORK", "PORT", "KIND", "STATE", "VLAN", "RX", "TX", "DROPS", "PEER"],
             &rows,
@@ -72,7 +74,7 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
             or_dash(port.address.as_deref()),
             or_dash(port.peer.as_deref()),
             macs(port.mac.as_ref()),
-            vlan(port.vlan.as_ref()),
+            vlan(port.vlan.as_ref(), names_a_vlan(&port.network)),
             port.mtu.to_string(),
             port.counters.rx_frames.to_string(),
             port.counters.tx_frames.to_string(),
@@ -90,7 +92,7 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
 }
 
 /// The cells of a port that fit a terminal: of its peer, address and reason the one that matters now.
-fn short(port: &vmlan_api::Port) -> Vec<String> {
+fn short(port: &vmlan_api::Port, aware: bool) -> Vec<String> {
     let last = match (port.state, &port.peer, &port.address, &port.reason) {
         (vmlan_api::PortState::Up, Some(peer), ..) => peer.clone(),
         (vmlan_api::PortState::Up | vmlan_api::PortState::Waiting, _, Some(address), _) => {
@@ -104,7 +106,7 @@ fn short(port: &vmlan_api::Port) -> Vec<String> {
         port.port.clone(),
         port.kind.as_str().to_owned(),
         port.state.as_str().to_owned(),
-        vlan(port.vlan.as_ref()),
+        vlan(port.vlan.as_ref(), aware),
         port.counters.rx_frames.to_string(),
         port.counters.tx_frames.to_string(),
         port.counters.drops.values().sum::<u64>().to_string(),
@@ -177,15 +179,16 @@ pub(super) fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
     }
 }
 
-pub(super) fn vlan(vlan: Option<&vmlan_api::VlanConfig>) -> String {
-    let Some(vlan) = vlan else { return "-".to_owned() };
+/// A role in VLANs; `aware` says that a port of the network names a VLAN, so that the others are in VLAN 1.
+pub(super) fn vlan(vlan: Option<&vmlan_api::VlanConfig>, aware: bool) -> String {
+    let Some(vlan) = vlan else { return if aware { "1 (default)" } else { "-" }.to_owned() };
     if let Some(access) = vlan.access {
         return access.to_string();
     }
-    let trunk: Vec<_> = vlan.trunk.iter().flatten().map(u64::to_string).collect();
+    let tagged: Vec<_> = vlan.tagged.iter().flatten().map(u64::to_string).collect();
     match vlan.native {
-        Some(native) => format!("trunk {} native {native}", trunk.join(",")),
-        None => format!("trunk {}", trunk.join(",")),
+        Some(native) => format!("tagged {} native {native}", tagged.join(",")),
+        None => format!("tagged {}", tagged.join(",")),
     }
 }
 
@@ -215,11 +218,11 @@ mod tests {
 
     #[test]
     fn roles_in_vlans_are_short() {
-        let role = |access, trunk: Option<Vec<u64>>, native| {
-            vlan(Some(&vmlan_api::VlanConfig { access, trunk, native }))
+        let role = |access, tagged: Option<Vec<u64>>, native| {
+            vlan(Some(&vmlan_api::VlanConfig { access, tagged, native }), true)
         };
-        assert_eq!(vlan(None), "-");
+        assert_eq!((vlan(None, false), vlan(None, true)), ("-".to_owned(), "1 (default)".to_owned()));
         assert_eq!(role(Some(10), None, None), "10");
-        assert_eq!(role(None, Some(vec![10, 20]), Some(1)), "trunk 10,20 native 1");
+        assert_eq!(role(None, Some(vec![10, 20]), Some(1)), "tagged 10,20 native 1");
     }
 }

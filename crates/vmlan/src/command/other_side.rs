@@ -28,7 +28,7 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         ("address", or_dash(port.address.as_deref())),
         ("peer", or_dash(port.peer.as_deref())),
         ("MAC", macs(port.mac.as_ref())),
-        ("VLAN", vlan(port.vlan.as_ref())),
+        ("VLAN", vlan(port.vlan.as_ref(), false)),
         ("MTU", port.mtu.to_string()),
         ("by", or_dash(port.mechanism.as_deref())),
         ("received", format!("{} frames, {} octets", counters.rx_frames, counters.rx_octets)),

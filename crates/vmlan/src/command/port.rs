@@ -69,7 +69,7 @@ fn table(name: &str) -> &'static [Key] {
 }
 
 fn find(keys: &[Key], name: &str) -> Option<Value> {
-    keys.iter().find(|key| key.name == name).map(|key| key.value)
+    keys.iter().find(|key| key.is_called(name)).map(|key| key.value)
 }
 
 /// The table of a port of `kind`, from `key=value` words. Relative socket paths are relative to `directory`.
@@ -197,13 +197,24 @@ mod tests {
 
     #[test]
     fn lists_have_commas_and_relative_paths_become_absolute() {
-        let port =
-            read("stream", &["listen=db.sock", "vlan.trunk=10,20", "vlan.native=1", "mac=a,b", "roles=dhcp"])
-                .expect("a port");
+        let port = read(
+            "stream",
+            &["listen=db.sock", "vlan.tagged=10,20", "vlan.native=1", "mac=a,b", "roles=dhcp"],
+        )
+        .expect("a port");
         assert_eq!(port.roles, Some(vec![vmlan_api::Role::Dhcp]));
         assert_eq!(port.stream.and_then(|stream| stream.listen).as_deref(), Some("/srv/db.sock"));
-        assert_eq!(port.vlan.and_then(|vlan| vlan.trunk), Some(vec![10, 20]));
+        assert_eq!(port.vlan.and_then(|vlan| vlan.tagged), Some(vec![10, 20]));
         assert_eq!(port.mac.map(|mac| mac.as_slice().len()), Some(2));
+    }
+
+    #[test]
+    fn a_former_name_is_taken_but_not_beside_the_name() {
+        let port = read("stream", &["listen=/s", "vlan.trunk=10,20"]).expect("a port");
+        assert_eq!(port.vlan.and_then(|vlan| vlan.tagged), Some(vec![10, 20]));
+        let error = read("stream", &["listen=/s", "vlan.trunk=10", "vlan.tagged=20"]).expect_err("both");
+        assert!(error.contains("`trunk` is the former name of `tagged`"), "{error}");
+        assert!(!port_keys().contains(&"vlan.trunk".to_owned()));
     }
 
     #[test]

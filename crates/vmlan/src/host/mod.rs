@@ -24,7 +24,10 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     let mut endings = Endings::new().context("signals cannot be waited for")?;
     let HostArguments { network, port, .. } = arguments;
     let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
-    let report: ApplyReport = match client.post(&path, &platform::port(client, arguments)?) {
+    let access = |vlan| vmlan_api::VlanConfig { access: Some(vlan), ..Default::default() };
+    let table =
+        vmlan_api::PortConfig { vlan: arguments.vlan.map(access), ..platform::port(client, arguments)? };
+    let report: ApplyReport = match client.post(&path, &table) {
         Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::PortExists => {
             return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
@@ -42,6 +45,7 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
             false => "until this ends (Ctrl-C)".to_owned(),
         };
         let addresses: Vec<_> = arguments.address.iter().map(ToString::to_string).collect();
+        report.notes.iter().try_for_each(|note| print(&format!("note: {note}\n")))?;
         print(&format!("{name} is on network {network} with {}, {how_long}\n", addresses.join(", ")))?;
         if kept {
             return Ok(());

@@ -124,7 +124,7 @@ fn a_trunk_carries_tags_and_its_native_vlan_carries_none() {
     let (daemon, [mut trunk, mut ten, mut twenty, mut one]) = with_guests(
         "",
         [
-            ("trunk", "vlan = { trunk = [10, 20], native = 1 }"),
+            ("trunk", "vlan = { tagged = [10, 20], native = 1 }"),
             ("ten", "vlan = { access = 10 }"),
             ("twenty", "vlan = { access = 20 }"),
             ("one", "vlan = { access = 1 }"),
@@ -161,8 +161,8 @@ fn a_tag_behind_a_priority_tag_passes_no_trunk_port() {
     let (daemon, [mut trunk, mut other, mut twenty]) = with_guests(
         "",
         [
-            ("trunk", "vlan = { trunk = [10], native = 1 }"),
-            ("other", "vlan = { trunk = [20], native = 1 }"),
+            ("trunk", "vlan = { tagged = [10], native = 1 }"),
+            ("other", "vlan = { tagged = [20], native = 1 }"),
             ("twenty", "vlan = { access = 20 }"),
         ],
     );
@@ -213,7 +213,7 @@ fn an_address_that_two_ports_send_from_stays_with_the_first() {
 #[test]
 fn a_trunk_without_a_native_vlan_drops_what_has_no_tag() {
     let (daemon, [mut trunk, mut ten]) =
-        with_guests("", [("trunk", "vlan = { trunk = [10] }"), ("ten", "vlan = { access = 10 }")]);
+        with_guests("", [("trunk", "vlan = { tagged = [10] }"), ("ten", "vlan = { access = 10 }")]);
     trunk.send(ten.mac);
     wait_drops(&daemon, "trunk", DropReason::VlanNotAllowed, 1);
     trunk.raw.send_frame(&tagged(&numbered(ten.mac, trunk.mac, 1), 10)).expect("room for a frame");

@@ -65,7 +65,7 @@ fn vlans_are_apart_and_a_trunk_reaches_each() {
     let (in_ten, in_twenty) = ("vlan = { access = 10 }", "vlan = { access = 20 }");
     let daemon = Daemon::start(&format!(
         "{}{}{}[network.lab.port.trunk]\nstream = {{ listen = \"trunk.sock\" }}\n\
-         vlan = {{ trunk = [10, 20] }}\n",
+         vlan = {{ tagged = [10, 20] }}\n",
         ten.port(in_ten),
         also_ten.port(in_ten),
         twenty.port(in_twenty)

@@ -59,3 +59,27 @@ fn an_address_that_cannot_be_leaves_no_port_behind() {
     assert!(daemon.find_port("host").is_none() && !netns.has_interface("vmlan0"));
     daemon.stop();
 }
+
+#[test]
+fn a_host_is_in_the_vlan_that_it_names() {
+    require!(namespaces());
+    let other = "[network.lab.port.db]\nstream = { listen = \"db.sock\" }\nvlan = { access = 10 }\n";
+    let (daemon, tap) = with_tap_guest("", other);
+    let netns = Netns::new("host");
+    for (vlan, line) in [("1", "vmlan0 is on network lab"), ("20", "port host is alone in its VLAN, 20")] {
+        let mut command = netns.spawn(VMLAN, arguments(&daemon, &["--vlan", vlan]));
+        command.wait_for_log(line, PATIENCE);
+        if vlan == "1" {
+            pings(&netns, 2);
+            pings(&tap, 1);
+        }
+        let access = daemon.find_port("host").and_then(|port| port.vlan?.access);
+        assert_eq!(access.map(|vlan| vlan.to_string()).as_deref(), Some(vlan));
+        // The TAP's port names none.
+        let listing = daemon.cli(&["ports", "lab"]).expect_success().stdout;
+        assert!(listing.contains(" 1 (default) "), "{listing}");
+        command.signal(Signal::INT);
+        wait_until("the command's end", PATIENCE, || !command.is_running());
+    }
+    daemon.stop();
+}

@@ -92,3 +92,22 @@ fn a_configuration_can_be_written_and_read_again() {
     let text = to_toml(config.as_api()).expect("a file");
     assert_eq!(read(&text), Ok(config), "{text}");
 }
+
+#[test]
+fn a_change_by_a_former_name_replaces_what_the_name_says() {
+    let config = read(EXAMPLE).expect("a valid configuration");
+    let change = |keys| {
+        let (network, port) = ("lab".to_owned(), "up".to_owned());
+        Change::ChangePort { network, port, keys }.apply(&config)
+    };
+    let tagged = |config: ValidConfig| config.as_api().network["lab"].port["up"].vlan.clone()?.tagged;
+    for name in ["tagged", "trunk"] {
+        let changed = change(serde_json::json!({"vlan": {name: [30]}})).expect("another role");
+        assert_eq!(tagged(changed), Some(vec![30]), "{name}");
+    }
+    let access = change(serde_json::json!({"vlan": {"trunk": null, "native": null, "access": 5}}));
+    assert_eq!(tagged(access.expect("another role")), None);
+
+    let both = change(serde_json::json!({"vlan": {"trunk": [30], "tagged": [30]}})).expect_err("both");
+    assert_eq!((both[0].code, both[0].field.as_deref()), (Conflict, Some("network.lab.port.up.vlan.trunk")));
+}
