@@ -67,3 +67,48 @@ pub enum EventKind {
     /// The reader was too slow: so many events are missing here.
     Lost { count: u64 },
 }
+
+impl EventKind {
+    /// Returns a sentence, with cause and cure, for what a person should act on; the log says the same. `None` for
+    /// events whose members say it all.
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::MacContested { network, port, claimant, mac, .. } => Some(format!(
+                "{network}/{claimant} sends from {mac}, which {network}/{port} had first and keeps: give one of them \
+                 another address (QEMU: `-device …,mac=52:54:00:…`), or set `mac` at the port whose address it is"
+            )),
+            Self::AddressConflict { network, port, mac, address, owner } => Some(format!(
+                "{network}/{port} uses {}, from {mac}, which is that of {network}/{owner}: give one of them another address",
+                address.as_deref().unwrap_or(mac)
+            )),
+            Self::MacMoved { network, from, port, mac, vlan } => {
+                let vlan = vlan.map(|vlan| format!(" in VLAN {vlan}")).unwrap_or_default();
+                Some(format!("{mac} moved from {network}/{from} to {network}/{port}{vlan}"))
+            }
+            Self::AddressMoved { network, address, from, port, .. } => {
+                Some(format!("{address} moved from {network}/{from} to {network}/{port}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_guests_with_one_address_are_named_in_full_with_the_cure() {
+        let contested = EventKind::MacContested {
+            network: "lab".into(),
+            port: "web".into(),
+            claimant: "db".into(),
+            mac: "52:54:00:12:34:56".into(),
+            vlan: None,
+        };
+        let words = contested.in_words().expect("a sentence");
+        assert!(words.starts_with("lab/db sends from 52:54:00:12:34:56, which lab/web had first"), "{words}");
+        assert!(words.contains("mac=52:54:00:…"), "{words}");
+        assert_eq!(EventKind::NetworkAdded { network: "lab".into() }.in_words(), None);
+    }
+}

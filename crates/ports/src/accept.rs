@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use vmlan_drivers::PeerSocket;
 
 use super::throttle::Throttle;
+use crate::Place;
 use crate::connection::{Connection, Listener};
 
 /// How long nothing is accepted after a failure.
@@ -17,14 +18,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections of one listener.
 pub(super) struct Acceptor {
+    /// The port of the listener, for the log.
+    port: Place,
     throttle: Throttle,
     /// Given up for a moment when no descriptor is left, so that who waits can be sent away instead of left waiting.
     reserve: Option<OwnedFd>,
 }
 
 impl Acceptor {
-    pub(super) fn new() -> Acceptor {
-        Acceptor { throttle: Throttle::new(), reserve: reserve() }
+    pub(super) fn new(port: &Place) -> Acceptor {
+        Acceptor { port: port.clone(), throttle: Throttle::new(), reserve: reserve() }
     }
 
     /// The next connection of a Unix socket, however long it takes. Safe to cancel.
@@ -50,7 +53,7 @@ impl Acceptor {
 
     /// Says why `listener` could not accept one, and pauses, so that nothing spins.
     async fn failed(&mut self, listener: &Listener, error: io::Error) {
-        tracing::warn!("a connection cannot be accepted now: {error}");
+        tracing::warn!(port = %self.port, "a connection cannot be accepted now: {error}");
         if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
             self.send_away(listener);
         }

@@ -143,9 +143,9 @@ impl Clients {
         }
     }
 
-    /// The port's name.
-    pub fn name(&self) -> &str {
-        &self.place.port
+    /// The port's network and name.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Panics where a test asks for it.

@@ -108,7 +108,10 @@ impl Directory {
     pub fn remove(&self, place: &Place) {
         // What it holds is dropped when nobody waits for the rows.
         let removed = self.rows().remove(place);
-        if removed.is_some() {
+        if let Some(row) = removed {
+            if let Some(peer) = row.peer {
+                tracing::info!(port = %place, "disconnected: {peer}; the port is gone with it");
+            }
             self.events
                 .emit(EventKind::PortRemoved { network: place.network.clone(), port: place.port.clone() });
         }
@@ -129,10 +132,12 @@ impl Directory {
         }
         let before = row.shown(place);
         let old_peer = std::mem::replace(&mut row.peer, peer.clone());
+        let old_state = row.state;
         (row.state, row.reason) = (state, reason.clone());
         let shown = row.shown(place);
         drop(rows);
 
+        log_change(place, (old_state, state), (old_peer.as_deref(), peer.as_deref()), reason.as_deref());
         let (network, port) = (place.network.clone(), place.port.clone());
         if old_peer.is_some() && old_peer != peer {
             let (network, port, reason) = (network.clone(), port.clone(), reason.clone());
@@ -253,6 +258,31 @@ impl Directory {
     /// Returns the emitter that tells subscribers of changes.
     pub fn events(&self) -> &Emitter {
         &self.events
+    }
+}
+
+/// Writes one line when a guest comes or goes, or when a port works again. A failure has its own line, with its cause.
+fn log_change(
+    port: &Place,
+    (before, now): (PortState, PortState),
+    peers: (Option<&str>, Option<&str>),
+    reason: Option<&str>,
+) {
+    let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    match peers {
+        _ if now == PortState::Failed => {}
+        (_, Some(peer)) if before == PortState::Failed => {
+            tracing::info!(%port, "works again, connected: {peer}")
+        }
+        (_, None) if before == PortState::Failed => {
+            tracing::info!(%port, "works again; no guest is there yet{because}");
+        }
+        (None, Some(peer)) => tracing::info!(%port, "connected: {peer}{because}"),
+        (Some(old), Some(peer)) if old != peer => {
+            tracing::info!(%port, "connected: {peer}, instead of {old}")
+        }
+        (Some(old), None) => tracing::info!(%port, "disconnected: {old}{because}"),
+        _ => {}
     }
 }
 

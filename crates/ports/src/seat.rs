@@ -15,11 +15,17 @@ pub type Ready = oneshot::Sender<Result<(), String>>;
 
 /// The count of traffic from peers that a port is not for: received and dropped.
 pub struct Strangers {
+    place: Place,
     counters: Arc<Counters>,
     refused: u64,
 }
 
 impl Strangers {
+    /// Returns the port's network and name.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Counts a datagram, or a connection that is refused.
     pub fn count(&mut self, octets: usize) {
         self.refused += 1;
@@ -101,7 +107,7 @@ impl Seat {
 
     /// Counts what comes to the port from those that it is not for.
     pub fn strangers(&self) -> Strangers {
-        Strangers { counters: self.joined.counters(), refused: 0 }
+        Strangers { place: self.place().clone(), counters: self.joined.counters(), refused: 0 }
     }
 
     /// Frames that the port has received.

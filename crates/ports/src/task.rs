@@ -108,7 +108,7 @@ pub async fn run_clients(
 /// Takes a port down after a panic of its task, says so, and waits, longer each time.
 pub(crate) async fn relapse(seat: &mut Seat, panic: String, relapses: &mut Relapses) {
     if let Err(again) = caught(seat.down()).await {
-        tracing::error!("port {}: it cannot be taken down: {again}", seat.place().port);
+        tracing::error!(port = %seat.place(), "it cannot be taken down: {again}");
     }
     seat.failed(format!("{panic}; it begins anew"));
     relapses.pause().await;
@@ -120,7 +120,7 @@ pub(crate) fn report_end(clients: &Clients, ended: Result<(), JoinError>) {
         && let Ok(payload) = error.try_into_panic()
     {
         let panic = panics::message(&*payload);
-        tracing::error!("port {}: a client is closed by {panic}", clients.name());
+        tracing::error!(port = %clients.place(), "a client is closed by {panic}");
     }
 }
 

@@ -199,7 +199,12 @@ impl Server {
             self.refused += 1;
             // The first, and then ever fewer: a stubborn peer must not fill the log.
             if self.refused.is_power_of_two() {
-                tracing::warn!(?peer, refused = self.refused, "refused a control connection of another user");
+                let whose = peer
+                    .map_or("a user that the system does not name".to_owned(), |uid| format!("uid {uid}"));
+                tracing::warn!(
+                    "refused a control connection of {whose} ({} so far); only the daemon's user and root may have one",
+                    self.refused
+                );
             }
         }
         welcome

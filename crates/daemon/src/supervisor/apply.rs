@@ -8,7 +8,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 use vmlan_api::{ActionReport, ApplyReport, EventKind, Outcome};
 use vmlan_lan::{FdbConfig, Network, NetworkConfig};
-use vmlan_ports::{Belonging, Clients, Ends, Joining, Keeper, PortSettings, Trunk, TrunkWish, port_policy};
+use vmlan_ports::{
+    Belonging, Clients, Ends, Joining, Keeper, PortSettings, TRUNK, Trunk, TrunkWish, port_policy,
+};
 
 use super::{Departure, Running, Supervisor, Task, place};
 use crate::config::{NetworkSettings, Port};
@@ -174,7 +176,7 @@ impl Supervisor {
                 self.fabric.directory.set_address(&place, address);
                 seat.tell_when_ready(ready);
                 let before = self.departures.iter().filter(|departure| {
-                    departure.place == place
+                    departure.leaving.place == place
                         || departure.belongings.iter().any(|belonging| belongings.contains(belonging))
                 });
                 let before = before.map(|departure| departure.leaving.done.clone()).collect();
@@ -185,7 +187,7 @@ impl Supervisor {
                 tokio::spawn(vmlan_ports::run(seat, keeper, ends))
             }
         };
-        running.ports.insert(name.to_owned(), Task { stop, leaves, task });
+        running.ports.insert(name.to_owned(), Task { place, stop, leaves, task });
         Progress::SettingUp(setting_up)
     }
 
@@ -202,7 +204,7 @@ impl Supervisor {
         let (ready, setting_up) = oneshot::channel();
         seat.tell_when_ready(ready);
         let task = tokio::spawn(vmlan_ports::run_trunk(seat, trunk.clone(), wish, stopped));
-        running.trunk = Some(Task { stop, leaves: None, task });
+        running.trunk = Some(Task { place: place(network, TRUNK), stop, leaves: None, task });
         Progress::SettingUp(setting_up)
     }
 
@@ -223,7 +225,7 @@ impl Supervisor {
             let attachment = self.config.port(network, name).map(|port| &port.attachment);
             let belongings = attachment.map(|attachment| attachment.belongings()).unwrap_or_default();
             let belongings = belongings.into_iter().map(|(belonging, _)| belonging).collect();
-            self.departures.push(Departure { place: place(network, name), belongings, leaving });
+            self.departures.push(Departure { belongings, leaving });
         }
         Progress::Done
     }

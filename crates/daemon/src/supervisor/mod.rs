@@ -59,6 +59,7 @@ struct Running {
 
 /// The task that keeps a port attached.
 struct Task {
+    place: Place,
     stop: oneshot::Sender<()>,
     /// Word that the port is out of every layer, where the task may have something to do afterwards, and its end then.
     leaves: Option<(oneshot::Receiver<()>, watch::Receiver<()>)>,
@@ -75,35 +76,35 @@ impl Task {
     fn stop(self) -> impl Future<Output = Option<Leaving>> {
         // An error: it has ended already.
         let _ = self.stop.send(());
-        let (leaves, task) = (self.leaves, self.task);
+        let (place, leaves, task) = (self.place, self.leaves, self.task);
         async move {
             let Some((left, done)) = leaves else {
-                end_of(task).await;
+                end_of(&place, task).await;
                 return None;
             };
             // An error: the task failed, which its end tells.
             let _ = left.await;
-            Some(Leaving { task, done })
+            Some(Leaving { place, task, done })
         }
     }
 }
 
 /// The task of a port that has left every layer, and runs its terminate program.
 struct Leaving {
+    place: Place,
     task: JoinHandle<()>,
     done: watch::Receiver<()>,
 }
 
 /// A port that has left and still does something with what was its own.
 struct Departure {
-    place: Place,
     belongings: Vec<Belonging>,
     leaving: Leaving,
 }
 
-async fn end_of(task: JoinHandle<()>) {
+async fn end_of(port: &Place, task: JoinHandle<()>) {
     if let Err(error) = task.await {
-        tracing::error!("the task of a port failed: {error}");
+        tracing::error!(%port, "its task failed: {error}; please report it");
     }
 }
 
@@ -219,8 +220,8 @@ impl Supervisor {
         for port in ports {
             leaving.extend(port.await);
         }
-        for Leaving { task, .. } in leaving {
-            end_of(task).await;
+        for Leaving { place, task, .. } in leaving {
+            end_of(&place, task).await;
         }
     }
 
@@ -240,7 +241,8 @@ impl Supervisor {
         self.departures = left;
         let done: Vec<Departure> = done;
         for departure in done {
-            end_of(departure.leaving.task).await;
+            let Leaving { place, task, .. } = departure.leaving;
+            end_of(&place, task).await;
         }
     }
 
@@ -356,17 +358,19 @@ impl Supervisor {
                 }
                 vmlan_lan::Event::Contested { mac, vlan, port, claimant } => {
                     port_of(port).zip(port_of(claimant)).map(|(port, claimant)| {
-                        warn::of_contest(&place(name, &claimant), &port, mac);
                         let (mac, vlan) = (mac.to_string(), number(vlan));
-                        EventKind::MacContested { network, port, claimant, mac, vlan }
+                        let told = EventKind::MacContested { network, port, claimant, mac, vlan };
+                        warn::of_contest(&told);
+                        told
                     })
                 }
                 vmlan_lan::Event::Conflict { port, mac, address, owner } => {
                     port_of(port).zip(port_of(owner)).map(|(port, owner)| {
                         let address = address.map(|address| address.to_string());
-                        let what = address.clone().unwrap_or_else(|| mac.to_string());
-                        warn::of_conflict(&place(name, &port), &owner, mac, &what);
-                        EventKind::AddressConflict { network, port, mac: mac.to_string(), address, owner }
+                        let mac = mac.to_string();
+                        let told = EventKind::AddressConflict { network, port, mac, address, owner };
+                        warn::of_conflict(&told);
+                        told
                     })
                 }
                 vmlan_lan::Event::AddressMoved { address, from, to } => {

@@ -1,27 +1,36 @@
 //! Lines of the log about what networks report. Each is a place of its own in the log, which has a rate for each port.
 //! A port that has left meanwhile has no name, and nothing is said of it.
 
-use vmlan_frame::MacAddr;
+use vmlan_api::EventKind;
 
-use super::place;
 use vmlan_ports::Place;
 
-/// A port sends from an address that another had first and keeps.
-pub(super) fn of_contest(port: &Place, owner: &str, mac: MacAddr) {
-    tracing::warn!(
-        %port,
-        "it sends from {mac}, which port {owner} had first and keeps; set `mac` on the port whose address it is"
-    );
+use super::place;
+
+/// Two ports use one address, as the event says in words.
+pub(super) fn of_contest(event: &EventKind) {
+    if let EventKind::MacContested { network, claimant, .. } = event {
+        let (port, words) = (place(network, claimant), event.in_words().unwrap_or_default());
+        tracing::warn!(%port, "{}", without(&port, &words));
+    }
 }
 
-/// A port uses an address of another one.
-pub(super) fn of_conflict(port: &Place, owner: &str, mac: MacAddr, address: &str) {
-    tracing::warn!(%port, "{mac} uses {address}, which is that of {owner}; give each its own address");
+/// A port uses an address of another one, as the event says in words.
+pub(super) fn of_conflict(event: &EventKind) {
+    if let EventKind::AddressConflict { network, port, .. } = event {
+        let (port, words) = (place(network, port), event.in_words().unwrap_or_default());
+        tracing::warn!(%port, "{}", without(&port, &words));
+    }
+}
+
+/// Returns the sentence without its subject, which the line has in front.
+fn without<'w>(port: &Place, words: &'w str) -> &'w str {
+    words.strip_prefix(&format!("{port} ")).unwrap_or(words)
 }
 
 /// A port has as many addresses as it may have.
 pub(super) fn of_quota(network: &str, port: Option<String>) {
     let Some(port) = port else { return };
     let port = place(network, &port);
-    tracing::warn!(%port, "it has as many addresses as its quota allows");
+    tracing::warn!(%port, "it has as many addresses as its `quota` allows; raise that if all are its guest's");
 }

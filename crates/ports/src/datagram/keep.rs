@@ -126,7 +126,7 @@ async fn learn(seat: &mut Seat, mut local: Local, (bound, allow): (Option<&Addre
                 }
             }
             Err(error) => {
-                tracing::debug!("a sender is gone or cannot be answered: {error}");
+                tracing::debug!(port = %seat.place(), "a sender is gone or cannot be answered: {error}");
                 skip(&local.socket);
                 strangers.count(0);
             }
@@ -175,7 +175,7 @@ async fn first_sender(
                 skip(socket);
                 strangers.count(len);
                 if let Some(count) = strangers.worth_a_word() {
-                    tracing::debug!("a datagram is dropped that is of no guest's ({count} so far)");
+                    tracing::debug!(port = %strangers.place(), "a datagram is dropped that is of no guest's ({count} so far)");
                 }
                 dropped += 1;
                 if dropped % BATCH == 0 {

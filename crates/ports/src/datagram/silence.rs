@@ -57,7 +57,9 @@ impl<'a> Silence<'a> {
         }
         if self.others.is_none() {
             self.others = second(self.socket)
-                .inspect_err(|error| tracing::debug!("others cannot be listened to: {error}"))
+                .inspect_err(
+                    |error| tracing::debug!(port = %seat.place(), "others cannot be listened to: {error}"),
+                )
                 .ok();
         }
         let has_frame = self.others.as_ref().is_some_and(|others| has_frame(others, self.allow, strangers));

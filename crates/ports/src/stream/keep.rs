@@ -110,12 +110,15 @@ impl Entrance {
                     strangers.count(0);
                     if let Some(count) = strangers.worth_a_word() {
                         tracing::warn!(
+                            port = %strangers.place(),
                             "a connection of {peer} is refused, which `allow` does not name ({count} so far)"
                         );
                     }
                 }
                 Ok(guest) => return Arrival::Guest(guest),
-                Err(error) => tracing::debug!("a connection has ended before it was served: {error}"),
+                Err(error) => {
+                    tracing::debug!(port = %strangers.place(), "a connection has ended before it was served: {error}")
+                }
             }
         }
     }
@@ -150,7 +153,7 @@ async fn listen(seat: &mut Seat, address: &Address, allow: &Allow) {
 
 /// One guest after the other.
 async fn serve(seat: &mut Seat, mut place: Entrance) {
-    let mut acceptor = Acceptor::new();
+    let mut acceptor = Acceptor::new(seat.place());
     let mut strangers = seat.strangers();
     let mut successor = None;
     seat.waiting(None);
@@ -201,7 +204,7 @@ async fn until_the_end(
         if let Ok(fault) = timeout(SUCCESSION, seat.fault()).await {
             return (fault, Some(other));
         }
-        tracing::debug!("a second connection, of {}, is refused: the port is in use", other.peer);
+        tracing::debug!(port = %seat.place(), "a second connection, of {}, is refused: a guest is there", other.peer);
     }
 }
 

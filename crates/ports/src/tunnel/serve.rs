@@ -38,7 +38,7 @@ pub(super) async fn serve(
     let mut client = Client { control, throttle: Throttle::new(), octets: [0; LONGEST + 1] };
     let asked = timeout(PATIENCE, client.wish(&clients, &leases, place.user())).await;
     let Ok(Some((unit, lease))) = asked else {
-        return tracing::debug!("a client of a tunnel socket asked for nothing that it can have");
+        return tracing::debug!(port = %clients.place(), "a client asked for nothing that it can have");
     };
     let open = |unit, addresses| Request::Open { unit, addresses };
     let request = open(unit, lease.addresses.clone());
@@ -83,7 +83,7 @@ type Parts = (tunnel::Tunnel, Arc<Interface>, Opened, OwnedFd);
 fn open_tunnel(seat: &Seat, config: &Tunnel, unit: u32, addresses: &[Prefixed]) -> Result<Parts, Refusal> {
     let interface = interface(seat, config, NonZeroU32::new(unit), addresses).map_err(Refusal::of_link)?;
     let (ours, theirs) = data_sockets().map_err(|error| {
-        tracing::warn!("a tunnel's data socket cannot be made: {error}");
+        tracing::warn!(port = %seat.place(), "its data socket cannot be made: {error}");
         Refusal::NoRoom
     })?;
     let host = host(seat, config, addresses);

@@ -50,7 +50,7 @@ impl Tunnels {
 impl KeepClients for Tunnels {
     fn keep<'a>(&'a mut self, clients: &'a mut Clients) -> Work<'a> {
         Box::pin(async {
-            let mut acceptor = Acceptor::new();
+            let mut acceptor = Acceptor::new(clients.place());
             loop {
                 // Clients that are there stay when the socket's file is swept away.
                 self.serve_listener(clients, &mut acceptor).await;

@@ -53,7 +53,7 @@ impl Directory {
 impl KeepClients for Directory {
     fn keep<'a>(&'a mut self, clients: &'a mut Clients) -> Work<'a> {
         Box::pin(async {
-            let mut acceptor = Acceptor::new();
+            let mut acceptor = Acceptor::new(clients.place());
             loop {
                 // Clients that are there stay when the directory's files are swept away: their sockets are connected.
                 self.serve_listener(clients, &mut acceptor).await;
@@ -72,7 +72,7 @@ impl Directory {
         let config = &self.config;
         let mut pause = Pause::up_to(Duration::from_secs(1));
         let (opened, listener, path) = loop {
-            match listen(config, &mut self.made) {
+            match listen(clients.place(), config, &mut self.made) {
                 Ok(listening) => break listening,
                 Err(reason) => clients.failed(reason),
             }
@@ -103,6 +103,7 @@ impl Directory {
 
 /// Opens the directory, or makes it, and listens in it.
 fn listen(
+    port: &crate::Place,
     config: &Vde,
     made: &mut Option<MadeDirectory>,
 ) -> Result<(Arc<unix::Directory>, Listener, BoundPath), String> {
@@ -116,7 +117,7 @@ fn listen(
     let path = place.path();
     // The name is ours in a directory of ours, but while no daemon ran, everybody could take it.
     if directory.evict_strangers(CONTROL.as_ref()) {
-        tracing::warn!("{}: removed what another user had put in its place", path.display());
+        tracing::warn!(%port, "{}: removed what another user had put in its place", path.display());
     }
     let (socket, bound) = unix::listen(&place, mode).map_err(|error| describe(&error))?;
     let listener = Listener::new(PeerSocket::from_birth(socket));
@@ -152,9 +153,15 @@ async fn serve(
 ) {
     let (request, node) = match timeout(PATIENCE, ask(&mut control, &directory)).await {
         Ok(Ok(asked)) => asked,
-        Ok(Err(reason)) => return tracing::debug!("a VDE client is refused: {reason}"),
+        Ok(Err(reason)) => {
+            return tracing::debug!(port = %clients.place(), "a client is refused: {reason}");
+        }
         Err(_) => {
-            return tracing::debug!("a VDE client is refused: it asked for nothing within {PATIENCE:?}");
+            let seconds = PATIENCE.as_secs();
+            return tracing::debug!(
+                port = %clients.place(),
+                "a client is refused: it asked for nothing within {seconds} seconds"
+            );
         }
     };
     let Some((number, mut seat)) = clients.join(place.user()) else { return };

@@ -194,6 +194,10 @@ fn an_address_that_two_ports_send_from_stays_with_the_first() {
         matches!(event, EventKind::MacContested { port, claimant, mac, .. }
             if port == "one" && claimant == "three" && *mac == one.mac.to_string())
     });
+    daemon.wait_for_log(&format!(
+        "port lab/three: sends from {}, which lab/one had first and keeps: give",
+        one.mac
+    ));
     one.send(two.mac);
     three.raw.send_frame(&stolen).expect("room for a frame");
     exchange(&mut one, &mut two);

@@ -213,3 +213,26 @@ fn guests_survive_the_daemon() {
     exchange(&mut two, &mut one);
     assert_balanced(&daemon);
 }
+
+#[test]
+fn the_log_has_a_line_for_a_guest_that_comes_or_goes_and_for_a_port_that_works_again() {
+    let daemon = Daemon::start("[network.lab.port.guest]\nstream = { listen = \"late/guest.sock\" }\n");
+    daemon.wait_state("guest", PortState::Failed);
+    let lines = |what: &str| {
+        let log = daemon.log();
+        log.lines().filter(|line| line.contains(" INFO port lab/guest: ") && line.contains(what)).count()
+    };
+    assert_eq!(lines(""), 0, "{}", daemon.log());
+
+    std::fs::create_dir(daemon.path("late")).expect("our own directory");
+    daemon.wait_for_log("port lab/guest: works again; no guest is there yet");
+    let guest = Peer::attach(2, Attachment::Stream { path: daemon.path("late/guest.sock") });
+    daemon.wait_for_log(&format!("port lab/guest: connected: pid {}, uid", std::process::id()));
+    daemon.wait_up(&["guest"]);
+    drop(guest);
+    daemon.wait_for_log(": the guest closed the connection");
+    daemon.wait_state("guest", PortState::Waiting);
+    let counts = ["works again", " connected: ", "disconnected: ", ""].map(lines);
+    assert_eq!(counts, [1, 1, 1, 3], "{}", daemon.log());
+    daemon.stop();
+}

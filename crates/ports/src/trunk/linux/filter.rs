@@ -129,9 +129,9 @@ impl Medium for Filter {
             told.map_err(|error| KernelError::new("tell the kernel which guests there are", error))?;
         if left_out > 0 && self.left_out == 0 {
             tracing::warn!(
-                "network {}: {left_out} addresses of guests are not delivered to from host and wire: the kernel has \
+                port = %seat.place(),
+                "{left_out} addresses of guests are not delivered to from host and wire: the kernel has \
                  been told the most that it is, {}",
-                seat.place().network,
                 Stations::LIMIT
             );
         }

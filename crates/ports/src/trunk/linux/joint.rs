@@ -283,7 +283,7 @@ impl Joint {
         self.takes_more = None;
         if let Some(before) = self.brought_up.take() {
             if !self.uses().await?.is_subset(&before) {
-                tracing::info!("{} stays up: it is in use by the host since", self.interface.name);
+                tracing::info!(trunk = %self.interface.name, "the interface stays up: the host uses it since");
                 return Ok(());
             }
             let what = format!("bring {} down again", self.interface.name);

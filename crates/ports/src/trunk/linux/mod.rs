@@ -101,7 +101,7 @@ impl Task {
         while let Err(panic) = caught(self.keep()).await {
             // What is half done may panic again.
             if let Err(again) = caught(self.part()).await {
-                tracing::error!("trunk of {}: it cannot be taken off: {again}", self.config.interface.name());
+                tracing::error!(trunk = %self.config.interface.name(), "it cannot be taken off: {again}");
             }
             self.joint = None;
             self.report(TrunkState::Initializing, Some(panic.clone()));
@@ -174,7 +174,7 @@ impl Task {
         joint.divert(self.seat.wants()).await?;
         if let Some(reason) = not_filter {
             let name = &joint.interface.name;
-            tracing::warn!("trunk on {name}: mode packet, since filter is not possible: {reason}");
+            tracing::warn!(trunk = %name, "mode packet, since filter is not possible: {reason}");
         }
         Ok(endpoint)
     }
