@@ -17,6 +17,10 @@ pub struct CaptureRequest {
     /// Only frames that were dropped, with the reason as a comment.
     #[serde(default)]
     pub drops: bool,
+    /// Every frame at each port that it passes, on its way in and on its way out; else once, where it came in, and in
+    /// both directions at ports that are named.
+    #[serde(default)]
+    pub both: bool,
     /// A classic BPF program as `tcpdump -ddd -y EN10MB` writes it.
     #[serde(default)]
     pub filter: Option<String>,

@@ -101,7 +101,8 @@ pub enum Command {
     /// Capture what passes ports, or what they drop
     ///
     /// Without -w it is listed, a line a frame: time of day in UTC, port, rx (from the guest) or tx (to it), addresses
-    /// and content. Ports that come later are captured too. Ctrl-C ends the capture; when it was read too slowly,
+    /// and content. Ports that come later are captured too. A frame is there once, where it came in; a port that is
+    /// named is captured in both directions. Ctrl-C ends the capture; when it was read too slowly,
     /// frames are lost and counted, and the traffic goes on.
     #[command(
         after_help = "Examples:\n  vmlan capture lab -w lab.pcapng\n  vmlan capture lab/web -f icmp\n  \
@@ -176,6 +177,9 @@ pub struct CaptureArguments {
     /// (`vmlan counters`).
     #[arg(long)]
     pub drops: bool,
+    /// Capture every port in both directions, so that a frame is there once for each port that it passes
+    #[arg(long)]
+    pub both: bool,
 }
 
 /// Which interface this machine gets.

@@ -136,6 +136,7 @@ impl Attack for HeavyFilters {
         let request = serde_json::to_string(&vmlan_api::CaptureRequest {
             // A build for tests takes its time for each.
             filter: Some(heavy_filter(if field.is_short { INSTRUCTIONS / 16 } else { INSTRUCTIONS })),
+            both: true,
             ..vmlan_api::CaptureRequest::default()
         })?;
         let mut captures = Vec::new();

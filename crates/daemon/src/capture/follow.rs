@@ -60,8 +60,9 @@ pub async fn follow(
 
 fn attach(selections: &[Selection], capture: &mut Capture, links: &[PortLink]) {
     for port in links.iter().filter(|port| is_selected(selections, &port.network, &port.port)) {
+        let is_named = selections.iter().any(|s| s.port.is_some() && s.includes(&port.network, &port.port));
         // Fails when the port has just left.
-        let _ = capture.attach(port);
+        let _ = if is_named { capture.attach_both(port) } else { capture.attach(port) };
     }
 }
 

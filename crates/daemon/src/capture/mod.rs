@@ -8,6 +8,11 @@
 //! a frame that finds no room in the queue is counted as lost, and the traffic goes on. When the file cannot be written
 //! at all, the rest is counted as lost too.
 //!
+//! A frame is in the file once, where it came in: it passes the links of two ports or more, and programs that read the
+//! file would take the second copy for a retransmission. A port that is named shows both directions, for what comes to
+//! it came in elsewhere; so does every port where `both` is asked for. What is dropped is in the file where it is
+//! dropped.
+//!
 //! Links can join at any time: whoever wants the ports of a network that are still to come follows the events
 //! (`follow`). A port that left and came back is the same interface in the file, so the file has no more interfaces
 //! than there were names.
@@ -57,6 +62,8 @@ pub struct Options {
     /// Only frames that were dropped, with the reason, instead of those that pass: what the link layer drops, and what
     /// the network does with received frames. Drivers and queues count what they drop and show it to nobody.
     pub drops: bool,
+    /// Every port in both directions, so that a frame is there once for each port that it passes.
+    pub both: bool,
     /// Only frames for which the program answers more than 0, which is also how many of their octets are kept.
     pub filter: Option<Arc<ValidProgram>>,
 }
@@ -75,7 +82,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { snaplen: 65_535, frames: None, queue: 4 << 20, drops: false, filter: None }
+        Options { snaplen: 65_535, frames: None, queue: 4 << 20, drops: false, both: false, filter: None }
     }
 }
 
@@ -136,12 +143,24 @@ impl Capture {
         Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }
 
-    /// Captures what passes a port's link as well. The file calls it `network/port`, and knows it by that name when it
+    /// Captures what comes in at a port's link as well, or all that passes it where the options say so. The file calls it `network/port`, and knows it by that name when it
     /// left and came back. A link that is captured already stays as it is.
     ///
     /// # Errors
     /// When the port left its network, or its driver refuses.
     pub fn attach(&mut self, port: &PortLink) -> Result<(), vmlan_link::Error> {
+        self.attach_ways(port, self.options.both)
+    }
+
+    /// As [`Capture::attach`], but for all that passes the link.
+    ///
+    /// # Errors
+    /// Those of [`Capture::attach`].
+    pub fn attach_both(&mut self, port: &PortLink) -> Result<(), vmlan_link::Error> {
+        self.attach_ways(port, true)
+    }
+
+    fn attach_ways(&mut self, port: &PortLink, both: bool) -> Result<(), vmlan_link::Error> {
         let name = format!("{}/{}", port.network, port.port);
         let captured = self.ports.entry(name).or_insert_with_key(|name| Captured {
             interface: self.queue.add_interface(name.clone()),
@@ -151,7 +170,8 @@ impl Capture {
         if captured.tap.as_ref().is_some_and(|(link, _)| is_same(link)) {
             return Ok(());
         }
-        let tap = PortTap::new(self.queue.clone(), captured.interface, self.epoch, &self.options);
+        let options = Options { both, ..self.options.clone() };
+        let tap = PortTap::new(self.queue.clone(), captured.interface, self.epoch, &options);
         let tap = port.link.attach_tap(Arc::new(tap))?;
         // What had this name before has left, and took its tap along.
         captured.tap = Some((port.link.clone(), tap));

@@ -16,6 +16,8 @@ pub(super) struct PortTap {
     /// Octets to copy.
     snaplen: u32,
     drops: bool,
+    /// True if frames to the guest are captured too.
+    both: bool,
     filter: Option<Arc<ValidProgram>>,
 }
 
@@ -24,8 +26,8 @@ impl PortTap {
     pub(super) fn new(queue: Arc<Queue>, interface: u32, epoch: u64, options: &Options) -> PortTap {
         // A filter that comes later is to see the whole frame.
         let snaplen = if options.late_filter().is_some() { u32::MAX } else { options.snaplen };
-        let (drops, filter) = (options.drops, options.early_filter().cloned());
-        PortTap { queue, interface, epoch, snaplen, drops, filter }
+        let (drops, both, filter) = (options.drops, options.both, options.early_filter().cloned());
+        PortTap { queue, interface, epoch, snaplen, drops, both, filter }
     }
 
     fn record(&self, cx: &Context<'_>, direction: Direction, frame: &Frame, dropped: Option<DropReason>) {
@@ -55,7 +57,7 @@ impl PortTap {
 
 impl Tap for PortTap {
     fn frame(&self, cx: &Context<'_>, direction: Direction, frame: &Frame) {
-        if !self.drops {
+        if !self.drops && (self.both || direction == Direction::Ingress) {
             self.record(cx, direction, frame, None);
         }
     }

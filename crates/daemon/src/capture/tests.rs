@@ -19,6 +19,20 @@ impl Memory {
         self.0.lock().clone()
     }
 
+    /// For each frame, if it came from the guest.
+    fn inbound(&self) -> Vec<bool> {
+        let direction = |option: &EnhancedPacketOption<'_>| match option {
+            EnhancedPacketOption::Flags(flags) => Some(flags & 3 == 1),
+            _ => None,
+        };
+        let blocks = self.blocks();
+        let frames = blocks.iter().filter_map(|block| match block {
+            Block::EnhancedPacket(packet) => packet.options.iter().find_map(direction),
+            _ => None,
+        });
+        frames.collect()
+    }
+
     fn blocks(&self) -> Vec<Block<'static>> {
         let mut reader = PcapNgReader::new(std::io::Cursor::new(self.octets())).expect("a section");
         let mut blocks = Vec::new();
@@ -106,10 +120,29 @@ impl Bench {
     }
 }
 
+/// A capture of what passes the link of `bench`, both ways.
 fn started(output: impl Write + Send + 'static, options: Options, bench: &Bench) -> Capture {
     let mut capture = Capture::start(output, options).expect("a capture");
-    capture.attach(&bench.port).expect("an attached link");
+    capture.attach_both(&bench.port).expect("an attached link");
     capture
+}
+
+#[test]
+fn a_frame_is_there_once_where_it_came_in_unless_both_ways_are_asked_for() {
+    for (both, named, expected) in
+        [(false, false, vec![true]), (true, false, vec![true, false]), (false, true, vec![true, false])]
+    {
+        let bench = Bench::new();
+        let file = Memory::default();
+        let options = Options { both, ..Options::default() };
+        let mut capture = Capture::start(file.clone(), options).expect("a capture");
+        let attached = if named { capture.attach_both(&bench.port) } else { capture.attach(&bench.port) };
+        attached.expect("an attached link");
+        bench.receive(0, 60, None);
+        bench.send(0, 60);
+        assert_eq!(capture.stop().frames, expected.len() as u64);
+        assert_eq!(file.inbound(), expected, "{both} {named}");
+    }
 }
 
 #[test]

@@ -36,13 +36,12 @@ impl CaptureRequest {
                 "ports" => selections = ports(value)?,
                 "snaplen" => options.snaplen = number(&member, &value, 1, WHOLE.into())? as u32,
                 "count" => options.frames = Some(number(&member, &value, 1, u64::MAX)?),
-                "drops" => {
-                    options.drops = value.as_bool().ok_or_else(|| wrong(&member, "true or false"))?;
-                }
+                "drops" => options.drops = boolean(&member, &value)?,
+                "both" => options.both = boolean(&member, &value)?,
                 "filter" => options.filter = Some(Arc::new(filter(&value)?)),
                 _ => {
                     let message = format!(
-                        "unknown member `{}`; there are ports, snaplen, count, drops and filter",
+                        "unknown member `{}`; there are ports, snaplen, count, drops, both and filter",
                         member.chars().take(40).collect::<String>().escape_debug()
                     );
                     return Err(Error::at(ErrorCode::UnknownKey, member, message));
@@ -68,6 +67,10 @@ fn ports(value: Value) -> Result<Vec<Selection>, Error> {
         })
     };
     items.iter().map(selection).collect()
+}
+
+fn boolean(member: &str, value: &Value) -> Result<bool, Error> {
+    value.as_bool().ok_or_else(|| wrong(member, "true or false"))
 }
 
 fn number(member: &str, value: &Value, least: u64, most: u64) -> Result<u64, Error> {
@@ -101,13 +104,14 @@ mod tests {
     #[test]
     fn every_member_reaches_the_options() {
         let body = json!({
-            "ports": ["lab", "lab/web"], "snaplen": 96, "count": 7, "drops": true, "filter": "1\n6 0 0 60\n"
+            "ports": ["lab", "lab/web"], "snaplen": 96, "count": 7, "drops": true, "both": true,
+            "filter": "1\n6 0 0 60\n"
         });
         let request = CaptureRequest::parse(Some(body)).expect("a good request");
         let selections: Vec<String> = request.selections.iter().map(ToString::to_string).collect();
         assert_eq!(selections, ["lab", "lab/web"]);
-        let Options { snaplen, frames, drops, filter, .. } = request.options;
-        assert_eq!((snaplen, frames, drops), (96, Some(7), true));
+        let Options { snaplen, frames, drops, both, filter, .. } = request.options;
+        assert_eq!((snaplen, frames, drops, both), (96, Some(7), true, true));
         assert_eq!(filter.expect("a filter").run(&[0; 60]), 60);
     }
 
@@ -135,6 +139,7 @@ mod tests {
             (json!({"snaplen": -1}), ErrorCode::WrongType, "snaplen must be a whole number"),
             (json!({"count": 0}), ErrorCode::OutOfRange, "count must be 1 or more"),
             (json!({"drops": 1}), ErrorCode::WrongType, "drops must be true or false"),
+            (json!({"both": "yes"}), ErrorCode::WrongType, "both must be true or false"),
             (json!({"filter": ["6 0 0 0"]}), ErrorCode::WrongType, "filter must be text"),
             (json!({"filter": "icmp"}), ErrorCode::BadFilter, "line 1: `icmp`"),
             (json!({"filter": "2\n6 0 0 1\n6 0 x 0"}), ErrorCode::BadFilter, "line 3"),

@@ -68,6 +68,7 @@ pub fn run(client: &Client, arguments: &CaptureArguments) -> Result<(), Failure>
         snaplen: arguments.snaplen.or(lines.then_some(listing::SNAPLEN)),
         count: arguments.count,
         drops: arguments.drops,
+        both: arguments.both,
         filter,
     };
     let pieces = client.post_for_stream("/v1/capture", &request)?;

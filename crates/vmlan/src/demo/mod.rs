@@ -46,8 +46,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PREFIX: &str = "vmlan-demo-";
 
 /// Enough of each frame for its headers, and of frames for a few screens of tshark.
-const CAPTURE: capture::Options =
-    capture::Options { snaplen: 128, frames: Some(20_000), queue: 4 << 20, drops: false, filter: None };
+const CAPTURE: capture::Options = capture::Options {
+    snaplen: 128,
+    frames: Some(20_000),
+    queue: 4 << 20,
+    drops: false,
+    both: false,
+    filter: None,
+};
 
 /// Results of the demonstration.
 struct Results {
