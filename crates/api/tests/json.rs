@@ -61,7 +61,7 @@ fn a_port_lists_every_member() {
             "mac": "52:54:00:00:00:01", "vlan": null, "mtu": 1500,
             "counters": {
                 "rx_frames": 0, "rx_octets": 0, "rx_multicasts": 0, "rx_errors": 0,
-                "tx_frames": 0, "tx_octets": 0, "tx_multicasts": 0, "tx_errors": 0, "copies": 0, "queued": 0,
+                "tx_frames": 0, "tx_octets": 0, "tx_multicasts": 0, "tx_errors": 0, "copies": 0, "queued": 0, "no_receiver": 0,
                 "rx_large": 0, "rx_large_segments": 0, "tx_large": 0, "tx_large_segments": 0,
                 "segmented": 0, "coalesced": 0,
                 "classes": {"background": none.clone(), "video": none.clone(), "voice": none},

@@ -34,11 +34,12 @@ pub fn imbalances_of_ports(ports: &[Port]) -> Vec<String> {
 }
 
 fn received(port: &Port) -> Option<String> {
-    let (counters, dropped) = (&port.counters, dropped(port, Direction::Ingress));
+    let counters = &port.counters;
+    let dropped = dropped(port, Direction::Ingress) + counters.no_receiver;
     let is_off = counters.rx_frames > counters.copies + dropped || dropped > counters.rx_frames;
     is_off.then(|| {
         format!(
-            "port {}: {} received, {dropped} dropped on the way in, {} copies",
+            "port {}: {} received, {dropped} dropped on the way in or without a receiver, {} copies",
             port.port, counters.rx_frames, counters.copies
         )
     })

@@ -67,7 +67,10 @@ reasons! {
     /// The port is not a member of the frame's VLAN, or does not take frames with, or without, a tag, or with a tag
     /// behind that.
     VlanNotAllowed, "vlan_not_allowed", Ingress;
-    /// No other port to send it to.
+    /// To a group, or to an address that nobody knows, while no other port is there to get it. That is no fault: a lone
+    /// guest's broadcasts are such.
+    NoReceiver, "no_receiver", Ingress;
+    /// The port that it is for cannot get it: the sender's own, one that is down, or one that is kept apart.
     NoDestination, "no_destination", Ingress;
     /// An input filter dropped it.
     InputFilter, "input_filter", Ingress;

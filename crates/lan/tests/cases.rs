@@ -47,7 +47,19 @@ fn case_03_unicast_to_an_absent_host_reaches_no_port_with_a_set_address() {
     let (g1, c1) = lan.port(&[mac(1)]);
     lan.port(&[mac(2)]);
     assert_eq!(lan.receivers((g1, &c1), STRANGER, mac(1)), []);
-    assert_eq!(c1.snapshot().dropped(DropReason::NoDestination), 1);
+    assert_eq!(c1.snapshot().dropped(DropReason::NoReceiver), 1);
+}
+
+#[test]
+fn a_lone_guest_is_learnt_and_what_it_says_to_all_has_no_receiver() {
+    let mut lan = Lan::new();
+    let (g1, c1) = lan.port(&[]);
+    for destination in [MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 0xfb]), STRANGER] {
+        assert_eq!(lan.receivers((g1, &c1), destination, mac(1)), []);
+    }
+    let sum = c1.snapshot();
+    assert_eq!((sum.dropped(DropReason::NoReceiver), sum.dropped(DropReason::NoDestination)), (3, 0));
+    assert_eq!(lan.network.events().events, [Event::Learnt { mac: mac(1), vlan: None, port: g1 }]);
 }
 
 #[test]

@@ -225,7 +225,13 @@ impl Model {
         let nowhere = destination == source || owner == Some(port.id);
         let receivers = self.ports.iter().filter(wanted).filter(|_| destination.is_multicast() || !nowhere);
         let copies = Vec::from_iter(receivers.map(|to| (to.id, self.egress_tag(to, vid, frame.tag))));
-        if copies.is_empty() { Err(DropReason::NoDestination) } else { Ok(copies) }
+        match copies.is_empty() {
+            true if destination.is_multicast() || (destination != source && owner.is_none()) => {
+                Err(DropReason::NoReceiver)
+            }
+            true => Err(DropReason::NoDestination),
+            false => Ok(copies),
+        }
     }
 }
 

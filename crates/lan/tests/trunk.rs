@@ -198,7 +198,7 @@ fn case_12_host_to_unknown_with_the_wire_disabled_is_dropped() {
     let mut net = trunked();
     net.change(|policy| policy.enabled = Sides::HOST);
     assert_eq!(net.send(H, UNKNOWN), who([]));
-    assert_eq!(net.dropped(DropReason::NoDestination), 1);
+    assert_eq!(net.dropped(DropReason::NoReceiver), 1);
     // Nor does anything from the wire get in, or out to it.
     assert_eq!(net.send(W, mac(1)), who([]));
     assert_eq!(net.dropped(DropReason::SideDisabled), 1);

@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard};
 
 use vmlan_api::{EventKind, OneOrMany, PortKind, PortState};
 use vmlan_drivers::Endpoint;
-use vmlan_frame::{Counters, Mutex};
+use vmlan_frame::{Counters, DropReason, Mutex};
 use vmlan_link::{Link, LinkAddress};
 
 use crate::Emitter;
@@ -384,8 +384,9 @@ fn vlan(vlan: &Vlan) -> Option<vmlan_api::VlanConfig> {
 
 fn counters(counters: &Counters) -> vmlan_api::Counters {
     let sum = counters.snapshot();
-    let dropped =
-        vmlan_frame::DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
+    // A frame that nobody was there to hear is no drop for people.
+    let reasons = DropReason::ALL.iter().filter(|reason| **reason != DropReason::NoReceiver);
+    let dropped = reasons.map(|reason| (reason.name().to_owned(), sum.dropped(*reason)));
     let class = |class: usize| {
         let ([rx_frames, rx_octets], [tx_frames, tx_octets]) = (sum.rx_classes[class], sum.tx_classes[class]);
         vmlan_api::ClassCounters { rx_frames, rx_octets, tx_frames, tx_octets }
@@ -408,6 +409,7 @@ fn counters(counters: &Counters) -> vmlan_api::Counters {
         coalesced: sum.coalesced,
         queued: sum.queued,
         classes: vmlan_api::Classes { background: class(0), video: class(1), voice: class(2) },
+        no_receiver: sum.dropped(DropReason::NoReceiver),
         drops: dropped.filter(|(_, count)| *count > 0).collect(),
     }
 }

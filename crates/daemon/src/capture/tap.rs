@@ -63,7 +63,8 @@ impl Tap for PortTap {
     }
 
     fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
-        if self.drops {
+        // What nobody was there to hear is no drop for people.
+        if self.drops && reason != DropReason::NoReceiver {
             self.record(cx, reason.direction(), frame, Some(reason));
         }
     }

@@ -25,7 +25,7 @@ pub fn notes(config: &ValidConfig) -> Vec<String> {
 /// Returns a note for each guest's port that has no other port in any of its VLANs. The only port of a network without
 /// a trunk is alone whatever its VLAN, and its owner knows.
 fn alone_in_vlan(network: &Network) -> Vec<String> {
-    let ports = network.ports.values().map(|port| &port.policy.vlan);
+    let ports = network.ports.values().map(|port| &port.settings.vlan);
     let trunk = network.trunk.as_ref().map(|trunk| &trunk.vlan);
     let roles: Vec<_> = ports.chain(trunk).collect();
     if roles.len() < 2 || roles.iter().all(|role| **role == Vlan::None) {
@@ -33,7 +33,7 @@ fn alone_in_vlan(network: &Network) -> Vec<String> {
     }
     let members = |vlan: &VlanId| roles.iter().filter(|role| vlans(role).contains(vlan)).count();
     let note = |(name, port): (&String, &super::Port)| {
-        let own = vlans(&port.policy.vlan);
+        let own = vlans(&port.settings.vlan);
         // Clients of one port are ports of their own, which reach each other.
         let is_guest = matches!(port.attachment.keeper(), Keeper::Guest(_));
         if !is_guest || own.iter().any(|vlan| members(vlan) > 1) {
@@ -41,7 +41,7 @@ fn alone_in_vlan(network: &Network) -> Vec<String> {
         }
         let list = own.iter().map(|vlan| vlan.get().to_string()).collect::<Vec<_>>().join(", ");
         let whose = if own.len() == 1 { "its VLAN" } else { "its VLANs" };
-        let default = if port.policy.vlan == Vlan::None { ", where ports are that name none" } else { "" };
+        let default = if port.settings.vlan == Vlan::None { ", where ports are that name none" } else { "" };
         Some(format!(
             "port {name} is alone in {whose}, {list}{default}, and reaches no other port; change its `vlan` or that of \
              another port"

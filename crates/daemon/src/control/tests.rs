@@ -115,7 +115,7 @@ async fn supervise(
                             outcome: vmlan_api::Outcome::Failed,
                             reason: Some("the device is busy".to_owned()),
                         };
-                        drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: vec![failed] })));
+                        drop(reply.send(Ok(vmlan_api::ApplyReport { dry_run, actions: vec![failed], notes: Vec::new() })));
                         continue;
                     }
                     Change::RemovePort { network, port } => format!("remove {network} {port}"),

@@ -260,6 +260,12 @@ impl Drops {
     }
 }
 
+/// Returns the number of copies of a frame to all, or to an unknown address, which may have nobody to get it.
+#[inline]
+fn heard(copies: u64) -> Result<u64, DropReason> {
+    if copies == 0 { Err(DropReason::NoReceiver) } else { Ok(copies) }
+}
+
 /// One batch on its way.
 struct Pass<'a> {
     network: &'a Network,
@@ -304,7 +310,7 @@ impl Pass<'_> {
             let ports = self.ports;
             let copies = self.fan_out(frame, &header, ports.active.iter().map(|port| &**port));
             self.allowance.made(copies);
-            copies
+            return heard(copies);
         } else if header.destination == header.source {
             0
         } else {
@@ -474,7 +480,7 @@ impl Pass<'_> {
             self.charge_unknown(&frame, header)?;
             let copies = self.fan_out(frame, header, ports.flooded.iter().map(|port| &**port));
             self.allowance.made(copies);
-            return Ok(copies);
+            return heard(copies);
         };
         if ports.promiscuous.is_empty() {
             if !to.receives(from, header.vlan) {

@@ -40,6 +40,17 @@ pub(super) enum Guests {
     FloodedFromTrunk,
 }
 
+impl Guests {
+    /// Returns the number of copies of a frame to these, among whom there may be nobody to get it.
+    #[inline]
+    fn heard(self, copies: u64) -> Result<u64, DropReason> {
+        match self {
+            Guests::All | Guests::Flooded | Guests::FloodedFromTrunk => super::heard(copies),
+            _ => Ok(copies),
+        }
+    }
+}
+
 /// Where a frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Route {
@@ -107,7 +118,7 @@ impl Beside<'_, '_> {
         let sides = route.sides.within(self.entry.trunk.reaches);
         let copies = self.deliver(frame, &header, route.guests, sides);
         self.pass.allowance.made(copies);
-        Ok(copies)
+        route.guests.heard(copies)
     }
 
     fn frame_of_trunk(&mut self, mut frame: Frame) -> Result<u64, DropReason> {
@@ -134,7 +145,7 @@ impl Beside<'_, '_> {
         let sides = self.passed_on(&route);
         let copies = self.deliver(frame, &header, route.guests, sides);
         self.pass.allowance.made(copies);
-        Ok(copies)
+        route.guests.heard(copies)
     }
 
     /// The sides to which the network itself sends a frame from a side of the trunk.

@@ -304,3 +304,18 @@ fn configured_addresses_are_known_before_anybody_speaks() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+#[test]
+fn a_lone_guest_is_learnt_and_its_broadcasts_are_no_drops() {
+    let (daemon, [mut one]) = with_guests("", [("one", "")]);
+    one.raw.send_frame(&numbered(MacAddr::BROADCAST, one.mac, 1)).expect("room for a frame");
+    one.raw.send_frame(&numbered(mac(9), one.mac, 2)).expect("room for a frame");
+    testbed::wait_until("the frames", PATIENCE, || daemon.port("one").counters.no_receiver == 2);
+    assert_eq!(daemon.port("one").counters.drops, Default::default());
+    let fdb = daemon.fdb("lab");
+    assert!(fdb.iter().any(|entry| entry.mac == one.mac.to_string() && entry.port == "one"), "{fdb:?}");
+    let listing = daemon.cli(&["counters"]).expect_success().stdout;
+    assert!(!listing.contains("no_"), "{listing}");
+    assert_balanced(&daemon);
+    daemon.stop();
+}
