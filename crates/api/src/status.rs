@@ -211,8 +211,8 @@ pub struct Counters {
     /// Frames and octets among those above whose traffic class is not best effort.
     #[serde(default)]
     pub classes: Classes,
-    /// Frames from the guest to all, or to an address that nobody knows, while no other port was there to get them. They
-    /// are no drops, and in the books stand beside those of the way in.
+    /// Frames from the guest to all, or to an address that nobody knows, while no other port was there to get them.
+    /// They are no drops, and in the books stand beside those of the way in.
     #[serde(default)]
     pub no_receiver: u64,
     /// Frames dropped, by reason.

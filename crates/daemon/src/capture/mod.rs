@@ -143,8 +143,9 @@ impl Capture {
         Ok(Capture { queue, epoch, options, ports: BTreeMap::new(), writer: Some(writer) })
     }
 
-    /// Captures what comes in at a port's link as well, or all that passes it where the options say so. The file calls it `network/port`, and knows it by that name when it
-    /// left and came back. A link that is captured already stays as it is.
+    /// Captures what comes in at a port's link as well, or all that passes it where the options say so. The file calls
+    /// it `network/port`, and knows it by that name when it left and came back. A link that is captured already stays
+    /// as it is.
     ///
     /// # Errors
     /// When the port left its network, or its driver refuses.
