@@ -242,6 +242,12 @@ table! {
         connect: String,
         /// Number of an inherited descriptor.
         fd: u64 = number(3, u64::MAX, None),
+        /// Permissions of the socket at a path that we make, in octal; `"0600"` when absent.
+        mode: String,
+        /// User, by name or number as text, that the socket belongs to; the daemon's when absent.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, that the socket belongs to; the daemon's when absent.
+        group: String = Value::TextOrNumber,
     }
 }
 
@@ -258,6 +264,12 @@ table! {
         remote: String,
         /// Number of an inherited descriptor.
         fd: u64 = number(3, u64::MAX, None),
+        /// Permissions of the socket at a path that we make, in octal; `"0600"` when absent.
+        mode: String,
+        /// User, by name or number as text, that the socket belongs to; the daemon's when absent.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, that the socket belongs to; the daemon's when absent.
+        group: String = Value::TextOrNumber,
     }
 }
 
@@ -268,6 +280,10 @@ table! {
         directory: String,
         /// Permissions of the sockets in octal: `"0660"`; `"0600"` when absent.
         mode: String,
+        /// User, by name or number as text, that the sockets belong to; the daemon's when absent.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, that the sockets belong to; the daemon's when absent.
+        group: String = Value::TextOrNumber,
     }
 }
 
@@ -290,6 +306,10 @@ table! {
         mtu: u64 = number(68, 65_535, None),
         /// Permissions of the control socket in octal; `"0600"` when absent.
         mode: String,
+        /// User, by name or number as text, that the socket belongs to; the daemon's when absent.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, that the socket belongs to; the daemon's when absent.
+        group: String = Value::TextOrNumber,
         /// Clients at a time, with `allow`; 64 when absent.
         clients: u64 = number(1, 1024, Some(64)),
         /// Says that packets of the TUN have packet information in front; false when absent.

@@ -1,4 +1,4 @@
-//! Notes on settings that a configuration may have, but that are hardly meant.
+//! Notes on settings that a configuration may have, but that are hardly meant or have a consequence worth knowing.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,8 @@ pub fn notes(config: &ValidConfig) -> Vec<String> {
         alone.into_iter().map(|note| format!("network {name}: {note}")).collect::<Vec<_>>()
     };
     let networks = config.networks();
-    networks.iter().filter_map(on_trunk).chain(networks.iter().flat_map(on_ports)).collect()
+    let own = config.notes.iter().cloned();
+    own.chain(networks.iter().filter_map(on_trunk)).chain(networks.iter().flat_map(on_ports)).collect()
 }
 
 /// Returns a note for each guest's port that has no other port in any of its VLANs. The only port of a network without

@@ -2,9 +2,11 @@ use proptest::prelude::*;
 use vmlan_api::ErrorCode::{self, *};
 
 use super::*;
+use vmlan_drivers::unix::{Access, PRIVATE, mode};
 use vmlan_ports::{Address, Allow};
 use vmlan_ports::{Stream, Tap, TapSource, Vde};
 
+mod access;
 mod change;
 mod filter;
 mod notes;
@@ -69,7 +71,7 @@ fn allow_names_networks_and_single_addresses() {
         "stream = { listen = \"[::]:7000\", allow = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/64\"] }";
     let config = read(&web(listen)).expect("a configuration");
     let port = config.port("lab", "web").expect("the port");
-    let Some(Stream::Listen(_, allow)) = port.attachment.downcast() else { panic!("{port:?}") };
+    let Some(Stream::Listen(_, allow, _)) = port.attachment.downcast() else { panic!("{port:?}") };
     for (address, admitted) in [
         ("10.255.0.1", true),
         ("::ffff:10.0.0.1", true),
@@ -108,7 +110,11 @@ fn every_documented_key_reaches_the_checked_form() {
     );
     assert_eq!(
         port("db").attachment,
-        Attachment::new(Stream::Listen(Address::Unix("/etc/vmlan/db.sock".into()), Allow::default()))
+        Attachment::new(Stream::Listen(
+            Address::Unix("/etc/vmlan/db.sock".into()),
+            Allow::default(),
+            PRIVATE
+        ))
     );
     assert_eq!(port("db").settings.static_entries.len(), 1);
     let Vlan::Trunk { allowed, native } = &port("up").settings.vlan else { panic!("a trunk") };
@@ -121,7 +127,7 @@ fn every_documented_key_reaches_the_checked_form() {
     assert_eq!(Vec::from_iter(&cache.roles), [&vmlan_api::Role::Dhcp]);
     assert_eq!(
         port("guests").attachment,
-        Attachment::new(Vde { directory: "/run/vmlan/lab.vde".into(), mode: 0o660 })
+        Attachment::new(Vde { directory: "/run/vmlan/lab.vde".into(), access: Access::of(mode(0o660)) })
     );
 }
 
@@ -312,7 +318,7 @@ fn an_address_in_the_notation_of_another_program_is_named_and_not_taken_for_a_pa
         let config = read(&web(&format!("stream = {{ listen = \"{text}\" }}"))).expect(text);
         let attachment = &config.port("lab", "web").expect("the port").attachment;
         let address = Address::Unix(path.into());
-        assert_eq!(*attachment, Attachment::new(Stream::Listen(address, Allow::default())));
+        assert_eq!(*attachment, Attachment::new(Stream::Listen(address, Allow::default(), PRIVATE)));
     }
     let zone = read(&web("stream = { listen = \"[fe80::1%2]:7000\" }"));
     assert!(zone.is_ok(), "a numeric zone");

@@ -17,6 +17,8 @@ pub struct ValidConfig {
     pub(super) poll: vmlan_api::Poll,
     pub(super) limits: UserLimits,
     pub(super) networks: BTreeMap<String, Network>,
+    /// Notes on what is no fault.
+    pub(super) notes: Vec<String>,
 }
 
 impl ValidConfig {
@@ -35,6 +37,7 @@ impl ValidConfig {
             poll: vmlan_api::Poll::default(),
             limits: UserLimits::default(),
             networks: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -57,7 +57,8 @@ pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     }
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
-    Ok(ValidConfig { source: config, workers, poll, limits, networks })
+    let notes = checker.0.notes();
+    Ok(ValidConfig { source: config, workers, poll, limits, networks, notes })
 }
 
 /// Checks what is neither a kind's nor a trunk's, and has the rest checked by theirs.

@@ -8,10 +8,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, fchmod, open};
 use tokio::time::sleep;
 use vmlan_drivers::PeerSocket;
-use vmlan_drivers::unix::{self, BoundPath, Place};
+use vmlan_drivers::unix::{self, BoundPath, ENTERABLE, Place};
 
 use vmlan_ports::connection::{Connection, Listener};
 use vmlan_ports::lock::{Lock, LockError};
@@ -76,7 +76,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket with mode 0600, and its directory with mode 0700 when there is none.
+    /// Makes the socket with mode 0600, and its directory when there is none, with mode 0711: sockets of ports may be in
+    /// it, and each says by its own mode who may use it.
     ///
     /// Must be called within a Tokio runtime.
     ///
@@ -87,11 +88,7 @@ impl ControlSocket {
         let absolute = std::path::absolute(path).map_err(|_| bad_path())?;
         unix::address(&absolute).map_err(|_| bad_path())?;
         let directory = absolute.parent().ok_or_else(bad_path)?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| failed(directory, "make the directory", source))?;
+        make_directory(directory).map_err(|source| failed(directory, "make the directory", source))?;
 
         let place = Place::of(&absolute)?;
         place.directory().check_owner()?;
@@ -139,6 +136,24 @@ impl ControlSocket {
     }
 }
 
+/// Makes the directory and those above it, as far as they are missing. The umask takes nothing away from it.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.mode(ENTERABLE.bits());
+    if let Some(parent) = directory.parent() {
+        builder.recursive(true).create(parent)?;
+    }
+    match builder.recursive(false).create(directory) {
+        Ok(()) => {
+            // Nothing is followed: the directory above may be one where others write.
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(fchmod(open(directory, flags, Mode::empty())?, ENTERABLE)?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn failed(path: &Path, call: &'static str, source: io::Error) -> BindError {
     BindError::System { path: path.to_owned(), call, source }
 }
@@ -162,9 +177,10 @@ impl From<unix::Error> for BindError {
                 BindError::BadPath { path }
             }
             unix::Error::System { call, path, source } => BindError::System { path, call, source },
-            error @ (unix::Error::Unsafe { .. } | unix::Error::Exchanged { .. } | unix::Error::Peer(_)) => {
-                BindError::Unsafe(error)
-            }
+            error @ (unix::Error::Unsafe { .. }
+            | unix::Error::NotGiven { .. }
+            | unix::Error::Exchanged { .. }
+            | unix::Error::Peer(_)) => BindError::Unsafe(error),
         }
     }
 }

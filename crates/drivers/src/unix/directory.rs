@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, Gid, Mode, OFlags, Stat, fchmod, fchown, fstat, mkdirat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
-use super::{Error, Identity, Node, platform, system};
+use super::{Access, Error, Identity, Node, not_given, platform, system};
 
 /// A directory that is held open: names are looked up in this very directory, whatever has its path meanwhile.
 #[derive(Debug)]
@@ -94,14 +95,17 @@ impl Directory {
         Ok(Directory { fd, path: path.into() })
     }
 
-    /// Opens the directory at `path` for sockets of permissions `mode`, or makes it. Where others may write, nobody but
-    /// its owner removes or renames a file in it (the sticky bit). Nothing but a directory is followed at the end of
-    /// the path.
+    /// Opens the directory at `path` for sockets with `access`, or makes it. Where others may write, nobody but its
+    /// owner removes or renames a file in it (the sticky bit). It is ours whoever owns the sockets, for a directory's
+    /// owner can exchange what is in it. Nothing but a directory is followed at the end of the path.
     ///
     /// # Errors
     /// [`Error::Unsafe`] when the directory is there and others than us and root could exchange what is made in it;
     /// [`Error::NoDirectory`] for the one that it shall be in; and what the system says.
-    pub fn open_or_make(path: &Path, mode: Mode) -> Result<(Arc<Directory>, Option<MadeDirectory>), Error> {
+    pub fn open_or_make(
+        path: &Path,
+        access: Access,
+    ) -> Result<(Arc<Directory>, Option<MadeDirectory>), Error> {
         let place = Place::of(path)?;
         let made = match mkdirat(&place.directory.fd, &place.name, Mode::RWXU) {
             Ok(()) => true,
@@ -128,7 +132,11 @@ impl Directory {
         let identity = Identity::of(&directory.stat()?);
         let parent = Arc::into_inner(place.directory).expect("nothing else has it");
         let made = MadeDirectory { parent, name: place.name, identity };
-        let set = fchmod(&directory.fd, for_sockets(mode));
+        if let Some(group) = access.group {
+            let given = fchown(&directory.fd, None, Some(Gid::from_raw(group)));
+            given.map_err(|error| not_given(path, None, Some(group), error))?;
+        }
+        let set = fchmod(&directory.fd, for_sockets(access));
         set.map_err(|source| system("set the permissions of", path, source))?;
         Ok((Arc::new(directory), Some(made)))
     }
@@ -187,12 +195,12 @@ impl Directory {
         Ok(Identity::of(&statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
-    /// Moves out of the way what another user than us and root has put at `name`, and answers whether there was
+    /// Moves out of the way what another user than us, root and `owner` has put at `name`, and answers whether there was
     /// something. That takes a directory that is ours; in another one, nothing happens.
-    pub fn evict_strangers(&self, name: &OsStr) -> bool {
+    pub fn evict_strangers(&self, name: &OsStr, owner: Option<u32>) -> bool {
         let is_ours = self.stat().is_ok_and(|stat| stat.st_uid == us());
         let found = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        if !is_ours || !found.is_ok_and(|found| !is_trusted(found.st_uid)) {
+        if !is_ours || !found.is_ok_and(|found| !is_trusted(found.st_uid) && Some(found.st_uid) != owner) {
             return false;
         }
         let removed = unlinkat(&self.fd, name, AtFlags::empty())
@@ -254,13 +262,16 @@ impl AsFd for Directory {
     }
 }
 
-/// The permissions of a directory for sockets of permissions `mode`: those who may use the sockets may enter it, and
-/// make their own where they may write.
-fn for_sockets(mode: Mode) -> Mode {
+/// The permissions of a directory for sockets with `access`: those who may use the sockets may enter it, and make their
+/// own where they may write. Another owner of the sockets is one of all the others there, and only enters.
+fn for_sockets(Access { mode, owner, .. }: Access) -> Mode {
     let mut wanted = mode;
     let classes = [(Mode::RWXU, Mode::XUSR), (Mode::RWXG, Mode::XGRP), (Mode::RWXO, Mode::XOTH)];
     for (any, enter) in classes {
         wanted.set(enter, mode.intersects(any));
+    }
+    if owner.is_some() {
+        wanted |= Mode::XOTH;
     }
     wanted.set(Mode::SVTX, mode.intersects(Mode::WGRP | Mode::WOTH));
     wanted

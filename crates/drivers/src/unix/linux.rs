@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, openat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat};
 use rustix::io::Result;
 use rustix::net::SocketAddrUnix;
 
@@ -57,6 +57,15 @@ impl Node {
     pub(super) fn set_mode(&self, mode: Mode) -> Result<()> {
         // fchmod(2) refuses such descriptors; fchmodat2(2) takes them, but only since Linux 6.6.
         rustix::fs::chmod(self.magic(), mode)
+    }
+
+    /// Makes the file another user's or group's, where one is named.
+    pub(super) fn give(&self, owner: Option<u32>, group: Option<u32>) -> Result<()> {
+        if owner.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+        chownat(&self.fd, "", owner, group, AtFlags::EMPTY_PATH)
     }
 
     /// True if the file still has a name.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, chmodat, getpath, statat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, getpath, statat};
 use rustix::io::{Errno, Result};
 use rustix::net::SocketAddrUnix;
 
@@ -62,6 +62,18 @@ impl Node {
         match &self.directory {
             Some(directory) => chmodat(directory, &self.name, mode, AtFlags::SYMLINK_NOFOLLOW),
             None => chmodat(CWD, &self.name, mode, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+
+    /// Makes the file another user's or group's, where one is named.
+    pub(super) fn give(&self, owner: Option<u32>, group: Option<u32>) -> Result<()> {
+        if owner.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+        match &self.directory {
+            Some(directory) => chownat(directory, &self.name, owner, group, AtFlags::SYMLINK_NOFOLLOW),
+            None => chownat(CWD, &self.name, owner, group, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 

@@ -5,7 +5,9 @@
 //! names it, and is connected to and changed by the same descriptor ([`Node`]). A socket has the permissions that were
 //! asked for, whatever the umask: they are set on the socket before it is bound, so its file never has more, and what
 //! the umask took is given to the very file that bind(2) made, before anybody is listened to. The umask itself is the
-//! whole process's, and is not touched. A name is given up only while it still is our socket's.
+//! whole process's, and is not touched. A socket for another user or group is ours alone when it is bound; it gets its
+//! group, then its permissions, then its owner, so that none but those ever have a right to it. A name is given up only
+//! while it still is our socket's.
 
 mod directory;
 #[cfg(target_os = "linux")]
@@ -33,7 +35,36 @@ pub use platform::{Node, mode, unmapped_user};
 const BACKLOG: i32 = 128;
 
 /// For us alone.
-pub const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+pub const PRIVATE: Access = Access::of(Mode::RUSR.union(Mode::WUSR));
+
+/// Permissions of a directory in which each socket decides for itself who may use it: others enter, and see no names.
+pub const ENTERABLE: Mode = Mode::RWXU.union(Mode::XGRP).union(Mode::XOTH);
+
+/// The permissions and the owners of a socket's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Its permissions.
+    pub mode: Mode,
+    /// The user that it belongs to; ours without one.
+    pub owner: Option<u32>,
+    /// The group that it belongs to; ours without one.
+    pub group: Option<u32>,
+}
+
+impl Access {
+    /// Returns these permissions, for a file of our own user and group.
+    pub const fn of(mode: Mode) -> Access {
+        Access { mode, owner: None, group: None }
+    }
+
+    /// The permissions while the file is still ours.
+    fn at_first(self) -> Mode {
+        match self {
+            Access { owner: None, group: None, mode } => mode,
+            Access { mode, .. } => mode.intersection(Mode::RWXU),
+        }
+    }
+}
 
 /// Octets of send buffer that are asked for: a burst of a thousand large frames.
 const SEND_BUFFER: usize = 1 << 20;
@@ -79,6 +110,16 @@ pub enum Error {
         reason: String,
         /// Advice on how to make the directory safe.
         cure: String,
+    },
+    /// The socket cannot belong to another user or group.
+    #[error("{path} cannot be given to {to}: that takes {right}")]
+    NotGiven {
+        /// The path.
+        path: PathBuf,
+        /// The user or group, in words.
+        to: String,
+        /// The missing right, and the cure.
+        right: &'static str,
     },
     /// The path led to another directory at once.
     #[error(
@@ -182,47 +223,47 @@ impl Drop for BoundPath {
     }
 }
 
-/// A stream socket that listens at `place` with these permissions, and does not wait.
+/// A stream socket that listens at `place` for those with `access`, and does not wait.
 ///
 /// # Errors
 /// [`Error`]; a socket that nobody listens at any more is replaced without one.
-pub fn listen(place: &Place, mode: Mode) -> Result<(OwnedFd, BoundPath), Error> {
-    listen_as(place, SocketType::STREAM, mode)
+pub fn listen(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
+    listen_as(place, SocketType::STREAM, access)
 }
 
 /// A socket that listens at `place` for connections that keep records apart (`SOCK_SEQPACKET`), and does not wait.
 ///
 /// # Errors
 /// [`Error`]; a socket that nobody listens at any more is replaced without one. macOS has no such sockets.
-pub fn listen_records(place: &Place, mode: Mode) -> Result<(OwnedFd, BoundPath), Error> {
-    listen_as(place, SocketType::SEQPACKET, mode)
+pub fn listen_records(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
+    listen_as(place, SocketType::SEQPACKET, access)
 }
 
-fn listen_as(place: &Place, kind: SocketType, mode: Mode) -> Result<(OwnedFd, BoundPath), Error> {
-    let (socket, bound) = bind_at(place, unbound(place, kind)?, kind, mode)?;
+fn listen_as(place: &Place, kind: SocketType, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
+    let (socket, bound) = bind_at(place, unbound(place, kind)?, kind, access)?;
     start_listening(&socket, BACKLOG).map_err(|source| system("listen", &place.path(), source))?;
     Ok((socket, bound))
 }
 
-/// A datagram socket bound at `place`, with large buffers, that does not wait. It is for us alone.
+/// A datagram socket bound at `place` for those with `access`, with large buffers, that does not wait.
 ///
 /// # Errors
 /// [`Error`]; a socket that nobody holds any more is replaced without one.
-pub fn bind_datagram(place: &Place) -> Result<(OwnedFd, BoundPath), Error> {
-    let (socket, bound) = bind_at(place, unbound(place, SocketType::DGRAM)?, SocketType::DGRAM, PRIVATE)?;
+pub fn bind_datagram(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
+    let (socket, bound) = bind_at(place, unbound(place, SocketType::DGRAM)?, SocketType::DGRAM, access)?;
     enlarge(&socket);
     Ok((socket, bound))
 }
 
-/// The same with these permissions, connected to `peer` before it has a name: no other peer's datagrams are ever
+/// The same, connected to `peer` before it has a name: no other peer's datagrams are ever
 /// queued.
 ///
 /// # Errors
 /// [`Error`]; [`Error::Peer`] when the peer cannot be connected to.
-pub fn bind_connected(place: &Place, mode: Mode, peer: &Node) -> Result<(OwnedFd, BoundPath), Error> {
+pub fn bind_connected(place: &Place, access: Access, peer: &Node) -> Result<(OwnedFd, BoundPath), Error> {
     let socket = unbound(place, SocketType::DGRAM)?;
     peer.connect(&socket).map_err(Error::Peer)?;
-    let (socket, bound) = bind_at(place, socket, SocketType::DGRAM, mode)?;
+    let (socket, bound) = bind_at(place, socket, SocketType::DGRAM, access)?;
     enlarge(&socket);
     Ok((socket, bound))
 }
@@ -257,7 +298,7 @@ fn bind_at(
     place: &Place,
     socket: OwnedFd,
     kind: SocketType,
-    mode: Mode,
+    access: Access,
 ) -> Result<(OwnedFd, BoundPath), Error> {
     let path = place.path();
     let system = |call| {
@@ -266,7 +307,7 @@ fn bind_at(
     };
     let address = address(&path)?;
     clear_left_over(place, kind)?;
-    platform::limit_mode(&socket, mode).map_err(system("set the mode of the socket"))?;
+    platform::limit_mode(&socket, access.at_first()).map_err(system("set the mode of the socket"))?;
     bind(&socket, &address).map_err(|source| match source {
         rustix::io::Errno::NOENT => Error::NoDirectory { path: path.clone() },
         rustix::io::Errno::ADDRINUSE => Error::InUse { path: path.clone() },
@@ -280,10 +321,31 @@ fn bind_at(
     if !is_there || !node.is_socket() {
         return Err(Error::Exchanged { path });
     }
-    if Mode::from_raw_mode(found.st_mode) != mode {
-        node.set_mode(mode).map_err(system("set the permissions"))?;
+    // The permissions come between the two: its owner to be cannot be told from others yet, and setting them afterwards
+    // would take one right more.
+    node.give(None, access.group).map_err(|error| not_given(&path, None, access.group, error))?;
+    if Mode::from_raw_mode(found.st_mode) != access.mode {
+        node.set_mode(access.mode).map_err(system("set the permissions"))?;
     }
+    node.give(access.owner, None).map_err(|error| not_given(&path, access.owner, None, error))?;
     Ok((socket, bound))
+}
+
+/// Explains why the file at `path` cannot be given to one of the two.
+fn not_given(path: &Path, owner: Option<u32>, group: Option<u32>, error: rustix::io::Errno) -> Error {
+    let (to, right) = match (owner, group) {
+        (Some(owner), _) => {
+            (format!("user {owner}"), "root's rights (CAP_CHOWN); run vmlan as root, or remove `owner`")
+        }
+        (None, group) => (
+            format!("group {}", group.unwrap_or_default()),
+            "root's rights (CAP_CHOWN), or a user who is in that group; run vmlan as such a user, or remove `group`",
+        ),
+    };
+    match error {
+        rustix::io::Errno::PERM => Error::NotGiven { path: path.into(), to, right },
+        error => system("set the owner", path, error),
+    }
 }
 
 /// The address of the socket at `path`.

@@ -1,11 +1,18 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+
+use rustix::fs::{Gid, Uid};
 
 use super::*;
 
 fn place(path: impl AsRef<Path>) -> Place {
     Place::of(path.as_ref()).unwrap()
+}
+
+/// The access of these permissions, for ourselves.
+fn with(bits: u32) -> Access {
+    Access::of(mode(bits))
 }
 
 fn mode_of(path: &Path) -> u32 {
@@ -39,8 +46,8 @@ fn the_same_for_datagrams() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     drop(UnixDatagram::bind(&path).unwrap());
-    let _held = bind_datagram(&place(&path)).unwrap();
-    assert!(matches!(bind_datagram(&place(&path)), Err(Error::InUse { .. })));
+    let _held = bind_datagram(&place(&path), PRIVATE).unwrap();
+    assert!(matches!(bind_datagram(&place(&path), PRIVATE), Err(Error::InUse { .. })));
 }
 
 #[test]
@@ -95,18 +102,69 @@ fn permissions_are_those_that_were_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     for bits in [0o600, 0o660, 0o666, 0o777, 0o620] {
         let path = directory.path().join(format!("{bits:o}"));
-        let (_stream, _bound) = listen(&place(&path), mode(bits)).unwrap();
+        let (_stream, _bound) = listen(&place(&path), with(bits)).unwrap();
         assert_eq!(mode_of(&path), bits);
         let peer = UnixDatagram::bind(path.with_extension("peer")).unwrap();
         let node = Node::open(&path.with_extension("peer")).unwrap();
         let path = path.with_extension("dgram");
-        let (_data, _bound) = bind_connected(&place(&path), mode(bits), &node).unwrap();
+        let (_data, _bound) = bind_connected(&place(&path), with(bits), &node).unwrap();
         assert_eq!(mode_of(&path), bits);
         drop(peer);
     }
     let path = directory.path().join("datagram");
-    let (_socket, _bound) = bind_datagram(&place(&path)).unwrap();
+    let (_socket, _bound) = bind_datagram(&place(&path), PRIVATE).unwrap();
     assert_eq!(mode_of(&path), 0o600);
+}
+
+#[test]
+fn a_socket_belongs_to_whom_it_was_made_for_and_its_directory_to_us() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root gives files away");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let access = Access { owner: Some(65_533), group: Some(65_532), ..with(0o660) };
+    let path = directory.path().join("stream");
+    let (_stream, _bound) = listen(&place(&path), access).unwrap();
+    let found = fs::symlink_metadata(&path).unwrap();
+    assert_eq!((found.uid(), found.gid(), mode_of(&path)), (65_533, 65_532, 0o660));
+    let (shared, _made) = Directory::open_or_make(&directory.path().join("shared"), access).unwrap();
+    let found = fs::symlink_metadata(shared.path()).unwrap();
+    assert_eq!((found.uid(), found.gid(), mode_of(shared.path())), (0, 65_532, 0o1771));
+    // A left-over of its owner's is one of ours.
+    let place = shared.place("ctl");
+    std::mem::forget(listen(&place, access).unwrap().1);
+    assert!(!shared.evict_strangers("ctl".as_ref(), access.owner) && place.path().exists());
+    assert!(shared.evict_strangers("ctl".as_ref(), None) && !place.path().exists());
+}
+
+#[test]
+fn a_socket_for_another_user_is_ours_alone_before() {
+    for (bits, first) in [(0o660, 0o600), (0o060, 0), (0o666, 0o600)] {
+        assert_eq!(Access { group: Some(1), ..with(bits) }.at_first(), mode(first));
+        assert_eq!(with(bits).at_first(), mode(bits));
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_be_given_away_says_so_and_is_not_left() {
+    use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    // A thread of its own, for it becomes another user where we are root.
+    let tried = std::thread::spawn(move || {
+        if rustix::process::geteuid().is_root() {
+            let (group, user) = (Gid::from_raw(65_534), Uid::from_raw(65_534));
+            set_thread_res_gid(group, group, group).unwrap();
+            set_thread_res_uid(user, user, user).unwrap();
+        }
+        let access = Access { owner: Some(0), ..PRIVATE };
+        (listen(&place(&path), access).map(|_| ()), path.exists())
+    });
+    let (result, is_left) = tried.join().unwrap();
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("cannot be given to user 0") && error.contains("run vmlan as root"), "{error}");
+    assert!(!is_left);
 }
 
 #[test]
@@ -144,7 +202,7 @@ fn nobody_but_the_peer_is_queued() {
     let peer = UnixDatagram::bind(directory.path().join("peer")).unwrap();
     let node = Node::open(&directory.path().join("peer")).unwrap();
     let ours = place(directory.path().join("ours"));
-    let (_socket, bound) = bind_connected(&ours, mode(0o666), &node).unwrap();
+    let (_socket, bound) = bind_connected(&ours, with(0o666), &node).unwrap();
     assert!(UnixDatagram::unbound().unwrap().send_to(b"frame", bound.path()).is_err());
     peer.send_to(b"frame", bound.path()).unwrap();
 }
@@ -155,7 +213,7 @@ fn a_directory_that_others_may_write_to_is_sticky() {
     for (bits, wanted) in [(0o600, 0o700), (0o660, 0o1770), (0o666, 0o1777), (0o644, 0o755), (0o622, 0o1733)]
     {
         let path = directory.path().join("shared");
-        let (_shared, made) = Directory::open_or_make(&path, mode(bits)).unwrap();
+        let (_shared, made) = Directory::open_or_make(&path, with(bits)).unwrap();
         assert_eq!(mode_of(&path), wanted, "{bits:o}");
         drop(made);
         assert!(!path.exists(), "it was empty");
@@ -171,7 +229,7 @@ fn a_directory_in_which_others_could_exchange_files_is_refused() {
         [(0o755, true), (0o1777, true), (0o1770, true), (0o777, false), (0o770, false), (0o702, false)]
     {
         fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
-        let opened = Directory::open_or_make(&path, mode(0o666));
+        let opened = Directory::open_or_make(&path, with(0o666));
         assert_eq!(mode_of(&path), bits, "it is left as it is");
         match opened {
             Ok((_, made)) => assert!(safe && made.is_none(), "{bits:o}"),
@@ -191,7 +249,7 @@ fn a_directory_in_which_others_could_exchange_files_is_refused() {
 fn a_directory_that_was_made_stays_with_what_others_put_into_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shared");
-    let (_shared, made) = Directory::open_or_make(&path, mode(0o600)).unwrap();
+    let (_shared, made) = Directory::open_or_make(&path, with(0o600)).unwrap();
     fs::write(path.join("file"), "").unwrap();
     drop(made);
     assert!(path.join("file").exists());

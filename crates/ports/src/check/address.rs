@@ -52,7 +52,13 @@ impl Validator {
         allow: Option<&OneOrMany<String>>,
     ) -> Option<(Address, Allow)> {
         let address = self.address(&join(path, "listen"), listen);
-        let Some(texts) = allow else { return Some((address?, Allow::default())) };
+        let Some(texts) = allow else {
+            let address = address?;
+            if let Address::Inet(inet) = address {
+                self.note_reach(path, inet, &Allow::default());
+            }
+            return Some((address, Allow::default()));
+        };
         let at = join(path, "allow");
         // An address alone is a network of one.
         let whole = |text: &String| match text.parse::<IpAddr>() {
@@ -70,7 +76,11 @@ impl Validator {
                 let message = "`allow` is for TCP and UDP; who may use a path is a matter of its permissions";
                 self.refuse(ErrorCode::Conflict, &at, message)
             }
-            inet => Some((inet, Allow::only(networks))),
+            Address::Inet(inet) => {
+                let allow = Allow::only(networks);
+                self.note_reach(path, inet, &allow);
+                Some((Address::Inet(inet), allow))
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The checks of a configuration: faults are collected, and what several kinds of port have in common is checked here.
 
+mod access;
 mod address;
 mod names;
 mod vlans;
@@ -10,6 +11,7 @@ use std::os::fd::RawFd;
 use vmlan_api::keys::{self, Keyed};
 use vmlan_api::{Error, ErrorCode};
 
+pub(crate) use access::AccessKeys;
 pub use address::{Address, Allow, misunderstood, resolve_port};
 pub(crate) use address::{family, is_host};
 
@@ -21,12 +23,18 @@ use crate::{Attachment, KINDS};
 pub struct Validator {
     pub(crate) faults: Vec<Error>,
     pub(crate) holders: Holders,
+    notes: Vec<String>,
 }
 
 impl Validator {
     /// Every fault that was found.
     pub fn faults(self) -> Vec<Error> {
         self.faults
+    }
+
+    /// The notes on what is no fault, but hardly meant or worth knowing; each begins with the dotted path of its table.
+    pub fn notes(self) -> Vec<String> {
+        self.notes
     }
 
     /// How many faults there are.
@@ -39,7 +47,12 @@ impl Validator {
         self.faults.push(Error::at(code, field, message));
     }
 
-    /// The same, where there is then nothing to go on with.
+    /// Notes something about the table at the dotted path `path` that is no fault.
+    pub fn note(&mut self, path: &str, note: &str) {
+        self.notes.push(format!("{path}: {note}"));
+    }
+
+    /// Adds a fault as [`Validator::fault`] does, where there is then nothing to go on with.
     pub fn refuse<T>(&mut self, code: ErrorCode, path: &str, message: impl Into<String>) -> Option<T> {
         self.fault(code, path, message);
         None

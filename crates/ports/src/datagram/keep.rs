@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use vmlan_drivers::datagram::Socket;
 use vmlan_drivers::peer::Message;
-use vmlan_drivers::unix::{self, Node, Place};
+use vmlan_drivers::unix::{self, Access, Node, Place};
 use vmlan_drivers::{Fault, PeerSocket};
 
 use super::silence::Silence;
@@ -36,12 +36,12 @@ const BREATH: Duration = Duration::from_millis(10);
 
 pub(super) async fn keep(seat: &mut Seat, config: &Datagram) {
     match config {
-        Datagram::Listen(address, allow) => {
-            let local = bind(seat, address).await;
+        Datagram::Listen(address, allow, access) => {
+            let local = bind(seat, address, *access).await;
             learn(seat, local, (Some(address), allow)).await
         }
-        Datagram::Pair { local, remote } => {
-            let bound = bind(seat, local).await;
+        Datagram::Pair { local, remote, access } => {
+            let bound = bind(seat, local, *access).await;
             pair(seat, bound, (local, remote)).await
         }
         Datagram::Fd(number) => inherited(seat, *number).await,
@@ -51,6 +51,7 @@ pub(super) async fn keep(seat: &mut Seat, config: &Datagram) {
 /// Our end, and its path while it has one.
 struct Local {
     socket: PeerSocket,
+    access: Access,
     path: Option<unix::BoundPath>,
 }
 
@@ -60,21 +61,25 @@ impl Local {
         let Some(path) = self.path.as_ref().filter(|path| !path.leads_to_it()) else { return };
         tracing::warn!(port = %seat.place(), "{}", notice(path));
         // The old socket is held until then, so that its file's number is no other's.
-        *self = bind(seat, address).await;
+        *self = bind(seat, address, self.access).await;
         seat.waiting(None);
     }
 }
 
-async fn bind(seat: &mut Seat, address: &Address) -> Local {
+async fn bind(seat: &mut Seat, address: &Address, access: Access) -> Local {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     loop {
         let bound = match address {
             Address::Unix(path) => Place::of(path)
-                .and_then(|place| unix::bind_datagram(&place))
-                .map(|(socket, path)| Local { socket: PeerSocket::from_birth(socket), path: Some(path) })
+                .and_then(|place| unix::bind_datagram(&place, access))
+                .map(|(socket, path)| Local {
+                    socket: PeerSocket::from_birth(socket),
+                    access,
+                    path: Some(path),
+                })
                 .map_err(|error| describe(&error)),
             Address::Inet(address) => bind_udp(*address)
-                .map(|socket| Local { socket, path: None })
+                .map(|socket| Local { socket, access, path: None })
                 .map_err(|error| format!("cannot use {address}: {error}; choose another address")),
         };
         match bound {
@@ -318,7 +323,7 @@ async fn inherited(seat: &mut Seat, number: RawFd) {
         }
     };
     if rustix::net::getpeername(&socket).is_err() {
-        let local = Local { socket, path: None };
+        let local = Local { socket, access: unix::PRIVATE, path: None };
         return learn(seat, local, (None, &Allow::default())).await;
     }
     seat.up(Arc::new(Socket::new(socket, None)), Some(format!("descriptor {number}"))).await;

@@ -6,9 +6,10 @@ mod silence;
 use std::os::fd::RawFd;
 
 use vmlan_api::{ErrorCode, PortKind};
+use vmlan_drivers::unix::Access;
 
 use super::belongings::Belonging;
-use super::check::{Address, Allow, Validator, family};
+use super::check::{AccessKeys, Address, Allow, Validator, family};
 use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
 use crate::Seat;
 use crate::join;
@@ -28,14 +29,16 @@ pub(crate) const ENTRY: Entry = Entry {
 /// A datagram socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Datagram {
-    /// The guest is who sends first.
-    Listen(Address, Allow),
+    /// The guest is who sends first, and has this access to a path.
+    Listen(Address, Allow, Access),
     /// The guest's address is known; both are of one family.
     Pair {
         /// Ours.
         local: Address,
         /// The guest's.
         remote: Address,
+        /// The guest's access to our path.
+        access: Access,
     },
     /// Inherited.
     Fd(RawFd),
@@ -48,7 +51,7 @@ impl Kind for Datagram {
 
     fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         let (address, key) = match self {
-            Datagram::Listen(address, _) => (address, "listen"),
+            Datagram::Listen(address, ..) => (address, "listen"),
             Datagram::Pair { local, .. } => (local, "local"),
             Datagram::Fd(fd) => return vec![(Belonging::Descriptor(*fd), "fd")],
         };
@@ -60,7 +63,9 @@ impl Kind for Datagram {
 
     fn address(&self) -> Option<String> {
         match self {
-            Datagram::Listen(address, _) | Datagram::Pair { local: address, .. } => Some(address.to_string()),
+            Datagram::Listen(address, ..) | Datagram::Pair { local: address, .. } => {
+                Some(address.to_string())
+            }
             Datagram::Fd(_) => None,
         }
     }
@@ -85,10 +90,12 @@ impl Validator {
         if let (None, Some(_)) = (&datagram.listen, &datagram.allow) {
             return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
         }
+        let keys = AccessKeys { mode: &datagram.mode, owner: &datagram.owner, group: &datagram.group };
         match (&datagram.listen, &datagram.local, &datagram.remote, datagram.fd) {
             (Some(listen), None, None, None) => {
                 let (address, allow) = self.listening(path, listen, datagram.allow.as_ref())?;
-                Some(Datagram::Listen(address, allow))
+                let access = self.access_at(path, &address, keys)?;
+                Some(Datagram::Listen(address, allow, access))
             }
             (None, Some(local), Some(remote), None) => {
                 let remote = self.peer_address(&join(path, "remote"), remote);
@@ -99,9 +106,13 @@ impl Validator {
                                    both IPv4 or both IPv6";
                     return self.refuse(ErrorCode::Conflict, path, message);
                 }
-                Some(Datagram::Pair { local, remote })
+                let access = self.access_at(path, &local, keys)?;
+                Some(Datagram::Pair { local, remote, access })
             }
-            (None, None, None, Some(fd)) => self.descriptor(&join(path, "fd"), fd).map(Datagram::Fd),
+            (None, None, None, Some(fd)) => {
+                self.no_access(path, keys, "an inherited socket stays as it is");
+                self.descriptor(&join(path, "fd"), fd).map(Datagram::Fd)
+            }
             (None, Some(_), None, None) | (None, None, Some(_), None) => self.refuse(
                 ErrorCode::MissingKey,
                 path,

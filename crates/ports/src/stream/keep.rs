@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrAny};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use vmlan_drivers::stream::Socket;
-use vmlan_drivers::unix::{self, Place};
+use vmlan_drivers::unix::{self, Access, Place};
 use vmlan_drivers::{Fault, PeerSocket};
 
 use super::{Address, Allow, Stream};
@@ -29,7 +29,7 @@ const SUCCESSION: Duration = Duration::from_millis(100);
 
 pub(super) async fn keep(seat: &mut Seat, config: &Stream) {
     match config {
-        Stream::Listen(address, allow) => listen(seat, address, allow).await,
+        Stream::Listen(address, allow, access) => listen(seat, address, allow, *access).await,
         Stream::Connect(address) => connect(seat, address).await,
         Stream::Fd(number) => inherited(seat, *number).await,
     }
@@ -62,6 +62,7 @@ impl Guest {
 struct Entrance {
     listener: Listener,
     allow: Allow,
+    access: Access,
     /// The path that goes with it.
     path: Option<unix::BoundPath>,
 }
@@ -74,15 +75,15 @@ enum Arrival {
 }
 
 impl Entrance {
-    async fn bind(address: &Address, allow: &Allow) -> Result<Entrance, String> {
+    async fn bind(address: &Address, allow: &Allow, access: Access) -> Result<Entrance, String> {
         let allow = allow.clone();
         match address {
             Address::Unix(path) => {
-                let listened = Place::of(path).and_then(|place| unix::listen(&place, unix::PRIVATE));
+                let listened = Place::of(path).and_then(|place| unix::listen(&place, access));
                 let (socket, bound) = listened.map_err(|error| describe(&error))?;
                 let listener = Listener::new(PeerSocket::from_birth(socket));
                 let listener = listener.map_err(|error| format!("{}: {error}", path.display()))?;
-                Ok(Entrance { listener, allow, path: Some(bound) })
+                Ok(Entrance { listener, allow, access, path: Some(bound) })
             }
             Address::Inet(address) => {
                 let listener = async {
@@ -92,7 +93,7 @@ impl Entrance {
                 let listener = listener.await.map_err(|error| {
                     format!("cannot listen at {address}: {error}; choose another address or end who uses it")
                 })?;
-                Ok(Entrance { listener, allow, path: None })
+                Ok(Entrance { listener, allow, access, path: None })
             }
         }
     }
@@ -132,17 +133,17 @@ impl Entrance {
         let notice = notice(path);
         let address = Address::Unix(path.path());
         // The old socket is held until then, so that its file's number is no other's.
-        let renewed = Entrance::bind(&address, &self.allow).await;
+        let renewed = Entrance::bind(&address, &self.allow, self.access).await;
         *self = renewed.map_err(|error| format!("{notice}, which fails now: {error}"))?;
         tracing::warn!(%port, "{notice}");
         Ok(())
     }
 }
 
-async fn listen(seat: &mut Seat, address: &Address, allow: &Allow) {
+async fn listen(seat: &mut Seat, address: &Address, allow: &Allow, access: Access) {
     let mut pause = Pause::up_to(Duration::from_secs(1));
     let place = loop {
-        match Entrance::bind(address, allow).await {
+        match Entrance::bind(address, allow, access).await {
             Ok(place) => break place,
             Err(reason) => seat.failed(reason),
         }
@@ -285,5 +286,6 @@ fn adopt(number: RawFd) -> io::Result<Adopted> {
     rustix::io::ioctl_fionbio(&socket, true)?;
     let unix = rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX;
     let socket = if unix { PeerSocket::inherited(socket) } else { PeerSocket::without_descriptors(socket) };
-    Ok(Adopted::Listening(Entrance { listener: Listener::new(socket)?, allow: Allow::default(), path: None }))
+    let listener = Listener::new(socket)?;
+    Ok(Adopted::Listening(Entrance { listener, allow: Allow::default(), access: unix::PRIVATE, path: None }))
 }

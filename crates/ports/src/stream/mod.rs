@@ -5,9 +5,10 @@ mod keep;
 use std::os::fd::RawFd;
 
 use vmlan_api::{ErrorCode, PortKind};
+use vmlan_drivers::unix::Access;
 
 use super::belongings::Belonging;
-use super::check::{Address, Allow, Validator};
+use super::check::{AccessKeys, Address, Allow, Validator};
 use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
 use crate::Seat;
 use crate::join;
@@ -24,8 +25,8 @@ pub(crate) const ENTRY: Entry = Entry {
 /// A stream socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stream {
-    /// The guest connects.
-    Listen(Address, Allow),
+    /// The guest connects, and has this access to a path.
+    Listen(Address, Allow, Access),
     /// The guest listens.
     Connect(Address),
     /// Inherited: connected, or listening.
@@ -39,8 +40,8 @@ impl Kind for Stream {
 
     fn belongings(&self) -> Vec<(Belonging, &'static str)> {
         match self {
-            Stream::Listen(Address::Unix(path), _) => vec![(Belonging::Socket(path.clone()), "listen")],
-            Stream::Listen(Address::Inet(address), _) => vec![(Belonging::Tcp(*address), "listen")],
+            Stream::Listen(Address::Unix(path), ..) => vec![(Belonging::Socket(path.clone()), "listen")],
+            Stream::Listen(Address::Inet(address), ..) => vec![(Belonging::Tcp(*address), "listen")],
             Stream::Connect(_) => Vec::new(),
             Stream::Fd(fd) => vec![(Belonging::Descriptor(*fd), "fd")],
         }
@@ -48,7 +49,7 @@ impl Kind for Stream {
 
     fn address(&self) -> Option<String> {
         match self {
-            Stream::Listen(address, _) => Some(address.to_string()),
+            Stream::Listen(address, ..) => Some(address.to_string()),
             Stream::Connect(_) | Stream::Fd(_) => None,
         }
     }
@@ -73,15 +74,21 @@ impl Validator {
         if let (None, Some(_)) = (&stream.listen, &stream.allow) {
             return self.refuse(ErrorCode::Conflict, path, "`allow` goes with `listen`; remove it");
         }
+        let keys = AccessKeys { mode: &stream.mode, owner: &stream.owner, group: &stream.group };
         match (&stream.listen, &stream.connect, stream.fd) {
             (Some(listen), None, None) => {
                 let (address, allow) = self.listening(path, listen, stream.allow.as_ref())?;
-                Some(Stream::Listen(address, allow))
+                let access = self.access_at(path, &address, keys)?;
+                Some(Stream::Listen(address, allow, access))
             }
             (None, Some(connect), None) => {
+                self.no_access(path, keys, "the socket is the guest's");
                 self.peer_address(&join(path, "connect"), connect).map(Stream::Connect)
             }
-            (None, None, Some(fd)) => self.descriptor(&join(path, "fd"), fd).map(Stream::Fd),
+            (None, None, Some(fd)) => {
+                self.no_access(path, keys, "an inherited socket stays as it is");
+                self.descriptor(&join(path, "fd"), fd).map(Stream::Fd)
+            }
             (None, None, None) => self.refuse(ErrorCode::MissingKey, path, "add `listen`, `connect` or `fd`"),
             _ => self.refuse(
                 ErrorCode::Conflict,

@@ -152,20 +152,6 @@ impl Validator {
         Some(TapSource::Named { name: tap.name.clone(), owner, persistent, netns })
     }
 
-    fn user(&mut self, path: &str, text: &str) -> Option<u32> {
-        if let Ok(uid) = text.parse() {
-            return Some(uid);
-        }
-        let known = if text.contains('\0') { Ok(None) } else { nix::unistd::User::from_name(text) };
-        let message = match known {
-            Ok(Some(user)) => return Some(user.uid.as_raw()),
-            Ok(None) => format!("there is no user `{}`; write the name or number of one", shown(text)),
-            Err(error) => format!("user `{}` cannot be looked up ({error}); write the number", shown(text)),
-        };
-        self.fault(ErrorCode::UnknownUser, path, message);
-        None
-    }
-
     /// The outer `None` is a fault.
     fn program(&mut self, path: &str, text: Option<&str>) -> Option<Option<PathBuf>> {
         let Some(text) = text else { return Some(None) };

@@ -7,9 +7,13 @@ use vmlan_drivers::tunnel::Interface;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::{Tunnel, TunnelAddresses, TunnelSource};
-use crate::check::{Validator, as_usize, is_host};
+use crate::check::{AccessKeys, Validator, as_usize, is_host};
 use crate::kind::Surroundings;
 use crate::{Mtu, PortSettings, join, shown};
+
+fn keys_of(tunnel: &vmlan_api::TunnelConfig) -> AccessKeys<'_> {
+    AccessKeys { mode: &tunnel.mode, owner: &tunnel.owner, group: &tunnel.group }
+}
 
 impl Validator {
     pub(super) fn tunnel(&mut self, path: &str, tunnel: &vmlan_api::TunnelConfig) -> Option<Tunnel> {
@@ -48,7 +52,7 @@ impl Validator {
             let message = "`packet_information` and `netns` are for a `device`; remove them";
             return self.refuse(ErrorCode::Conflict, path, message);
         }
-        let mode = self.mode(path, tunnel.mode.as_deref());
+        let access = self.access(path, keys_of(tunnel));
         let socket = self.socket_path(&join(path, "listen"), listen);
         let addresses = match (addresses.is_empty(), allowed.is_empty()) {
             (false, true) if tunnel.clients.is_none() => TunnelAddresses::Fixed(addresses),
@@ -71,7 +75,7 @@ impl Validator {
                 return self.refuse(ErrorCode::Conflict, path, message);
             }
         };
-        Some(TunnelSource::Listen { path: socket?, mode: mode?, addresses })
+        Some(TunnelSource::Listen { path: socket?, access: access?, addresses })
     }
 
     fn tunnel_device(
@@ -81,8 +85,9 @@ impl Validator {
         device: &str,
         addresses: Vec<Prefixed>,
     ) -> Option<TunnelSource> {
-        if tunnel.allow.is_some() || tunnel.mode.is_some() || tunnel.clients.is_some() {
-            let message = "`allow`, `mode` and `clients` are for a control socket; remove them";
+        if tunnel.allow.is_some() || tunnel.clients.is_some() || !keys_of(tunnel).named().is_empty() {
+            let message =
+                "`allow`, `clients`, `mode`, `owner` and `group` are for a control socket; remove them";
             return self.refuse(ErrorCode::Conflict, path, message);
         }
         if addresses.is_empty() {

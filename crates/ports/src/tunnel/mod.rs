@@ -22,6 +22,7 @@ use vmlan_api::PortKind;
 use vmlan_drivers::Fault;
 use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_drivers::tunnel::{self, Host, Interface, Options};
+use vmlan_drivers::unix::Access;
 use vmlan_frame::MacAddr;
 
 use super::belongings::Belonging;
@@ -56,8 +57,8 @@ pub enum TunnelSource {
     Listen {
         /// Its path, absolute.
         path: PathBuf,
-        /// Its permissions.
-        mode: u32,
+        /// Clients' access to it.
+        access: Access,
         /// Which addresses they have.
         addresses: TunnelAddresses,
     },
@@ -140,8 +141,8 @@ impl Kind for Tunnel {
     fn keeper(&self) -> Keeper {
         let config = self.clone();
         match self.source.clone() {
-            TunnelSource::Listen { path, mode, addresses } => {
-                Keeper::Clients(Box::new(socket::Tunnels::new(config, path, mode, addresses)))
+            TunnelSource::Listen { path, access, addresses } => {
+                Keeper::Clients(Box::new(socket::Tunnels::new(config, path, access, addresses)))
             }
             TunnelSource::Device { name, addresses, packet_information, netns } => {
                 Keeper::Guest(Box::new(device::Keep { config, name, addresses, packet_information, netns }))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use tokio::task::JoinSet;
 use vmlan_drivers::PeerSocket;
-use vmlan_drivers::unix::{self, BoundPath, Place};
+use vmlan_drivers::unix::{self, Access, BoundPath, Place};
 
 use super::lease::Leases;
 use super::serve::{refuse, serve};
@@ -32,8 +32,8 @@ const CONNECTIONS: usize = 1280;
 pub(super) struct Tunnels {
     config: Tunnel,
     path: PathBuf,
-    /// The permissions of the socket.
-    mode: u32,
+    /// Clients' access to the socket.
+    access: Access,
     addresses: TunnelAddresses,
     running: JoinSet<()>,
     leases: Option<Arc<Leases>>,
@@ -42,8 +42,8 @@ pub(super) struct Tunnels {
 
 impl Tunnels {
     /// For a tunnel whose control socket is at `path`.
-    pub(super) fn new(config: Tunnel, path: PathBuf, mode: u32, addresses: TunnelAddresses) -> Tunnels {
-        Tunnels { config, path, mode, addresses, running: JoinSet::new(), leases: None, places: None }
+    pub(super) fn new(config: Tunnel, path: PathBuf, access: Access, addresses: TunnelAddresses) -> Tunnels {
+        Tunnels { config, path, access, addresses, running: JoinSet::new(), leases: None, places: None }
     }
 }
 
@@ -66,10 +66,10 @@ impl KeepClients for Tunnels {
 impl Tunnels {
     /// Makes the control socket, and serves clients until its path leads elsewhere.
     async fn serve_listener(&mut self, clients: &mut Clients, acceptor: &mut Acceptor) {
-        let Tunnels { config, path, mode, addresses, running, leases, places } = self;
+        let Tunnels { config, path, access, addresses, running, leases, places } = self;
         let mut pause = Pause::up_to(Duration::from_secs(1));
         let (listener, bound) = loop {
-            match listen(path, *mode) {
+            match listen(path, *access) {
                 Ok(listener) => break listener,
                 Err(reason) => clients.failed(reason),
             }
@@ -102,11 +102,11 @@ impl Tunnels {
 }
 
 /// A listener for connections that keep records apart.
-fn listen(path: &Path, mode: u32) -> Result<(Listener, BoundPath), String> {
+fn listen(path: &Path, access: Access) -> Result<(Listener, BoundPath), String> {
     let listen = || {
         let place = Place::of(path)?;
         place.directory().check_mode(Mode::WOTH)?;
-        unix::listen_records(&place, unix::mode(mode))
+        unix::listen_records(&place, access)
     };
     let (socket, bound) = listen().map_err(|error| describe(&error))?;
     let listener = Listener::new(PeerSocket::from_birth(socket));

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use vmlan_drivers::datagram::Socket;
-use vmlan_drivers::unix::{self, BoundPath, MadeDirectory, Node, unguessable};
+use vmlan_drivers::unix::{self, Access, BoundPath, MadeDirectory, Node, unguessable};
 use vmlan_drivers::vde::{self, Request};
 use vmlan_drivers::{Endpoint, Fault, PeerSocket};
 
@@ -78,7 +78,7 @@ impl Directory {
             }
             pause.wait().await;
         };
-        sweep(&opened);
+        sweep(&opened, config.access);
         clients.up(config.directory.join(CONTROL).display().to_string());
         let places = self.places.get_or_insert_with(|| clients.places(Resource::Ports, CLIENTS));
         let running = &mut self.clients;
@@ -88,7 +88,7 @@ impl Directory {
                     clients.inject("accept");
                     match places.take(User::of(&client)) {
                         Ok(place) => {
-                            running.spawn(serve(clients.clone(), config.mode, opened.clone(), client, place));
+                            running.spawn(serve(clients.clone(), config.access, opened.clone(), client, place));
                         }
                         // The protocol has no answer that says so.
                         Err(full) => clients.refuse(&full),
@@ -107,8 +107,7 @@ fn listen(
     config: &Vde,
     made: &mut Option<MadeDirectory>,
 ) -> Result<(Arc<unix::Directory>, Listener, BoundPath), String> {
-    let mode = unix::mode(config.mode);
-    let opened = unix::Directory::open_or_make(&config.directory, mode);
+    let opened = unix::Directory::open_or_make(&config.directory, config.access);
     let (directory, newly_made) = opened.map_err(|error| describe(&error))?;
     if newly_made.is_some() {
         *made = newly_made;
@@ -116,17 +115,18 @@ fn listen(
     let place = directory.place(CONTROL);
     let path = place.path();
     // The name is ours in a directory of ours, but while no daemon ran, everybody could take it.
-    if directory.evict_strangers(CONTROL.as_ref()) {
+    if directory.evict_strangers(CONTROL.as_ref(), config.access.owner) {
         tracing::warn!(%port, "{}: removed what another user had put in its place", path.display());
     }
-    let (socket, bound) = unix::listen(&place, mode).map_err(|error| describe(&error))?;
+    let (socket, bound) = unix::listen(&place, config.access).map_err(|error| describe(&error))?;
     let listener = Listener::new(PeerSocket::from_birth(socket));
     let listener = listener.map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
     Ok((directory, listener, bound))
 }
 
-/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: ours, and nobody holds them.
-fn sweep(directory: &unix::Directory) {
+/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: ours, or our owner's, and nobody
+/// holds them.
+fn sweep(directory: &unix::Directory, access: Access) {
     let Ok(names) = directory.names() else { return };
     let us = rustix::process::geteuid().as_raw();
     for name in names {
@@ -136,7 +136,8 @@ fn sweep(directory: &unix::Directory) {
             continue;
         }
         let Ok(node) = directory.find(&name) else { continue };
-        if node.is_socket_of(us) && !node.is_held(SocketType::DGRAM) {
+        let is_ours = node.is_socket_of(us) || access.owner.is_some_and(|owner| node.is_socket_of(owner));
+        if is_ours && !node.is_held(SocketType::DGRAM) {
             // What cannot be removed is in nobody's way.
             let _ = directory.remove(&name, &node);
         }
@@ -146,7 +147,7 @@ fn sweep(directory: &unix::Directory) {
 /// One client from its request to its end.
 async fn serve(
     clients: Clients,
-    mode: u32,
+    access: Access,
     directory: Arc<unix::Directory>,
     mut control: Connection,
     place: users::Place,
@@ -166,7 +167,7 @@ async fn serve(
     };
     let Some((number, mut seat)) = clients.join(place.user()) else { return };
     let peer = format!("{} ({})", peers::describe(&control), request.description);
-    match attach(&directory, number.get(), mode, &request, &node) {
+    match attach(&directory, number.get(), access, &request, &node) {
         Ok((endpoint, path)) => {
             // Told only now that frames have somewhere to go.
             seat.up(endpoint, Some(peer)).await;
@@ -203,12 +204,12 @@ async fn ask(control: &mut Connection, directory: &unix::Directory) -> Result<(R
 fn attach(
     directory: &Arc<unix::Directory>,
     number: usize,
-    mode: u32,
+    access: Access,
     request: &Request,
     node: &Node,
 ) -> Result<(Arc<dyn Endpoint>, BoundPath), String> {
     let name = format!("{number:03}.{}", std::process::id());
-    let bind = |name| unix::bind_connected(&directory.place(name), unix::mode(mode), node);
+    let bind = |name| unix::bind_connected(&directory.place(name), access, node);
     let bound = match bind(name.clone()) {
         // Clients that may write to the directory can take names that are foretold.
         Err(unix::Error::InUse { .. } | unix::Error::InTheWay { .. }) => {

@@ -5,9 +5,10 @@ mod keep;
 use std::path::PathBuf;
 
 use vmlan_api::{ErrorCode, PortKind};
+use vmlan_drivers::unix::Access;
 
 use super::belongings::Belonging;
-use super::check::Validator;
+use super::check::{AccessKeys, Validator};
 use super::kind::{Attachment, Entry, Keeper, Kind, same};
 use crate::join;
 
@@ -26,8 +27,8 @@ pub(crate) const ENTRY: Entry = Entry {
 pub struct Vde {
     /// The directory that holds its control socket: an absolute path.
     pub directory: PathBuf,
-    /// Permissions of its sockets.
-    pub mode: u32,
+    /// Clients' access to its sockets.
+    pub access: Access,
 }
 
 impl Kind for Vde {
@@ -63,9 +64,10 @@ impl Validator {
         let directory_path = join(path, "directory");
         let longest_socket = format!("{}/{}", text.trim_end_matches('/'), "x".repeat(LONGEST_NAME - 1));
         let fits = self.socket_path(&directory_path, &longest_socket);
-        let mode = self.mode(path, vde.mode.as_deref());
+        let keys = AccessKeys { mode: &vde.mode, owner: &vde.owner, group: &vde.group };
+        let access = self.access(path, keys);
         fits?;
         let directory = PathBuf::from(text);
-        Some(Vde { directory, mode: mode? })
+        Some(Vde { directory, access: access? })
     }
 }

@@ -65,6 +65,14 @@ impl Daemon {
         Daemon::start_command(directory(), config, shell, Stdio::null(), Stdio::null(), false)
     }
 
+    /// The same, started by a program with these arguments, which gets our own behind them.
+    #[track_caller]
+    pub fn start_by(directory: TempDir, config: &str, program: &[&str]) -> Daemon {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(VMLAN);
+        Daemon::start_command(directory, config, command, Stdio::null(), Stdio::null(), false)
+    }
+
     /// The same in a network namespace, in a directory that may hold what an earlier daemon left.
     #[track_caller]
     pub fn start_within(netns: &testbed::Netns, directory: TempDir, config: &str) -> Daemon {

@@ -24,7 +24,7 @@ fn each_form_reaches_the_checked_form() {
     let expected = Tunnel {
         source: TunnelSource::Listen {
             path: "/run/vpn.sock".into(),
-            mode: 0o660,
+            access: Access::of(mode(0o660)),
             addresses: TunnelAddresses::Fixed(list(&["10.0.0.9/24", "fd00::9/64"])),
         },
         gateways: vec!["10.0.0.1".parse().expect("an address"), "fe80::1".parse().expect("an address")],
@@ -34,7 +34,7 @@ fn each_form_reaches_the_checked_form() {
 
     let pool = checked(&tunnel("listen = \"/run/vpn.sock\", allow = \"10.0.0.128/25\", clients = 3"));
     let addresses = TunnelAddresses::Chosen { allowed: list(&["10.0.0.128/25"]), clients: 3 };
-    let source = TunnelSource::Listen { path: "/run/vpn.sock".into(), mode: 0o600, addresses };
+    let source = TunnelSource::Listen { path: "/run/vpn.sock".into(), access: PRIVATE, addresses };
     assert_eq!(pool, Tunnel { source, gateways: vec![], mtu: None });
 
     let device = checked(&tunnel(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
-use vmlan_drivers::unix::{Directory, MadeDirectory, PRIVATE, unmapped_user};
+use vmlan_drivers::unix::{Access, Directory, ENTERABLE, MadeDirectory, unmapped_user};
 
 use crate::describe;
 use crate::hold::Hindrance;
@@ -79,9 +79,11 @@ fn users() -> Option<PathBuf> {
 
 type Opened = (Arc<Directory>, Option<MadeDirectory>);
 
-/// Opens or makes a directory that is this user's alone; else says why it is none.
+/// Opens or makes a directory in which only this user may write; else says why it is none. Sockets of ports may be in it
+/// too.
 fn open(path: &Path) -> Result<Opened, String> {
-    let (directory, made) = Directory::open_or_make(path, PRIVATE).map_err(|error| describe(&error))?;
+    let opened = Directory::open_or_make(path, Access::of(ENTERABLE));
+    let (directory, made) = opened.map_err(|error| describe(&error))?;
     match directory.is_ours_alone() {
         true => Ok((directory, made)),
         false => Err(format!("{} is not this user's alone", path.display())),
