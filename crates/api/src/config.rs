@@ -224,6 +224,10 @@ table! {
         terminate: String,
         /// Network namespace of the device: an absolute path or a name as `ip netns` knows it.
         netns: String,
+        /// Addresses of the device, with the bits of their network: `10.0.0.1/24`; none when absent.
+        address: OneOrMany<String>,
+        /// Brings the device up; true when absent.
+        up: bool,
         /// Number of an inherited descriptor.
         fd: u64 = number(3, u64::MAX, None),
         /// Leaves segmentation and checksums to the receiver where it takes them; true when absent.

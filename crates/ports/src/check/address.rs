@@ -3,10 +3,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use vmlan_api::{ErrorCode, OneOrMany};
+use vmlan_drivers::tunnel::Interface;
 use vmlan_drivers::tunnel::message::{BadPrefixed, MOST_ADDRESSES, Prefixed};
 
 use super::{Validator, join, shown};
 use crate::KINDS;
+use crate::kind::Surroundings;
 
 /// Where a socket is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +162,25 @@ impl Validator {
             }
         }
         Some(addresses)
+    }
+
+    /// Gives the port whose table is at `path` these addresses in its network, which no other port of ours may have.
+    pub(crate) fn hosts(&mut self, at: &str, path: &str, addresses: &[Prefixed], network: &mut Surroundings) {
+        for Prefixed { address, .. } in addresses {
+            if let Some(owner) = network.hosts.insert(*address, path.to_owned()) {
+                let message = format!("{address} is that of {owner} already; choose another");
+                self.fault(ErrorCode::DuplicateAttachment, at, message);
+            }
+        }
+    }
+
+    /// Checks that an MTU is large enough for the addresses (RFC 8200 5).
+    pub(crate) fn fits_ipv6(&mut self, at: &str, mtu: u64, addresses: &[Prefixed]) {
+        if mtu < u64::from(Interface::MIN_MTU_IPV6) && addresses.iter().any(|own| own.address.is_ipv6()) {
+            let message =
+                format!("an MTU of {mtu} octets is too small for IPv6; use 1280 or more, or IPv4 only");
+            self.fault(ErrorCode::OutOfRange, at, message);
+        }
     }
 
     /// Addresses with prefixes, none where nothing is said.

@@ -27,6 +27,7 @@ pub(super) enum Home {
 }
 
 /// The namespace of a device that is set up. It is not kept alive.
+#[derive(Clone)]
 pub(super) struct Residence(Option<(PathBuf, Identity)>);
 
 impl Home {
@@ -65,10 +66,10 @@ impl Home {
     }
 
     /// Returns the residence, which is looked at while the device is in use.
-    pub(super) fn residence(self) -> Residence {
+    pub(super) fn residence(&self) -> Residence {
         match self {
             Home::Here => Residence(None),
-            Home::There { residence, .. } => residence,
+            Home::There { residence, .. } => residence.clone(),
         }
     }
 }

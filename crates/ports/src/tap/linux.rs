@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
+use vmlan_api::PortState;
 use vmlan_drivers::tap::{Device, offloads_of, set_offloads};
 use vmlan_frame::Takes;
 use vmlan_sys::{netdev, tap};
 
+use super::addresses::Addresses;
 use super::program::{self, Printed, Program};
 use super::{Tap, TapSource};
 use crate::Seat;
@@ -47,6 +49,8 @@ impl KeepGuest for Keep {
 struct Opened {
     /// The port, in messages.
     port: String,
+    /// The addresses that the device has from us.
+    addresses: Option<Addresses>,
     /// The program to run after the device was closed, and the device's name.
     terminate: Option<(PathBuf, String)>,
     running: Option<Running>,
@@ -64,6 +68,9 @@ impl Opened {
     /// Runs what has to be run after the device was closed, to its end. Safe to cancel: the next call goes on with it.
     async fn close(&mut self) {
         self.finish().await;
+        if let Some(addresses) = self.addresses.take() {
+            addresses.remove(&self.port);
+        }
         if let Some((path, device)) = self.terminate.take() {
             let program = Program { role: "terminate", path, argument: Some(device) };
             self.running = Some(Running::Terminate(tokio::spawn(program::run(program))));
@@ -110,6 +117,9 @@ impl Opened {
         if let Some((_, device)) = &mut self.terminate {
             name.clone_into(device);
         }
+        if let Some(addresses) = &mut self.addresses {
+            name.clone_into(&mut addresses.device);
+        }
     }
 }
 
@@ -153,6 +163,13 @@ async fn attend(seat: &mut Seat, mut follow: Follow, opened: &mut Opened) {
             Look::Same => {}
             Look::Changed { state, reason, name } => {
                 opened.rename(&name);
+                // The kernel takes IPv6 addresses away from a device that is taken down.
+                if state == PortState::Up
+                    && let Some(addresses) = &opened.addresses
+                    && let Err(reason) = addresses.set()
+                {
+                    tracing::warn!(port = %opened.port, "{reason}");
+                }
                 seat.device_is(state, reason, name);
             }
             Look::Gone(reason) => {
@@ -166,9 +183,9 @@ async fn attend(seat: &mut Seat, mut follow: Follow, opened: &mut Opened) {
 
 /// Opens the device's queues, after its setup program. Answers the device's name too.
 async fn open(seat: &Seat, config: &Tap, opened: &mut Opened) -> Result<(Device, String, Follow), String> {
-    let (name, owner, persistent, netns) = match &config.source {
-        TapSource::Named { name, owner, persistent, netns } => {
-            (name.as_deref(), *owner, *persistent, netns.as_deref())
+    let (name, owner, persistent, netns, addresses, up) = match &config.source {
+        TapSource::Named { name, owner, persistent, netns, addresses, up } => {
+            (name.as_deref(), *owner, *persistent, netns.as_deref(), addresses, *up)
         }
         TapSource::Fd(number) => return adopt(seat, *number, config, opened),
     };
@@ -192,7 +209,18 @@ async fn open(seat: &Seat, config: &Tap, opened: &mut Opened) -> Result<(Device,
     let home = Home::find(netns)?;
     let queues = wanted.open(&home, netns).await?;
     opened.rename(&queues.name);
-    let follow = Follow::new(&queues.fds[0], home.residence(), wanted.mtu, &queues.name)?;
+    let residence = home.residence();
+    if !addresses.is_empty() {
+        let (device, addresses) = (queues.name.clone(), addresses.clone());
+        // Before the device is up, so that it never is without.
+        opened.addresses.insert(Addresses { residence: residence.clone(), device, addresses }).set()?;
+    }
+    if up {
+        let explain = |failure: Failure| failure.explain(&wanted, netns);
+        let brought = || netdev::set_up(&queues.name).map_err(Failure::at("bring up"));
+        home.run(brought)?.map_err(explain)?;
+    }
+    let follow = Follow::new(&queues.fds[0], residence, wanted.mtu, &queues.name)?;
     Ok((Device::new(queues.fds, queues.takes), queues.name, follow))
 }
 
@@ -242,7 +270,7 @@ impl Wanted<'_> {
                 .map_err(Failure::at("make persistent"))
                 .map_err(explain)?;
         }
-        home.run(|| self.bring_up(&queues.name))?.map_err(explain)?;
+        home.run(|| self.set_mtu(&queues.name))?.map_err(explain)?;
         Ok(queues)
     }
 
@@ -294,13 +322,13 @@ impl Wanted<'_> {
         }
     }
 
-    /// Gives the device its MTU and brings it up, in the calling thread's network namespace.
-    fn bring_up(&self, name: &str) -> Result<(), Failure> {
-        // An MTU that is right already, or an interface that is up, needs no right to change it.
-        if netdev::mtu(name).ok() != Some(self.mtu as u32) {
-            netdev::set_mtu(name, self.mtu as u32).map_err(Failure::at("set the MTU of"))?;
+    /// Gives the device its MTU, in the calling thread's network namespace.
+    fn set_mtu(&self, name: &str) -> Result<(), Failure> {
+        // An MTU that is right already needs no right to change it.
+        if netdev::mtu(name).ok() == Some(self.mtu as u32) {
+            return Ok(());
         }
-        netdev::set_up(name).map_err(Failure::at("bring up"))
+        netdev::set_mtu(name, self.mtu as u32).map_err(Failure::at("set the MTU of"))
     }
 }
 

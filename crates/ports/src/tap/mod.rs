@@ -1,6 +1,8 @@
 //! TAP devices: made or taken over by name, or inherited.
 
 #[cfg(target_os = "linux")]
+mod addresses;
+#[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod keep;
 #[cfg(target_os = "macos")]
@@ -13,12 +15,13 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use vmlan_api::{ErrorCode, PortKind};
+use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::belongings::Belonging;
 use super::check::Validator;
-use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, same};
+use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
 use super::reserved_name;
-use crate::{join, shown};
+use crate::{Policy, join, shown};
 
 /// Most octets of a TAP's packets: 65535 with the Ethernet header.
 const LONGEST_MTU: usize = 65_521;
@@ -56,6 +59,10 @@ pub enum TapSource {
         persistent: bool,
         /// The file of the network namespace that it lives in; our own without one.
         netns: Option<PathBuf>,
+        /// The addresses that it gets from us.
+        addresses: Vec<Prefixed>,
+        /// True if we bring it up.
+        up: bool,
     },
     /// Inherited.
     Fd(RawFd),
@@ -90,6 +97,14 @@ impl Kind for Tap {
         })
     }
 
+    fn fits(&self, validator: &mut Validator, path: &str, _policy: &Policy, network: &mut Surroundings) {
+        if let TapSource::Named { addresses, .. } = &self.source {
+            let at = join(path, "tap.address");
+            validator.fits_ipv6(&at, network.mtu, addresses);
+            validator.hosts(&at, path, addresses, network);
+        }
+    }
+
     fn equals(&self, other: &dyn Kind) -> bool {
         same(self, other)
     }
@@ -116,6 +131,8 @@ impl Validator {
             && tap.owner.is_none()
             && tap.persistent.is_none()
             && tap.netns.is_none()
+            && tap.address.is_none()
+            && tap.up.is_none()
             && tap.setup.is_none();
         if !alone {
             self.fault(
@@ -148,8 +165,9 @@ impl Validator {
             }
             None => {}
         }
-        let persistent = tap.persistent.unwrap_or(false);
-        Some(TapSource::Named { name: tap.name.clone(), owner, persistent, netns })
+        let addresses = self.addresses(&join(path, "address"), tap.address.as_ref())?;
+        let (persistent, up) = (tap.persistent.unwrap_or(false), tap.up.unwrap_or(true));
+        Some(TapSource::Named { name: tap.name.clone(), owner, persistent, netns, addresses, up })
     }
 
     /// The outer `None` is a fault.

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use vmlan_api::{ErrorCode, OneOrMany};
-use vmlan_drivers::tunnel::Interface;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::{Tunnel, TunnelAddresses, TunnelSource};
@@ -135,9 +134,9 @@ impl Validator {
         &mut self,
         path: &str,
         (tunnel, settings): (&Tunnel, &PortSettings),
-        Surroundings { mtu: network_mtu, hosts }: &mut Surroundings,
+        network: &mut Surroundings,
     ) {
-        let network_mtu = *network_mtu;
+        let network_mtu = network.mtu;
         let at = |key| join(path, &format!("tunnel.{key}"));
         let mtu = tunnel.mtu.map_or(network_mtu, |mtu| mtu.octets() as u64);
         if mtu > network_mtu {
@@ -149,11 +148,7 @@ impl Validator {
             TunnelSource::Listen { addresses: TunnelAddresses::Fixed(addresses), .. } => (addresses, 1),
             TunnelSource::Listen { addresses: TunnelAddresses::Chosen { allowed, .. }, .. } => (allowed, 0),
         };
-        if mtu < u64::from(Interface::MIN_MTU_IPV6) && addresses.iter().any(|own| own.address.is_ipv6()) {
-            let message =
-                format!("an MTU of {mtu} octets is too small for IPv6; use 1280 or more, or IPv4 only");
-            self.fault(ErrorCode::OutOfRange, &at("mtu"), message);
-        }
+        self.fits_ipv6(&at("mtu"), mtu, addresses);
         if settings.mac.len() > most_macs {
             let message = match most_macs {
                 0 => "each client of the tunnel has a link address of its own; remove `mac`",
@@ -161,11 +156,8 @@ impl Validator {
             };
             self.fault(ErrorCode::Conflict, &join(path, "mac"), message);
         }
-        for Prefixed { address, .. } in addresses.iter().filter(|_| most_macs > 0) {
-            if let Some(owner) = hosts.insert(*address, path.to_owned()) {
-                let message = format!("{address} is that of {owner} already; choose another");
-                self.fault(ErrorCode::DuplicateAttachment, &at("address"), message);
-            }
+        if most_macs > 0 {
+            self.hosts(&at("address"), path, addresses, network);
         }
     }
 }

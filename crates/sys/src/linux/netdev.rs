@@ -3,7 +3,7 @@
 mod address;
 pub(super) mod ethtool;
 
-pub use address::add_address;
+pub use address::{add_address, remove_address};
 pub use ethtool::{queues, strips_tags};
 
 use std::io;

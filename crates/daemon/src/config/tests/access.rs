@@ -104,3 +104,16 @@ fn who_reaches_an_address_is_noted() {
         }
     }
 }
+
+#[test]
+fn an_address_of_a_tap_is_one_ports_and_fits_the_network() {
+    let tap =
+        |name: &str| format!("tap = {{ name = \"{name}\", address = [\"10.0.0.1/24\", \"fd00::1/64\"] }}\n");
+    let one = web(&tap("t0"));
+    assert!(read(&one).is_ok());
+    let two = format!("{one}[network.lab.port.x]\n{}", tap("t1"));
+    let fault = (DuplicateAttachment, "network.lab.port.x.tap.address".to_owned());
+    assert_eq!(faults(&two), [fault.clone(), fault]);
+    let small = one.replace("[network.lab.port.web]", "[network.lab]\nmtu = 1000\n[network.lab.port.web]");
+    assert_eq!(faults(&small), [(OutOfRange, "network.lab.port.web.tap.address".to_owned())]);
+}

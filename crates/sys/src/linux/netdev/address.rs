@@ -15,10 +15,25 @@ const HEADER: usize = 16;
 /// `ENODEV` when there is no such interface, `EEXIST` when it has the address, `EPERM` without CAP_NET_ADMIN,
 /// `EACCES` or `EOPNOTSUPP` where the address family is turned off.
 pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    ask(name, |index| request(libc::RTM_NEWADDR, flags, index, address, prefix))
+}
+
+/// Takes an address from the interface `name` (rtnetlink(7), RTM_DELADDR).
+///
+/// # Errors
+/// `ENODEV` when there is no such interface, `EADDRNOTAVAIL` when it has no such address, `EPERM` without
+/// CAP_NET_ADMIN.
+pub fn remove_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    ask(name, |index| request(libc::RTM_DELADDR, 0, index, address, prefix))
+}
+
+/// Sends the request about the interface of this name, and waits for the answer.
+fn ask(name: &str, request: impl FnOnce(u32) -> Vec<u8>) -> io::Result<()> {
     let index = netdevice::name_to_index(super::control()?, name)?;
     // NETLINK_ROUTE is 0, the protocol of those who name none.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    send(&socket, &request(index, address, prefix), SendFlags::empty())?;
+    send(&socket, &request(index), SendFlags::empty())?;
 
     let mut answer = [0; 1024];
     let (len, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
@@ -32,7 +47,7 @@ pub fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
     }
 }
 
-fn request(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+fn request(kind: u16, flags: libc::c_int, index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
     let (family, octets) = match address {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
@@ -46,10 +61,10 @@ fn request(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
         body.extend(kind.to_ne_bytes());
         body.extend(&octets);
     }
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags;
     let mut message = Vec::with_capacity(HEADER + body.len());
     message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
-    message.extend(libc::RTM_NEWADDR.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend((flags as u16).to_ne_bytes());
     // Sequence number, and the kernel as receiver.
     message.extend([0; 8]);
@@ -65,12 +80,14 @@ mod tests {
     fn an_interface_that_is_not_there_gets_no_address() {
         let error = add_address("no-such-name", IpAddr::from([10, 0, 0, 1]), 24).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+        let error = remove_address("no-such-name", IpAddr::from([10, 0, 0, 1]), 24).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]
     fn messages_have_the_length_that_they_tell() {
         for address in [IpAddr::from([10, 0, 0, 1]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])] {
-            let message = request(7, address, 24);
+            let message = request(libc::RTM_NEWADDR, 0, 7, address, 24);
             assert_eq!(message[..4], (message.len() as u32).to_ne_bytes());
             assert_eq!(message.len() % 4, 0);
         }
