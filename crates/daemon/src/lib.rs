@@ -23,4 +23,4 @@ pub mod plan;
 #[cfg(feature = "control")]
 pub mod run;
 pub mod supervisor;
-pub use vmlan_ports::leftovers;
+pub use vmlan_ports::{leftovers, lock};

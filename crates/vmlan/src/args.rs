@@ -123,7 +123,9 @@ pub enum Command {
     Filter(FilterCommand),
     /// Give this machine an interface on a network
     ///
-    /// On Linux it is a TAP in the network namespace of this command, on macOS a utun. It is there until Ctrl-C.
+    /// On Linux it is a TAP in the network namespace of this command, on macOS a utun. It is there until Ctrl-C. What a
+    /// killed `vmlan host` left of the same port is replaced. An interface at boot is a `tap` port of the configuration
+    /// with `address`.
     #[command(after_help = "Example: vmlan host lab --address 10.0.0.1/24 --address fd00::1/64")]
     Host(HostArguments),
     /// Join a network by a tunnel socket
@@ -197,7 +199,7 @@ pub struct HostArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4094))]
     pub vlan: Option<u64>,
     /// Name of the port
-    #[arg(long, default_value = "host")]
+    #[arg(long, default_value = "this-host")]
     pub port: String,
     /// End at once and leave port and interface, until `vmlan port remove` or the end of the daemon
     #[arg(long)]

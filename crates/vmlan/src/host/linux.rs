@@ -1,19 +1,26 @@
-//! A TAP, which the daemon makes in our network namespace, and we set up.
+//! A TAP, which the daemon makes in our network namespace and sets up.
 
 use std::fs;
 
-use anyhow::Context;
 use rustix::process::getpid;
-use vmlan_drivers::tunnel::message::Prefixed;
-use vmlan_sys::netdev;
+use vmlan_api::{OneOrMany, PortKind};
 
 use crate::args::HostArguments;
 use crate::client::Client;
 
+/// The kind of that port.
+pub const KIND: PortKind = PortKind::Tap;
+
 /// Returns the port to ask the daemon for.
 pub fn port(client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
     let name = arguments.device.clone().unwrap_or_else(|| "vmlan%d".to_owned());
-    let tap = vmlan_api::TapConfig { name: Some(name), netns: namespace(client)?, ..Default::default() };
+    let addresses = arguments.address.iter().map(ToString::to_string).collect();
+    let tap = vmlan_api::TapConfig {
+        name: Some(name),
+        netns: namespace(client)?,
+        address: Some(OneOrMany::Many(addresses)),
+        ..Default::default()
+    };
     Ok(vmlan_api::PortConfig { tap: Some(tap), ..Default::default() })
 }
 
@@ -27,14 +34,4 @@ fn namespace(client: &Client) -> anyhow::Result<Option<String>> {
         _ => false,
     };
     Ok(is_elsewhere.then(|| format!("/proc/{}/ns/net", getpid().as_raw_nonzero())))
-}
-
-/// Gives the interface its addresses.
-pub fn configure(name: &str, addresses: &[Prefixed]) -> anyhow::Result<()> {
-    for Prefixed { address, prefix } in addresses {
-        let added = netdev::add_address(name, *address, *prefix);
-        added
-            .with_context(|| format!("{name} cannot be given {address}/{prefix}; it takes CAP_NET_ADMIN"))?;
-    }
-    Ok(())
 }

@@ -1,10 +1,12 @@
 //! A utun, which the daemon makes and sets up.
 
-use vmlan_api::OneOrMany;
-use vmlan_drivers::tunnel::message::Prefixed;
+use vmlan_api::{OneOrMany, PortKind};
 
 use crate::args::HostArguments;
 use crate::client::Client;
+
+/// The kind of that port.
+pub const KIND: PortKind = PortKind::Tunnel;
 
 /// Returns the port to ask the daemon for.
 pub fn port(_client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan_api::PortConfig> {
@@ -15,9 +17,4 @@ pub fn port(_client: &Client, arguments: &HostArguments) -> anyhow::Result<vmlan
         ..Default::default()
     };
     Ok(vmlan_api::PortConfig { tunnel: Some(tunnel), ..Default::default() })
-}
-
-/// Nothing is left to be done.
-pub fn configure(_name: &str, _addresses: &[Prefixed]) -> anyhow::Result<()> {
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! `vmlan host`: gives this machine an interface on a network, for as long as the command runs, or longer.
 
+mod mark;
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -10,25 +12,35 @@ mod macos;
 use macos as platform;
 
 use anyhow::Context;
-use vmlan_api::{ApplyReport, Outcome, PortState};
+use vmlan_api::{ApplyReport, ErrorCode, Outcome, PortState};
 
 use crate::args::HostArguments;
 use crate::client::{Client, ClientError, encode};
 use crate::command::Failure;
 use crate::output::print;
 use crate::signals::Endings;
+use mark::Mark;
 
-/// Adds the port, gives the interface its addresses, and removes the port again at a signal.
+/// Adds the port, in place of one that a killed command left, and removes it again at a signal.
 pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     // From here on a signal waits until everything is there, so that everything is taken away again.
     let mut endings = Endings::new().context("signals cannot be waited for")?;
     let HostArguments { network, port, .. } = arguments;
     let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
+    let mark = Mark::set(client, arguments)?;
     let access = |vlan| vmlan_api::VlanConfig { access: Some(vlan), ..Default::default() };
-    let table =
+    let wanted =
         vmlan_api::PortConfig { vlan: arguments.vlan.map(access), ..platform::port(client, arguments)? };
-    let report: ApplyReport = match client.post(&path, &table) {
-        Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::PortExists => {
+    let report: ApplyReport = match client.post(&path, &wanted) {
+        Err(ClientError::Refused(error))
+            if error.code == ErrorCode::PortExists && is_left(client, arguments, &mark)? =>
+        {
+            client
+                .delete::<ApplyReport>(&path)
+                .context("the port that a killed `vmlan host` left cannot be removed")?;
+            client.post(&path, &wanted)?
+        }
+        Err(ClientError::Refused(error)) if error.code == ErrorCode::PortExists => {
             return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
         Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::NotSetUp => {
@@ -58,19 +70,28 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// True if the port that is there was left by a killed command.
+fn is_left(client: &Client, arguments: &HostArguments, mark: &Mark) -> anyhow::Result<bool> {
+    let port = find(client, arguments)?;
+    Ok(mark.was_left() && port.is_some_and(|port| port.kind == platform::KIND))
+}
+
+/// The port of these arguments, if there is one.
+fn find(client: &Client, arguments: &HostArguments) -> anyhow::Result<Option<vmlan_api::Port>> {
+    let ports: Vec<vmlan_api::Port> = client.get("/v1/ports")?;
+    let is_ours = |port: &vmlan_api::Port| port.network == arguments.network && port.port == arguments.port;
+    Ok(ports.into_iter().find(is_ours))
+}
+
 /// The interface's name, when it is ready.
 fn set_up(client: &Client, arguments: &HostArguments, report: &ApplyReport) -> anyhow::Result<String> {
     if let Some(failed) = report.actions.iter().find(|action| action.outcome == Outcome::Failed) {
         anyhow::bail!("{}", failed.reason.as_deref().unwrap_or("the port could not be set up"));
     }
-    let ports: Vec<vmlan_api::Port> = client.get("/v1/ports")?;
-    let is_ours = |port: &&vmlan_api::Port| port.network == arguments.network && port.port == arguments.port;
-    let port = ports.iter().find(is_ours).context("somebody removed the port")?;
+    let port = find(client, arguments)?.context("somebody removed the port")?;
     let name = port.peer.clone().filter(|_| port.state == PortState::Up);
-    let name = name.with_context(|| {
+    name.with_context(|| {
         let reason = port.reason.as_deref().unwrap_or("see `vmlan ports`");
         format!("the port is {}: {reason}", port.state.as_str())
-    })?;
-    platform::configure(&name, &arguments.address)?;
-    Ok(name)
+    })
 }

@@ -26,7 +26,7 @@ fn the_host_is_on_a_network_until_its_command_ends() {
         pings(&tap, 1);
         command.signal(signal);
         wait_until("the command's end", PATIENCE, || !command.is_running());
-        assert!(daemon.find_port("host").is_none() && !netns.has_interface("vmlan0"));
+        assert!(daemon.find_port("this-host").is_none() && !netns.has_interface("vmlan0"));
     }
     daemon.stop();
 }
@@ -55,8 +55,39 @@ fn an_address_that_cannot_be_leaves_no_port_behind() {
     let control = daemon.control().display().to_string();
     let twice = ["host", "lab", "-a", &address, "-a", &address, "--control", &control];
     let output = netns.exec(VMLAN, twice);
-    assert!(!output.success() && output.stderr.contains("cannot be given"), "{}", output.stderr);
-    assert!(daemon.find_port("host").is_none() && !netns.has_interface("vmlan0"));
+    assert!(!output.success() && output.stderr.contains("is there twice"), "{}", output.stderr);
+    assert!(daemon.find_port("this-host").is_none() && !netns.has_interface("vmlan0"));
+    daemon.stop();
+}
+
+#[test]
+fn a_killed_command_is_replaced_by_the_next_and_a_running_one_is_not() {
+    require!(namespaces());
+    let (daemon, tap) = with_tap_guest("", "");
+    let netns = Netns::new("host");
+    let mut killed = netns.spawn(VMLAN, arguments(&daemon, &[]));
+    killed.wait_for_log("vmlan0 is on network lab", PATIENCE);
+    let other = netns.exec(VMLAN, arguments(&daemon, &[]));
+    assert!(!other.success() && other.stderr.contains("runs `vmlan host`"), "{}", other.stderr);
+    pings(&tap, 1);
+    killed.signal(Signal::KILL);
+    wait_until("the command's end", PATIENCE, || !killed.is_running());
+    assert!(netns.has_interface("vmlan0"));
+
+    let mut next = netns.spawn(VMLAN, arguments(&daemon, &[]));
+    next.wait_for_log("vmlan0 is on network lab", PATIENCE);
+    // It has another link address, which the guest learns from it.
+    pings(&netns, 2);
+    pings(&tap, 1);
+    next.signal(Signal::TERM);
+    wait_until("the command's end", PATIENCE, || !next.is_running());
+    assert!(daemon.find_port("this-host").is_none() && !netns.has_interface("vmlan0"));
+
+    // A port that no command has left is not touched.
+    netns.exec(VMLAN, arguments(&daemon, &["--keep"])).expect_success();
+    let again = netns.exec(VMLAN, arguments(&daemon, &[]));
+    assert!(!again.success() && again.stderr.contains("--port"), "{}", again.stderr);
+    pings(&netns, 2);
     daemon.stop();
 }
 

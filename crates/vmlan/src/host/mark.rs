@@ -1,0 +1,51 @@
+//! The mark of a `vmlan host` that runs: a lock beside the control socket, named by daemon, network and port.
+//!
+//! Its file goes with a command that ends in order. So a file that no process holds was left by a command that was
+//! killed, and the port of that name is that command's, unless it was removed since.
+
+use vmlan_daemon::lock::{Lock, LockError};
+use vmlan_drivers::unix::Directory;
+
+use crate::args::HostArguments;
+use crate::client::{Client, encode};
+
+/// A mark that is set, until it is dropped.
+pub struct Mark {
+    _lock: Option<Lock>,
+    was_left: bool,
+}
+
+impl Mark {
+    /// Sets the mark.
+    ///
+    /// # Errors
+    /// When another command has set it, or the daemon does not answer. Where no mark can be set, nothing is known to be
+    /// left.
+    pub fn set(client: &Client, arguments: &HostArguments) -> anyhow::Result<Mark> {
+        let HostArguments { network, port, .. } = arguments;
+        let status: vmlan_api::Status = client.get("/v1/status")?;
+        let name = format!(".host-{}-{}.{}.lock", status.pid, encode(network), encode(port));
+        let none = Mark { _lock: None, was_left: false };
+        let Some(directory) = client.path().parent().and_then(|path| Directory::open(path).ok()) else {
+            return Ok(none);
+        };
+        let was_left = directory.find(name.as_ref()).is_ok();
+        match Lock::take(&directory, &name) {
+            Ok(lock) => Ok(Mark { _lock: Some(lock), was_left }),
+            Err(LockError::Taken(process)) => {
+                let process =
+                    process.map_or("another process".to_owned(), |process| format!("process {process}"));
+                anyhow::bail!(
+                    "{process} runs `vmlan host` for port {port} of network {network}; end that, or name another port \
+                     with --port"
+                )
+            }
+            Err(LockError::Foreign | LockError::System(_)) => Ok(none),
+        }
+    }
+
+    /// True if a killed command left it.
+    pub fn was_left(&self) -> bool {
+        self.was_left
+    }
+}
