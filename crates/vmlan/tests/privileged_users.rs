@@ -128,7 +128,7 @@ fn another_user_leaves_places_and_memory_to_others_and_is_heard_no_more_than_one
     daemon.stop();
 }
 
-/// Whether a user may connect to a socket, without doing so for longer than a moment.
+/// Connects to a socket as a user, for a moment; true if that is allowed.
 fn may_connect(kind: SocketType, path: &Path, user: u32, groups: &[u32]) -> bool {
     as_user(user, groups, || {
         let socket = socket(AddressFamily::UNIX, kind, None).expect("a socket");

@@ -76,8 +76,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket with mode 0600, and its directory when there is none, with mode 0711: sockets of ports may be in
-    /// it, and each says by its own mode who may use it.
+    /// Makes the socket with mode 0600, and its directory when there is none, with mode 0711: sockets of ports may be
+    /// in it, and each says by its own mode who may use it.
     ///
     /// Must be called within a Tokio runtime.
     ///

@@ -195,8 +195,8 @@ impl Directory {
         Ok(Identity::of(&statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
-    /// Moves out of the way what another user than us, root and `owner` has put at `name`, and answers whether there was
-    /// something. That takes a directory that is ours; in another one, nothing happens.
+    /// Moves out of the way what another user than us, root and `owner` has put at `name`, and answers whether there
+    /// was something. That takes a directory that is ours; in another one, nothing happens.
     pub fn evict_strangers(&self, name: &OsStr, owner: Option<u32>) -> bool {
         let is_ours = self.stat().is_ok_and(|stat| stat.st_uid == us());
         let found = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);

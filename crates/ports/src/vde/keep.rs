@@ -124,8 +124,8 @@ fn listen(
     Ok((directory, listener, bound))
 }
 
-/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: ours, or our owner's, and nobody
-/// holds them.
+/// Removes the sockets of clients (see [`attach`]) that a daemon left which was killed: ours, or our owner's, and
+/// nobody holds them.
 fn sweep(directory: &unix::Directory, access: Access) {
     let Ok(names) = directory.names() else { return };
     let us = rustix::process::geteuid().as_raw();

@@ -1,5 +1,7 @@
 //! Checks of what Linux offers.
 
+mod trunk;
+
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,7 +21,7 @@ const WANTED_RMEM: u64 = 4 << 20;
 const WANTED_WMEM: u64 = 1 << 20;
 
 pub fn checks() -> Vec<Check> {
-    let net_admin = has_net_admin();
+    let net_admin = has_capability(CAP_NET_ADMIN);
     let tun = tun();
     let tap_works = net_admin && matches!(tun.status, super::Level::Ok);
     vec![
@@ -33,6 +35,7 @@ pub fn checks() -> Vec<Check> {
         },
         tun,
         namespaces(),
+        trunk::check(),
         at_least(
             "max_dgram_qlen",
             "net/unix/max_dgram_qlen",
@@ -48,11 +51,11 @@ pub fn checks() -> Vec<Check> {
     ]
 }
 
-fn has_net_admin() -> bool {
+/// True if this process has the capability with this number.
+fn has_capability(number: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
-        .is_some_and(|mask| mask >> CAP_NET_ADMIN & 1 == 1)
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask >> number & 1 == 1)
 }
 
 fn tun() -> Check {

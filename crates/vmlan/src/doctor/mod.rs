@@ -5,6 +5,7 @@ mod control;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+mod sockets;
 
 #[cfg(target_os = "linux")]
 use linux as platform;
@@ -78,6 +79,7 @@ pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Res
     let mut checks = vec![user()];
     checks.extend(platform::checks());
     checks.push(leftovers(clean));
+    checks.extend(control.as_ref().ok().map(|control| sockets::check(control)));
     checks.push(descriptors());
     checks.push(control::check(control));
     if output.json {

@@ -79,8 +79,8 @@ fn users() -> Option<PathBuf> {
 
 type Opened = (Arc<Directory>, Option<MadeDirectory>);
 
-/// Opens or makes a directory in which only this user may write; else says why it is none. Sockets of ports may be in it
-/// too.
+/// Opens or makes a directory in which only this user may write; else says why it is none. Sockets of ports may be in
+/// it too.
 fn open(path: &Path) -> Result<Opened, String> {
     let opened = Directory::open_or_make(path, Access::of(ENTERABLE));
     let (directory, made) = opened.map_err(|error| describe(&error))?;
