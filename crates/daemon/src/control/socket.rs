@@ -139,11 +139,12 @@ impl ControlSocket {
 /// Makes the directory and those above it, as far as they are missing. The umask takes nothing away from it.
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
-    builder.mode(ENTERABLE.bits());
-    if let Some(parent) = directory.parent() {
-        builder.recursive(true).create(parent)?;
+    // Nobody else enters before the directory has what is wanted of it, whatever the umask.
+    builder.mode(0o700);
+    if let Some(parent) = directory.parent().filter(|parent| !parent.is_dir()) {
+        make_directory(parent)?;
     }
-    match builder.recursive(false).create(directory) {
+    match builder.create(directory) {
         Ok(()) => {
             // Nothing is followed: the directory above may be one where others write.
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

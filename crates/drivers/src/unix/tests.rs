@@ -2,8 +2,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
-use rustix::fs::{Gid, Uid};
-
 use super::*;
 
 fn place(path: impl AsRef<Path>) -> Place {
@@ -145,8 +143,11 @@ fn a_socket_for_another_user_is_ours_alone_before() {
     }
 }
 
+/// Only Linux lets one thread be another user.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_socket_that_cannot_be_given_away_says_so_and_is_not_left() {
+    use rustix::fs::{Gid, Uid};
     use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
