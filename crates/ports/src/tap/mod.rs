@@ -21,7 +21,7 @@ use super::belongings::Belonging;
 use super::check::Validator;
 use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
 use super::reserved_name;
-use crate::{Policy, join, shown};
+use crate::{PortSettings, join, shown};
 
 /// Most octets of a TAP's packets: 65535 with the Ethernet header.
 const LONGEST_MTU: usize = 65_521;
@@ -97,7 +97,7 @@ impl Kind for Tap {
         })
     }
 
-    fn fits(&self, validator: &mut Validator, path: &str, _policy: &Policy, network: &mut Surroundings) {
+    fn fits(&self, validator: &mut Validator, path: &str, _policy: &PortSettings, network: &mut Surroundings) {
         if let TapSource::Named { addresses, .. } = &self.source {
             let at = join(path, "tap.address");
             validator.fits_ipv6(&at, network.mtu, addresses);
