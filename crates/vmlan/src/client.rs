@@ -66,8 +66,8 @@ impl ClientError {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the socket belongs to another user: run this as that user or as root".to_owned())
             }
-            Self::Unreachable { .. } => {
-                let others = others();
+            Self::Unreachable { path, .. } => {
+                let others = others(path);
                 let seen = others.iter().map(|socket| format!("\n  --control {}", socket.display()));
                 let seen: String = seen.collect();
                 Some(match others.is_empty() {

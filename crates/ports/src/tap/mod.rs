@@ -97,7 +97,13 @@ impl Kind for Tap {
         })
     }
 
-    fn fits(&self, validator: &mut Validator, path: &str, _policy: &PortSettings, network: &mut Surroundings) {
+    fn fits(
+        &self,
+        validator: &mut Validator,
+        path: &str,
+        _policy: &PortSettings,
+        network: &mut Surroundings,
+    ) {
         if let TapSource::Named { addresses, .. } = &self.source {
             let at = join(path, "tap.address");
             validator.fits_ipv6(&at, network.mtu, addresses);

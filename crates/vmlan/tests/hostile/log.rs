@@ -85,7 +85,7 @@ fn a_reader_of_the_log_that_stopped_holds_up_nothing() {
     }
     let missing = arena.path("no/such/directory");
     let table = format!(r#"{{"stream":{{"listen":"{}"}}}}"#, missing.display());
-    assert_eq!(arena.daemon.add_port("lab", "other", &table).status, 200);
+    assert_eq!(arena.daemon.add_port("lab", "other", &table).status, 503);
     // Ends the daemon with SIGTERM.
     arena.finish();
     drop(reader);

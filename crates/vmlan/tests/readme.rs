@@ -1,0 +1,192 @@
+//! The README as a newcomer follows it: its commands, in its order, in one shell of an ordinary user, and what it says
+//! that they show.
+//!
+//! A block behind `<!-- readme-run -->` is run. One behind `<!-- readme-watch -->` is run until it shows what the block
+//! behind it says, in form: numbers, users and directories differ, and what is on the way may still come.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use testbed::require;
+
+/// An ordinary user, whom no system knows.
+const USER: u32 = 64_321;
+/// How long a command may take, and what it shows may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Ends what a command wrote.
+const MARK: &str = "-- that was all --";
+
+/// A block that is run, and what it shows in the end.
+struct Step {
+    commands: String,
+    shows: Option<String>,
+}
+
+#[test]
+fn commands_do_what_the_readme_says() {
+    require!(qemu(), tool("slirpvde"), tool("bash"));
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"));
+    let steps = steps(&text.expect("the README"));
+    assert!(steps.len() >= 6, "blocks to run: {}", steps.len());
+    let mut shell = Shell::start();
+    for Step { commands, shows } in &steps {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = shell.run(commands);
+            let Some(expected) = shows else { break };
+            let (is, wanted) = (form(&output), form(expected));
+            if is == wanted {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{commands}shows\n{output}\nin form {is:#?}\nand not {wanted:#?}"
+            );
+        }
+    }
+    let output = shell.run("vmlan demo 2> /dev/null");
+    assert_eq!(form(&output), form(&demo(&std::fs::read_to_string("../../README.md").expect("the README"))));
+}
+
+/// The blocks to run, in their order.
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = text;
+    while let Some((_, behind)) = rest.split_once("<!-- readme-") {
+        let (kind, behind) = behind.split_once(" -->").expect("the end of a comment");
+        rest = behind;
+        if kind == "output" {
+            continue;
+        }
+        let (commands, behind) = block(behind);
+        let shows = (kind == "watch").then(|| block(behind).0.to_owned());
+        steps.push(Step { commands: commands.to_owned(), shows });
+    }
+    steps
+}
+
+/// What the README shows of the demo.
+fn demo(text: &str) -> String {
+    let (_, behind) = text.split_once("<!-- readme-output -->").expect("the demo's output");
+    block(behind).0.to_owned()
+}
+
+/// The next block of code, and what is behind it.
+fn block(text: &str) -> (&str, &str) {
+    let (_, inside) = text.split_once("```").expect("a block");
+    let (_, inside) = inside.split_once('\n').expect("a line");
+    inside.split_once("```").expect("the end of a block")
+}
+
+/// The lines of a text without what differs from one run to the next: numbers, directories, the user, widths.
+fn form(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    lines.map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn word(word: &str) -> String {
+    let bare = word.trim_matches('"');
+    if bare.starts_with('/') && bare.len() > 1 {
+        let name = bare.rsplit('/').next().unwrap_or_default();
+        return if name.starts_with("vmlan-demo-") { "/demo".to_owned() } else { format!("/{name}") };
+    }
+    if word.starts_with("user=") {
+        return "user".to_owned();
+    }
+    let mut form = String::new();
+    for character in word.chars() {
+        match character {
+            '0'..='9' if form.ends_with('#') => {}
+            '0'..='9' => form.push('#'),
+            '.' | ',' if form.ends_with('#') => {}
+            other => form.push(other),
+        }
+    }
+    form
+}
+
+/// A shell, in a directory of its own, that ends what it started.
+struct Shell {
+    _directory: tempfile::TempDir,
+    shell: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Shell {
+    fn start() -> Shell {
+        let directory =
+            tempfile::Builder::new().prefix("vmlan-readme-").tempdir_in("/tmp").expect("a directory");
+        let path = directory.path();
+        let program = path.join("bin/vmlan");
+        std::fs::create_dir(path.join("bin")).expect("a directory");
+        std::fs::copy(env!("CARGO_BIN_EXE_vmlan"), program).expect("the program");
+        let home = path.join("home");
+        std::fs::create_dir(&home).expect("a directory");
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a mode");
+        std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).expect("a mode");
+        let search = std::env::var("PATH").expect("a search path");
+        let mut command = Command::new("bash");
+        command
+            .env_clear()
+            .env("PATH", format!("{}:{search}", path.join("bin").display()))
+            .env("HOME", &home)
+            .env("XDG_RUNTIME_DIR", &home)
+            .env("TMPDIR", &home)
+            .current_dir(&home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if rustix::process::geteuid().is_root() {
+            chown(&home, Some(USER), Some(USER)).expect("root");
+            command.uid(USER).gid(USER);
+        }
+        let mut shell = command.spawn().expect("bash");
+        let stdin = shell.stdin.take().expect("a pipe");
+        let stdout = BufReader::new(shell.stdout.take().expect("a pipe"));
+        let (tell, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Shell { _directory: directory, shell, stdin, lines }
+    }
+
+    /// Runs commands, and returns what they wrote. One that fails is a failure of the test.
+    fn run(&mut self, commands: &str) -> String {
+        let text = format!("set -e\n{commands}\nset +e\necho '{MARK}'\n");
+        self.stdin.write_all(text.as_bytes()).expect("a shell that goes on");
+        let mut output = String::new();
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            match line.unwrap_or_else(|error| panic!("{commands}: {error}\n{output}")) {
+                line if line == MARK => return output,
+                line => output.push_str(&(line + "\n")),
+            }
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // It may have ended already, by a command that failed.
+        let _ = self.stdin.write_all(b"set +e\nkill $(jobs -p)\nwait\nexit\n");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && matches!(self.shell.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn what_differs_between_runs_is_no_form() {
+    assert_eq!(
+        form("lab  db  up  4  peer 12,345  at /home/you/x.sock\n\n"),
+        form("lab db up 17 peer 9 at /tmp/vmlan-1/x.sock")
+    );
+    assert_ne!(form("lab db up"), form("lab db waiting"));
+    assert_eq!(word("user=you"), word("user=64321"));
+}
