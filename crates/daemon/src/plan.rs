@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use crate::config::{
-    Belonging, Network, NetworkSettings, Port, PortSettings, Trunk, UserLimits, ValidConfig,
+    Attachment, Belonging, Network, NetworkSettings, Port, PortSettings, Trunk, UserLimits, ValidConfig,
 };
 
 #[cfg(test)]
@@ -51,6 +51,8 @@ pub enum Action {
         name: String,
         /// The wanted port.
         port: Port,
+        /// The attachment that it has.
+        before: Attachment,
     },
     /// Give a port other settings; its guest notices nothing.
     ChangePort {
@@ -185,7 +187,13 @@ impl Plan {
 
     /// Returns the report of a dry run.
     pub fn preview(&self) -> vmlan_api::ApplyReport {
-        let planned = |action: &Action| action.report(vmlan_api::Outcome::Planned, None);
+        let planned = |action: &Action| {
+            let notice = match action {
+                Action::ReplacePort { before, .. } => Some(before.hand_over().as_str().to_owned()),
+                _ => None,
+            };
+            action.report(vmlan_api::Outcome::Planned, notice)
+        };
         vmlan_api::ApplyReport {
             dry_run: true,
             actions: self.actions.iter().map(planned).collect(),
@@ -334,7 +342,10 @@ impl Steps {
                     self.remove_port(&network, &name);
                     self.add_port(&network, &name, port);
                 }
-                Some(_) => self.changes.push(Action::ReplacePort { network, name, port: port.clone() }),
+                Some(other) => {
+                    let (before, port) = (other.attachment.clone(), port.clone());
+                    self.changes.push(Action::ReplacePort { network, name, port, before });
+                }
             }
         }
     }

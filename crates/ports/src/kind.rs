@@ -49,11 +49,43 @@ pub trait Kind: Any + fmt::Debug + Send + Sync {
         old.queue != new.queue
     }
 
+    /// Returns the way in which a guest passes from one attachment of the port to the next.
+    fn hand_over(&self) -> HandOver {
+        HandOver::Reconnects
+    }
+
     /// True if `other` is of this kind and has equal settings.
     fn equals(&self, other: &dyn Kind) -> bool;
 
     /// Returns the keeper that keeps a port attached.
     fn keeper(&self) -> Keeper;
+}
+
+/// The way in which a guest passes from one attachment of its port to the next, when the attachment changes or the
+/// daemon is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandOver {
+    /// It loses its connection, and connects again.
+    Reconnects,
+    /// Its device goes, and comes again without what others set on it.
+    DeviceAnew,
+    /// Its device stays, and is without a carrier meanwhile.
+    DeviceStays,
+    /// It never comes back: what it hung on was inherited.
+    Ends,
+}
+
+impl HandOver {
+    /// The same for people, said of a port.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reconnects => "its guest has to connect again",
+            Self::DeviceAnew => "its device is made anew",
+            Self::DeviceStays => "its device stays, without a carrier meanwhile",
+            Self::Ends => "the connection that it was started with ends",
+        }
+    }
 }
 
 /// [`Kind::equals`] for a kind that can be compared.

@@ -70,7 +70,7 @@ pub use directory::{Directory, Member, Place, PortLink, Row};
 pub use emitter::{EVENT_QUEUE, Emitter};
 pub use fabric::{Fabric, JoinError, Joining, port_policy, vlan_role};
 pub use filter::Rules;
-pub use kind::{Attachment, Hindrance, KeepClients, KeepGuest, Keeper, Kind, Surroundings, Work};
+pub use kind::{Attachment, HandOver, Hindrance, KeepClients, KeepGuest, Keeper, Kind, Surroundings, Work};
 pub use links::follow as follow_links;
 pub use seat::{Ready, Seat, Strangers};
 pub use settings::{

@@ -43,7 +43,7 @@ impl Model {
                     self.networks.insert(network, Network { settings, trunk: None, ports: BTreeMap::new() });
                 assert_eq!(before, None);
             }
-            Action::ReplacePort { network, name, port } => {
+            Action::ReplacePort { network, name, port, .. } => {
                 self.network(&network).ports.insert(name, port).expect("the port to replace");
             }
             Action::ChangePort { network, name, settings } => {
@@ -242,4 +242,20 @@ fn a_dry_run_lists_the_actions_as_planned() {
     assert_eq!(report.actions.len(), 1);
     assert_eq!(report.actions[0].outcome, vmlan_api::Outcome::Planned);
     assert_eq!(report.actions[0].network.as_deref(), Some("lab"));
+}
+
+#[test]
+fn a_dry_run_says_what_a_guest_notices_when_its_port_is_replaced() {
+    for (from, to, notice) in [
+        ("stream = { listen = \"/a\" }", "stream = { listen = \"/b\" }", "its guest has to connect again"),
+        ("tap = { name = \"t0\" }", "tap = { name = \"t1\" }", "its device is made anew"),
+        ("tap = { name = \"t0\", persistent = true }", "tap = { name = \"t1\" }", "its device stays"),
+        ("stream = { fd = 3 }", "stream = { fd = 4 }", "it was started with ends"),
+    ] {
+        let read = |line| parse(&format!("[network.lab.port.web]\n{line}\n"), "test", None).expect("a port");
+        let report = plan(&read(from), &read(to)).preview();
+        let [action] = &report.actions[..] else { panic!("{report:?}") };
+        assert_eq!(action.action, vmlan_api::ActionKind::ReplacePort);
+        assert!(action.reason.as_ref().is_some_and(|reason| reason.contains(notice)), "{action:?}");
+    }
 }

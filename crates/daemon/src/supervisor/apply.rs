@@ -77,7 +77,7 @@ impl Supervisor {
             Action::AddNetwork { network, settings } => self.add_network(network, settings),
             Action::ChangeNetwork { network, settings } => self.change_network(network, settings).await,
             Action::AddPort { network, name, port } => self.add_port(network, name, port),
-            Action::ReplacePort { network, name, port } => {
+            Action::ReplacePort { network, name, port, .. } => {
                 self.remove_port(network, name).await;
                 self.add_port(network, name, port)
             }

@@ -10,7 +10,7 @@ use vmlan_drivers::unix::Access;
 
 use super::belongings::Belonging;
 use super::check::{AccessKeys, Address, Allow, Validator, family};
-use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
+use super::kind::{Attachment, Entry, HandOver, KeepGuest, Keeper, Kind, Work, same};
 use crate::Seat;
 use crate::join;
 
@@ -67,6 +67,13 @@ impl Kind for Datagram {
                 Some(address.to_string())
             }
             Datagram::Fd(_) => None,
+        }
+    }
+
+    fn hand_over(&self) -> HandOver {
+        match self {
+            Datagram::Fd(_) => HandOver::Ends,
+            _ => HandOver::Reconnects,
         }
     }
 

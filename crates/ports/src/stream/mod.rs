@@ -9,7 +9,7 @@ use vmlan_drivers::unix::Access;
 
 use super::belongings::Belonging;
 use super::check::{AccessKeys, Address, Allow, Validator};
-use super::kind::{Attachment, Entry, KeepGuest, Keeper, Kind, Work, same};
+use super::kind::{Attachment, Entry, HandOver, KeepGuest, Keeper, Kind, Work, same};
 use crate::Seat;
 use crate::join;
 
@@ -51,6 +51,13 @@ impl Kind for Stream {
         match self {
             Stream::Listen(address, ..) => Some(address.to_string()),
             Stream::Connect(_) | Stream::Fd(_) => None,
+        }
+    }
+
+    fn hand_over(&self) -> HandOver {
+        match self {
+            Stream::Fd(_) => HandOver::Ends,
+            _ => HandOver::Reconnects,
         }
     }
 

@@ -19,7 +19,7 @@ use vmlan_drivers::tunnel::message::Prefixed;
 
 use super::belongings::Belonging;
 use super::check::Validator;
-use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
+use super::kind::{Attachment, Entry, HandOver, Hindrance, Keeper, Kind, Surroundings, same};
 use super::reserved_name;
 use crate::{PortSettings, join, shown};
 
@@ -95,6 +95,14 @@ impl Kind for Tap {
             );
             Hindrance::new(ErrorCode::OutOfRange, message)
         })
+    }
+
+    fn hand_over(&self) -> HandOver {
+        match &self.source {
+            TapSource::Named { persistent: true, .. } => HandOver::DeviceStays,
+            TapSource::Named { .. } => HandOver::DeviceAnew,
+            TapSource::Fd(_) => HandOver::Ends,
+        }
     }
 
     fn fits(

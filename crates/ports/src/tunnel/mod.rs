@@ -27,7 +27,7 @@ use vmlan_frame::MacAddr;
 
 use super::belongings::Belonging;
 use super::check::Validator;
-use super::kind::{Attachment, Entry, Hindrance, Keeper, Kind, Surroundings, same};
+use super::kind::{Attachment, Entry, HandOver, Hindrance, Keeper, Kind, Surroundings, same};
 use super::reserved_name;
 use crate::Seat;
 use crate::{Mtu, PortSettings};
@@ -116,6 +116,13 @@ impl Kind for Tunnel {
         match &self.source {
             TunnelSource::Device { name, .. } => reserved_name(name).map(|error| error.within("device")),
             TunnelSource::Listen { .. } => None,
+        }
+    }
+
+    fn hand_over(&self) -> HandOver {
+        match &self.source {
+            TunnelSource::Listen { .. } => HandOver::Reconnects,
+            TunnelSource::Device { .. } => HandOver::DeviceAnew,
         }
     }
 

@@ -33,6 +33,7 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         ("by", or_dash(port.mechanism.as_deref())),
         ("received", format!("{} frames, {} octets", counters.rx_frames, counters.rx_octets)),
         ("sent", format!("{} frames, {} octets", counters.tx_frames, counters.tx_octets)),
+        ("unheard", format!("{} frames to all, with nobody else there", counters.no_receiver)),
         ("drops", or_dash(Some(&drops.join(" ")))),
     ];
     let mut text: String = rows.map(|(name, value)| line(name, 8, &value)).concat();
