@@ -12,6 +12,7 @@ mod features;
 mod fuzz;
 mod links;
 mod macos;
+mod man;
 mod packages;
 mod processors;
 mod prose;
@@ -34,11 +35,12 @@ Tasks:
   ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
                                   package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
+  man                             write the manual page vmlan.toml(5) of docs/configuration.md
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
                                   compare vmlan with Open vSwitch, VDE, a Linux bridge and bare relays on this
-                                  machine; needs root, installs with apt what it can, see docs/performance.md
+                                  machine; needs root, installs with apt what it can, see docs/benchmark.md
   attack [--only NAME,...] [--rounds N] [--seconds S] [--limit X] [--json FILE] [--markdown FILE] [--list]
                                   attack a vmlan beside honest guests, and measure what these suffer; as root with
                                   TAPs, trunks and attackers of another user
@@ -52,6 +54,7 @@ enum Task {
     Ci { steps: Vec<ci::Step> },
     Fuzz { seconds: u32, targets: Vec<String> },
     Macos,
+    Man,
     Bench { arguments: Vec<String> },
     Attack { arguments: Vec<String> },
 }
@@ -78,6 +81,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Ci { steps } => ci::run(&steps)?,
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Macos => macos::run()?,
+        Task::Man => man::write()?,
         Task::Bench { arguments } => bench::run(&arguments)?,
         Task::Attack { arguments } => attack::run(&arguments)?,
     }
@@ -97,9 +101,10 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
         "fuzz" => parse_fuzz(rest),
         "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
         "attack" => attack::check(&rest).map(|()| Task::Attack { arguments: rest }),
+        "man" if rest.is_empty() => Ok(Task::Man),
         "macos" if rest.is_empty() => Ok(Task::Macos),
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "macos" => Err(Error::Usage("macos takes no arguments".into())),
+        "macos" | "man" => Err(Error::Usage(format!("{task} takes no arguments"))),
         other => Err(Error::Usage(format!("there is no task {other:?}"))),
     }
 }

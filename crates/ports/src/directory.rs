@@ -309,7 +309,7 @@ impl Row {
         }
     }
 
-    /// What a port that waits waits for.
+    /// Tells for what a port that waits is waiting.
     fn awaited(&self) -> Option<String> {
         let Some(address) = &self.address else { return self.reason.clone() };
         let what = format!("waiting for a guest at {address}");

@@ -70,7 +70,7 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// What the README shows of the demo.
+/// Returns the demo's output as the README shows it.
 fn demo(text: &str) -> String {
     let (_, behind) = text.split_once("<!-- readme-output -->").expect("the demo's output");
     block(behind).0.to_owned()

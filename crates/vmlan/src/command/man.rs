@@ -41,7 +41,7 @@ vmlan port show lab/web
 vmlan config > vmlan.toml
 .fi
 .SH "SEE ALSO"
-docs/configuration.md, docs/api.md, docs/drops.md, qemu(1), vde_switch(1), tcpdump(8)
+vmlan.toml(5), docs/api.md, docs/drops.md, qemu(1), vde_switch(1), tcpdump(8)
 "#;
 
 /// The page in roff.

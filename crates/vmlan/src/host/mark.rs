@@ -19,7 +19,8 @@ impl Mark {
     /// Sets the mark.
     ///
     /// # Errors
-    /// When another command has set it, or the daemon does not answer. Where no mark can be set, nothing counts as left.
+    /// When another command has set it, or the daemon does not answer. Where no mark can be set, nothing counts as
+    /// left.
     pub fn set(client: &Client, arguments: &HostArguments) -> anyhow::Result<Mark> {
         let HostArguments { network, port, .. } = arguments;
         let status: vmlan_api::Status = client.get("/v1/status")?;

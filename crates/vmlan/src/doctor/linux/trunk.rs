@@ -31,7 +31,7 @@ pub fn check() -> Check {
     needs.judge()
 }
 
-/// What the modes need, as it was found.
+/// Findings about the needs of the modes.
 struct Needs {
     net_admin: bool,
     perfmon: bool,
