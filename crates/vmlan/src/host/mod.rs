@@ -45,7 +45,9 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
         }
         Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::NotSetUp => {
             client.delete::<ApplyReport>(&path).context("the port cannot be removed")?;
-            return Err(anyhow::anyhow!("the interface cannot be made: {}", error.message).into());
+            // It does not stay, as this command takes it away again.
+            let reason = error.message.split("; it stays").next().unwrap_or_default();
+            return Err(anyhow::anyhow!("the interface cannot be made: {reason}").into());
         }
         report => report?,
     };

@@ -173,17 +173,35 @@ fn a_port_that_cannot_be_added_fails_the_command_with_the_reason() {
     assert!(output.stderr.contains("the directory does not exist"), "{output:?}");
 
     for (arguments, complaint) in [
-        (&["port", "add", "lab", "one", "stream", "listen=x.sock"][..], "one"),
-        (&["port", "add", "none", "x", "stream", "listen=x.sock"], "none"),
-        (&["port", "add", "lab", "x", "stream", "listen=one.sock"], "one.sock"),
-        (&["port", "add", "lab", "x", "stream", "listen=x.sock", "mac=x"], "mac"),
-        (&["port", "remove", "lab", "nobody"], "nobody"),
-        (&["ports", "none"], "none"),
-        (&["fdb", "none"], "none"),
+        (
+            &["port", "add", "lab", "one", "stream", "listen=x.sock"][..],
+            "port one exists in network lab; remove it",
+        ),
+        (&["port", "add", "none", "x", "stream", "listen=x.sock"], "there is no network none; there is: lab"),
+        (
+            &["port", "add", "lab", "x", "stream", "listen=one.sock"],
+            "one.sock is that of network.lab.port.one",
+        ),
+        (&["port", "add", "lab", "x", "stream", "listen=x.sock", "mac=x"], "network.lab.port.x.mac"),
+        (&["port", "add", "lab", "x", "stream", "listen=x.sock", "mode=999"], "write them in octal"),
+        (&["port", "add", "lab", "x", "stream", "listen=x.sock", "group=no-such-group"], "no-such-group"),
+        (&["port", "add", "lab", "a/b", "stream", "listen=x.sock"], "is no name for a port"),
+        (&["port", "remove", "lab", "nobody"], "there is no port nobody in network lab; there are: "),
+        (&["port", "show", "lab/nobody"], "there is no port nobody in network lab; there are: "),
+        (&["network", "add", "lab"], "network lab exists"),
+        (&["network", "remove", "lba"], "there is no network lba; there is: lab"),
+        (&["network", "add", "x", "mut=9000"], "did you mean `mtu`?"),
+        (&["counters", "nobody"], "there is no port nobody; there are: lab/"),
+        (&["ports", "none"], "there is no network none; there is: lab"),
+        (&["fdb", "none"], "there is no network none; there is: lab"),
     ] {
         let output = daemon.cli(arguments);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(output.stderr.contains(complaint) && output.stderr.starts_with("error: "), "{output:?}");
+        assert!(
+            !output.stderr.contains("error: error:") && !output.stderr.contains("deserialize"),
+            "{output:?}"
+        );
     }
     for arguments in [&["port", "add", "lab", "x", "stream", "lisen=x"][..], &["fdb"], &["frobnicate"]] {
         assert_eq!(daemon.cli(arguments).status.code(), Some(2), "{arguments:?}");
