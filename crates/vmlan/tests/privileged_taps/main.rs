@@ -10,4 +10,5 @@ mod lab;
 mod namespace;
 mod offloads;
 mod program;
+mod recipe;
 mod traffic;
