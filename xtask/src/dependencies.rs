@@ -1,5 +1,6 @@
-//! Dependencies: their licences, where they come from, and crates that are there in several versions. Nothing is
-//! fetched: Cargo tells it of the lock files and its registry. Advisories are not looked at.
+//! Dependencies: their licences, where they come from, and crates that are there in several versions. Cargo
+//! tells it of the lock files; crates for other platforms that are not here yet are fetched from the registry, and
+//! nothing else is. Advisories are not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,17 +32,12 @@ pub fn run() -> Result<(), Error> {
     let mut troubles = Vec::new();
     let mut versions = BTreeMap::<String, BTreeSet<String>>::new();
     for manifest in MANIFESTS {
-        let text = capture(&mut cargo([
-            "metadata",
-            "--offline",
-            "--locked",
-            "--format-version=1",
-            "--manifest-path",
-            manifest,
-        ]));
+        let text =
+            capture(&mut cargo(["metadata", "--locked", "--format-version=1", "--manifest-path", manifest]));
         let metadata = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let Some(metadata) = metadata else {
-            troubles.push(format!("{manifest}: `cargo metadata --offline --locked` fails"));
+            troubles
+                .push(format!("{manifest}: `cargo metadata --locked` fails; is the lock file up to date?"));
             continue;
         };
         let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use vmlan_drivers::tunnel::message::Prefixed;
+
+use crate::names;
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]
@@ -75,6 +78,7 @@ pub enum Command {
     /// List the ports
     Ports {
         /// Only those of this network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
         /// Show everything: address, MTU, and by what means frames are moved
         #[arg(short, long)]
@@ -83,17 +87,19 @@ pub enum Command {
     /// List the forwarding database of a network
     Fdb {
         /// Network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
     },
     /// Show how networks are joined to the host's interfaces
     Trunk {
         /// Only this network's
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
     },
     /// Show what went through the ports
     Counters {
         /// Only these: NETWORK, NETWORK/PORT, or the ports of this name
-        #[arg(value_name = "NETWORK[/PORT]")]
+        #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
         which: Option<String>,
     },
     /// Follow what happens
@@ -140,7 +146,8 @@ pub enum Command {
         #[arg(long)]
         clean: bool,
     },
-    /// Write a completion script for a shell
+    /// Write the completions for a shell, which know the networks and ports that run
+    #[command(after_help = "Example, for ~/.bashrc: source <(vmlan completions bash)")]
     Completions {
         /// Shell
         shell: clap_complete::Shell,
@@ -155,7 +162,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct CaptureArguments {
     /// Only these: NETWORK or NETWORK/PORT; a VDE port stands for its clients
-    #[arg(value_name = "NETWORK[/PORT]")]
+    #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
     pub ports: Vec<String>,
     /// Write a pcapng file; - is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -188,6 +195,7 @@ pub struct CaptureArguments {
 #[derive(Debug, Args)]
 pub struct HostArguments {
     /// Network
+    #[arg(add = ArgValueCompleter::new(names::networks))]
     pub network: String,
     /// An address of the interface and the bits of its network; several times for several
     #[arg(short, long, required = true, value_name = "ADDRESS/BITS")]
@@ -250,6 +258,7 @@ pub enum FilterCommand {
     /// List the rules, and what they matched
     List {
         /// Only those of this network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
     },
     /// Add a rule about a port's frames
@@ -261,8 +270,10 @@ pub enum FilterCommand {
     )]
     Add {
         /// Network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
         /// Name of the port
+        #[arg(add = ArgValueCompleter::new(names::ports))]
         port: String,
         /// Action on the frames
         #[arg(value_parser = ["drop", "pass"])]
@@ -283,8 +294,10 @@ pub enum FilterCommand {
     /// Remove a rule about a port's frames
     Remove {
         /// Network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
         /// Name of the port
+        #[arg(add = ArgValueCompleter::new(names::ports))]
         port: String,
         /// Which rule, as `vmlan filter list` counts them
         number: u64,
@@ -313,6 +326,7 @@ pub enum PortCommand {
     )]
     Add {
         /// Network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
         /// Name of the new port
         name: String,
@@ -320,7 +334,7 @@ pub enum PortCommand {
         #[arg(value_parser = ["tap", "stream", "datagram", "vde", "tunnel"])]
         kind: String,
         /// Settings as in the configuration file
-        #[arg(value_name = "KEY=VALUE")]
+        #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(names::keys))]
         settings: Vec<String>,
         /// Only show what would be done
         #[arg(long)]
@@ -360,10 +374,10 @@ pub enum PortCommand {
 #[derive(Debug, Clone, Args)]
 pub struct PortName {
     /// Network, or NETWORK/PORT
-    #[arg(value_name = "NETWORK[/PORT]")]
+    #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
     network: String,
     /// Name of the port
-    #[arg(value_name = "PORT")]
+    #[arg(value_name = "PORT", add = ArgValueCompleter::new(names::ports))]
     port: Option<String>,
 }
 
@@ -393,6 +407,7 @@ pub enum NetworkCommand {
     #[command(after_help = "Example: vmlan network add lab mtu=9000")]
     Add {
         /// Name of the new network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
         /// Settings as in the configuration file: mtu, pass_reserved
         #[arg(value_name = "KEY=VALUE")]
@@ -404,6 +419,7 @@ pub enum NetworkCommand {
     /// Remove a network, its ports and its trunk
     Remove {
         /// Network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
         /// Only show what would be done
         #[arg(long)]

@@ -9,17 +9,22 @@ mod command;
 mod demo;
 mod doctor;
 mod host;
+mod names;
 mod output;
 mod signals;
 mod tunnel;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use command::Failure;
 
+/// The variable by which a shell asks for completions.
+pub const COMPLETE: &str = "VMLAN_COMPLETE";
+
 fn main() -> ExitCode {
+    clap_complete::CompleteEnv::with_factory(args::Arguments::command).var(COMPLETE).complete();
     let arguments = args::Arguments::parse();
     let json = arguments.json;
     // The daemon ends although nobody reads what it says.

@@ -337,6 +337,33 @@ fn networks_are_added_and_removed() {
 }
 
 #[test]
+fn completions_know_what_runs() {
+    let daemon = Daemon::start();
+    let complete = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmlan"));
+        command.args(["--", "vmlan"]).args(words).env("VMLAN_COMPLETE", "fish");
+        let output = command.env("VMLAN_CONTROL", &daemon.socket).output().expect("vmlan can be run");
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    for (words, expected) in [
+        (&["fdb", ""][..], "lab"),
+        (&["capture", "lab/"], "lab/web"),
+        (&["port", "show", "la"], "lab/web"),
+        (&["port", "remove", "lab", "w"], "web"),
+        (&["port", "add", "lab", "new", "tap", "vlan.t"], "vlan.tagged="),
+        (&["port", "add", "lab", "new", "tap", "ow"], "owner="),
+        (&["filter", "list", "l"], "lab"),
+        (&["cap"], "capture"),
+    ] {
+        let output = complete(words);
+        let found = output.lines().any(|line| line.split('\t').next() == Some(expected));
+        assert!(found, "{words:?}: {expected} is not in\n{output}");
+    }
+    assert!(!complete(&["fdb", "x"]).contains("lab"));
+}
+
+#[test]
 fn the_socket_is_named_by_a_variable_too() {
     let daemon = Daemon::start();
     let mut command = Command::new(env!("CARGO_BIN_EXE_vmlan"));
@@ -410,9 +437,9 @@ fn help_version_completions_and_manual_need_no_daemon() {
         (&["--version"], env!("CARGO_PKG_VERSION")),
         (&["version"], env!("CARGO_PKG_VERSION")),
         (&["version", "--json"], "\"version\""),
-        (&["completions", "bash"], "_vmlan"),
+        (&["completions", "bash"], "VMLAN_COMPLETE=\"bash\""),
         (&["completions", "zsh"], "#compdef vmlan"),
-        (&["completions", "fish"], "complete -c vmlan"),
+        (&["completions", "fish"], "complete --keep-order"),
     ] {
         let output = vmlan(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

@@ -11,7 +11,8 @@ mod place;
 mod port;
 mod trunk;
 
-use clap::CommandFactory;
+use anyhow::Context;
+use clap_complete::env::Shells;
 
 pub use self::place::{control_path, others};
 pub use self::port::port_keys;
@@ -92,7 +93,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Doctor { clean } => doctor::run(control_path(control.as_deref()), clean, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "vmlan", &mut script);
+            let shells = Shells::builtins();
+            let name = shell.to_string();
+            let completer =
+                shells.completer(&name).ok_or_else(|| anyhow::anyhow!("no completions for {name}"))?;
+            let written =
+                completer.write_registration(crate::COMPLETE, "vmlan", "vmlan", "vmlan", &mut script);
+            written.context("the completions cannot be written")?;
             print_verbatim(&String::from_utf8_lossy(&script))
         }
         Command::Version if output.json => {
