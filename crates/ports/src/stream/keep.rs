@@ -205,7 +205,12 @@ async fn until_the_end(
         if let Ok(fault) = timeout(SUCCESSION, seat.fault()).await {
             return (fault, Some(other));
         }
-        tracing::debug!(port = %seat.place(), "a second connection, of {}, is refused: a guest is there", other.peer);
+        // The log has a rate for who connects again and again.
+        tracing::warn!(
+            port = %seat.place(),
+            "a second connection, of {}, is refused: a stream port is one guest's; give each guest a port of its own",
+            other.peer
+        );
     }
 }
 
