@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use vmlan_frame::wire::{ArpPacket, EtherType, IpProtocol, Ipv6Packet, NdpMessage};
-use vmlan_frame::{Batch, Counters, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
+use vmlan_frame::{Batch, Context, Counters, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, VlanTag};
 use vmlan_lan::{
     Diversion, Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
     TrunkPolicy,
@@ -50,7 +50,7 @@ impl Bench {
         };
         let counters = || Arc::new(Counters::new(1));
         let name = "trunk".to_owned();
-        let trunk = TrunkConfig { name, policy, notify: Arc::new(|_| {}), counters: counters() };
+        let trunk = TrunkConfig { name, policy, notify: Arc::new(|_| {}), account: counters().into() };
         let trunk = network.add_trunk(trunk).expect("the first");
         let guests = GUESTS.map(|mac| {
             let config = PortConfig { macs: vec![mac], ..PortConfig::new("guest", counters()) };
@@ -82,8 +82,8 @@ impl Bench {
         }
         frame.meta.tag = (from & 0x20 != 0).then_some(VlanTag { tci: u16::from(from) >> 6 });
         let mut batch = Batch::from_iter([frame]);
-        let now = Instant::from_secs(second);
-        assert_eq!(self.forwarder.forward(0, ingress, &mut batch, now, &mut self.egress), 0);
+        let cx = Context { worker: 0, now: Instant::from_secs(second), pool: &self.pool };
+        assert!(self.forwarder.forward(&cx, ingress, &mut batch, &mut self.egress));
 
         let is_guest = sides.is_empty();
         self.egress.drain(|port, batch| {

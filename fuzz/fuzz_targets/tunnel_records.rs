@@ -84,8 +84,7 @@ fn traffic(steps: &[(u8, Vec<u8>)]) {
         worker: 0,
         receives: true,
         share: None,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 8,
         longest: 1518,
     };

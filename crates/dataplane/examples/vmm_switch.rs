@@ -24,7 +24,7 @@ fn plug(
     let link = registry.acquire(options)?;
     link.attach(Arc::new(()), None)?;
     let bridge = link.attach_bridge()?;
-    let id = network.add_port(PortConfig::new(name, link.counters().clone()))?;
+    let id = network.add_port(PortConfig::new(name, link.account()))?;
     let setup = PortSetup { network: network.clone(), id, link, backlog: 1024, share: None, longest: 1518 };
     let key = plane.add_port(&setup);
     let (tell, told) = mpsc::channel();

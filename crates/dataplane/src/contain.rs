@@ -83,11 +83,12 @@ impl Worker {
         let Some(port) = self.ports.get_mut(key) else { return };
         let mut dropped = lost;
         if let Some(network) = &mut self.networks[port.network] {
-            dropped += network.egress.give_up(port.id);
+            dropped += network.egress.give_up(port.id).len();
             // It may be in the middle of a batch.
             network.forwarder = Forwarder::new(network.network.clone());
         }
-        port.link.counters().dropped(self.number, DropReason::TransmitError, dropped as u64);
+        // Nothing more runs for it, its taps neither: they may be what panicked.
+        port.link.counters().dropped_unseen(self.number, DropReason::TransmitError, dropped as u64);
         let Some(attached) = port.take_attached(self.number, &self.poller) else { return };
         let (attachment, fault) = (attached.number, Fault::Bug(reason.to_owned()));
         (self.notify)(Notice::Fault { port: key, attachment, fault });
@@ -112,7 +113,7 @@ impl Worker {
         if self.panics.in_a_row > FEW {
             keys.iter().for_each(|key| self.give_up(*key, reason));
             for network in self.networks.iter_mut().flatten() {
-                network.egress = Egress::new(network.backlog).keeping_refused();
+                network.egress = Egress::new(network.backlog);
             }
             // An error: it is tried again after the next panic, should there be one.
             if let Ok(poller) = Worker::poller(&self.waker) {

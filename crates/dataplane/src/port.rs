@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use vmlan_drivers::{Endpoint, Fault, Queue, Settings, Status, Waits};
-use vmlan_frame::{Batch, Context, DropReason, Share};
+use vmlan_frame::{Account, Batch, Context, DropReason, Share};
 use vmlan_link::{Link, Transmit};
 use vmlan_sys::{Poller, Ready};
 
@@ -16,6 +16,8 @@ pub(crate) struct Port {
     pub(crate) network: usize,
     pub(crate) id: vmlan_lan::PortId,
     pub(crate) link: Link,
+    /// The link's account.
+    pub(crate) account: Account,
     pub(crate) attached: Option<Attached>,
     /// Frames that were received and not forwarded yet, since those before them were the turn's whole work.
     pub(crate) held: Batch,
@@ -52,6 +54,7 @@ impl Port {
             key,
             network,
             id,
+            account: link.account(),
             link,
             attached: None,
             held: Batch::default(),
@@ -84,11 +87,10 @@ impl Port {
         receives: bool,
         poller: &Poller,
     ) -> io::Result<()> {
-        let counters = Arc::clone(self.link.counters());
-        let (backlog, longest, link) = (self.backlog, self.longest, self.link.clone());
+        let (backlog, longest, account) = (self.backlog, self.longest, self.account.clone());
         let receives = receives || endpoint.has_queue_for(worker);
         let share = self.share.clone();
-        let settings = Settings { worker, receives, counters, link: Some(link), backlog, share, longest };
+        let settings = Settings { worker, receives, account, backlog, share, longest };
         let queue = endpoint.queue(settings)?;
         let mut attached = Attached { number, queue, receives, watched: Waits::NONE, empty_failures: 0 };
         attached.watch(poller, self.key, attached.queue.status().waits)?;
@@ -168,7 +170,7 @@ pub(crate) struct Out<'a, 'b, 'q> {
     pub(crate) cx: &'a Context<'b>,
     pub(crate) queue: Option<&'q mut Box<dyn Queue>>,
     pub(crate) translator: &'a mut Translator,
-    pub(crate) link: &'a Link,
+    pub(crate) account: &'a Account,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -176,19 +178,11 @@ impl Transmit for Out<'_, '_, '_> {
     fn transmit(&mut self, batch: &mut Batch) {
         match &mut self.queue {
             Some(queue) => {
-                if let Err(fault) =
-                    self.translator.transmit(self.cx, self.link.counters(), &mut ***queue, batch)
-                {
+                if let Err(fault) = self.translator.transmit(self.cx, self.account, &mut ***queue, batch) {
                     self.fault = Some(fault);
                 }
             }
-            None => {
-                self.link.counters().dropped(self.cx.worker, DropReason::NoPeer, batch.len() as u64);
-                if let Some(taps) = self.link.taps() {
-                    batch.iter().for_each(|frame| taps.dropped(self.cx, frame, DropReason::NoPeer));
-                }
-                batch.clear();
-            }
+            None => self.account.lose_all(self.cx, batch, DropReason::NoPeer),
         }
     }
 }

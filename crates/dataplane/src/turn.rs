@@ -107,15 +107,10 @@ impl Worker {
         let WorkerNetwork { forwarder, egress, .. } = network;
         egress.allow(TURN);
         let (id, batch) = (port.id, &mut self.batch);
-        let unknown = match port.link.taps() {
-            None => forwarder.forward(cx.worker, id, batch, now, egress),
-            Some(taps) => {
-                let mut watch = |frame: &_, reason| taps.dropped(&cx, frame, reason);
-                forwarder.forward_watched(cx.worker, id, batch, now, egress, &mut watch)
-            }
-        };
-        // The network has just removed the port, and the command to forget it is on its way.
-        port.link.counters().dropped(cx.worker, DropReason::NotAttached, unknown as u64);
+        if !forwarder.forward(&cx, id, batch, egress) {
+            // The network has just removed the port, and the command to forget it is on its way.
+            port.account.lose_all(&cx, batch, DropReason::NotAttached);
+        }
         if let Some(due) = forwarder.due() {
             self.decision = Some(self.decision.map_or(due, |decision| decision.min(due)));
         }
@@ -163,7 +158,8 @@ impl Worker {
         for place in 0..self.networks.len() {
             self.contained(PortKey::NOBODY, |worker| {
                 let Some(network) = &mut worker.networks[place] else { return };
-                network.forwarder.decide(worker.number, now, &mut network.egress);
+                let cx = Context { worker: worker.number, now, pool: &worker.pool };
+                network.forwarder.decide(&cx, &mut network.egress);
                 worker.flush(place, now);
             });
         }
@@ -276,12 +272,6 @@ fn send(
 ) {
     let cx = ways.cx;
     let turn = ways.hand.get();
-    network.egress.take_refused(|id, frame| {
-        let port = network.ports.get(id).and_then(|key| ports.get(*key));
-        if let Some(taps) = port.and_then(|port| port.link.taps()) {
-            taps.dropped(cx, frame, DropReason::QueueFull);
-        }
-    });
     let (mut sent, mut copies) = (0, 0);
     while sent < PIECE && copies < COPIES {
         let Some((id, batch)) = next(&mut network.egress) else { break };
@@ -293,7 +283,7 @@ fn send(
         };
         ways.hand.set(Some(port.key));
         let queue = port.attached.as_mut().map(|attached| &mut attached.queue);
-        let mut out = Out { cx, queue, translator: ways.translator, link: &port.link, fault: None };
+        let mut out = Out { cx, queue, translator: ways.translator, account: &port.account, fault: None };
         // The outcome of each frame has been counted; nobody upstream waits for a result.
         let _ = port.link.output(cx, batch, &mut out);
         let fault = out.fault;

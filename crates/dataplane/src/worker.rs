@@ -22,7 +22,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vmlan_drivers::{Endpoint, Fault, Status};
-use vmlan_frame::{Batch, DropReason, Instant, Pool, PoolSizes, SecondaryMap};
+use vmlan_frame::{Batch, Context, DropReason, Instant, Pool, PoolSizes, SecondaryMap};
 use vmlan_lan::{Egress, Forwarder, Network, PortId};
 use vmlan_sys::{Interest, Poller, Ready, Waker};
 
@@ -293,7 +293,7 @@ impl Worker {
         self.networks[place] = Some(WorkerNetwork {
             network: setup.network.clone(),
             forwarder: Forwarder::new(setup.network.clone()),
-            egress: Egress::new(setup.backlog).keeping_refused(),
+            egress: Egress::new(setup.backlog),
             ports: SecondaryMap::new(),
             backlog: setup.backlog,
             late_of: PortKey::NOBODY,
@@ -307,10 +307,10 @@ impl Worker {
         let Some(port) = self.ports.get_mut(key) else { return };
         port.detach(self.number, &self.poller);
         let (place, id) = (port.network, port.id);
-        let late = self.networks[place].as_mut().map_or(0, |network| network.egress.give_up(id));
-        let counters = port.link.counters();
-        counters.dropped(self.number, DropReason::NotAttached, port.held.len() as u64);
-        counters.dropped(self.number, DropReason::NoPeer, late as u64);
+        let cx = Context { worker: self.number, now: now(), pool: &self.pool };
+        let late = self.networks[place].as_mut().map(|network| network.egress.give_up(id));
+        port.account.lose_all(&cx, &mut port.held, DropReason::NotAttached);
+        port.account.lose_all(&cx, &mut late.unwrap_or_default(), DropReason::NoPeer);
         if let Some(lane) = port.lane {
             self.ready.leave(lane);
         }

@@ -21,8 +21,7 @@ fn fixture_of(socket: &Socket) -> Fixture {
     let settings = Settings {
         worker: 0,
         receives: true,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 4,
         share: None,
         longest: 1518,

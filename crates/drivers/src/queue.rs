@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmlan_frame::{
-    Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally,
+    Account, Backlog, Batch, Context, Counters, DropReason, Entry, Frame, Instant, Share, Takes, Tally,
 };
-use vmlan_link::Link;
 
 use crate::waits::Waits;
 
@@ -48,10 +47,8 @@ pub struct Settings {
     /// True if this worker receives. A medium with one queue has one receiver, so that order is kept; a medium with
     /// a queue for each worker ignores this.
     pub receives: bool,
-    /// The port's counters.
-    pub counters: Arc<Counters>,
-    /// The port's link, whose taps see what is dropped; `None` where nobody is to see it.
-    pub link: Option<Link>,
+    /// The account of the port's link.
+    pub account: Account,
     /// Frames that may wait for the medium.
     pub backlog: usize,
     /// The room that waiting frames share with the waiting frames of the user's other ports; `None` for a port that has
@@ -172,8 +169,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// Counting and waiting that all queues share.
 pub(crate) struct Outbox {
     pub(crate) worker: usize,
-    pub(crate) counters: Arc<Counters>,
-    link: Option<Link>,
+    pub(crate) account: Account,
     pub(crate) backlog: Backlog,
     /// The medium took no more, and has not told since that it does.
     full: bool,
@@ -190,8 +186,7 @@ impl Outbox {
     pub(crate) fn new(settings: &Settings) -> Outbox {
         Outbox {
             worker: settings.worker,
-            counters: settings.counters.clone(),
-            link: settings.link.clone(),
+            account: settings.account.clone(),
             backlog: settings.backlog(),
             full: false,
             more: false,
@@ -222,38 +217,22 @@ impl Outbox {
     /// Counts frames that were received and are not passed on.
     #[cold]
     pub(crate) fn refuse(&self, reason: DropReason, frames: u64, octets: usize) {
-        self.counters.received_and_dropped(self.worker, reason, frames, octets as u64);
+        self.account.counters().received_and_dropped(self.worker, reason, frames, octets as u64);
     }
 
     /// Lets `frames` wait; the newest that do not fit are dropped.
     pub(crate) fn defer(&mut self, cx: &Context<'_>, frames: impl Iterator<Item = Frame>) {
         for frame in frames {
             if !self.backlog.push(&frame) {
-                self.lose(cx, &frame, DropReason::QueueFull);
+                self.account.lose(cx, &frame, DropReason::QueueFull);
             }
         }
     }
 
     /// Gives up on `frames` and on everything that waits: there is nobody to send it to.
     pub(crate) fn abandon(&mut self, cx: &Context<'_>, batch: &mut Batch, reason: DropReason) {
-        if let Some(taps) = self.link.as_ref().and_then(Link::taps) {
-            for entry in self.backlog.iter() {
-                if let Some(mut frame) = cx.pool.copy(entry.octets) {
-                    frame.meta = entry.meta;
-                    taps.dropped(cx, &frame, reason);
-                }
-            }
-        }
-        let waiting = self.backlog.clear();
-        self.dropped(reason, waiting);
-        for frame in batch.drain() {
-            self.lose(cx, &frame, reason);
-        }
-    }
-
-    /// Counts a frame as dropped, and shows it to who watches.
-    pub(crate) fn lose(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
-        lose(cx, (&self.counters, self.link.as_ref()), frame, reason);
+        self.account.lose_waiting(cx, &mut self.backlog, reason);
+        self.account.lose_all(cx, batch, reason);
     }
 
     /// Sends through `send`, which takes entries from the front and says how many it took, first what waits and then
@@ -297,10 +276,10 @@ impl Outbox {
             let (chunk, count) = chunk(self.backlog.iter().take(most));
             let sent = send(&chunk[..count])?;
             let tally = tally(&chunk[..sent.taken]);
-            self.note_taken(sent.taken, &tally);
-            if let Some(reason) = sent.refused {
-                self.dropped(reason, 1);
+            if let (Some(reason), Some(entry)) = (sent.refused, chunk[..count].get(sent.taken)) {
+                self.account.lose_entry(cx, *entry, reason);
             }
+            self.note_taken(sent.taken, &tally);
             self.backlog.pop(sent.through());
             most -= sent.through();
             if sent.full {
@@ -317,7 +296,7 @@ impl Outbox {
             self.note_taken(sent.taken, &tally);
             batch.drain_front(sent.taken);
             if let Some(reason) = sent.refused {
-                batch.drain_front(1).for_each(|frame| self.lose(cx, &frame, reason));
+                batch.drain_front(1).for_each(|frame| self.account.lose(cx, &frame, reason));
             }
             if sent.full {
                 self.full = true;
@@ -328,7 +307,7 @@ impl Outbox {
     }
 
     fn note_taken(&mut self, taken: usize, tally: &Tally) {
-        self.counters.sent(self.worker, tally);
+        self.account.counters().sent(self.worker, tally);
         if taken > 0 {
             self.pause = PAUSE;
         }
@@ -342,22 +321,9 @@ impl Outbox {
         Status { waiting, waits: Waits::of_one(waits && !self.asks), retry: self.more, deadline }
     }
 
-    pub(crate) fn dropped(&self, reason: DropReason, count: usize) {
-        self.counters.dropped(self.worker, reason, count as u64);
-    }
-}
-
-/// Counts a frame as dropped, and shows it to the taps of its link.
-#[cold]
-pub(crate) fn lose(
-    cx: &Context<'_>,
-    (counters, link): (&Counters, Option<&Link>),
-    frame: &Frame,
-    reason: DropReason,
-) {
-    counters.dropped(cx.worker, reason, 1);
-    if let Some(taps) = link.and_then(Link::taps) {
-        taps.dropped(cx, frame, reason);
+    /// Counts copies that are no frames any more, so that nobody can be shown them.
+    pub(crate) fn dropped_unseen(&self, reason: DropReason, count: usize) {
+        self.account.counters().dropped_unseen(self.worker, reason, count as u64);
     }
 }
 
@@ -365,7 +331,7 @@ impl Drop for Outbox {
     /// Counts the frames that still wait as dropped: an attachment that ends has no peer for them.
     fn drop(&mut self) {
         let waiting = self.backlog.clear();
-        self.dropped(DropReason::NoPeer, waiting);
+        self.dropped_unseen(DropReason::NoPeer, waiting);
     }
 }
 

@@ -16,13 +16,12 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use vmlan_frame::offload::validate;
 use vmlan_frame::{
-    Batch, Context, Counters, DropReason, Entry, Offload, Pool, Size, Takes, Tally, VlanTag, WriteBuf,
+    Account, Batch, Context, DropReason, Entry, Offload, Pool, Size, Takes, Tally, VlanTag, WriteBuf,
 };
-use vmlan_link::Link;
 use vmlan_sys::tap::HEADER;
 
 use crate::parts::parts;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
 
 /// Octets of one batch, more or less: they fit the cache that belongs to one processor, and to move them takes no
 /// longer than to move a batch of small frames.
@@ -92,8 +91,7 @@ impl Endpoint for Device {
             spills: !self.takes.is_none() && size == Size::Small,
             takes: self.takes,
             worker: settings.worker,
-            counters: settings.counters,
-            link: settings.link,
+            account: settings.account,
         }))
     }
 
@@ -122,8 +120,7 @@ struct TapQueue {
     spills: bool,
     takes: Takes,
     worker: usize,
-    counters: Arc<Counters>,
-    link: Option<Link>,
+    account: Account,
 }
 
 impl Queue for TapQueue {
@@ -173,9 +170,9 @@ impl Queue for TapQueue {
                 // The device is down (EIO), or it refuses this frame.
                 Err(_) => DropReason::TransmitError,
             };
-            lose(cx, (&self.counters, self.link.as_ref()), &frame, reason);
+            self.account.lose(cx, &frame, reason);
         }
-        self.counters.sent(self.worker, &sent);
+        self.account.counters().sent(self.worker, &sent);
         if gone { Err(Fault::Gone) } else { Ok(()) }
     }
 
@@ -226,7 +223,7 @@ impl TapQueue {
 
     #[cold]
     fn refuse(&self, reason: DropReason, octets: usize) {
-        self.counters.received_and_dropped(self.worker, reason, 1, octets as u64);
+        self.account.counters().received_and_dropped(self.worker, reason, 1, octets as u64);
     }
 }
 

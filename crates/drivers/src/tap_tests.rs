@@ -1,6 +1,6 @@
 use std::os::unix::net::UnixDatagram;
 
-use vmlan_frame::{Frame, Instant, PoolSizes, VlanId};
+use vmlan_frame::{Counters, Frame, Instant, PoolSizes, VlanId};
 
 use super::*;
 use crate::test_segments::segments;
@@ -23,8 +23,7 @@ impl Fixture {
         let settings = Settings {
             worker: 0,
             receives: true,
-            counters: counters.clone(),
-            link: None,
+            account: counters.clone().into(),
             backlog: 4,
             share: None,
             longest: 1518,

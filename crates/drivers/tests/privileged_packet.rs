@@ -97,7 +97,7 @@ fn ring(netns: &Netns, interface: &str) -> PacketSocket {
 
 fn settings(counters: &Arc<Counters>) -> Settings {
     let counters = counters.clone();
-    Settings { worker: 0, receives: true, counters, link: None, backlog: 4, share: None, longest: 1518 }
+    Settings { worker: 0, receives: true, account: counters.into(), backlog: 4, share: None, longest: 1518 }
 }
 
 /// A frame of 64 octets with a number.

@@ -159,9 +159,10 @@ impl Counters {
         self.shard(worker).tx.add(tally);
     }
 
-    /// Counts `count` drops for `reason`.
+    /// Counts drops that are numbers and no frames to show: of what the kernel dropped, of what is no frame yet or no
+    /// longer. A frame is lost by [`Account::lose`](crate::Account::lose).
     #[inline]
-    pub fn dropped(&self, worker: usize, reason: DropReason, count: u64) {
+    pub fn dropped_unseen(&self, worker: usize, reason: DropReason, count: u64) {
         if count > 0 {
             self.shard(worker).drops[reason].fetch_add(count, Relaxed);
         }
@@ -173,7 +174,7 @@ impl Counters {
     pub fn received_and_dropped(&self, worker: usize, reason: DropReason, frames: u64, octets: u64) {
         if frames > 0 {
             self.received(worker, &Tally { frames, octets, ..Tally::default() });
-            self.dropped(worker, reason, frames);
+            self.dropped_unseen(worker, reason, frames);
         }
     }
 
@@ -308,7 +309,7 @@ mod tests {
         tally.add(&frame);
         counters.received(0, &tally);
         counters.received(1, &tally);
-        counters.dropped(1, DropReason::Runt, 3);
+        counters.dropped_unseen(1, DropReason::Runt, 3);
         let sum = counters.snapshot();
         assert_eq!((sum.rx_frames, sum.rx_octets, sum.rx_multicasts), (4, 240, 4));
         assert_eq!(sum.rx_classes, [[0, 0], [0, 0], [2, 120]]);

@@ -6,6 +6,7 @@
 //! a buffer of a worker's [`Pool`]; its octets are an Ethernet frame without FCS, and the outer 802.1Q tag is held
 //! beside it ([`Meta::tag`]), never inside, so that filters and forwarding see one form only.
 
+mod account;
 mod backlog;
 mod batch;
 mod buffer;
@@ -27,6 +28,7 @@ mod slot_map;
 mod vlan;
 pub mod wire;
 
+pub use account::{Account, Losses, Witness};
 pub use backlog::{Backlog, Entry, Share};
 pub use batch::Batch;
 pub use buffer::{Pool, PoolSizes, SharedBuf, Size, WriteBuf};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use vmlan_frame::{Batch, Counters, Frame, MacAddr, Pool, PoolSizes};
+use vmlan_frame::{Batch, Context, Counters, Frame, MacAddr, Pool, PoolSizes};
 use vmlan_lan::{
     Egress, FdbConfig, Forwarder, Limits, Network, NetworkConfig, PortConfig, PortId, TrunkConfig,
     TrunkPolicy,
@@ -95,8 +95,8 @@ impl Setup {
     }
 
     fn forward(&mut self, from: PortId) {
-        let now = vmlan_frame::Instant::from_secs(1);
-        self.forwarder.forward(0, from, &mut self.batch, now, &mut self.egress);
+        let cx = Context { worker: 0, now: vmlan_frame::Instant::from_secs(1), pool: &self.pool };
+        assert!(self.forwarder.forward(&cx, from, &mut self.batch, &mut self.egress));
     }
 
     /// `rounds` batches from the first port, frame by frame to the address that `next` gives.
@@ -160,7 +160,7 @@ fn add_trunk(network: &Network) {
         name: "trunk".into(),
         policy: TrunkPolicy::default(),
         notify: Arc::new(|_| {}),
-        counters: Arc::new(Counters::new(1)),
+        account: Arc::new(Counters::new(1)).into(),
     };
     let id = network.add_trunk(config).expect("room for a port");
     network.set_active(id, true).expect("the port is there");

@@ -14,7 +14,7 @@
 use core::mem;
 use std::collections::VecDeque;
 
-use vmlan_frame::{Batch, Frame, SecondaryMap, Takes};
+use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Losses, SecondaryMap, Takes};
 
 use crate::PortId;
 
@@ -27,11 +27,8 @@ pub struct Egress {
     taken: usize,
     /// Ports that were put off, in that order.
     late: VecDeque<PortId>,
-    /// Ports whose queue refused a frame.
+    /// Ports whose queue refused a frame in this batch.
     overflowed: Vec<PortId>,
-    /// The first frames refused since [`Egress::take_refused`], when they are kept.
-    refused: Vec<(PortId, Frame)>,
-    keeps_refused: bool,
     /// The weight that the copies of this turn may still have.
     allowed: usize,
 }
@@ -39,7 +36,7 @@ pub struct Egress {
 struct Queues {
     by_port: SecondaryMap<PortId, Queue>,
     /// Frames that waited for ports whose slots others have by now.
-    orphans: Vec<(PortId, usize)>,
+    orphans: Vec<(PortId, Batch)>,
     default_room: usize,
 }
 
@@ -54,7 +51,9 @@ struct Queue {
     listed: bool,
     /// It is in `late`.
     is_late: bool,
-    overflow: u64,
+    /// It is in `overflowed`.
+    overflows: bool,
+    losses: Losses,
 }
 
 impl Egress {
@@ -66,8 +65,6 @@ impl Egress {
             taken: 0,
             late: VecDeque::new(),
             overflowed: Vec::new(),
-            refused: Vec::new(),
-            keeps_refused: false,
             allowed: usize::MAX,
         }
     }
@@ -106,13 +103,6 @@ impl Egress {
     /// Says what a port's medium takes uncut; nothing, unless it is said. It stays until it is set again.
     pub fn set_takes(&mut self, port: PortId, takes: Takes) {
         self.queues.of(port).takes = takes;
-    }
-
-    /// Keeps the first [`Batch::LIMIT`] frames that are refused until [`Egress::take_refused`], which has to be called
-    /// after every batch then.
-    #[must_use]
-    pub fn keeping_refused(self) -> Egress {
-        Egress { keeps_refused: true, ..self }
     }
 
     /// Says how many frames may wait for `port` until it is taken next: its limit less what its driver still holds.
@@ -169,11 +159,15 @@ impl Egress {
         !self.late.is_empty()
     }
 
-    /// Forgets the frames that wait for a port that is no more, or that takes none. Answers how many they were.
-    pub fn give_up(&mut self, port: PortId) -> usize {
-        let waiting = self.queues.find(port).map_or(0, |queue| queue.waiting.drain().len());
-        let of_port = self.queues.orphans.extract_if(.., |(orphan, _)| *orphan == port);
-        waiting + of_port.map(|(_, count)| count).sum::<usize>()
+    /// Takes the frames that wait for a port that is no more, or that takes none, for the caller to lose.
+    #[must_use]
+    pub fn give_up(&mut self, port: PortId) -> Batch {
+        let mut waiting =
+            self.queues.find(port).map(|queue| mem::take(&mut queue.waiting)).unwrap_or_default();
+        for (_, mut orphans) in self.queues.orphans.extract_if(.., |(orphan, _)| *orphan == port) {
+            orphans.drain().for_each(|frame| waiting.push(frame));
+        }
+        waiting
     }
 
     /// Hands every touched port and its frames to `flush`, once each.
@@ -184,30 +178,18 @@ impl Egress {
         }
     }
 
-    /// Shows the kept frames for which a port had no room since the last time, and lets go of them.
-    #[inline]
-    pub fn take_refused(&mut self, mut show: impl FnMut(PortId, &Frame)) {
-        for (port, frame) in self.refused.drain(..) {
-            show(port, &frame);
-        }
-    }
-
     /// True if no port is waiting to be taken, except ports that were put off.
     pub fn is_empty(&self) -> bool {
         self.taken == self.touched.len()
     }
 
-    /// Queues a copy, or drops it when the port has no room.
+    /// Queues a copy for a port, or loses it when the port has no room.
     #[inline]
-    pub(crate) fn push(&mut self, port: PortId, frame: Frame) {
+    pub(crate) fn push(&mut self, cx: &Context<'_>, (port, account): (PortId, &Account), frame: Frame) {
         let queue = self.queues.of(port);
         if queue.waiting.len() >= queue.room {
             self.allowed = self.allowed.saturating_sub(Egress::REFUSED);
-            self.refuse(port);
-            if self.keeps_refused && self.refused.len() < Batch::LIMIT {
-                self.refused.push((port, frame));
-            }
-            return;
+            return self.refuse(cx, (port, account), &frame);
         }
         self.allowed = self.allowed.saturating_sub(weight(&frame, queue));
         queue.waiting.push(frame);
@@ -217,21 +199,22 @@ impl Egress {
         }
     }
 
-    /// Counts a copy that could not be made as one that the port's queue refused.
-    pub(crate) fn refuse(&mut self, port: PortId) {
+    /// Loses a copy for which a port has no room, or that could not be made.
+    pub(crate) fn refuse(&mut self, cx: &Context<'_>, (port, account): (PortId, &Account), frame: &Frame) {
         let queue = self.queues.of(port);
-        if queue.overflow == 0 {
+        if !mem::replace(&mut queue.overflows, true) {
             self.overflowed.push(port);
         }
-        queue.overflow += 1;
+        queue.losses.lose(cx, (account.counters(), account), frame, DropReason::QueueFull);
     }
 
-    /// Tells, port by port, how many frames were dropped since the last time.
+    /// Has the losses of every port counted since the last time.
     #[inline]
-    pub(crate) fn settle(&mut self, mut count: impl FnMut(PortId, u64)) {
+    pub(crate) fn settle(&mut self, mut count: impl FnMut(PortId, &mut Losses)) {
         for port in self.overflowed.drain(..) {
             if let Some(queue) = self.queues.find(port) {
-                count(port, mem::take(&mut queue.overflow));
+                queue.overflows = false;
+                count(port, &mut queue.losses);
             }
         }
     }
@@ -242,9 +225,9 @@ impl Queues {
     fn of(&mut self, port: PortId) -> &mut Queue {
         let Queues { by_port, orphans, default_room } = self;
         by_port.get_or_insert_with(port, |former| {
-            // What waited for the slot's former port is counted when that is given up.
+            // What waited for the slot's former port is lost when that is given up.
             if let Some((former, queue)) = former.filter(|(_, queue)| !queue.waiting.is_empty()) {
-                orphans.push((former, queue.waiting.len()));
+                orphans.push((former, queue.waiting));
             }
             Queue::new(*default_room)
         })
@@ -266,7 +249,8 @@ impl Queue {
             copy: Egress::COPY,
             listed: false,
             is_late: false,
-            overflow: 0,
+            overflows: false,
+            losses: Losses::default(),
         }
     }
 }
@@ -295,6 +279,12 @@ mod tests {
         pool.copy(&[0; 60]).unwrap()
     }
 
+    fn push(egress: &mut Egress, pool: &Pool, port: PortId, frame: Frame) {
+        let cx = Context { worker: 0, now: vmlan_frame::Instant::ZERO, pool };
+        let account = Account::from(std::sync::Arc::new(vmlan_frame::Counters::new(1)));
+        egress.push(&cx, (port, &account), frame);
+    }
+
     fn drained(egress: &mut Egress) -> Vec<(PortId, usize)> {
         let mut ports = Vec::new();
         egress.drain(|port, batch| ports.push((port, batch.drain().len())));
@@ -305,11 +295,11 @@ mod tests {
     fn touched_ports_come_once_in_order() {
         let pool = Pool::new(PoolSizes::default());
         let mut egress = Egress::new(10);
-        [B, A, B].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        [B, A, B].into_iter().for_each(|port| push(&mut egress, &pool, port, frame(&pool)));
         assert!(!egress.is_empty());
         assert_eq!(drained(&mut egress), [(B, 2), (A, 1)]);
         assert!(egress.is_empty());
-        egress.push(A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
         assert_eq!(drained(&mut egress), [(A, 1)]);
         assert_eq!(pool.out(), 0);
     }
@@ -320,13 +310,13 @@ mod tests {
         let [c, d] = [PortId::new(7, 0), PortId::new(8, 0)];
         let mut egress = Egress::new(10);
         let late = |egress: &mut Egress| egress.next_late().map(|(port, batch)| (port, batch.drain().len()));
-        [A, B, c, d].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        [A, B, c, d].into_iter().for_each(|port| push(&mut egress, &pool, port, frame(&pool)));
         assert_eq!(egress.next_touched().map(|(port, batch)| (port, batch.drain().len())), Some((A, 1)));
         egress.postpone();
         assert!(egress.is_empty() && egress.has_late());
-        [c, A].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        [c, A].into_iter().for_each(|port| push(&mut egress, &pool, port, frame(&pool)));
         assert_eq!(drained(&mut egress), [(c, 2), (A, 1)]);
-        egress.push(B, frame(&pool));
+        push(&mut egress, &pool, B, frame(&pool));
         egress.postpone();
         assert_eq!(late(&mut egress), Some((B, 2)));
         assert_eq!(late(&mut egress), Some((d, 1)));
@@ -339,11 +329,11 @@ mod tests {
     fn what_waits_for_a_port_that_is_gone_is_told_once() {
         let pool = Pool::new(PoolSizes::default());
         let mut egress = Egress::new(10);
-        [A, A, B].into_iter().for_each(|port| egress.push(port, frame(&pool)));
+        [A, A, B].into_iter().for_each(|port| push(&mut egress, &pool, port, frame(&pool)));
         egress.postpone();
-        egress.push(A.successor(), frame(&pool));
-        assert_eq!((egress.give_up(A), egress.give_up(A)), (2, 0));
-        assert_eq!((egress.give_up(B), egress.give_up(B)), (1, 0));
+        push(&mut egress, &pool, A.successor(), frame(&pool));
+        assert_eq!((egress.give_up(A).len(), egress.give_up(A).len()), (2, 0));
+        assert_eq!((egress.give_up(B).len(), egress.give_up(B).len()), (1, 0));
         assert_eq!(drained(&mut egress), [(A.successor(), 1)]);
         assert_eq!(egress.next_late().map(|(port, _)| port), None);
         assert_eq!(pool.out(), 0);
@@ -352,29 +342,37 @@ mod tests {
     #[test]
     fn no_room_drops_the_newest_of_that_port() {
         let pool = Pool::new(PoolSizes::default());
-        let mut egress = Egress::new(10).keeping_refused();
+        let cx = Context { worker: 0, now: vmlan_frame::Instant::ZERO, pool: &pool };
+        let counters = std::sync::Arc::new(vmlan_frame::Counters::new(1));
+        let account = Account::from(std::sync::Arc::clone(&counters));
+        let full = || counters.snapshot().dropped(DropReason::QueueFull);
+        let mut egress = Egress::new(10);
         egress.set_room(A, 1);
-        [A, A, B, A].into_iter().for_each(|port| egress.push(port, frame(&pool)));
-        let mut drops = Vec::new();
-        egress.settle(|port, count| drops.push((port, count)));
-        assert_eq!(drops, [(A, 2)]);
-        let mut refused = Vec::new();
-        egress.take_refused(|port, frame| refused.push((port, frame.len())));
-        egress.take_refused(|_, _| panic!("they are shown once"));
-        assert_eq!(refused, [(A, 60), (A, 60)]);
+        [A, A, B, A].into_iter().for_each(|port| egress.push(&cx, (port, &account), frame(&pool)));
+        assert_eq!(full(), 0, "they are counted together");
+        let mut ports = Vec::new();
+        for _ in 0..2 {
+            egress.settle(|port, losses| {
+                ports.push(port);
+                losses.settle(&cx, &counters);
+            });
+        }
+        assert_eq!((ports, full()), (vec![A], 2));
         assert_eq!(drained(&mut egress), [(A, 1), (B, 1)]);
-        egress.settle(|port, count| drops.push((port, count)));
-        assert_eq!(drops.len(), 1);
+        egress.set_room(A, 0);
+        egress.push(&cx, (A, &account), frame(&pool));
+        egress.settle(|_, losses| losses.settle(&cx, &counters));
+        assert_eq!(full(), 3);
     }
 
     #[test]
     fn frames_that_are_left_stay_in_front() {
         let pool = Pool::new(PoolSizes::default());
         let mut egress = Egress::new(2);
-        egress.push(A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
         egress.drain(|_, _| {});
-        egress.push(A, frame(&pool));
-        egress.push(A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
         assert_eq!(drained(&mut egress), [(A, 2)]);
     }
 
@@ -386,7 +384,7 @@ mod tests {
         egress.set_room(B, 2);
         let mut weight = |port, frame: Frame| {
             egress.allow(1 << 20);
-            egress.push(port, frame);
+            push(&mut egress, &pool, port, frame);
             (1 << 20) - egress.allowed
         };
         assert_eq!(weight(A, frame(&pool)), Egress::COPY);
@@ -404,14 +402,14 @@ mod tests {
         egress.set_waiting(A, true);
         let mut weight = |port, frame: Frame| {
             egress.allow(1 << 20);
-            egress.push(port, frame);
+            push(&mut egress, &pool, port, frame);
             (1 << 20) - egress.allowed
         };
         assert_eq!(weight(A, frame(&pool)), Egress::WAITING);
         egress.set_waiting(A, false);
         assert!(egress.is_allowed());
         egress.allow(Egress::COPY);
-        egress.push(A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
         assert!(!egress.is_allowed());
     }
 
@@ -421,13 +419,14 @@ mod tests {
         let mut egress = Egress::new(10);
         egress.set_room(A, 0);
         egress.set_room(A, 1);
-        egress.push(A, frame(&pool));
-        egress.push(A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
+        push(&mut egress, &pool, A, frame(&pool));
         let successor = A.successor();
-        egress.push(successor, frame(&pool));
-        egress.push(successor, frame(&pool));
+        push(&mut egress, &pool, successor, frame(&pool));
+        push(&mut egress, &pool, successor, frame(&pool));
         egress.settle(|port, _| panic!("{port:?} lost nothing"));
         assert_eq!(drained(&mut egress), [(successor, 2)]);
+        assert_eq!(egress.give_up(A).len(), 1);
         assert_eq!(pool.out(), 0);
     }
 }

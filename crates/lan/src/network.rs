@@ -9,7 +9,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use vmlan_frame::{Counters, MacAddr, Mutex, SlotMap};
+use vmlan_frame::{Account, MacAddr, Mutex, SlotMap};
 
 use crate::VlanRole;
 use crate::fdb::{EntryKind, Fdb, FdbConfig, Key};
@@ -76,7 +76,7 @@ struct Member {
     name: String,
     policy: PortPolicy,
     active: bool,
-    counters: Arc<Counters>,
+    account: Account,
     group: Option<Arc<Group>>,
     /// The same for the data path.
     port: Arc<Port>,
@@ -148,15 +148,15 @@ impl Network {
     /// # Errors
     /// When the network is full, or an address cannot be set for the port. Nothing changed then.
     pub fn add_port(&self, config: PortConfig) -> Result<PortId, PortError> {
-        let (name, policy, counters, group) = config.split();
-        self.add_member(name, policy, (counters, group), None)
+        let (name, policy, account, group) = config.split();
+        self.add_member(name, policy, (account, group), None)
     }
 
     fn add_member(
         &self,
         name: String,
         policy: PortPolicy,
-        (counters, group): (Arc<Counters>, Option<Arc<Group>>),
+        (account, group): (Account, Option<Arc<Group>>),
         trunk: Option<(TrunkPolicy, Notify)>,
     ) -> Result<PortId, PortError> {
         let mut control = self.control.lock();
@@ -176,8 +176,8 @@ impl Network {
             TrunkMember { trunk: Arc::new(Trunk::new(&policy)), policy, notify }
         });
         let common = control.common.of(trunk.as_ref());
-        let port = Arc::new(compile(id, &policy, false, (&counters, group.as_ref()), common));
-        let member = Member { id, name, policy, active: false, counters, group, port, trunk };
+        let port = Arc::new(compile(id, &policy, false, (&account, group.as_ref()), common));
+        let member = Member { id, name, policy, active: false, account, group, port, trunk };
         let inserted = control.ports.insert(member);
         debug_assert_eq!(inserted, Some(id));
         self.publish(&mut control);
@@ -410,7 +410,7 @@ impl Common {
 impl Member {
     fn compile(&mut self, common: Common) {
         let common = common.of(self.trunk.as_ref());
-        let shared = (&self.counters, self.group.as_ref());
+        let shared = (&self.account, self.group.as_ref());
         self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, common));
         if let Some(trunk) = &mut self.trunk {
             trunk.trunk = Arc::new(Trunk::new(&trunk.policy));
@@ -422,7 +422,7 @@ fn compile(
     id: PortId,
     policy: &PortPolicy,
     active: bool,
-    (counters, group): (&Arc<Counters>, Option<&Arc<Group>>),
+    (account, group): (&Account, Option<&Arc<Group>>),
     common: Common,
 ) -> Port {
     let all = policy.limits;
@@ -445,7 +445,7 @@ fn compile(
         stages: common.stages,
         limits,
         shared: group.map(|group| Share { group: Arc::clone(group), limits: all }),
-        counters: Arc::clone(counters),
+        account: account.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vmlan_frame::ip::begin_alike;
 use vmlan_frame::offload::MAX_DATAGRAMS;
-use vmlan_frame::{Counters, MacAddr, SlotKey, VlanId};
+use vmlan_frame::{Account, MacAddr, SlotKey, VlanId};
 
 use crate::group::Group;
 use crate::guard::Stages;
@@ -87,18 +87,18 @@ pub struct PortConfig {
     pub limits: Limits,
     /// The ports with which this one shares what it may flood and learn; `None` for a port that has it alone.
     pub group: Option<Arc<Group>>,
-    /// The counters of the port's link.
-    pub counters: Arc<Counters>,
+    /// The account of the port's link.
+    pub account: Account,
 }
 
 impl PortConfig {
     /// A port with the default policy.
-    pub fn new(name: impl Into<String>, counters: Arc<Counters>) -> PortConfig {
-        PortConfig::with(name, PortPolicy::default(), counters)
+    pub fn new(name: impl Into<String>, account: impl Into<Account>) -> PortConfig {
+        PortConfig::with(name, PortPolicy::default(), account)
     }
 
     /// A port with that policy.
-    pub fn with(name: impl Into<String>, policy: PortPolicy, counters: Arc<Counters>) -> PortConfig {
+    pub fn with(name: impl Into<String>, policy: PortPolicy, account: impl Into<Account>) -> PortConfig {
         let PortPolicy {
             macs,
             guard,
@@ -126,12 +126,12 @@ impl PortConfig {
             quota,
             limits,
             group: None,
-            counters,
+            account: account.into(),
         }
     }
 
     /// Splits the configuration into the arguments of [`PortConfig::with`], and the group.
-    pub(crate) fn split(self) -> (String, PortPolicy, Arc<Counters>, Option<Arc<Group>>) {
+    pub(crate) fn split(self) -> (String, PortPolicy, Account, Option<Arc<Group>>) {
         let PortConfig {
             name,
             macs,
@@ -146,7 +146,7 @@ impl PortConfig {
             quota,
             limits,
             group,
-            counters,
+            account,
         } = self;
         let policy = PortPolicy {
             macs,
@@ -161,7 +161,7 @@ impl PortConfig {
             quota,
             limits,
         };
-        (name, policy, counters, group)
+        (name, policy, account, group)
     }
 }
 
@@ -406,7 +406,7 @@ pub(crate) struct Port {
     pub(crate) limits: Limits,
     /// The limits that the port shares with its group.
     pub(crate) shared: Option<Share>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) account: Account,
 }
 
 /// A port's part in the budgets of its group.

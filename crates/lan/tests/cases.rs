@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use support::{Lan, mac};
-use vmlan_frame::{DropReason, MacAddr, VlanId, VlanTag};
+use vmlan_frame::{Account, Context, DropReason, MacAddr, VlanId, VlanTag, Witness};
 use vmlan_lan::{EntryKind, Event, PortError, PortPolicy, VlanRole};
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);
@@ -209,27 +209,52 @@ fn a_port_with_a_set_address_sends_from_it_only() {
     assert_eq!(c1.snapshot().dropped(DropReason::SourceGuard), 1);
 }
 
-#[test]
-fn who_watches_sees_what_is_dropped_and_why() {
-    let mut lan = Lan::new();
-    let (g1, c1) = lan.port(&[mac(1)]);
-    let (g2, _) = lan.port(&[mac(2)]);
-    let sent = [(mac(2), STRANGER), (mac(2), mac(1)), (mac(1), mac(1)), (mac(2), MacAddr::ZERO)];
-    let mut batch: vmlan_frame::Batch = sent.iter().map(|(to, from)| lan.frame(*to, *from)).collect();
+/// A witness that looks, and notes the sender of each frame with the reason.
+#[derive(Default)]
+struct Watcher(std::sync::Mutex<Vec<(Option<MacAddr>, DropReason)>>);
 
-    let mut seen = Vec::new();
-    let mut watch = |frame: &vmlan_frame::Frame, reason| seen.push((frame.source(), reason));
-    let now = lan.now;
-    lan.forwarder.forward_watched(0, g1, &mut batch, now, &mut lan.egress, &mut watch);
+impl Witness for Watcher {
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    fn lost(&self, _: &Context<'_>, frame: &vmlan_frame::Frame, reason: DropReason) {
+        self.0.lock().unwrap().push((frame.source(), reason));
+    }
+}
+
+fn watch(config: &mut vmlan_lan::PortConfig, watcher: &Arc<Watcher>) {
+    let counters = Arc::clone(config.account.counters());
+    config.account = Account::with_witness(counters, Arc::clone(watcher) as _);
+}
+
+#[test]
+fn a_witness_sees_what_its_port_loses_on_either_way_and_why() {
+    let mut lan = Lan::new();
+    let (sender, receiver) = (Arc::<Watcher>::default(), Arc::<Watcher>::default());
+    let (g1, c1) = lan.port_with(|config| {
+        config.macs = vec![mac(1)];
+        watch(config, &sender);
+    });
+    let (g2, c2) = lan.port_with(|config| {
+        config.macs = vec![mac(2)];
+        watch(config, &receiver);
+    });
+    lan.egress.set_room(g2, 1);
+    let sent = [(2, STRANGER), (2, mac(1)), (1, mac(1)), (2, mac(1)), (2, MacAddr::ZERO), (2, mac(1))];
+    let frames = sent.map(|(to, from)| lan.frame(mac(to), from));
+    lan.receive((g1, &c1), frames);
 
     let expected = [
         (Some(STRANGER), DropReason::SourceGuard),
         (Some(mac(1)), DropReason::NoDestination),
         (Some(MacAddr::ZERO), DropReason::BadSource),
     ];
-    assert_eq!(seen, expected);
+    assert_eq!(*sender.0.lock().unwrap(), expected);
+    assert_eq!(*receiver.0.lock().unwrap(), [(Some(mac(1)), DropReason::QueueFull); 2]);
     assert_eq!(lan.copies().into_iter().map(|(port, ..)| port).collect::<Vec<_>>(), [g2]);
     assert_eq!(expected.map(|(_, reason)| c1.snapshot().dropped(reason)), [1, 1, 1]);
+    assert_eq!(c2.snapshot().dropped(DropReason::QueueFull), 2);
     assert_eq!(lan.pool.out(), 0);
 }
 
@@ -645,7 +670,8 @@ fn a_turn_ends_when_its_copies_weigh_enough_and_the_rest_is_left_in_order() {
     let mut batch = vmlan_frame::Batch::from_iter(frames.drain(..));
     for (copies, left) in [(4, 2), (4, 0), (0, 0)] {
         lan.egress.allow(vmlan_lan::Egress::COPY);
-        assert_eq!(lan.forwarder.forward(0, a, &mut batch, lan.now, &mut lan.egress), 0);
+        let cx = Context { worker: 0, now: lan.now, pool: &lan.pool };
+        assert!(lan.forwarder.forward(&cx, a, &mut batch, &mut lan.egress));
         assert!(batch.is_empty());
         batch = vmlan_frame::Batch::from_iter(lan.forwarder.left().drain());
         assert_eq!((lan.copies().len(), batch.len()), (copies, left));

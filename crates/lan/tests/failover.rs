@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::packets::*;
 use support::{Lan, mac};
 use vmlan_frame::wire::{ArpOperation, ArpPacket, Icmpv6Packet, Icmpv6Type, Ipv6Packet, NdpMessage};
-use vmlan_frame::{Counters, DropReason, MacAddr, VlanId, VlanTag};
+use vmlan_frame::{Context, Counters, DropReason, MacAddr, VlanId, VlanTag};
 use vmlan_lan::{Event, HostAddress, PortId, Prefix, TrunkPolicy, VlanRole};
 
 const HOST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xaa]);
@@ -62,7 +62,8 @@ impl Net {
     /// Lets time go by, and the network decide what is due then.
     fn after(&mut self, time: Duration) -> Got {
         self.lan.now = self.lan.now + time;
-        self.lan.forwarder.decide(0, self.lan.now, &mut self.lan.egress);
+        let cx = Context { worker: 0, now: self.lan.now, pool: &self.lan.pool };
+        self.lan.forwarder.decide(&cx, &mut self.lan.egress);
         self.got()
     }
 

@@ -69,7 +69,7 @@ fn shared() -> Shared {
         notify: Arc::new(move |notice| {
             count.fetch_add(usize::from(notice == TrunkNotice::SharedAddresses), SeqCst);
         }),
-        counters: Arc::clone(&counters),
+        account: Arc::clone(&counters).into(),
     };
     let id = lan.network.add_trunk(config).unwrap();
     lan.network.set_active(id, true).unwrap();

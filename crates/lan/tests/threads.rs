@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use support::{mac, network, octets};
-use vmlan_frame::{Batch, Counters, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes, Tally};
+use vmlan_frame::{
+    Batch, Context, Counters, Direction, DropReason, Instant, MacAddr, Pool, PoolSizes, Tally,
+};
 use vmlan_lan::{Egress, Forwarder, Network, PortConfig, PortId, PortPolicy};
 
 const ROUNDS: u64 = 2000;
@@ -41,8 +43,8 @@ fn work(network: &Arc<Network>, worker: usize, (id, counters): &Port) -> u64 {
             batch.push(frame);
         }
         counters.received(worker, &tally);
-        let now = Instant::from_secs(round / 10);
-        assert_eq!(forwarder.forward(worker, *id, &mut batch, now, &mut egress), 0);
+        let cx = Context { worker, now: Instant::from_secs(round / 10), pool: &pool };
+        assert!(forwarder.forward(&cx, *id, &mut batch, &mut egress));
         egress.drain(|to, copies| {
             assert_ne!(to, *id);
             delivered += copies.drain().len() as u64;

@@ -50,7 +50,7 @@ fn trunked_with(policy: TrunkPolicy, guests: impl IntoIterator<Item = PortConfig
     let lan = Lan::new();
     let trunk = lan.trunk(policy);
     let add = |config: PortConfig| {
-        let counters = Arc::clone(&config.counters);
+        let counters = Arc::clone(config.account.counters());
         (lan.port_with(|port| *port = config).0, counters)
     };
     let guests = guests.into_iter().map(add).collect();
@@ -451,7 +451,7 @@ fn refused_changes() {
         name: "second".into(),
         policy: TrunkPolicy { macs, ..policy() },
         notify: Arc::new(|_| {}),
-        counters: Arc::new(Counters::new(1)),
+        account: Arc::new(Counters::new(1)).into(),
     };
     let taken = PortError::TrunkTaken { port: "second".into(), trunk: "trunk".into() };
     assert_eq!(network.add_trunk(config(vec![])), Err(taken));
@@ -481,7 +481,12 @@ fn the_first_guest_wants_the_trunk_and_the_last_one_no_more() {
         count.fetch_add(usize::from(notice == TrunkNotice::Wanted), SeqCst);
     };
     let counters = Arc::new(Counters::new(1));
-    let config = TrunkConfig { name: "trunk".into(), policy: policy(), notify: Arc::new(notify), counters };
+    let config = TrunkConfig {
+        name: "trunk".into(),
+        policy: policy(),
+        notify: Arc::new(notify),
+        account: counters.into(),
+    };
     let trunk = lan.network.add_trunk(config).unwrap();
     lan.network.set_active(trunk, true).unwrap();
     assert!(!lan.network.is_trunk_wanted());
@@ -502,7 +507,12 @@ fn the_driver_is_told_which_addresses_to_divert() {
         count.fetch_add(usize::from(notice == TrunkNotice::Stations), SeqCst);
     };
     let counters = Arc::new(Counters::new(1));
-    let config = TrunkConfig { name: "trunk".into(), policy: policy(), notify: Arc::new(notify), counters };
+    let config = TrunkConfig {
+        name: "trunk".into(),
+        policy: policy(),
+        notify: Arc::new(notify),
+        account: counters.into(),
+    };
     let trunk = lan.network.add_trunk(config).unwrap();
     lan.network.set_active(trunk, true).unwrap();
     let changes = || told.swap(0, SeqCst) > 0;

@@ -3,10 +3,9 @@
 use core::cell::RefCell;
 use std::sync::Arc;
 
-use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Tally, TrafficClass};
+use vmlan_frame::{Batch, Context, Counters, Direction, DropReason, Frame, Losses, Tally, TrafficClass};
 
 use crate::chain::{BRIDGED, CLASSIFIED, Chain, INSPECTED, PROTOCOLS, SUSPENDED};
-use crate::drops::Drops;
 use crate::ending::OnDataPath;
 use crate::filter::{self, Verdict};
 use crate::hook::Entered;
@@ -34,7 +33,7 @@ impl Link {
         }
         counters.received(cx.worker, &tally);
         let Some(inside) = inside else {
-            counters.dropped(cx.worker, DropReason::NotAttached, tally.frames);
+            counters.dropped_unseen(cx.worker, DropReason::NotAttached, tally.frames);
             batch.clear();
             return;
         };
@@ -44,7 +43,7 @@ impl Link {
         match (inside.flags & INSPECTED != 0, inside.flags & (BRIDGED | PROTOCOLS)) {
             (false, flags) if flags & BRIDGED != 0 => {}
             (false, 0) => {
-                counters.dropped(cx.worker, DropReason::NoProtocol, tally.frames);
+                counters.dropped_unseen(cx.worker, DropReason::NoProtocol, tally.frames);
                 batch.clear();
             }
             _ => {
@@ -55,7 +54,7 @@ impl Link {
                 } else {
                     self.deliver(&mut walk, batch);
                 }
-                walk.drops.count(counters, cx.worker);
+                walk.losses.settle(cx, counters);
             }
         }
     }
@@ -124,12 +123,9 @@ impl Run<'_> {
                 DropReason::ProtocolError
             }
         };
-        if refused > 0 {
-            self.batch.iter().for_each(|frame| walk.show_drop(frame, reason));
-        }
+        self.batch.iter_mut().take(refused).for_each(|frame| walk.drop(frame, reason));
         self.batch.clear();
-        walk.drops.add(reason, refused);
-        walk.drops.add(DropReason::Consumed, frames - refused);
+        walk.consumed(frames - refused);
     }
 }
 
@@ -141,7 +137,8 @@ struct Walk<'a> {
     station: Option<LinkAddress>,
     filters: Entered<'a, filter::Slot>,
     taps: Entered<'a, tap::Slot>,
-    drops: Drops,
+    counters: &'a Counters,
+    losses: Losses,
     /// Dropped last: what ends with this batch ends in a worker.
     _here: OnDataPath,
 }
@@ -150,7 +147,8 @@ impl<'a> Walk<'a> {
     fn new(link: &'a Link, cx: &'a Context<'a>, chain: &'a Chain) -> Walk<'a> {
         let (filters, taps) = (Entered::all(link, &chain.filters), Entered::all(link, &chain.taps));
         let station = chain.address.filter(|_| chain.bridge.is_none());
-        Walk { cx, chain, station, filters, taps, drops: Drops::default(), _here: OnDataPath::enter() }
+        let (counters, losses) = (&**link.counters(), Losses::default());
+        Walk { cx, chain, station, filters, taps, counters, losses, _here: OnDataPath::enter() }
     }
 
     /// The family of a frame that goes on; `None` for one that ended here.
@@ -162,7 +160,7 @@ impl<'a> Walk<'a> {
                 Demux::Family(known) => family = known,
                 Demux::Unknown => {}
                 Demux::Consumed => {
-                    self.drops.add(DropReason::Consumed, 1);
+                    self.consumed(1);
                     return None;
                 }
             }
@@ -173,19 +171,19 @@ impl<'a> Walk<'a> {
         self.taps.frame(self.cx, Direction::Ingress, frame);
         match self.filters.walk(Direction::Ingress, self.cx, family, frame) {
             Verdict::Continue => return Some(family),
-            Verdict::Consumed => self.drops.add(DropReason::Consumed, 1),
+            Verdict::Consumed => self.consumed(1),
             Verdict::Drop(reason) => self.drop(frame, reason),
         }
         None
     }
 
     fn drop(&mut self, frame: &mut Frame, reason: DropReason) {
-        self.drops.add(reason, 1);
-        self.show_drop(frame, reason);
+        self.losses.lose(self.cx, (self.counters, &self.taps), &*frame, reason);
         *frame = Frame::default();
     }
 
-    fn show_drop(&self, frame: &Frame, reason: DropReason) {
-        self.taps.dropped(self.cx, frame, reason);
+    /// Counts frames that did not go on, and were not lost.
+    fn consumed(&mut self, frames: usize) {
+        self.losses.add(self.cx, self.counters, DropReason::Consumed, frames as u32);
     }
 }

@@ -15,7 +15,6 @@ mod arp;
 mod chain;
 mod control;
 mod driver;
-mod drops;
 mod ending;
 mod error;
 mod event;
@@ -56,7 +55,7 @@ pub use name::{InvalidName, Name};
 pub use options::{InvalidMtu, Kind, LinkFamily, LinkOptions, Mtu};
 pub use protocol::{PerFrame, PreOutput, Protocol, ProtocolOptions};
 pub use registry::Registry;
-pub use tap::{Tap, TapId, Taps};
+pub use tap::{Tap, TapId};
 pub use transmit::Transmit;
 
 /// The examples of the README.

@@ -38,7 +38,7 @@ pub struct Link {
 }
 
 /// The use of a record by those who acquired it.
-struct Lease {
+pub(crate) struct Lease {
     record: Arc<Record>,
     registry: Weak<registry::Inner>,
 }
@@ -204,9 +204,18 @@ impl Link {
         Link { lease: Arc::new(Lease { record, registry }) }
     }
 
+    pub(crate) fn of(lease: Arc<Lease>) -> Link {
+        Link { lease }
+    }
+
     #[inline]
     pub(crate) fn record(&self) -> &Record {
         &self.lease.record
+    }
+
+    /// The record, and a way back to this link while it has a handle.
+    pub(crate) fn watched(&self) -> (Arc<Record>, Weak<Lease>) {
+        (Arc::clone(&self.lease.record), Arc::downgrade(&self.lease))
     }
 
     pub(crate) fn registry(&self) -> Option<Arc<registry::Inner>> {

@@ -7,10 +7,9 @@
 use core::cell::RefCell;
 
 use vmlan_frame::offload::finish_checksum;
-use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Offload, SegmentError, Takes};
+use vmlan_frame::{Batch, Context, Direction, DropReason, Frame, Losses, Offload, SegmentError, Takes};
 
 use crate::chain::{Chain, INSPECTED, SUSPENDED};
-use crate::drops::Drops;
 use crate::ending::OnDataPath;
 use crate::filter::{self, Verdict};
 use crate::hook::Entered;
@@ -82,8 +81,7 @@ impl Link {
 
     /// Frees the frames of a call that finds no link or no protocol.
     fn refuse(&self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Error> {
-        self.counters().dropped(cx.worker, DropReason::LinkDetached, batch.len() as u64);
-        batch.clear();
+        self.lose_all(cx, batch, DropReason::LinkDetached);
         Err(Error::NotAttached)
     }
 
@@ -101,7 +99,7 @@ impl Link {
         } else {
             self.send_finished(&mut walk, batch, tx);
         }
-        walk.drops.count(self.counters(), walk.cx.worker);
+        walk.losses.settle(walk.cx, self.counters());
         walk.result()
     }
 
@@ -142,8 +140,9 @@ impl Link {
         let _here = OnDataPath::enter();
         tx.transmit(batch);
         // The driver owns all of them, also those that it did not take.
-        self.counters().dropped(cx.worker, DropReason::TransmitError, batch.len() as u64);
-        batch.clear();
+        if !batch.is_empty() {
+            self.lose_all(cx, batch, DropReason::TransmitError);
+        }
     }
 }
 
@@ -178,7 +177,7 @@ struct Walk<'a> {
     capabilities: Takes,
     filters: Entered<'a, filter::Slot>,
     taps: Entered<'a, tap::Slot>,
-    drops: Drops,
+    losses: Losses,
     framer: Option<Framer<'a>>,
     /// Frames that the link's own protocols get as well.
     broadcasts: Batch,
@@ -201,7 +200,7 @@ impl<'a> Walk<'a> {
             capabilities,
             filters: Entered::all(link, &chain.filters),
             taps: Entered::all(link, &chain.taps),
-            drops: Drops::default(),
+            losses: Losses::default(),
             framer: None,
             broadcasts: Batch::default(),
             last: Ok(()),
@@ -221,9 +220,13 @@ impl<'a> Walk<'a> {
 
     /// Drops and counts a frame; its error.
     fn refuse(&mut self, frame: &Frame, (reason, error): Refusal) -> Error {
-        self.drops.add(reason, 1);
-        self.taps.dropped(self.cx, frame, reason);
+        self.losses.lose(self.cx, (self.link.counters(), &self.taps), frame, reason);
         error
+    }
+
+    /// Counts a frame that did not go on, and was not lost.
+    fn consumed(&mut self) {
+        self.losses.add(self.cx, self.link.counters(), DropReason::OutputConsumed, 1);
     }
 
     /// Takes a frame through framer and filters; whether it goes on.
@@ -245,7 +248,7 @@ impl<'a> Walk<'a> {
             None => self.chain.media.family(frame).unwrap_or_default(),
             Some(framer) => {
                 if !framer.prepend(self.cx, self.chain, frame)? {
-                    self.drops.add(DropReason::OutputConsumed, 1);
+                    self.consumed();
                     return Ok(false);
                 }
                 let family = framer.family;
@@ -256,7 +259,7 @@ impl<'a> Walk<'a> {
         match self.filters.walk(Direction::Egress, self.cx, family, frame) {
             Verdict::Continue => Ok(true),
             Verdict::Consumed => {
-                self.drops.add(DropReason::OutputConsumed, 1);
+                self.consumed();
                 Ok(false)
             }
             Verdict::Drop(reason) => Err((reason, Error::Dropped(reason))),

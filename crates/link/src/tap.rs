@@ -1,11 +1,12 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::Guard;
-use vmlan_frame::{Context, Direction, DropReason, Frame};
+use vmlan_frame::{Account, Batch, Context, Direction, DropReason, Frame, Witness};
 
 use crate::chain::{Chain, TAPPED};
 use crate::ending::OnDataPath;
 use crate::hook::{self, Entered, Hook, Place};
+use crate::link::{Lease, Record};
 use crate::{Error, IoRef, Link};
 
 /// A capture on a link. It sees frames received before the filters and frames to be sent after them.
@@ -52,17 +53,44 @@ impl Entered<'_, Slot> {
             slot.tap.frame(cx, direction, frame);
         }
     }
+}
 
-    pub(crate) fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+impl Witness for Entered<'_, Slot> {
+    #[inline]
+    fn is_present(&self) -> bool {
+        !self.is_empty()
+    }
+
+    fn lost(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
         for slot in self.iter() {
             slot.tap.dropped(cx, frame, reason);
         }
     }
 }
 
-/// The taps that a link had just now, for a network that drops what the link gave it. Hold it for one batch: neither
-/// the link nor a tap ends meanwhile.
-pub struct Taps<'a> {
+/// The taps of a link as the witness of what others lose of its frames: a network, a driver.
+struct Watch {
+    record: Arc<Record>,
+    /// Weak, so that an account that outlives the link's users keeps nobody from taking the link up again.
+    lease: Weak<Lease>,
+}
+
+impl Witness for Watch {
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.record.gate.flags() & TAPPED != 0
+    }
+
+    fn lost(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        let lease = if self.is_present() { self.lease.upgrade() } else { None };
+        if let Some(link) = lease.map(Link::of) {
+            link.show_lost(cx, [frame], reason);
+        }
+    }
+}
+
+/// The taps that a link had just now. Neither the link nor a tap ends meanwhile.
+pub(crate) struct Taps<'a> {
     link: &'a Link,
     chain: Guard<Arc<Chain>>,
     /// The taps of the chain that this holds.
@@ -72,11 +100,8 @@ pub struct Taps<'a> {
 }
 
 impl Taps<'_> {
-    /// Shows a received frame that the network drops.
-    pub fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
-        for slot in hook::chosen(&self.chain.taps, self.mask) {
-            slot.tap.dropped(cx, frame, reason);
-        }
+    pub(crate) fn dropped(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
+        hook::chosen(&self.chain.taps, self.mask).for_each(|slot| slot.tap.dropped(cx, frame, reason));
     }
 }
 
@@ -87,9 +112,16 @@ impl Drop for Taps<'_> {
 }
 
 impl Link {
+    /// Returns the link's account, for a network or a driver that may lose frames of the link: its counters, and its
+    /// taps as the witness. It is good for as long as the link has a handle; after that it only counts.
+    pub fn account(&self) -> Account {
+        let (record, lease) = self.watched();
+        Account::with_witness(Arc::clone(&record.counters), Arc::new(Watch { record, lease }))
+    }
+
     /// The taps, if there are any and the link is attached. Costs one atomic load when there are none.
     #[inline]
-    pub fn taps(&self) -> Option<Taps<'_>> {
+    pub(crate) fn taps(&self) -> Option<Taps<'_>> {
         if self.record().gate.flags() & TAPPED == 0 {
             return None;
         }
@@ -97,6 +129,24 @@ impl Link {
         let chain = self.chain();
         let mask = hook::enter(&chain.taps);
         Some(Taps { link: self, chain, mask, _inside: inside, _here: OnDataPath::enter() })
+    }
+
+    /// Drops the frames of `batch` outside of a walk, where nothing is inside the taps.
+    #[cold]
+    pub(crate) fn lose_all(&self, cx: &Context<'_>, batch: &mut Batch, reason: DropReason) {
+        self.counters().dropped_unseen(cx.worker, reason, batch.len() as u64);
+        self.show_lost(cx, batch.iter(), reason);
+        batch.clear();
+    }
+
+    fn show_lost<'f>(
+        &self,
+        cx: &Context<'_>,
+        frames: impl IntoIterator<Item = &'f Frame>,
+        reason: DropReason,
+    ) {
+        let Some(taps) = self.taps() else { return };
+        frames.into_iter().for_each(|frame| taps.dropped(cx, frame, reason));
     }
 
     /// Attaches a capture. The driver is told of the first one.

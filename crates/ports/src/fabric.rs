@@ -168,14 +168,14 @@ impl Fabric {
         let mtu = network.mtu();
         let bridge = attach_link(&self.registry, &place, mtu)?;
         let link = bridge.link().clone();
-        let counters = link.counters().clone();
+        let account = link.account();
         let added = match trunk {
             None => {
-                let config = PortConfig::with(&place.port, port_policy(settings), counters);
+                let config = PortConfig::with(&place.port, port_policy(settings), account);
                 network.add_port(PortConfig { group, ..config })
             }
             Some(JoiningTrunk { policy, notify }) => {
-                network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, counters })
+                network.add_trunk(TrunkConfig { name: place.port.clone(), policy, notify, account })
             }
         };
         let id = match added {

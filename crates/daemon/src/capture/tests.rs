@@ -5,7 +5,9 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use vmlan_frame::{Batch, Context, DropReason, Instant, MacAddr, Mutex, Pool, PoolSizes, VlanId, VlanTag};
+use vmlan_frame::{
+    Batch, Context, DropReason, Instant, MacAddr, Mutex, Pool, PoolSizes, VlanId, VlanTag, Witness,
+};
 use vmlan_link::{BridgeGuard, LinkOptions, Registry, Transmit};
 
 use super::*;
@@ -396,7 +398,7 @@ fn what_an_abandoned_capture_has_is_neither_filtered_nor_written() {
     // The filter wants all of them, and has not come to any: the first block is not written yet.
     (0..100).for_each(|_| bench.receive(0, 60, Some(tag)));
     let abandoned = std::thread::spawn(move || capture.abandon());
-    while bench.port.link.taps().is_some() {
+    while bench.port.link.account().is_present() {
         std::thread::yield_now();
     }
     drop(go_on);
@@ -414,14 +416,12 @@ fn a_capture_of_drops_has_what_was_dropped_and_why() {
 
     bench.receive(0, 60, None);
     for reason in [DropReason::SourceGuard, DropReason::TooLong] {
-        let taps = bench.port.link.taps().expect("a tap");
-        let dropped = bench.frame(70, None);
-        taps.dropped(&bench.context(0), dropped.iter().next().expect("a frame"), reason);
+        bench.port.link.account().lose_all(&bench.context(0), &mut bench.frame(70, None), reason);
     }
     let report = capture.stop();
 
     assert_eq!((report.frames, report.lost), (2, 0));
-    assert!(bench.port.link.taps().is_none());
+    assert!(!bench.port.link.account().is_present());
     let blocks = file.blocks();
     let [_, Block::EnhancedPacket(received), Block::EnhancedPacket(sent), _] = &blocks[..] else {
         panic!("{blocks:?}")

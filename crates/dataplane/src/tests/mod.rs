@@ -52,7 +52,7 @@ impl Lab {
         let link = self.registry.acquire(LinkOptions::ethernet("port").unwrap()).unwrap();
         link.attach(Arc::new(()), None).unwrap();
         let bridge = link.attach_bridge().unwrap();
-        let id = self.network.add_port(PortConfig::new(name, link.counters().clone())).unwrap();
+        let id = self.network.add_port(PortConfig::new(name, link.account())).unwrap();
         let network = self.network.clone();
         let key = self.plane.add_port(&PortSetup { network, id, link, backlog, share: None, longest: 1518 });
         LabPort { key, id, bridge }

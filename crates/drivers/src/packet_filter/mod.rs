@@ -187,7 +187,7 @@ impl DeviceQueue {
         }
         if now.since(*self.full_since.get_or_insert(now)) > PATIENCE {
             let count = self.outbox.backlog.clear();
-            self.outbox.dropped(DropReason::QueueFull, count);
+            self.outbox.dropped_unseen(DropReason::QueueFull, count);
         }
     }
 }

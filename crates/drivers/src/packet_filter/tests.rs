@@ -41,8 +41,7 @@ fn fixture(fd: OwnedFd, buffer: usize) -> Fixture {
     let settings = Settings {
         worker: 0,
         receives: true,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 64,
         share: None,
         longest: 1518,
@@ -324,8 +323,7 @@ fn a_filter_that_cannot_be_set_ends_the_attachment() {
     let settings = Settings {
         worker: 0,
         receives: true,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 64,
         share: None,
         longest: 1518,

@@ -20,8 +20,7 @@ fn fixture() -> (Fixture, UnixStream) {
     let settings = Settings {
         worker: 0,
         receives: true,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 64,
         share: None,
         longest: 1518,
@@ -104,8 +103,7 @@ fn waiting(frames: usize, pool: &Pool) -> (Box<dyn Queue>, UnixStream) {
     let settings = Settings {
         worker: 0,
         receives: false,
-        counters,
-        link: None,
+        account: counters.into(),
         backlog: 1000,
         share: None,
         longest: 1518,
@@ -243,8 +241,14 @@ fn a_worker_that_finds_the_sender_locked_tries_again() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let socket = Socket::new(ours.into());
     let counters = Arc::new(Counters::new(2));
-    let settings =
-        Settings { worker: 1, receives: false, counters, link: None, backlog: 4, share: None, longest: 1518 };
+    let settings = Settings {
+        worker: 1,
+        receives: false,
+        account: counters.into(),
+        backlog: 4,
+        share: None,
+        longest: 1518,
+    };
     let mut queue = socket.queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     let cx = Context { worker: 1, now: Instant::ZERO, pool: &pool };

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use vmlan_frame::{Batch, Context, DropReason};
+use vmlan_frame::{Account, Batch, Context, DropReason};
 use vmlan_link::{
     Address, BridgeGuard, Driver, Error, FamilyHeader, Link, LinkOptions, Media, Mtu, Name, PreOutput,
     Protocol, ProtocolFamily, ProtocolOptions, Registry, Transmit,
@@ -37,6 +37,7 @@ pub struct Options {
 /// A client's changes of its settings are made here, from any thread; the data path reads the settings once a batch.
 pub struct Interface {
     link: Link,
+    account: Account,
     /// The neighbour proxy takes what the link's filters let go on.
     _bridge: BridgeGuard,
     flags: AtomicU32,
@@ -130,6 +131,7 @@ impl Interface {
         })?;
         match Interface::prepare(&link, &options.addresses) {
             Ok(bridge) => Ok(Arc::new(Interface {
+                account: link.account(),
                 link,
                 _bridge: bridge,
                 flags: AtomicU32::new(0),
@@ -254,8 +256,7 @@ impl Interface {
     pub fn input(&self, cx: &Context<'_>, records: &mut Batch) {
         self.link.input(cx, records);
         if self.flags() & Interface::NO_INPUT != 0 {
-            self.link.counters().dropped(cx.worker, DropReason::InputFilter, records.len() as u64);
-            records.clear();
+            self.account.lose_all(cx, records, DropReason::InputFilter);
         }
     }
 
@@ -269,10 +270,15 @@ impl Interface {
         if records.iter().all(|record| record.len() <= longest) {
             return Ok(());
         }
-        records.retain(|record| record.len() <= longest);
+        records.retain(|record| {
+            let fits = record.len() <= longest;
+            if !fits {
+                self.account.lose(cx, record, DropReason::TooLong);
+            }
+            fits
+        });
         let refused = (before - records.len()) as u64;
         self.link.counters().tx_errors(cx.worker, refused);
-        self.link.counters().dropped(cx.worker, DropReason::TooLong, refused);
         Err(Error::MessageSize)
     }
 
@@ -291,7 +297,7 @@ impl Interface {
         let quiet = self.flags() & Interface::NO_OUTPUT != 0;
         let sent = match quiet {
             false => self.link.output(cx, records, client),
-            true => self.link.output(cx, records, &mut Nobody { interface: self, worker: cx.worker }),
+            true => self.link.output(cx, records, &mut Nobody { interface: self, cx }),
         };
         sent.and(refused)
     }
@@ -329,15 +335,13 @@ fn check_mtu(mtu: Mtu, ipv6: bool) -> Result<(), Error> {
 }
 
 /// Where records go under the no-output flag.
-struct Nobody<'a> {
+struct Nobody<'a, 'b> {
     interface: &'a Interface,
-    worker: usize,
+    cx: &'a Context<'b>,
 }
 
-impl Transmit for Nobody<'_> {
+impl Transmit for Nobody<'_, '_> {
     fn transmit(&mut self, batch: &mut Batch) {
-        let counters = self.interface.link.counters();
-        counters.dropped(self.worker, DropReason::OutputFilter, batch.len() as u64);
-        batch.clear();
+        self.interface.account.lose_all(self.cx, batch, DropReason::OutputFilter);
     }
 }

@@ -30,7 +30,7 @@ impl Outlet {
             medium,
             backlog: settings.backlog(),
             link,
-            port: settings.counters.clone(),
+            port: settings.account.counters().clone(),
             worker: settings.worker,
             limit: 1,
             fault: None,
@@ -131,9 +131,10 @@ impl Outlet {
         self.fault = Some(fault);
     }
 
+    /// Counts records: they are no frames of the port's, to be shown there.
     fn dropped(&self, reason: DropReason, count: usize) {
-        self.link.dropped(self.worker, reason, count as u64);
-        self.port.dropped(self.worker, reason, count as u64);
+        self.link.dropped_unseen(self.worker, reason, count as u64);
+        self.port.dropped_unseen(self.worker, reason, count as u64);
     }
 }
 

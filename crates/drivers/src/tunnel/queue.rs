@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, MutexGuard};
 
 use vmlan_frame::{
-    Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size, Tally,
+    Account, Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, Instant, MacAddr, Size, Tally,
 };
 use vmlan_link::Transmit;
 use vmlan_link::resolver::{Resolution, Resolver};
@@ -24,7 +24,9 @@ pub(super) struct TunnelQueue {
     interface: Arc<Interface>,
     receives: bool,
     size: Size,
-    /// The port's counters; those of the tunnel's link are the link's own.
+    /// The port's account; that of the tunnel's link is the link's own.
+    account: Account,
+    /// Its counters, where records are counted, which are no frames that could be shown.
     port: Arc<Counters>,
     worker: usize,
     outlet: Outlet,
@@ -54,7 +56,8 @@ impl TunnelQueue {
             interface,
             receives: settings.receives,
             size: Medium::size(settings.longest),
-            port: settings.counters,
+            port: settings.account.counters().clone(),
+            account: settings.account,
             worker: settings.worker,
             outlet,
             records: Batch::new(),
@@ -119,11 +122,11 @@ impl Queue for TunnelQueue {
             // The outcome of each record is counted; nobody upstream waits for a result.
             let _ = self.interface.refuse_oversize(cx, &mut self.records);
             let fitting = self.records.len();
-            self.port.dropped(self.worker, DropReason::TooLong, (before - fitting) as u64);
+            self.port.dropped_unseen(self.worker, DropReason::TooLong, (before - fitting) as u64);
             let mut arrival = Arrival { outlet: &mut self.outlet, came: 0 };
             let _ = self.interface.output(cx, &mut self.records, &mut arrival);
             let came = arrival.came;
-            self.port.dropped(self.worker, DropReason::OutputFilter, (fitting - came) as u64);
+            self.port.dropped_unseen(self.worker, DropReason::OutputFilter, (fitting - came) as u64);
         }
         self.outlet.result()
     }
@@ -232,11 +235,11 @@ impl TunnelQueue {
 
     /// Takes frames from the network: messages for the resolver, and packets, which become `self.records`.
     fn take(&mut self, cx: &Context<'_>, batch: &mut Batch) {
-        let TunnelQueue { proxy, records, answers, pace, port, worker, .. } = self;
+        let TunnelQueue { proxy, records, answers, pace, account, port, worker, .. } = self;
         let mut shortener = Shortener { proxy, records, answers, pace, port, worker: *worker };
         let mut locked: Option<MutexGuard<'_, Resolver>> = None;
         let mut handled = Tally::default();
-        let (mut foreign, mut lost) = (0, 0);
+        let mut lost = 0;
         let longest = self.interface.link().mtu().get() as usize + HEADER;
         for frame in batch.drain() {
             let family = match proxy.kind(&frame) {
@@ -250,12 +253,16 @@ impl TunnelQueue {
                     family
                 }
             };
+            let Some((family, len)) = family.and_then(|family| Some((family, packet_len(&frame, family)?)))
+            else {
+                account.lose(cx, &frame, DropReason::NotForTunnel);
+                continue;
+            };
             let sender = frame.source().filter(|_| frame.destination().is_some_and(|to| !to.is_multicast()));
-            match family.map(|family| unframe(cx, frame, family)) {
-                Some(Ok(record)) if record.len() > longest => shortener.shorten(cx, record, longest, sender),
-                Some(Ok(record)) => shortener.records.push(record),
-                None | Some(Err(Unframed::NoPacket)) => foreign += 1,
-                Some(Err(Unframed::NoBuffer)) => lost += 1,
+            match unframe(cx, frame, family, len) {
+                Some(record) if record.len() > longest => shortener.shorten(cx, record, longest, sender),
+                Some(record) => shortener.records.push(record),
+                None => lost += 1,
             }
         }
         if let Some(resolver) = locked {
@@ -263,8 +270,7 @@ impl TunnelQueue {
         }
         // What the proxy answers has arrived, as at any host.
         self.port.sent(self.worker, &handled);
-        self.port.dropped(self.worker, DropReason::NotForTunnel, foreign);
-        self.port.dropped(self.worker, DropReason::TransmitError, lost);
+        self.port.dropped_unseen(self.worker, DropReason::TransmitError, lost);
         if !self.answers.is_empty() {
             self.deadline = Some(cx.now);
         }
@@ -291,7 +297,7 @@ impl Shortener<'_> {
         if too_big::may_be_cut(packet) {
             let made = fragment(cx, packet, mtu, self.records);
             if made == 0 {
-                return self.port.dropped(self.worker, DropReason::NoSendBuffer, 1);
+                return self.port.dropped_unseen(self.worker, DropReason::NoSendBuffer, 1);
             }
             return self.port.segmented(self.worker, made - 1);
         }
@@ -343,18 +349,17 @@ fn reply(cx: &Context<'_>, pace: &mut Pace, from: IpAddr, packet: &[u8], mtu: us
     reply.prepend(cx.pool, &family.header()).then_some(reply)
 }
 
-enum Unframed {
-    NoPacket,
-    NoBuffer,
+/// Octets of the packet in a frame, without the frame's padding; `None` when it has none.
+fn packet_len(frame: &Frame, family: Family) -> Option<usize> {
+    record::packet_len(family, frame.octets().get(ETHERNET_HEADER..).unwrap_or_default())
 }
 
-/// The record with a frame's packet, without the frame's padding.
-fn unframe(cx: &Context<'_>, mut frame: Frame, family: Family) -> Result<Frame, Unframed> {
-    frame.trim_front(ETHERNET_HEADER.min(frame.len()));
-    let len = record::packet_len(family, frame.octets()).ok_or(Unframed::NoPacket)?;
+/// The record with the packet of so many octets in a frame; `None` when there is no buffer for it.
+fn unframe(cx: &Context<'_>, mut frame: Frame, family: Family, len: usize) -> Option<Frame> {
+    frame.trim_front(ETHERNET_HEADER);
     frame.truncate(len);
     frame.meta.offload = vmlan_frame::Offload::default();
-    if frame.prepend(cx.pool, &family.header()) { Ok(frame) } else { Err(Unframed::NoBuffer) }
+    frame.prepend(cx.pool, &family.header()).then_some(frame)
 }
 
 /// Notes how many records the link let through to the client.

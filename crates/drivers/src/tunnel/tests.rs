@@ -71,8 +71,7 @@ impl Bench {
         let settings = Settings {
             worker: 0,
             receives: true,
-            counters: counters.clone(),
-            link: None,
+            account: counters.clone().into(),
             backlog: 16,
             share: None,
             longest: 1518,

@@ -97,7 +97,7 @@ mod tests {
             stages: crate::guard::Stages::NONE,
             limits: crate::Limits::default(),
             shared: None,
-            counters: Arc::new(Counters::new(1)),
+            account: Arc::new(Counters::new(1)).into(),
         }
     }
 

@@ -217,7 +217,7 @@ mod tests {
             stages: crate::guard::Stages::NONE,
             limits,
             shared,
-            counters: Arc::new(Counters::new(1)),
+            account: Arc::new(Counters::new(1)).into(),
         }
     }
 

@@ -20,7 +20,7 @@ mod trunk;
 use core::iter;
 use std::sync::Arc;
 
-use vmlan_frame::{Batch, DropReason, Frame, Instant};
+use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Losses, Witness};
 
 use self::admission::Header;
 use self::budget::{Allowance, Budgets};
@@ -39,27 +39,19 @@ pub struct Forwarder {
     memo: Memo,
     budgets: Budgets,
     inspector: Inspector,
-    drops: Drops,
+    /// Of the batch.
+    losses: Losses,
     /// The frames that the last turn left, see [`Forwarder::left`].
     left: Batch,
-}
-
-/// A callback that sees dropped frames and the reason of each.
-type Watch<'a> = &'a mut dyn FnMut(&Frame, DropReason);
-
-/// Drops of the batch by reason, and how many together. All zero between batches.
-struct Drops {
-    reasons: [u32; DropReason::COUNT],
-    total: u64,
 }
 
 impl Forwarder {
     /// A forwarder for `network`.
     pub fn new(network: Arc<Network>) -> Forwarder {
         let ports = network.ports();
-        let drops = Drops { reasons: [0; DropReason::COUNT], total: 0 };
         let (memo, budgets, inspector) = (Memo::default(), Budgets::default(), Inspector::default());
-        Forwarder { network, ports, memo, budgets, inspector, drops, left: Batch::default() }
+        let (losses, left) = (Losses::default(), Batch::default());
+        Forwarder { network, ports, memo, budgets, inspector, losses, left }
     }
 
     /// The frames that the last call did not come to, because those before them used up what the egress allows
@@ -73,82 +65,49 @@ impl Forwarder {
     /// Forwards what the port `ingress` received, in order, and empties the batch, as far as the egress allows
     /// ([`Forwarder::left`]).
     ///
-    /// Every frame is counted at `ingress`, in the shard of `worker`: as copies made or as a drop. Copies for which a
-    /// port has no room are counted there as [`DropReason::QueueFull`].
+    /// Every frame is counted at `ingress`: as copies made, or as lost there. Copies for which a port has no room are
+    /// lost there as [`DropReason::QueueFull`].
     ///
-    /// Returns how many frames nobody counted, because `ingress` is no port of the network any more; the caller counts
-    /// them as [`DropReason::NotAttached`]. It is 0 otherwise.
+    /// Returns false when `ingress` is no port of the network any more. Then nothing happened to the batch, and the
+    /// caller loses it as [`DropReason::NotAttached`].
+    #[must_use]
     pub fn forward(
         &mut self,
-        worker: usize,
+        cx: &Context<'_>,
         ingress: PortId,
         batch: &mut Batch,
-        now: Instant,
         egress: &mut Egress,
-    ) -> usize {
-        self.pass(worker, ingress, batch, now, egress, None)
-    }
-
-    /// As [`Forwarder::forward`], and shows `watch` every frame that it drops at `ingress`, as it was received.
-    pub fn forward_watched(
-        &mut self,
-        worker: usize,
-        ingress: PortId,
-        batch: &mut Batch,
-        now: Instant,
-        egress: &mut Egress,
-        watch: &mut dyn FnMut(&Frame, DropReason),
-    ) -> usize {
-        self.pass(worker, ingress, batch, now, egress, Some(watch))
-    }
-
-    #[inline]
-    fn pass(
-        &mut self,
-        worker: usize,
-        ingress: PortId,
-        batch: &mut Batch,
-        now: Instant,
-        egress: &mut Egress,
-        watch: Option<Watch<'_>>,
-    ) -> usize {
+    ) -> bool {
         self.catch_up();
-        let Some(from) = self.ports.port(ingress) else {
-            let count = batch.len();
-            batch.clear();
-            return count;
-        };
+        let Some(from) = self.ports.port(ingress) else { return false };
         if !from.enabled {
-            refuse(worker, from, batch, watch);
-            return 0;
+            // It takes nothing from a port that is not enabled.
+            from.account.lose_all(cx, batch, DropReason::PortDown);
+            return true;
         }
-        let allowance = self.budgets.start(from, now);
-        let started = now;
+        let started = cx.now;
+        let allowance = self.budgets.start(from, started);
         // 2^32 seconds are 136 years.
-        let now = now.as_secs() as u32;
+        let now = started.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
-        let (memo, drops, left) = (&mut self.memo, &mut self.drops, &mut self.left);
+        let (memo, left) = (&mut self.memo, &mut self.left);
         let inspection = self.inspector.start(network, ports, from, started);
-        let mut pass = Pass { network, ports, from, now, memo, egress, allowance, inspection };
+        let mut lose = Lose { cx, account: &from.account, losses: &mut self.losses };
+        let mut pass = Pass { cx, network, ports, from, now, memo, egress, allowance, inspection };
         let copies = match &ports.trunk {
-            None => each((batch, left), drops, watch, |frame| (pass.frame(frame), pass.egress.is_allowed())),
+            None => each((batch, left), &mut lose, |frame| (pass.frame(frame), pass.egress.is_allowed())),
             Some(entry) => {
                 let mut beside = Beside { pass: &mut pass, entry };
-                each((batch, left), drops, watch, |frame| {
-                    (beside.frame(frame), beside.pass.egress.is_allowed())
-                })
+                each((batch, left), &mut lose, |frame| (beside.frame(frame), beside.pass.egress.is_allowed()))
             }
         };
         let allowance = pass.finish();
         self.budgets.finish(from, &allowance, started);
-        from.counters.copied(worker, copies);
-        drops.settle(|reason, count| from.counters.dropped(worker, reason, count));
-        egress.settle(|port, count| {
-            if let Some(port) = self.ports.port(port) {
-                port.counters.dropped(worker, DropReason::QueueFull, count);
-            }
-        });
-        0
+        let counters = from.account.counters();
+        counters.copied(cx.worker, copies);
+        self.losses.settle(cx, counters);
+        settle(cx, &self.ports, egress);
+        true
     }
 
     /// When [`Forwarder::decide`] is to be called next: a guest has claimed another's address, and the other had a
@@ -158,9 +117,10 @@ impl Forwarder {
         self.inspector.due()
     }
 
-    /// Forwards the claims that were held back until `now` and that nobody denied, and drops the others, counted at
-    /// their ports.
-    pub fn decide(&mut self, worker: usize, now: Instant, egress: &mut Egress) {
+    /// Forwards the claims that were held back until `now` and that nobody denied, and loses the others at their
+    /// ports.
+    pub fn decide(&mut self, cx: &Context<'_>, egress: &mut Egress) {
+        let now = cx.now;
         self.catch_up();
         while let Some(held) = self.inspector.next(now) {
             let (network, ports) = (&*self.network, &*self.ports);
@@ -171,19 +131,21 @@ impl Forwarder {
             let seconds = now.as_secs() as u32;
             let inspection = self.inspector.start(network, ports, from, now);
             let memo = &mut self.memo;
-            let mut pass = Pass { network, ports, from, now: seconds, memo, egress, allowance, inspection };
+            let kept = kept(&from.account, &held.frame);
+            let mut pass =
+                Pass { cx, network, ports, from, now: seconds, memo, egress, allowance, inspection };
             let result = pass.decide(held);
             let allowance = pass.finish();
             self.budgets.finish(from, &allowance, now);
             match result {
-                Ok(copies) => from.counters.copied(worker, copies),
-                Err(reason) => from.counters.dropped(worker, reason, 1),
-            }
-            egress.settle(|port, count| {
-                if let Some(port) = ports.port(port) {
-                    port.counters.dropped(worker, DropReason::QueueFull, count);
+                Ok(copies) => from.account.counters().copied(cx.worker, copies),
+                Err(reason) => {
+                    let losses = &mut self.losses;
+                    Lose { cx, account: &from.account, losses }.frame(kept.as_ref(), reason);
+                    losses.settle(cx, from.account.counters());
                 }
-            });
+            }
+            settle(cx, ports, egress);
         }
     }
 
@@ -198,16 +160,32 @@ impl Forwarder {
     }
 }
 
-/// Takes nothing from a port that is not enabled.
-#[cold]
-fn refuse(worker: usize, from: &Port, batch: &mut Batch, mut watch: Option<Watch<'_>>) {
-    for frame in batch.iter() {
-        if let Some(watch) = &mut watch {
-            watch(frame, DropReason::PortDown);
+/// Has what ports had no room for counted.
+#[inline]
+fn settle(cx: &Context<'_>, ports: &PortTable, egress: &mut Egress) {
+    egress.settle(|port, losses| {
+        if let Some(port) = ports.port(port) {
+            losses.settle(cx, port.account.counters());
         }
+    });
+}
+
+/// The way in which a batch loses frames at the port that received it.
+struct Lose<'a> {
+    cx: &'a Context<'a>,
+    account: &'a Account,
+    losses: &'a mut Losses,
+}
+
+impl Lose<'_> {
+    fn frame(&mut self, kept: Option<&Frame>, reason: DropReason) {
+        self.losses.lose(self.cx, (self.account.counters(), self.account), kept, reason);
     }
-    from.counters.dropped(worker, DropReason::PortDown, batch.len() as u64);
-    batch.clear();
+}
+
+/// A second handle to a frame that goes its way, where a witness is to see it if it is lost.
+fn kept(account: &Account, frame: &Frame) -> Option<Frame> {
+    account.is_present().then(|| frame.clone())
 }
 
 /// Forwards every frame with `forward`, which makes copies or gives a reason, and says whether there may be another:
@@ -215,49 +193,24 @@ fn refuse(worker: usize, from: &Port, batch: &mut Batch, mut watch: Option<Watch
 #[inline]
 fn each(
     (batch, left): (&mut Batch, &mut Batch),
-    drops: &mut Drops,
-    mut watch: Option<Watch<'_>>,
+    lose: &mut Lose<'_>,
     mut forward: impl FnMut(Frame) -> (Result<u64, DropReason>, bool),
 ) -> u64 {
     let mut copies = 0;
+    let is_watched = lose.account.is_present();
     let mut frames = batch.drain();
     while let Some(frame) = frames.next() {
-        // Whoever is to see what becomes of the frame needs a handle to it meanwhile.
-        let watched = watch.is_some().then(|| frame.clone());
+        let kept = is_watched.then(|| frame.clone());
         let (result, goes_on) = forward(frame);
         match result {
             Ok(count) => copies += count,
-            Err(reason) => {
-                drops.add(reason);
-                if let (Some(watch), Some(frame)) = (&mut watch, &watched) {
-                    watch(frame, reason);
-                }
-            }
+            Err(reason) => lose.frame(kept.as_ref(), reason),
         }
         if !goes_on {
             frames.by_ref().for_each(|frame| left.push(frame));
         }
     }
     copies
-}
-
-impl Drops {
-    #[inline]
-    fn add(&mut self, reason: DropReason) {
-        self.reasons[reason as usize] += 1;
-        self.total += 1;
-    }
-
-    #[inline]
-    fn settle(&mut self, mut count: impl FnMut(DropReason, u64)) {
-        if self.total == 0 {
-            return;
-        }
-        self.total = 0;
-        for (reason, drops) in DropReason::ALL.iter().zip(&mut self.reasons) {
-            count(*reason, core::mem::take(drops).into());
-        }
-    }
 }
 
 /// Returns the number of copies of a frame to all, or to an unknown address, which may have nobody to get it.
@@ -268,6 +221,7 @@ fn heard(copies: u64) -> Result<u64, DropReason> {
 
 /// One batch on its way.
 struct Pass<'a> {
+    cx: &'a Context<'a>,
     network: &'a Network,
     ports: &'a PortTable,
     /// The port that received the batch.
@@ -539,6 +493,6 @@ impl Pass<'_> {
     fn send(&mut self, to: &Port, mut frame: Frame, header: &Header) {
         frame.meta.tag = to.vlan.egress_tag(header.vlan, frame.meta.tag);
         frame.meta.ingress = self.from.id.slot() as u16 + 1;
-        self.egress.push(to.id, frame);
+        self.egress.push(self.cx, (to.id, &to.account), frame);
     }
 }

@@ -30,7 +30,7 @@ impl Beside<'_, '_> {
         let trunk = &self.entry.port;
         let unfinished = unfinished_checksum(&frame);
         let (Some(host), Some(octets)) = (self.entry.trunk.macs.first(), frame.unshare()) else {
-            self.pass.egress.refuse(trunk.id);
+            self.pass.egress.refuse(self.pass.cx, (trunk.id, &trunk.account), &frame);
             return;
         };
         outward(octets, header.source, *host, unfinished);
@@ -116,8 +116,8 @@ impl Beside<'_, '_> {
             unchanged += 1;
         }
         let Some(octets) = frame.unshare() else {
-            let refused = owner.filter(|id| ports.port(*id).is_some_and(|port| port.active));
-            refused.inspect(|id| self.pass.egress.refuse(*id));
+            let refused = owner.and_then(|id| ports.port(id)).filter(|port| port.active);
+            refused.inspect(|to| self.pass.egress.refuse(self.pass.cx, (to.id, &to.account), &frame));
             return unchanged + u64::from(refused.is_some());
         };
         readdress(octets, mac);

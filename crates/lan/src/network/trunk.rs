@@ -44,8 +44,8 @@ impl Network {
     /// When there is a trunk already, the network is full, or one of the host's addresses is a guest's. Nothing changed
     /// then.
     pub fn add_trunk(&self, config: TrunkConfig) -> Result<PortId, PortError> {
-        let TrunkConfig { name, policy, notify, counters } = config;
-        self.add_member(name, policy.as_port(), (counters, None), Some((policy, notify)))
+        let TrunkConfig { name, policy, notify, account } = config;
+        self.add_member(name, policy.as_port(), (account, None), Some((policy, notify)))
     }
 
     /// Changes the policy of the trunk: a new address of the host, a side that is enabled, and so on.

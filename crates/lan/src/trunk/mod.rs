@@ -21,7 +21,7 @@
 
 use std::sync::Arc;
 
-use vmlan_frame::{Counters, MacAddr, Sides};
+use vmlan_frame::{Account, MacAddr, Sides};
 
 use crate::{Limits, VlanRole};
 
@@ -38,8 +38,8 @@ pub struct TrunkConfig {
     pub policy: TrunkPolicy,
     /// The callback for changes that the driver follows.
     pub notify: Notify,
-    /// The counters of the trunk's link.
-    pub counters: Arc<Counters>,
+    /// The account of the trunk's link.
+    pub account: Account,
 }
 
 /// The settings of a trunk that can be changed while it is there.

@@ -6,7 +6,7 @@ pub mod packets;
 use std::sync::Arc;
 
 use vmlan_frame::{
-    Batch, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag,
+    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag,
 };
 use vmlan_lan::{
     Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig, TrunkPolicy,
@@ -59,7 +59,8 @@ impl Lan {
     pub fn trunk(&self, policy: TrunkPolicy) -> (PortId, Arc<Counters>) {
         let counters = Arc::new(Counters::new(2));
         let notify = Arc::new(|_| {});
-        let config = TrunkConfig { name: "trunk".into(), policy, notify, counters: Arc::clone(&counters) };
+        let config =
+            TrunkConfig { name: "trunk".into(), policy, notify, account: Arc::clone(&counters).into() };
         let id = self.network.add_trunk(config).unwrap();
         self.network.set_active(id, true).unwrap();
         (id, counters)
@@ -77,15 +78,19 @@ impl Lan {
             self.batch.push(frame);
         }
         port.1.received(0, &tally);
-        let lost = self.forwarder.forward(0, port.0, &mut self.batch, self.now, &mut self.egress);
-        port.1.dropped(0, DropReason::NotAttached, lost as u64);
+        let cx = Context { worker: 0, now: self.now, pool: &self.pool };
+        if !self.forwarder.forward(&cx, port.0, &mut self.batch, &mut self.egress) {
+            port.1.dropped_unseen(0, DropReason::NotAttached, self.batch.len() as u64);
+            self.batch.clear();
+        }
         assert!(self.batch.is_empty());
     }
 
     /// Lets a second go by, and the network decide about claims that were held back.
     pub fn decide(&mut self) {
         self.now = self.now + std::time::Duration::from_secs(1);
-        self.forwarder.decide(0, self.now, &mut self.egress);
+        let cx = Context { worker: 0, now: self.now, pool: &self.pool };
+        self.forwarder.decide(&cx, &mut self.egress);
     }
 
     /// Takes the frames that wait for every port, ports in the order in which they are flushed.

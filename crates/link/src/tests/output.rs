@@ -1,4 +1,4 @@
-use vmlan_frame::{Offload, Takes, TrafficClass};
+use vmlan_frame::{Offload, Takes, TrafficClass, Witness};
 
 use super::*;
 
@@ -184,24 +184,65 @@ fn taps_see_input_before_and_output_after_the_filters() {
 }
 
 #[test]
-fn a_network_shows_taps_what_it_drops() {
+fn what_others_lose_of_a_link_is_counted_and_shown_to_its_taps() {
     let (registry, worker) = (registry(), Worker::new());
     let link = attached(&registry);
-    assert!(link.taps().is_none());
+    let account = link.account();
     let tap = Arc::new(Counting::default());
+    let seen = || (tap.dropped.load(SeqCst), dropped(&link, DropReason::SourceGuard), account.is_present());
+    let lose = || account.lose(&worker.cx(), &worker.frame(IPV4, 1), DropReason::SourceGuard);
+    lose();
+    assert_eq!(seen(), (0, 1, false));
     let id = link.attach_tap(tap.clone()).unwrap();
-
-    let frames = worker.frames(1);
-    let taps = link.taps().unwrap();
-    frames.iter().for_each(|frame| taps.dropped(&worker.cx(), frame, DropReason::SourceGuard));
-    assert_eq!((tap.dropped.load(SeqCst), dropped(&link, DropReason::SourceGuard)), (1, 0));
-
+    lose();
+    assert_eq!(seen(), (1, 2, true));
     link.detach_tap(id).unwrap();
-    assert!(link.taps().is_none());
-    link.attach_tap(tap).unwrap();
-    assert!(link.taps().is_some());
+    lose();
+    assert_eq!(seen(), (1, 3, false));
+    link.attach_tap(tap.clone()).unwrap();
     link.detach().unwrap();
-    assert!(link.taps().is_none());
+    lose();
+    assert_eq!(seen(), (1, 4, false));
+}
+
+#[test]
+fn an_account_does_not_hold_its_link() {
+    let (registry, worker) = (registry(), Worker::new());
+    let options =
+        LinkOptions { unique_id: Some(b"lab/web".to_vec()), ..LinkOptions::ethernet("port").unwrap() };
+    let first = registry.acquire(options.clone()).unwrap();
+    let account = first.account();
+    assert!(registry.acquire(options.clone()).is_err());
+    drop(first);
+
+    let second = registry.acquire(options).unwrap();
+    second.attach(Arc::new(()), None).unwrap();
+    let tap = Arc::new(Counting::default());
+    second.attach_tap(tap.clone()).unwrap();
+    account.lose(&worker.cx(), &worker.frame(IPV4, 1), DropReason::SourceGuard);
+    assert_eq!(tap.dropped.load(SeqCst), 0, "the account is of the former use");
+}
+
+#[test]
+fn what_a_driver_leaves_and_what_finds_no_protocol_is_shown_too() {
+    struct Lazy;
+    impl Transmit for Lazy {
+        fn transmit(&mut self, batch: &mut Batch) {
+            batch.drain_front(1);
+        }
+    }
+    let (registry, worker) = (registry(), Worker::new());
+    let link = attached(&registry);
+    let tap = Arc::new(Counting::default());
+    link.attach_tap(tap.clone()).unwrap();
+    link.output(&worker.cx(), &mut worker.frames(3), &mut Lazy).unwrap();
+    assert_eq!((tap.dropped.load(SeqCst), dropped(&link, DropReason::TransmitError)), (2, 2));
+
+    let to = Address::Link(LinkAddress::from(MacAddr::BROADCAST));
+    let sent =
+        link.output_protocol(&worker.cx(), ProtocolFamily::INET, &to, &mut worker.frames(1), &mut Lazy);
+    assert_eq!(sent, Err(Error::NotAttached));
+    assert_eq!((tap.dropped.load(SeqCst), dropped(&link, DropReason::LinkDetached)), (3, 1));
 }
 
 #[test]

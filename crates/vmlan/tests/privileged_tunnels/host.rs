@@ -97,14 +97,15 @@ fn a_host_is_in_the_vlan_that_it_names() {
     let other = "[network.lab.port.db]\nstream = { listen = \"db.sock\" }\nvlan = { access = 10 }\n";
     let (daemon, tap) = with_tap_guest("", other);
     let netns = Netns::new("host");
-    for (vlan, line) in [("1", "vmlan0 is on network lab"), ("20", "port host is alone in its VLAN, 20")] {
+    for (vlan, line) in [("1", "vmlan0 is on network lab"), ("20", "port this-host is alone in its VLAN, 20")]
+    {
         let mut command = netns.spawn(VMLAN, arguments(&daemon, &["--vlan", vlan]));
         command.wait_for_log(line, PATIENCE);
         if vlan == "1" {
             pings(&netns, 2);
             pings(&tap, 1);
         }
-        let access = daemon.find_port("host").and_then(|port| port.vlan?.access);
+        let access = daemon.find_port("this-host").and_then(|port| port.vlan?.access);
         assert_eq!(access.map(|vlan| vlan.to_string()).as_deref(), Some(vlan));
         // The TAP's port names none.
         let listing = daemon.cli(&["ports", "lab"]).expect_success().stdout;

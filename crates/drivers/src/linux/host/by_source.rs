@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vmlan_frame::{
-    Batch, Context, Counters, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally,
+    Account, Batch, Context, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally,
 };
-use vmlan_link::Link;
 
 use super::longest::Longest;
 use crate::Flows;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
 
 /// A medium behind which both sides of a trunk are, told apart by the host's address: what comes from it is the host's,
 /// all else is the wire's. What is sent goes to both alike.
@@ -42,14 +41,13 @@ impl BySource {
 impl Endpoint for BySource {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         let worker = settings.worker;
-        let (counters, link) = (settings.counters.clone(), settings.link.clone());
+        let account = settings.account.clone();
         Ok(Box::new(BySourceQueue {
             medium: self.medium.queue(settings)?,
             host: self.host.clone(),
             flows: self.flows.clone(),
             longest: self.longest.clone(),
-            counters,
-            link,
+            account,
             worker,
         }))
     }
@@ -68,8 +66,7 @@ struct BySourceQueue {
     host: Arc<AtomicU64>,
     flows: Flows,
     longest: Option<Longest>,
-    counters: Arc<Counters>,
-    link: Option<Link>,
+    account: Account,
     worker: usize,
 }
 
@@ -101,11 +98,11 @@ impl Queue for BySourceQueue {
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         if let Some(longest) = &self.longest {
-            let port = (&*self.counters, self.link.as_ref());
+            let account = &self.account;
             batch.retain(|frame: &mut Frame| {
                 let is_lost = frame.meta.sides != Sides::HOST && longest.is_exceeded_by(frame);
                 if is_lost {
-                    lose(cx, port, frame, DropReason::TooLong);
+                    account.lose(cx, frame, DropReason::TooLong);
                 }
                 !is_lost
             });

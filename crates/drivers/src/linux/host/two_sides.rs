@@ -2,13 +2,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use vmlan_frame::{Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
-use vmlan_link::Link;
+use vmlan_frame::{Account, Batch, Context, Counters, DropReason, Frame, Sides, Takes, Tally};
 
 use super::longest::Longest;
 use super::stations::{Memo, Stations};
 use crate::Flows;
-use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status, lose};
+use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
 use crate::waits::Waits;
 
 /// An endpoint for each side of a trunk, as one.
@@ -42,11 +41,11 @@ impl TwoSides {
 
 impl Endpoint for TwoSides {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
-        let twin = Settings { counters: self.twins.clone(), link: None, receives: false, ..settings.clone() };
+        let twin = Settings { account: self.twins.clone().into(), receives: false, ..settings.clone() };
         let host = self.host.queue(settings.clone())?;
         let twin = self.host.queue(twin)?;
         let worker = settings.worker;
-        let (counters, link) = (settings.counters.clone(), settings.link.clone());
+        let account = settings.account.clone();
         let wire = self.wire.queue(settings)?;
         let of_wire = (0..Waits::DESCRIPTORS).take_while(|number| wire.descriptor(*number).is_some()).count();
         Ok(Box::new(BothQueue {
@@ -57,8 +56,7 @@ impl Endpoint for TwoSides {
             flows: self.flows.clone(),
             memo: Memo::new(self.stations.clone()),
             longest: self.longest.clone(),
-            counters,
-            link,
+            account,
             worker,
             ready: None,
             for_host: Batch::new(),
@@ -85,8 +83,7 @@ struct BothQueue {
     flows: Flows,
     memo: Memo,
     longest: Longest,
-    counters: Arc<Counters>,
-    link: Option<Link>,
+    account: Account,
     worker: usize,
     /// The side that has something to receive; `None` where that is not known.
     ready: Option<Sides>,
@@ -147,13 +144,13 @@ impl Queue for BothQueue {
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let (mut host, mut wire) = (Tally::default(), Tally::default());
         let (for_host, for_both, memo) = (&mut self.for_host, &mut self.for_both, &mut self.memo);
-        let (longest, port) = (&self.longest, (&*self.counters, self.link.as_ref()));
+        let (longest, account) = (&self.longest, &self.account);
         memo.catch_up();
         batch.retain(|frame: &mut Frame| {
             memo.admit(frame);
             let sides = std::mem::take(&mut frame.meta.sides);
             if sides != Sides::HOST && longest.is_exceeded_by(frame) {
-                lose(cx, port, frame, DropReason::TooLong);
+                account.lose(cx, frame, DropReason::TooLong);
                 return false;
             }
             if !sides.contains(Sides::HOST) {

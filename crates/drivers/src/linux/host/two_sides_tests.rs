@@ -30,8 +30,7 @@ fn fixture() -> Option<Fixture> {
     let settings = Settings {
         worker: 0,
         receives: true,
-        counters: counters.clone(),
-        link: None,
+        account: counters.clone().into(),
         backlog: 4,
         share: None,
         longest: 1518,

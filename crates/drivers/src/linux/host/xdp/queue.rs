@@ -1,8 +1,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 
-use vmlan_frame::{Batch, Context, Counters, Takes, Tally};
+use vmlan_frame::{Account, Batch, Context, Takes, Tally};
 use vmlan_sys::{Interest, Poller};
 
 use super::lane::Lane;
@@ -23,7 +22,7 @@ pub(super) struct XdpQueue {
     /// Whose descriptor is ready, when that is known: the lanes', or else the packet socket's.
     ready: Option<Source>,
     worker: usize,
-    counters: Arc<Counters>,
+    account: Account,
     /// Which lane is asked first: they take turns, so that none fills every batch.
     turn: usize,
     /// Looks in a row that found nothing.
@@ -41,8 +40,8 @@ impl XdpQueue {
         for lane in &lanes {
             poller.add(&lane.socket, 0, Interest::READ)?;
         }
-        let (worker, counters) = (settings.worker, settings.counters.clone());
-        Ok(XdpQueue { lanes, packet, hears_packet, poller, ready: None, worker, counters, turn: 0, vain: 0 })
+        let (worker, account) = (settings.worker, settings.account.clone());
+        Ok(XdpQueue { lanes, packet, hears_packet, poller, ready: None, worker, account, turn: 0, vain: 0 })
     }
 }
 
@@ -102,7 +101,7 @@ impl Queue for XdpQueue {
                 });
                 result = lane.flush();
             }
-            self.counters.sent(self.worker, &sent);
+            self.account.counters().sent(self.worker, &sent);
         }
         // It is asked even when it gets nothing: something may wait in it.
         result.and(self.packet.transmit(cx, batch))

@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 
-use vmlan_frame::{Instant, Pool, PoolSizes};
+use vmlan_frame::{Counters, Instant, Pool, PoolSizes};
 
 use super::*;
 use crate::datagram::Socket;
@@ -12,8 +13,7 @@ fn queue(hears_packet: bool) -> (XdpQueue, UnixDatagram) {
     let settings = Settings {
         worker: 0,
         receives: hears_packet,
-        counters: Arc::new(Counters::new(1)),
-        link: None,
+        account: Arc::new(Counters::new(1)).into(),
         backlog: 4,
         share: None,
         longest: 1518,

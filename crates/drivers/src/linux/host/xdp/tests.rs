@@ -43,8 +43,7 @@ fn fixture() -> Option<Fixture> {
     let settings = Settings {
         worker: 1,
         receives: true,
-        counters: counted,
-        link: None,
+        account: counted.into(),
         backlog: 16,
         share: None,
         longest: 9018,
@@ -197,8 +196,7 @@ fn queues_are_shared_out() {
     let settings = |worker| Settings {
         worker,
         receives: true,
-        counters: Arc::new(Counters::new(2)),
-        link: None,
+        account: Arc::new(Counters::new(2)).into(),
         backlog: 1,
         share: None,
         longest: 1518,
