@@ -5,7 +5,7 @@
 //! together at its end. A witness may look at any time, so it is asked at each loss, which costs one load where none
 //! looks.
 //!
-//! What never became a frame, or has become something else, cannot be shown: it is counted by
+//! Octets that never became a frame, or have become something else, cannot be shown: they are counted by
 //! [`Counters::dropped_unseen`] and [`Counters::received_and_dropped`].
 
 use std::sync::Arc;

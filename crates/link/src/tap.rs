@@ -180,7 +180,7 @@ impl Link {
 
     /// Detaches a capture, and returns when its last callback has ended. The driver is told when it was the last one.
     ///
-    /// In a thread that is itself inside the tap (in one of its callbacks, or with [`Taps`] in hand) it returns at
+    /// In a thread that is itself inside the tap (in one of its callbacks, or with its taps in hand) it returns at
     /// once. Two threads must not each detach the tap that the other one is inside of: both would wait for ever.
     ///
     /// # Errors
