@@ -6,10 +6,12 @@ pub mod packets;
 use std::sync::Arc;
 
 use vmlan_frame::{
-    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanTag,
+    Batch, Context, Counters, DropReason, Frame, Instant, MacAddr, Pool, PoolSizes, Sides, Tally, VlanId,
+    VlanTag,
 };
 use vmlan_lan::{
     Egress, FdbConfig, Forwarder, Network, NetworkConfig, PortConfig, PortId, TrunkConfig, TrunkPolicy,
+    VlanRole,
 };
 
 pub struct Lan {
@@ -135,4 +137,19 @@ pub fn octets(destination: MacAddr, source: MacAddr) -> Vec<u8> {
     octets.extend([0x08, 0x00]);
     octets.resize(60, 0);
     octets
+}
+
+/// A VLAN.
+pub fn vlan(vid: u16) -> VlanId {
+    VlanId::new(vid).unwrap()
+}
+
+/// The role of a port that is in one VLAN, without tags.
+pub fn access(vid: u16) -> VlanRole {
+    VlanRole::Access(vlan(vid))
+}
+
+/// The role of a port whose frames have tags of these VLANs, or are of the native one without.
+pub fn trunk(allowed: &[u16], native: Option<u16>) -> VlanRole {
+    VlanRole::Trunk { allowed: allowed.iter().copied().map(vlan).collect(), native: native.map(vlan) }
 }
