@@ -42,6 +42,7 @@ pub use validate::validate;
 use fault::{Fault, Faults};
 use node::Node;
 use read::Reader;
+#[cfg(feature = "control")]
 pub(crate) use read::suggestion;
 
 /// Octets of a configuration, as a file or in a request.

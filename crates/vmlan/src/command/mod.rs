@@ -117,6 +117,7 @@ fn without_json(command: &Command) -> Option<&'static str> {
         Command::Capture(_) => Some("capture"),
         Command::Tunnel(_) => Some("tunnel"),
         Command::Host(_) => Some("host"),
+        #[cfg(feature = "demo")]
         Command::Demo => Some("demo"),
         Command::Completions { .. } => Some("completions"),
         Command::Man => Some("man"),
