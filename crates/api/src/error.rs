@@ -31,6 +31,19 @@ impl Error {
         Self { field, ..Self::new(code, message) }
     }
 
+    /// The error for a change at `place` that was made and does not work, for `reason`.
+    pub fn not_set_up(place: &str, reason: &str) -> Self {
+        Self::new(ErrorCode::NotSetUp, format!("{place}: {reason}{}", Self::STAYS))
+    }
+
+    /// The words behind the reason in such an error.
+    const STAYS: &str = "; it stays and is tried again until it works or is removed";
+
+    /// The message of an error about a change that does not stay after all.
+    pub fn without_staying(&self) -> &str {
+        self.message.strip_suffix(Self::STAYS).unwrap_or(&self.message)
+    }
+
     /// The error for a network `name` that is not among the `known` ones.
     pub fn unknown_network<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
         let message = format!("there is no network {}; {}", shown(name), listed(known));

@@ -72,21 +72,37 @@ impl EventKind {
     /// Returns a sentence, with cause and cure, for what a person should act on; the log says the same. `None` for
     /// events whose members say it all.
     pub fn in_words(&self) -> Option<String> {
+        if let Some((network, port, words)) = self.clash() {
+            return Some(format!("{network}/{port} {words}"));
+        }
         match self {
-            Self::MacContested { network, port, claimant, mac, .. } => Some(format!(
-                "{network}/{claimant} sends from {mac}, which {network}/{port} had first and keeps: give one of them \
-                 another address (QEMU: `-device …,mac=52:54:00:…`), or set `mac` at the port whose address it is"
-            )),
-            Self::AddressConflict { network, port, mac, address, owner } => Some(format!(
-                "{network}/{port} uses {}, from {mac}, which is that of {network}/{owner}: give one of them another address",
-                address.as_deref().unwrap_or(mac)
-            )),
             Self::MacMoved { network, from, port, mac, vlan } => {
                 let vlan = vlan.map(|vlan| format!(" in VLAN {vlan}")).unwrap_or_default();
                 Some(format!("{mac} moved from {network}/{from} to {network}/{port}{vlan}"))
             }
             Self::AddressMoved { network, address, from, port, .. } => {
                 Some(format!("{address} moved from {network}/{from} to {network}/{port}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the network and the port that uses another one's address, and what it does, with the cure.
+    pub fn clash(&self) -> Option<(&str, &str, String)> {
+        match self {
+            Self::MacContested { network, port, claimant, mac, .. } => {
+                let words = format!(
+                    "sends from {mac}, which {network}/{port} had first and keeps: give one of them another address \
+                     (QEMU: `-device …,mac=52:54:00:…`), or set `mac` at the port whose address it is"
+                );
+                Some((network, claimant, words))
+            }
+            Self::AddressConflict { network, port, mac, address, owner } => {
+                let address = address.as_deref().unwrap_or(mac);
+                let words = format!(
+                    "uses {address}, from {mac}, which is that of {network}/{owner}: give one of them another address"
+                );
+                Some((network, port, words))
             }
             _ => None,
         }

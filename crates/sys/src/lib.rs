@@ -30,6 +30,7 @@ pub use macos::{bpf, bridge, feth, interface, kernel_events};
 pub use platform::datagrams;
 pub use platform::poller::Poller;
 pub use platform::priority;
+pub use platform::rights;
 pub use platform::socket;
 pub use platform::waker::Waker;
 pub use poll::{Interest, Ready};

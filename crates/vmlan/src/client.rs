@@ -119,15 +119,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn get_text(&self, path: &str) -> Result<String, ClientError> {
-        self.runtime.block_on(async {
-            let response = self.send(Method::GET, path, Bytes::new()).await?;
-            let success = response.status().is_success();
-            let octets = self.body_of(response).await?;
-            if !success {
-                return Err(self.refused(octets));
-            }
-            String::from_utf8(octets.into()).map_err(|error| self.foreign(error.to_string()))
-        })
+        let octets = self.fetch(Method::GET, path, Bytes::new())?;
+        String::from_utf8(octets.into()).map_err(|error| self.foreign(error.to_string()))
     }
 
     /// Sends `body` in JSON to `path`.
@@ -216,14 +209,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        let octets = self.fetch(method, path, body)?;
+        serde_json::from_slice(&octets).map_err(|error| self.foreign(error.to_string()))
+    }
+
+    /// The body of an answer that is none of an error.
+    fn fetch(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         self.runtime.block_on(async {
             let response = self.send(method, path, body).await?;
             let success = response.status().is_success();
             let octets = self.body_of(response).await?;
-            if !success {
-                return Err(self.refused(octets));
-            }
-            serde_json::from_slice(&octets).map_err(|error| self.foreign(error.to_string()))
+            if success { Ok(octets) } else { Err(self.refused(octets)) }
         })
     }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use vmlan_daemon::config::ConfigErrors;
+
 use crate::client::ClientError;
 use crate::command::Failure;
 
@@ -126,6 +128,11 @@ pub fn or_dash(text: Option<&str>) -> String {
 
 /// An error with its causes, the faults of a configuration one a line, and what to do.
 pub fn error_text(error: &anyhow::Error) -> String {
+    // Its faults say themselves that they are errors, and the caller says so of the first.
+    if let Some(faults) = error.downcast_ref::<ConfigErrors>() {
+        let text = faults.to_string();
+        return text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
+    }
     let Some(client) = error.downcast_ref::<ClientError>() else { return format!("{error:#}") };
     let mut text = vmlan_api::escaped(&client.to_string()).into_owned();
     match client {

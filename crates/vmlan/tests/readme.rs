@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use testbed::require;
+use testbed::{poll_until, require};
 
 /// An ordinary user, whom no system knows.
 const USER: u32 = 64_321;
@@ -31,7 +31,8 @@ struct Step {
 fn commands_do_what_the_readme_says() {
     require!(qemu(), tool("slirpvde"), tool("bash"));
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"));
-    let steps = steps(&text.expect("the README"));
+    let text = text.expect("the README");
+    let steps = steps(&text);
     assert!(steps.len() >= 6, "blocks to run: {}", steps.len());
     let mut shell = Shell::start();
     for Step { commands, shows } in &steps {
@@ -50,7 +51,7 @@ fn commands_do_what_the_readme_says() {
         }
     }
     let output = shell.run("vmlan demo 2> /dev/null");
-    assert_eq!(form(&output), form(&demo(&std::fs::read_to_string("../../README.md").expect("the README"))));
+    assert_eq!(form(&output), form(&demo(&text)));
 }
 
 /// The blocks to run, in their order.
@@ -172,10 +173,7 @@ impl Drop for Shell {
     fn drop(&mut self) {
         // It may have ended already, by a command that failed.
         let _ = self.stdin.write_all(b"set +e\nkill $(jobs -p)\nwait\nexit\n");
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && matches!(self.shell.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        poll_until(PATIENCE, || !matches!(self.shell.try_wait(), Ok(None)));
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use vmlan_api::keys::{Key, Keyed, Value as Takes};
 use vmlan_api::{Error, ErrorCode};
 
-use super::{ValidConfig, network_from_json, table_from_json, validate};
+use super::{ValidConfig, network_from_json, port_path, table_from_json, validate};
 use vmlan_ports::{join, shown};
 
 /// A change of one thing. It is made to the unchecked form, and the whole is checked again.
@@ -64,11 +64,11 @@ impl Change {
                         format!("port {} exists in network {network}; remove it first", shown(&port));
                     return Err(vec![Error::at(ErrorCode::PortExists, "port", message)]);
                 }
-                let table = table_from_json(&path(&network, &port), table)?;
+                let table = table_from_json(&port_path(&network, &port), table)?;
                 ports.insert(port, table);
             }
             Self::ChangePort { network, port, keys } => {
-                let path = path(&network, &port);
+                let path = port_path(&network, &port);
                 let port = port_of(config, &network, &port)?;
                 let mut table = serde_json::to_value(&*port).map_err(|error| {
                     vec![Error::new(ErrorCode::Internal, format!("the port cannot be written: {error}"))]
@@ -87,7 +87,7 @@ impl Change {
                 }
             }
             Self::AddFilter { network, port, filter, at } => {
-                let filter = table_from_json(&join(&path(&network, &port), "filter"), filter)?;
+                let filter = table_from_json(&join(&port_path(&network, &port), "filter"), filter)?;
                 let filters = port_of(config, &network, &port)?.filter.get_or_insert_default();
                 let at = at.map_or(filters.len(), index);
                 if at > filters.len() {
@@ -133,11 +133,6 @@ fn port_of<'c>(
 
 fn no_port(network: &str, name: &str, ports: &BTreeMap<String, vmlan_api::PortConfig>) -> Vec<Error> {
     vec![Error::unknown_port(network, name, ports.keys().map(String::as_str))]
-}
-
-/// The path of a port in the configuration.
-fn path(network: &str, port: &str) -> String {
-    join(&join(&join("network", network), "port"), port)
 }
 
 /// Returns the changes with the names of keys in place of their former ones, so that a change by the one replaces what

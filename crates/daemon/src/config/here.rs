@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 use vmlan_api::{Error, ErrorCode};
 
+use super::port_path;
 use super::valid::ValidConfig;
 use vmlan_ports::{Belonging, join};
 
@@ -24,7 +25,7 @@ pub fn here(config: &ValidConfig) -> Vec<Error> {
             found.extend(fault.map(|(code, message)| Error::at(code, &at, message)));
         }
         for (port, table) in &settings.ports {
-            let at = join(&join(&at, "port"), port);
+            let at = port_path(network, port);
             let faults =
                 table.attachment.belongings().into_iter().filter_map(|(belonging, _)| look(&belonging));
             found.extend(faults.map(|(code, message)| Error::at(code, &at, message)));
@@ -118,14 +119,6 @@ fn interface(name: &str) -> Option<Fault> {
 
 /// Something that needs root, or CAP_NET_ADMIN.
 fn privilege(what: &str) -> Option<Fault> {
-    /// The bit of CAP_NET_ADMIN in a capability mask (linux/capability.h).
-    const CAP_NET_ADMIN: u32 = 12;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    let may = match mask {
-        Some(mask) => mask >> CAP_NET_ADMIN & 1 == 1,
-        None => rustix::process::geteuid().is_root(),
-    };
+    let may = vmlan_sys::rights::over_interfaces();
     (!may).then(|| (ErrorCode::Conflict, format!("{what} needs CAP_NET_ADMIN: run vmlan as root")))
 }

@@ -4,7 +4,9 @@
 
 use vmlan_api::Error;
 
+use super::port_path;
 use super::valid::ValidConfig;
+use vmlan_ports::join;
 
 /// Everything in a configuration that can never be set up, each with the dotted path of the member at fault.
 pub fn hindrances(config: &ValidConfig) -> Vec<Error> {
@@ -12,7 +14,7 @@ pub fn hindrances(config: &ValidConfig) -> Vec<Error> {
     for (network, settings) in config.networks() {
         for (port, table) in &settings.ports {
             let hindrance = table.attachment.hindrance(settings.settings.mtu.octets());
-            let at = format!("network.{network}.port.{port}.{}", table.attachment.kind().as_str());
+            let at = join(&port_path(network, port), table.attachment.kind().as_str());
             found.extend(hindrance.map(|hindrance| hindrance.at(&at)));
         }
     }

@@ -26,6 +26,7 @@ use std::path::Path;
 
 use vmlan_api::keys::Keyed;
 use vmlan_api::{Error, ErrorCode};
+use vmlan_ports::join;
 pub use vmlan_ports::{
     Attachment, Belonging, FilterRule, FilterSource, Mtu, PortSettings, Trunk, TrunkInterface, UserLimits,
     Vlan, resolve_port,
@@ -154,6 +155,11 @@ fn check(
             Err(faults)
         }
     }
+}
+
+/// The dotted path of a port.
+fn port_path(network: &str, port: &str) -> String {
+    join(&join(&join("network", network), "port"), port)
 }
 
 fn errors_of(faults: Faults) -> Vec<Error> {

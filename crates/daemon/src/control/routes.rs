@@ -135,9 +135,7 @@ async fn method_not_allowed() -> Failure {
 fn not_set_up(action: &vmlan_api::ActionReport) -> Error {
     let place: Vec<_> = [&action.network, &action.port].into_iter().flatten().map(String::as_str).collect();
     let reason = action.reason.as_deref().unwrap_or("the log says why");
-    let message =
-        format!("{}: {reason}; it stays and is tried again until it works or is removed", place.join("/"));
-    Error::new(ErrorCode::NotSetUp, message)
+    Error::not_set_up(&place.join("/"), reason)
 }
 
 async fn status(State(shared): State<Shared>) -> Answer {

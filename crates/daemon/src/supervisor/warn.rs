@@ -3,29 +3,20 @@
 
 use vmlan_api::EventKind;
 
-use vmlan_ports::Place;
-
 use super::place;
 
 /// Two ports use one address, as the event says in words.
 pub(super) fn of_contest(event: &EventKind) {
-    if let EventKind::MacContested { network, claimant, .. } = event {
-        let (port, words) = (place(network, claimant), event.in_words().unwrap_or_default());
-        tracing::warn!(%port, "{}", without(&port, &words));
+    if let Some((network, port, words)) = event.clash() {
+        tracing::warn!(port = %place(network, port), "{words}");
     }
 }
 
 /// A port uses an address of another one, as the event says in words.
 pub(super) fn of_conflict(event: &EventKind) {
-    if let EventKind::AddressConflict { network, port, .. } = event {
-        let (port, words) = (place(network, port), event.in_words().unwrap_or_default());
-        tracing::warn!(%port, "{}", without(&port, &words));
+    if let Some((network, port, words)) = event.clash() {
+        tracing::warn!(port = %place(network, port), "{words}");
     }
-}
-
-/// Returns the sentence without its subject, which the line has in front.
-fn without<'w>(port: &Place, words: &'w str) -> &'w str {
-    words.strip_prefix(&format!("{port} ")).unwrap_or(words)
 }
 
 /// A port has as many addresses as it may have.

@@ -8,6 +8,7 @@ pub mod netns;
 pub mod packet;
 pub mod poller;
 pub mod priority;
+pub mod rights;
 pub mod socket;
 pub mod tap;
 pub mod tun;

@@ -9,6 +9,7 @@ pub mod interface;
 pub mod kernel_events;
 pub mod poller;
 pub mod priority;
+pub mod rights;
 pub mod socket;
 pub mod utun;
 pub mod waker;

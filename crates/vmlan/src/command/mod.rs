@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap_complete::env::Shells;
 
 pub use self::place::{control_path, others};
-pub use self::port::port_keys;
+pub use self::port::{path as port_path, port_keys};
 use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]
@@ -63,14 +63,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Run { file, config } => {
             let control = control_path(control.as_deref())?;
             let config = file.or(config).or_else(place::default_file);
-            let ended = vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control });
-            // The faults of a file say themselves that they are errors.
-            Ok(ended.map_err(|error| match error.downcast_ref::<vmlan_daemon::config::ConfigErrors>() {
-                Some(faults) => {
-                    anyhow::anyhow!("{}", faults.to_string().trim_start_matches("error: ").trim_end())
-                }
-                None => error,
-            })?)
+            Ok(vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control })?)
         }
         Command::Check { file, here } => apply::check(&file, here, output),
         Command::Apply { file, dry_run } => apply::apply(&client()?, file.as_deref(), dry_run, output),

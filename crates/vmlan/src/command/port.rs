@@ -39,7 +39,8 @@ fn path_of(port: &PortName) -> Result<String, Failure> {
     Ok(path(network, name))
 }
 
-pub(super) fn path(network: &str, name: &str) -> String {
+/// The path of a port in the control interface.
+pub fn path(network: &str, name: &str) -> String {
     format!("/v1/networks/{}/ports/{}", encode(network), encode(name))
 }
 

@@ -12,8 +12,6 @@ use super::Check;
 /// Where root's control socket lives.
 pub const ROOT_RUNTIME_DIRECTORY: &str = "/run";
 
-/// The bit of CAP_NET_ADMIN in a capability mask (linux/capability.h).
-const CAP_NET_ADMIN: u32 = 12;
 /// Datagrams that a Unix socket should queue; the kernel's default is 10.
 const WANTED_DATAGRAMS: u64 = 512;
 /// Octets of the receive and send buffers that datagram ports ask for.
@@ -21,7 +19,7 @@ const WANTED_RMEM: u64 = 4 << 20;
 const WANTED_WMEM: u64 = 1 << 20;
 
 pub fn checks() -> Vec<Check> {
-    let net_admin = has_capability(CAP_NET_ADMIN);
+    let net_admin = vmlan_sys::rights::over_interfaces();
     let tun = tun();
     let tap_works = net_admin && matches!(tun.status, super::Level::Ok);
     vec![
@@ -49,13 +47,6 @@ pub fn checks() -> Vec<Check> {
             if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
         ),
     ]
-}
-
-/// True if this process has the capability with this number.
-fn has_capability(number: u32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask >> number & 1 == 1)
 }
 
 fn tun() -> Check {

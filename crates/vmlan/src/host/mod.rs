@@ -12,11 +12,11 @@ mod macos;
 use macos as platform;
 
 use anyhow::Context;
-use vmlan_api::{ApplyReport, ErrorCode, Outcome, PortState};
+use vmlan_api::{ApplyReport, ErrorCode, PortState};
 
 use crate::args::HostArguments;
-use crate::client::{Client, ClientError, encode};
-use crate::command::Failure;
+use crate::client::{Client, ClientError};
+use crate::command::{Failure, port_path};
 use crate::output::print;
 use crate::signals::Endings;
 use mark::Mark;
@@ -26,14 +26,14 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     // From here on a signal waits until everything is there, so that everything is taken away again.
     let mut endings = Endings::new().context("signals cannot be waited for")?;
     let HostArguments { network, port, .. } = arguments;
-    let path = format!("/v1/networks/{}/ports/{}", encode(network), encode(port));
+    let path = port_path(network, port);
     let mark = Mark::set(client, arguments)?;
     let access = |vlan| vmlan_api::VlanConfig { access: Some(vlan), ..Default::default() };
     let wanted =
         vmlan_api::PortConfig { vlan: arguments.vlan.map(access), ..platform::port(client, arguments)? };
     let report: ApplyReport = match client.post(&path, &wanted) {
         Err(ClientError::Refused(error))
-            if error.code == ErrorCode::PortExists && is_left(client, arguments, &mark)? =>
+            if error.code == ErrorCode::PortExists && is_left(client, &path, &mark)? =>
         {
             client
                 .delete::<ApplyReport>(&path)
@@ -43,15 +43,15 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
         Err(ClientError::Refused(error)) if error.code == ErrorCode::PortExists => {
             return Err(anyhow::anyhow!("{}, or name another port with --port", error.message).into());
         }
-        Err(ClientError::Refused(error)) if error.code == vmlan_api::ErrorCode::NotSetUp => {
+        Err(ClientError::Refused(error)) if error.code == ErrorCode::NotSetUp => {
             client.delete::<ApplyReport>(&path).context("the port cannot be removed")?;
             // It does not stay, as this command takes it away again.
-            let reason = error.message.split("; it stays").next().unwrap_or_default();
+            let reason = error.without_staying();
             return Err(anyhow::anyhow!("the interface cannot be made: {reason}").into());
         }
         report => report?,
     };
-    let joined = set_up(client, arguments, &report);
+    let joined = set_up(client, &path);
     let kept = arguments.keep && joined.is_ok();
     if let Ok(name) = &joined {
         let how_long = match kept {
@@ -72,25 +72,14 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True if the port that is there was left by a killed command.
-fn is_left(client: &Client, arguments: &HostArguments, mark: &Mark) -> anyhow::Result<bool> {
-    let port = find(client, arguments)?;
-    Ok(mark.was_left() && port.is_some_and(|port| port.kind == platform::KIND))
+/// True if the port at `path` was left by a killed command.
+fn is_left(client: &Client, path: &str, mark: &Mark) -> Result<bool, ClientError> {
+    Ok(mark.was_left() && client.get::<vmlan_api::Port>(path)?.kind == platform::KIND)
 }
 
-/// The port of these arguments, if there is one.
-fn find(client: &Client, arguments: &HostArguments) -> anyhow::Result<Option<vmlan_api::Port>> {
-    let ports: Vec<vmlan_api::Port> = client.get("/v1/ports")?;
-    let is_ours = |port: &vmlan_api::Port| port.network == arguments.network && port.port == arguments.port;
-    Ok(ports.into_iter().find(is_ours))
-}
-
-/// The interface's name, when it is ready.
-fn set_up(client: &Client, arguments: &HostArguments, report: &ApplyReport) -> anyhow::Result<String> {
-    if let Some(failed) = report.actions.iter().find(|action| action.outcome == Outcome::Failed) {
-        anyhow::bail!("{}", failed.reason.as_deref().unwrap_or("the port could not be set up"));
-    }
-    let port = find(client, arguments)?.context("somebody removed the port")?;
+/// The name of the interface of the port at `path`, when it is ready.
+fn set_up(client: &Client, path: &str) -> anyhow::Result<String> {
+    let port: vmlan_api::Port = client.get(path)?;
     let name = port.peer.clone().filter(|_| port.state == PortState::Up);
     name.with_context(|| {
         let reason = port.reason.as_deref().unwrap_or("see `vmlan ports`");

@@ -2,16 +2,11 @@
 
 use std::io;
 
+use rustix::thread::CapabilitySet;
 use vmlan_drivers::host::programs;
-use vmlan_sys::{ebpf, packet};
+use vmlan_sys::{ebpf, packet, rights};
 
-use super::has_capability;
 use crate::doctor::{Check, Level};
-
-/// Bits in a capability mask (linux/capability.h).
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
 
 /// Versions of Linux: the first whose interfaces have hooks of their own (tcx), and the first for mode `xdp`.
 const TCX: (u32, u32) = (6, 6);
@@ -21,9 +16,9 @@ const XDP: (u32, u32) = (6, 8);
 pub fn check() -> Check {
     let version = version(&rustix::system::uname().release().to_string_lossy());
     let needs = Needs {
-        net_admin: has_capability(CAP_NET_ADMIN),
+        net_admin: rights::over_interfaces(),
         // Root's rights to everything were those of observing too before there was a name for them.
-        perfmon: has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN),
+        perfmon: rights::has(CapabilitySet::PERFMON) || rights::has(CapabilitySet::SYS_ADMIN),
         packet_socket: packet::sender("lo").map(drop),
         program: ebpf::load_classifier("vmlan_doctor", &programs::idle()).map(drop),
         version,
