@@ -43,7 +43,8 @@ fuzz_target!(|input: (u8, u16, Vec<(u8, Vec<u8>)>)| {
     let snaplen = u32::from(snaplen.max(1));
     let mut capture = Capture::start(file.clone(), Options { snaplen, ..Options::default() }).unwrap();
     let name = "p".repeat(usize::from(names));
-    capture.attach(&PortLink { network: "lab".into(), port: name, link: link.clone() }).unwrap();
+    // Both ways, for frames pass both ways below.
+    capture.attach_both(&PortLink { network: "lab".into(), port: name, link: link.clone() }).unwrap();
 
     let pool = Pool::new(PoolSizes { small: 8, large: 2, bulk: 0 });
     let cx = Context { worker: 0, now: Instant::from_nanos(7), pool: &pool };
