@@ -40,6 +40,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod users;
 
 pub use address::{Address, LinkAddress, ProtocolFamily};
 pub use arp::{Arp, ArpOperation};

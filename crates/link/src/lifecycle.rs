@@ -121,6 +121,7 @@ impl Link {
                 record.gate.open(flags | suspended | classified);
             })?;
         }
+        self.tell_users();
         // Who detaches the link meanwhile tells this event too.
         if let Some(_inside) = self.io_ref() {
             self.tell();
@@ -202,6 +203,8 @@ impl Link {
         // Who hears of the end may attach the link again, and is heard of after it.
         record.gate.reset();
         self.publish(crate::Notice::Event(event));
+        drop(settings);
+        self.tell_users();
     }
 
     /// Attaches a filter behind those that are there.

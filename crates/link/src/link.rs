@@ -17,6 +17,7 @@ use crate::event::Waiting;
 use crate::gate::Gate;
 use crate::multicast::Membership;
 use crate::queue::InputQueue;
+use crate::users::Observed;
 use crate::{Error, Kind, LinkAddress, LinkFamily, LinkOptions, Name, registry};
 use vmlan_frame::{Counters, Mutex, Takes};
 
@@ -59,6 +60,8 @@ pub(crate) struct Record {
     pub(crate) protocol_change: Mutex<()>,
     /// Held while the set of taps is changed, so that the driver is told one change at a time.
     pub(crate) tap_change: Mutex<()>,
+    /// Held while the observer is told.
+    pub(crate) observed: Mutex<Observed>,
 }
 
 pub(crate) struct Settings {
@@ -106,6 +109,7 @@ impl Record {
             settings: Mutex::new(Settings::new(options)),
             protocol_change: Mutex::new(()),
             tap_change: Mutex::new(()),
+            observed: Mutex::default(),
         }
     }
 
@@ -193,6 +197,8 @@ impl Settings {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // Taken out under its lock, dropped after it.
+        let _observed = core::mem::take(&mut *self.record.observed.lock());
         if let Some(registry) = self.registry.upgrade() {
             registry.release(&self.record);
         }
@@ -235,14 +241,18 @@ impl Link {
         let record = self.record();
         // Dropped after the lock: hooks that go with it run code that is not ours.
         let _old;
-        let mut settings = record.settings();
-        let mut chain = Chain::clone(&record.chain.load());
-        let result = change(&mut settings, &mut chain)?;
-        chain.settle();
-        let flags = chain.flags();
-        // The chain comes first: a flag promises that the chain has something.
-        _old = record.chain.swap(Arc::new(chain));
-        record.gate.set_flags(Chain::FLAGS, flags);
+        let result = {
+            let mut settings = record.settings();
+            let mut chain = Chain::clone(&record.chain.load());
+            let result = change(&mut settings, &mut chain)?;
+            chain.settle();
+            let flags = chain.flags();
+            // The chain comes first: a flag promises that the chain has something.
+            _old = record.chain.swap(Arc::new(chain));
+            record.gate.set_flags(Chain::FLAGS, flags);
+            result
+        };
+        self.tell_users();
         Ok(result)
     }
 

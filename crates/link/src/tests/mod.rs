@@ -23,6 +23,7 @@ mod protocols;
 mod queue;
 mod stress;
 mod taps;
+mod users;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;

@@ -3,8 +3,10 @@
 //! A program and a table live as long as a descriptor or something in the kernel, as a traffic-control filter, holds
 //! them.
 
+mod table;
 mod xdp;
 
+pub use table::{Kind, Numbers, PerCpu, Table, grace};
 pub use xdp::{Sockets, attach_xdp, load_xdp};
 
 use std::io;
@@ -296,12 +298,29 @@ fn short(name: &str) -> [u8; NAME] {
 }
 
 /// # Safety
-/// `request` has to be what `command` takes, and its pointers valid for it.
+/// `request` has to be what `command` takes and only reads, and its pointers valid for it.
 unsafe fn bpf<T>(command: libc::c_long, request: &T) -> io::Result<libc::c_int> {
+    // SAFETY: the pointer and the length describe `request`, which is not written to; the caller answers for what is
+    // in it.
+    unsafe { call(command, std::ptr::from_ref(request).cast(), size_of::<T>()) }
+}
+
+/// # Safety
+/// `request` has to be what `command` takes, its pointers valid for it, and good whatever bits are written to it.
+unsafe fn bpf_mut<T>(command: libc::c_long, request: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the pointer and the length describe `request`; the caller answers for what is in it.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>() as libc::c_long)
-    };
+    unsafe { call(command, std::ptr::from_mut(request).cast(), size_of::<T>()) }
+}
+
+/// # Safety
+/// As [`bpf`] and [`bpf_mut`], for the `octets` at `request`.
+unsafe fn call(
+    command: libc::c_long,
+    request: *const libc::c_void,
+    octets: usize,
+) -> io::Result<libc::c_int> {
+    // SAFETY: the caller answers for the request.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, request, octets as libc::c_long) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }
 

@@ -259,6 +259,15 @@ pub fn set_owner(fd: impl AsFd, uid: u32) -> io::Result<()> {
     unsafe { ioctl(&fd, libc::TUNSETOWNER, uid as usize as *mut libc::c_void) }.map(drop)
 }
 
+/// Lets members of `gid` open the device too.
+///
+/// # Errors
+/// Errors of ioctl(2).
+pub fn set_group(fd: impl AsFd, gid: u32) -> io::Result<()> {
+    // SAFETY: TUNSETGROUP takes its argument by value and touches no memory.
+    unsafe { ioctl(&fd, libc::TUNSETGROUP, gid as usize as *mut libc::c_void) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ pub(super) const R5: Register = 5;
 pub(super) const R6: Register = 6;
 pub(super) const R7: Register = 7;
 pub(super) const R8: Register = 8;
+pub(super) const R9: Register = 9;
 /// The end of the stack, which lies below it.
 pub(super) const STACK: Register = 10;
 
@@ -23,6 +24,7 @@ pub(super) enum Width {
     Octet = 0x10,
     Half = 0x08,
     Word = 0x00,
+    Double = 0x18,
 }
 
 /// When a branch is taken; the comparisons are of 32 bits.
@@ -31,6 +33,7 @@ pub(super) enum When {
     Equal = 0x16,
     NotEqual = 0x56,
     AtLeast = 0x36,
+    Below = 0xa6,
     /// A bit of the number is set.
     AnyBit = 0x46,
 }
@@ -83,6 +86,16 @@ impl Assembler {
         self.push(0x63, to, from, offset, 0);
     }
 
+    /// `from`, whole, to the memory at `to` plus `offset`.
+    pub(super) fn store_whole(&mut self, to: Register, offset: i16, from: Register) {
+        self.push(0x7b, to, from, offset, 0);
+    }
+
+    /// 64 bits to the memory at `to` plus `offset`: the number, which is extended by its sign.
+    pub(super) fn store_whole_number(&mut self, to: Register, offset: i16, number: i32) {
+        self.push(0x7a, to, 0, offset, number);
+    }
+
     /// 32 bits to the memory at `to` plus `offset`.
     pub(super) fn store_number(&mut self, to: Register, offset: i16, number: i32) {
         self.push(0x62, to, 0, offset, number);
@@ -108,9 +121,44 @@ impl Assembler {
         self.push(0x0f, to, from, 0, 0);
     }
 
+    /// `to` -= `from`, whole.
+    pub(super) fn subtract_register(&mut self, to: Register, from: Register) {
+        self.push(0x1f, to, from, 0, 0);
+    }
+
+    /// `to` /= `from`, both whole and without a sign; 0 where `from` is 0.
+    pub(super) fn divide_by(&mut self, to: Register, from: Register) {
+        self.push(0x3f, to, from, 0, 0);
+    }
+
+    /// `to` &= `number`, which is extended by its sign.
+    pub(super) fn mask(&mut self, to: Register, number: i32) {
+        self.push(0x57, to, 0, 0, number);
+    }
+
+    /// `to` &= `from`, whole.
+    pub(super) fn mask_by(&mut self, to: Register, from: Register) {
+        self.push(0x5f, to, from, 0, 0);
+    }
+
+    /// `to` = `to`, with its bits moved up.
+    pub(super) fn shift_up(&mut self, to: Register, bits: i32) {
+        self.push(0x67, to, 0, 0, bits);
+    }
+
+    /// `to` = `to`, with its bits moved down and zeros behind them.
+    pub(super) fn shift_down(&mut self, to: Register, bits: i32) {
+        self.push(0x77, to, 0, 0, bits);
+    }
+
+    /// The same by as many bits as `from` says, below 64.
+    pub(super) fn shift_down_by(&mut self, to: Register, from: Register) {
+        self.push(0x7f, to, from, 0, 0);
+    }
+
     /// `to` = `to`, with its bits moved up, together with those of `from`.
     pub(super) fn shift_and_join(&mut self, to: Register, bits: i32, from: Register) {
-        self.push(0x67, to, 0, 0, bits);
+        self.shift_up(to, bits);
         self.push(0x4f, to, from, 0, 0);
     }
 
@@ -120,6 +168,7 @@ impl Assembler {
             Width::Octet => {}
             Width::Half => self.push(0xdc, register, 0, 0, 16),
             Width::Word => self.push(0xdc, register, 0, 0, 32),
+            Width::Double => self.push(0xdc, register, 0, 0, 64),
         }
     }
 
@@ -140,7 +189,25 @@ impl Assembler {
         self.push(0x2d, register, other, 0, 0);
     }
 
-    /// Goes to `label` when `register` is no address, after a lookup.
+    /// Goes to `label` when `register` equals `other`, both whole.
+    pub(super) fn branch_same(&mut self, register: Register, other: Register, label: Label) {
+        self.branches.push((self.code.len(), label));
+        self.push(0x1d, register, other, 0, 0);
+    }
+
+    /// Goes to `label` when `register` differs from `other`, both whole.
+    pub(super) fn branch_different(&mut self, register: Register, other: Register, label: Label) {
+        self.branches.push((self.code.len(), label));
+        self.push(0x5d, register, other, 0, 0);
+    }
+
+    /// Goes to `label` when `register` is an address, after a lookup, or any other number than zero.
+    pub(super) fn branch_some(&mut self, register: Register, label: Label) {
+        self.branches.push((self.code.len(), label));
+        self.push(0x55, register, 0, 0, 0);
+    }
+
+    /// Goes to `label` when `register` is no address, after a lookup, or zero.
     pub(super) fn branch_null(&mut self, register: Register, label: Label) {
         self.branches.push((self.code.len(), label));
         self.push(0x15, register, 0, 0, 0);

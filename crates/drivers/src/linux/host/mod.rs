@@ -5,7 +5,9 @@
 //! where it came from, and by its TAP the kernel knows where it is to go: [`TwoSides`] joins them to one endpoint.
 
 mod assembler;
+mod bounded;
 mod by_source;
+pub mod fast;
 mod longest;
 mod packet;
 pub mod programs;
@@ -13,6 +15,7 @@ mod stations;
 mod two_sides;
 pub mod xdp;
 
+pub use bounded::Bounded;
 pub use by_source::BySource;
 pub use longest::Longest;
 pub use packet::PacketSocket;

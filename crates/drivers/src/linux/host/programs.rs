@@ -24,7 +24,7 @@ use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Registe
 pub const MARK: u32 = 0x766d_6c74;
 
 /// Where a packet has its EtherType and its destination, and the EtherTypes that are asked for (RFC 791, 826, 8200).
-const ETHERTYPE: i16 = 12;
+pub(super) const ETHERTYPE: i16 = 12;
 const IPV4_DESTINATION: i32 = 14 + 16;
 const IPV6_DESTINATION: i32 = 14 + 24;
 const ARP_TARGET: i32 = 14 + 24;
@@ -34,23 +34,23 @@ const ARP: i32 = EtherType::ARP.0 as i32;
 
 /// Members of `struct __sk_buff` (linux/bpf.h).
 const PACKET_TYPE: i16 = 4;
-const PACKET_MARK: i16 = 8;
-const DATA: i16 = 76;
-const DATA_END: i16 = 80;
+pub(super) const PACKET_MARK: i16 = 8;
+pub(super) const DATA: i16 = 76;
+pub(super) const DATA_END: i16 = 80;
 
 /// Packet types of linux/if_packet.h: a unicast frame for this host, and one for another station.
 const THIS_HOST: i32 = 0;
 const OTHER_HOST: i32 = 3;
 
 /// The return value of a program that leaves a frame to the next one: `TCX_NEXT`, `TC_ACT_UNSPEC`.
-const LEAVE: i32 = -1;
+pub(super) const LEAVE: i32 = -1;
 
 /// The kernel's functions (`enum bpf_func_id`).
 const MAP_LOOKUP: i32 = 1;
 const MAP_UPDATE: i32 = 2;
 const CLONE_REDIRECT: i32 = 13;
-const REDIRECT: i32 = 23;
-const LOAD_BYTES: i32 = 26;
+pub(super) const REDIRECT: i32 = 23;
+pub(super) const LOAD_BYTES: i32 = 26;
 
 /// `BPF_NOEXIST`: an entry is made, and none is changed.
 const NEW_ENTRY: i32 = 1;
@@ -204,7 +204,7 @@ pub fn unmark() -> Vec<u64> {
 /// Takes the mark off the frame at `context`. The host forwards a packet with the mark that it came with, and may
 /// answer with it or keep it for a connection: such a frame is the host's, and one with the mark would not be looked
 /// at.
-fn take_mark_off(program: &mut Assembler, context: Register) {
+pub(super) fn take_mark_off(program: &mut Assembler, context: Register) {
     program.set(R2, 0);
     program.store(context, PACKET_MARK, R2);
 }
@@ -260,18 +260,24 @@ fn load_packet(program: &mut Assembler, (place, octets): (i32, i32), short: Labe
 /// Where on the stack a station's key is.
 pub(super) const KEY: i16 = -8;
 
-/// The [`key`] of the destination, of the frame that `packet` leads to, to its place of the stack. By halves, which
-/// every processor loads from where they are; changes the first three registers.
+/// The [`key`] of the destination, of the frame that `packet` leads to, to its place of the stack; changes the first
+/// three registers.
 pub(super) fn store_key(program: &mut Assembler, packet: Register) {
-    program.load(Width::Half, R1, packet, 0);
+    load_key(program, packet, 0);
+    program.store(STACK, KEY + 4, R1);
+}
+
+/// The first word of the [`key`] of the address at this offset of a frame to its place of the stack, and the second to
+/// `R1`. By halves, which every processor loads from where they are; changes `R3` too.
+pub(super) fn load_key(program: &mut Assembler, packet: Register, offset: i16) {
+    program.load(Width::Half, R1, packet, offset);
     program.decode(R1, Width::Half);
-    program.load(Width::Half, R3, packet, 2);
+    program.load(Width::Half, R3, packet, offset + 2);
     program.decode(R3, Width::Half);
     program.shift_and_join(R1, 16, R3);
     program.store(STACK, KEY, R1);
-    program.load(Width::Half, R1, packet, 4);
+    program.load(Width::Half, R1, packet, offset + 4);
     program.decode(R1, Width::Half);
-    program.store(STACK, KEY + 4, R1);
 }
 
 /// `R0` = what the table has for the key at this place of the stack.
