@@ -91,6 +91,9 @@ pub struct NetworkConfig {
     /// Forwarding of destinations 01-80-C2-00-00-00 to -0F (PAUSE never is forwarded); false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_reserved: Option<bool>,
+    /// The carrier of frames between interface ports that do not say it themselves; auto when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast: Option<Fast>,
     /// The host's interface that the network is joined to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<TrunkConfig>,
@@ -128,7 +131,7 @@ pub struct StaticEntry {
 }
 
 table! {
-    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde` and `tunnel`, and its settings.
+    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde`, `tunnel` and `interface`, and its settings.
     pub struct PortConfig {
         /// A TAP device.
         tap: TapConfig,
@@ -140,6 +143,8 @@ table! {
         vde: VdeConfig,
         /// A tunnel for packets, joined to the network by proxy.
         tunnel: TunnelConfig,
+        /// An interface of this host's, behind which the guest is.
+        interface: InterfaceConfig,
         /// The addresses that the guest may use; learnt when absent.
         mac: OneOrMany<String>,
         /// The role of the port in VLANs; no VLAN when absent.
@@ -169,6 +174,9 @@ table! {
         /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked
         /// about others, in a network with a trunk or where a port has this key.
         floating: OneOrMany<String>,
+        /// Lets the kernel carry the port's frames where the network would only pass them on; the network's when
+        /// absent.
+        fast: Fast,
     }
 }
 
@@ -324,6 +332,41 @@ table! {
 }
 
 table! {
+    /// An interface of this host's, behind which the guest is: one that exists or will, or one that vmlan makes.
+    pub struct InterfaceConfig {
+        /// Name of the interface, at most 15 characters.
+        name: String,
+        /// The kind of interface that is made under that name; the name of one that exists, or is waited for, when
+        /// absent.
+        create: InterfaceKind,
+        /// User, by name or number as text, who may open the TAP that is made.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, whose members may open the TAP that is made.
+        group: String = Value::TextOrNumber,
+        /// Queues of the TAP that is made: with more than one, a program may open it several times.
+        queues: u64 = number(1, 256, Some(1)),
+        /// The other end of the veth that is made.
+        peer: PeerConfig,
+    }
+}
+
+table! {
+    /// The guest's end of a veth.
+    pub struct PeerConfig {
+        /// Name of the guest's end, at most 15 characters.
+        name: String,
+        /// Network namespace of the guest's end: a path or a name as `ip netns` knows it; our own when absent.
+        netns: String,
+        /// Addresses that it gets, with the bits of their network: `10.0.0.5/24`; none when absent.
+        address: OneOrMany<String>,
+        /// Its MAC address; one that the kernel chooses when absent.
+        mac: String,
+        /// Its MTU in octets; the network's when absent.
+        mtu: u64 = number(68, 65_535, None),
+    }
+}
+
+table! {
     /// The role of a port in VLANs: `access`, or `tagged` with or without `native`.
     pub struct VlanConfig {
         /// The VLAN of an access port, whose guest sends untagged frames (PVID).
@@ -333,6 +376,27 @@ table! {
         /// The VLAN of untagged frames beside `tagged`; they are dropped when absent.
         native: u64 = number(1, 4094, None),
     }
+}
+
+/// A kind of interface that vmlan makes for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceKind {
+    /// A persistent TAP, for a machine monitor to open by its name.
+    Tap,
+    /// One end of a veth, of which the guest has the other.
+    Veth,
+}
+
+/// The carrier of frames between two ports whose guests are behind interfaces of this host's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fast {
+    /// The kernel, where the network would only pass them on.
+    #[default]
+    Auto,
+    /// The daemon, always.
+    Off,
 }
 
 /// The restriction of a port with a set MAC to frames from that MAC.
@@ -376,6 +440,8 @@ pub enum Promiscuous {
     Allow,
 }
 
+choice!(Fast { Auto = "auto", Off = "off" });
+choice!(InterfaceKind { Tap = "tap", Veth = "veth" });
 choice!(Guard { On = "on", Off = "off" });
 choice!(Isolation { None = "none", Isolated = "isolated" });
 choice!(Promiscuous { Deny = "deny", Allow = "allow" });

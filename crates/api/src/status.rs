@@ -95,9 +95,25 @@ pub struct Port {
     pub mtu: u64,
     /// Traffic through the port.
     pub counters: Counters,
+    /// The part of its traffic that the kernel carries past the daemon; only of interface ports.
+    #[serde(default)]
+    pub fast: Option<PortFast>,
     /// The records of a tunnel, on the link between it and its client or device, while it is up.
     #[serde(default)]
     pub tunnel: Option<Counters>,
+}
+
+/// The part of a port's traffic that the kernel carries past the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortFast {
+    /// How many of its guest's addresses the kernel forwards to.
+    pub stations: u64,
+    /// Why everything of it goes by the daemon, where that is so.
+    pub slow: Option<String>,
+    /// Frames received, and sent, by the kernel alone since the port came; they are among the port's counters.
+    pub rx_frames: u64,
+    /// Frames sent by the kernel alone.
+    pub tx_frames: u64,
 }
 
 /// The kind of a port's attachment.
@@ -115,13 +131,16 @@ pub enum PortKind {
     Vde,
     /// A tunnel for packets: its control socket, one client of that, or a device.
     Tunnel,
+    /// An interface of this host's, behind which the guest is.
+    Interface,
     /// The trunk of the network, which has no port's table.
     Trunk,
 }
 
 impl PortKind {
     /// Every kind that a port's table can have.
-    pub const ALL: [Self; 5] = [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel];
+    pub const ALL: [Self; 6] =
+        [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel, Self::Interface];
 
     /// The key of the kind in a port's table.
     pub fn as_str(self) -> &'static str {
@@ -131,6 +150,7 @@ impl PortKind {
             Self::Datagram => "datagram",
             Self::Vde => "vde",
             Self::Tunnel => "tunnel",
+            Self::Interface => "interface",
             Self::Trunk => "trunk",
         }
     }
@@ -299,4 +319,7 @@ pub struct FdbEntry {
     pub is_static: bool,
     /// Seconds since it was last seen; `null` for a configured one.
     pub age_seconds: Option<f64>,
+    /// True if the kernel forwards to it, where nothing has to see the frame.
+    #[serde(default)]
+    pub fast: bool,
 }

@@ -51,6 +51,7 @@ fn a_port_lists_every_member() {
         vlan: None,
         mtu: 1500,
         counters: Counters { drops: [("queue_full".into(), 3)].into(), ..Counters::default() },
+        fast: None,
         tunnel: None,
     };
     let none = json!({"rx_frames": 0, "rx_octets": 0, "tx_frames": 0, "tx_octets": 0});
@@ -67,7 +68,7 @@ fn a_port_lists_every_member() {
                 "classes": {"background": none.clone(), "video": none.clone(), "voice": none},
                 "drops": {"queue_full": 3},
             },
-            "tunnel": null,
+            "fast": null, "tunnel": null,
         })
     );
 }

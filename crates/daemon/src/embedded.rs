@@ -170,6 +170,7 @@ impl Embedded {
             // Fails when the port has just left.
             let _ = capture.attach(link);
         }
+        self.wait_for(self.handle.settle())?;
         Ok(capture)
     }
 

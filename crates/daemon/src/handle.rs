@@ -64,6 +64,8 @@ pub enum Query {
         /// The answer.
         reply: Reply<Vec<vmlan_api::Filter>>,
     },
+    /// Answers when no frame passes by something that was withdrawn before.
+    Settle(Reply<()>),
 }
 
 /// A request to the supervisor.
@@ -249,6 +251,15 @@ impl Handle {
     /// [`vmlan_api::ErrorCode::UnknownNetwork`].
     pub async fn trunks(&self, network: Option<String>) -> Result<Vec<vmlan_api::Trunk>, vmlan_api::Error> {
         self.query(|reply| Query::Trunks { network, reply }).await
+    }
+
+    /// Returns when every frame is seen by the captures that were attached to links before: the kernel carries none
+    /// past them any more.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn settle(&self) -> Result<(), vmlan_api::Error> {
+        self.query(Query::Settle).await
     }
 
     /// The forwarding database of a network.

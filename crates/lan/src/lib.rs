@@ -18,6 +18,7 @@
 mod discovery;
 mod egress;
 mod event;
+mod fast;
 mod fdb;
 mod forward;
 mod group;
@@ -32,6 +33,7 @@ mod vlan;
 
 pub use egress::Egress;
 pub use event::{Event, Events};
+pub use fast::{FastEntry, FastPath, FastPort, SlowReason};
 pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
 pub use group::Group;

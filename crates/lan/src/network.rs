@@ -20,9 +20,11 @@ use crate::port::{Limits, Port, PortConfig, PortError, PortId, PortPolicy, Share
 use crate::port_table::PortTable;
 use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
 
+mod fast;
 mod fdb;
 mod trunk;
 
+use self::fast::Fast;
 pub use self::trunk::{SharedAddress, Station};
 
 /// A new network.
@@ -60,6 +62,7 @@ struct Control {
     common: Common,
     /// True if a guest is active.
     wanted: bool,
+    fast: Option<Fast>,
 }
 
 /// The settings that the ports of a network are compiled from, besides their policies.
@@ -81,6 +84,8 @@ struct Member {
     /// The same for the data path.
     port: Arc<Port>,
     trunk: Option<TrunkMember>,
+    /// True if a fast way has its entries.
+    fast: bool,
 }
 
 /// The part of a member that only the trunk has.
@@ -110,6 +115,7 @@ impl Network {
             pass_reserved,
             common: Common::default(),
             wanted: false,
+            fast: None,
         };
         Arc::new(Network {
             name,
@@ -177,7 +183,7 @@ impl Network {
         });
         let common = control.common.of(trunk.as_ref());
         let port = Arc::new(compile(id, &policy, false, (&account, group.as_ref()), common));
-        let member = Member { id, name, policy, active: false, account, group, port, trunk };
+        let member = Member { id, name, policy, active: false, account, group, port, trunk, fast: false };
         let inserted = control.ports.insert(member);
         debug_assert_eq!(inserted, Some(id));
         self.publish(&mut control);
@@ -322,6 +328,7 @@ impl Network {
             core::mem::replace(&mut *ports, table)
         };
         drop(old);
+        control.tell_fast_ports();
         let wanted = control.members().any(|member| member.port.active && member.trunk.is_none());
         if core::mem::replace(&mut control.wanted, wanted) != wanted
             && let Some(trunk) = control.trunk().and_then(|member| member.trunk.as_ref())

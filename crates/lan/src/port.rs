@@ -85,6 +85,8 @@ pub struct PortConfig {
     pub quota: usize,
     /// See [`PortPolicy::limits`].
     pub limits: Limits,
+    /// See [`PortPolicy::fast`].
+    pub fast: bool,
     /// The ports with which this one shares what it may flood and learn; `None` for a port that has it alone.
     pub group: Option<Arc<Group>>,
     /// The account of the port's link.
@@ -111,6 +113,7 @@ impl PortConfig {
             floating,
             quota,
             limits,
+            fast,
         } = policy;
         PortConfig {
             name: name.into(),
@@ -125,6 +128,7 @@ impl PortConfig {
             floating,
             quota,
             limits,
+            fast,
             group: None,
             account: account.into(),
         }
@@ -145,6 +149,7 @@ impl PortConfig {
             floating,
             quota,
             limits,
+            fast,
             group,
             account,
         } = self;
@@ -160,6 +165,7 @@ impl PortConfig {
             floating,
             quota,
             limits,
+            fast,
         };
         (name, policy, account, group)
     }
@@ -193,6 +199,8 @@ pub struct PortPolicy {
     pub quota: usize,
     /// How much the port may send.
     pub limits: Limits,
+    /// True if a fast way may carry the port's frames past the switch.
+    pub fast: bool,
 }
 
 /// IP addresses that begin alike.
@@ -318,6 +326,7 @@ impl Default for PortPolicy {
             floating: Vec::new(),
             quota: PortPolicy::DEFAULT_QUOTA,
             limits: Limits::default(),
+            fast: true,
         }
     }
 }

@@ -102,6 +102,14 @@ impl VlanRole {
         }
     }
 
+    /// Returns the role with nothing left unsaid: no role is VLAN 1 in a network that is VLAN-aware.
+    pub(crate) fn in_network(&self, aware: bool) -> VlanRole {
+        match self {
+            VlanRole::Unset if aware => VlanRole::Access(VlanId::DEFAULT),
+            role => role.clone(),
+        }
+    }
+
     /// The one VLAN of a port that is no trunk; VLAN 1 stands for a network without VLANs too.
     pub(crate) fn access_vlan(&self) -> Option<VlanId> {
         match self {

@@ -362,6 +362,7 @@ impl Row {
             vlan: vlan(&self.settings.vlan),
             mtu: self.mtu as u64,
             counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
+            fast: None,
             tunnel: endpoint.and_then(|endpoint| endpoint.inner()).map(counters),
         }
     }

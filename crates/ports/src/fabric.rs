@@ -1,13 +1,13 @@
 //! The parts that ports are made of: the data plane, the link layer's registry and the directory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use vmlan_dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use vmlan_drivers::Fault;
-use vmlan_frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG};
+use vmlan_frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG, VlanId};
 use vmlan_lan::{
     Limits, Network, PortConfig, PortError, PortPolicy, Prefix, Rate, Roles, TrunkConfig, TrunkNotice,
     TrunkPolicy, VlanRole, VlanSet,
@@ -19,6 +19,7 @@ use super::seat::Seat;
 use super::trunks::Trunks;
 use crate::Emitter;
 use crate::filter::Rules;
+use crate::interface::Shared as Interfaces;
 use crate::users::{Budget, Users};
 use crate::{PortSettings, Vlan};
 
@@ -39,6 +40,8 @@ pub struct Fabric {
     /// The trunks of all networks, for whoever asks.
     pub trunks: Trunks,
     routes: Routes,
+    /// Everything that interface ports have together.
+    pub(crate) interfaces: Arc<Interfaces>,
     /// The limits on what users of the sockets may hold.
     pub users: Arc<Users>,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.
@@ -128,6 +131,7 @@ impl Fabric {
             directory: Directory::new(events),
             trunks: Trunks::default(),
             routes,
+            interfaces: Arc::default(),
             users,
             ticks,
         }))
@@ -159,6 +163,29 @@ impl Fabric {
     /// Does `work` with the data plane; `None` when that has ended.
     pub fn with_plane<T>(&self, work: impl FnOnce(&Plane) -> T) -> Option<T> {
         self.plane.lock().as_ref().map(work)
+    }
+
+    /// Has everything that the kernel carried past the workers counted by its ports; to be called before counters are
+    /// read.
+    pub fn count(&self) {
+        self.interfaces.count();
+    }
+
+    /// Returns when no frame passes the workers any more by something that was withdrawn before the call: a rule or a
+    /// capture that was attached sees every frame from then on. Waits for some ten milliseconds, where there is
+    /// something to wait for.
+    pub fn settle(&self) {
+        self.interfaces.settle();
+    }
+
+    /// Tells what the kernel carries of a port, when that is an interface port.
+    pub fn fast(&self, network: &Arc<Network>, id: vmlan_lan::PortId) -> Option<vmlan_api::PortFast> {
+        self.interfaces.report(network, id)
+    }
+
+    /// Returns the addresses of a network whose frames the kernel carries.
+    pub fn fast_stations(&self, network: &Arc<Network>) -> BTreeSet<(vmlan_frame::MacAddr, Option<VlanId>)> {
+        self.interfaces.stations(network)
     }
 
     /// Makes a port in every layer. It is not attached to anything yet.
@@ -242,6 +269,12 @@ impl Joined {
         self.bridge.link().counters().clone()
     }
 
+    /// The port's link.
+    #[cfg(all(target_os = "linux", feature = "netlink"))]
+    pub fn link(&self) -> &vmlan_link::Link {
+        self.bridge.link()
+    }
+
     /// Gives everything back, and answers when no worker holds any of it.
     pub async fn leave(mut self) {
         let _ = self.let_go().await;
@@ -301,6 +334,7 @@ pub fn port_policy(settings: &PortSettings) -> PortPolicy {
         roles: Roles { dhcp: settings.roles.contains(&vmlan_api::Role::Dhcp) },
         floating: settings.floating.iter().map(|of| Prefix { address: of.address, len: of.prefix }).collect(),
         quota: settings.quota,
+        fast: settings.fast,
     }
 }
 

@@ -18,6 +18,7 @@ mod fabric;
 mod filter;
 #[cfg(any(not(target_os = "linux"), feature = "netlink", test))]
 mod hold;
+mod interface;
 mod kind;
 mod links;
 pub mod lock;
@@ -38,11 +39,26 @@ mod vde;
 mod wire;
 
 #[cfg(target_os = "linux")]
+#[path = "linux/addresses.rs"]
+mod addresses;
+#[cfg(all(target_os = "linux", feature = "netlink"))]
+#[path = "linux/apart.rs"]
+mod apart;
+#[cfg(all(target_os = "linux", feature = "netlink"))]
+#[path = "linux/device.rs"]
+mod device;
+#[cfg(target_os = "linux")]
 #[path = "linux/follow.rs"]
 mod follow;
 #[cfg(target_os = "linux")]
 #[path = "linux/home.rs"]
 mod home;
+#[cfg(all(target_os = "linux", feature = "netlink"))]
+#[path = "linux/hooks.rs"]
+mod hooks;
+#[cfg(all(target_os = "linux", feature = "netlink"))]
+#[path = "linux/interface_lock.rs"]
+mod interface_lock;
 #[cfg(all(target_os = "linux", feature = "netlink"))]
 #[path = "linux/kernel/mod.rs"]
 mod kernel;
@@ -82,6 +98,7 @@ pub use trunks::{TrunkRow, TrunkWish, Trunks};
 pub use wire::on_wire;
 
 pub use datagram::Datagram;
+pub use interface::{Interface, Peer, Source as InterfaceSource};
 pub use stream::Stream;
 pub use tap::{Tap, TapSource};
 pub use tunnel::{Tunnel, TunnelAddresses, TunnelSource};
@@ -91,4 +108,5 @@ use kind::Entry;
 use task::{Look, Pause, describe, is_absent, recover, report_end, reserved_name};
 
 /// The kinds that there are.
-pub(crate) const KINDS: [Entry; 5] = [tap::ENTRY, stream::ENTRY, datagram::ENTRY, vde::ENTRY, tunnel::ENTRY];
+pub(crate) const KINDS: [Entry; 6] =
+    [tap::ENTRY, stream::ENTRY, datagram::ENTRY, vde::ENTRY, tunnel::ENTRY, interface::ENTRY];

@@ -100,6 +100,18 @@ impl Seat {
         &self.joined.network
     }
 
+    /// Its link.
+    #[cfg(all(target_os = "linux", feature = "netlink"))]
+    pub(crate) fn link(&self) -> &vmlan_link::Link {
+        self.joined.link()
+    }
+
+    /// Everything that interface ports have together.
+    #[cfg(all(target_os = "linux", feature = "netlink"))]
+    pub(crate) fn interfaces(&self) -> &Arc<crate::interface::Shared> {
+        &self.fabric.interfaces
+    }
+
     /// Which port of the network it is.
     pub fn id(&self) -> vmlan_lan::PortId {
         self.joined.id

@@ -44,6 +44,8 @@ pub struct PortSettings {
     pub floating: Vec<Prefixed>,
     /// Rules about its frames, in order.
     pub filters: Vec<FilterRule>,
+    /// True if the kernel may carry its frames past the daemon.
+    pub fast: bool,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
 }
@@ -67,6 +69,7 @@ impl PortSettings {
             roles: BTreeSet::new(),
             floating: Vec::new(),
             filters: Vec::new(),
+            fast: true,
             static_entries: BTreeSet::new(),
         }
     }

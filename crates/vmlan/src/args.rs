@@ -70,7 +70,11 @@ pub enum Command {
         dry_run: bool,
     },
     /// Show the state of the daemon
-    Status,
+    Status {
+        /// Show what the kernel carries of interface ports, past the daemon; of two ports, why it does not
+        #[arg(long, num_args = 0..=2, value_name = "NETWORK/PORT")]
+        fast: Option<Vec<String>>,
+    },
     /// Show the configuration that runs, as a file: with what was added and changed since it was read
     Config,
     /// List the networks

@@ -122,12 +122,14 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
             }
             Request::Query(Query::Ports { reply, .. }) => drop(reply.send(Ok(vec![port()]))),
             Request::Query(Query::Fdb { reply, .. }) => drop(reply.send(Ok(vec![vmlan_api::FdbEntry {
+                fast: false,
                 mac: "52:54:00:00:00:01".into(),
                 vlan: None,
                 port: "web".into(),
                 is_static: false,
                 age_seconds: Some(1.5),
             }]))),
+            Request::Query(Query::Settle(reply)) => drop(reply.send(Ok(()))),
             Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
@@ -164,6 +166,7 @@ fn port() -> vmlan_api::Port {
     let voice = vmlan_api::ClassCounters { rx_frames: 2, tx_frames: 5, ..Default::default() };
     let classes = vmlan_api::Classes { voice, ..Default::default() };
     vmlan_api::Port {
+        fast: None,
         network: "lab".into(),
         port: "web".into(),
         index: Some(1),

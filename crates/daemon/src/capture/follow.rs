@@ -54,6 +54,7 @@ pub async fn follow(
         // Fails when the network is gone again, or the daemon is ending.
         if let Ok(links) = handle.links(network).await {
             attach(selections, capture, &links);
+            let _ = handle.settle().await;
         }
     }
 }

@@ -43,11 +43,14 @@ impl Reader {
     }
 
     pub(super) fn network(&mut self, path: &str, node: &Node) -> Option<vmlan_api::NetworkConfig> {
-        let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "trunk", "port"])?;
+        let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "fast", "trunk", "port"])?;
         Some(vmlan_api::NetworkConfig {
             mtu: self.member(&table, "mtu", Self::number),
             fdb: self.member(&table, "fdb", Self::fdb),
             pass_reserved: self.member(&table, "pass_reserved", Self::boolean),
+            fast: self.member(&table, "fast", |r, at, n| {
+                r.choice(at, n, &[("auto", vmlan_api::Fast::Auto), ("off", vmlan_api::Fast::Off)])
+            }),
             trunk: self.member(&table, "trunk", Self::keyed::<vmlan_api::TrunkConfig>),
             port: self
                 .member(&table, "port", |r, at, n| r.named(at, n, Self::keyed::<vmlan_api::PortConfig>))

@@ -133,6 +133,7 @@ impl Checker {
             }
             let settings = self.settings(&path, name, port, fdb_size, &mut owners);
             if let (Some(attachment), Some(mut settings)) = (self.attachment(&path, port), settings) {
+                settings.fast = port.fast.or(network.fast).unwrap_or_default() == vmlan_api::Fast::Auto;
                 settings.sees_trunk = sees_trunk && settings.promiscuous;
                 attachment.fits(&mut self.0, &path, &settings, &mut surroundings);
                 ports.insert(name.clone(), Port { attachment, settings });
@@ -207,6 +208,7 @@ impl Checker {
             roles: port.roles.iter().flatten().copied().collect(),
             floating: floating?,
             filters: filters?,
+            fast: true,
             static_entries: BTreeSet::new(),
         })
     }

@@ -93,6 +93,7 @@ async fn supervise(
                     "there is no such network",
                 ))));
             }
+            Request::Query(Query::Settle(reply)) => drop(reply.send(Ok(()))),
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
@@ -158,6 +159,7 @@ fn status() -> vmlan_api::Status {
 
 fn port() -> vmlan_api::Port {
     vmlan_api::Port {
+        fast: None,
         network: "lab".into(),
         port: "web".into(),
         index: Some(1),

@@ -67,6 +67,7 @@ impl Supervisor {
             let progress = self.act(&action).await;
             steps.push((action, progress));
         }
+        self.fabric.settle();
         Steps { steps }
     }
 

@@ -14,8 +14,8 @@ use vmlan_lan::Network;
 use super::now;
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
-use vmlan_ports::Fabric;
 use vmlan_ports::panics;
+use vmlan_ports::{Fabric, Place};
 
 /// The state that the supervisor shows, besides what ports and trunks write down themselves.
 pub(super) struct View {
@@ -87,11 +87,15 @@ impl View {
                 drop(reply.send(Ok(vmlan_api::Config::clone(&config))));
             }
             Query::Networks(reply) => drop(reply.send(Ok(self.networks()))),
-            Query::Ports { network, reply } => self.list(network, reply, |of| directory.ports(of)),
+            Query::Ports { network, reply } => self.list(network, reply, |of| self.ports(of)),
             Query::Filters { network, reply } => self.list(network, reply, |of| directory.filters(of)),
             Query::Links { network, reply } => self.list(network, reply, |of| directory.links(of)),
             Query::Trunks { network, reply } => {
                 self.list(network, reply, |of| self.fabric.trunks.list(of));
+            }
+            Query::Settle(reply) => {
+                self.fabric.settle();
+                drop(reply.send(Ok(())));
             }
             Query::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
         }
@@ -113,6 +117,19 @@ impl View {
         let shown = self.shown();
         let running = shown.networks.get(name).cloned();
         running.ok_or_else(|| Error::unknown_network(name, shown.networks.keys().map(String::as_str)))
+    }
+
+    fn ports(&self, of: Option<&str>) -> Vec<vmlan_api::Port> {
+        self.fabric.count();
+        let mut ports = self.fabric.directory.ports(of);
+        let interfaces = ports.iter_mut().filter(|port| port.kind == vmlan_api::PortKind::Interface);
+        let rows = self.fabric.directory.rows();
+        for port in interfaces {
+            let place = Place { network: port.network.clone(), port: port.port.clone() };
+            let member = rows.get(&place).and_then(|row| row.member.as_ref());
+            port.fast = member.and_then(|member| self.fabric.fast(&member.network, member.id));
+        }
+        ports
     }
 
     fn status(&self) -> vmlan_api::Status {
@@ -153,13 +170,16 @@ impl View {
     fn fdb(&self, name: &str) -> Result<Vec<vmlan_api::FdbEntry>, Error> {
         let network = self.running(name)?.network;
         let names = self.fabric.directory.names(&network);
+        let fast = self.fabric.fast_stations(&network);
         let entries = network.fdb(now()).into_iter().filter_map(|entry| {
+            let in_kernel = [entry.vlan, entry.vlan.or(Some(vmlan_frame::VlanId::DEFAULT))];
             let is_static = entry.kind != vmlan_lan::EntryKind::Learnt;
             Some(vmlan_api::FdbEntry {
                 mac: entry.mac.to_string(),
                 vlan: entry.vlan.map(|vlan| u64::from(vlan.get())),
                 port: names.get(&entry.port)?.clone(),
                 is_static,
+                fast: in_kernel.iter().any(|vlan| fast.contains(&(entry.mac, *vlan))),
                 age_seconds: entry.age.map(|age| age.as_secs_f64()),
             })
         });

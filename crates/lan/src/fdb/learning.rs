@@ -23,6 +23,7 @@ use vmlan_frame::SecondaryMap;
 use super::table::{Entry, Key, Table};
 use super::{EntryKind, PortId};
 use crate::event::{Event, EventQueue};
+use crate::fast::FastPath;
 use crate::group::Group;
 use crate::trunk::{Notify, TrunkNotice};
 
@@ -61,6 +62,8 @@ struct Load {
     learns: bool,
     /// True if it was reported that the quota is reached.
     told: bool,
+    /// True if a fast way copies the entries at the port.
+    fast: bool,
     /// The second in which it was last said that the port claims another's address.
     contested: Option<u32>,
 }
@@ -126,6 +129,8 @@ pub(super) struct State {
     ageing: u32,
     pub(super) events: EventQueue,
     pub(super) watch: Option<Watch>,
+    /// The copy of the entries at fast ports.
+    pub(super) fast: Option<Arc<dyn FastPath>>,
 }
 
 /// A callback for changes of the addresses behind ports other than the trunk.
@@ -137,13 +142,46 @@ pub(super) struct Watch {
 impl State {
     pub(super) fn new(capacity: usize, ageing: u32) -> State {
         let moves = vec![Moves::default(); capacity].into();
-        State { loads: SecondaryMap::new(), moves, cursor: 0, ageing, events: EventQueue::new(), watch: None }
+        State {
+            loads: SecondaryMap::new(),
+            moves,
+            cursor: 0,
+            ageing,
+            events: EventQueue::new(),
+            watch: None,
+            fast: None,
+        }
     }
 
     /// Tells who watches that an address came to be behind `port`, or left it.
     pub(super) fn tell(&self, port: PortId) {
         if let Some(watch) = self.watch.as_ref().filter(|watch| watch.trunk != port) {
             (watch.notify)(TrunkNotice::Stations);
+        }
+    }
+
+    /// Takes an entry out of the fast way's copy. To be called before the table shows that the entry goes or changes.
+    pub(super) fn withdraw(&self, entry: &Entry) {
+        if let Some(fast) = self.fast.as_ref().filter(|_| self.is_fast(entry.port)) {
+            fast.withdraw(entry.key.mac(), entry.key.vlan(), entry.port);
+        }
+    }
+
+    /// Notes that an entry came to be at `port`.
+    pub(super) fn gained(&self, port: PortId) {
+        if let Some(fast) = self.fast.as_ref().filter(|_| self.is_fast(port)) {
+            fast.changed();
+        }
+    }
+
+    /// True if a fast way copies the entries at `port`.
+    pub(super) fn is_fast(&self, port: PortId) -> bool {
+        self.loads.get(port).is_some_and(|load| load.fast)
+    }
+
+    pub(super) fn set_fast(&mut self, port: PortId, fast: bool) {
+        if let Some(load) = self.loads.get_mut(port) {
+            load.fast = fast;
         }
     }
 
@@ -154,7 +192,7 @@ impl State {
             return;
         }
         let group = group.cloned();
-        let load = Load { learnt: 0, quota, group, learns: false, told: false, contested: None };
+        let load = Load { learnt: 0, quota, group, learns: false, told: false, fast: false, contested: None };
         self.loads.insert(port, load);
     }
 
@@ -196,6 +234,7 @@ impl State {
         table.write(index, key, EntryKind::Learnt, port, now);
         self.add(port);
         self.tell(port);
+        self.gained(port);
         self.events.push(Event::Learnt { mac: key.mac(), vlan: key.vlan(), port });
         Learning::Changed
     }
@@ -319,11 +358,13 @@ impl State {
     }
 
     fn transfer(&mut self, table: &Table, entry: &Entry, to: PortId, now: u32) {
+        self.withdraw(entry);
         table.write(entry.index, entry.key, EntryKind::Learnt, to, now);
         self.subtract(entry.port);
         self.add(to);
         self.tell(entry.port);
         self.tell(to);
+        self.gained(to);
     }
 
     /// Frees a place for an address that `port` wants learnt: of the learnt addresses there, one of the port that holds
@@ -367,6 +408,7 @@ impl State {
     }
 
     pub(super) fn remove(&mut self, table: &Table, entry: &Entry) {
+        self.withdraw(entry);
         table.clear(entry.index);
         if entry.kind == EntryKind::Learnt {
             self.subtract(entry.port);

@@ -8,11 +8,15 @@
 //! port holds, how often an address moved, the events. The data path only tries that lock; when another thread has it,
 //! the address is learnt from a later frame.
 //!
+//! A fast way may have a copy of the entries at some ports (`fast`): an entry is taken out of it before it goes out of
+//! the table, by the thread that holds the mutex.
+//!
 //! An attacker cannot choose addresses that collide, for the hash is keyed with a secret seed; cannot take a set
 //! address; cannot keep a learnt one whose station goes on to speak; cannot hold more addresses than its port's quota,
 //! or those of its group; and cannot push others out, for an entry is evicted only on behalf of a port that holds fewer
 //! addresses than the one it is taken from, where the ports of a group count as one.
 
+mod fast;
 mod learning;
 mod table;
 #[cfg(test)]
@@ -187,9 +191,12 @@ impl Fdb {
         let Some(index) = state.place_fixed(&self.table, key) else {
             return false;
         };
+        former.iter().chain(&self.general(key)).for_each(|entry| state.withdraw(entry));
         self.table.write(index, key, kind, port, 0);
-        if key.is_wildcard() && former.is_none() {
-            self.wildcards.fetch_add(1, Ordering::Relaxed);
+        if key.is_wildcard() {
+            if former.is_none() {
+                self.wildcards.fetch_add(1, Ordering::Relaxed);
+            }
             let of_mac = |entry: &Entry| entry.kind == EntryKind::Learnt && entry.key.mac() == key.mac();
             for entry in self.table.entries().filter(of_mac) {
                 self.remove_entry(&mut state, &entry);
@@ -197,6 +204,7 @@ impl Fdb {
         }
         self.changed();
         state.tell(port);
+        state.gained(port);
         former.inspect(|entry| state.tell(entry.port));
         true
     }
@@ -234,6 +242,9 @@ impl Fdb {
         state.remove(&self.table, entry);
         if entry.key.is_wildcard() {
             self.wildcards.fetch_sub(1, Ordering::Relaxed);
+        } else if entry.kind != EntryKind::Learnt {
+            // The entry for every VLAN may be contradicted no more.
+            self.general(entry.key).inspect(|general| state.gained(general.port));
         }
         self.changed();
     }

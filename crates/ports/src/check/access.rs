@@ -92,7 +92,8 @@ impl Validator {
         })
     }
 
-    fn group(&mut self, path: &str, text: &str) -> Option<u32> {
+    /// The number of a group.
+    pub(crate) fn group(&mut self, path: &str, text: &str) -> Option<u32> {
         self.id(path, text, "group", |name| {
             Ok(nix::unistd::Group::from_name(name)?.map(|group| group.gid.as_raw()))
         })

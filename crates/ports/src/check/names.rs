@@ -6,8 +6,8 @@ use super::{Validator, shown};
 
 /// Octets of a device name (`IFNAMSIZ` without its NUL).
 const LONGEST_DEVICE_NAME: usize = 15;
-/// The prefixes of the names of a trunk's devices; a number follows.
-const OUR_OWN: [&str; 4] = ["vmlh", "vmlw", "vmlb", "vmlm"];
+/// The prefixes of the names of devices that belong to trunks and interface ports; a number follows.
+const OUR_OWN: [&str; 5] = ["vmlh", "vmlw", "vmlb", "vmlm", "vmli"];
 /// Where `ip netns` keeps its names.
 const NETNS_DIRECTORY: &str = "/run/netns";
 
@@ -16,7 +16,7 @@ impl Validator {
     pub fn device_name(&mut self, path: &str, name: &str) -> Option<()> {
         self.interface_name(path, name, LONGEST_DEVICE_NAME)?;
         if is_our_own(name) {
-            let message = format!("`{}` is a name for the devices of trunks; choose another", shown(name));
+            let message = format!("`{}` is a name for devices of vmlan's own; choose another", shown(name));
             return self.refuse(ErrorCode::BadDeviceName, path, message);
         }
         Some(())
@@ -56,7 +56,7 @@ impl Validator {
     }
 }
 
-/// True if a device of this name would be taken for a device of a trunk, and removed.
+/// True if a device of this name would be taken for one of our own, and removed.
 fn is_our_own(name: &str) -> bool {
     let number = OUR_OWN.iter().find_map(|prefix| name.strip_prefix(prefix));
     number.is_some_and(|number| number == "%d" || number.parse::<u32>().is_ok())

@@ -16,10 +16,10 @@ use vmlan_sys::netns::{self, Identity};
 use crate::move_in::move_device;
 
 /// The name under which a device is made that is about to be moved.
-pub(super) const MADE: &str = "vmlt%d";
+pub(crate) const MADE: &str = "vmlt%d";
 
 /// A namespace while a device is set up there.
-pub(super) enum Home {
+pub(crate) enum Home {
     /// Our own.
     Here,
     /// Another one, kept alive meanwhile.
@@ -28,11 +28,11 @@ pub(super) enum Home {
 
 /// The namespace of a device that is set up. It is not kept alive.
 #[derive(Clone)]
-pub(super) struct Residence(Option<(PathBuf, Identity)>);
+pub(crate) struct Residence(Option<(PathBuf, Identity)>);
 
 impl Home {
     /// Our own namespace, or the one that the file at `path` names.
-    pub(super) fn find(path: Option<&Path>) -> Result<Home, String> {
+    pub(crate) fn find(path: Option<&Path>) -> Result<Home, String> {
         let Some(path) = path else { return Ok(Home::Here) };
         let explain = |error: io::Error| unreachable(path, &error);
         let namespace = netns::open(path).map_err(explain)?;
@@ -41,7 +41,7 @@ impl Home {
     }
 
     /// Runs `work` there.
-    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, String> {
         match self {
             Home::Here => Ok(work()),
             // A thread of its own enters the namespace; this one only waits for it.
@@ -51,7 +51,7 @@ impl Home {
     }
 
     /// True if the namespace already has a device of this name, which then has to be opened there. False for a pattern.
-    pub(super) fn has(&self, name: &str) -> Result<bool, String> {
+    pub(crate) fn has(&self, name: &str) -> Result<bool, String> {
         if name.contains('%') {
             return Ok(false);
         }
@@ -59,14 +59,14 @@ impl Home {
     }
 
     /// Moves the device `made` from our own namespace there, and names it `name`, which may be a pattern.
-    pub(super) async fn move_in(&self, made: &str, name: &str) -> Result<(), String> {
+    pub(crate) async fn move_in(&self, made: &str, name: &str) -> Result<(), String> {
         let Home::There { namespace, residence } = self else { return Ok(()) };
         let place = residence.path().unwrap_or(Path::new(""));
         move_device(made, (namespace.as_fd(), place), name).await
     }
 
     /// Returns the residence, which is looked at while the device is in use.
-    pub(super) fn residence(&self) -> Residence {
+    pub(crate) fn residence(&self) -> Residence {
         match self {
             Home::Here => Residence(None),
             Home::There { residence, .. } => residence.clone(),
@@ -80,7 +80,7 @@ impl Residence {
     }
 
     /// Why the device has to be closed: the namespace's file is gone or names another namespace.
-    pub(super) fn lost(&self) -> Option<String> {
+    pub(crate) fn lost(&self) -> Option<String> {
         let (path, identity) = self.0.as_ref()?;
         match Identity::at(path) {
             Ok(now) if now == *identity => None,
@@ -90,7 +90,7 @@ impl Residence {
     }
 
     /// Runs `work` in the namespace, if it still is the same.
-    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         match &self.0 {
             None => work(),
             Some((path, _)) => netns::within(path, work),

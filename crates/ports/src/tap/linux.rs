@@ -11,10 +11,10 @@ use vmlan_drivers::tap::{Device, offloads_of, set_offloads};
 use vmlan_frame::Takes;
 use vmlan_sys::{netdev, tap};
 
-use super::addresses::Addresses;
 use super::program::{self, Printed, Program};
 use super::{Tap, TapSource};
 use crate::Seat;
+use crate::addresses::Addresses;
 use crate::follow::Follow;
 use crate::home::{Home, MADE};
 use crate::kind::{KeepGuest, Kind, Work};

@@ -1,8 +1,6 @@
 //! TAP devices: made or taken over by name, or inherited.
 
 #[cfg(target_os = "linux")]
-mod addresses;
-#[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod keep;
 #[cfg(target_os = "macos")]

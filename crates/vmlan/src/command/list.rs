@@ -125,10 +125,11 @@ pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure
             or_dash(entry.vlan.map(|vlan| vlan.to_string()).as_deref()),
             entry.port.clone(),
             entry.age_seconds.filter(|_| !entry.is_static).map_or("static".to_owned(), duration),
+            if entry.fast { "kernel" } else { "daemon" }.to_owned(),
         ]
     };
     let rows: Vec<_> = entries.iter().map(row).collect();
-    print(&table(&["MAC", "VLAN", "PORT", "AGE"], &rows))
+    print(&table(&["MAC", "VLAN", "PORT", "AGE", "BY"], &rows))
 }
 
 pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<(), Failure> {

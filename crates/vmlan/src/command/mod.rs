@@ -2,6 +2,7 @@
 
 mod apply;
 mod events;
+mod fast;
 mod filter;
 mod list;
 mod man;
@@ -67,7 +68,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Check { file, here } => apply::check(&file, here, output),
         Command::Apply { file, dry_run } => apply::apply(&client()?, file.as_deref(), dry_run, output),
-        Command::Status => list::status(&client()?, output),
+        Command::Status { fast: None } => list::status(&client()?, output),
+        Command::Status { fast: Some(pair) } => {
+            if pair.len() == 1 {
+                let message = "`--fast` takes two ports, or none for all interface ports";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            fast::show(&client()?, &pair, output)
+        }
         Command::Config => list::config(&client()?, output),
         Command::Networks => list::networks(&client()?, output),
         Command::Ports { network, verbose } => list::ports(&client()?, network.as_deref(), verbose, output),

@@ -37,7 +37,11 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         ("drops", or_dash(Some(&drops.join(" ")))),
     ];
     let mut text: String = rows.map(|(name, value)| line(name, 8, &value)).concat();
-    for (program, what) in lines(&port) {
+    let own = match port.kind {
+        PortKind::Interface => interface(&client.get("/v1/config")?, &port),
+        _ => lines(&port),
+    };
+    for (program, what) in own {
         text.push_str(&format!("\n{program}:\n"));
         what.lines().for_each(|one| text.push_str(&format!("  {}\n", vmlan_api::escaped(one))));
     }
@@ -68,6 +72,44 @@ fn guests_mac(port: &vmlan_api::Port) -> String {
         name.bytes().fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
     let [_, a, b, c] = hash.to_be_bytes();
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
+/// The same for a port whose guest is behind an interface of this host's.
+fn interface(config: &vmlan_api::Config, port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
+    let settings = config.network.get(&port.network).and_then(|network| network.port.get(&port.port));
+    let Some(config) = settings.and_then(|settings| settings.interface.as_ref()) else { return Vec::new() };
+    let Some(name) = &config.name else { return Vec::new() };
+    if config.create == Some(vmlan_api::InterfaceKind::Veth) {
+        let peer = config.peer.clone().unwrap_or_default();
+        let (end, place) = (peer.name.unwrap_or_default(), peer.netns);
+        let what = place.map_or(format!("ip address show {end}"), |netns| match netns.starts_with('/') {
+            true => format!("nsenter --net={netns} ip address show {end}"),
+            false => format!("ip netns exec {netns} ip address show {end}"),
+        });
+        return vec![("the guest's end, which is there already", what)];
+    }
+    let mac = guests_mac(port);
+    let device = format!("-device virtio-net-pci,netdev=n,mac={mac}");
+    vec![
+        (
+            "QEMU (vhost=on where it may open /dev/vhost-net)",
+            format!("-netdev tap,id=n,ifname={name},script=no,downscript=no,vhost=off {device}"),
+        ),
+        (
+            "libvirt",
+            format!(
+                "<interface type='ethernet'>\n  <mac address='{mac}'/>\n  <target dev='{name}' managed='no'/>\n  <model type='virtio'/>\n</interface>"
+            ),
+        ),
+        (
+            "Firecracker",
+            format!(
+                "\"network-interfaces\": [{{\"iface_id\": \"eth0\", \"guest_mac\": \"{mac}\", \"host_dev_name\": \"{name}\"}}]"
+            ),
+        ),
+        ("Cloud Hypervisor", format!("--net tap={name},mac={mac}")),
+        ("crosvm", format!("--net tap-name={name},mac={mac}")),
+    ]
 }
 
 /// Each program that fits, and what to write there.

@@ -73,6 +73,15 @@ fn find(keys: &[Key], name: &str) -> Option<Value> {
     keys.iter().find(|key| key.is_called(name)).map(|key| key.value)
 }
 
+/// A key of a table in the table of `kind`: the name of that table, the key, and the value that it takes.
+fn nested<'k>(kind: &str, key: &'k str) -> Option<(&'k str, &'k str, Option<Value>)> {
+    let (head, member) = key.split_once('.')?;
+    match find(table(kind), head) {
+        Some(Value::Table(keys)) => Some((head, member, find(keys, member))),
+        _ => None,
+    }
+}
+
 /// The table of a port of `kind`, from `key=value` words. Relative socket paths are relative to `directory`.
 fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<vmlan_api::PortConfig, String> {
     let (mut port, mut attachment, mut vlan) = (Map::new(), Map::new(), Map::new());
@@ -84,7 +93,16 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<vmlan_api:
         let (members, member, takes) = match key.strip_prefix("vlan.") {
             Some(member) => (&mut vlan, member, find(table("vlan"), member)),
             None if own.is_some() => (&mut port, key, own),
-            None => (&mut attachment, key, find(table(kind), key)),
+            None => match nested(kind, key) {
+                Some((head, member, takes)) => {
+                    let place = attachment.entry(head).or_insert_with(|| Map::new().into());
+                    let Some(members) = place.as_object_mut() else {
+                        return Err(format!("`{head}` is a table; write `{head}.KEY=VALUE`"));
+                    };
+                    (members, member, takes)
+                }
+                None => (&mut attachment, key, find(table(kind), key)),
+            },
         };
         if members.insert(member.to_owned(), value(takes, text)).is_some() {
             return Err(format!("`{key}` is given twice; write several values with commas"));
@@ -182,6 +200,14 @@ mod tests {
             for (prefix, place, keys) in tables {
                 assert!(!keys.is_empty(), "{place:?}");
                 for key in keys {
+                    if let (Value::Table(inner), Some(place)) = (key.value, place) {
+                        for of_it in inner {
+                            let (word, stands_for) = sample(of_it.value);
+                            words.push(format!("{}.{}={word}", key.name, of_it.name));
+                            expected[place][key.name][of_it.name] = stands_for;
+                        }
+                        continue;
+                    }
                     let (word, stands_for) = sample(key.value);
                     words.push(format!("{prefix}{}={word}", key.name));
                     match place {

@@ -42,11 +42,29 @@ pub fn checks() -> Vec<Check> {
         ),
         at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
         at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
+        interface_ports(),
         Check::ok(
             "kinds",
             if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
         ),
     ]
+}
+
+/// Asks the kernel for what an interface port needs of it: its tables and its program.
+fn interface_ports() -> Check {
+    use vmlan_drivers::host::fast::{Tables, from_guest};
+    let name = "interface_ports";
+    let tables = Tables::new(1, 1);
+    let loaded =
+        tables.and_then(|tables| vmlan_sys::ebpf::load_classifier("vmlan_doctor", &from_guest(&tables)));
+    match loaded {
+        Ok(_) => Check::ok(name, "possible"),
+        Err(error) => Check::warn(
+            name,
+            error.to_string(),
+            "`interface` needs CAP_NET_ADMIN and CAP_BPF, and Linux 5.15 or newer; use `tap`, `stream` or `datagram` else",
+        ),
+    }
 }
 
 fn tun() -> Check {

@@ -21,6 +21,8 @@ pub(crate) struct Interface {
     pub(crate) promiscuity: u32,
     /// The bridge or bond that it is a port of, by index.
     pub(crate) controller: Option<u32>,
+    /// True if its other end, or what it stands on, is in another namespace.
+    pub(crate) is_elsewhere: bool,
     /// The interface of this namespace that it stands on, as a VLAN interface does, by index.
     pub(crate) lower: Option<u32>,
     pub(crate) kind: Kind,
@@ -37,6 +39,8 @@ pub(crate) enum Kind {
     Bridge,
     Bond,
     Tap,
+    /// One end of a pair.
+    Veth,
     MacVtap,
     /// A macvlan or an ipvlan.
     MacVlan,
@@ -91,15 +95,15 @@ impl Interface {
             running: flags.contains(LinkFlags::Up | LinkFlags::Running),
             promiscuity: 0,
             controller: None,
+            is_elsewhere: false,
             lower: None,
             kind: Kind::Other,
             alias: None,
         };
-        let mut is_elsewhere = false;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::Link(index) => interface.lower = Some(*index).filter(|index| *index != 0),
-                LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+                LinkAttribute::LinkNetNsId(_) => interface.is_elsewhere = true,
                 LinkAttribute::IfName(name) => interface.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => interface.alias = Some(alias.clone()),
                 LinkAttribute::Address(octets) if message.header.link_layer_type == LinkLayerType::Ether => {
@@ -119,6 +123,7 @@ impl Interface {
                         Some(InfoKind::Bridge) => Kind::Bridge,
                         Some(InfoKind::Bond) => Kind::Bond,
                         Some(InfoKind::Tun) => Kind::Tap,
+                        Some(InfoKind::Veth) => Kind::Veth,
                         Some(InfoKind::MacVtap) => Kind::MacVtap,
                         Some(InfoKind::MacVlan | InfoKind::IpVlan) => Kind::MacVlan,
                         Some(InfoKind::Vlan) => customer_vlan(info).map_or(Kind::Other, Kind::Vlan),
@@ -128,7 +133,7 @@ impl Interface {
                 _ => {}
             }
         }
-        if is_elsewhere {
+        if interface.is_elsewhere {
             interface.lower = None;
         }
         if flags.contains(LinkFlags::Loopback) {
@@ -182,6 +187,7 @@ mod tests {
             running: true,
             promiscuity: 0,
             controller,
+            is_elsewhere: false,
             lower,
             kind,
             alias: None,

@@ -8,19 +8,20 @@ mod traffic;
 mod watch;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{Stream, TryStreamExt};
-use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 pub(crate) use interface::{Interface, Kind, MARK};
 pub(crate) use traffic::{Filter, Rule};
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, Words};
 
 /// Octets of an interface's name; alternative ones may be longer.
 const LONGEST_NAME: usize = 15;
@@ -51,6 +52,8 @@ impl KernelError {
 /// A connection to rtnetlink, kept up by a task that ends with it.
 pub(crate) struct Kernel {
     handle: Handle,
+    /// Held while something is listed: the kernel lists one thing at a time for a socket, and refuses another.
+    listing: tokio::sync::Mutex<()>,
     connection: JoinHandle<()>,
 }
 
@@ -69,7 +72,12 @@ impl Kernel {
         let connected = rtnetlink::new_connection();
         let (connection, handle, _) =
             connected.map_err(|error| KernelError::new("reach the kernel's rtnetlink", error))?;
-        Ok(Kernel { handle, connection: tokio::spawn(connection) })
+        Ok(Kernel { handle, listing: tokio::sync::Mutex::default(), connection: tokio::spawn(connection) })
+    }
+
+    /// True while its task keeps it up.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.connection.is_finished()
     }
 
     /// Every interface.
@@ -77,6 +85,7 @@ impl Kernel {
     /// # Errors
     /// The kernel's error; here and in every method.
     pub(crate) async fn interfaces(&self) -> Result<Vec<Interface>, KernelError> {
+        let _listing = self.listing.lock().await;
         let links: Vec<LinkMessage> =
             said("list the interfaces", self.handle.link().get().execute().try_collect().await)?;
         Ok(links.iter().filter_map(Interface::parse).collect())
@@ -102,6 +111,38 @@ impl Kernel {
         }
     }
 
+    /// The interface with this index; `None` when there is none.
+    pub(crate) async fn interface_at(&self, index: u32) -> Result<Option<Interface>, KernelError> {
+        let mut found = Box::pin(self.handle.link().get().match_index(index).execute());
+        match found.try_next().await {
+            Ok(link) => Ok(link.as_ref().and_then(Interface::parse)),
+            Err(error) => {
+                let error = error_of(format!("look for the interface with number {index}"), error);
+                if error.is(rustix::io::Errno::NODEV) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// True if a default route of the host's leaves by the interface.
+    pub(crate) async fn has_default_route(&self, index: u32) -> Result<bool, KernelError> {
+        for list in
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+        {
+            let _listing = self.listing.lock().await;
+            let routes: Vec<_> =
+                said("list the routes", self.handle.route().get(list).execute().try_collect().await)?;
+            let leaves_by_it = |route: &&RouteMessage| {
+                route.header.destination_prefix_length == 0
+                    && route.header.kind == RouteType::Unicast
+                    && route.attributes.contains(&RouteAttribute::Oif(index))
+            };
+            if routes.iter().find(leaves_by_it).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The addresses of an interface that are the host's: one that is tentative may be found to be another's, as one
     /// that failed duplicate address detection was.
     pub(crate) async fn addresses(&self, interface: &Interface) -> Result<Vec<IpAddr>, KernelError> {
@@ -111,6 +152,7 @@ impl Kernel {
 
     /// The same of all interfaces, each address with its interface's index.
     pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let _listing = self.listing.lock().await;
         let list = self.handle.address().get().execute();
         let messages: Vec<_> = said("list the host's addresses", list.try_collect().await)?;
         let address = |message: &AddressMessage| Some((message.header.index, own_address(message)?));
@@ -146,6 +188,10 @@ impl Kernel {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        let _listing = match flags & NLM_F_DUMP == NLM_F_DUMP {
+            true => Some(self.listing.lock().await),
+            false => None,
+        };
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
         let answers = said(what, self.handle.clone().request(request))?;

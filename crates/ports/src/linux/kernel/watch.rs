@@ -45,23 +45,41 @@ impl Watch {
     /// Waits for a change of an interface with one of these names or indices. What has come with it is taken as well.
     /// Safe to cancel.
     pub(crate) async fn changed(&mut self, names: &BTreeSet<String>, indices: &BTreeSet<u32>) {
-        loop {
-            let Some((message, _)) = self.events.next().await else {
-                // The connection, or its task, failed. What changed meanwhile is found by looking.
-                tokio::time::sleep(REOPEN).await;
-                if let Ok(watch) = Watch::open() {
-                    *self = watch;
-                    return;
-                }
-                continue;
-            };
-            let mut concerns = concerns(&message, names, indices);
-            while let Some(Some((message, _))) = self.events.next().now_or_never() {
-                concerns |= self::concerns(&message, names, indices);
+        while !self.heard().await.concern(names, indices) {}
+    }
+
+    /// Waits for word, and takes all that has come. Safe to cancel.
+    pub(crate) async fn heard(&mut self) -> Words {
+        let Some((message, _)) = self.events.next().await else {
+            // The connection, or its task, failed. What changed meanwhile is found by looking.
+            tokio::time::sleep(REOPEN).await;
+            if let Ok(watch) = Watch::open() {
+                *self = watch;
+                return Words::Lost;
             }
-            if concerns {
-                return;
-            }
+            return Words::Heard(Vec::new());
+        };
+        let mut messages = vec![message];
+        while let Some(Some((message, _))) = self.events.next().now_or_never() {
+            messages.push(message);
+        }
+        Words::Heard(messages)
+    }
+}
+
+/// The words that were heard.
+pub(crate) enum Words {
+    Heard(Vec<NetlinkMessage<RouteNetlinkMessage>>),
+    /// Something was said that nobody heard.
+    Lost,
+}
+
+impl Words {
+    /// True if they may be about an interface with one of these names or indices.
+    pub(crate) fn concern(&self, names: &BTreeSet<String>, indices: &BTreeSet<u32>) -> bool {
+        match self {
+            Words::Heard(messages) => messages.iter().any(|message| concerns(message, names, indices)),
+            Words::Lost => true,
         }
     }
 }

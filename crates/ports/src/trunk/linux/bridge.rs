@@ -13,10 +13,10 @@ use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 
-use super::Apart;
-use super::device::{BRIDGE_TAP, Device};
 use super::medium::{Attempt, Medium, attempt};
 use crate::Seat;
+use crate::apart::Apart;
+use crate::device::{BRIDGE_TAP, Device};
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// The set-up of mode `bridge`: a TAP in the bridge.

@@ -21,12 +21,12 @@ use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 use vmlan_sys::ebpf::{Hook, load_classifier};
 
-use super::Apart;
-use super::device::{Device, HOST_TAP, WIRE_TAP};
-use super::hooks::Hooks;
 use super::medium::{Attempt, Medium, attempt};
 use crate::Seat;
 use crate::Trunk;
+use crate::apart::Apart;
+use crate::device::{Device, HOST_TAP, WIRE_TAP};
+use crate::hooks::Hooks;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 const FROM_WIRE: &str = "vmlan_wire";

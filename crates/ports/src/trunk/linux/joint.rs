@@ -12,16 +12,16 @@ use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::{HostAddress, TrunkPolicy};
 
-use super::Apart;
 use super::bridge::Bridge;
 use super::filter::Filter;
 use super::follow::{Followed, Twice, not_there, tell_addresses, twice};
-use super::hold::{Hold, hold};
 use super::macvtap::Macvtap;
 use super::medium::Medium;
 use super::packet::Packet;
 use super::xdp::Xdp;
+use crate::apart::Apart;
 use crate::describe;
+use crate::interface_lock::{Hold, hold};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 use crate::{Seat, vlan_role};
 use crate::{Trunk, TrunkInterface};

@@ -3,9 +3,9 @@
 //! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does,
 //! and the qdisc when the name of a filter of ours on it does.
 
-use super::device::MACVTAP;
-use super::hold::is_held;
-use super::hooks::{is_ours, made_qdisc, remove};
+use crate::device::MACVTAP;
+use crate::hooks::{is_ours, made_qdisc, remove};
+use crate::interface_lock::is_held;
 use crate::kernel::{Interface, Kernel, KernelError, Kind as DeviceKind};
 
 /// Something of ours on an interface that no running daemon has.
@@ -25,6 +25,13 @@ enum Kind {
     Filters { qdisc: bool },
     /// A device that is ours.
     Device,
+}
+
+impl Leftover {
+    /// A device of ours, whole.
+    pub(crate) fn device(device: &Interface, what: String) -> Leftover {
+        Leftover { interface: device.name.clone(), what, index: device.index, kind: Kind::Device }
+    }
 }
 
 /// Finds what was left, in the calling thread's network namespace.
@@ -56,13 +63,9 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
         if interfaces.iter().any(|interface| interface.index == number && is_held(interface)) {
             continue;
         }
-        found.push(Leftover {
-            interface: device.name.clone(),
-            what: format!("the macvtap {}", device.name),
-            index: device.index,
-            kind: Kind::Device,
-        });
+        found.push(Leftover::device(device, format!("the macvtap {}", device.name)));
     }
+    found.extend(crate::interface::leftovers::find(&interfaces));
     Ok(found)
 }
 

@@ -19,9 +19,9 @@ use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 
-use super::Apart;
-use super::device::{ALIAS, MACVTAP};
 use super::medium::{Attempt, Medium, attempt};
+use crate::apart::Apart;
+use crate::device::{ALIAS, MACVTAP};
 use crate::kernel::{Interface, Kernel, KernelError, Kind, MARK};
 
 /// The set-up of mode `macvtap`: a device on the interface.

@@ -7,8 +7,8 @@ use vmlan_api::TrunkMode;
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 
-use super::Apart;
 use crate::Seat;
+use crate::apart::Apart;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// Something that takes time and may fail.

@@ -17,11 +17,8 @@
 //! next one, or found by [`leftovers`].
 
 mod bridge;
-mod device;
 mod filter;
 mod follow;
-mod hold;
-mod hooks;
 mod joint;
 pub(crate) mod leftovers;
 mod macvtap;
@@ -35,9 +32,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vmlan_api::TrunkState;
-use vmlan_drivers::{Endpoint, Fault};
+use vmlan_drivers::Endpoint;
 
-use crate::kernel::{Kernel, KernelError, Watch};
+use crate::apart::Apart;
+use crate::kernel::{Kernel, Watch};
 use crate::panics::{Relapses, caught};
 use crate::task::{Pause, QUARANTINE, describe, relapse};
 use crate::{Seat, Trunk, TrunkRow, TrunkWish, too_long};
@@ -49,24 +47,6 @@ const CHECK: u32 = 5;
 
 /// How often the guests are listed at most.
 const SYNC: Duration = Duration::from_millis(100);
-
-/// Why a trunk is not joined, or not any more.
-enum Apart {
-    /// There is no such interface; what to say of it.
-    NotThere(String),
-    /// It cannot be, for this reason.
-    Refused(String),
-    /// The medium failed.
-    Fault(Fault),
-    /// It has to be set up anew, at once.
-    Anew,
-}
-
-impl From<KernelError> for Apart {
-    fn from(error: KernelError) -> Apart {
-        Apart::Refused(describe(&error))
-    }
-}
 
 /// Keeps the trunk joined until `stop`, and then gives back everything that it took.
 pub async fn run(seat: Seat, config: Trunk, wish: Arc<TrunkWish>, stop: oneshot::Receiver<()>) {

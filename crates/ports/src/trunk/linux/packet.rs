@@ -18,9 +18,9 @@ use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
 use vmlan_sys::packet::Ring;
 
-use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
 use crate::Seat;
+use crate::apart::Apart;
 use crate::kernel::{Interface, Kernel, KernelError};
 
 /// A packet socket and its filter: the set-up of mode `packet`, and a part of mode `xdp`.

@@ -20,10 +20,10 @@ use vmlan_lan::Diversion;
 use vmlan_sys::ebpf::{self, Sockets};
 use vmlan_sys::xdp::{HEADROOM, Options, Socket};
 
-use super::Apart;
 use super::medium::{Attempt, Medium, attempt};
 use super::packet::Listening;
 use crate::Seat;
+use crate::apart::Apart;
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 
 /// The name of the program in the lists of bpftool(8); [`TABLE`] names its table.
@@ -277,6 +277,7 @@ mod tests {
             running: true,
             promiscuity: 0,
             controller: None,
+            is_elsewhere: false,
             lower: None,
             kind: Kind::Loopback,
             alias: None,

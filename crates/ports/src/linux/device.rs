@@ -5,32 +5,37 @@ use vmlan_drivers::tap::{Device as Medium, set_offloads};
 use vmlan_frame::MacAddr;
 use vmlan_sys::tap;
 
-use super::Apart;
+use crate::apart::Apart;
 use crate::kernel::{Interface, Kernel};
 
 /// The prefix of the names of a trunk's TAPs; the number of the interface follows.
-pub(super) const HOST_TAP: &str = "vmlh";
-pub(super) const WIRE_TAP: &str = "vmlw";
-pub(super) const BRIDGE_TAP: &str = "vmlb";
+pub(crate) const HOST_TAP: &str = "vmlh";
+pub(crate) const WIRE_TAP: &str = "vmlw";
+pub(crate) const BRIDGE_TAP: &str = "vmlb";
 /// The prefix of the name of a trunk's macvtap.
-pub(super) const MACVTAP: &str = "vmlm";
+pub(crate) const MACVTAP: &str = "vmlm";
 
-/// The alias of every device of a trunk's, by which it is told from others that have such a name.
-pub(super) const ALIAS: &str = "vmlan: part of a trunk";
+/// The prefix of the names of interface ports' TAPs.
+pub(crate) const INTERFACE_TAP: &str = "vmli";
+
+/// The alias of every device that carries frames of a trunk or an interface port, by which it is told from others that
+/// have such a name.
+pub(crate) const ALIAS: &str = "vmlan: carries frames of an interface";
 
 /// The longest MTU that a TAP can have.
 const LONGEST_MTU: u32 = 65_521;
 
-/// A TAP of a trunk's, which vanishes when the last descriptor of it is closed.
-pub(super) struct Device {
-    pub(super) name: String,
-    pub(super) index: u32,
+/// A TAP that carries frames between an interface and the workers, which vanishes when the last descriptor of it is
+/// closed.
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) index: u32,
 }
 
 impl Device {
-    /// Makes a TAP for the trunk on `interface`, with its MAC address and MTU, and brings it up. Answers it with
+    /// Makes a TAP for `interface`, with its MAC address and MTU, and brings it up. Answers it with
     /// the medium, which has a queue for each worker and every offload that the kernel knows.
-    pub(super) async fn make(
+    pub(crate) async fn make(
         kernel: &Kernel,
         prefix: &str,
         interface: &Interface,
@@ -70,7 +75,7 @@ impl Device {
     }
 
     /// Brings it up again when somebody set it down; `now` is what it is.
-    pub(super) async fn repair(&self, kernel: &Kernel, now: &Interface) -> Result<(), Apart> {
+    pub(crate) async fn repair(&self, kernel: &Kernel, now: &Interface) -> Result<(), Apart> {
         if now.up {
             return Ok(());
         }
@@ -79,13 +84,13 @@ impl Device {
     }
 
     /// Gives it this MTU.
-    pub(super) async fn set_mtu(&self, kernel: &Kernel, mtu: u32) -> Result<(), Apart> {
+    pub(crate) async fn set_mtu(&self, kernel: &Kernel, mtu: u32) -> Result<(), Apart> {
         let what = format!("set the MTU of {}", self.name);
         Ok(kernel.set(self.index, &what, |link| link.mtu(mtu.min(LONGEST_MTU))).await?)
     }
 
     /// Gives it this MTU and address.
-    pub(super) async fn set(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
+    pub(crate) async fn set(&self, kernel: &Kernel, mtu: u32, mac: MacAddr) -> Result<(), Apart> {
         let what = format!("set the MTU and the address of {}", self.name);
         let mtu = mtu.min(LONGEST_MTU);
         Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(ALIAS)).await?)

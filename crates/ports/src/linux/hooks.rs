@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use vmlan_api::TrunkHooks;
 use vmlan_sys::ebpf::{Hook, Link};
 
-use super::Apart;
+use crate::apart::Apart;
 use crate::kernel::{Filter, Interface, Kernel, KernelError, Rule};
 
 /// The priorities of our filters, of which the first is in use. It comes before what most hosts have, since a filter of
@@ -28,7 +28,7 @@ const QDISC: &str = "+qdisc";
 
 /// Which hooks are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Tcx,
     Clsact,
 }
@@ -42,7 +42,7 @@ struct Placed {
 }
 
 /// The hooks of an interface, with what hangs there of ours.
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
     way: Way,
     /// By hook.
     placed: [Option<Placed>; 2],
@@ -52,7 +52,7 @@ pub(super) struct Hooks {
 
 impl Hooks {
     /// The hooks of a TAP that is ours, with `program` on what comes in from it. Which hooks there are shows here.
-    pub(super) async fn of_device(
+    pub(crate) async fn of_device(
         kernel: &Kernel,
         index: u32,
         wanted: TrunkHooks,
@@ -83,7 +83,7 @@ impl Hooks {
     }
 
     /// The hooks of the trunk's interface, without anything of a killed daemon's.
-    pub(super) async fn of_interface(
+    pub(crate) async fn of_interface(
         kernel: &Kernel,
         interface: &Interface,
         way: Way,
@@ -92,12 +92,12 @@ impl Hooks {
         Ok(Hooks { way, placed: [None, None], made_qdisc: false })
     }
 
-    pub(super) fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         self.way
     }
 
     /// Puts a program on a hook, in the place of the one that is there.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &mut self,
         kernel: &Kernel,
         interface: &Interface,
@@ -117,7 +117,7 @@ impl Hooks {
     }
 
     /// Puts back what somebody took away.
-    pub(super) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
+    pub(crate) async fn repair(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), Apart> {
         if self.placed.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl Hooks {
     }
 
     /// Takes what is ours off the interface.
-    pub(super) async fn clear(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
+    pub(crate) async fn clear(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
         self.placed = [None, None];
         match self.way {
             Way::Tcx => Ok(()),
@@ -149,7 +149,7 @@ impl Hooks {
     }
 
     /// Writes down what there is to be seen on the interface, with the device that each hook diverts to.
-    pub(super) fn describe(&self, interface: &Interface, devices: [&str; 2], installed: &mut Vec<String>) {
+    pub(crate) fn describe(&self, interface: &Interface, devices: [&str; 2], installed: &mut Vec<String>) {
         let how = match self.way {
             Way::Tcx => "tcx".to_owned(),
             Way::Clsact => {
@@ -220,19 +220,19 @@ fn of_ours<'a>(present: &'a [Filter], hook: Hook, name: &str) -> Option<&'a Filt
 }
 
 /// True if a filter is one of ours.
-pub(super) fn is_ours(filter: &Filter) -> bool {
+pub(crate) fn is_ours(filter: &Filter) -> bool {
     PRIORITIES.contains(&filter.priority)
         && filter.kind == "bpf"
         && filter.name.as_deref().is_some_and(|name| name.starts_with(PREFIX))
 }
 
 /// True if a filter is ours, and says that the qdisc is as well.
-pub(super) fn made_qdisc(filter: &Filter) -> bool {
+pub(crate) fn made_qdisc(filter: &Filter) -> bool {
     is_ours(filter) && filter.name.as_deref().is_some_and(|name| name.ends_with(QDISC))
 }
 
 /// Takes our filters off an interface, and the qdisc if it is `ours` and nobody else's filter is on it.
-pub(super) async fn remove(kernel: &Kernel, index: u32, ours: bool) -> Result<(), KernelError> {
+pub(crate) async fn remove(kernel: &Kernel, index: u32, ours: bool) -> Result<(), KernelError> {
     for filter in kernel.filters(index).await?.iter().filter(|filter| is_ours(filter)) {
         kernel.delete_filter(index, filter).await?;
     }

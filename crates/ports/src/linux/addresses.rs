@@ -1,5 +1,5 @@
-//! The addresses that the daemon gives a TAP: set whenever it is opened or comes up, and taken away with the port where
-//! the device outlives it.
+//! The addresses that the daemon gives a device: set whenever it is opened or comes up, and taken away with the port
+//! where the device outlives it.
 
 use rustix::io::Errno;
 use vmlan_drivers::tunnel::message::Prefixed;
@@ -8,16 +8,16 @@ use vmlan_sys::netdev;
 use crate::home::Residence;
 
 /// The addresses that a device gets from us.
-pub(super) struct Addresses {
-    pub(super) residence: Residence,
+pub(crate) struct Addresses {
+    pub(crate) residence: Residence,
     /// The device's name.
-    pub(super) device: String,
-    pub(super) addresses: Vec<Prefixed>,
+    pub(crate) device: String,
+    pub(crate) addresses: Vec<Prefixed>,
 }
 
 impl Addresses {
     /// Gives the device those that it does not have.
-    pub(super) fn set(&self) -> Result<(), String> {
+    pub(crate) fn set(&self) -> Result<(), String> {
         for prefixed @ Prefixed { address, prefix } in &self.addresses {
             let set = self.residence.run(|| netdev::add_address(&self.device, *address, *prefix));
             match set.map_err(|error| (Errno::from_io_error(&error), error)) {
@@ -30,10 +30,7 @@ impl Addresses {
                         }
                         _ => "see `vmlan doctor`",
                     };
-                    return Err(format!(
-                        "cannot give {prefixed} to the TAP {}: {error}; {cure}",
-                        self.device
-                    ));
+                    return Err(format!("cannot give {prefixed} to {}: {error}; {cure}", self.device));
                 }
             }
         }
@@ -41,7 +38,7 @@ impl Addresses {
     }
 
     /// Takes them away from the device, where that outlives us.
-    pub(super) fn remove(&self, port: &str) {
+    pub(crate) fn remove(&self, port: &str) {
         // Another namespace may have the name by now, and a device of the same name.
         if self.residence.lost().is_some() {
             return;
@@ -52,7 +49,7 @@ impl Addresses {
                 // The device or the address is gone already.
                 Ok(()) | Err((Some(Errno::NODEV | Errno::NXIO | Errno::ADDRNOTAVAIL), _)) => {}
                 Err((_, error)) => {
-                    tracing::warn!(%port, "{prefixed} cannot be taken from the TAP {}: {error}", self.device);
+                    tracing::warn!(%port, "{prefixed} cannot be taken from {}: {error}", self.device);
                 }
             }
         }

@@ -23,7 +23,7 @@ use crate::lock::Lock;
 const ROOTS: &str = "/run/vmlan";
 
 /// A hold on an interface.
-pub(super) enum Hold {
+pub(crate) enum Hold {
     /// A lock, and its directory if that was made for it: the lock goes first.
     Lock { _lock: Lock, _made: Option<MadeDirectory> },
     /// A name of this network namespace.
@@ -31,7 +31,7 @@ pub(super) enum Hold {
 }
 
 /// Holds the interface, if nobody else does.
-pub(super) fn hold(interface: &Interface) -> Result<Hold, Hindrance> {
+pub(crate) fn hold(interface: &Interface) -> Result<Hold, Hindrance> {
     let name = name(interface).map_err(Hindrance::Failed)?;
     let why = match open(Path::new(ROOTS)) {
         Ok(opened) => return lock(opened, &name),
@@ -51,7 +51,7 @@ pub(super) fn hold(interface: &Interface) -> Result<Hold, Hindrance> {
 }
 
 /// True if a running vmlan holds the interface, or if that cannot be told.
-pub(super) fn is_held(interface: &Interface) -> bool {
+pub(crate) fn is_held(interface: &Interface) -> bool {
     let Ok(name) = name(interface) else { return true };
     // Root's directory may be that of the host's root, who has nothing to do with a user namespace of ours.
     let unknown = unmapped_user().is_none();

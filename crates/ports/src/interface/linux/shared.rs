@@ -1,0 +1,157 @@
+//! The parts that all interface ports of a daemon have together.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use vmlan_api::PortFast;
+use vmlan_frame::{MacAddr, Mutex, VlanId};
+use vmlan_lan::{Network, PortId};
+
+use super::fast::Fast;
+use crate::apart::Apart;
+use crate::kernel::{Kernel, Watch, Words};
+
+/// The connection to rtnetlink, the listener to its words, and what the kernel carries of each network. Made when the
+/// first port asks.
+#[derive(Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kernel: Option<Arc<Kernel>>,
+    listeners: Arc<Mutex<Vec<Weak<Interest>>>>,
+    listening: Option<JoinHandle<()>>,
+    networks: Vec<Weak<Fast>>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+    }
+}
+
+/// The interfaces that a listener wants to hear of.
+struct Interest {
+    of: Mutex<(BTreeSet<String>, BTreeSet<u32>)>,
+    heard: Notify,
+}
+
+/// Hears of changes of interfaces.
+pub(crate) struct Listener(Arc<Interest>);
+
+impl Listener {
+    /// Listens to these, by number, and to the one of its name.
+    pub(super) fn follow(&mut self, indices: BTreeSet<u32>) {
+        self.0.of.lock().1 = indices;
+    }
+
+    /// Waits until something may have changed. Safe to cancel.
+    pub(super) async fn changed(&mut self) {
+        self.0.heard.notified().await;
+    }
+}
+
+impl Shared {
+    /// The connection.
+    pub(super) fn kernel(&self) -> Result<Arc<Kernel>, Apart> {
+        let mut state = self.state.lock();
+        if let Some(kernel) = state.kernel.as_ref().filter(|kernel| kernel.is_open()) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Arc::new(Kernel::open()?);
+        Ok(state.kernel.insert(kernel).clone())
+    }
+
+    /// Listens to words about the interface of this name.
+    pub(super) fn listen(&self, name: &str) -> Listener {
+        let of = Mutex::new((BTreeSet::from([name.to_owned()]), BTreeSet::new()));
+        let interest = Arc::new(Interest { of, heard: Notify::new() });
+        let mut state = self.state.lock();
+        let listeners = state.listeners.clone();
+        let mut known = listeners.lock();
+        known.retain(|interest| interest.strong_count() > 0);
+        known.push(Arc::downgrade(&interest));
+        drop(known);
+        if state.listening.as_ref().is_none_or(JoinHandle::is_finished) {
+            state.listening = Some(tokio::spawn(listen(listeners)));
+        }
+        Listener(interest)
+    }
+
+    /// Everything that the kernel carries of this network.
+    pub(super) fn network(&self, network: &Arc<Network>) -> std::io::Result<Arc<Fast>> {
+        let mut state = self.state.lock();
+        state.networks.retain(|fast| fast.strong_count() > 0);
+        if let Some(fast) = state.networks.iter().filter_map(Weak::upgrade).find(|fast| fast.is_of(network)) {
+            return Ok(fast);
+        }
+        let fast = Fast::new(network.clone())?;
+        state.networks.push(Arc::downgrade(&fast));
+        Ok(fast)
+    }
+
+    /// Has everything that the kernel carried counted by the ports' counters, for who is about to read them.
+    pub(crate) fn count(&self) {
+        let networks: Vec<_> = self.state.lock().networks.iter().filter_map(Weak::upgrade).collect();
+        networks.iter().for_each(|fast| fast.count());
+    }
+
+    /// Waits until no frame is on its way past the workers by something that was turned off before the call.
+    pub(crate) fn settle(&self) {
+        let networks: Vec<_> = self.state.lock().networks.iter().filter_map(Weak::upgrade).collect();
+        // Of each, for each has to be asked.
+        let due = networks.iter().filter(|fast| fast.take_unsettled()).count();
+        if due > 0 {
+            // Refused by old kernels in a sandbox; then what is under way takes the microseconds that it takes.
+            if let Err(error) = vmlan_sys::ebpf::grace() {
+                tracing::warn!("cannot wait for programs that run: {error}");
+            }
+        }
+    }
+
+    /// Tells what the kernel carries of a port.
+    pub(crate) fn report(&self, network: &Arc<Network>, id: PortId) -> Option<PortFast> {
+        self.known(network)?.report(id)
+    }
+
+    /// The addresses of the network that the kernel forwards to.
+    pub(crate) fn stations(&self, network: &Arc<Network>) -> BTreeSet<(MacAddr, Option<VlanId>)> {
+        self.known(network).map(|fast| fast.stations()).unwrap_or_default()
+    }
+
+    fn known(&self, network: &Arc<Network>) -> Option<Arc<Fast>> {
+        let state = self.state.lock();
+        state.networks.iter().filter_map(Weak::upgrade).find(|fast| fast.is_of(network))
+    }
+}
+
+/// Tells the listeners of words that concern them, for ever.
+async fn listen(listeners: Arc<Mutex<Vec<Weak<Interest>>>>) {
+    let mut watch = loop {
+        match Watch::open() {
+            Ok(watch) => break watch,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
+        }
+    };
+    // Whoever looked before the listening began may have missed something.
+    tell(&listeners, &Words::Lost);
+    loop {
+        let words = watch.heard().await;
+        tell(&listeners, &words);
+    }
+}
+
+fn tell(listeners: &Mutex<Vec<Weak<Interest>>>, words: &Words) {
+    for interest in listeners.lock().iter().filter_map(Weak::upgrade) {
+        let (names, indices) = &*interest.of.lock();
+        if words.concern(names, indices) {
+            interest.heard.notify_one();
+        }
+    }
+}

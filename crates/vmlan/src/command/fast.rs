@@ -1,0 +1,189 @@
+//! `status --fast`: what the kernel carries past the daemon, and why it does not carry the rest.
+
+use vmlan_api::{Isolation, Port, PortKind, VlanConfig};
+
+use super::Failure;
+use super::list::vlan;
+use crate::args::Output;
+use crate::client::Client;
+use crate::output::{or_dash, print, print_json, table};
+
+/// Shows all interface ports, or why frames between two ports go by the daemon.
+pub fn show(client: &Client, pair: &[String], output: Output) -> Result<(), Failure> {
+    let ports: Vec<Port> = client.get("/v1/ports")?;
+    let [one, other] = pair else { return list(&ports, output) };
+    let (one, other) = (find(&ports, one)?, find(&ports, other)?);
+    let config: vmlan_api::Config = client.get("/v1/config")?;
+    let reasons = reasons(one, other, &config);
+    if output.json {
+        return print_json(&serde_json::json!({ "fast": reasons.is_empty(), "reasons": reasons }));
+    }
+    let names = format!("{}/{} and {}/{}", one.network, one.port, other.network, other.port);
+    print(&match reasons.is_empty() {
+        true => format!(
+            "frames between {names} go fast: the kernel carries unicast IPv4 and IPv6 between addresses that it has\n"
+        ),
+        false => {
+            let reasons: String =
+                reasons.iter().map(|reason| format!("  {}\n", vmlan_api::escaped(reason))).collect();
+            format!("frames between {names} go by the daemon:\n{reasons}")
+        }
+    })
+}
+
+fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
+    let fast: Vec<_> = ports.iter().filter_map(|port| Some((port, port.fast.as_ref()?))).collect();
+    if output.json {
+        let shown = |(port, fast): &(&Port, &vmlan_api::PortFast)| serde_json::json!({ "network": port.network, "port": port.port, "fast": fast });
+        return print_json(&fast.iter().map(shown).collect::<Vec<_>>());
+    }
+    if fast.is_empty() {
+        return print(
+            "no port is an interface of this host's; the kernel carries frames between such ports only\n",
+        );
+    }
+    let row = |(port, fast): &(&Port, &vmlan_api::PortFast)| {
+        vec![
+            port.network.clone(),
+            port.port.clone(),
+            if fast.slow.is_none() { "yes" } else { "no" }.to_owned(),
+            fast.stations.to_string(),
+            fast.rx_frames.to_string(),
+            fast.tx_frames.to_string(),
+            or_dash(fast.slow.as_deref()),
+        ]
+    };
+    let rows: Vec<_> = fast.iter().map(row).collect();
+    print(&table(&["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"], &rows))
+}
+
+/// The port of this name, as `network/port`, or as `port` where one network has it.
+fn find<'p>(ports: &'p [Port], name: &str) -> Result<&'p Port, Failure> {
+    let is_it = |port: &&Port| match name.split_once('/') {
+        Some((network, of_it)) => port.network == network && port.port == of_it,
+        None => port.port == name,
+    };
+    let mut found = ports.iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (Some(port), None) => Ok(port),
+        (None, _) => Err(Failure::Usage(format!("there is no port `{name}`; `vmlan ports` lists them"))),
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage(format!("several networks have a port `{name}`; write NETWORK/PORT")))
+        }
+    }
+}
+
+/// Why frames between two ports go by the daemon; nothing when they do not have to.
+fn reasons(one: &Port, other: &Port, config: &vmlan_api::Config) -> Vec<String> {
+    if one.network != other.network {
+        return vec![format!("{} and {} are different networks: nothing passes", one.network, other.network)];
+    }
+    if one.port == other.port {
+        return vec!["it is one port".to_owned()];
+    }
+    let mut reasons = Vec::new();
+    for port in [one, other] {
+        let name = &port.port;
+        match &port.fast {
+            None if port.kind == PortKind::Interface => {
+                reasons.push(format!(
+                    "{name}: {}",
+                    port.reason.as_deref().unwrap_or("it is not attached to its interface")
+                ));
+            }
+            None => reasons.push(format!(
+                "{name} is a port of kind {}; the kernel carries frames between ports of kind interface",
+                port.kind.as_str()
+            )),
+            Some(fast) => {
+                if let Some(slow) = &fast.slow {
+                    reasons.push(format!("{name}: {slow}"));
+                } else if fast.stations == 0 {
+                    reasons
+                        .push(format!("{name}: no address of its guest is known; nothing was heard from it"));
+                }
+            }
+        }
+    }
+    let is_isolated = |port: &Port| {
+        let settings = config.network.get(&port.network).and_then(|network| network.port.get(&port.port));
+        settings.and_then(|settings| settings.isolation) == Some(Isolation::Isolated)
+    };
+    if is_isolated(one) && is_isolated(other) {
+        reasons.push("both are isolated: nothing passes between them".to_owned());
+    }
+    let aware = config
+        .network
+        .get(&one.network)
+        .is_some_and(|network| network.port.values().any(|port| port.vlan.is_some()));
+    if aware && vlans(one).is_disjoint(&vlans(other)) {
+        let name = |port: &Port| format!("{} has {}", port.port, vlan(port.vlan.as_ref(), true));
+        reasons.push(format!("no VLAN in common: {}, {}", name(one), name(other)));
+    }
+    reasons
+}
+
+/// The VLANs of a port, in a network that has VLANs.
+fn vlans(port: &Port) -> std::collections::BTreeSet<u64> {
+    match &port.vlan {
+        None => [1].into(),
+        Some(VlanConfig { access, tagged, native }) => {
+            access.iter().chain(tagged.iter().flatten()).chain(native).copied().collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmlan_api::{NetworkConfig, PortConfig, PortFast};
+
+    use super::*;
+
+    fn port(name: &str, slow: Option<&str>, stations: u64) -> Port {
+        let fast = Some(PortFast { stations, slow: slow.map(str::to_owned), ..PortFast::default() });
+        Port { network: "lab".into(), port: name.into(), kind: PortKind::Interface, fast, ..Port::default() }
+    }
+
+    #[test]
+    fn what_keeps_two_ports_from_going_fast_is_named() {
+        let mut config = vmlan_api::Config::default();
+        let (a, b) = (port("a", None, 1), port("b", None, 1));
+        assert!(reasons(&a, &b, &config).is_empty());
+        let slow = port("b", Some("a capture or a rule has to see its frames"), 1);
+        assert_eq!(reasons(&a, &slow, &config), ["b: a capture or a rule has to see its frames"]);
+        assert!(reasons(&a, &port("b", None, 0), &config)[0].contains("nothing was heard"));
+        let socket = Port { kind: PortKind::Stream, fast: None, ..b.clone() };
+        assert!(reasons(&a, &socket, &config)[0].contains("kind stream"));
+        let elsewhere = Port { network: "dmz".into(), ..b.clone() };
+        assert!(reasons(&a, &elsewhere, &config)[0].contains("different networks"));
+        let isolated = PortConfig { isolation: Some(Isolation::Isolated), ..PortConfig::default() };
+        let ports = [("a".to_owned(), isolated.clone()), ("b".to_owned(), isolated)];
+        config.network.insert("lab".into(), NetworkConfig { port: ports.into(), ..Default::default() });
+        assert!(reasons(&a, &b, &config)[0].contains("isolated"));
+    }
+
+    #[test]
+    fn vlans_have_to_meet() {
+        let vlan = |access| Some(VlanConfig { access: Some(access), ..VlanConfig::default() });
+        let mut config = vmlan_api::Config::default();
+        let ports = [("a".to_owned(), PortConfig { vlan: vlan(10), ..PortConfig::default() })];
+        config.network.insert("lab".into(), NetworkConfig { port: ports.into(), ..Default::default() });
+        let (a, b) = (Port { vlan: vlan(10), ..port("a", None, 1) }, port("b", None, 1));
+        assert_eq!(reasons(&a, &b, &config), ["no VLAN in common: a has 10, b has 1 (default)"]);
+        let trunk = VlanConfig { tagged: Some(vec![10]), native: Some(1), access: None };
+        let b = Port { vlan: Some(trunk), ..b };
+        assert!(reasons(&a, &b, &config).is_empty());
+    }
+
+    #[test]
+    fn a_port_is_found_by_its_name_and_its_networks() {
+        let ports = [port("a", None, 1), Port { network: "dmz".into(), ..port("a", None, 1) }];
+        assert_eq!(find(&ports, "dmz/a").map(|port| port.network.clone()).ok(), Some("dmz".into()));
+        for (name, words) in
+            [("a", "several networks"), ("b", "there is no port"), ("lab/b", "there is no port")]
+        {
+            let Err(Failure::Usage(message)) = find(&ports, name) else { panic!("{name} was found") };
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

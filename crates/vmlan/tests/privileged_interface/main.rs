@@ -1,0 +1,8 @@
+//! Interface ports: guests behind veths and TAPs of the host's, and what the kernel carries between them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fast;
+mod lab;
+mod life;
