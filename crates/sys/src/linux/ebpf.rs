@@ -114,9 +114,25 @@ struct UpdateLink {
     old_prog_fd: u32,
 }
 
-/// A table of keys of so many words, which a program can ask whether it holds one; and how many it holds at most.
+impl Create {
+    /// For a table of entries of these octets, at most `limit`.
+    fn new(map_type: u32, [key_size, value_size]: [usize; 2], limit: u32, name: &str) -> Create {
+        Create {
+            map_type,
+            key_size: key_size as u32,
+            value_size: value_size as u32,
+            max_entries: limit,
+            map_flags: 0,
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name: short(name),
+        }
+    }
+}
+
+/// A table of keys of so many words, which a program can ask whether it holds one.
 #[derive(Debug)]
-pub struct Set<const WORDS: usize>(OwnedFd, u32);
+pub struct Set<const WORDS: usize>(Table<Numbers<u32, WORDS>, u32>);
 
 impl<const WORDS: usize> Set<WORDS> {
     /// An empty table for at most `limit` keys; the kernel shows it under `name`, of letters, digits, `_` and `.`.
@@ -124,17 +140,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// # Errors
     /// `EPERM` without CAP_BPF; `ENOMEM` when the limit is too high.
     pub fn new(name: &str, limit: u32) -> io::Result<Set<WORDS>> {
-        let request = Create {
-            map_type: HASH,
-            key_size: size_of::<[u32; WORDS]>() as u32,
-            value_size: 4,
-            max_entries: limit,
-            map_flags: NO_PREALLOC,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: short(name),
-        };
-        Ok(Set(create(&request)?, limit))
+        Table::new(Kind::SparseHash, name, limit).map(Set)
     }
 
     /// Puts a key in; it may be there already.
@@ -142,10 +148,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// # Errors
     /// `E2BIG` when the table is full.
     pub fn insert(&self, key: [u32; WORDS]) -> io::Result<()> {
-        let present: u32 = 1;
-        let request = Element::new(&self.0, &raw const key, &raw const present);
-        // SAFETY: MAP_UPDATE reads one key at `key` and four at `value`, which live through the call.
-        unsafe { bpf(MAP_UPDATE, &request) }.map(drop)
+        self.0.put(Numbers(key), 1)
     }
 
     /// Takes a key out.
@@ -153,9 +156,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// # Errors
     /// `NotFound` when it is not there.
     pub fn remove(&self, key: [u32; WORDS]) -> io::Result<()> {
-        let request = Element::new(&self.0, &raw const key, std::ptr::null::<u32>());
-        // SAFETY: MAP_DELETE reads one key at `key`, which lives through the call.
-        unsafe { bpf(MAP_DELETE, &request) }.map(drop)
+        if self.0.remove(Numbers(key))? { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     /// The keys, in no particular order. A key that comes or goes meanwhile may be missing or be there.
@@ -163,23 +164,7 @@ impl<const WORDS: usize> Set<WORDS> {
     /// # Errors
     /// Errors of bpf(2).
     pub fn keys(&self) -> io::Result<Vec<[u32; WORDS]>> {
-        let mut keys = Vec::new();
-        let mut last: Option<[u32; WORDS]> = None;
-        loop {
-            let mut next = [0; WORDS];
-            let last_key = last.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-            let request = Element::new(&self.0, last_key, (&raw mut next).cast_const());
-            // SAFETY: MAP_GET_NEXT_KEY reads one key at `key`, or starts anew where that is null, and writes
-            // one to the last pointer; both live through the call.
-            match unsafe { bpf(MAP_GET_NEXT_KEY, &request) } {
-                // A table that changes all the time could be gone through for ever.
-                Ok(_) if keys.len() < self.1 as usize => keys.push(next),
-                Ok(_) => return Ok(keys),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(keys),
-                Err(error) => return Err(error),
-            }
-            last = Some(next);
-        }
+        Ok(self.0.entries()?.into_iter().map(|(Numbers(key), _)| key).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
-    Create, Element, HASH, MAP_DELETE, MAP_GET_NEXT_KEY, MAP_UPDATE, NO_PREALLOC, bpf, bpf_mut, create, short,
+    Create, Element, HASH, MAP_DELETE, MAP_GET_NEXT_KEY, MAP_UPDATE, NO_PREALLOC, bpf, bpf_mut, create,
 };
 
 /// Commands, `enum bpf_cmd` of linux/bpf.h.
@@ -95,16 +95,8 @@ impl<K: Words, V: Words> Table<K, V> {
             Kind::SparseHash => (HASH, NO_PREALLOC),
             Kind::Array => (ARRAY, 0),
         };
-        let request = Create {
-            map_type,
-            key_size: size_of::<K>() as u32,
-            value_size: size_of::<V>() as u32,
-            max_entries: limit,
-            map_flags,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: short(name),
-        };
+        let sizes = [size_of::<K>(), size_of::<V>()];
+        let request = Create { map_flags, ..Create::new(map_type, sizes, limit, name) };
         Ok(Table { fd: create(&request)?, limit, entries: PhantomData })
     }
 
@@ -249,16 +241,7 @@ impl<const COUNT: usize> PerCpu<COUNT> {
     /// # Errors
     /// `EPERM` without CAP_BPF; `ENOMEM` when the limit is too high; errors of reading the list of processors.
     pub fn new(name: &str, limit: u32) -> io::Result<PerCpu<COUNT>> {
-        let request = Create {
-            map_type: PER_CPU_ARRAY,
-            key_size: 4,
-            value_size: size_of::<[u64; COUNT]>() as u32,
-            max_entries: limit,
-            map_flags: 0,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: short(name),
-        };
+        let request = Create::new(PER_CPU_ARRAY, [4, size_of::<[u64; COUNT]>()], limit, name);
         Ok(PerCpu { fd: create(&request)?, cpus: possible_cpus()? })
     }
 
@@ -319,16 +302,7 @@ pub fn grace() -> io::Result<()> {
 fn grace_by_update() -> io::Result<()> {
     let inner = Table::<u32, u32>::new(Kind::Array, "vmlan_grace", 1)?;
     let inner = inner.fd.as_raw_fd() as u32;
-    let request = Create {
-        map_type: ARRAY_OF_TABLES,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 1,
-        map_flags: 0,
-        inner_map_fd: inner,
-        numa_node: 0,
-        map_name: short("vmlan_grace"),
-    };
+    let request = Create { inner_map_fd: inner, ..Create::new(ARRAY_OF_TABLES, [4, 4], 1, "vmlan_grace") };
     let outer: Table<u32, u32> = Table { fd: create(&request)?, limit: 1, entries: PhantomData };
     outer.put(0, inner)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Create, Element, MAP_UPDATE, Program, bpf, create, link, load, short};
+use super::{Create, Element, MAP_UPDATE, Program, bpf, create, link, load};
 
 /// `BPF_MAP_TYPE_XSKMAP`.
 const SOCKETS: u32 = 17;
@@ -27,17 +27,7 @@ impl Sockets {
     /// # Errors
     /// `EPERM` without CAP_BPF; `EINVAL` where the kernel has no such sockets.
     pub fn new(name: &str, queues: u32) -> io::Result<Sockets> {
-        let request = Create {
-            map_type: SOCKETS,
-            key_size: 4,
-            value_size: 4,
-            max_entries: queues,
-            map_flags: 0,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: short(name),
-        };
-        create(&request).map(Sockets)
+        create(&Create::new(SOCKETS, [4, 4], queues, name)).map(Sockets)
     }
 
     /// Puts a socket, bound to the queue, in its place.
