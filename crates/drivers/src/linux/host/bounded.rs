@@ -2,13 +2,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Takes};
+use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Sides, Takes};
 
 use super::longest::Longest;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
 
-/// A medium behind which an interface is that takes frames up to a length: a longer one is dropped and counted here,
-/// for the kernel would drop it where nothing tells.
+/// A medium behind which an interface is that takes frames up to a length: a longer one that is not for a trunk's host
+/// alone is dropped and counted here, for the kernel would drop it where nothing tells.
 pub struct Bounded {
     medium: Arc<dyn Endpoint>,
     longest: Longest,
@@ -62,7 +62,7 @@ impl Queue for BoundedQueue {
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
         let (longest, account) = (&self.longest, &self.account);
         batch.retain(|frame: &mut Frame| {
-            let is_lost = longest.is_exceeded_by(frame);
+            let is_lost = frame.meta.sides != Sides::HOST && longest.is_exceeded_by(frame);
             if is_lost {
                 account.lose(cx, frame, DropReason::TooLong);
             }

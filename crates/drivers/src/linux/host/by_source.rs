@@ -3,11 +3,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vmlan_frame::{
-    Account, Batch, Context, DropReason, ETHERNET_HEADER, Frame, MacAddr, Sides, Takes, Tally,
-};
+use vmlan_frame::{Batch, Context, ETHERNET_HEADER, MacAddr, Sides, Takes, Tally};
 
-use super::longest::Longest;
 use crate::Flows;
 use crate::queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
 
@@ -18,36 +15,27 @@ pub struct BySource {
     /// The host's address as a number; 0 while there is none.
     host: Arc<AtomicU64>,
     flows: Flows,
-    longest: Option<Longest>,
 }
 
 impl BySource {
     /// `host` is the host's address ([`MacAddr::to_u64`]), or 0; it can be changed.
     pub fn new(medium: Arc<dyn Endpoint>, host: Arc<AtomicU64>, flows: Flows) -> BySource {
-        BySource { medium, host, flows, longest: None }
+        BySource { medium, host, flows }
     }
 
     /// A medium that nothing comes by from the host.
     pub fn of_wire(medium: Arc<dyn Endpoint>, flows: Flows) -> BySource {
         BySource::new(medium, Arc::new(AtomicU64::new(0)), flows)
     }
-
-    /// Drops what is longer and not for the host alone, and counts it: for a medium behind which nothing does.
-    pub fn no_longer_than(self, longest: Longest) -> BySource {
-        BySource { longest: Some(longest), ..self }
-    }
 }
 
 impl Endpoint for BySource {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         let worker = settings.worker;
-        let account = settings.account.clone();
         Ok(Box::new(BySourceQueue {
             medium: self.medium.queue(settings)?,
             host: self.host.clone(),
             flows: self.flows.clone(),
-            longest: self.longest.clone(),
-            account,
             worker,
         }))
     }
@@ -65,8 +53,6 @@ struct BySourceQueue {
     medium: Box<dyn Queue>,
     host: Arc<AtomicU64>,
     flows: Flows,
-    longest: Option<Longest>,
-    account: Account,
     worker: usize,
 }
 
@@ -97,16 +83,6 @@ impl Queue for BySourceQueue {
     }
 
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
-        if let Some(longest) = &self.longest {
-            let account = &self.account;
-            batch.retain(|frame: &mut Frame| {
-                let is_lost = frame.meta.sides != Sides::HOST && longest.is_exceeded_by(frame);
-                if is_lost {
-                    account.lose(cx, frame, DropReason::TooLong);
-                }
-                !is_lost
-            });
-        }
         let (mut host, mut wire) = (Tally::default(), Tally::default());
         for frame in batch.iter_mut() {
             let sides = std::mem::take(&mut frame.meta.sides);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vmlan_api::TrunkMode;
-use vmlan_drivers::host::{BySource, Longest};
+use vmlan_drivers::host::{Bounded, BySource, Longest};
 use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
@@ -39,7 +39,8 @@ impl Bridge {
         let (tap, medium) = Device::make(kernel, BRIDGE_TAP, bridge, mac, seat.workers()).await?;
         let host = Arc::new(AtomicU64::new(mac.to_u64()));
         let longest = Longest::of_mtu(bridge.mtu);
-        let endpoint = BySource::new(Arc::new(medium), host.clone(), flows).no_longer_than(longest.clone());
+        let endpoint = Arc::new(BySource::new(Arc::new(medium), host.clone(), flows));
+        let endpoint = Bounded::new(endpoint, longest.clone());
         let made = Bridge { tap, host, longest };
         made.follow(kernel, bridge, mac).await?;
         made.join(kernel, bridge).await?;

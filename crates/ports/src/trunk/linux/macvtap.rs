@@ -13,7 +13,7 @@ use rtnetlink::LinkMacVtap;
 use rtnetlink::packet_route::link::MacVtapMode;
 use rustix::io::Errno;
 use vmlan_api::TrunkMode;
-use vmlan_drivers::host::{BySource, Longest};
+use vmlan_drivers::host::{Bounded, BySource, Longest};
 use vmlan_drivers::tap::{Device as Tap, set_offloads};
 use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
@@ -70,8 +70,8 @@ impl Macvtap {
         }
         match device.open(workers) {
             Ok(tap) => {
-                let endpoint = BySource::of_wire(Arc::new(tap), flows);
-                let endpoint = endpoint.no_longer_than(device.longest.clone());
+                let endpoint = Arc::new(BySource::of_wire(Arc::new(tap), flows));
+                let endpoint = Bounded::new(endpoint, device.longest.clone());
                 Ok((device, Arc::new(endpoint)))
             }
             Err(error) => {
