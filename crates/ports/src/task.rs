@@ -163,13 +163,6 @@ pub(crate) struct Pause {
 impl Pause {
     const FIRST: Duration = Duration::from_millis(10);
 
-    /// A pause where nothing failed.
-    #[cfg_attr(
-        not(all(target_os = "linux", feature = "netlink")),
-        expect(dead_code, reason = "only interfaces are made anew")
-    )]
-    pub(crate) const SHORT: Duration = Duration::from_millis(100);
-
     pub(crate) fn up_to(longest: Duration) -> Pause {
         Pause { next: Pause::FIRST, longest }
     }

@@ -28,12 +28,8 @@ impl Validator {
     /// Checks who may use a socket that we make: our own user where nothing is said.
     pub(crate) fn access(&mut self, path: &str, keys: AccessKeys<'_>) -> Option<Access> {
         let mode = self.mode(path, keys.mode.as_deref());
-        let owner = keys.owner.as_ref().map(|text| self.user(&join(path, "owner"), text));
-        let group = keys.group.as_ref().map(|text| self.group(&join(path, "group"), text));
-        // The outer `None` is a fault.
-        let (owner, group) =
-            (owner.map_or(Some(None), |id| id.map(Some)), group.map_or(Some(None), |id| id.map(Some)));
-        let (bits, owner, group) = (mode?, owner?, group?);
+        let owner_and_group = self.owner_and_group(path, keys.owner.as_deref(), keys.group.as_deref());
+        let (bits, (owner, group)) = (mode?, owner_and_group?);
         for (key, id, write, cure) in [("owner", owner, 0o200, "0600"), ("group", group, 0o020, "0660")] {
             if id.is_some() && bits & write == 0 {
                 self.note(
@@ -85,6 +81,21 @@ impl Validator {
         }
     }
 
+    /// The numbers of a user and a group under these keys of the table at `path`, as far as they are given.
+    pub(crate) fn owner_and_group(
+        &mut self,
+        path: &str,
+        owner: Option<&str>,
+        group: Option<&str>,
+    ) -> Option<(Option<u32>, Option<u32>)> {
+        let owner = owner.map(|text| self.user(&join(path, "owner"), text));
+        let group = group.map(|text| self.group(&join(path, "group"), text));
+        // The outer `None` is a fault; both are looked at, so that both faults are told.
+        let known = |id: Option<Option<u32>>| id.map_or(Some(None), |id| id.map(Some));
+        let (owner, group) = (known(owner), known(group));
+        Some((owner?, group?))
+    }
+
     /// The number of a user.
     pub(crate) fn user(&mut self, path: &str, text: &str) -> Option<u32> {
         self.id(path, text, "user", |name| {
@@ -93,7 +104,7 @@ impl Validator {
     }
 
     /// The number of a group.
-    pub(crate) fn group(&mut self, path: &str, text: &str) -> Option<u32> {
+    fn group(&mut self, path: &str, text: &str) -> Option<u32> {
         self.id(path, text, "group", |name| {
             Ok(nix::unistd::Group::from_name(name)?.map(|group| group.gid.as_raw()))
         })

@@ -165,15 +165,11 @@ impl Validator {
         let source = match config.create {
             None => Source::Found,
             Some(InterfaceKind::Tap) => {
-                let owner = config.owner.as_ref().map(|text| self.user(&join(path, "owner"), text));
-                let group = config.group.as_ref().map(|text| self.group(&join(path, "group"), text));
+                let (owner, group) = (config.owner.as_deref(), config.group.as_deref());
+                let owner_and_group = self.owner_and_group(path, owner, group);
                 let queues = self.number::<vmlan_api::InterfaceConfig>(path, "queues", config.queues);
-                // The outer `None` is a fault.
-                let (owner, group) = (
-                    owner.map_or(Some(None), |id| id.map(Some)),
-                    group.map_or(Some(None), |id| id.map(Some)),
-                );
-                Source::Tap { owner: owner?, group: group?, multi_queue: queues.is_some_and(|n| n > 1) }
+                let (owner, group) = owner_and_group?;
+                Source::Tap { owner, group, multi_queue: queues.is_some_and(|queues| queues > 1) }
             }
             Some(InterfaceKind::Veth) => {
                 let Some(peer) = &config.peer else {

@@ -49,23 +49,10 @@ impl Device {
             tap::open(&name, options).map(|(fd, _)| fd)
         };
         let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(open).collect();
-        let queues = queues.map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::BUSY) => Apart::Refused(format!(
-                "cannot make the device {name}: there is one of that name already; stop the program that has it open, or \
-                 delete it: `ip link delete {name}`"
-            )),
-            Some(Errno::PERM | Errno::ACCESS) => Apart::Refused(format!(
-                "cannot make the device {name}: {error}; run vmlan with CAP_NET_ADMIN"
-            )),
-            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Apart::Refused(format!(
-                "cannot make the device {name}: {error}; load the tun module: `modprobe tun`"
-            )),
-            _ => Apart::Refused(format!("cannot make the device {name}: {error}; see `vmlan doctor`")),
-        })?;
+        let queues = queues.map_err(|error| not_made(&name, &error))?;
         let made = kernel.interface(&name).await?.ok_or(Apart::Anew)?;
         let device = Device { name, index: made.index };
-        // The host's stack is not to speak through it by itself. Where there is no IPv6, there is nothing to turn off.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", device.name), "1");
+        silence(&device.name);
         device.set(kernel, interface.mtu, mac).await?;
         kernel.set(device.index, &format!("bring {} up", device.name), |link| link.up()).await?;
         let takes = set_offloads(&queues[0], true).map_err(|error| {
@@ -95,4 +82,25 @@ impl Device {
         let mtu = mtu.min(LONGEST_MTU);
         Ok(kernel.set(self.index, &what, |link| link.mtu(mtu).address(mac.0.to_vec()).alias(ALIAS)).await?)
     }
+}
+
+/// Keeps the host's stack from speaking IPv6 through a device by itself. Where there is no IPv6, there is nothing to turn
+/// off.
+pub(crate) fn silence(name: &str) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+}
+
+/// Explains why a TAP was not made.
+pub(crate) fn not_made(name: &str, error: &std::io::Error) -> Apart {
+    let reason = match Errno::from_io_error(error) {
+        Some(Errno::BUSY) => format!(
+            "there is one of that name already; stop the program that has it open, or delete it: `ip link delete {name}`"
+        ),
+        Some(Errno::PERM | Errno::ACCESS) => format!("{error}; run vmlan with CAP_NET_ADMIN"),
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
+            format!("{error}; load the tun module: `modprobe tun`")
+        }
+        _ => format!("{error}; see `vmlan doctor`"),
+    };
+    Apart::Refused(format!("cannot make the device {name}: {reason}"))
 }

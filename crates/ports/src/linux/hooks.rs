@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use vmlan_api::TrunkHooks;
-use vmlan_sys::ebpf::{Hook, Link};
+use vmlan_sys::ebpf::{Hook, Link, load_classifier};
 
 use crate::apart::Apart;
+use crate::describe;
 use crate::kernel::{Filter, Interface, Kernel, KernelError, Rule};
 
 /// The priorities of our filters, of which the first is in use. It comes before what most hosts have, since a filter of
@@ -164,6 +165,17 @@ impl Hooks {
             }
         }
     }
+}
+
+/// Gives the kernel a program, for [`Hooks::put`].
+pub(crate) fn load(name: &'static str, program: &[u64]) -> Result<(&'static str, OwnedFd), Apart> {
+    Ok((name, load_classifier(name, program).map_err(refused)?))
+}
+
+/// Explains why the kernel does not take programs or what they look into.
+pub(crate) fn refused(error: std::io::Error) -> Apart {
+    let error = KernelError::new("give the kernel the table of guests and the programs", error);
+    Apart::Refused(format!("{}; run vmlan with CAP_BPF", describe(&error)))
 }
 
 /// Makes the program the one that is linked to the hook.

@@ -75,6 +75,7 @@ struct Member {
     index: u32,
     carrier: u32,
     slot: u32,
+    /// The longest frame that the interface takes.
     longest: u32,
     is_peer_elsewhere: bool,
     running: bool,
@@ -101,15 +102,15 @@ impl Member {
     }
 
     fn record(&self) -> Port {
-        let (role, isolated) = match &self.facts {
-            None => (Role::Transparent, false),
-            Some(facts) => (role(&facts.vlan), facts.isolated),
+        let (role, isolated, limit) = match &self.facts {
+            None => (Role::Transparent, false, 0),
+            Some(facts) => (role(&facts.vlan), facts.isolated, facts.frame_limit),
         };
         Port {
             slot: self.slot,
             carrier: self.carrier,
             role,
-            longest: self.longest,
+            longest: self.longest.min(u32::try_from(limit).unwrap_or(u32::MAX)),
             held: self.slow().is_some(),
             isolated,
             peer: self.is_peer_elsewhere,
@@ -170,7 +171,7 @@ impl Fast {
                 index: interface.index,
                 carrier,
                 slot,
-                longest: longest(interface, seat.mtu()),
+                longest: longest(interface),
                 is_peer_elsewhere,
                 running: false,
                 is_watched: true,
@@ -181,7 +182,7 @@ impl Fast {
             self.tables.set_port(member.index, &member.record())?;
             state.members.insert(id, member);
         }
-        let place = Place { fast: self.clone(), id, mtu: seat.mtu() };
+        let place = Place { fast: self.clone(), id };
         // From here on the network tells, and the link.
         // The port has just joined, or has left already.
         let _ = self.network.set_fast_port(id, true);
@@ -360,10 +361,11 @@ impl Fast {
 
     fn set_facts(&self, ports: &[FastPort]) {
         let mut state = self.state.lock();
+        let mut known: BTreeMap<_, _> = ports.iter().map(|facts| (facts.id, facts)).collect();
         for (id, member) in &mut state.members {
             let before = member.record();
             // One that is missing has left the network.
-            member.facts = ports.iter().find(|facts| facts.id == *id).cloned();
+            member.facts = known.remove(id).cloned();
             self.write(&before, member);
         }
     }
@@ -393,14 +395,12 @@ async fn keep(fast: Weak<Fast>, due: Arc<Notify>) {
 pub(super) struct Place {
     fast: Arc<Fast>,
     id: PortId,
-    /// The network's.
-    mtu: usize,
 }
 
 impl Place {
     /// Says what the interface is now, and whether frames may pass.
     pub(super) fn is(&self, interface: &Interface, running: bool) {
-        let longest = longest(interface, self.mtu);
+        let longest = longest(interface);
         self.fast.change(self.id, |member| (member.longest, member.running) = (longest, running));
     }
 }
@@ -418,10 +418,9 @@ impl Drop for Place {
     }
 }
 
-/// The longest frame that the interface takes and that the network carries, without a tag.
-fn longest(interface: &Interface, mtu: usize) -> u32 {
-    let mtu = interface.mtu.min(u32::try_from(mtu).unwrap_or(u32::MAX));
-    mtu.saturating_add(ETHERNET_HEADER as u32)
+/// The longest frame that the interface takes, without a tag.
+fn longest(interface: &Interface) -> u32 {
+    interface.mtu.saturating_add(ETHERNET_HEADER as u32)
 }
 
 fn role(role: &VlanRole) -> Role {

@@ -9,7 +9,7 @@ use vmlan_drivers::Endpoint;
 use vmlan_drivers::host::programs::{Side, inject};
 use vmlan_drivers::host::{Bounded, Longest, fast as programs};
 use vmlan_frame::MacAddr;
-use vmlan_sys::ebpf::{Hook, load_classifier};
+use vmlan_sys::ebpf::Hook;
 
 use super::super::Source;
 use super::fast::Place;
@@ -18,7 +18,7 @@ use super::shared::Shared;
 use crate::Seat;
 use crate::apart::Apart;
 use crate::device::{Device, INTERFACE_TAP};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, load, refused};
 use crate::interface_lock::{Hold, hold};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 
@@ -59,7 +59,7 @@ impl Joint {
             hold(&interface).map_err(|hindrance| Apart::Refused(hindrance.explain(&interface.name)))?;
         let (carrier, medium) = Device::make(&kernel, INTERFACE_TAP, &interface, mac, seat.workers()).await?;
         let injector = load(INJECT, &inject(interface.index, Side::Wire))?;
-        let injector = Hooks::of_device(&kernel, carrier.index, TrunkHooks::Auto, (INJECT, injector)).await?;
+        let injector = Hooks::of_device(&kernel, carrier.index, TrunkHooks::Auto, injector).await?;
         let longest = Longest::of_mtu(interface.mtu);
         let endpoint = Arc::new(Bounded::new(Arc::new(medium), longest.clone()));
         let fast = shared.network(seat.network()).map_err(refused)?;
@@ -74,7 +74,7 @@ impl Joint {
         let program = fast.ingress().as_fd().try_clone_to_owned().map_err(refused)?;
         hooks.put(&kernel, &interface, Hook::Ingress, (FROM_GUEST, program)).await?;
         let program = load(TO_GUEST, &programs::to_guest())?;
-        hooks.put(&kernel, &interface, Hook::Egress, (TO_GUEST, program)).await?;
+        hooks.put(&kernel, &interface, Hook::Egress, program).await?;
         Ok(Joint {
             kernel,
             place: Some(place),
@@ -181,13 +181,4 @@ async fn usable(kernel: &Kernel, interface: &Interface) -> Result<MacAddr, Apart
         },
     };
     Err(Apart::Refused(reason))
-}
-
-fn load(name: &'static str, program: &[u64]) -> Result<std::os::fd::OwnedFd, Apart> {
-    load_classifier(name, program).map_err(refused)
-}
-
-pub(super) fn refused(error: std::io::Error) -> Apart {
-    let error = KernelError::new("give the kernel the tables and programs of an interface port", error);
-    Apart::Refused(format!("{}; run vmlan with CAP_BPF and CAP_NET_ADMIN", crate::describe(&error)))
 }

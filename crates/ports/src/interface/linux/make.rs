@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rustix::io::Errno;
@@ -10,9 +11,10 @@ use vmlan_sys::{netdev, tap};
 use super::super::{Peer, Source};
 use crate::addresses::Addresses;
 use crate::apart::Apart;
+use crate::device::{not_made, silence};
 use crate::home::Home;
 use crate::interface_lock::is_held;
-use crate::kernel::{Interface, Kernel, KernelError, Kind, MARK};
+use crate::kernel::{Interface, Kernel, Kind, MARK};
 use crate::task::describe;
 use crate::trunk::leftovers::Leftover;
 
@@ -21,6 +23,7 @@ const ALIAS: &str = "vmlan: made for a guest";
 
 /// An interface that was made, or taken over from an earlier daemon.
 pub(super) struct Made {
+    kernel: Arc<Kernel>,
     name: String,
     index: u32,
     is_tap: bool,
@@ -28,9 +31,9 @@ pub(super) struct Made {
 
 impl Made {
     /// Deletes it, but for a TAP that a program has open.
-    pub(super) async fn remove(&self, kernel: &Kernel) {
+    pub(super) async fn remove(&self) {
         let removed = async {
-            let Some(now) = kernel.interface_at(self.index).await? else { return Ok(()) };
+            let Some(now) = self.kernel.interface_at(self.index).await? else { return Ok(()) };
             if self.is_tap && now.running {
                 tracing::info!(
                     "the TAP {} stays, for a program has it open; `vmlan doctor --clean` removes it afterwards",
@@ -38,7 +41,7 @@ impl Made {
                 );
                 return Ok(());
             }
-            kernel.delete(self.index, &now.name).await
+            self.kernel.delete(self.index, &now.name).await
         };
         if let Err(error) = removed.await {
             tracing::warn!("{}: {}; see `vmlan doctor`", self.name, describe(&error));
@@ -56,7 +59,7 @@ pub(super) async fn find(kernel: &Kernel, name: &str) -> Result<Interface, Apart
 
 /// Makes the interface, or takes over the one that an earlier daemon made.
 pub(super) async fn make(
-    kernel: &Kernel,
+    kernel: &Arc<Kernel>,
     name: &str,
     source: &Source,
     mtu: usize,
@@ -85,8 +88,8 @@ pub(super) async fn make(
     }
     let made = kernel.interface(name).await?.ok_or(Apart::Anew)?;
     let index = made.index;
-    // The host's stack has no part in it. Where there is no IPv6, there is nothing to turn off.
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    // The host's stack has no part in it.
+    silence(name);
     let what = format!("set {name} up");
     let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
     let set = kernel.set(index, &what, |link| link.alias(ALIAS).mtu(mtu).arp(false).up()).await;
@@ -104,7 +107,7 @@ pub(super) async fn make(
         return Err(Apart::Refused(reason));
     }
     let interface = kernel.interface_at(index).await?.ok_or(Apart::Anew)?;
-    Ok((interface, Made { name: name.to_owned(), index, is_tap }))
+    Ok((interface, Made { kernel: kernel.clone(), name: name.to_owned(), index, is_tap }))
 }
 
 fn make_tap(name: &str, owner: Option<u32>, group: Option<u32>, multi_queue: bool) -> Result<(), Apart> {
@@ -118,14 +121,7 @@ fn make_tap(name: &str, owner: Option<u32>, group: Option<u32>, multi_queue: boo
         }
         tap::set_persistent(&device, true)
     };
-    made().map_err(|error| {
-        let cure = match Errno::from_io_error(&error) {
-            Some(Errno::PERM | Errno::ACCESS) => "run vmlan with CAP_NET_ADMIN",
-            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => "load the tun module: `modprobe tun`",
-            _ => "see `vmlan doctor`",
-        };
-        Apart::Refused(format!("cannot make the TAP {name}: {error}; {cure}"))
-    })
+    made().map_err(|error| not_made(name, &error))
 }
 
 /// Makes both ends at once, the guest's in its namespace.
@@ -227,11 +223,5 @@ impl Interface {
     /// True if it carries frames of a trunk or a port of vmlan's, and is no guest's.
     pub(super) fn is_carrier(&self) -> bool {
         self.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK) && alias != ALIAS)
-    }
-}
-
-impl From<KernelError> for String {
-    fn from(error: KernelError) -> String {
-        describe(&error)
     }
 }

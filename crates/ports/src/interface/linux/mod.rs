@@ -16,11 +16,11 @@ pub(crate) use make::leftovers;
 pub(crate) use shared::Shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Interface, Source};
 use crate::Seat;
 use crate::apart::Apart;
-use crate::kernel::Kernel;
 use crate::kind::{KeepGuest, Work};
 use crate::task::{Pause, QUARANTINE, describe};
 use joint::Joint;
@@ -30,18 +30,20 @@ use shared::Listener;
 /// Seconds after which everything is looked at without a reason.
 const CHECK: u32 = 5;
 
+/// A pause before an interface that somebody deleted is made anew.
+const ANEW: Duration = Duration::from_millis(100);
+
 /// Keeps a port attached to an interface.
 pub(super) struct Keep {
     config: Interface,
     /// The interface, where it was made, which has to be given back.
     made: Option<Made>,
     joint: Option<Joint>,
-    kernel: Option<Arc<Kernel>>,
 }
 
 impl Keep {
     pub(super) fn new(config: Interface) -> Keep {
-        Keep { config, made: None, joint: None, kernel: None }
+        Keep { config, made: None, joint: None }
     }
 }
 
@@ -53,8 +55,8 @@ impl KeepGuest for Keep {
     fn close(&mut self) -> Work<'_> {
         Box::pin(async {
             self.let_go().await;
-            if let (Some(made), Some(kernel)) = (&self.made, &self.kernel) {
-                made.remove(kernel).await;
+            if let Some(made) = &self.made {
+                made.remove().await;
             }
             self.made = None;
         })
@@ -103,7 +105,6 @@ impl Keep {
     /// Finds or makes the interface, and takes it for the port.
     async fn join(&mut self, seat: &Seat, shared: &Arc<Shared>) -> Result<(), Apart> {
         let kernel = shared.kernel()?;
-        self.kernel = Some(kernel.clone());
         let interface = match &self.config.source {
             Source::Found => make::find(&kernel, &self.config.name).await?,
             source => {
@@ -146,7 +147,7 @@ impl Keep {
     async fn wait(&self, seat: &mut Seat, listener: &mut Listener, was_there: bool) {
         // One that was made and is gone is made anew; whoever deletes it again and again waits a little.
         if was_there && self.config.source != Source::Found {
-            return tokio::time::sleep(Pause::SHORT).await;
+            return tokio::time::sleep(ANEW).await;
         }
         let check = async {
             for _ in 0..CHECK {

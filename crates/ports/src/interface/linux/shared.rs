@@ -28,6 +28,13 @@ struct State {
     networks: Vec<Weak<Fast>>,
 }
 
+impl State {
+    /// What the kernel carries, of each network.
+    fn fast(&self) -> impl Iterator<Item = Arc<Fast>> {
+        self.networks.iter().filter_map(Weak::upgrade)
+    }
+}
+
 impl Drop for State {
     fn drop(&mut self) {
         if let Some(listening) = &self.listening {
@@ -88,7 +95,7 @@ impl Shared {
     pub(super) fn network(&self, network: &Arc<Network>) -> std::io::Result<Arc<Fast>> {
         let mut state = self.state.lock();
         state.networks.retain(|fast| fast.strong_count() > 0);
-        if let Some(fast) = state.networks.iter().filter_map(Weak::upgrade).find(|fast| fast.is_of(network)) {
+        if let Some(fast) = state.fast().find(|fast| fast.is_of(network)) {
             return Ok(fast);
         }
         let fast = Fast::new(network.clone())?;
@@ -98,15 +105,13 @@ impl Shared {
 
     /// Has everything that the kernel carried counted by the ports' counters, for who is about to read them.
     pub(crate) fn count(&self) {
-        let networks: Vec<_> = self.state.lock().networks.iter().filter_map(Weak::upgrade).collect();
-        networks.iter().for_each(|fast| fast.count());
+        self.all().iter().for_each(|fast| fast.count());
     }
 
     /// Waits until no frame is on its way past the workers by something that was turned off before the call.
     pub(crate) fn settle(&self) {
-        let networks: Vec<_> = self.state.lock().networks.iter().filter_map(Weak::upgrade).collect();
         // Of each, for each has to be asked.
-        let due = networks.iter().filter(|fast| fast.take_unsettled()).count();
+        let due = self.all().iter().filter(|fast| fast.take_unsettled()).count();
         if due > 0 {
             // Refused by old kernels in a sandbox; then what is under way takes the microseconds that it takes.
             if let Err(error) = vmlan_sys::ebpf::grace() {
@@ -126,8 +131,11 @@ impl Shared {
     }
 
     fn known(&self, network: &Arc<Network>) -> Option<Arc<Fast>> {
-        let state = self.state.lock();
-        state.networks.iter().filter_map(Weak::upgrade).find(|fast| fast.is_of(network))
+        self.state.lock().fast().find(|fast| fast.is_of(network))
+    }
+
+    fn all(&self) -> Vec<Arc<Fast>> {
+        self.state.lock().fast().collect()
     }
 }
 

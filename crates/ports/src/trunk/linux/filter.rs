@@ -10,7 +10,6 @@
 //! Programs of others on the interface are not touched ([`Hooks`]). The TAPs vanish with the process. The next process
 //! takes over what else a killed one leaves.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vmlan_api::TrunkMode;
@@ -19,14 +18,14 @@ use vmlan_drivers::host::{Longest, Stations, TwoSides};
 use vmlan_drivers::{Endpoint, Flows};
 use vmlan_frame::{MacAddr, Sides};
 use vmlan_lan::Diversion;
-use vmlan_sys::ebpf::{Hook, load_classifier};
+use vmlan_sys::ebpf::Hook;
 
 use super::medium::{Attempt, Medium, attempt};
 use crate::Seat;
 use crate::Trunk;
 use crate::apart::Apart;
 use crate::device::{Device, HOST_TAP, WIRE_TAP};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, load, refused};
 use crate::kernel::{Interface, Kernel, KernelError};
 
 const FROM_WIRE: &str = "vmlan_wire";
@@ -228,13 +227,4 @@ impl Medium for Filter {
         }
         report.installed.push(format!("diverted: {}", diverted.join(", ")));
     }
-}
-
-fn load(name: &'static str, program: &[u64]) -> Result<(&'static str, OwnedFd), Apart> {
-    Ok((name, load_classifier(name, program).map_err(refused)?))
-}
-
-fn refused(error: std::io::Error) -> Apart {
-    let error = KernelError::new("give the kernel the table of guests and the programs", error);
-    Apart::Refused(format!("{}; run vmlan with CAP_BPF", super::describe(&error)))
 }

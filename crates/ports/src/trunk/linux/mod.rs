@@ -37,7 +37,7 @@ use vmlan_drivers::Endpoint;
 use crate::apart::Apart;
 use crate::kernel::{Kernel, Watch};
 use crate::panics::{Relapses, caught};
-use crate::task::{Pause, QUARANTINE, describe, relapse};
+use crate::task::{Pause, QUARANTINE, relapse};
 use crate::{Seat, Trunk, TrunkRow, TrunkWish, too_long};
 use follow::Followed;
 use joint::Joint;
