@@ -27,8 +27,7 @@ pub async fn attach_all(
             return Err(Error::at(ErrorCode::UnknownPort, "ports", message));
         }
     }
-    attach(selections, capture, &handle.links(None).await?);
-    Ok(())
+    attach(handle, selections, capture, &handle.links(None).await?).await
 }
 
 /// Attaches selected ports as they come, for as long as it is polled. `events` is to be subscribed before
@@ -53,18 +52,24 @@ pub async fn follow(
         };
         // Fails when the network is gone again, or the daemon is ending.
         if let Ok(links) = handle.links(network).await {
-            attach(selections, capture, &links);
-            let _ = handle.settle().await;
+            let _ = attach(handle, selections, capture, &links).await;
         }
     }
 }
 
-fn attach(selections: &[Selection], capture: &mut Capture, links: &[PortLink]) {
+/// Attaches the selected ones among these; once it returns, the capture has every frame of theirs.
+async fn attach(
+    handle: &Handle,
+    selections: &[Selection],
+    capture: &mut Capture,
+    links: &[PortLink],
+) -> Result<(), Error> {
     for port in links.iter().filter(|port| is_selected(selections, &port.network, &port.port)) {
         let is_named = selections.iter().any(|s| s.port.is_some() && s.includes(&port.network, &port.port));
         // Fails when the port has just left.
         let _ = if is_named { capture.attach_both(port) } else { capture.attach(port) };
     }
+    handle.settle().await
 }
 
 fn is_selected(selections: &[Selection], network: &str, port: &str) -> bool {

@@ -84,7 +84,6 @@ impl Captures {
         let pieces = pieces;
         let events = handle.subscribe();
         capture::attach_all(&handle, &selections, &mut capture).await?;
-        handle.settle().await?;
         let (reading, reader_left) = oneshot::channel();
         let response = response(entry.number, pieces, (reading, life.streaming()));
         tokio::spawn(async move {
