@@ -12,9 +12,7 @@ const OCTETS: u64 = 20_000_000;
 #[test]
 fn guests_on_veths_talk_and_the_kernel_carries_them() {
     require!(namespaces(), tool("iperf3"));
-    let lab = Lab::new(2);
-    let daemon = lab.start(&lab.veths());
-    daemon.wait_up(&["guest1", "guest2"]);
+    let (lab, daemon) = Lab::running(2);
     lab.pings(1, 2);
     lab.wait_fast(&daemon, 1, 2);
     let before = daemon.port("guest1");
@@ -84,9 +82,7 @@ fn case_1_a_monitor_opens_the_tap_by_its_name_and_reaches_everybody() {
 #[test]
 fn case_4_a_capture_has_every_frame_from_its_start_and_fast_goes_on_after_it() {
     require!(namespaces());
-    let lab = Lab::new(2);
-    let daemon = lab.start(&lab.veths());
-    daemon.wait_up(&["guest1", "guest2"]);
+    let (lab, daemon) = Lab::running(2);
     lab.wait_fast(&daemon, 1, 2);
     let (file, control) = (daemon.path("c.pcapng"), daemon.control());
     let words = ["capture", "lab", "--count", "20", "-w", file.to_str().expect("text"), "--control"];
@@ -149,11 +145,7 @@ fn case_6_a_station_that_only_the_kernel_hears_does_not_age() {
     let lab = Lab::new(2);
     let daemon = lab.start(&format!("[network.lab]\nfdb = {{ ageing = 3 }}\n{}", lab.veths()));
     daemon.wait_up(&["guest1", "guest2"]);
-    for (one, other) in [(1, 2), (2, 1)] {
-        // No ARP, which goes by the daemon.
-        let (address, mac) = (v4(other).to_string(), mac(other).to_string());
-        lab.guest(one).ip(["neigh", "replace", &address, "lladdr", &mac, "dev", "eth0", "nud", "permanent"]);
-    }
+    lab.acquaint(1, 2);
     lab.wait_fast(&daemon, 1, 2);
     let before = daemon.port("guest1");
     // Three times as long as an address is remembered.
@@ -256,10 +248,7 @@ fn case_8_vlans_are_apart() {
     lab.wait_fast(&daemon, 1, 2);
     lab.wait_fast(&daemon, 2, 1);
     // Guest 3 is in VLAN 1, whatever addresses it knows.
-    for (one, other) in [(1, 3), (3, 1)] {
-        let (address, mac) = (v4(other).to_string(), mac(other).to_string());
-        lab.guest(one).ip(["neigh", "replace", &address, "lladdr", &mac, "dev", "eth0", "nud", "permanent"]);
-    }
+    lab.acquaint(1, 3);
     assert_eq!(ping(lab.guest(3), v4(1), 2).received, 0);
     assert_eq!(ping(lab.guest(1), v4(3), 2).received, 0);
     let words = daemon.cli(&["status", "--fast", "guest1", "guest3"]).expect_success().stdout;
@@ -291,9 +280,7 @@ fn case_9_a_forged_source_goes_nowhere() {
 #[test]
 fn an_address_that_moves_is_followed_at_once() {
     require!(namespaces());
-    let lab = Lab::new(3);
-    let daemon = lab.start(&lab.veths());
-    daemon.wait_up(&["guest1", "guest2", "guest3"]);
+    let (lab, daemon) = Lab::running(3);
     lab.wait_fast(&daemon, 1, 2);
     // Guest 2 is taken down where it was, and comes up where guest 3 was.
     lab.guest(2).ip(["link", "set", "eth0", "down"]);

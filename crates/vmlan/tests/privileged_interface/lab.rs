@@ -48,6 +48,25 @@ impl Lab {
         (1..=self.guests.len() as u8).map(|number| self.veth(number, "")).collect()
     }
 
+    /// So many guests with a veth each, all up.
+    #[track_caller]
+    pub fn running(guests: usize) -> (Lab, Daemon) {
+        let lab = Lab::new(guests);
+        let daemon = lab.start(&lab.veths());
+        (1..=guests).for_each(|number| daemon.wait_up(&[&format!("guest{number}")]));
+        (lab, daemon)
+    }
+
+    /// Both know each other's address without asking by ARP, which goes by the daemon and which VLANs keep apart.
+    #[track_caller]
+    pub fn acquaint(&self, one: u8, other: u8) {
+        for (knows, known) in [(one, other), (other, one)] {
+            let (address, mac) = (v4(known).to_string(), mac(known).to_string());
+            let entry = ["neigh", "replace", &address, "lladdr", &mac, "dev", "eth0", "nud", "permanent"];
+            self.guest(knows).ip(entry);
+        }
+    }
+
     #[track_caller]
     pub fn start(&self, config: &str) -> Daemon {
         Daemon::start_within(&self.host, directory(), config)

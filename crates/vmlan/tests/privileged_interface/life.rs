@@ -10,9 +10,7 @@ use crate::support::{Daemon, PATIENCE, VMLAN, assert_balanced, directory};
 #[test]
 fn case_7_a_port_follows_its_interface() {
     require!(namespaces());
-    let lab = Lab::new(2);
-    let daemon = lab.start(&lab.veths());
-    daemon.wait_up(&["guest1", "guest2"]);
+    let (lab, daemon) = Lab::running(2);
     lab.wait_fast(&daemon, 1, 2);
     let (host, guest) = (&lab.host, lab.guest(1));
 
