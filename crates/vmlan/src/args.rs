@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+use vmlan_api::PortKind;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use crate::names;
@@ -335,7 +337,7 @@ pub enum PortCommand {
         /// Name of the new port
         name: String,
         /// Kind of its attachment
-        #[arg(value_parser = ["tap", "stream", "datagram", "vde", "tunnel"])]
+        #[arg(value_parser = PossibleValuesParser::new(PortKind::ALL.map(PortKind::as_str)))]
         kind: String,
         /// Settings as in the configuration file
         #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(names::keys))]

@@ -7,7 +7,7 @@ use clap_complete::engine::CompletionCandidate;
 use vmlan_api::keys::{Key, Keyed, Value};
 
 use crate::client::Client;
-use crate::command::{control_path, port_keys};
+use crate::command::{control_path, port_keys, words};
 
 /// The networks.
 pub fn networks(word: &OsStr) -> Vec<CompletionCandidate> {
@@ -32,7 +32,7 @@ pub fn ports(word: &OsStr) -> Vec<CompletionCandidate> {
 /// The keys of a port and of its kinds, each with `=`.
 pub fn keys(word: &OsStr) -> Vec<CompletionCandidate> {
     let of_kind = |key: &Key| match key.value {
-        Value::Table(keys) if key.name != "vlan" => keys.iter().map(|key| key.name.to_owned()).collect(),
+        Value::Table(keys) if key.name != "vlan" => keys.iter().flat_map(words).collect(),
         _ => Vec::new(),
     };
     let kinds = vmlan_api::PortConfig::KEYS.iter().flat_map(of_kind);

@@ -50,7 +50,8 @@ fn look(belonging: &Belonging) -> Option<Fault> {
                 Some((ErrorCode::BadPath, message))
             }
         },
-        Belonging::Interface(name) => interface(name),
+        // It is made, or waited for.
+        Belonging::Interface(_) => privilege("an interface port"),
         Belonging::Descriptor(_) => None,
     }
 }
@@ -101,7 +102,11 @@ fn bindable(error: Option<std::io::Error>, belonging: &Belonging) -> Option<Faul
 /// A TAP or TUN of this namespace.
 fn device(name: &str) -> Option<Fault> {
     let found = Path::new("/sys/class/net").join(name);
+    // One that an earlier vmlan made is taken over.
+    let is_ours =
+        || std::fs::read_to_string(found.join("ifalias")).is_ok_and(|alias| alias.starts_with("vmlan:"));
     match (found.exists(), found.join("tun_flags").exists()) {
+        (true, false) if is_ours() => privilege("taking an interface over"),
         (true, false) => {
             let message = format!("an interface {name} exists and is no TAP; choose another name");
             Some((ErrorCode::Conflict, message))

@@ -85,16 +85,14 @@ impl Kind for Interface {
     }
 
     fn belongings(&self) -> Vec<(Belonging, &'static str)> {
-        // A trunk has interfaces of the same kind.
+        // A trunk has interfaces as well, and a TAP port makes devices.
         let mut belongings = vec![(Belonging::Interface(self.name.clone()), "name")];
-        match &self.source {
-            Source::Veth(Peer { name, netns, .. }) => {
-                belongings.push((Belonging::Device(netns.clone(), name.clone()), "peer.name"));
-            }
-            Source::Found | Source::Tap { .. } => {}
+        if self.source != Source::Found {
+            belongings.push((Belonging::Device(None, self.name.clone()), "name"));
         }
-        // A TAP port makes devices.
-        belongings.push((Belonging::Device(None, self.name.clone()), "name"));
+        if let Source::Veth(Peer { name, netns, .. }) = &self.source {
+            belongings.push((Belonging::Device(netns.clone(), name.clone()), "peer.name"));
+        }
         belongings
     }
 

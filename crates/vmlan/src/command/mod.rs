@@ -16,7 +16,7 @@ use anyhow::Context;
 use clap_complete::env::Shells;
 
 pub use self::place::{control_path, others};
-pub use self::port::{path as port_path, port_keys};
+pub use self::port::{path as port_path, port_keys, words};
 use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]

@@ -51,14 +51,17 @@ pub(super) fn dry(dry_run: bool) -> &'static str {
 
 /// The keys of the port itself that take one word, with `vlan.` in front of those of its VLANs.
 pub fn port_keys() -> Vec<String> {
-    let names = |key: &Key| match key.value {
-        Value::Table(keys) if key.name == "vlan" => {
-            keys.iter().map(|inner| format!("{}.{}", key.name, inner.name)).collect()
-        }
-        Value::Table(_) | Value::Tables(_) => Vec::new(),
+    let is_own = |key: &&Key| key.name == "vlan" || !matches!(key.value, Value::Table(_));
+    vmlan_api::PortConfig::KEYS.iter().filter(is_own).flat_map(words).collect()
+}
+
+/// The words that a key is typed as: itself, or the keys of its table behind its name and a dot.
+pub fn words(key: &Key) -> Vec<String> {
+    match key.value {
+        Value::Table(keys) => keys.iter().map(|inner| format!("{}.{}", key.name, inner.name)).collect(),
+        Value::Tables(_) => Vec::new(),
         _ => vec![key.name.to_owned()],
-    };
-    vmlan_api::PortConfig::KEYS.iter().flat_map(names).collect()
+    }
 }
 
 /// The keys of a table of the port's.

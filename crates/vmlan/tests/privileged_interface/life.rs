@@ -53,6 +53,38 @@ fn case_7_a_port_follows_its_interface() {
 }
 
 #[test]
+fn a_port_is_added_by_the_command_line_and_check_looks_at_this_machine() {
+    require!(namespaces());
+    let lab = Lab::new(2);
+    let daemon = lab.start("[network.lab]\n");
+    let tap = ["port", "add", "lab", "fc1", "interface", "name=fc-tap1", "create=tap", "owner=root"];
+    daemon.cli(&tap).expect_success();
+    daemon.wait_state("fc1", PortState::Waiting);
+    assert!(lab.host.has_interface("fc-tap1"));
+    let netns = format!("peer.netns={}", lab.guest(1).path().display());
+    let veth =
+        ["port", "add", "lab", "blue", "interface", "name=ve1", "create=veth", "peer.name=eth0", &netns];
+    daemon.cli(&veth).expect_success();
+    daemon.wait_up(&["blue"]);
+    let shown = daemon.cli(&["port", "show", "lab/fc1"]).expect_success().stdout;
+    assert!(shown.contains("\"host_dev_name\": \"fc-tap1\""), "{shown}");
+
+    // What is there by now is vmlan's own; what is not there yet is waited for.
+    let config = format!("{}[network.lab.port.found]\ninterface = {{ name = \"later\" }}\n", lab.veths());
+    let file = daemon.path("other.toml");
+    std::fs::write(&file, config).expect("a file");
+    let check = |file: &str| lab.host.exec(VMLAN, ["check", file, "--here"]);
+    let file = file.to_str().expect("text");
+    check(file).expect_success();
+    let config = lab.veth(2, "").replace(&lab.guest(2).path().display().to_string(), "not-there");
+    std::fs::write(file, config).expect("a file");
+    let output = check(file);
+    assert!(!output.success() && output.stderr.contains("/run/netns/not-there is not there"), "{output:?}");
+    daemon.stop();
+    assert!(!lab.host.has_interface("fc-tap1") && !lab.host.has_interface("ve1"));
+}
+
+#[test]
 fn an_interface_of_somebody_elses_is_waited_for_used_and_given_back() {
     require!(namespaces());
     let lab = Lab::new(2);
