@@ -84,8 +84,8 @@ impl Device {
     }
 }
 
-/// Keeps the host's stack from speaking IPv6 through a device by itself. Where there is no IPv6, there is nothing to turn
-/// off.
+/// Keeps the host's stack from speaking IPv6 through a device by itself. Where there is no IPv6, there is nothing to
+/// turn off.
 pub(crate) fn silence(name: &str) {
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
 }

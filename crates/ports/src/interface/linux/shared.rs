@@ -29,7 +29,7 @@ struct State {
 }
 
 impl State {
-    /// What the kernel carries, of each network.
+    /// The part that the kernel carries, of each network.
     fn fast(&self) -> impl Iterator<Item = Arc<Fast>> {
         self.networks.iter().filter_map(Weak::upgrade)
     }
