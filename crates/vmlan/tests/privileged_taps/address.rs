@@ -29,7 +29,9 @@ fn a_device_has_its_addresses_whenever_it_is_there() {
     one.pings(&two);
 
     one.netns.ip(["link", "del", "t0"]);
+    // It has another MAC address, which its neighbour looks for in each family when it likes.
     assert!(two.netns.reaches(v4(1), PATIENCE));
+    assert!(two.netns.reaches(v6(1), PATIENCE));
     two.pings(&one);
 
     one.netns.ip(["link", "set", "t0", "down"]);
