@@ -110,7 +110,10 @@ pub struct PortFast {
     pub stations: u64,
     /// Why everything of it goes by the daemon, where that is so.
     pub slow: Option<String>,
-    /// Frames received, and sent, by the kernel alone since the port came; they are among the port's counters.
+    /// Why the kernel carries nothing of it any more once the daemon is killed, where that is so.
+    pub unpinned: Option<String>,
+    /// Frames received by the kernel alone since the port came, or since the first of daemons that were killed; they
+    /// are among the port's counters.
     pub rx_frames: u64,
     /// Frames sent by the kernel alone.
     pub tx_frames: u64,

@@ -61,6 +61,7 @@ async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Resul
     let file = options.config.as_deref().map(std::path::absolute).transpose()?;
     let mut supervisor =
         Supervisor::start(requests, config.workers(), file).context("cannot start the data plane")?;
+    supervisor.take_over(&options.control, &config);
     let report = supervisor.apply(config, false).await;
 
     let (stop, stopped) = oneshot::channel::<()>();

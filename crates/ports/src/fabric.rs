@@ -178,6 +178,13 @@ impl Fabric {
         self.interfaces.settle();
     }
 
+    /// Goes by the name `daemon` from now on, under which the kernel keeps what it carries when this process is killed,
+    /// and takes over what an earlier process of that name left for these interface ports, each with its network. What
+    /// it left for others is removed. To be called before a port joins.
+    pub fn take_over(&self, daemon: &str, ports: &BTreeSet<(String, String)>) {
+        self.interfaces.take_over(daemon, ports);
+    }
+
     /// Tells what the kernel carries of a port, when that is an interface port.
     pub fn fast(&self, network: &Arc<Network>, id: vmlan_lan::PortId) -> Option<vmlan_api::PortFast> {
         self.interfaces.report(network, id)

@@ -14,7 +14,7 @@ mod warn;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +159,24 @@ impl Supervisor {
             ticks,
             view,
         })
+    }
+
+    /// Has the kernel keep what it carries of interface ports when this process is killed, for the next one with this
+    /// control socket; and takes over what the last one left for the ports of `config`. To be called before that is
+    /// applied.
+    pub fn take_over(&self, control: &Path, config: &ValidConfig) {
+        let ports = config.networks().iter().flat_map(|(network, of_it)| {
+            let is_interface =
+                |port: &&String| of_it.ports[*port].attachment.kind() == vmlan_api::PortKind::Interface;
+            of_it.ports.keys().filter(is_interface).map(|port| (network.clone(), port.clone()))
+        });
+        // It is found again whatever way leads to it.
+        let directory = control.parent().and_then(|directory| directory.canonicalize().ok());
+        let control = match (directory, control.file_name()) {
+            (Some(directory), Some(name)) => directory.join(name),
+            _ => control.to_owned(),
+        };
+        self.fabric.take_over(&control.to_string_lossy(), &ports.collect());
     }
 
     /// Answers requests until it is asked to end, and then ends everything in order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmlan_frame::MacAddr;
 
-use super::{Entry, EntryKind, Fdb, Key};
+use super::{Claimant, Entry, EntryKind, Fdb, Key};
 use crate::PortId;
 use crate::fast::{FastEntry, FastPath};
 
@@ -51,6 +51,22 @@ impl Fdb {
         if let Some(entry) = self.table.find(key).filter(|entry| entry.port == port) {
             self.refresh(&entry, seconds);
         }
+    }
+
+    /// True if there is an entry of exactly this key, at `port`.
+    pub(crate) fn is_at(&self, key: Key, port: PortId) -> bool {
+        self.table.find(key).is_some_and(|entry| entry.port == port)
+    }
+
+    /// Enters `key` as learnt at `port`, where it was heard at that time, unless something is known of it already.
+    /// Answers whether it is behind the port now.
+    pub(crate) fn adopt(&self, key: Key, port: PortId, seconds: u32) -> bool {
+        let mut state = self.state.lock();
+        if self.table.find(key).is_none() && self.find_wildcard(key).is_none() {
+            state.learn(&self.table, key, Claimant { port, proven: false }, seconds);
+            self.changed();
+        }
+        self.is_at(key, port)
     }
 
     /// The entry for every VLAN that `key`, the key of one VLAN, stands before.

@@ -7,6 +7,7 @@ use vmlan_frame::{ETHERNET_HEADER, Instant, MacAddr, Sides, VlanId};
 use super::{Control, Member, Network};
 use crate::fast::{FastEntry, FastPath, FastPort, SlowReason};
 use crate::fdb::Key;
+use crate::vlan::Membership;
 use crate::{PortError, PortId};
 
 /// A fast way, and what it was told of the ports.
@@ -66,6 +67,35 @@ impl Network {
     pub fn heard(&self, mac: MacAddr, vlan: Option<VlanId>, port: PortId, time: Instant) {
         let key = vlan.map_or_else(|| Key::wildcard(mac), |vlan| Key::new(mac, vlan));
         self.fdb.heard(key, port, time.as_secs() as u32);
+    }
+
+    /// Takes over an entry of a copy that an earlier network kept, which heard the address at `port` at that time: it
+    /// is learnt, as by a frame, unless the port may not have it. False when the address is not known behind the port
+    /// now; then the copy must not have it either.
+    ///
+    /// As [`Network::expect`], it has the port learn from now on. To be called once the port is a fast one.
+    pub fn adopt(&self, mac: MacAddr, vlan: Option<VlanId>, port: PortId, time: Instant) -> bool {
+        let control = self.control.lock();
+        let Ok(member) = control.member(port) else { return false };
+        let seconds = time.as_secs() as u32;
+        let Some(vlan) = vlan else {
+            return self.fdb.is_at(Key::wildcard(mac), port);
+        };
+        let key = Key::new(mac, vlan);
+        let membership = member.policy.vlan.membership(control.common.aware);
+        let is_in = match membership {
+            // Its addresses are known by that one.
+            Membership::Transparent => vlan == VlanId::DEFAULT,
+            membership => membership.includes(vlan),
+        };
+        if !is_in || !mac.is_station() {
+            return false;
+        }
+        if member.port.guard || !member.policy.enabled {
+            return self.fdb.is_at(key, port);
+        }
+        self.fdb.set_learning(port, true);
+        self.fdb.adopt(key, port, seconds)
     }
 }
 

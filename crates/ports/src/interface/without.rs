@@ -21,6 +21,9 @@ impl Shared {
     /// Nor to wait for.
     pub(crate) fn settle(&self) {}
 
+    /// Nothing was left in the kernel.
+    pub(crate) fn take_over(&self, _: &str, _: &BTreeSet<(String, String)>) {}
+
     pub(crate) fn report(&self, _: &Arc<Network>, _: PortId) -> Option<vmlan_api::PortFast> {
         None
     }

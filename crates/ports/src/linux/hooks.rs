@@ -1,13 +1,14 @@
 //! Where the programs of mode `filter` hang: on the interface's own hooks where the kernel has those ("tcx", Linux
 //! 6.6), else on filters of traffic control.
 //!
-//! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends. A
-//! filter stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]),
+//! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends;
+//! unless it has a name ([`Names`]), which holds it too. A filter stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]),
 //! by which the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is
 //! there, and removed at the end only when it was made here and nobody else hangs on it; a qdisc has no name, so the
 //! filters' names say whether it was ([`QDISC`]).
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use vmlan_api::TrunkHooks;
@@ -49,6 +50,20 @@ pub(crate) struct Hooks {
     placed: [Option<Placed>; 2],
     /// True if the qdisc is ours.
     made_qdisc: bool,
+    /// Names for the links.
+    names: Option<Names>,
+}
+
+/// Names in the BPF file system for the links of an interface, by hook, which keep the programs there when the process
+/// is killed. They go when this does.
+pub(crate) struct Names(pub(crate) [PathBuf; 2]);
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            let _ = std::fs::remove_file(name);
+        }
+    }
 }
 
 impl Hooks {
@@ -59,7 +74,7 @@ impl Hooks {
         wanted: TrunkHooks,
         (name, program): (&'static str, OwnedFd),
     ) -> Result<Hooks, Apart> {
-        let mut hooks = Hooks { way: Way::Tcx, placed: [None, None], made_qdisc: false };
+        let mut hooks = Hooks { way: Way::Tcx, placed: [None, None], made_qdisc: false, names: None };
         if wanted != TrunkHooks::Clsact {
             match Link::new(&program, index, Hook::Ingress) {
                 Ok(link) => {
@@ -90,11 +105,16 @@ impl Hooks {
         way: Way,
     ) -> Result<Hooks, KernelError> {
         sweep(kernel, interface).await?;
-        Ok(Hooks { way, placed: [None, None], made_qdisc: false })
+        Ok(Hooks { way, placed: [None, None], made_qdisc: false, names: None })
     }
 
     pub(crate) fn way(&self) -> Way {
         self.way
+    }
+
+    /// Gives the links names as they are made. What has the names already is taken over when it is on this interface.
+    pub(crate) fn named(self, names: Option<Names>) -> Hooks {
+        Hooks { names, ..self }
     }
 
     /// Puts a program on a hook, in the place of the one that is there.
@@ -106,9 +126,11 @@ impl Hooks {
         (name, program): (&'static str, OwnedFd),
     ) -> Result<(), Apart> {
         let link = self.placed[hook as usize].take().and_then(|placed| placed.link);
+        let at = self.names.as_ref().map(|names| &*names.0[hook as usize]);
+        let link = link.or_else(|| at.and_then(|at| inherited(at, interface, hook)));
         let placed = self.placed[hook as usize].insert(Placed { program, name, link });
         match self.way {
-            Way::Tcx => link_to(placed, interface, hook),
+            Way::Tcx => link_to(placed, interface, hook, at),
             Way::Clsact => {
                 self.made_qdisc |= add_qdisc(kernel, interface).await?;
                 let present = kernel.filters(interface.index).await?;
@@ -130,7 +152,10 @@ impl Hooks {
         for (hook, placed) in Hook::ALL.into_iter().zip(&mut self.placed) {
             let Some(placed) = placed else { continue };
             match self.way {
-                Way::Tcx => link_to(placed, interface, hook)?,
+                Way::Tcx => {
+                    let at = self.names.as_ref().map(|names| &*names.0[hook as usize]);
+                    link_to(placed, interface, hook, at)?
+                }
                 Way::Clsact if of_ours(&present, hook, placed.name).is_some() => {}
                 Way::Clsact => {
                     filter_with(kernel, interface, (hook, placed), self.made_qdisc, &present).await?
@@ -143,6 +168,7 @@ impl Hooks {
     /// Takes what is ours off the interface.
     pub(crate) async fn clear(&mut self, kernel: &Kernel, interface: &Interface) -> Result<(), KernelError> {
         self.placed = [None, None];
+        self.names = None;
         match self.way {
             Way::Tcx => Ok(()),
             Way::Clsact => remove(kernel, interface.index, self.made_qdisc).await,
@@ -178,8 +204,14 @@ pub(crate) fn refused(error: std::io::Error) -> Apart {
     Apart::Refused(format!("{}; run vmlan with CAP_BPF", describe(&error)))
 }
 
-/// Makes the program the one that is linked to the hook.
-fn link_to(placed: &mut Placed, interface: &Interface, hook: Hook) -> Result<(), Apart> {
+/// The link of this name, if it is on this hook.
+fn inherited(at: &Path, interface: &Interface, hook: Hook) -> Option<Link> {
+    let link = Link::open(at).ok().flatten()?;
+    (link.place() == Some((interface.index, hook))).then_some(link)
+}
+
+/// Makes the program the one that is linked to the hook, under this name if there is one.
+fn link_to(placed: &mut Placed, interface: &Interface, hook: Hook, name: Option<&Path>) -> Result<(), Apart> {
     if let Some(link) = &placed.link {
         match link.update(&placed.program) {
             Ok(()) => return Ok(()),
@@ -189,7 +221,20 @@ fn link_to(placed: &mut Placed, interface: &Interface, hook: Hook) -> Result<(),
         }
     }
     match Link::new(&placed.program, interface.index, hook) {
-        Ok(link) => placed.link = Some(link),
+        Ok(link) => {
+            if let Some(name) = name {
+                // Of a link that is off its hook.
+                let _ = std::fs::remove_file(name);
+                if let Err(error) = link.pin(name) {
+                    tracing::warn!(
+                        "{}: the program {} ends with vmlan: {error}",
+                        interface.name,
+                        placed.name
+                    );
+                }
+            }
+            placed.link = Some(link);
+        }
         Err(error) => return Err(failed(placed, interface, error)),
     }
     Ok(())

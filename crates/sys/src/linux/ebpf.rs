@@ -3,14 +3,17 @@
 //! A program and a table live as long as a descriptor or something in the kernel, as a traffic-control filter, holds
 //! them.
 
+mod pin;
 mod table;
 mod xdp;
 
+pub use pin::{is_bpf, mount_bpf};
 pub use table::{Kind, Numbers, PerCpu, Table, grace};
 pub use xdp::{Sockets, attach_xdp, load_xdp};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 /// Commands, `enum bpf_cmd` of linux/bpf.h.
 const MAP_CREATE: libc::c_long = 0;
@@ -220,7 +223,7 @@ impl Hook {
 }
 
 /// A classifier on a hook of an interface ("tcx", Linux 6.6), which it leaves when the link is dropped, in whatever
-/// way the process ends.
+/// way the process ends; unless the link has a name ([`Link::pin`]), which keeps it there.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
@@ -247,6 +250,31 @@ impl Link {
         };
         // SAFETY: LINK_UPDATE reads the members above, which are numbers.
         unsafe { bpf(LINK_UPDATE, &request) }.map(drop)
+    }
+
+    /// Gives the link a name, an absolute path without dots in a BPF file system. It stays on its hook while the name
+    /// is there, also without a process.
+    ///
+    /// # Errors
+    /// `EEXIST` when the name is taken; `EPERM` for a name with a dot, and without the right.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin::pin(self.0.as_fd(), path)
+    }
+
+    /// Opens the link of this name; `None` when nothing has it, or something that is no link to an interface's hook.
+    ///
+    /// # Errors
+    /// Errors of bpf(2).
+    pub fn open(path: &Path) -> io::Result<Option<Link>> {
+        let opened = pin::open(path)?;
+        Ok(opened.filter(|object| pin::place_of(object.as_fd()).is_some()).map(Link))
+    }
+
+    /// The number of the interface, and the hook that it is on; `None` when it is on none any more.
+    pub fn place(&self) -> Option<(u32, Hook)> {
+        let (interface, attach_type) = pin::place_of(self.0.as_fd())?;
+        let hook = Hook::ALL.into_iter().find(|hook| TCX[*hook as usize] == attach_type)?;
+        (interface != 0).then_some((interface, hook))
     }
 }
 

@@ -54,7 +54,20 @@ fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = fast.iter().map(row).collect();
-    print(&table(&["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"], &rows))
+    print(&table(&["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"], &rows))?;
+    print(&without_daemon(fast.iter().find_map(|(_, fast)| fast.unpinned.as_deref())))
+}
+
+/// What becomes of it when the daemon is killed.
+fn without_daemon(unpinned: Option<&str>) -> String {
+    match unpinned {
+        None => {
+            "While no daemon runs, after a kill, the kernel goes on between these addresses.\n".to_owned()
+        }
+        Some(why) => {
+            format!("When the daemon is killed, nothing goes on: {}.\n", vmlan_api::escaped(why))
+        }
+    }
 }
 
 /// The port of this name, as `network/port`, or as `port` where one network has it.

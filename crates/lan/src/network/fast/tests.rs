@@ -280,3 +280,30 @@ fn a_listener_makes_every_port_slow_while_it_is_there() {
     network.update_trunk(trunk, policy(Sides::NONE, false)).unwrap();
     assert_eq!(first(&replica).slow, None);
 }
+
+#[test]
+fn a_copy_of_an_earlier_network_is_adopted() {
+    let network = network();
+    let access = |vid| PortPolicy { vlan: VlanRole::Access(vlan(vid)), ..PortPolicy::default() };
+    let set = |n| PortPolicy { macs: vec![mac(n)], ..access(10) };
+    let open = network.add_port(PortConfig::with("open", access(10), Arc::new(Counters::new(1)))).unwrap();
+    let guarded = add(&network, set(9));
+    for port in [open, guarded] {
+        network.set_fast_port(port, true).unwrap();
+    }
+    let heard = Instant::from_nanos(7_000_000_000);
+    let adopt = |n, vid, port| network.adopt(mac(n), vid, port, heard);
+    assert!(adopt(1, Some(vlan(10)), open), "before the port is active");
+    network.set_active(open, true).unwrap();
+    assert!(adopt(1, Some(vlan(10)), open), "again");
+    assert!(!adopt(1, Some(vlan(10)), guarded), "another has it");
+    assert!(!adopt(2, Some(vlan(11)), open), "not its VLAN");
+    assert!(!adopt(3, Some(vlan(10)), guarded), "its addresses are set");
+    assert!(!adopt(9, Some(vlan(10)), open), "set elsewhere");
+    assert!(adopt(9, Some(vlan(10)), guarded));
+    assert!(!adopt(1, None, open), "never learnt for every VLAN");
+    assert!(!network.adopt(MacAddr::BROADCAST, Some(vlan(10)), open, heard));
+    let learnt: Vec<_> = network.fdb(heard).into_iter().filter(|entry| entry.age.is_some()).collect();
+    assert_eq!(learnt.len(), 1);
+    assert_eq!((learnt[0].mac, learnt[0].port, learnt[0].age.unwrap().as_secs()), (mac(1), open, 0));
+}

@@ -16,6 +16,9 @@
 //! database is told once a second. What the kernel counted is added to the ports' counters then, and before they are
 //! read.
 //!
+//! What an earlier daemon left under names of the BPF file system (`pins`) is taken over as a port of that name joins:
+//! its record stays as it was until the port is up again, and its addresses are learnt by the network, or go.
+//!
 //! Locks. The database's lock, or the network's, is taken before this module's; so nothing here asks the network for
 //! anything while it holds its own.
 
@@ -28,12 +31,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use vmlan_api::PortFast;
-use vmlan_drivers::host::fast::{Counts, Passed, Port, Role, StationKey, Tables, from_guest};
+use vmlan_drivers::host::fast::{Counts, Passed, Port, Role, Station, StationKey, Tables, from_guest};
 use vmlan_frame::{Counters, ETHERNET_HEADER, MacAddr, Mutex, Tally, VlanId};
-use vmlan_lan::{EntryKind, FastPath, FastPort, Network, PortId, VlanRole};
+use vmlan_lan::{EntryKind, FastPath, FastPort, Network, PortId, SlowReason, VlanRole};
 use vmlan_sys::ebpf::load_classifier;
 
+use super::pins::{self, Directory};
 use crate::Seat;
+use crate::hooks::Names;
 use crate::kernel::Interface;
 
 /// Ports of a network that the kernel knows, at most.
@@ -52,12 +57,22 @@ pub(super) struct Fast {
     due: Arc<Notify>,
     /// True if something was withdrawn since the last wait.
     unsettled: AtomicBool,
+    /// The names that keep it while no daemon runs, or why there are none.
+    names: Result<Directory, String>,
 }
 
 #[derive(Default)]
 struct State {
     members: BTreeMap<PortId, Member>,
     stations: HashMap<StationKey, Entered>,
+    /// The ports of an earlier daemon's that have not joined yet, by their names as `pins` has them.
+    inherited: BTreeMap<String, Inherited>,
+}
+
+/// A port that the kernel knows of an earlier daemon's.
+struct Inherited {
+    index: u32,
+    slot: u32,
 }
 
 /// An address that the kernel forwards to.
@@ -78,7 +93,10 @@ struct Member {
     /// The longest frame that the interface takes.
     longest: u32,
     is_peer_elsewhere: bool,
-    running: bool,
+    /// True while the interface is up and has a carrier; unknown at first.
+    running: Option<bool>,
+    /// The kernel still has the record of an earlier daemon's.
+    is_inherited: bool,
     /// True while somebody has to see the link's frames.
     is_watched: bool,
     facts: Option<FastPort>,
@@ -89,7 +107,7 @@ struct Member {
 impl Member {
     /// Why everything of the port goes to the workers.
     fn slow(&self) -> Option<&'static str> {
-        if !self.running {
+        if self.running != Some(true) {
             return Some("the interface is not up, or has no carrier");
         }
         if self.is_watched {
@@ -99,6 +117,13 @@ impl Member {
             None => Some("the network does not know the port yet, or any more"),
             Some(facts) => facts.slow.map(|reason| reason.as_str()),
         }
+    }
+
+    /// True if it is not decided yet whether the kernel may carry anything, and nothing is against it.
+    fn is_undecided(&self) -> bool {
+        let is_awaited = |facts: &FastPort| matches!(facts.slow, None | Some(SlowReason::Inactive));
+        let may_be = self.running != Some(false) && !self.is_watched;
+        may_be && self.facts.as_ref().is_some_and(is_awaited) && self.slow().is_some()
     }
 
     fn record(&self) -> Port {
@@ -119,15 +144,16 @@ impl Member {
 }
 
 impl Fast {
-    pub(super) fn new(network: Arc<Network>) -> io::Result<Arc<Fast>> {
+    pub(super) fn new(network: Arc<Network>, names: Result<Directory, String>) -> io::Result<Arc<Fast>> {
         let stations = u32::try_from(network.fdb_capacity()).unwrap_or(u32::MAX);
-        let tables = Tables::new(stations, MOST_PORTS)?;
+        let (tables, inherited, names) = tables(stations, names)?;
         let from_guest = load_classifier("vmlan_from", &from_guest(&tables))?;
         let fast = Arc::new(Fast {
             network: network.clone(),
             tables,
             from_guest,
-            state: Mutex::default(),
+            state: Mutex::new(State { inherited, ..State::default() }),
+            names,
             due: Arc::new(Notify::new()),
             unsettled: AtomicBool::new(false),
         });
@@ -163,23 +189,27 @@ impl Fast {
         let id = seat.id();
         {
             let mut state = self.state.lock();
-            let taken: BTreeSet<u32> = state.members.values().map(|member| member.slot).collect();
-            let slot = (0..MOST_PORTS).find(|slot| !taken.contains(slot));
-            let slot = slot.ok_or_else(|| io::Error::other("a network has no more interface ports"))?;
-            self.tables.clear_counts(slot)?;
+            let inherited = self.inherit(&mut state, seat, interface.index);
+            let slot = match &inherited {
+                Some(inherited) => inherited.slot,
+                None => self.free_slot(&state)?,
+            };
             let member = Member {
                 index: interface.index,
                 carrier,
                 slot,
                 longest: longest(interface),
                 is_peer_elsewhere,
-                running: false,
-                is_watched: true,
+                running: None,
+                is_inherited: inherited.is_some(),
+                is_watched: inherited.is_none(),
                 facts: None,
                 counters: seat.link().counters().clone(),
                 counted: Counts::default(),
             };
-            self.tables.set_port(member.index, &member.record())?;
+            if !member.is_inherited {
+                self.tables.set_port(member.index, &member.record())?;
+            }
             state.members.insert(id, member);
         }
         let place = Place { fast: self.clone(), id };
@@ -192,7 +222,67 @@ impl Fast {
                 fast.change(id, |member| member.is_watched = is_watched);
             }
         }));
+        self.adopt(id, interface.index);
         Ok(place)
+    }
+
+    /// Takes over what the kernel knows of the port, if that is of this interface.
+    fn inherit(&self, state: &mut State, seat: &Seat, index: u32) -> Option<Inherited> {
+        let inherited = state.inherited.remove(&pins::name(&seat.place().port))?;
+        if inherited.index != index {
+            self.drop_inherited(&inherited);
+            return None;
+        }
+        Some(inherited)
+    }
+
+    fn free_slot(&self, state: &State) -> io::Result<u32> {
+        let members = state.members.values().map(|member| member.slot);
+        let taken: BTreeSet<u32> = members.chain(state.inherited.values().map(|port| port.slot)).collect();
+        let slot = (0..MOST_PORTS).find(|slot| !taken.contains(slot));
+        let slot = slot.ok_or_else(|| io::Error::other("a network has no more interface ports"))?;
+        self.tables.clear_counts(slot)?;
+        Ok(slot)
+    }
+
+    /// Takes the names of a port away that cannot be taken over, and what the kernel knows of it.
+    pub(super) fn forget(&self, port: &str) {
+        if let Some(inherited) = self.state.lock().inherited.remove(&pins::name(port)) {
+            self.drop_inherited(&inherited);
+        }
+    }
+
+    fn drop_inherited(&self, inherited: &Inherited) {
+        if let Err(error) = drop_port(&self.tables, inherited.index) {
+            tracing::warn!(network = self.network.name(), "cannot take a port from the kernel: {error}");
+        }
+        self.unsettled.store(true, Ordering::Release);
+    }
+
+    /// Has the network know the addresses that the kernel has at the port of this interface, or the kernel forget them.
+    fn adopt(&self, id: PortId, index: u32) {
+        let listed = self.tables.stations().unwrap_or_default();
+        let of_it: Vec<_> = listed.into_iter().filter(|station| station.index == index).collect();
+        // From here on they are withdrawn as any are.
+        for Station { key, index, heard } in of_it.iter().copied() {
+            self.state.lock().stations.insert(key, Entered { port: id, index, heard });
+        }
+        for station in of_it {
+            let StationKey { mac, vlan } = station.key;
+            if !self.network.adopt(mac, vlan, id, station.time()) {
+                self.withdraw(station.key);
+            }
+        }
+    }
+
+    /// Why what the kernel carries ends with this process, where it does.
+    pub(super) fn unpinned(&self) -> Option<&str> {
+        self.names.as_ref().err().map(String::as_str)
+    }
+
+    /// Names for the links of a port.
+    pub(super) fn links(&self, port: &str) -> Option<Names> {
+        Some(self.names.as_ref().ok()?.links(port))
     }
 
     /// Changes what is known of a port, and what the kernel knows of it.
@@ -205,11 +295,12 @@ impl Fast {
     }
 
     /// Writes a port's record, if it is another one than before.
-    fn write(&self, before: &Port, member: &Member) {
+    fn write(&self, before: &Port, member: &mut Member) {
         let record = member.record();
-        if record == *before {
+        if member.is_inherited && member.is_undecided() || !member.is_inherited && record == *before {
             return;
         }
+        member.is_inherited = false;
         self.unsettled.store(true, Ordering::Release);
         if let Err(error) = self.tables.set_port(member.index, &record) {
             // Without a record every frame of the port is dropped: better than one that goes a forbidden way.
@@ -223,7 +314,7 @@ impl Fast {
         let mut failed = None;
         self.network.list_fast(&mut |entry| {
             let mut state = self.state.lock();
-            let State { members, stations } = &mut *state;
+            let State { members, stations, .. } = &mut *state;
             let Some(member) = members.get(&entry.port) else { return };
             // An address that a guarded port may not send from is no source, and there is one table for both.
             let is_guarded = member.facts.as_ref().is_some_and(|facts| facts.guard);
@@ -304,6 +395,7 @@ impl Fast {
         Some(PortFast {
             stations: state.stations.values().filter(|entered| entered.port == id).count() as u64,
             slow: member.slow().map(str::to_owned),
+            unpinned: self.unpinned().map(str::to_owned),
             rx_frames: member.counted.received.frames,
             tx_frames: member.counted.sent.frames,
         })
@@ -401,7 +493,7 @@ impl Place {
     /// Says what the interface is now, and whether frames may pass.
     pub(super) fn is(&self, interface: &Interface, running: bool) {
         let longest = longest(interface);
-        self.fast.change(self.id, |member| (member.longest, member.running) = (longest, running));
+        self.fast.change(self.id, |member| (member.longest, member.running) = (longest, Some(running)));
     }
 }
 
@@ -416,6 +508,60 @@ impl Drop for Place {
             self.fast.count_of(&mut member);
         }
     }
+}
+
+/// The tables of a network: those that an earlier daemon left, with the ports in them that may still be taken over, or
+/// empty ones.
+fn tables(stations: u32, names: Result<Directory, String>) -> io::Result<Opened> {
+    let Ok(directory) = &names else {
+        return Ok((Tables::new(stations, MOST_PORTS)?, BTreeMap::new(), names));
+    };
+    match Tables::open(directory.path(), stations, MOST_PORTS) {
+        Ok(Some(tables)) => {
+            let inherited = inherited(&tables, directory)?;
+            return Ok((tables, inherited, names));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!("what an earlier vmlan left in the kernel is of no use: {error}"),
+    }
+    let tables = Tables::new(stations, MOST_PORTS)?;
+    let pinned = directory.make_anew().and_then(|()| tables.pin(directory.path()));
+    let why = |error| format!("{} takes no tables: {error}", directory.path().display());
+    let names = match pinned.map_err(why) {
+        Ok(()) => names,
+        Err(why) => Err(why),
+    };
+    Ok((tables, BTreeMap::new(), names))
+}
+
+type Opened = (Tables, BTreeMap<String, Inherited>, Result<Directory, String>);
+
+/// The ports that both the tables and links of programs know. All else is taken out of the tables.
+fn inherited(tables: &Tables, directory: &Directory) -> io::Result<BTreeMap<String, Inherited>> {
+    let links = directory.ports();
+    let listed: HashMap<u32, u32> =
+        tables.ports()?.into_iter().filter(|(_, slot)| *slot < MOST_PORTS).collect();
+    let known = links.into_iter().filter_map(|(port, index)| {
+        let slot = *listed.get(&index)?;
+        Some((port, Inherited { index, slot }))
+    });
+    let known: BTreeMap<_, _> = known.collect();
+    let indices: BTreeSet<u32> = known.values().map(|port| port.index).collect();
+    let of_others: BTreeSet<u32> = tables.ports()?.into_iter().map(|(index, _)| index).collect();
+    let behind: BTreeSet<u32> = tables.stations()?.into_iter().map(|station| station.index).collect();
+    for index in of_others.union(&behind).filter(|index| !indices.contains(index)) {
+        drop_port(tables, *index)?;
+    }
+    Ok(known)
+}
+
+/// Takes a port out of the tables, with the stations behind it.
+fn drop_port(tables: &Tables, index: u32) -> io::Result<()> {
+    tables.remove_port(index)?;
+    for station in tables.stations()?.into_iter().filter(|station| station.index == index) {
+        tables.remove_station(station.key)?;
+    }
+    Ok(())
 }
 
 /// The longest frame that the interface takes, without a tag.

@@ -13,8 +13,8 @@ use vmlan_sys::ebpf::Hook;
 
 use super::super::Source;
 use super::fast::Place;
-use super::make;
 use super::shared::Shared;
+use super::{make, pins};
 use crate::Seat;
 use crate::apart::Apart;
 use crate::device::{Device, INTERFACE_TAP};
@@ -70,7 +70,9 @@ impl Joint {
             Source::Found => interface.is_elsewhere && interface.kind == Kind::Veth,
         };
         let place = fast.enter(seat, &interface, carrier.index, is_peer_elsewhere).map_err(refused)?;
-        let mut hooks = Hooks::of_interface(&kernel, &interface, injector.way()).await?;
+        pins::leftovers::sweep(interface.index);
+        let hooks = Hooks::of_interface(&kernel, &interface, injector.way()).await?;
+        let mut hooks = hooks.named(fast.links(&seat.place().port));
         let program = fast.ingress().as_fd().try_clone_to_owned().map_err(refused)?;
         hooks.put(&kernel, &interface, Hook::Ingress, (FROM_GUEST, program)).await?;
         let program = load(TO_GUEST, &programs::to_guest())?;

@@ -10,9 +10,11 @@
 mod fast;
 mod joint;
 mod make;
+mod pins;
 mod shared;
 
 pub(crate) use make::leftovers;
+pub(crate) use pins::leftovers as left_pins;
 pub(crate) use shared::Shared;
 
 use std::sync::Arc;
@@ -79,6 +81,9 @@ impl Keep {
             };
             seat.down().await;
             self.let_go().await;
+            if !was_there && !matches!(apart, Apart::Anew) {
+                shared.forget(seat.network(), &seat.place().port);
+            }
             match apart {
                 Apart::Anew => pause.wait().await,
                 Apart::NotThere(reason) => {

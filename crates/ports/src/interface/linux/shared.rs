@@ -10,6 +10,7 @@ use vmlan_frame::{MacAddr, Mutex, VlanId};
 use vmlan_lan::{Network, PortId};
 
 use super::fast::Fast;
+use super::pins::Pins;
 use crate::apart::Apart;
 use crate::kernel::{Kernel, Watch, Words};
 
@@ -26,12 +27,37 @@ struct State {
     listeners: Arc<Mutex<Vec<Weak<Interest>>>>,
     listening: Option<JoinHandle<()>>,
     networks: Vec<Weak<Fast>>,
+    /// The name of this daemon, by which the next one finds what a killed one left in the kernel.
+    daemon: Option<String>,
+    /// Its place in the BPF file system once something is there, and why there is none, where that was said.
+    pins: Option<Arc<Pins>>,
+    unpinned: Option<String>,
 }
 
 impl State {
     /// The part that the kernel carries, of each network.
     fn fast(&self) -> impl Iterator<Item = Arc<Fast>> {
         self.networks.iter().filter_map(Weak::upgrade)
+    }
+}
+
+impl State {
+    /// The daemon's place in the BPF file system, or why it has none.
+    fn pins(&mut self) -> Result<Arc<Pins>, String> {
+        let Some(daemon) = &self.daemon else { return Err("this vmlan has no control socket".into()) };
+        if let Some(pins) = &self.pins {
+            return Ok(pins.clone());
+        }
+        let opened = Pins::open(daemon);
+        match &opened {
+            Ok(pins) => self.pins = Some(pins.clone()),
+            Err(why) if self.unpinned.as_ref() != Some(why) => {
+                tracing::warn!("what the kernel carries would end with this process: {why}");
+                self.unpinned = Some(why.clone());
+            }
+            Err(_) => {}
+        }
+        opened
     }
 }
 
@@ -91,6 +117,28 @@ impl Shared {
         Listener(interest)
     }
 
+    /// Goes by this name from now on, and takes over what an earlier daemon of that name left in the kernel for these
+    /// ports, each with its network. What it left for others is removed.
+    pub(crate) fn take_over(&self, daemon: &str, ports: &BTreeSet<(String, String)>) {
+        let mut state = self.state.lock();
+        state.daemon = Some(daemon.to_owned());
+        if Pins::are_there(daemon)
+            && let Ok(pins) = state.pins()
+        {
+            pins.keep(ports);
+        }
+    }
+
+    /// Takes away what an earlier daemon left in the kernel for a port, which cannot be taken over.
+    pub(super) fn forget(&self, network: &Arc<Network>, port: &str) {
+        if let Some(fast) = self.known(network) {
+            fast.forget(port);
+        }
+        if let Some(pins) = &self.state.lock().pins {
+            pins.forget(network.name(), port);
+        }
+    }
+
     /// Everything that the kernel carries of this network.
     pub(super) fn network(&self, network: &Arc<Network>) -> std::io::Result<Arc<Fast>> {
         let mut state = self.state.lock();
@@ -98,7 +146,9 @@ impl Shared {
         if let Some(fast) = state.fast().find(|fast| fast.is_of(network)) {
             return Ok(fast);
         }
-        let fast = Fast::new(network.clone())?;
+        let pins = state.pins();
+        let names = pins.map(|pins| pins.network(network.name()));
+        let fast = Fast::new(network.clone(), names)?;
         state.networks.push(Arc::downgrade(&fast));
         Ok(fast)
     }

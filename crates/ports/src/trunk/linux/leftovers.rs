@@ -3,6 +3,8 @@
 //! A name says nothing of who made a thing. A device is ours when its alias says so, a filter when its own name does,
 //! and the qdisc when the name of a filter of ours on it does.
 
+use std::path::PathBuf;
+
 use crate::device::MACVTAP;
 use crate::hooks::{is_ours, made_qdisc, remove};
 use crate::interface_lock::is_held;
@@ -11,7 +13,7 @@ use crate::kernel::{Interface, Kernel, KernelError, Kind as DeviceKind};
 /// Something of ours on an interface that no running daemon has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// The interface, or the device.
+    /// The interface, the device, or the directory.
     pub interface: String,
     /// A description of the leftover, in words.
     pub what: String,
@@ -19,12 +21,14 @@ pub struct Leftover {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     /// Filters, and the qdisc if it was made for them.
     Filters { qdisc: bool },
     /// A device that is ours.
     Device,
+    /// Names in the BPF file system, with what they keep.
+    Names(PathBuf),
 }
 
 impl Leftover {
@@ -65,6 +69,18 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
         }
         found.push(Leftover::device(device, format!("the macvtap {}", device.name)));
     }
+    // First, for they keep programs on the others.
+    for (path, programs) in crate::interface::left_pins::find() {
+        found.push(Leftover {
+            interface: path.display().to_string(),
+            what: format!(
+                "{programs} programs on interfaces, by which guests that know each other go on, in {}",
+                path.display()
+            ),
+            index: 0,
+            kind: Kind::Names(path),
+        });
+    }
     found.extend(crate::interface::leftovers::find(&interfaces));
     Ok(found)
 }
@@ -74,8 +90,10 @@ pub(crate) async fn find(kernel: &Kernel) -> Result<Vec<Leftover>, KernelError> 
 /// # Errors
 /// The kernel's error.
 pub(crate) async fn clean(kernel: &Kernel, leftover: &Leftover) -> Result<(), KernelError> {
-    match leftover.kind {
-        Kind::Filters { qdisc } => remove(kernel, leftover.index, qdisc).await,
+    match &leftover.kind {
+        Kind::Names(path) => crate::interface::left_pins::clean(path)
+            .map_err(|error| KernelError::new(format!("remove {}", path.display()), error)),
+        Kind::Filters { qdisc } => remove(kernel, leftover.index, *qdisc).await,
         Kind::Device => kernel.delete(leftover.index, &leftover.interface).await,
     }
 }

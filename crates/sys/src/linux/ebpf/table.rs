@@ -3,9 +3,10 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::{
-    Create, Element, HASH, MAP_DELETE, MAP_GET_NEXT_KEY, MAP_UPDATE, NO_PREALLOC, bpf, bpf_mut, create,
+    Create, Element, HASH, MAP_DELETE, MAP_GET_NEXT_KEY, MAP_UPDATE, NO_PREALLOC, bpf, bpf_mut, create, pin,
 };
 
 /// Commands, `enum bpf_cmd` of linux/bpf.h.
@@ -71,6 +72,17 @@ pub enum Kind {
     Array,
 }
 
+impl Kind {
+    /// The type of map that the kernel has, and its flags.
+    fn as_numbers(self) -> (u32, u32) {
+        match self {
+            Kind::Hash => (HASH, 0),
+            Kind::SparseHash => (HASH, NO_PREALLOC),
+            Kind::Array => (ARRAY, 0),
+        }
+    }
+}
+
 /// A table from keys to values, each a `u32` or [`Numbers`].
 ///
 /// An entry that is replaced or taken out of a hash may still be in the hands of a program that has looked it up. Its
@@ -84,17 +96,33 @@ pub struct Table<K, V> {
 }
 
 impl<K: Words, V: Words> Table<K, V> {
+    /// Opens the table of this name in a BPF file system; `None` when nothing has it, or something that is no table of
+    /// this kind, for these keys and values and this limit.
+    ///
+    /// # Errors
+    /// Errors of bpf(2).
+    pub fn open(kind: Kind, limit: u32, path: &Path) -> io::Result<Option<Table<K, V>>> {
+        let (map_type, map_flags) = kind.as_numbers();
+        let wanted = [map_type, size_of::<K>() as u32, size_of::<V>() as u32, limit, map_flags];
+        let opened = pin::open(path)?.filter(|object| pin::is_table(object.as_fd(), wanted));
+        Ok(opened.map(|fd| Table { fd, limit, entries: PhantomData }))
+    }
+
+    /// Gives the table a name, an absolute path without dots in a BPF file system. It lives while it has one.
+    ///
+    /// # Errors
+    /// `EEXIST` when the name is taken; `EPERM` for a name with a dot, and without the right.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin::pin(self.fd.as_fd(), path)
+    }
+
     /// A table for at most `limit` entries; the kernel shows it under `name`, of letters, digits, `_` and `.`.
     ///
     /// # Errors
     /// `EPERM` without CAP_BPF; `ENOMEM` or `E2BIG` when the limit is too high; `EINVAL` for an array whose key is not
     /// one `u32`.
     pub fn new(kind: Kind, name: &str, limit: u32) -> io::Result<Table<K, V>> {
-        let (map_type, map_flags) = match kind {
-            Kind::Hash => (HASH, 0),
-            Kind::SparseHash => (HASH, NO_PREALLOC),
-            Kind::Array => (ARRAY, 0),
-        };
+        let (map_type, map_flags) = kind.as_numbers();
         let sizes = [size_of::<K>(), size_of::<V>()];
         let request = Create { map_flags, ..Create::new(map_type, sizes, limit, name) };
         Ok(Table { fd: create(&request)?, limit, entries: PhantomData })
@@ -243,6 +271,26 @@ impl<const COUNT: usize> PerCpu<COUNT> {
     pub fn new(name: &str, limit: u32) -> io::Result<PerCpu<COUNT>> {
         let request = Create::new(PER_CPU_ARRAY, [4, size_of::<[u64; COUNT]>()], limit, name);
         Ok(PerCpu { fd: create(&request)?, cpus: possible_cpus()? })
+    }
+
+    /// Opens the array of this name in a BPF file system; `None` when nothing has it, or something that is no array of
+    /// these values and this limit.
+    ///
+    /// # Errors
+    /// Errors of bpf(2), and of reading the list of processors.
+    pub fn open(limit: u32, path: &Path) -> io::Result<Option<PerCpu<COUNT>>> {
+        let wanted = [PER_CPU_ARRAY, 4, size_of::<[u64; COUNT]>() as u32, limit, 0];
+        let opened = pin::open(path)?.filter(|object| pin::is_table(object.as_fd(), wanted));
+        let cpus = possible_cpus()?;
+        Ok(opened.map(|fd| PerCpu { fd, cpus }))
+    }
+
+    /// Gives the array a name, as [`Table::pin`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin::pin(self.fd.as_fd(), path)
     }
 
     /// The value of each processor, with zeros for numbers that no processor has.

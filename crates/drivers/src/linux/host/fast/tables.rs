@@ -8,10 +8,14 @@
 //! - The hash of ports leads to places in an array of records. A record says whose it is, and programs check that. A
 //!   port that changes gets a new place; its old one is used again after such a wait. With twice as many places as
 //!   ports, one wait serves many changes.
+//!
+//! Tables may have names in the BPF file system, by which another process takes them over ([`Tables::open`]). They say
+//! by themselves all that the process has to know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -199,6 +203,58 @@ impl Tables {
         })
     }
 
+    /// Opens the tables that have their names in this directory; `None` when they are not all there, or are not for so
+    /// many stations and ports.
+    ///
+    /// # Errors
+    /// Errors of bpf(2).
+    pub fn open(directory: &Path, stations: u32, ports: u32) -> io::Result<Option<Tables>> {
+        let places = ports.checked_mul(2).ok_or(io::ErrorKind::InvalidInput)?;
+        let [at_stations, at_ports, at_records, at_counts] = names(directory);
+        let opened = (
+            Table::open(Kind::SparseHash, stations, &at_stations)?,
+            Table::<u32, u32>::open(Kind::Hash, ports, &at_ports)?,
+            Table::open(Kind::Array, places, &at_records)?,
+            PerCpu::open(ports, &at_counts)?,
+        );
+        let (Some(stations), Some(ports), Some(records), Some(counts)) = opened else { return Ok(None) };
+        let listed: HashMap<u32, u32> = ports.entries()?.into_iter().collect();
+        let taken: HashSet<u32> = listed.values().copied().collect();
+        let free = (0..places).rev().filter(|place| !taken.contains(place)).collect();
+        // Whatever the former process had just taken out may still be looked at.
+        let written = Written { places: listed, free, departed: true, ..Written::default() };
+        grace()?;
+        Ok(Some(Tables { stations, ports, records, counts, slots: places / 2, written: Mutex::new(written) }))
+    }
+
+    /// Gives the tables names in this directory of a BPF file system, by which they outlive the process.
+    ///
+    /// # Errors
+    /// `EEXIST` when the names are taken; errors of bpf(2).
+    pub fn pin(&self, directory: &Path) -> io::Result<()> {
+        let [stations, ports, records, counts] = names(directory);
+        self.stations.pin(&stations)?;
+        self.ports.pin(&ports)?;
+        self.records.pin(&records)?;
+        self.counts.pin(&counts)
+    }
+
+    /// The ports: the index of each one's interface, and its slot.
+    ///
+    /// # Errors
+    /// Errors of bpf(2).
+    pub fn ports(&self) -> io::Result<Vec<(u32, u32)>> {
+        let places: Vec<_> = self.lock().places.iter().map(|(index, place)| (*index, *place)).collect();
+        let mut ports = Vec::new();
+        for (index, place) in places {
+            let Some(Numbers(record)) = self.records.get(place)? else { continue };
+            if record[INDEX] == u64::from(index) {
+                ports.push((index, record[SLOT] as u32));
+            }
+        }
+        Ok(ports)
+    }
+
     /// Enters a port by the index of its interface, or changes it as a whole: a frame finds all of the old or all of
     /// the new. A frame that is looked at now may still go by the old; see [`Tables::settle`].
     ///
@@ -332,6 +388,11 @@ impl Tables {
         // What a thread that panicked has written is as good as ever: each change is made in the table first.
         self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The names of the tables. They change with what is in the tables, so that no other version takes those for its own.
+fn names(directory: &Path) -> [PathBuf; 4] {
+    ["stations-1", "ports-1", "records-1", "counts-1"].map(|name| directory.join(name))
 }
 
 /// A port as its record.
