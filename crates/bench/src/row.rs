@@ -27,6 +27,8 @@ pub enum Group {
     Fair,
     /// The host's interface as a port of the network
     Host,
+    /// Guests behind interfaces of the host
+    Iface,
 }
 
 impl Group {
@@ -39,6 +41,7 @@ impl Group {
             Group::Scale => "scale",
             Group::Fair => "fair",
             Group::Host => "host",
+            Group::Iface => "iface",
         }
     }
 
@@ -51,6 +54,7 @@ impl Group {
             Group::Scale => "Scale and cost",
             Group::Fair => "Fairness",
             Group::Host => "Host filter",
+            Group::Iface => "Interface ports",
         }
     }
 }

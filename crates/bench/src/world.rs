@@ -107,6 +107,15 @@ impl World {
         ([&self.a, &self.b], self.between.as_ref().expect("the host was made"))
     }
 
+    /// Brings both interfaces up, with fixed neighbours.
+    ///
+    /// # Panics
+    /// When one of them is not there.
+    pub fn address(&self) {
+        self.a.settle(&self.b);
+        self.b.settle(&self.a);
+    }
+
     /// Brings both interfaces up, with fixed neighbours, and waits until a packet comes through.
     ///
     /// # Errors
@@ -115,8 +124,7 @@ impl World {
     /// # Panics
     /// When one of the interfaces is not there.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        self.a.settle(&self.b);
-        self.b.settle(&self.a);
+        self.address();
         let reached = self.a.netns.reaches(self.b.address, JOIN_LIMIT);
         self.check()?;
         ensure!(reached, "no ping came through in {JOIN_LIMIT:?}{}", self.logs());

@@ -6,13 +6,15 @@ mod memory;
 mod processors;
 mod rate;
 mod round_trip;
+mod taps;
 mod tcp;
 
 pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use processors::{Placement, place};
-pub use rate::{PacketRate, packet_rate, udp_rate};
+pub use rate::{PacketRate, ip_rate, packet_rate, udp_rate};
 pub use round_trip::round_trip;
+pub use taps::{large_frames, small_frames};
 pub use tcp::tcp;
 
 /// Octets of the small frames, with the Ethernet header, without FCS.
@@ -24,5 +26,23 @@ pub fn frame(to: [u8; 6], from: [u8; 6], octets: usize) -> Vec<u8> {
     frame[..6].copy_from_slice(&to);
     frame[6..12].copy_from_slice(&from);
     frame[12..14].copy_from_slice(&0x88b5_u16.to_be_bytes());
+    frame
+}
+
+/// UDP over IPv4 (RFC 768, RFC 791) from and to addresses that nobody has, with a good header checksum and none of
+/// UDP's, with this many octets.
+fn ip_frame(to: [u8; 6], from: [u8; 6], octets: usize) -> Vec<u8> {
+    let mut frame = frame(to, from, octets);
+    frame[12..14].copy_from_slice(&0x0800_u16.to_be_bytes());
+    frame[14] = 0x45;
+    frame[16..18].copy_from_slice(&((octets - 14) as u16).to_be_bytes());
+    frame[22..24].copy_from_slice(&[64, 17]);
+    frame[26..34].copy_from_slice(&[10, 9, 1, 1, 10, 9, 1, 2]);
+    frame[34..38].copy_from_slice(&[0x1b, 0x58, 0x1b, 0x58]);
+    frame[38..40].copy_from_slice(&((octets - 34) as u16).to_be_bytes());
+    let sum: u32 =
+        frame[14..34].as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    frame[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
     frame
 }

@@ -16,7 +16,7 @@ use vmlan_sys::datagrams;
 
 use super::counter::Counter;
 use super::processors::stay_on_first;
-use super::{SMALL, frame, round_trip};
+use super::{SMALL, frame, ip_frame, round_trip};
 use crate::world::{INTERFACE, World};
 use testbed::interrupt;
 
@@ -40,6 +40,22 @@ pub fn packet_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRa
     let source = vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
         .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
     rate(world, source, &frame(world.b.mac, world.a.mac, SMALL), duration)
+}
+
+/// The same with frames of UDP over IPv4, with a tag of this VLAN where there is one. They are for
+/// an IP address that B does not have, so its protocol stack drops them.
+///
+/// # Errors
+/// When nothing arrives, or a socket fails.
+pub fn ip_rate(world: &World, vlan: Option<u16>, duration: Duration) -> anyhow::Result<PacketRate> {
+    let source = vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
+        .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
+    let mut octets = ip_frame(world.b.mac, world.a.mac, SMALL);
+    if let Some(vlan) = vlan {
+        let [high, low] = vlan.to_be_bytes();
+        octets.splice(12..12, [0x81, 0x00, high, low]);
+    }
+    rate(world, source, &octets, duration)
 }
 
 /// The same through A's protocol stack and traffic control, as A's own programs send: UDP in frames of 64 octets.

@@ -31,19 +31,20 @@ pub fn plain_pairs(world: &mut World) {
 /// As it comes: segments of up to 64 KiB pass whole.
 pub fn with_offloads(world: &mut World) {
     pairs(world);
-    bridge(world);
+    of(world, PORTS);
 }
 
 /// Every packet by itself, complete, with an MTU of 1500 octets: what a switch without offloads moves.
 pub fn without_offloads(world: &mut World) {
     plain_pairs(world);
-    bridge(world);
+    of(world, PORTS);
 }
 
-fn bridge(world: &mut World) {
+/// Bridges these interfaces.
+pub fn of(world: &mut World, ports: [&str; 2]) {
     let between = world.between();
     between.ip(["link", "add", "br0", "type", "bridge"]);
-    for port in PORTS {
+    for port in ports {
         between.ip(["link", "set", port, "master", "br0"]);
     }
     between.ip(["link", "set", "br0", "up"]);

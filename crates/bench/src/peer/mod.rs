@@ -2,6 +2,7 @@
 
 mod bridge;
 mod ends;
+pub mod interface;
 mod ovs;
 mod relay;
 mod vde;
@@ -34,6 +35,12 @@ pub enum Join {
     OvsVeth,
     /// Open vSwitch in user space with two veth pairs through AF_XDP, polling
     OvsAfXdp,
+    /// vmlan with two interface ports that are ends of veths
+    VmlanInterfaces { keys: interface::Keys, name: &'static str },
+    /// A bare ring between the ends of two veths, by the programs of interface ports
+    RelayInterfaces,
+    /// A veth, and nothing in between
+    Cable,
     /// No switch: a loop between two TAPs
     Relay { mechanism: Mechanism, offloads: bool },
 }
@@ -50,6 +57,9 @@ impl Join {
             Join::Vmlan { poll: None } => "vmlan",
             Join::Vmlan { poll: Some(_) } => "vmlan-busy",
             Join::VmlanVde => "vmlan-vde",
+            Join::VmlanInterfaces { name, .. } => name,
+            Join::RelayInterfaces => "relay-hooks",
+            Join::Cable => "no switch",
             Join::Bridge => "bridge",
             Join::BridgePlain => "bridge-plain",
             Join::VdeSwitch => "vde-switch",
@@ -73,7 +83,12 @@ impl Join {
             Join::VdeSwitch => &["vde_switch", "vde_plug2tap"],
             Join::VmlanVde => &["vde_plug2tap"],
             Join::OvsTap { .. } | Join::OvsVeth | Join::OvsAfXdp => &ovs::PROGRAMS,
-            Join::Vmlan { .. } | Join::Bridge | Join::Relay { .. } => &[],
+            Join::Vmlan { .. }
+            | Join::VmlanInterfaces { .. }
+            | Join::RelayInterfaces
+            | Join::Cable
+            | Join::Bridge
+            | Join::Relay { .. } => &[],
         }
     }
 
@@ -88,6 +103,9 @@ impl Join {
         match self {
             Join::Vmlan { poll } => vmlan::taps(world, programs, poll)?,
             Join::VmlanVde => vmlan::vde(world, programs)?,
+            Join::VmlanInterfaces { keys, .. } => interface::veths(world, programs, keys)?,
+            Join::RelayInterfaces => interface::relayed_veths(world, programs),
+            Join::Cable => interface::cable(world),
             Join::Bridge => bridge::with_offloads(world),
             Join::BridgePlain => bridge::without_offloads(world),
             Join::VdeSwitch => vde::switch(world),

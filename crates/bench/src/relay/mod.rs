@@ -29,6 +29,9 @@ pub const READY: &str = "relay is ready";
 /// The TAP between a trunk's relay and the interface. It has to be brought up by whoever starts the relay.
 pub const TRUNK_TAP: &str = "trunk0";
 
+/// The TAPs between a relay of two interfaces and these. They have to be brought up by whoever starts the relay.
+pub const HOOKED_TAPS: [&str; 2] = ["hooked0", "hooked1"];
+
 /// How many frames are moved from one side before the other has its turn.
 const BATCH: usize = 64;
 
@@ -77,6 +80,21 @@ pub enum Relay {
         /// Take and give segments of up to 64 KiB and open checksums
         #[arg(long)]
         offloads: bool,
+    },
+    /// Two interfaces, each by a TAP and the programs of a trunk, with offloads
+    Interfaces {
+        /// How frames are moved
+        mechanism: Mechanism,
+        /// Path of the network namespace
+        host: PathBuf,
+        /// An interface there
+        first: String,
+        /// The other
+        second: String,
+        /// The MAC address behind the first
+        first_mac: MacAddr,
+        /// And behind the other
+        second_mac: MacAddr,
     },
     /// Nothing, but a program on what goes out by an interface that leaves everything as it is
     Hook {
@@ -142,6 +160,16 @@ impl Relay {
                 let tap = open(host, TRUNK_TAP, *offloads)?;
                 let _hooked = trunk::hook(host, (interface, TRUNK_TAP), *mac, *to_host)?;
                 taps(*mechanism, [guest, tap], *offloads)
+            }
+            Relay::Interfaces { mechanism, host, first, second, first_mac, second_mac } => {
+                let [one, other] = HOOKED_TAPS;
+                let ends = [open(host, one, true)?, open(host, other, true)?];
+                // What comes in by one is for who is behind the other.
+                let _hooked = [
+                    trunk::hook(host, (first, one), *second_mac, false)?,
+                    trunk::hook(host, (second, other), *first_mac, false)?,
+                ];
+                taps(*mechanism, ends, true)
             }
             Relay::Hook { host, interface } => {
                 let _hooked = trunk::idle(host, interface)?;

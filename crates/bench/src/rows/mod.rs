@@ -3,6 +3,7 @@
 mod dgram;
 mod fair;
 mod host;
+mod iface;
 mod scale;
 mod stream;
 mod tap;
@@ -11,7 +12,7 @@ use crate::row::Row;
 
 /// All rows, in the order in which they are told.
 pub fn all() -> Vec<Row> {
-    [tap::rows(), dgram::rows(), stream::rows(), scale::rows(), fair::rows(), host::rows()]
+    [tap::rows(), dgram::rows(), stream::rows(), scale::rows(), fair::rows(), host::rows(), iface::rows()]
         .into_iter()
         .flatten()
         .collect()
