@@ -318,3 +318,28 @@ fn interfaces_and_other_kinds_share_a_network() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+#[test]
+fn what_a_guest_does_not_read_is_counted_as_its_drops() {
+    require!(namespaces());
+    let lab = Lab::new(1);
+    let silent = mac(7);
+    let tap = format!(
+        "[network.lab.port.silent]\ninterface = {{ name = \"tap7\", create = \"tap\" }}\nmac = \"{silent}\"\n"
+    );
+    let daemon = lab.start(&format!("{}{tap}", lab.veth(1, "")));
+    let open = || vmlan_sys::tap::open("tap7", vmlan_sys::tap::Options::default());
+    let _open = vmlan_sys::netns::within(&lab.host.path(), open).expect("the TAP opens");
+    daemon.wait_up(&["guest1", "silent"]);
+    let entry =
+        ["neigh", "replace", "10.9.0.7", "lladdr", &silent.to_string(), "dev", "eth0", "nud", "permanent"];
+    lab.guest(1).ip(entry);
+    // Its queue has room for fewer.
+    wait_until("frames that nobody reads", PATIENCE, || {
+        testbed::ping(lab.guest(1), v4(7), 1500);
+        daemon.port("silent").counters.drops.get("queue_full").is_some_and(|count| *count > 100)
+    });
+    assert!(carried(&daemon, "guest1") > 1500);
+    assert_balanced(&daemon);
+    daemon.stop();
+}

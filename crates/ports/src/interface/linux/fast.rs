@@ -32,10 +32,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use vmlan_api::PortFast;
 use vmlan_drivers::host::fast::{Counts, Passed, Port, Role, Station, StationKey, Tables, from_guest};
-use vmlan_frame::{Counters, ETHERNET_HEADER, MacAddr, Mutex, Tally, VlanId};
+use vmlan_frame::{Counters, DropReason, ETHERNET_HEADER, MacAddr, Mutex, Tally, VlanId};
 use vmlan_lan::{EntryKind, FastPath, FastPort, Network, PortId, SlowReason, VlanRole};
 use vmlan_sys::ebpf::load_classifier;
 
+use super::lost;
 use super::pins::{self, Directory};
 use crate::Seat;
 use crate::hooks::Names;
@@ -102,6 +103,9 @@ struct Member {
     facts: Option<FastPort>,
     counters: Arc<Counters>,
     counted: Counts,
+    /// The interface's name, and the frames that its driver had dropped on the way out when that was last asked.
+    name: String,
+    dropped: Option<u64>,
 }
 
 impl Member {
@@ -124,6 +128,34 @@ impl Member {
         let is_awaited = |facts: &FastPort| matches!(facts.slow, None | Some(SlowReason::Inactive));
         let may_be = self.running != Some(false) && !self.is_watched;
         may_be && self.facts.as_ref().is_some_and(is_awaited) && self.slow().is_some()
+    }
+
+    /// Adds to the port's counters what the kernel counted since the last time; `dropped` is what the interface's
+    /// driver has dropped on the way out, if that was asked.
+    fn count(&mut self, counts: Counts, dropped: Option<u64>) {
+        let before = std::mem::replace(&mut self.counted, counts);
+        let tally = |now: &Passed, before: &Passed| Tally {
+            frames: now.frames - before.frames,
+            octets: now.octets - before.octets,
+            large: [now.large[0] - before.large[0], now.large[1] - before.large[1]],
+            ..Tally::default()
+        };
+        let received = tally(&counts.received, &before.received);
+        let mut sent = tally(&counts.sent, &before.sent);
+        self.counters.received(0, &received);
+        // Every frame that came in fast went out by one port, unless that port's driver dropped it.
+        self.counters.copied(0, received.frames);
+        if let Some(dropped) = dropped {
+            let before = self.dropped.replace(dropped).unwrap_or(dropped);
+            let lost = dropped.saturating_sub(before).min(sent.frames);
+            if lost > 0 {
+                // How long those were is not known.
+                sent.octets -= (u128::from(sent.octets) * u128::from(lost) / u128::from(sent.frames)) as u64;
+                sent.frames -= lost;
+                self.counters.dropped_unseen(0, DropReason::QueueFull, lost);
+            }
+        }
+        self.counters.sent(0, &sent);
     }
 
     fn record(&self) -> Port {
@@ -206,6 +238,8 @@ impl Fast {
                 facts: None,
                 counters: seat.link().counters().clone(),
                 counted: Counts::default(),
+                name: interface.name.clone(),
+                dropped: None,
             };
             if !member.is_inherited {
                 self.tables.set_port(member.index, &member.record())?;
@@ -367,25 +401,22 @@ impl Fast {
 
     /// Adds what the kernel counted to the ports' counters.
     pub(super) fn count(&self) {
-        for member in self.state.lock().members.values_mut() {
-            self.count_of(member);
-        }
-    }
-
-    fn count_of(&self, member: &mut Member) {
-        let Ok(counts) = self.tables.counts(member.slot) else { return };
-        let before = std::mem::replace(&mut member.counted, counts);
-        let tally = |now: &Passed, before: &Passed| Tally {
-            frames: now.frames - before.frames,
-            octets: now.octets - before.octets,
-            large: [now.large[0] - before.large[0], now.large[1] - before.large[1]],
-            ..Tally::default()
+        let mut state = self.state.lock();
+        let counted: Vec<_> =
+            state.members.values().map(|member| self.tables.counts(member.slot).ok()).collect();
+        let is_news = |(member, counts): (&Member, &Option<Counts>)| {
+            counts.is_some_and(|counts| counts.sent.frames != member.counted.sent.frames)
         };
-        let (received, sent) = (tally(&counts.received, &before.received), tally(&counts.sent, &before.sent));
-        member.counters.received(0, &received);
-        // Every frame that came in fast went out by one port.
-        member.counters.copied(0, received.frames);
-        member.counters.sent(0, &sent);
+        // Asked before what was sent is added, so that no drop is without its frame.
+        let dropped = match state.members.values().zip(&counted).any(is_news) {
+            true => lost::dropped(),
+            false => HashMap::new(),
+        };
+        for (member, counts) in state.members.values_mut().zip(counted) {
+            if let Some(counts) = counts {
+                member.count(counts, dropped.get(&member.name).copied());
+            }
+        }
     }
 
     /// Tells what the kernel carries of a port.
@@ -493,7 +524,12 @@ impl Place {
     /// Says what the interface is now, and whether frames may pass.
     pub(super) fn is(&self, interface: &Interface, running: bool) {
         let longest = longest(interface);
-        self.fast.change(self.id, |member| (member.longest, member.running) = (longest, Some(running)));
+        self.fast.change(self.id, |member| {
+            (member.longest, member.running) = (longest, Some(running));
+            if member.name != interface.name {
+                member.name.clone_from(&interface.name);
+            }
+        });
     }
 }
 
@@ -505,7 +541,9 @@ impl Drop for Place {
             // Gone already with its interface, perhaps.
             let _ = self.fast.tables.remove_port(member.index);
             self.fast.unsettled.store(true, Ordering::Release);
-            self.fast.count_of(&mut member);
+            if let Ok(counts) = self.fast.tables.counts(member.slot) {
+                member.count(counts, lost::dropped().get(&member.name).copied());
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod fast;
 mod joint;
+mod lost;
 mod make;
 mod pins;
 mod shared;
@@ -29,8 +30,10 @@ use joint::Joint;
 use make::Made;
 use shared::Listener;
 
-/// Seconds after which everything is looked at without a reason.
-const CHECK: u32 = 5;
+/// Seconds after which everything is looked at without a reason, at least: with many ports later, so that not more than
+/// [`LOOKS`] are looked at in a second.
+const CHECK: usize = 5;
+const LOOKS: usize = 16;
 
 /// A pause before an interface that somebody deleted is made anew.
 const ANEW: Duration = Duration::from_millis(100);
@@ -127,19 +130,19 @@ impl Keep {
     async fn attend(&mut self, seat: &mut Seat, listener: &mut Listener, pause: &mut Pause) -> Apart {
         let Some(joint) = &mut self.joint else { return Apart::Anew };
         listener.follow(joint.indices());
-        let mut seconds = 0;
         loop {
             if let Err(apart) = joint.follow(seat).await {
                 return apart;
             }
             pause.reset();
+            let mut seconds = 0;
             loop {
                 tokio::select! {
                     fault = seat.fault_or_tick() => match fault {
                         Some(fault) => return Apart::Fault(fault),
                         None => {
                             seconds += 1;
-                            if seconds % CHECK == 0 { break; }
+                            if seconds >= CHECK.max(listener.ports() / LOOKS) { break; }
                         }
                     },
                     () = listener.changed() => break,

@@ -76,17 +76,26 @@ struct Interest {
 }
 
 /// Hears of changes of interfaces.
-pub(crate) struct Listener(Arc<Interest>);
+pub(crate) struct Listener {
+    interest: Arc<Interest>,
+    /// Everybody's.
+    all: Arc<Mutex<Vec<Weak<Interest>>>>,
+}
 
 impl Listener {
     /// Listens to these, by number, and to the one of its name.
     pub(super) fn follow(&mut self, indices: BTreeSet<u32>) {
-        self.0.of.lock().1 = indices;
+        self.interest.of.lock().1 = indices;
     }
 
     /// Waits until something may have changed. Safe to cancel.
     pub(super) async fn changed(&mut self) {
-        self.0.heard.notified().await;
+        self.interest.heard.notified().await;
+    }
+
+    /// How many ports listen.
+    pub(super) fn ports(&self) -> usize {
+        self.all.lock().len()
     }
 }
 
@@ -112,9 +121,9 @@ impl Shared {
         known.push(Arc::downgrade(&interest));
         drop(known);
         if state.listening.as_ref().is_none_or(JoinHandle::is_finished) {
-            state.listening = Some(tokio::spawn(listen(listeners)));
+            state.listening = Some(tokio::spawn(listen(listeners.clone())));
         }
-        Listener(interest)
+        Listener { interest, all: listeners }
     }
 
     /// Goes by this name from now on, and takes over what an earlier daemon of that name left in the kernel for these
