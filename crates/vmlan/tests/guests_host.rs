@@ -136,24 +136,36 @@ impl Host {
              [network.lab.port.guest]\ntap = {{ name = \"t0\", netns = \"/run/netns/guest\" }}\n{guest}\n\
              [network.lab.port.other]\ntap = {{ name = \"t0\", netns = \"/run/netns/other\" }}\n{other}\n"
         );
-        let builder =
-            ["ip", "tc", "iperf3", support::VMLAN].into_iter().fold(Vm::builder("host"), VmBuilder::program);
-        let vm = builder
-            .host()
-            .memory(512)
-            .file("/functions", FUNCTIONS)
-            .file("/setup", &format!("mtu={mtu}\n{NAMESPACES}{setup}"))
-            .file("/vmlan.toml", &config)
-            .start();
-        let mut host = Host { vm, measured: 0 };
-        host.must(". /setup");
-        host.must("vmlan run --config /vmlan.toml --control /run/vmlan.sock > /run/vmlan.log 2>&1 & echo $! > /run/vmlan.pid");
+        let mut host = Host::start(&format!("mtu={mtu}\n{NAMESPACES}{setup}"), &config);
         for guest in ["guest", "other"] {
             host.wait_for(&format!("ip -n {guest} link show dev t0"));
         }
         host.must("plain guest t0 3 && plain other t0 4");
         host.wait_for(&format!("{TRUNK} | grep '\"active\": *true'"));
         host
+    }
+
+    /// Boots a machine, sets it up, and starts vmlan in it.
+    #[track_caller]
+    fn start(setup: &str, config: &str) -> Host {
+        let builder =
+            ["ip", "tc", "iperf3", support::VMLAN].into_iter().fold(Vm::builder("host"), VmBuilder::program);
+        let vm = builder
+            .host()
+            .memory(512)
+            .file("/functions", FUNCTIONS)
+            .file("/setup", setup)
+            .file("/vmlan.toml", config)
+            .start();
+        let mut host = Host { vm, measured: 0 };
+        host.must(". /setup");
+        host.start_vmlan();
+        host
+    }
+
+    #[track_caller]
+    fn start_vmlan(&mut self) {
+        self.must("vmlan run --config /vmlan.toml --control /run/vmlan.sock > /run/vmlan.log 2>&1 & echo $! > /run/vmlan.pid");
     }
 
     #[track_caller]
@@ -246,14 +258,18 @@ impl Host {
         trunks.iter().map(|trunk| trunk.host.rx_frames + trunk.wire.rx_frames).sum()
     }
 
-    /// Returns how many frames a port dropped for this reason.
     #[track_caller]
-    fn drops(&mut self, port: &str, reason: &str) -> u64 {
+    fn port(&mut self, name: &str) -> vmlan_api::Port {
         let json = self.must("vmlan ports lab --json --control /run/vmlan.sock");
         let ports: Vec<vmlan_api::Port> =
             serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-        let port = ports.iter().find(|one| one.port == port).expect("the port");
-        port.counters.drops.get(reason).copied().unwrap_or(0)
+        ports.into_iter().find(|one| one.port == name).expect("the port")
+    }
+
+    /// Returns how many frames a port dropped for this reason.
+    #[track_caller]
+    fn drops(&mut self, port: &str, reason: &str) -> u64 {
+        self.port(port).counters.drops.get(reason).copied().unwrap_or(0)
     }
 
     /// Ends vmlan, which leaves the machine as it was.
@@ -383,6 +399,38 @@ fn tunnels_of_the_kernels_pass_a_trunk_that_sees_their_segments_uncut() {
         }
         host.must("ip -n wire link delete x0; ip -n guest link delete x0");
         assert_eq!(host.drops("trunk", "bad_offload"), 0, "{kind}");
+    }
+    host.stop();
+}
+
+/// fast-path.md case 17: the machine's kernel is older than the hooks that hold names.
+#[test]
+fn interface_ports_go_fast_by_filters_of_traffic_control() {
+    require!(qemu(), tool("ip"), tool("tc"), tool("iperf3"));
+    let port = |name: &str, number: usize| {
+        let [v4, v6] = Lan::Plain.addresses(number);
+        format!(
+            "[network.lab.port.{name}]\ninterface = {{ name = \"ve{number}\", create = \"veth\", peer = {{ name = \"t0\", \
+             netns = \"{name}\", address = [\"{v4}/24\", \"{v6}/64\"] }} }}\n"
+        )
+    };
+    let config = format!("{}{}", port("guest", 3), port("other", 4));
+    let mut host = Host::start(NAMESPACES, &config);
+    for round in ["first", "after a kill"] {
+        host.all_ping(Lan::Plain, &["guest", "other"]);
+        host.carry(Lan::Plain, "guest", 4);
+        let fast = host.port("guest").fast.expect("an interface port");
+        // The kernel cuts nothing, so one frame has many octets.
+        assert!(fast.rx_frames > 20, "{round}: {fast:?}");
+        assert!(fast.unpinned.is_some_and(|why| why.contains("Linux 6.6")), "{round}");
+        let filters = host.must("/bin/tc filter show dev ve3 ingress; /bin/tc filter show dev ve3 egress");
+        assert!(filters.contains("vmlan_from") && filters.contains("vmlan_to"), "{filters}");
+        if round == "first" {
+            host.must("kill -9 $(cat /run/vmlan.pid)");
+            host.wait_for("! kill -0 $(cat /run/vmlan.pid)");
+            host.start_vmlan();
+            host.wait_for("vmlan ports lab --json --control /run/vmlan.sock | grep '\"up\"'");
+        }
     }
     host.stop();
 }

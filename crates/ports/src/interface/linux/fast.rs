@@ -106,6 +106,8 @@ struct Member {
     /// The interface's name, and the frames that its driver had dropped on the way out when that was last asked.
     name: String,
     dropped: Option<u64>,
+    /// Why its programs have no names, where they cannot have any.
+    unpinned: Option<&'static str>,
 }
 
 impl Member {
@@ -240,6 +242,7 @@ impl Fast {
                 counted: Counts::default(),
                 name: interface.name.clone(),
                 dropped: None,
+                unpinned: None,
             };
             if !member.is_inherited {
                 self.tables.set_port(member.index, &member.record())?;
@@ -309,9 +312,9 @@ impl Fast {
         }
     }
 
-    /// Why what the kernel carries ends with this process, where it does.
-    pub(super) fn unpinned(&self) -> Option<&str> {
-        self.names.as_ref().err().map(String::as_str)
+    /// Why what the kernel carries of a port ends with this process, where it does.
+    fn unpinned<'a>(&'a self, member: &'a Member) -> Option<&'a str> {
+        member.unpinned.or(self.names.as_ref().err().map(String::as_str))
     }
 
     /// Names for the links of a port.
@@ -426,7 +429,7 @@ impl Fast {
         Some(PortFast {
             stations: state.stations.values().filter(|entered| entered.port == id).count() as u64,
             slow: member.slow().map(str::to_owned),
-            unpinned: self.unpinned().map(str::to_owned),
+            unpinned: self.unpinned(member).map(str::to_owned),
             rx_frames: member.counted.received.frames,
             tx_frames: member.counted.sent.frames,
         })
@@ -530,6 +533,13 @@ impl Place {
                 member.name.clone_from(&interface.name);
             }
         });
+    }
+}
+
+impl Place {
+    /// Says why the port's programs have no names.
+    pub(super) fn has_no_names(&self, why: &'static str) {
+        self.fast.change(self.id, |member| member.unpinned = Some(why));
     }
 }
 

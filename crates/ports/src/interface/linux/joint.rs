@@ -18,7 +18,7 @@ use super::{make, pins};
 use crate::Seat;
 use crate::apart::Apart;
 use crate::device::{Device, INTERFACE_TAP};
-use crate::hooks::{Hooks, load, refused};
+use crate::hooks::{Hooks, Way, load, refused};
 use crate::interface_lock::{Hold, hold};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
 
@@ -73,6 +73,9 @@ impl Joint {
         pins::leftovers::sweep(interface.index);
         let hooks = Hooks::of_interface(&kernel, &interface, injector.way()).await?;
         let mut hooks = hooks.named(fast.links(&seat.place().port));
+        if hooks.way() == Way::Clsact {
+            place.has_no_names("filters of traffic control have no names; that needs Linux 6.6");
+        }
         let program = fast.ingress().as_fd().try_clone_to_owned().map_err(refused)?;
         hooks.put(&kernel, &interface, Hook::Ingress, (FROM_GUEST, program)).await?;
         let program = load(TO_GUEST, &programs::to_guest())?;
