@@ -6,3 +6,4 @@ mod support;
 mod fast;
 mod lab;
 mod life;
+mod trunk;

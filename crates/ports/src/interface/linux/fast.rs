@@ -28,9 +28,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use vmlan_api::PortFast;
+use vmlan_drivers::host::Stations;
 use vmlan_drivers::host::fast::{Counts, Passed, Port, Role, StationKey, Tables, from_guest};
-use vmlan_frame::{Counters, ETHERNET_HEADER, MacAddr, Mutex, Tally, VlanId};
-use vmlan_lan::{EntryKind, FastPath, FastPort, Network, PortId, VlanRole};
+use vmlan_frame::{Counters, ETHERNET_HEADER, MacAddr, Mutex, Sides, Tally, VlanId};
+use vmlan_lan::{EntryKind, FastEntry, FastPath, FastPort, Network, PortId, VlanRole};
 use vmlan_sys::ebpf::load_classifier;
 
 use crate::Seat;
@@ -44,10 +45,10 @@ const BETWEEN: Duration = Duration::from_millis(50);
 
 /// The part of one network that the kernel carries.
 pub(super) struct Fast {
-    network: Arc<Network>,
-    tables: Tables,
+    pub(super) network: Arc<Network>,
+    pub(super) tables: Tables,
     from_guest: OwnedFd,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Addresses are to be entered.
     due: Arc<Notify>,
     /// True if something was withdrawn since the last wait.
@@ -55,35 +56,61 @@ pub(super) struct Fast {
 }
 
 #[derive(Default)]
-struct State {
-    members: BTreeMap<PortId, Member>,
-    stations: HashMap<StationKey, Entered>,
+pub(super) struct State {
+    /// A guest's port is a member without a side, the trunk one for each.
+    pub(super) members: BTreeMap<(PortId, Sides), Member>,
+    pub(super) stations: HashMap<StationKey, Entered>,
+    /// The guests whose frames the trunk diverts, where the network has one that takes part.
+    pub(super) diverted: Option<Arc<Stations>>,
+}
+
+impl State {
+    /// The members that a port is.
+    fn of(&self, id: PortId) -> impl Iterator<Item = &Member> {
+        self.members.range((id, Sides::NONE)..=(id, Sides::BOTH)).map(|(_, member)| member)
+    }
+
+    fn of_mut(&mut self, id: PortId) -> impl Iterator<Item = &mut Member> {
+        self.members.range_mut((id, Sides::NONE)..=(id, Sides::BOTH)).map(|(_, member)| member)
+    }
+
+    /// A slot of the counts that no member has.
+    pub(super) fn free_slot(&self) -> io::Result<u32> {
+        let taken: BTreeSet<u32> = self.members.values().map(|member| member.slot).collect();
+        let slot = (0..MOST_PORTS).find(|slot| !taken.contains(slot));
+        slot.ok_or_else(|| io::Error::other("a network has no more interface ports"))
+    }
 }
 
 /// An address that the kernel forwards to.
-struct Entered {
+pub(super) struct Entered {
     port: PortId,
-    /// The number of the port's interface.
+    pub(super) side: Sides,
+    /// The number of the port's interface, or of the side of it.
     index: u32,
     /// When the programs had heard it last, when that was told.
     heard: u32,
 }
 
-/// A port whose frames the kernel may carry.
-struct Member {
-    /// The numbers of the interface, and of the device that carries frames to workers.
-    index: u32,
-    carrier: u32,
-    slot: u32,
+/// A port whose frames the kernel may carry, or a side of the trunk.
+pub(super) struct Member {
+    /// Which side; none for a guest's port.
+    pub(super) side: Sides,
+    /// The numbers of the interface, or of the side of it, and of the device that carries frames to workers.
+    pub(super) index: u32,
+    pub(super) carrier: u32,
+    pub(super) slot: u32,
     /// The longest frame that the interface takes.
-    longest: u32,
-    is_peer_elsewhere: bool,
-    running: bool,
+    pub(super) longest: u32,
+    pub(super) is_peer_elsewhere: bool,
+    pub(super) running: bool,
     /// True while somebody has to see the link's frames.
-    is_watched: bool,
-    facts: Option<FastPort>,
-    counters: Arc<Counters>,
-    counted: Counts,
+    pub(super) is_watched: bool,
+    pub(super) facts: Option<FastPort>,
+    pub(super) counters: Arc<Counters>,
+    /// The counters of the side.
+    pub(super) flow: Option<Arc<Counters>>,
+    pub(super) counted: Counts,
 }
 
 impl Member {
@@ -97,11 +124,12 @@ impl Member {
         }
         match &self.facts {
             None => Some("the network does not know the port yet, or any more"),
+            Some(facts) if !facts.sides.contains(self.side) => Some("guests do not reach that side"),
             Some(facts) => facts.slow.map(|reason| reason.as_str()),
         }
     }
 
-    fn record(&self) -> Port {
+    pub(super) fn record(&self) -> Port {
         let (role, isolated, limit) = match &self.facts {
             None => (Role::Transparent, false, 0),
             Some(facts) => (role(&facts.vlan), facts.isolated, facts.frame_limit),
@@ -114,6 +142,7 @@ impl Member {
             held: self.slow().is_some(),
             isolated,
             peer: self.is_peer_elsewhere,
+            side: super::trunk::side(self.side),
         }
     }
 }
@@ -163,11 +192,10 @@ impl Fast {
         let id = seat.id();
         {
             let mut state = self.state.lock();
-            let taken: BTreeSet<u32> = state.members.values().map(|member| member.slot).collect();
-            let slot = (0..MOST_PORTS).find(|slot| !taken.contains(slot));
-            let slot = slot.ok_or_else(|| io::Error::other("a network has no more interface ports"))?;
+            let slot = state.free_slot()?;
             self.tables.clear_counts(slot)?;
             let member = Member {
+                side: Sides::NONE,
                 index: interface.index,
                 carrier,
                 slot,
@@ -177,13 +205,20 @@ impl Fast {
                 is_watched: true,
                 facts: None,
                 counters: seat.link().counters().clone(),
+                flow: None,
                 counted: Counts::default(),
             };
             self.tables.set_port(member.index, &member.record())?;
-            state.members.insert(id, member);
+            state.members.insert((id, Sides::NONE), member);
         }
         let place = Place { fast: self.clone(), id };
-        // From here on the network tells, and the link.
+        self.attend(seat);
+        Ok(place)
+    }
+
+    /// Has the network and the link of a port that was entered tell of it.
+    pub(super) fn attend(self: &Arc<Self>, seat: &Seat) {
+        let id = seat.id();
         // The port has just joined, or has left already.
         let _ = self.network.set_fast_port(id, true);
         let fast = Arc::downgrade(self);
@@ -192,16 +227,15 @@ impl Fast {
                 fast.change(id, |member| member.is_watched = is_watched);
             }
         }));
-        Ok(place)
     }
 
     /// Changes what is known of a port, and what the kernel knows of it.
-    fn change(&self, id: PortId, change: impl FnOnce(&mut Member)) {
-        let mut state = self.state.lock();
-        let Some(member) = state.members.get_mut(&id) else { return };
-        let before = member.record();
-        change(member);
-        self.write(&before, member);
+    fn change(&self, id: PortId, change: impl Fn(&mut Member)) {
+        for member in self.state.lock().of_mut(id) {
+            let before = member.record();
+            change(member);
+            self.write(&before, member);
+        }
     }
 
     /// Writes a port's record, if it is another one than before.
@@ -223,8 +257,8 @@ impl Fast {
         let mut failed = None;
         self.network.list_fast(&mut |entry| {
             let mut state = self.state.lock();
-            let State { members, stations } = &mut *state;
-            let Some(member) = members.get(&entry.port) else { return };
+            let State { members, stations, diverted } = &mut *state;
+            let Some(member) = members.get(&(entry.port, entry.side)) else { return };
             // An address that a guarded port may not send from is no source, and there is one table for both.
             let is_guarded = member.facts.as_ref().is_some_and(|facts| facts.guard);
             if is_guarded && entry.kind != EntryKind::Set {
@@ -235,9 +269,15 @@ impl Fast {
             {
                 return;
             }
+            // Before the kernel may carry a frame of its to the trunk, to which there may be an answer. No room: the
+            // trunk says so.
+            if let Some(diverted) = diverted.as_ref().filter(|_| entry.side.is_empty()) {
+                let _ = diverted.enter(entry.mac);
+            }
             match self.tables.put_station(key, member.index) {
                 Ok(()) => {
-                    stations.insert(key, Entered { port: entry.port, index: member.index, heard: 0 });
+                    let FastEntry { port, side, .. } = entry;
+                    stations.insert(key, Entered { port, side, index: member.index, heard: 0 });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -291,21 +331,25 @@ impl Fast {
             ..Tally::default()
         };
         let (received, sent) = (tally(&counts.received, &before.received), tally(&counts.sent, &before.sent));
-        member.counters.received(0, &received);
         // Every frame that came in fast went out by one port.
         member.counters.copied(0, received.frames);
-        member.counters.sent(0, &sent);
+        for counters in [Some(&member.counters), member.flow.as_ref()].into_iter().flatten() {
+            counters.received(0, &received);
+            counters.sent(0, &sent);
+        }
     }
 
     /// Tells what the kernel carries of a port.
     pub(super) fn report(&self, id: PortId) -> Option<PortFast> {
         let state = self.state.lock();
-        let member = state.members.get(&id)?;
+        // Of a trunk with one side that goes fast, not everything goes by the daemon.
+        let slow = state.of(id).map(Member::slow).min()?;
+        let counted = || state.of(id).map(|member| &member.counted);
         Some(PortFast {
             stations: state.stations.values().filter(|entered| entered.port == id).count() as u64,
-            slow: member.slow().map(str::to_owned),
-            rx_frames: member.counted.received.frames,
-            tx_frames: member.counted.sent.frames,
+            slow: slow.map(str::to_owned),
+            rx_frames: counted().map(|counted| counted.received.frames).sum(),
+            tx_frames: counted().map(|counted| counted.sent.frames).sum(),
         })
     }
 
@@ -313,7 +357,8 @@ impl Fast {
     pub(super) fn stations(&self) -> BTreeSet<(MacAddr, Option<VlanId>)> {
         let state = self.state.lock();
         let is_fast = |entered: &&Entered| {
-            state.members.get(&entered.port).is_some_and(|member| member.slow().is_none())
+            let member = state.members.get(&(entered.port, entered.side));
+            member.is_some_and(|member| member.slow().is_none())
         };
         let fast = state.stations.iter().filter(|(_, entered)| is_fast(entered));
         fast.map(|(key, _)| (key.mac, key.vlan)).collect()
@@ -361,11 +406,11 @@ impl Fast {
 
     fn set_facts(&self, ports: &[FastPort]) {
         let mut state = self.state.lock();
-        let mut known: BTreeMap<_, _> = ports.iter().map(|facts| (facts.id, facts)).collect();
-        for (id, member) in &mut state.members {
+        let known: BTreeMap<_, _> = ports.iter().map(|facts| (facts.id, facts)).collect();
+        for ((id, _), member) in &mut state.members {
             let before = member.record();
             // One that is missing has left the network.
-            member.facts = known.remove(id).cloned();
+            member.facts = known.get(id).map(|facts| FastPort::clone(facts));
             self.write(&before, member);
         }
     }
@@ -393,8 +438,8 @@ async fn keep(fast: Weak<Fast>, due: Arc<Notify>) {
 
 /// A port's place in the tables.
 pub(super) struct Place {
-    fast: Arc<Fast>,
-    id: PortId,
+    pub(super) fast: Arc<Fast>,
+    pub(super) id: PortId,
 }
 
 impl Place {
@@ -409,7 +454,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = self.fast.network.set_fast_port(self.id, false);
         let mut state = self.fast.state.lock();
-        if let Some(mut member) = state.members.remove(&self.id) {
+        for side in [Sides::NONE, Sides::HOST, Sides::WIRE] {
+            let Some(mut member) = state.members.remove(&(self.id, side)) else { continue };
             // Gone already with its interface, perhaps.
             let _ = self.fast.tables.remove_port(member.index);
             self.fast.unsettled.store(true, Ordering::Release);
@@ -419,7 +465,7 @@ impl Drop for Place {
 }
 
 /// The longest frame that the interface takes, without a tag.
-fn longest(interface: &Interface) -> u32 {
+pub(super) fn longest(interface: &Interface) -> u32 {
     interface.mtu.saturating_add(ETHERNET_HEADER as u32)
 }
 

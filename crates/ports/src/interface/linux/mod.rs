@@ -11,9 +11,11 @@ mod fast;
 mod joint;
 mod make;
 mod shared;
+mod trunk;
 
 pub(crate) use make::leftovers;
 pub(crate) use shared::Shared;
+pub(crate) use trunk::{Parts, TrunkPlace};
 
 use std::sync::Arc;
 use std::time::Duration;
