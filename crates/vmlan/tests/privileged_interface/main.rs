@@ -7,3 +7,4 @@ mod fast;
 mod lab;
 mod life;
 mod trunk;
+mod trunk_alike;
