@@ -91,7 +91,7 @@ pub struct NetworkConfig {
     /// Forwarding of destinations 01-80-C2-00-00-00 to -0F (PAUSE never is forwarded); false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_reserved: Option<bool>,
-    /// The carrier of frames between interface ports that do not say it themselves; auto when absent.
+    /// The carrier of frames of interface ports that do not say it themselves; auto when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast: Option<Fast>,
     /// The host's interface that the network is joined to.

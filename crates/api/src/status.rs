@@ -95,7 +95,8 @@ pub struct Port {
     pub mtu: u64,
     /// Traffic through the port.
     pub counters: Counters,
-    /// The part of its traffic that the kernel carries past the daemon; only of interface ports.
+    /// The part of its traffic that the kernel carries past the daemon; only of interface ports, and of a trunk whose
+    /// network has some.
     #[serde(default)]
     pub fast: Option<PortFast>,
     /// The records of a tunnel, on the link between it and its client or device, while it is up.

@@ -2,7 +2,7 @@
 ///
 /// On a frame that a trunk received they say where it came from, as far as the driver knows; on a frame that is to be
 /// sent through a trunk, who is to get it. Elsewhere they are [`Sides::NONE`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Sides(u8);
 
 impl Sides {

@@ -15,9 +15,14 @@
 //! the switch is said by [`FastPort`]; the frames that the ports' stages have to see stay with the
 //! workers: ARP, IPv6 with a hop limit of 255, 802.2 LLC, and frames with a tag among their octets.
 //!
+//! The trunk is a fast port with two sides. Every entry at it is at one of them, as the switch has it: the host's
+//! addresses, which are set for the trunk, at the host's side, and all others at the wire's. A frame from a side may go
+//! fast when its source has an entry at that side: not one with the host's address from the wire, nor one of the host's
+//! with another address, which the switch passes and does not learn. Between the sides of a trunk nothing goes fast.
+//!
 //! [`Network::list_fast`]: crate::Network::list_fast
 
-use vmlan_frame::{MacAddr, VlanId};
+use vmlan_frame::{MacAddr, Sides, VlanId};
 
 use crate::{EntryKind, PortId, VlanRole};
 
@@ -58,6 +63,8 @@ pub struct FastPort {
     /// Octets of the longest frame that the network takes, or of the longest segment, with the Ethernet header and
     /// without tag.
     pub frame_limit: usize,
+    /// The sides of a trunk that frames may come from and go to; none of them for a guest's port.
+    pub sides: Sides,
     /// The reason why frames from and to the port have to be seen by the switch; `None` when they may go fast.
     pub slow: Option<SlowReason>,
 }
@@ -104,6 +111,8 @@ pub struct FastEntry {
     pub vlan: Option<VlanId>,
     /// The port behind which it is.
     pub port: PortId,
+    /// The side of the trunk at which it is; [`Sides::NONE`] at a guest's port.
+    pub side: Sides,
     /// Where the entry comes from.
     pub kind: EntryKind,
 }

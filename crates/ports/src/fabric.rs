@@ -185,7 +185,7 @@ impl Fabric {
         self.interfaces.take_over(daemon, ports);
     }
 
-    /// Tells what the kernel carries of a port, when that is an interface port.
+    /// Tells what the kernel carries of a port, when that is an interface port or a trunk beside some.
     pub fn fast(&self, network: &Arc<Network>, id: vmlan_lan::PortId) -> Option<vmlan_api::PortFast> {
         self.interfaces.report(network, id)
     }

@@ -35,7 +35,7 @@ pub(super) fn hook(
             unheard: None,
             everything: false,
         };
-        let divert = load_classifier("bench_divert", &programs::divert(&divert))?;
+        let divert = load_classifier("bench_divert", &programs::divert(&divert, None))?;
         let inject = load_classifier("bench_inject", &programs::inject(interface, side))?;
         Ok([Link::new(divert, interface, hook)?, Link::new(inject, tap, Hook::Ingress)?])
     });

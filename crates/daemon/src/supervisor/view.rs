@@ -1,12 +1,12 @@
 //! Answers to questions about the running daemon. An answer waits for no change that is being carried out: it shows the
 //! state at that moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use vmlan_api::Error;
+use vmlan_api::{Error, PortKind};
 use vmlan_drivers::inject;
 use vmlan_frame::Mutex;
 use vmlan_lan::Network;
@@ -91,6 +91,7 @@ impl View {
             Query::Filters { network, reply } => self.list(network, reply, |of| directory.filters(of)),
             Query::Links { network, reply } => self.list(network, reply, |of| directory.links(of)),
             Query::Trunks { network, reply } => {
+                self.fabric.count();
                 self.list(network, reply, |of| self.fabric.trunks.list(of));
             }
             Query::Settle(reply) => {
@@ -122,12 +123,22 @@ impl View {
     fn ports(&self, of: Option<&str>) -> Vec<vmlan_api::Port> {
         self.fabric.count();
         let mut ports = self.fabric.directory.ports(of);
-        let interfaces = ports.iter_mut().filter(|port| port.kind == vmlan_api::PortKind::Interface);
+        let is_interface = |port: &vmlan_api::Port| port.kind == PortKind::Interface;
+        let with_interfaces = ports.iter().filter(|port| is_interface(port)).map(|port| port.network.clone());
+        let with_interfaces = BTreeSet::from_iter(with_interfaces);
         let rows = self.fabric.directory.rows();
-        for port in interfaces {
+        let concerned = |port: &&mut vmlan_api::Port| {
+            is_interface(port) || port.kind == PortKind::Trunk && with_interfaces.contains(&port.network)
+        };
+        for port in ports.iter_mut().filter(concerned) {
             let place = Place { network: port.network.clone(), port: port.port.clone() };
             let member = rows.get(&place).and_then(|row| row.member.as_ref());
             port.fast = member.and_then(|member| self.fabric.fast(&member.network, member.id));
+            if port.fast.is_none() && port.kind == PortKind::Trunk {
+                let trunks = self.fabric.trunks.list(Some(&port.network));
+                let slow = trunks.first().map(why_apart);
+                port.fast = Some(vmlan_api::PortFast { slow, ..vmlan_api::PortFast::default() });
+            }
         }
         ports
     }
@@ -184,5 +195,18 @@ impl View {
             })
         });
         Ok(entries.collect())
+    }
+}
+
+/// Why a trunk has no place among what the kernel carries.
+fn why_apart(trunk: &vmlan_api::Trunk) -> String {
+    if trunk.state != vmlan_api::TrunkState::Connected {
+        "the trunk is not joined to its interface".to_owned()
+    } else if trunk.mode != vmlan_api::TrunkMode::Filter {
+        format!("the trunk is in mode {}; only with mode filter it takes part", trunk.mode.as_str())
+    } else if trunk.shared_mac {
+        vmlan_lan::SlowReason::SharedMac.as_str().to_owned()
+    } else {
+        "the trunk has not taken its part yet, or cannot: the log says why".to_owned()
     }
 }

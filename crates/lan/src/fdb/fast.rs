@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use vmlan_frame::MacAddr;
+use vmlan_frame::{MacAddr, Sides};
 
 use super::{Claimant, Entry, EntryKind, Fdb, Key};
 use crate::PortId;
@@ -42,7 +42,12 @@ impl Fdb {
             state.is_fast(entry.port) && !(key.is_wildcard() && contradicted.contains(&key.mac()))
         };
         for Entry { key, kind, port, .. } in self.table.entries().filter(wanted) {
-            put(FastEntry { mac: key.mac(), vlan: key.vlan(), port, kind });
+            let side = match kind {
+                _ if !state.is_trunk(port) => Sides::NONE,
+                EntryKind::Set => Sides::HOST,
+                EntryKind::Learnt | EntryKind::Static => Sides::WIRE,
+            };
+            put(FastEntry { mac: key.mac(), vlan: key.vlan(), port, side, kind });
         }
     }
 

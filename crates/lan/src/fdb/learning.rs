@@ -353,7 +353,7 @@ impl State {
         self.loads.get_mut(port).is_some_and(|load| load.learns)
     }
 
-    fn is_trunk(&self, port: PortId) -> bool {
+    pub(super) fn is_trunk(&self, port: PortId) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.trunk == port)
     }
 

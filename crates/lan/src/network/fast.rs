@@ -119,6 +119,10 @@ impl Control {
             guard: member.port.guard,
             isolated: member.policy.isolated,
             frame_limit: self.mtu.saturating_add(ETHERNET_HEADER),
+            sides: member.trunk.as_ref().map_or(Sides::NONE, |trunk| {
+                let policy = &trunk.policy;
+                policy.enabled.within(policy.reaches)
+            }),
             slow: member.slow().or(for_all),
         };
         self.members().filter(|member| member.fast).map(facts).collect()

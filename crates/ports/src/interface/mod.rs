@@ -9,7 +9,7 @@ mod keep;
 
 pub(crate) use keep::Shared;
 #[cfg(all(target_os = "linux", feature = "netlink"))]
-pub(crate) use keep::{left_pins, leftovers};
+pub(crate) use keep::{Parts, TrunkPlace, left_pins, leftovers};
 
 use std::path::PathBuf;
 

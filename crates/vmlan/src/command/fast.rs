@@ -8,7 +8,7 @@ use crate::args::Output;
 use crate::client::Client;
 use crate::output::{or_dash, print, print_json, table};
 
-/// Shows all interface ports, or why frames between two ports go by the daemon.
+/// Shows all interface ports and the trunks beside them, or why frames between two ports go by the daemon.
 pub fn show(client: &Client, pair: &[String], output: Output) -> Result<(), Failure> {
     let ports: Vec<Port> = client.get("/v1/ports")?;
     let [one, other] = pair else { return list(&ports, output) };
@@ -55,17 +55,23 @@ fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
     };
     let rows: Vec<_> = fast.iter().map(row).collect();
     print(&table(&["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"], &rows))?;
-    print(&without_daemon(fast.iter().find_map(|(_, fast)| fast.unpinned.as_deref())))
+    print(&without_daemon(&fast))
 }
 
 /// What becomes of it when the daemon is killed.
-fn without_daemon(unpinned: Option<&str>) -> String {
-    match unpinned {
-        None => {
-            "While no daemon runs, after a kill, the kernel goes on between these addresses.\n".to_owned()
+fn without_daemon(fast: &[(&Port, &vmlan_api::PortFast)]) -> String {
+    let ends = |(port, fast): &(&Port, &vmlan_api::PortFast)| {
+        let why = vmlan_api::escaped(fast.unpinned.as_deref()?).to_string();
+        Some((format!("{}/{}", port.network, port.port), why))
+    };
+    let ends: Vec<_> = fast.iter().filter_map(ends).collect();
+    match ends.first() {
+        Some((_, why)) if ends.len() == fast.len() => {
+            format!("When the daemon is killed, nothing goes on: {why}.\n")
         }
-        Some(why) => {
-            format!("When the daemon is killed, nothing goes on: {}.\n", vmlan_api::escaped(why))
+        _ => {
+            let but: String = ends.iter().map(|(port, why)| format!("But not {port}: {why}.\n")).collect();
+            format!("While no daemon runs, after a kill, the kernel goes on between these addresses.\n{but}")
         }
     }
 }
@@ -98,22 +104,23 @@ fn reasons(one: &Port, other: &Port, config: &vmlan_api::Config) -> Vec<String> 
     for port in [one, other] {
         let name = &port.port;
         match &port.fast {
-            None if port.kind == PortKind::Interface => {
+            None if matches!(port.kind, PortKind::Interface | PortKind::Trunk) => {
                 reasons.push(format!(
                     "{name}: {}",
                     port.reason.as_deref().unwrap_or("it is not attached to its interface")
                 ));
             }
             None => reasons.push(format!(
-                "{name} is a port of kind {}; the kernel carries frames between ports of kind interface",
+                "{name} is a port of kind {}; the kernel carries frames between ports of kind interface, and between \
+                 those and a trunk in mode filter",
                 port.kind.as_str()
             )),
             Some(fast) => {
                 if let Some(slow) = &fast.slow {
                     reasons.push(format!("{name}: {slow}"));
                 } else if fast.stations == 0 {
-                    reasons
-                        .push(format!("{name}: no address of its guest is known; nothing was heard from it"));
+                    let whose = if port.kind == PortKind::Trunk { "behind it" } else { "of its guest" };
+                    reasons.push(format!("{name}: no address {whose} is known; nothing was heard from it"));
                 }
             }
         }
@@ -125,15 +132,18 @@ fn reasons(one: &Port, other: &Port, config: &vmlan_api::Config) -> Vec<String> 
     if is_isolated(one) && is_isolated(other) {
         reasons.push("both are isolated: nothing passes between them".to_owned());
     }
-    let aware = config
-        .network
-        .get(&one.network)
-        .is_some_and(|network| network.port.values().any(|port| port.vlan.is_some()));
+    let aware = config.network.get(&one.network).is_some_and(has_vlans);
     if aware && vlans(one).is_disjoint(&vlans(other)) {
         let name = |port: &Port| format!("{} has {}", port.port, vlan(port.vlan.as_ref(), true));
         reasons.push(format!("no VLAN in common: {}, {}", name(one), name(other)));
     }
     reasons
+}
+
+/// True if a port of the network names a VLAN, or its trunk.
+fn has_vlans(network: &vmlan_api::NetworkConfig) -> bool {
+    let of_trunk = network.trunk.as_ref().is_some_and(|trunk| trunk.vlan.is_some());
+    of_trunk || network.port.values().any(|port| port.vlan.is_some())
 }
 
 /// The VLANs of a port, in a network that has VLANs.
@@ -167,6 +177,12 @@ mod tests {
         assert!(reasons(&a, &port("b", None, 0), &config)[0].contains("nothing was heard"));
         let socket = Port { kind: PortKind::Stream, fast: None, ..b.clone() };
         assert!(reasons(&a, &socket, &config)[0].contains("kind stream"));
+        let trunk = |fast| Port { kind: PortKind::Trunk, fast, ..port("trunk", None, 2) };
+        assert!(reasons(&a, &trunk(port("", None, 2).fast), &config).is_empty());
+        assert!(
+            reasons(&a, &trunk(port("", Some("mode packet"), 0).fast), &config)[0].contains("mode packet")
+        );
+        assert!(reasons(&a, &trunk(None), &config)[0].starts_with("trunk: "));
         let elsewhere = Port { network: "dmz".into(), ..b.clone() };
         assert!(reasons(&a, &elsewhere, &config)[0].contains("different networks"));
         let isolated = PortConfig { isolation: Some(Isolation::Isolated), ..PortConfig::default() };

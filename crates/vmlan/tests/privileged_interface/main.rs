@@ -7,3 +7,5 @@ mod fast;
 mod lab;
 mod life;
 mod pins;
+mod trunk;
+mod trunk_alike;

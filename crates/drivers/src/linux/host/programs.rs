@@ -19,6 +19,7 @@ use vmlan_frame::wire::EtherType;
 use vmlan_frame::{ETHERNET_HEADER, MacAddr};
 
 use super::assembler::{Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, Register, STACK, When, Width};
+use super::fast::{FromSide, from_side};
 
 /// The mark of frames that we put into a side ("vmlt" in ASCII), until the interface's program has seen it.
 pub const MARK: u32 = 0x766d_6c74;
@@ -61,7 +62,7 @@ const NEW_ENTRY: i32 = 1;
 const UNHEARD_COPIES: i32 = 16;
 
 /// `BPF_F_INGRESS`: the other interface receives the frame instead of sending it.
-const RECEIVE: i32 = 1;
+pub(super) const RECEIVE: i32 = 1;
 
 /// An address as the table has it: its first four octets and its last two, each as a number.
 pub fn key(mac: MacAddr) -> [u32; 2] {
@@ -104,8 +105,8 @@ pub struct Divert<'a> {
     pub everything: bool,
 }
 
-/// The program that diverts so.
-pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
+/// The program that diverts so. What it would divert goes `fast` where that is said and the tables have it so.
+pub fn divert(wanted: &Divert<'_>, fast: Option<FromSide<'_>>) -> Vec<u64> {
     let mut program = Assembler::default();
     let [leave, take, copy, host, ours] = std::array::from_fn(|_| program.label());
     let otherwise = if wanted.everything { copy } else { leave };
@@ -146,6 +147,11 @@ pub fn divert(wanted: &Divert<'_>) -> Vec<u64> {
         program.jump(otherwise);
     }
     program.place(take);
+    if let Some(FromSide { tables, index, side }) = fast {
+        let slow = program.label();
+        from_side(&mut program, tables, (index, side), slow);
+        program.place(slow);
+    }
     program.set(R1, wanted.to as i32);
     program.set(R2, 0);
     program.call(REDIRECT);
@@ -322,6 +328,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::host::fast::Tables;
     use vmlan_sys::ebpf::{Set, load_classifier};
 
     #[test]
@@ -332,6 +339,7 @@ mod tests {
             Ok(set) => set,
         };
         let addresses = Set::<4>::new("test", 1).unwrap();
+        let tables = Tables::new(16, 4).unwrap();
         let guests = set.as_fd();
         let flags = [false, true];
         for (from_wire, unknown, everything) in
@@ -339,8 +347,11 @@ mod tests {
         {
             for (shared, unheard) in [(None, None), (Some(addresses.as_fd()), None), (None, Some(guests))] {
                 let wanted = Divert { to: 1, guests, from_wire, shared, unknown, unheard, everything };
-                load_classifier("test", &divert(&wanted))
-                    .unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
+                let side = if from_wire { Side::Wire } else { Side::Host };
+                for fast in [None, Some(FromSide { tables: &tables, index: 1, side })] {
+                    load_classifier("test", &divert(&wanted, fast))
+                        .unwrap_or_else(|error| panic!("{wanted:?} {}: {error}", fast.is_some()));
+                }
             }
         }
         load_classifier("test", &idle()).unwrap();

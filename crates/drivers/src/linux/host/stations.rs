@@ -62,6 +62,14 @@ impl Stations {
         Ok(left_out)
     }
 
+    /// Enters one, if there is room, before a frame from it leaves that no worker sees.
+    ///
+    /// # Errors
+    /// Errors of bpf(2).
+    pub fn enter(&self, mac: MacAddr) -> io::Result<()> {
+        self.set.insert(key(mac))
+    }
+
     /// Replaces the table of the stations' IP addresses by `wanted`. Returns the number of addresses without room.
     ///
     /// # Errors

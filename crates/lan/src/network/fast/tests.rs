@@ -223,6 +223,7 @@ fn the_fast_way_has_the_facts_when_the_call_that_changed_them_returns() {
         guard: false,
         isolated: false,
         frame_limit: 1514,
+        sides: Sides::NONE,
         slow: Some(SlowReason::Inactive),
     };
     assert_eq!(first(&replica), facts);
@@ -306,4 +307,45 @@ fn a_copy_of_an_earlier_network_is_adopted() {
     let learnt: Vec<_> = network.fdb(heard).into_iter().filter(|entry| entry.age.is_some()).collect();
     assert_eq!(learnt.len(), 1);
     assert_eq!((learnt[0].mac, learnt[0].port, learnt[0].age.unwrap().as_secs()), (mac(1), open, 0));
+}
+
+#[test]
+fn every_entry_at_the_trunk_is_at_one_of_its_sides() {
+    let network = network();
+    let replica = Arc::new(Replica::default());
+    network.set_fast_path(Some(Arc::clone(&replica) as Arc<dyn FastPath>));
+    let policy =
+        |enabled, reaches| TrunkPolicy { macs: vec![mac(1)], enabled, reaches, ..TrunkPolicy::default() };
+    let config = TrunkConfig {
+        name: "trunk".into(),
+        policy: policy(Sides::BOTH, Sides::BOTH),
+        notify: Arc::new(|_| {}),
+        account: Arc::new(Counters::new(1)).into(),
+    };
+    let trunk = network.add_trunk(config).unwrap();
+    network.set_active(trunk, true).unwrap();
+    network.set_fast_port(trunk, true).unwrap();
+    let guest = add(&network, PortPolicy { macs: vec![mac(2)], ..PortPolicy::default() });
+    network.set_fast_port(guest, true).unwrap();
+    let claimant = Claimant { port: trunk, proven: false };
+    _ = network.fdb.learn(Key::new(mac(3), VlanId::DEFAULT), claimant, 0);
+    network.add_static(mac(4), None, trunk).unwrap();
+
+    let mut listed = BTreeMap::new();
+    network.list_fast(&mut |entry| _ = listed.insert(entry.mac, (entry.port, entry.side)));
+
+    let at = |port, side| (port, side);
+    let expected = [
+        (mac(1), at(trunk, Sides::HOST)),
+        (mac(2), at(guest, Sides::NONE)),
+        (mac(3), at(trunk, Sides::WIRE)),
+        (mac(4), at(trunk, Sides::WIRE)),
+    ];
+    assert_eq!(listed, expected.into());
+    let sides = || replica.ports.lock().iter().find(|facts| facts.id == trunk).unwrap().sides;
+    assert_eq!(sides(), Sides::BOTH);
+    network.update_trunk(trunk, policy(Sides::BOTH, Sides::WIRE)).unwrap();
+    assert_eq!(sides(), Sides::WIRE);
+    network.update_trunk(trunk, policy(Sides::HOST, Sides::BOTH)).unwrap();
+    assert_eq!(sides(), Sides::HOST);
 }

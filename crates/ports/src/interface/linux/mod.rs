@@ -8,15 +8,19 @@
 //! reaches the host's own stack.
 
 mod fast;
+mod inherit;
 mod joint;
 mod lost;
 mod make;
+mod member;
 mod pins;
 mod shared;
+mod trunk;
 
 pub(crate) use make::leftovers;
 pub(crate) use pins::leftovers as left_pins;
 pub(crate) use shared::Shared;
+pub(crate) use trunk::{Parts, TrunkPlace};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,8 @@ use vmlan_lan::{Network, PortId};
 
 use super::fast::Fast;
 use super::pins::Pins;
+use super::trunk::{Parts, TrunkPlace};
+use crate::Seat;
 use crate::apart::Apart;
 use crate::kernel::{Kernel, Watch, Words};
 
@@ -160,6 +162,12 @@ impl Shared {
         let fast = Fast::new(network.clone(), names)?;
         state.networks.push(Arc::downgrade(&fast));
         Ok(fast)
+    }
+
+    /// Gives the trunk of `seat` a place among what the kernel carries of its network; `None` while that has no
+    /// interface ports.
+    pub(crate) fn enter_trunk(&self, seat: &Seat, parts: &Parts<'_>) -> Option<std::io::Result<TrunkPlace>> {
+        Some(self.known(seat.network())?.enter_trunk(seat, parts))
     }
 
     /// Has everything that the kernel carried counted by the ports' counters, for who is about to read them.

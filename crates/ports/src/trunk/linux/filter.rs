@@ -7,6 +7,9 @@
 //! interface's programs leave it alone: nothing of ours comes back. They take the mark off, for what the host forwards
 //! bears the mark that it came with.
 //!
+//! Where the network has interface ports, both programs ask the kernel's tables about a frame for a guest before they
+//! redirect it ([`TrunkPlace`]); what the tables let pass goes to the guest's interface at once.
+//!
 //! Programs of others on the interface are not touched ([`Hooks`]). The TAPs vanish with the process. The next process
 //! takes over what else a killed one leaves.
 
@@ -26,6 +29,7 @@ use crate::Trunk;
 use crate::apart::Apart;
 use crate::device::{Device, HOST_TAP, WIRE_TAP};
 use crate::hooks::{Hooks, load, refused};
+use crate::interface::{Parts, TrunkPlace};
 use crate::kernel::{Interface, Kernel, KernelError};
 
 const FROM_WIRE: &str = "vmlan_wire";
@@ -35,6 +39,12 @@ const UNMARK: &str = "vmlan_unmark";
 
 /// The set-up of mode `filter`: two TAPs and the hooks.
 pub(super) struct Filter {
+    /// Its place among what the kernel carries, which it has once the network has interface ports. It goes before the
+    /// programs do.
+    place: Option<TrunkPlace>,
+    /// True if it could not have one.
+    stays_apart: bool,
+    flows: Flows,
     host: Device,
     wire: Device,
     /// Of the TAPs.
@@ -74,8 +84,13 @@ impl Filter {
         let hooks = Hooks::of_interface(kernel, interface, to_wire.way()).await?;
         let longest = Longest::of_mtu(interface.mtu);
         let known = (stations.clone(), longest.clone());
-        let endpoint = TwoSides::new(Arc::new(host_medium), Arc::new(wire_medium), known, flows, workers);
+        let media = (Arc::new(host_medium), Arc::new(wire_medium));
+        let endpoint = TwoSides::new(media.0, media.1, known, flows.clone(), workers);
         let filter = Filter {
+            place: None,
+            // What packets say of addresses is learnt there, so workers see all of them.
+            stays_apart: shared_mac,
+            flows,
             host,
             wire,
             injectors: [to_host, to_wire],
@@ -88,6 +103,27 @@ impl Filter {
             diverted: None,
         };
         Ok((filter, Arc::new(endpoint)))
+    }
+
+    /// Takes its place among what the kernel carries, if it can now and has none; true if it just did.
+    fn take_part(&mut self, interface: &Interface, seat: &Seat) -> bool {
+        if self.place.is_some() || self.stays_apart {
+            return false;
+        }
+        let carriers = [self.host.index, self.wire.index];
+        let parts = Parts { interface, carriers, flows: &self.flows, stations: &self.stations };
+        match seat.interfaces().enter_trunk(seat, &parts) {
+            None => false,
+            Some(Ok(place)) => {
+                self.place = Some(place);
+                true
+            }
+            Some(Err(error)) => {
+                self.stays_apart = true;
+                tracing::warn!(port = %seat.place(), "all frames of the trunk go by the daemon: {error}");
+                false
+            }
+        }
     }
 }
 
@@ -138,14 +174,14 @@ impl Medium for Filter {
         Ok(true)
     }
 
-    fn divert<'a>(
-        &'a mut self,
-        kernel: &'a Kernel,
-        interface: &'a Interface,
-        wants: (bool, bool),
-    ) -> Attempt<'a> {
+    fn divert<'a>(&'a mut self, kernel: &'a Kernel, interface: &'a Interface, seat: &'a Seat) -> Attempt<'a> {
         attempt(async move {
-            if self.diverted == Some(wants) {
+            let wants = seat.wants();
+            let takes_part = self.take_part(interface, seat);
+            if let Some(place) = &self.place {
+                place.is(interface);
+            }
+            if self.diverted == Some(wants) && !takes_part {
                 return Ok(());
             }
             self.diverted = Some(wants);
@@ -169,12 +205,13 @@ impl Medium for Filter {
                 ..divert
             };
             let hooks = [
-                (Hook::Ingress, Sides::WIRE, (FROM_WIRE, divert)),
-                (Hook::Egress, Sides::HOST, (FROM_HOST, to_guests)),
+                (Hook::Ingress, (Sides::WIRE, Side::Wire), (FROM_WIRE, divert)),
+                (Hook::Egress, (Sides::HOST, Side::Host), (FROM_HOST, to_guests)),
             ];
-            for (hook, side, (name, divert)) in hooks {
-                let program = match self.enabled.contains(side) {
-                    true => load(name, &programs::divert(&divert))?,
+            for (hook, (sides, side), (name, divert)) in hooks {
+                let fast = self.place.as_ref().map(|place| place.way_of(side));
+                let program = match self.enabled.contains(sides) {
+                    true => load(name, &programs::divert(&divert, fast))?,
                     false => load(UNMARK, &programs::unmark())?,
                 };
                 self.hooks.put(kernel, interface, hook, program).await?;
@@ -205,6 +242,7 @@ impl Medium for Filter {
     fn remove<'a>(&'a mut self, kernel: &'a Kernel, interface: &'a Interface) -> Attempt<'a, KernelError> {
         attempt(async move {
             self.diverted = None;
+            self.place = None;
             self.hooks.clear(kernel, interface).await
         })
     }
@@ -226,5 +264,10 @@ impl Medium for Filter {
             diverted.push("copies of frames for unknown addresses (for ports without a set `mac`)");
         }
         report.installed.push(format!("diverted: {}", diverted.join(", ")));
+        if self.place.is_some() {
+            report
+                .installed
+                .push("carried by the kernel alone: frames to and from interface ports".to_owned());
+        }
     }
 }

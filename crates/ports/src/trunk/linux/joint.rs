@@ -206,9 +206,9 @@ impl Joint {
         Ok(())
     }
 
-    /// Brings what is diverted to what the ports want: frames for addresses that nobody is known to have, and all.
-    pub(super) async fn divert(&mut self, wants: (bool, bool)) -> Result<(), Apart> {
-        self.medium.divert(&self.kernel, &self.interface, wants).await
+    /// Brings what is diverted to what the ports want.
+    pub(super) async fn divert(&mut self, seat: &Seat) -> Result<(), Apart> {
+        self.medium.divert(&self.kernel, &self.interface, seat).await
     }
 
     /// Puts back what somebody took away.

@@ -43,12 +43,12 @@ pub(super) trait Medium: Send + Sync {
         Ok(false)
     }
 
-    /// Brings what is diverted to what the ports want: frames for addresses that nobody is known to have, and all.
+    /// Brings what is diverted to what the ports want ([`Seat::wants`]).
     fn divert<'a>(
         &'a mut self,
         _kernel: &'a Kernel,
         _interface: &'a Interface,
-        _wants: (bool, bool),
+        _seat: &'a Seat,
     ) -> Attempt<'a> {
         attempt(ready(Ok(())))
     }

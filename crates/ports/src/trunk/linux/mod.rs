@@ -151,7 +151,7 @@ impl Task {
         joint.tell_network(&self.seat)?;
         joint.follow(&self.seat).await?;
         joint.sync(&self.seat)?;
-        joint.divert(self.seat.wants()).await?;
+        joint.divert(&self.seat).await?;
         if let Some(reason) = not_filter {
             let name = &joint.interface.name;
             tracing::warn!(trunk = %name, "mode packet, since filter is not possible: {reason}");
@@ -168,7 +168,7 @@ impl Task {
             self.synced = Some(Instant::now());
             joint.sync(&self.seat)?;
         }
-        joint.divert(self.seat.wants()).await?;
+        joint.divert(&self.seat).await?;
         self.report(TrunkState::Connected, None);
         Ok(())
     }

@@ -137,8 +137,8 @@ impl Medium for Packet {
         self.0.sync(seat).map(|()| true)
     }
 
-    fn divert<'a>(&'a mut self, _: &'a Kernel, _: &'a Interface, wants: (bool, bool)) -> Attempt<'a> {
-        attempt(ready(self.0.divert(wants)))
+    fn divert<'a>(&'a mut self, _: &'a Kernel, _: &'a Interface, seat: &'a Seat) -> Attempt<'a> {
+        attempt(ready(self.0.divert(seat.wants())))
     }
 
     fn describe(&self, interface: &Interface, report: &mut vmlan_api::Trunk) {

@@ -144,8 +144,8 @@ impl Medium for Xdp {
         self.tell_guests().map(|()| true)
     }
 
-    fn divert<'a>(&'a mut self, _: &'a Kernel, _: &'a Interface, wants: (bool, bool)) -> Attempt<'a> {
-        attempt(ready(self.packet.divert(wants)))
+    fn divert<'a>(&'a mut self, _: &'a Kernel, _: &'a Interface, seat: &'a Seat) -> Attempt<'a> {
+        attempt(ready(self.packet.divert(seat.wants())))
     }
 
     fn repair<'a>(&'a mut self, _: &'a Kernel, interface: &'a Interface) -> Attempt<'a> {

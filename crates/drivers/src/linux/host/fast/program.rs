@@ -7,15 +7,16 @@
 use vmlan_frame::{ETHERNET_HEADER, VlanTag};
 
 use super::tables::{
-    ACCESS, ALLOWED, CARRIER, FLAGS, HEARD_UNIT, HELD, INDEX, ISOLATED, LONGEST, PEER, ROLE, SLOT, TRUNK,
-    Tables, VLAN,
+    ACCESS, ALLOWED, CARRIER, FLAGS, HEARD_UNIT, HELD, HOST, INDEX, ISOLATED, LONGEST, PEER, ROLE, SIDE,
+    SLOT, TRUNK, Tables, VLAN,
 };
+use super::trunk::{HOST_SIDE, Side};
 use crate::host::assembler::{
     Assembler, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, When, Width,
 };
 use crate::host::programs::{
-    DATA, DATA_END, ETHERTYPE, IPV4, IPV6, KEY, LEAVE, LOAD_BYTES, MARK, PACKET_MARK, REDIRECT, load_key,
-    look_up, take_mark_off,
+    DATA, DATA_END, ETHERTYPE, IPV4, IPV6, KEY, LEAVE, LOAD_BYTES, MARK, PACKET_MARK, RECEIVE, REDIRECT,
+    load_key, look_up, take_mark_off,
 };
 
 /// Members of `struct __sk_buff` (linux/bpf.h).
@@ -88,49 +89,12 @@ const COUNTS_SENT: i16 = 32;
 ///
 /// It drops what comes from an interface without a port, and what it cannot tag for want of memory.
 pub fn from_guest(tables: &Tables) -> Vec<u64> {
-    let [_, ports, records, _] = tables.descriptors();
     let mut program = Assembler::default();
     let [slow, drop] = std::array::from_fn(|_| program.label());
     program.copy(R6, R1);
     program.load(Width::Word, R7, R6, INTERFACE);
-    load_record(&mut program, R7, [ports, records], drop);
-    program.load(Width::Double, R1, R7, at(FLAGS));
-    program.branch(When::AnyBit, R1, HELD, slow);
-    measure(&mut program, slow);
-    classify(&mut program, slow);
-
-    look_up_station(&mut program, tables, SOURCE_ADDRESS, slow);
-    program.load(Width::Word, R1, R0, BEHIND);
-    program.load(Width::Double, R2, R7, at(INDEX));
-    program.branch_different(R1, R2, slow);
-    program.store_whole(STACK, SOURCE, R0);
-
-    look_up_station(&mut program, tables, 0, slow);
-    program.load(Width::Word, R8, R0, BEHIND);
-    program.load(Width::Double, R2, R7, at(INDEX));
-    program.branch_same(R8, R2, slow);
-    load_record(&mut program, R8, [ports, records], slow);
-    program.load(Width::Double, R1, R8, at(FLAGS));
-    program.branch(When::AnyBit, R1, HELD, slow);
-    program.load(Width::Double, R2, R7, at(FLAGS));
-    program.mask_by(R1, R2);
-    program.branch(When::AnyBit, R1, ISOLATED, slow);
-    program.load(Width::Double, R2, R8, at(LONGEST));
-    for octets in [LENGTH, AT_MOST] {
-        program.load(Width::Double, R1, STACK, octets);
-        program.branch_above(R1, R2, slow);
-    }
-
-    load_octets(&mut program, R1);
-    program.store_whole(STACK, RECEIVED, R1);
-    change_tag(&mut program, [slow, drop]);
-    stamp(&mut program);
-    program.load(Width::Double, R9, STACK, RECEIVED);
-    count(&mut program, tables, R7, COUNTS_RECEIVED);
-    load_octets(&mut program, R9);
-    count(&mut program, tables, R8, COUNTS_SENT);
-    deliver(&mut program);
-
+    load_record(&mut program, R7, tables, drop);
+    forward(&mut program, tables, true, [slow, drop]);
     program.place(slow);
     program.load(Width::Double, R1, R7, at(CARRIER));
     program.set(R2, 0);
@@ -140,6 +104,67 @@ pub fn from_guest(tables: &Tables) -> Vec<u64> {
     program.set(R0, DROP);
     program.exit();
     program.finish()
+}
+
+/// Forwards a frame of the trunk's that is for a guest, when the tables say that it may go so, and ends the program
+/// then; to `slow` otherwise, with `R6` as it was and the others changed. The frame is that of the context in `R6`, at
+/// the hook of the interface `index` where frames of this side come by.
+pub(in crate::host) fn from_side(
+    program: &mut Assembler,
+    tables: &Tables,
+    (index, side): (u32, Side),
+    slow: Label,
+) {
+    let drop = program.label();
+    program.set(R7, side.index(index) as i32);
+    load_record(program, R7, tables, slow);
+    // Only where frames come in can they be given to the other end of a veth.
+    forward(program, tables, side == Side::Wire, [slow, drop]);
+    program.place(drop);
+    program.set(R0, DROP);
+    program.exit();
+}
+
+/// Forwards the frame that came from the port with the record in `R7`, and ends the program. To `slow` when a worker
+/// has to see it, with the frame as it came; to `drop` when there is no memory to change its tag.
+fn forward(program: &mut Assembler, tables: &Tables, comes_in: bool, [slow, drop]: [Label; 2]) {
+    program.load(Width::Double, R1, R7, at(FLAGS));
+    program.branch(When::AnyBit, R1, HELD, slow);
+    measure(program, slow);
+    classify(program, slow);
+
+    look_up_station(program, tables, SOURCE_ADDRESS, slow);
+    program.load(Width::Word, R1, R0, BEHIND);
+    program.load(Width::Double, R2, R7, at(INDEX));
+    program.branch_different(R1, R2, slow);
+    program.store_whole(STACK, SOURCE, R0);
+
+    look_up_station(program, tables, 0, slow);
+    program.load(Width::Word, R8, R0, BEHIND);
+    program.load(Width::Double, R2, R7, at(INDEX));
+    program.branch_same(R8, R2, slow);
+    load_record(program, R8, tables, slow);
+    program.load(Width::Double, R1, R8, at(FLAGS));
+    program.branch(When::AnyBit, R1, HELD, slow);
+    program.load(Width::Double, R2, R7, at(FLAGS));
+    program.mask_by(R1, R2);
+    // From one side of the trunk to the other frames go by themselves.
+    program.branch(When::AnyBit, R1, ISOLATED | SIDE, slow);
+    program.load(Width::Double, R2, R8, at(LONGEST));
+    for octets in [LENGTH, AT_MOST] {
+        program.load(Width::Double, R1, STACK, octets);
+        program.branch_above(R1, R2, slow);
+    }
+
+    load_octets(program, R1);
+    program.store_whole(STACK, RECEIVED, R1);
+    change_tag(program, [slow, drop]);
+    stamp(program);
+    program.load(Width::Double, R9, STACK, RECEIVED);
+    count(program, tables, R7, COUNTS_RECEIVED);
+    load_octets(program, R9);
+    count(program, tables, R8, COUNTS_SENT);
+    deliver(program, comes_in);
 }
 
 /// The program for what goes to a guest, for the egress hook of its interface: it takes the mark off what carries it,
@@ -158,13 +183,9 @@ pub fn to_guest() -> Vec<u64> {
     program.finish()
 }
 
-/// `index` = the record of the port whose interface has the index in it.
-fn load_record(
-    program: &mut Assembler,
-    index: Register,
-    [ports, records]: [std::os::fd::BorrowedFd<'_>; 2],
-    missing: Label,
-) {
+/// `index` = the record of the port whose interface, or side of one, has the index in it.
+fn load_record(program: &mut Assembler, index: Register, tables: &Tables, missing: Label) {
+    let [_, ports, records, _] = tables.descriptors();
     program.store(STACK, KEY, index);
     look_up(program, ports, KEY);
     program.branch_null(R0, missing);
@@ -422,18 +443,33 @@ fn increase(program: &mut Assembler, offset: i16, by: Option<Register>) {
     program.store_whole(R0, offset, R1);
 }
 
-/// Sends the frame by the destination's interface, or hands it to that one's other end, which has no program of ours
-/// to take a mark off. A packet that is not for the host end is none for the other end either until it is said to be.
-fn deliver(program: &mut Assembler) {
-    let peer = program.label();
-    program.load(Width::Double, R1, R8, at(FLAGS));
-    program.branch(When::AnyBit, R1, PEER, peer);
+/// Sends the frame by the destination's interface, or has that receive it for the host's side of a trunk, or hands it
+/// to that one's other end, which has no program of ours to take a mark off. A packet that is not for the host end is
+/// none for the other end either until it is said to be. `comes_in` says that frames come in at this hook: elsewhere
+/// none can be handed to an other end, and all are sent.
+fn deliver(program: &mut Assembler, comes_in: bool) {
+    let [peer, host] = std::array::from_fn(|_| program.label());
+    if comes_in {
+        program.load(Width::Double, R1, R8, at(FLAGS));
+        program.branch(When::AnyBit, R1, PEER, peer);
+    }
     program.set(R2, MARK as i32);
     program.store(R6, PACKET_MARK, R2);
+    program.load(Width::Double, R1, R8, at(FLAGS));
+    program.branch(When::AnyBit, R1, HOST, host);
     program.load(Width::Double, R1, R8, at(INDEX));
     program.set(R2, 0);
     program.call(REDIRECT);
     program.exit();
+    program.place(host);
+    program.load(Width::Double, R1, R8, at(INDEX));
+    program.mask(R1, !HOST_SIDE as i32);
+    program.set(R2, RECEIVE);
+    program.call(REDIRECT);
+    program.exit();
+    if !comes_in {
+        return;
+    }
     program.place(peer);
     take_mark_off(program, R6);
     program.copy(R1, R6);

@@ -22,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use vmlan_frame::{Instant, MacAddr, VlanId};
 use vmlan_sys::ebpf::{Kind, Numbers, PerCpu, Table, grace};
 
+use super::trunk::Side;
 use crate::host::programs::key;
 
 /// The decisions of the switch for one network, as [`from_guest`](super::from_guest) asks for it.
@@ -56,6 +57,8 @@ pub(super) const ALLOWED: usize = 7;
 pub(super) const HELD: i32 = 1;
 pub(super) const ISOLATED: i32 = 2;
 pub(super) const PEER: i32 = 4;
+pub(super) const SIDE: i32 = 8;
+pub(super) const HOST: i32 = 16;
 
 /// Roles of a record.
 pub(super) const TRANSPARENT: i32 = 0;
@@ -108,6 +111,8 @@ pub struct Port {
     /// Frames for it are given to the other end of its veth, which is in another network namespace. Without, they go
     /// out by the interface as any do.
     pub peer: bool,
+    /// The side of a trunk that it stands for, by whose number ([`Side::index`]) it is entered; `None` for a guest's.
+    pub side: Option<Side>,
 }
 
 /// The part of a port in the VLANs of its network.
@@ -403,6 +408,7 @@ fn record(index: u32, port: &Port) -> Record {
     numbers[SLOT] = port.slot.into();
     numbers[CARRIER] = port.carrier.into();
     numbers[FLAGS] = flag(port.held, HELD) | flag(port.isolated, ISOLATED) | flag(port.peer, PEER);
+    numbers[FLAGS] |= flag(port.side.is_some(), SIDE) | flag(port.side == Some(Side::Host), HOST);
     numbers[LONGEST] = port.longest.into();
     let (role, vlan) = match &port.role {
         Role::Transparent => (TRANSPARENT, Some(VlanId::DEFAULT)),
@@ -439,6 +445,7 @@ mod tests {
             held: false,
             isolated: false,
             peer: false,
+            side: None,
         }
     }
 
@@ -460,6 +467,10 @@ mod tests {
         assert_eq!((numbers[ALLOWED], numbers[RECORD - 1]), (u64::MAX - 1, u64::MAX >> 1));
         let Numbers(numbers) = record(3, &Port { isolated: true, ..port(1) });
         assert_eq!(numbers[..ALLOWED], [3, 1, 7, 2, 0, 1, 1514]);
+        let flags =
+            |side: Side| record(side.index(3), &Port { side: Some(side), ..port(1) }).0[..=FLAGS].to_vec();
+        assert_eq!(flags(Side::Wire), [3, 1, 7, 8]);
+        assert_eq!(flags(Side::Host), [0x8000_0003, 1, 7, 24]);
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! The trunk among what the kernel carries of a network.
+//!
+//! Theory of operation. A trunk in mode `filter` takes part once its network has interface ports, without which there
+//! is nothing that could go fast. It is two members of the tables, one for each side, behind one interface. Its own
+//! programs ask the tables about frames for guests, and else divert those as ever. An answer to a guest's frame may
+//! come before any worker saw that guest, so an address that the kernel may carry frames from is among those that the
+//! trunk diverts from before.
+
+use std::io;
+use std::sync::Arc;
+
+use vmlan_drivers::Flows;
+use vmlan_drivers::host::Stations;
+use vmlan_drivers::host::fast::{Counts, FromSide, Side};
+use vmlan_frame::Sides;
+
+use super::fast::{Fast, Place};
+use super::member::{Member, longest};
+use crate::Seat;
+use crate::kernel::Interface;
+
+/// The parts of a trunk that its place in the tables is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) interface: &'a Interface,
+    /// The numbers of the devices that carry frames of the host's side, and of the wire's.
+    pub(crate) carriers: [u32; 2],
+    pub(crate) flows: &'a Flows,
+    /// The guests whose frames it diverts.
+    pub(crate) stations: &'a Arc<Stations>,
+}
+
+/// The trunk's place in the tables.
+pub(crate) struct TrunkPlace {
+    place: Place,
+    index: u32,
+}
+
+impl TrunkPlace {
+    /// The way of what comes from a side.
+    pub(crate) fn way_of(&self, side: Side) -> FromSide<'_> {
+        FromSide { tables: &self.place.fast.tables, index: self.index, side }
+    }
+
+    /// Says what the interface is now.
+    pub(crate) fn is(&self, interface: &Interface) {
+        self.place.is(interface, interface.running);
+    }
+}
+
+impl Drop for TrunkPlace {
+    fn drop(&mut self) {
+        self.place.fast.state.lock().diverted = None;
+    }
+}
+
+impl Fast {
+    /// Gives both sides of the trunk of `seat` a place in the tables, held until [`TrunkPlace::is`] says that the
+    /// interface is up.
+    pub(super) fn enter_trunk(self: &Arc<Self>, seat: &Seat, parts: &Parts<'_>) -> io::Result<TrunkPlace> {
+        let Parts { interface, carriers, flows, stations } = parts;
+        let index = interface.index;
+        // What is entered leaves with it, if the rest cannot be.
+        let place = TrunkPlace { place: Place { fast: self.clone(), id: seat.id() }, index };
+        let sides = [(Sides::HOST, Side::Host, &flows.host), (Sides::WIRE, Side::Wire, &flows.wire)];
+        {
+            let mut state = self.state.lock();
+            for ((sides, side, flow), carrier) in sides.into_iter().zip(*carriers) {
+                let slot = state.free_slot(&self.tables)?;
+                let member = Member {
+                    side: sides,
+                    index: side.index(index),
+                    carrier,
+                    slot,
+                    longest: longest(interface),
+                    is_peer_elsewhere: false,
+                    running: None,
+                    is_inherited: false,
+                    is_watched: true,
+                    facts: None,
+                    counters: seat.link().counters().clone(),
+                    flow: Some(flow.clone()),
+                    counted: Counts::default(),
+                    name: String::new(),
+                    dropped: None,
+                    unpinned: Some("what wire and host send to guests waits for the next daemon"),
+                };
+                self.tables.set_port(member.index, &member.record())?;
+                state.members.insert((seat.id(), sides), member);
+            }
+            state.diverted = Some(Arc::clone(stations));
+            for (key, _) in state.stations.iter().filter(|(_, entered)| entered.side.is_empty()) {
+                // No room: the trunk says so.
+                let _ = stations.enter(key.mac);
+            }
+        }
+        self.attend(seat);
+        Ok(place)
+    }
+}
+
+/// The side that a member stands for.
+pub(super) fn side(sides: Sides) -> Option<Side> {
+    match sides {
+        Sides::HOST => Some(Side::Host),
+        Sides::WIRE => Some(Side::Wire),
+        _ => None,
+    }
+}
