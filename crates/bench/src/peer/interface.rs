@@ -74,6 +74,20 @@ fn start(world: &mut World, programs: &Programs, interfaces: [String; 2], keys: 
     Ok(())
 }
 
+/// vmlan there, with a trunk on the end of the first veth, whose other end is the wire, and a port for the other.
+pub fn wire(world: &mut World, programs: &Programs, keys: &str) -> anyhow::Result<()> {
+    bridge::pairs(world);
+    let [uplink, guest] = PORTS;
+    let config = format!(
+        "[network.bench]\n{keys}\n[network.bench.trunk]\ninterface = \"{uplink}\"\nmode = \"filter\"\n\
+         [network.bench.port.guest]\ninterface = {{ name = \"{guest}\" }}\n"
+    );
+    let directory = world.directory().to_owned();
+    let process = vmlan::start(programs, &directory, &config, Some(world.between()))?;
+    world.keep(process);
+    Ok(())
+}
+
 /// A Linux bridge of the same TAPs.
 pub fn bridged_taps(world: &mut World) {
     let between = world.between();

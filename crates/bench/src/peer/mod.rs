@@ -37,6 +37,8 @@ pub enum Join {
     OvsAfXdp,
     /// vmlan with two interface ports that are ends of veths
     VmlanInterfaces { keys: interface::Keys, name: &'static str },
+    /// vmlan with a trunk on the end of the first of two veths, and an interface port on that of the other
+    VmlanWire { keys: &'static str, name: &'static str },
     /// A bare ring between the ends of two veths, by the programs of interface ports
     RelayInterfaces,
     /// A veth, and nothing in between
@@ -57,7 +59,7 @@ impl Join {
             Join::Vmlan { poll: None } => "vmlan",
             Join::Vmlan { poll: Some(_) } => "vmlan-busy",
             Join::VmlanVde => "vmlan-vde",
-            Join::VmlanInterfaces { name, .. } => name,
+            Join::VmlanInterfaces { name, .. } | Join::VmlanWire { name, .. } => name,
             Join::RelayInterfaces => "relay-hooks",
             Join::Cable => "no switch",
             Join::Bridge => "bridge",
@@ -85,6 +87,7 @@ impl Join {
             Join::OvsTap { .. } | Join::OvsVeth | Join::OvsAfXdp => &ovs::PROGRAMS,
             Join::Vmlan { .. }
             | Join::VmlanInterfaces { .. }
+            | Join::VmlanWire { .. }
             | Join::RelayInterfaces
             | Join::Cable
             | Join::Bridge
@@ -104,6 +107,7 @@ impl Join {
             Join::Vmlan { poll } => vmlan::taps(world, programs, poll)?,
             Join::VmlanVde => vmlan::vde(world, programs)?,
             Join::VmlanInterfaces { keys, .. } => interface::veths(world, programs, keys)?,
+            Join::VmlanWire { keys, .. } => interface::wire(world, programs, keys)?,
             Join::RelayInterfaces => interface::relayed_veths(world, programs),
             Join::Cable => interface::cable(world),
             Join::Bridge => bridge::with_offloads(world),

@@ -31,6 +31,9 @@ const POP: Join = Join::VmlanInterfaces {
     name: "pop",
 };
 
+const WIRE: Join = Join::VmlanWire { keys: "", name: "vmlan" };
+const WIRE_SLOW: Join = Join::VmlanWire { keys: "fast = \"off\"", name: "vmlan-slow" };
+
 /// Frames of 64 octets from A to B.
 fn rate(join: Join, vlan: Option<u16>) -> Contestant {
     Contestant::new(join.name(), join.programs(), move |setting: &Setting| {
@@ -133,6 +136,20 @@ pub(super) fn rows() -> Vec<Row> {
             &[Figure::TCP],
             of_taps(true),
             vec![Target::ratio(0, "vmlan", "bridge", 1.0)],
+        ),
+        row(
+            "iface-trunk-64",
+            "wire to guest on a veth, frames of 64 octets",
+            &[Figure::RATE],
+            [WIRE, Join::Bridge, WIRE_SLOW].map(|join| rate(join, None)).into(),
+            vec![Target::ratio(0, "vmlan", "bridge", 1.1)],
+        ),
+        row(
+            "iface-trunk-tcp",
+            "wire to guest on a veth, TCP",
+            &[Figure::TCP],
+            tcp(&[WIRE, Join::Bridge, WIRE_SLOW], Ends::AsTheyCome),
+            vec![Target::ratio(0, "vmlan", "bridge", 1.1)],
         ),
         row(
             "iface-many-64",
