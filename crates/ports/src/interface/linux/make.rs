@@ -34,7 +34,9 @@ impl Made {
     pub(super) async fn remove(&self) {
         let removed = async {
             let Some(now) = self.kernel.interface_at(self.index).await? else { return Ok(()) };
-            if self.is_tap && now.running {
+            // Whether a program has a TAP open that is down, its carrier does not tell.
+            let is_open = now.running || (!now.up && opener(&now).await.is_some());
+            if self.is_tap && is_open {
                 tracing::info!(
                     "the TAP {} stays, for a program has it open; `vmlan doctor --clean` removes it afterwards",
                     now.name
@@ -113,7 +115,9 @@ pub(super) async fn make(
 fn make_tap(name: &str, owner: Option<u32>, group: Option<u32>, multi_queue: bool) -> Result<(), Apart> {
     let made = || -> std::io::Result<()> {
         let (device, _) = tap::open(name, tap::Options { multi_queue, exclusive: true })?;
-        if let Some(owner) = owner {
+        // A TAP with neither takes everybody who may open /dev/net/tun.
+        let ours = group.is_none().then(tap::ours);
+        if let Some(owner) = owner.or(ours) {
             tap::set_owner(&device, owner)?;
         }
         if let Some(group) = group {
@@ -207,7 +211,10 @@ pub(crate) mod leftovers {
         let is_left =
             |interface: &&Interface| interface.alias.as_deref() == Some(ALIAS) && !is_held(interface);
         let left = interfaces.iter().filter(is_left);
-        left.filter(|interface| interface.kind == Kind::Veth || !interface.running)
+        let is_open = |interface: &Interface| {
+            interface.running || (!interface.up && find_opener(&interface.name).is_some())
+        };
+        left.filter(|interface| interface.kind == Kind::Veth || !is_open(interface))
             .map(|interface| {
                 let kind = if interface.kind == Kind::Tap { "TAP" } else { "veth" };
                 Leftover::device(
