@@ -43,10 +43,15 @@ impl Device {
         workers: usize,
     ) -> Result<(Device, Medium), Apart> {
         let name = format!("{prefix}{}", interface.index);
-        // The first makes the device, so that it is never another's.
-        let open = |number| {
+        // The first makes the device, so that it is never another's. Without an owner, whoever may open /dev/net/tun
+        // could take one of several queues.
+        let open = |number| -> std::io::Result<OwnedFd> {
             let options = tap::Options { multi_queue: workers > 1, exclusive: number == 0 };
-            tap::open(&name, options).map(|(fd, _)| fd)
+            let (fd, _) = tap::open(&name, options)?;
+            if number == 0 {
+                tap::set_owner(&fd, tap::ours())?;
+            }
+            Ok(fd)
         };
         let queues: Result<Vec<OwnedFd>, _> = (0..workers.max(1)).map(open).collect();
         let queues = queues.map_err(|error| not_made(&name, &error))?;

@@ -292,8 +292,12 @@ impl Wanted<'_> {
 
     /// Opens every queue of the device `name` in the calling thread's network namespace.
     fn open_queues(&self, name: &str) -> Result<Queues, Failure> {
+        let was_there = netdev::exists(name);
         let (first, name, multi_queue, shared) = self.open_first(name).map_err(Failure::at("open"))?;
-        if let Some(owner) = self.owner {
+        // A device without an owner lets everybody in who may open /dev/net/tun. Of one that others made it is
+        // theirs to say.
+        let ours = (!was_there).then(tap::ours);
+        if let Some(owner) = self.owner.or(ours) {
             tap::set_owner(&first, owner).map_err(Failure::at("set the owner of"))?;
         }
         // They belong to the device, whichever of its queues they are set through, and whoever holds the others.

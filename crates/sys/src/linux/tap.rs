@@ -259,7 +259,13 @@ pub fn set_owner(fd: impl AsFd, uid: u32) -> io::Result<()> {
     unsafe { ioctl(&fd, libc::TUNSETOWNER, uid as usize as *mut libc::c_void) }.map(drop)
 }
 
-/// Lets members of `gid` open the device too.
+/// The owner of a device that is to be nobody else's: the user of this process. A device that has neither an owner
+/// nor a group lets everybody in who may open /dev/net/tun.
+pub fn ours() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Lets only members of `gid` open the device; where it has an owner too, only the owner, and only as a member.
 ///
 /// # Errors
 /// Errors of ioctl(2).

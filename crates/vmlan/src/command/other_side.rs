@@ -88,27 +88,41 @@ fn interface(config: &vmlan_api::Config, port: &vmlan_api::Port) -> Vec<(&'stati
         });
         return vec![("the guest's end, which is there already", what)];
     }
-    let mac = guests_mac(port);
-    let device = format!("-device virtio-net-pci,netdev=n,mac={mac}");
+    taps_lines(name, &guests_mac(port), config.queues.unwrap_or(1))
+}
+
+/// What to write for a TAP that a machine monitor opens. A TAP that was made for several queues takes nobody who opens
+/// it for one.
+fn taps_lines(name: &str, mac: &str, queues: u64) -> Vec<(&'static str, String)> {
+    let several = |text: String| if queues > 1 { text } else { String::new() };
+    let (netdev, device) =
+        (several(format!(",queues={queues}")), several(format!(",mq=on,vectors={}", 2 * queues + 2)));
+    let driver = several(format!("\n  <driver queues='{queues}'/>"));
+    let firecracker = match queues {
+        1 => format!(
+            "\"network-interfaces\": [{{\"iface_id\": \"eth0\", \"guest_mac\": \"{mac}\", \"host_dev_name\": \"{name}\"}}]"
+        ),
+        _ => "it opens no TAP that has several queues: leave out `queues`".to_owned(),
+    };
     vec![
         (
             "QEMU (vhost=on where it may open /dev/vhost-net)",
-            format!("-netdev tap,id=n,ifname={name},script=no,downscript=no,vhost=off {device}"),
+            format!(
+                "-netdev tap,id=n,ifname={name},script=no,downscript=no{netdev},vhost=off -device virtio-net-pci,netdev=n,mac={mac}{device}"
+            ),
         ),
         (
             "libvirt",
             format!(
-                "<interface type='ethernet'>\n  <mac address='{mac}'/>\n  <target dev='{name}' managed='no'/>\n  <model type='virtio'/>\n</interface>"
+                "<interface type='ethernet'>\n  <mac address='{mac}'/>\n  <target dev='{name}' managed='no'/>\n  <model type='virtio'/>{driver}\n</interface>"
             ),
         ),
+        ("Firecracker", firecracker),
         (
-            "Firecracker",
-            format!(
-                "\"network-interfaces\": [{{\"iface_id\": \"eth0\", \"guest_mac\": \"{mac}\", \"host_dev_name\": \"{name}\"}}]"
-            ),
+            "Cloud Hypervisor",
+            format!("--net tap={name},mac={mac}{}", several(format!(",num_queues={}", 2 * queues))),
         ),
-        ("Cloud Hypervisor", format!("--net tap={name},mac={mac}")),
-        ("crosvm", format!("--net tap-name={name},mac={mac}")),
+        ("crosvm", format!("--net tap-name={name},mac={mac}{}", several(format!(",vq-pairs={queues}")))),
     ]
 }
 
@@ -239,6 +253,24 @@ mod tests {
             ..web
         };
         assert!(for_program(&set, "krunkit").ends_with("mac=52:54:00:00:00:01"));
+    }
+
+    #[test]
+    fn several_queues_are_asked_for_of_whoever_opens_the_tap() {
+        let line = |queues, program: &str| {
+            let lines = taps_lines("t", "52:54:00:00:00:01", queues);
+            lines.into_iter().find(|(name, _)| name.starts_with(program)).expect(program).1
+        };
+        let one = "-netdev tap,id=n,ifname=t,script=no,downscript=no,vhost=off -device virtio-net-pci,netdev=n,mac=";
+        assert_eq!(line(1, "QEMU"), format!("{one}52:54:00:00:00:01"));
+        let two = line(2, "QEMU");
+        assert!(
+            two.contains("downscript=no,queues=2,vhost=off") && two.ends_with(",mq=on,vectors=6"),
+            "{two}"
+        );
+        assert!(line(2, "libvirt").contains("<driver queues='2'/>"));
+        assert!(line(2, "Cloud").ends_with(",num_queues=4") && line(2, "crosvm").ends_with(",vq-pairs=2"));
+        assert!(!line(2, "Firecracker").contains("host_dev_name"));
     }
 
     #[test]

@@ -193,6 +193,35 @@ fn case_12_a_killed_daemons_interfaces_are_taken_over_or_cleaned() {
     }
 }
 
+/// A device without an owner takes whoever may open /dev/net/tun, and that may be everybody.
+#[test]
+fn devices_are_the_daemons_own_unless_they_are_somebody_elses() {
+    require!(namespaces());
+    let lab = Lab::new(0);
+    let port = |name: &str, keys: &str| {
+        format!("[network.lab.port.{name}]\ninterface = {{ name = \"{name}\", create = \"tap\", {keys} }}\n")
+    };
+    let ports = |keys: &str| format!("workers = 2\n{}{}", port("own", "queues = 2"), port("lent", keys));
+    let owner = |device: &str| {
+        let shown = lab.host.exec("cat", [format!("/sys/class/net/{device}/owner")]).expect_success();
+        shown.stdout.trim().to_owned()
+    };
+    let daemon = lab.start(&ports("owner = \"nobody\""));
+    daemon.wait_state("own", PortState::Waiting);
+    daemon.wait_state("lent", PortState::Waiting);
+    let carriers = lab.host.exec("ls", ["/sys/class/net"]).stdout;
+    for device in carriers.split_whitespace().filter(|name| name.starts_with("vmli")).chain(["own"]) {
+        assert_eq!(owner(device), "0", "{device}");
+    }
+    assert_eq!(owner("lent"), "65534");
+    // The next daemon goes by its own file.
+    let left = daemon.kill();
+    let daemon = Daemon::start_within(&lab.host, left, &ports("queues = 1"));
+    daemon.wait_state("lent", PortState::Waiting);
+    assert_eq!(owner("lent"), "0");
+    daemon.stop();
+}
+
 /// fast-path.md case 16, without its times.
 #[test]
 fn many_ports_come_and_go() {

@@ -34,7 +34,7 @@ impl Made {
     pub(super) async fn remove(&self) {
         let removed = async {
             let Some(now) = self.kernel.interface_at(self.index).await? else { return Ok(()) };
-            if self.is_tap && now.running {
+            if self.is_tap && is_open(&now).await {
                 tracing::info!(
                     "the TAP {} stays, for a program has it open; `vmlan doctor --clean` removes it afterwards",
                     now.name
@@ -47,6 +47,11 @@ impl Made {
             tracing::warn!("{}: {}; see `vmlan doctor`", self.name, describe(&error));
         }
     }
+}
+
+/// True if a program has the TAP open. Of one that is down its carrier does not tell.
+async fn is_open(tap: &Interface) -> bool {
+    tap.running || !tap.up && opener(tap).await.is_some()
 }
 
 /// The interface of this name.
@@ -65,21 +70,27 @@ pub(super) async fn make(
     mtu: usize,
 ) -> Result<(Interface, Made), Apart> {
     let is_tap = matches!(source, Source::Tap { .. });
-    let there = kernel.interface(name).await?;
-    if let Some(there) = &there {
+    let mut there = kernel.interface(name).await?;
+    if let Some(there_now) = &there {
         let wanted = if is_tap { Kind::Tap } else { Kind::Veth };
-        if there.alias.as_deref() != Some(ALIAS) || there.kind != wanted {
+        if there_now.alias.as_deref() != Some(ALIAS) || there_now.kind != wanted {
             return Err(Apart::Refused(format!(
                 "an interface {name} exists already, which vmlan did not make; leave out `create` to use it as it is, \
                  choose another name, or delete it: `ip link delete {name}`"
             )));
         }
-        if is_held(there) {
+        if is_held(there_now) {
             return Err(Apart::Refused(format!(
                 "another vmlan has the interface {name}; choose another name"
             )));
         }
-    } else {
+        // Its owner, group and queues may be others than are wanted by now.
+        if is_tap && !is_open(there_now).await {
+            kernel.delete(there_now.index, name).await?;
+            there = None;
+        }
+    }
+    if there.is_none() {
         match source {
             Source::Tap { owner, group, multi_queue } => make_tap(name, *owner, *group, *multi_queue)?,
             Source::Veth(peer) => make_veth(kernel, name, peer, mtu).await?,
@@ -113,7 +124,9 @@ pub(super) async fn make(
 fn make_tap(name: &str, owner: Option<u32>, group: Option<u32>, multi_queue: bool) -> Result<(), Apart> {
     let made = || -> std::io::Result<()> {
         let (device, _) = tap::open(name, tap::Options { multi_queue, exclusive: true })?;
-        if let Some(owner) = owner {
+        // A TAP with neither takes everybody who may open /dev/net/tun.
+        let ours = group.is_none().then(tap::ours);
+        if let Some(owner) = owner.or(ours) {
             tap::set_owner(&device, owner)?;
         }
         if let Some(group) = group {
@@ -207,7 +220,10 @@ pub(crate) mod leftovers {
         let is_left =
             |interface: &&Interface| interface.alias.as_deref() == Some(ALIAS) && !is_held(interface);
         let left = interfaces.iter().filter(is_left);
-        left.filter(|interface| interface.kind == Kind::Veth || !interface.running)
+        let is_open = |interface: &Interface| {
+            interface.running || (!interface.up && find_opener(&interface.name).is_some())
+        };
+        left.filter(|interface| interface.kind == Kind::Veth || !is_open(interface))
             .map(|interface| {
                 let kind = if interface.kind == Kind::Tap { "TAP" } else { "veth" };
                 Leftover::device(
