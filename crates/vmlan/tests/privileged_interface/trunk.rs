@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use testbed::{Interface, Iperf, Netns, iperf3, ping, poll_until, require, wait_until};
 use vmlan_frame::{DropReason, MacAddr};
 
-use crate::lab::{Lab, carried, slow, v4};
+use crate::lab::{Lab, Monitor, carried, slow, v4};
 use crate::support::{Daemon, PATIENCE, VMLAN, assert_balanced, mac};
 
 /// The numbers of the host and of a station on the wire.
@@ -160,6 +160,34 @@ fn wire_and_host_reach_a_guest_by_the_kernel_alone() {
         assert!(!joined.lab.host.has_interface("ve1"));
         assert!(joined.lab.host.reaches(v4(WIRE), PATIENCE));
     }
+}
+
+/// fast-path.md case 1, at a trunk.
+#[test]
+fn case_1_a_guest_of_a_monitors_tap_reaches_wire_and_host_by_the_kernel_alone() {
+    require!(namespaces(), tool("iperf3"));
+    let joined = Joined::new(1);
+    let tap = "[network.lab.port.guest1]\ninterface = { name = \"tap1\", create = \"tap\" }\n";
+    let daemon = joined.lab.start(&format!("[network.lab.trunk]\ninterface = \"eth0\"\n{tap}"));
+    wait_until("the TAP", PATIENCE, || joined.lab.host.has_interface("tap1"));
+    let monitor = Monitor::start(&joined.lab.host, "tap1", joined.lab.guest(1), 1);
+    daemon.wait_up(&["trunk", "guest1"]);
+    for other in [HOST, WIRE] {
+        joined.pings(1, other);
+        joined.wait_fast(&daemon, 1, other);
+        for wanted in [Iperf::tcp_octets(OCTETS), Iperf::tcp_octets(OCTETS).reversed()] {
+            let before = (daemon.port("guest1").counters, carried(&daemon, "guest1"));
+            let report = iperf3(joined.netns(other), joined.netns(1), v4(1), wanted);
+            assert!(report.received_octets >= OCTETS / 2, "{other} {wanted:?}: {report:?}");
+            let after = daemon.port("guest1").counters;
+            let (fast, all) = (carried(&daemon, "guest1") - before.1, after.rx_frames - before.0.rx_frames);
+            assert!(fast * 10 >= all * 9, "the kernel carried {fast} of {all} frames");
+            assert!(after.rx_large + after.tx_large > before.0.rx_large + before.0.tx_large, "{after:?}");
+        }
+    }
+    assert_balanced(&daemon);
+    drop(monitor);
+    daemon.stop();
 }
 
 /// The tables are not asked about frames between host and wire.

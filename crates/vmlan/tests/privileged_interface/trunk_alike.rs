@@ -54,9 +54,9 @@ fn case_2_frames_go_where_they_go_without_the_kernel() {
 /// Of each port: frames and octets received and sent, and drops by reason.
 type Counted = BTreeMap<String, ([u64; 4], BTreeMap<String, u64>)>;
 
-/// What a run came to.
+/// The outcome of a run.
 struct Outcome {
-    /// What was received, by place.
+    /// The frames that were received, by place.
     frames: BTreeMap<u8, Vec<String>>,
     counts: Counted,
     carried: [u64; 3],
@@ -174,7 +174,7 @@ fn receive(netns: &Netns) -> Process {
     receiver
 }
 
-/// What it saw, in an order of its own.
+/// Ends a tcpdump; returns the frames that it saw, sorted.
 fn received(receiver: &mut Process) -> Vec<String> {
     receiver.signal(Signal::INT);
     wait_until("the end of the capture", PATIENCE, || !receiver.is_running());
@@ -194,7 +194,7 @@ fn counts(daemon: &Daemon) -> Counted {
     daemon.ports().into_iter().map(of).collect()
 }
 
-/// What was counted since.
+/// Returns the difference of counts.
 fn since(before: &Counted, now: Counted) -> Counted {
     let of = |(port, (counts, drops)): (String, ([u64; 4], BTreeMap<String, u64>))| {
         let (former, former_drops) = &before[&port];

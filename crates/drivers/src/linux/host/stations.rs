@@ -70,6 +70,11 @@ impl Stations {
         self.set.insert(key(mac))
     }
 
+    /// How often [`Stations::set`] took some out. One that it took out may be there again meanwhile.
+    pub fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Acquire)
+    }
+
     /// Replaces the table of the stations' IP addresses by `wanted`. Returns the number of addresses without room.
     ///
     /// # Errors
@@ -157,7 +162,7 @@ impl Memo {
 
     /// Forgets everybody when somebody left. To be called before each batch.
     pub(super) fn catch_up(&mut self) {
-        let departures = self.stations.departures.load(Ordering::Acquire);
+        let departures = self.stations.departures();
         if departures != self.departures {
             self.departures = departures;
             self.seen.fill(0);

@@ -14,7 +14,7 @@ use vmlan_drivers::host::Stations;
 use vmlan_drivers::host::fast::{Counts, FromSide, Side};
 use vmlan_frame::Sides;
 
-use super::fast::{Fast, Place};
+use super::fast::{Fast, Place, State};
 use super::member::{Member, longest};
 use crate::Seat;
 use crate::kernel::Interface;
@@ -45,11 +45,27 @@ impl TrunkPlace {
     pub(crate) fn is(&self, interface: &Interface) {
         self.place.is(interface, interface.running);
     }
+
+    /// Has frames for every guest diverted that the kernel may carry frames from. To be called after some were taken
+    /// out of those that the trunk diverts.
+    pub(crate) fn divert_guests(&self) {
+        self.place.fast.state.lock().divert_guests();
+    }
 }
 
 impl Drop for TrunkPlace {
     fn drop(&mut self) {
         self.place.fast.state.lock().diverted = None;
+    }
+}
+
+impl State {
+    fn divert_guests(&self) {
+        let Some(diverted) = &self.diverted else { return };
+        for (key, _) in self.stations.iter().filter(|(_, entered)| entered.side.is_empty()) {
+            // No room: the trunk says so.
+            let _ = diverted.enter(key.mac);
+        }
     }
 }
 
@@ -88,10 +104,7 @@ impl Fast {
                 state.members.insert((seat.id(), sides), member);
             }
             state.diverted = Some(Arc::clone(stations));
-            for (key, _) in state.stations.iter().filter(|(_, entered)| entered.side.is_empty()) {
-                // No room: the trunk says so.
-                let _ = stations.enter(key.mac);
-            }
+            state.divert_guests();
         }
         self.attend(seat);
         Ok(place)

@@ -156,12 +156,17 @@ impl Medium for Filter {
     fn sync(&mut self, seat: &Seat) -> Result<bool, Apart> {
         let guests = || seat.network().stations().into_iter().map(|guest| guest.mac);
         let addresses = seat.network().shared_addresses().into_iter().map(|shared| shared.address);
+        let before = self.stations.departures();
         let told = self.stations.set(guests).and_then(|left_out| match self.shared_mac {
             true => Ok(left_out + self.stations.set_addresses(addresses)?),
             false => Ok(left_out),
         });
         let left_out =
             told.map_err(|error| KernelError::new("tell the kernel which guests there are", error))?;
+        // One that was taken out may have come back since the network was asked.
+        if let Some(place) = self.place.as_ref().filter(|_| self.stations.departures() != before) {
+            place.divert_guests();
+        }
         if left_out > 0 && self.left_out == 0 {
             tracing::warn!(
                 port = %seat.place(),
