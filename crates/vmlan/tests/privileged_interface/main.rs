@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
 mod fast;
 mod lab;
 mod life;
