@@ -7,3 +7,4 @@ mod differential;
 mod fast;
 mod lab;
 mod life;
+mod load;
