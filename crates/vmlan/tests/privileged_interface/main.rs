@@ -5,6 +5,7 @@ mod support;
 
 mod differential;
 mod fast;
+mod guests;
 mod lab;
 mod life;
 mod load;
