@@ -383,3 +383,33 @@ fn case_10_a_flood_of_sources_fills_its_own_quota_and_others_go_on_fast() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+/// Found by the fuzz target `fast_copy`.
+#[test]
+fn case_9_a_static_address_goes_fast_no_more_once_its_port_is_guarded() {
+    require!(namespaces());
+    let (lab, daemon, port) = silent(2, |_| "");
+    let fixed = mac(77);
+    let entry = format!("[network.lab]\nfdb = {{ static = [{{ mac = \"{fixed}\", port = \"guest1\" }}] }}\n");
+    let apply = |settings: &str| {
+        daemon.write_config(&[&entry[..], &port(1, settings), &port(2, "")].concat());
+        daemon.cli(&["apply"]).expect_success();
+    };
+    apply("");
+    introduce(&lab, &daemon, 2, mac(2));
+    let stream = Stream::start(lab.guest(1), fixed, mac(2));
+    wait_carried(&daemon, "guest1");
+    let mut sink = Sink::open(lab.guest(2));
+    apply("mac = \"52:54:00:00:00:01\"");
+    let (from, before) = (stream.next(), carried(&daemon, "guest1"));
+    stream.wait(300);
+    wait_until("the drops", PATIENCE, || {
+        daemon.port("guest1").counters.drops.get("source_guard").is_some_and(|count| *count > 0)
+    });
+    assert_eq!(carried(&daemon, "guest1"), before, "past the guard");
+    let passed: Vec<_> = sink.take().range(from..).collect();
+    assert!(passed.is_empty(), "from {from} on came {passed:?}");
+    drop(stream);
+    assert_balanced(&daemon);
+    daemon.stop();
+}

@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use vmlan_api::PortFast;
 use vmlan_drivers::host::fast::{Counts, Passed, Port, Role, StationKey, Tables, from_guest};
 use vmlan_frame::{Counters, ETHERNET_HEADER, MacAddr, Mutex, Tally, VlanId};
-use vmlan_lan::{EntryKind, FastPath, FastPort, Network, PortId, VlanRole};
+use vmlan_lan::{EntryKind, FastEntry, FastPath, FastPort, Network, PortId, VlanRole};
 use vmlan_sys::ebpf::load_classifier;
 
 use crate::Seat;
@@ -63,6 +63,7 @@ struct State {
 /// An address that the kernel forwards to.
 struct Entered {
     port: PortId,
+    kind: EntryKind,
     /// The number of the port's interface.
     index: u32,
     /// When the programs had heard it last, when that was told.
@@ -231,13 +232,15 @@ impl Fast {
                 return;
             }
             let key = StationKey { mac: entry.mac, vlan: entry.vlan };
-            if stations.get(&key).is_some_and(|known| (known.port, known.index) == (entry.port, member.index))
-            {
+            let is_there = |known: &&mut Entered| (known.port, known.index) == (entry.port, member.index);
+            if let Some(known) = stations.get_mut(&key).filter(is_there) {
+                known.kind = entry.kind;
                 return;
             }
             match self.tables.put_station(key, member.index) {
                 Ok(()) => {
-                    stations.insert(key, Entered { port: entry.port, index: member.index, heard: 0 });
+                    let FastEntry { port, kind, .. } = entry;
+                    stations.insert(key, Entered { port, kind, index: member.index, heard: 0 });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -345,7 +348,10 @@ impl FastPath for Copy {
 
 impl Fast {
     fn withdraw(&self, key: StationKey) {
-        let mut state = self.state.lock();
+        self.take_out(&mut self.state.lock(), key);
+    }
+
+    fn take_out(&self, state: &mut State, key: StationKey) {
         if state.stations.remove(&key).is_none() {
             return;
         }
@@ -368,6 +374,13 @@ impl Fast {
             member.facts = known.remove(id).cloned();
             self.write(&before, member);
         }
+        // A port that is guarded from now on may not send from what was entered before.
+        let guarded: BTreeSet<_> = ports.iter().filter(|facts| facts.guard).map(|facts| facts.id).collect();
+        let is_forbidden = |(_, entered): &(&StationKey, &Entered)| {
+            entered.kind != EntryKind::Set && guarded.contains(&entered.port)
+        };
+        let forbidden: Vec<_> = state.stations.iter().filter(is_forbidden).map(|(key, _)| *key).collect();
+        forbidden.into_iter().for_each(|key| self.take_out(&mut state, key));
     }
 }
 
