@@ -28,7 +28,7 @@ use crate::support::{Daemon, PATIENCE, directory};
 /// Cases of one daemon, whose forwarding database has room for the addresses of them all.
 const CASES: u32 = 100;
 /// Frames of a run that nobody asked to be long, about.
-const FRAMES: u64 = 2400;
+const FRAMES: u64 = 1900;
 /// Frames of a case on the average.
 const OF_A_CASE: u64 = 128;
 const NETWORKS: [&str; 2] = ["auto", "off"];
@@ -338,7 +338,7 @@ fn case_2_what_comes_out_is_what_comes_out_without() {
     }
     eprintln!("{done} frames, {fast} of them carried by the kernel");
     // Or else nothing was compared.
-    assert!(fast * 6 >= done, "the kernel carried {fast} of {done} frames");
+    assert!(fast * 10 >= done, "the kernel carried {fast} of {done} frames");
 }
 
 /// Tries so many cases; answers how many frames there were, and how many of them the kernel carried.
