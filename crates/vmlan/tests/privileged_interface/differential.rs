@@ -39,7 +39,7 @@ enum End {
     Tap(OwnedFd),
 }
 
-/// What a guest got: protocol and control information of the tag that the kernel keeps beside the frame, the part of
+/// A frame that a guest got: protocol and control information of the tag that the kernel keeps beside the frame, the part of
 /// the virtio-net header that says what is open, and the octets.
 type Received = (Option<(u16, u16)>, Vec<u8>, Vec<u8>);
 
@@ -87,7 +87,7 @@ impl End {
     }
 }
 
-/// What is open according to a virtio-net header: nothing, or all but the length of the headers, which is a hint.
+/// The part of a virtio-net header that says what is open, without the length of the headers, which is a hint.
 fn open(header: &[u8]) -> Vec<u8> {
     let checksum = header[0] & 1;
     let place = if checksum == 1 { &header[6..10] } else { &[] };
@@ -224,7 +224,7 @@ impl Lab {
         if is_same { Ok(()) } else { Err(faults.join("\n")) }
     }
 
-    /// What differs between the counters of both networks, or from what was sent.
+    /// Differences between the counters of both networks, and from what was sent.
     fn faults(&self, before: &[Vec<Port>; 2], sent: [u64; PORTS]) -> Vec<String> {
         let now = self.ports();
         let mut faults = imbalances(&now.concat());
@@ -246,7 +246,7 @@ fn comparable(counters: &Counters) -> Counters {
     Counters { classes: Default::default(), ..counters.clone() }
 }
 
-/// What the first has beyond the second; both are sorted.
+/// The frames that the first has beyond the second.
 fn without(one: &[Received], other: &[Received]) -> Vec<Received> {
     let mut other = other.to_vec();
     let is_left = |frame: &&Received| match other.iter().position(|known| known == *frame) {

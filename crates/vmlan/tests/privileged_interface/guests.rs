@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, assert_balanced, mac};
 /// Octets of the frames that a program of somebody else's drops.
 const DROPPED: u32 = 777;
 
-/// What a program of another's is that drops frames of this length, and leaves the rest to whatever comes behind it.
+/// A program as others may have: it drops frames of this length, and leaves the rest to what comes behind it.
 fn foreign() -> Vec<u64> {
     let instruction = |code: u64, registers: u64, offset: u64, constant: i32| {
         code | registers << 8 | offset << 16 | u64::from(constant as u32) << 32
@@ -100,7 +100,7 @@ fn case_13_programs_and_filters_of_others_stay_and_see_what_they_saw() {
     assert_eq!(pings_of(DROPPED + 1, lab.guest(2), hosts), 3);
 }
 
-/// What udhcpc runs when its lease changes.
+/// The script that udhcpc runs when its lease changes.
 const LEASE: &str =
     "#!/bin/sh\nif [ \"$1\" = bound ]; then ip address replace \"$ip/$mask\" dev \"$interface\"; fi\n";
 

@@ -1,4 +1,4 @@
-//! What changes while frames pass: no frame goes by what was before once the change is told.
+//! Changes while frames pass: no frame goes by what was before once the change is told.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

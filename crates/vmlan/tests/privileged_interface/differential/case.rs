@@ -13,7 +13,7 @@ pub const ADDRESSES: usize = PORTS * OWN;
 /// Addresses of each port's guest.
 const OWN: usize = 2;
 
-/// What is tried at once: a configuration of all ports, and frames.
+/// One trial: a configuration of all ports, and frames.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub ports: Vec<Settings>,
@@ -223,7 +223,7 @@ impl Case {
         self.ports.iter().any(|settings| !matches!(settings.role, Role::Unset))
     }
 
-    /// What the network has to learn: the address, its port, and the VLAN with whether a frame of it has a tag.
+    /// The addresses that the network has to learn: the address, its port, and the VLAN with whether a frame of it has a tag.
     pub fn learnt(&self) -> Vec<(usize, usize, Option<u16>, bool)> {
         let mut learnt = Vec::new();
         for address in 0..ADDRESSES {
