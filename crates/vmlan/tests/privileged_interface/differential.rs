@@ -39,7 +39,7 @@ enum End {
     Tap(OwnedFd),
 }
 
-/// A frame that a guest got: protocol and control information of the tag that the kernel keeps beside the frame, the part of
+/// A frame that a guest got: protocol and control information of the tag that the kernel keeps beside it, the part of
 /// the virtio-net header that says what is open, and the octets.
 type Received = (Option<(u16, u16)>, Vec<u8>, Vec<u8>);
 

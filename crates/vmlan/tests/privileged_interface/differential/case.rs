@@ -223,7 +223,7 @@ impl Case {
         self.ports.iter().any(|settings| !matches!(settings.role, Role::Unset))
     }
 
-    /// The addresses that the network has to learn: the address, its port, and the VLAN with whether a frame of it has a tag.
+    /// The addresses that the network has to learn: each with its port, its VLAN, and whether its frames have a tag.
     pub fn learnt(&self) -> Vec<(usize, usize, Option<u16>, bool)> {
         let mut learnt = Vec::new();
         for address in 0..ADDRESSES {
