@@ -58,9 +58,10 @@ impl Fdb {
         }
     }
 
-    /// True if there is an entry of exactly this key, at `port`.
-    pub(crate) fn is_at(&self, key: Key, port: PortId) -> bool {
-        self.table.find(key).is_some_and(|entry| entry.port == port)
+    /// True if there is an entry of exactly this key, at `port`; a set one, where only those count.
+    pub(crate) fn is_at(&self, key: Key, port: PortId, only_set: bool) -> bool {
+        let counts = |entry: &Entry| entry.port == port && (!only_set || entry.kind == EntryKind::Set);
+        self.table.find(key).is_some_and(|entry| counts(&entry))
     }
 
     /// Enters `key` as learnt at `port`, where it was heard at that time, unless something is known of it already.
@@ -71,7 +72,7 @@ impl Fdb {
             state.learn(&self.table, key, Claimant { port, proven: false }, seconds);
             self.changed();
         }
-        self.is_at(key, port)
+        self.is_at(key, port, false)
     }
 
     /// The entry for every VLAN that `key`, the key of one VLAN, stands before.

@@ -78,8 +78,9 @@ impl Network {
         let control = self.control.lock();
         let Ok(member) = control.member(port) else { return false };
         let seconds = time.as_secs() as u32;
+        let guard = member.port.guard;
         let Some(vlan) = vlan else {
-            return self.fdb.is_at(Key::wildcard(mac), port);
+            return self.fdb.is_at(Key::wildcard(mac), port, guard);
         };
         let key = Key::new(mac, vlan);
         let membership = member.policy.vlan.membership(control.common.aware);
@@ -91,8 +92,8 @@ impl Network {
         if !is_in || !mac.is_station() {
             return false;
         }
-        if member.port.guard || !member.policy.enabled {
-            return self.fdb.is_at(key, port);
+        if guard || !member.policy.enabled {
+            return self.fdb.is_at(key, port, guard);
         }
         self.fdb.set_learning(port, true);
         self.fdb.adopt(key, port, seconds)

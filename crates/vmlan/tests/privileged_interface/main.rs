@@ -3,9 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
 mod fast;
+mod guests;
 mod lab;
 mod life;
+mod load;
 mod pins;
 mod trunk;
 mod trunk_alike;

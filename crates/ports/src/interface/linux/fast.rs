@@ -57,7 +57,7 @@ pub(super) struct Fast {
     from_guest: OwnedFd,
     pub(super) state: Mutex<State>,
     /// Addresses are to be entered.
-    due: Arc<Notify>,
+    pub(super) due: Arc<Notify>,
     /// True if something was withdrawn since the last wait.
     pub(super) unsettled: AtomicBool,
     /// The names that keep it while no daemon runs, or why there are none.
@@ -100,6 +100,7 @@ impl State {
 pub(super) struct Entered {
     pub(super) port: PortId,
     pub(super) side: Sides,
+    pub(super) kind: EntryKind,
     /// The number of the port's interface, or of the side of it.
     pub(super) index: u32,
     /// When the programs had heard it last, when that was told.
@@ -236,8 +237,9 @@ impl Fast {
                 return;
             }
             let key = StationKey { mac: entry.mac, vlan: entry.vlan };
-            if stations.get(&key).is_some_and(|known| (known.port, known.index) == (entry.port, member.index))
-            {
+            let is_there = |known: &&mut Entered| (known.port, known.index) == (entry.port, member.index);
+            if let Some(known) = stations.get_mut(&key).filter(is_there) {
+                known.kind = entry.kind;
                 return;
             }
             // Before the kernel may carry a frame of its to the trunk, to which there may be an answer. No room: the
@@ -247,8 +249,8 @@ impl Fast {
             }
             match self.tables.put_station(key, member.index) {
                 Ok(()) => {
-                    let FastEntry { port, side, .. } = entry;
-                    stations.insert(key, Entered { port, side, index: member.index, heard: 0 });
+                    let FastEntry { port, side, kind, .. } = entry;
+                    stations.insert(key, Entered { port, side, kind, index: member.index, heard: 0 });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -357,7 +359,10 @@ impl FastPath for Copy {
 
 impl Fast {
     pub(super) fn withdraw(&self, key: StationKey) {
-        let mut state = self.state.lock();
+        self.take_out(&mut self.state.lock(), key);
+    }
+
+    fn take_out(&self, state: &mut State, key: StationKey) {
         if state.stations.remove(&key).is_none() {
             return;
         }
@@ -380,6 +385,13 @@ impl Fast {
             member.facts = known.get(id).map(|facts| FastPort::clone(facts));
             self.write(&before, member);
         }
+        // A port that is guarded from now on may not send from what was entered before.
+        let guarded: BTreeSet<_> = ports.iter().filter(|facts| facts.guard).map(|facts| facts.id).collect();
+        let is_forbidden = |(_, entered): &(&StationKey, &Entered)| {
+            entered.kind != EntryKind::Set && guarded.contains(&entered.port)
+        };
+        let forbidden: Vec<_> = state.stations.iter().filter(is_forbidden).map(|(key, _)| *key).collect();
+        forbidden.into_iter().for_each(|key| self.take_out(&mut state, key));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use vmlan_drivers::host::fast::{Station, StationKey, Tables};
 use vmlan_frame::Sides;
-use vmlan_lan::PortId;
+use vmlan_lan::{EntryKind, PortId};
 
 use super::fast::{Entered, Fast, MOST_PORTS, State};
 use super::member::Member;
@@ -49,10 +49,11 @@ impl Fast {
     pub(super) fn adopt(&self, id: PortId, index: u32) {
         let listed = self.tables.stations().unwrap_or_default();
         let of_it: Vec<_> = listed.into_iter().filter(|station| station.index == index).collect();
-        // From here on they are withdrawn as any are.
+        // From here on they are withdrawn as any are. What kind they are is told when they are listed.
+        let kind = EntryKind::Learnt;
         for Station { key, index, heard } in of_it.iter().copied() {
             let mut state = self.state.lock();
-            state.stations.insert(key, Entered { port: id, side: Sides::NONE, index, heard });
+            state.stations.insert(key, Entered { port: id, side: Sides::NONE, kind, index, heard });
         }
         for station in of_it {
             let StationKey { mac, vlan } = station.key;
@@ -60,6 +61,7 @@ impl Fast {
                 self.withdraw(station.key);
             }
         }
+        self.due.notify_one();
     }
 
     /// Why what the kernel carries of a port ends with this process, where it does.
