@@ -75,6 +75,7 @@ impl Fixture {
             held: false,
             isolated: false,
             peer: false,
+            side: None,
         };
         change(&mut port);
         let index = if slot == 0 { self.index } else { ELSEWHERE };
