@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use vmlan_api::TrunkHooks;
-use vmlan_sys::ebpf::{Hook, Link, load_classifier};
+use vmlan_sys::ebpf::{Hook, Link, classifiers_at, load_classifier};
 
 use crate::apart::Apart;
 use crate::describe;
@@ -137,6 +137,24 @@ impl Hooks {
                 filter_with(kernel, interface, (hook, placed), self.made_qdisc, &present).await
             }
         }
+    }
+
+    /// True if somebody else has to do with what goes out by the interface: a program, a filter or a queueing discipline.
+    pub(crate) async fn are_shared_on_the_way_out(
+        &self,
+        kernel: &Kernel,
+        interface: &Interface,
+    ) -> Result<bool, KernelError> {
+        if interface.has_queue {
+            return Ok(true);
+        }
+        let linked = self.placed[Hook::Egress as usize].as_ref().is_some_and(|placed| placed.link.is_some());
+        // A kernel without such hooks has none of anybody's there.
+        if classifiers_at(interface.index, Hook::Egress).unwrap_or(0) > u32::from(linked) {
+            return Ok(true);
+        }
+        let filters = kernel.filters(interface.index).await?;
+        Ok(filters.iter().any(|filter| filter.hook == Hook::Egress && !is_ours(filter)))
     }
 
     /// Puts back what somebody took away.

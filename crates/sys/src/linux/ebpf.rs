@@ -21,6 +21,7 @@ const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const PROG_LOAD: libc::c_long = 5;
+const PROGRAMS_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 
@@ -106,6 +107,18 @@ struct NewLink {
     relative_fd: u32,
     padding: u32,
     expected_revision: u64,
+}
+
+/// `union bpf_attr` of PROGRAMS_QUERY, up to the number of programs.
+#[repr(C)]
+struct Query {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
 }
 
 /// `union bpf_attr` of LINK_UPDATE.
@@ -275,6 +288,29 @@ impl Link {
         let (interface, attach_type) = pin::place_of(self.0.as_fd())?;
         let hook = Hook::ALL.into_iter().find(|hook| TCX[*hook as usize] == attach_type)?;
         (interface != 0).then_some((interface, hook))
+    }
+}
+
+/// How many classifiers are on an own hook of an interface.
+///
+/// # Errors
+/// `EINVAL` from a kernel that does not know such hooks; `ENODEV` without the interface; `EPERM` without CAP_NET_ADMIN.
+pub fn classifiers_at(interface: u32, hook: Hook) -> io::Result<u32> {
+    let mut request = Query {
+        target_ifindex: interface,
+        attach_type: TCX[hook as usize],
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: 0,
+        count: 0,
+        padding: 0,
+    };
+    // SAFETY: PROGRAMS_QUERY writes numbers to `request` alone where it has no place for a list.
+    match unsafe { bpf_mut(PROGRAMS_QUERY, &mut request) } {
+        Ok(_) => Ok(request.count),
+        // Nothing was ever there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

@@ -80,9 +80,7 @@ fn case_13_programs_and_filters_of_others_stay_and_see_what_they_saw() {
     let _behind = [attach(&lab.host, "ve2", Hook::Ingress), attach(&lab.host, "ve1", Hook::Egress)];
     lab.pings(1, 2);
     lab.wait_fast(&daemon, 1, 2);
-    // What goes by the daemon passes what stands behind, where the interface sends.
-    daemon.write_config(&format!("{ports}fast = \"off\"\n"));
-    daemon.cli(&["apply"]).expect_success();
+    // Where somebody stands on the way out, nothing is handed to the other end past them, fast as it may be.
     assert_eq!(pings_of(DROPPED, lab.guest(2), v4(1)), 0, "past the program that stands behind");
     assert_eq!(pings_of(DROPPED + 1, lab.guest(2), v4(1)), 3);
     assert_balanced(&daemon);
@@ -164,4 +162,36 @@ fn case_14_a_container_gets_a_lease_finds_neighbours_hears_groups_and_learns_mtu
     assert_balanced(&daemon);
     daemon.stop();
     assert!(!lab.host.has_interface("ve1") && !client.has_interface("eth0"));
+}
+
+/// What is handed to the other end of a veth at once would pass by whoever comes to stand on the way out.
+#[test]
+fn a_program_that_comes_to_the_way_out_of_a_veth_sees_what_goes_fast() {
+    require!(namespaces(), linux(6, 6));
+    let (lab, daemon) = Lab::running(2);
+    lab.wait_fast(&daemon, 1, 2);
+    assert_eq!(pings_of(DROPPED, lab.guest(1), v4(2)), 3, "nobody is there");
+    let before = attach(&lab.host, "ve2", Hook::Egress);
+    wait_until("the program to be found", PATIENCE, || pings_of(DROPPED, lab.guest(1), v4(2)) == 0);
+    lab.wait_fast(&daemon, 1, 2);
+    drop(before);
+    assert_eq!(pings_of(DROPPED, lab.guest(1), v4(2)), 3);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_frame_that_the_other_end_of_a_veth_does_not_take_is_too_long() {
+    require!(namespaces());
+    let lab = Lab::new(2);
+    let small = lab.veth(2, "").replace("mac = ", "mtu = 1400, mac = ");
+    let daemon = lab.start(&format!("{}{small}", lab.veth(1, "")));
+    daemon.wait_up(&["guest1", "guest2"]);
+    lab.pings(1, 2);
+    lab.wait_fast(&daemon, 1, 2);
+    assert!(testbed::Ping::filling(v4(2), 3, 1400).run(lab.guest(1)).all());
+    assert_eq!(testbed::Ping::filling(v4(2), 3, 1401).run(lab.guest(1)).received, 0);
+    assert_eq!(daemon.port("guest2").counters.drops.get("too_long"), Some(&3));
+    assert_balanced(&daemon);
+    daemon.stop();
 }

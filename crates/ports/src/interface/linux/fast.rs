@@ -148,7 +148,6 @@ impl Fast {
         seat: &Seat,
         interface: &Interface,
         carrier: u32,
-        is_peer_elsewhere: bool,
     ) -> io::Result<Place> {
         let id = seat.id();
         {
@@ -164,7 +163,7 @@ impl Fast {
                 carrier,
                 slot,
                 longest: longest(interface),
-                is_peer_elsewhere,
+                to_peer: false,
                 running: None,
                 is_inherited: inherited.is_some(),
                 is_watched: inherited.is_none(),
@@ -422,11 +421,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Says what the interface is now, and whether frames may pass.
-    pub(super) fn is(&self, interface: &Interface, running: bool) {
+    /// Says what the interface is now, whether frames may pass, and whether they are handed to its other end.
+    pub(super) fn is(&self, interface: &Interface, running: bool, to_peer: bool) {
         let longest = longest(interface);
         self.fast.change(self.id, |member| {
-            (member.longest, member.running) = (longest, Some(running));
+            (member.longest, member.running, member.to_peer) = (longest, Some(running), to_peer);
             // Of what a trunk's interface drops, some is its host's own.
             if member.side.is_empty() && member.name != interface.name {
                 member.name.clone_from(&interface.name);

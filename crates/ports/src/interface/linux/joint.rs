@@ -39,6 +39,8 @@ pub(super) struct Joint {
     longest: Longest,
     interface: Interface,
     mac: MacAddr,
+    /// The interface is a veth whose other end is in another namespace.
+    is_peer_elsewhere: bool,
     /// True while frames flow.
     is_up: bool,
     /// Keeps others from the interface.
@@ -69,7 +71,7 @@ impl Joint {
             // The other end of a veth in another namespace has no number here.
             Source::Found => interface.is_elsewhere && interface.kind == Kind::Veth,
         };
-        let place = fast.enter(seat, &interface, carrier.index, is_peer_elsewhere).map_err(refused)?;
+        let place = fast.enter(seat, &interface, carrier.index).map_err(refused)?;
         pins::leftovers::sweep(interface.index);
         let hooks = Hooks::of_interface(&kernel, &interface, injector.way()).await?;
         let mut hooks = hooks.named(fast.links(&seat.place().port));
@@ -90,6 +92,7 @@ impl Joint {
             longest,
             interface,
             mac,
+            is_peer_elsewhere,
             is_up: false,
             _hold: hold,
         })
@@ -118,8 +121,11 @@ impl Joint {
         self.carrier.repair(&self.kernel, &carrier).await?;
         self.injector.repair(&self.kernel, &carrier).await?;
         self.hooks.repair(&self.kernel, &self.interface).await?;
+        // What is handed to the other end at once passes nothing that others have on the way out.
+        let to_peer = self.is_peer_elsewhere
+            && !self.hooks.are_shared_on_the_way_out(&self.kernel, &self.interface).await?;
         if let Some(place) = &self.place {
-            place.is(&self.interface, self.interface.running);
+            place.is(&self.interface, self.interface.running, to_peer);
         }
         if !is_same {
             self.tell(seat).await;

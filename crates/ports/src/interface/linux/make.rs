@@ -103,6 +103,11 @@ pub(super) async fn make(
     silence(name);
     let what = format!("set {name} up");
     let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
+    let mtu = match source {
+        // Neither end takes more than the other; so that what is too long is counted, and not lost between them.
+        Source::Veth(peer) => peer.mtu.map_or(mtu, |of_peer| of_peer.min(mtu)),
+        _ => mtu,
+    };
     let set = kernel.set(index, &what, |link| link.alias(ALIAS).mtu(mtu).arp(false).up()).await;
     if let Err(error) = set {
         if there.is_none() {

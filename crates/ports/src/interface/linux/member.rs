@@ -18,7 +18,8 @@ pub(super) struct Member {
     pub(super) slot: u32,
     /// The longest frame that the interface takes.
     pub(super) longest: u32,
-    pub(super) is_peer_elsewhere: bool,
+    /// What goes out by the interface is handed to its other end at once.
+    pub(super) to_peer: bool,
     /// True while the interface is up and has a carrier; unknown at first.
     pub(super) running: Option<bool>,
     /// The kernel still has the record of an earlier daemon's.
@@ -102,7 +103,7 @@ impl Member {
             longest: self.longest.min(u32::try_from(limit).unwrap_or(u32::MAX)),
             held: self.slow().is_some(),
             isolated,
-            peer: self.is_peer_elsewhere,
+            peer: self.to_peer,
             side: super::trunk::side(self.side),
         }
     }

@@ -43,7 +43,7 @@ impl TrunkPlace {
 
     /// Says what the interface is now.
     pub(crate) fn is(&self, interface: &Interface) {
-        self.place.is(interface, interface.running);
+        self.place.is(interface, interface.running, false);
     }
 
     /// Has frames for every guest diverted that the kernel may carry frames from. To be called after some were taken
@@ -88,7 +88,7 @@ impl Fast {
                     carrier,
                     slot,
                     longest: longest(interface),
-                    is_peer_elsewhere: false,
+                    to_peer: false,
                     running: None,
                     is_inherited: false,
                     is_watched: true,

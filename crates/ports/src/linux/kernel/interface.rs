@@ -26,6 +26,8 @@ pub(crate) struct Interface {
     /// The interface of this namespace that it stands on, as a VLAN interface does, by index.
     pub(crate) lower: Option<u32>,
     pub(crate) kind: Kind,
+    /// True if what it sends waits in a queueing discipline.
+    pub(crate) has_queue: bool,
     /// Words about it, for people.
     pub(crate) alias: Option<String>,
 }
@@ -98,6 +100,7 @@ impl Interface {
             is_elsewhere: false,
             lower: None,
             kind: Kind::Other,
+            has_queue: false,
             alias: None,
         };
         for attribute in &message.attributes {
@@ -109,6 +112,7 @@ impl Interface {
                 LinkAttribute::Address(octets) if message.header.link_layer_type == LinkLayerType::Ether => {
                     interface.mac = (octets.len() == 6).then(|| MacAddr::from_slice(octets));
                 }
+                LinkAttribute::Qdisc(kind) => interface.has_queue = kind != "noqueue",
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
                 LinkAttribute::Promiscuity(count) => interface.promiscuity = *count,
                 LinkAttribute::Controller(index) => {
@@ -190,6 +194,7 @@ mod tests {
             is_elsewhere: false,
             lower,
             kind,
+            has_queue: false,
             alias: None,
         };
         let vlan = VlanId::new(10).expect("a VLAN");

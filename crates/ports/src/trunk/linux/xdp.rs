@@ -280,6 +280,7 @@ mod tests {
             is_elsewhere: false,
             lower: None,
             kind: Kind::Loopback,
+            has_queue: false,
             alias: None,
         };
         let cases =
