@@ -178,7 +178,7 @@ impl Bench {
 
     /// Puts in what is listed, as control does.
     fn list(&mut self) {
-        self.network.list_fast(&mut |FastEntry { mac, vlan, port, kind }| {
+        self.network.list_fast(&mut |FastEntry { mac, vlan, port, kind, .. }| {
             let mut held = self.copy.0.lock().expect("no panic");
             // There is one table of sources and of destinations.
             let is_guarded = held.ports.iter().any(|facts| facts.id == port && facts.guard);

@@ -133,7 +133,7 @@ fn what_goes_slow_reaches_the_carrier_octet_for_octet() {
     let fixture = Fixture::new();
     let tables = &fixture.tables;
     for (mac, index) in [(GUEST, fixture.index), (OTHER, ELSEWHERE)] {
-        tables.put_station(StationKey { mac, vlan: None }, index).expect("room for a station");
+        assert!(tables.put_station(StationKey { mac, vlan: None }, index, true).expect("room for a station"));
     }
     // Each stops the program at another place.
     type Setup = fn(&Fixture);

@@ -1,5 +1,6 @@
 //! The FDB as the fast way's copy of it needs it.
 
+use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use vmlan_frame::{MacAddr, Sides};
 use super::{Claimant, Entry, EntryKind, Fdb, Key};
 use crate::PortId;
 use crate::fast::{FastEntry, FastPath};
+
+/// How many places are looked at with the bookkeeping locked: some microseconds.
+const LISTED_AT_ONCE: usize = 256;
 
 impl Fdb {
     /// Has `fast_path` keep a copy from now on; returns the former one, from which everything is withdrawn.
@@ -33,21 +37,29 @@ impl Fdb {
         }
     }
 
-    /// Tells `put` every entry that the copy may have, with the bookkeeping locked.
+    /// Tells `put` every entry that the copy may have, with the bookkeeping locked for a part of the table at a time:
+    /// what a worker hears meanwhile is not learnt.
     pub(crate) fn list_fast(&self, put: &mut dyn FnMut(FastEntry)) {
-        let state = self.state.lock();
-        let contradicted = self.contradicted();
-        let wanted = |entry: &Entry| {
-            let key = entry.key;
-            state.is_fast(entry.port) && !(key.is_wildcard() && contradicted.contains(&key.mac()))
-        };
-        for Entry { key, kind, port, .. } in self.table.entries().filter(wanted) {
-            let side = match kind {
-                _ if !state.is_trunk(port) => Sides::NONE,
-                EntryKind::Set => Sides::HOST,
-                EntryKind::Learnt | EntryKind::Static => Sides::WIRE,
+        for first in (0..self.table.capacity()).step_by(LISTED_AT_ONCE) {
+            let state = self.state.lock();
+            let contradicted = match self.wildcards.load(Ordering::Relaxed) {
+                0 => BTreeSet::new(),
+                _ => self.contradicted(),
             };
-            put(FastEntry { mac: key.mac(), vlan: key.vlan(), port, side, kind });
+            let wanted = |entry: &Entry| {
+                let key = entry.key;
+                state.is_fast(entry.port) && !(key.is_wildcard() && contradicted.contains(&key.mac()))
+            };
+            let part = first..self.table.capacity().min(first + LISTED_AT_ONCE);
+            let listed = part.filter_map(|index| self.table.entry(index)).filter(wanted);
+            for Entry { key, kind, port, .. } in listed {
+                let side = match kind {
+                    _ if !state.is_trunk(port) => Sides::NONE,
+                    EntryKind::Set => Sides::HOST,
+                    EntryKind::Learnt | EntryKind::Static => Sides::WIRE,
+                };
+                put(FastEntry { mac: key.mac(), vlan: key.vlan(), port, side, kind });
+            }
         }
     }
 

@@ -164,7 +164,7 @@ fn case_14_a_container_gets_a_lease_finds_neighbours_hears_groups_and_learns_mtu
     assert!(!lab.host.has_interface("ve1") && !client.has_interface("eth0"));
 }
 
-/// What is handed to the other end of a veth at once would pass by whoever comes to stand on the way out.
+/// A frame that is handed to the other end of a veth at once would pass by whoever comes to stand on the way out.
 #[test]
 fn a_program_that_comes_to_the_way_out_of_a_veth_sees_what_goes_fast() {
     require!(namespaces(), linux(6, 6));

@@ -1,4 +1,4 @@
-//! What the kernel goes on with when the daemon is killed, and what the next one makes of it.
+//! Frames that the kernel goes on with when the daemon is killed, and the next daemon's part in them.
 
 use std::path::PathBuf;
 use std::process::Command;

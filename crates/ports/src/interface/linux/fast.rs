@@ -50,6 +50,12 @@ pub(super) const MOST_PORTS: u32 = Network::MAX_PORTS as u32;
 /// How long new addresses wait at least after the last ones were entered: a flood of them costs a listing each.
 const BETWEEN: Duration = Duration::from_millis(50);
 
+/// How long addresses that are learnt together may take to come.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// How often addresses may have to wait one time after the other: for about a second.
+const MOST_WAITS: u32 = 16;
+
 /// The part of one network that the kernel carries.
 pub(super) struct Fast {
     pub(super) network: Arc<Network>,
@@ -223,9 +229,11 @@ impl Fast {
         }
     }
 
-    /// Enters every address that the network knows behind these ports, as far as it is not there.
-    fn enter_stations(&self) {
+    /// Enters every address that the network knows behind these ports, as far as it is not there; true if some have to
+    /// wait for programs that may still look at what was there before. A `patient` one waits for them itself.
+    fn enter_stations(&self, patient: bool) -> bool {
         let mut failed = None;
+        let mut some_wait = false;
         self.network.list_fast(&mut |entry| {
             let mut state = self.state.lock();
             let State { members, stations, diverted, .. } = &mut *state;
@@ -246,8 +254,9 @@ impl Fast {
             if let Some(diverted) = diverted.as_ref().filter(|_| entry.side.is_empty()) {
                 let _ = diverted.enter(entry.mac);
             }
-            match self.tables.put_station(key, member.index) {
-                Ok(()) => {
+            match self.tables.put_station(key, member.index, patient) {
+                Ok(false) => some_wait = true,
+                Ok(true) => {
                     let FastEntry { port, side, kind, .. } = entry;
                     stations.insert(key, Entered { port, side, kind, index: member.index, heard: 0 });
                 }
@@ -257,6 +266,7 @@ impl Fast {
         if let Some(error) = failed {
             tracing::warn!(network = self.network.name(), "an address stays with the workers: {error}");
         }
+        some_wait
     }
 
     /// Tells the network which addresses the programs heard since the last time.
@@ -397,6 +407,7 @@ impl Fast {
 /// Enters addresses as they come, and once a second tells what was heard and counted; until nobody has it any more.
 async fn keep(fast: Weak<Fast>, due: Arc<Notify>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut waits = 0;
     loop {
         let is_due = tokio::select! {
             () = due.notified() => true,
@@ -404,7 +415,23 @@ async fn keep(fast: Weak<Fast>, due: Arc<Notify>) {
         };
         let Some(fast) = fast.upgrade() else { return };
         if is_due {
-            fast.enter_stations();
+            // The answer to the frame that an address was learnt from teaches the next one.
+            tokio::time::sleep(GATHER).await;
+            // While addresses leave all the time, as under a flood, there is no end of waiting for them.
+            let some_wait = fast.enter_stations(waits >= MOST_WAITS);
+            waits = if some_wait { waits + 1 } else { 0 };
+            if some_wait {
+                // Some ten milliseconds, in which nobody holds a lock.
+                let settled = tokio::task::spawn_blocking({
+                    let fast = fast.clone();
+                    move || fast.tables.settle()
+                });
+                match settled.await {
+                    Ok(Ok(())) => fast.due.notify_one(),
+                    Ok(Err(error)) => tracing::warn!("cannot wait for programs that run: {error}"),
+                    Err(_) => {}
+                }
+            }
             drop(fast);
             tokio::time::sleep(BETWEEN).await;
         } else if !fast.state.lock().members.is_empty() {

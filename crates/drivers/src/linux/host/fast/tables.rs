@@ -79,18 +79,9 @@ struct Written {
     free: Vec<u32>,
     /// Places that a program may still look at.
     retired: Vec<u32>,
-    /// A station was taken out since the last wait.
-    departed: bool,
-}
-
-impl Written {
-    /// Waits until no program looks at anything that was taken out before.
-    fn settle(&mut self) -> io::Result<()> {
-        grace()?;
-        self.departed = false;
-        self.free.append(&mut self.retired);
-        Ok(())
-    }
+    /// How many stations were taken out, and how many had been when a wait began that is over.
+    departed: u64,
+    settled: u64,
 }
 
 /// A port's part in the fast way.
@@ -226,9 +217,8 @@ impl Tables {
         let listed: HashMap<u32, u32> = ports.entries()?.into_iter().collect();
         let taken: HashSet<u32> = listed.values().copied().collect();
         let free = (0..places).rev().filter(|place| !taken.contains(place)).collect();
-        // Whatever the former process had just taken out may still be looked at.
-        let written = Written { places: listed, free, departed: true, ..Written::default() };
-        grace()?;
+        // What the former process had just taken out may still be looked at.
+        let written = Written { places: listed, free, departed: 1, ..Written::default() };
         Ok(Some(Tables { stations, ports, records, counts, slots: places / 2, written: Mutex::new(written) }))
     }
 
@@ -271,9 +261,11 @@ impl Tables {
         }
         let mut written = self.lock();
         if written.free.is_empty() {
-            written.settle()?;
+            drop(written);
+            self.settle()?;
+            written = self.lock();
         }
-        let place = written.free.pop().expect("twice as many places as ports");
+        let place = written.free.pop().ok_or(io::ErrorKind::StorageFull)?;
         let entered =
             self.records.put(place, record(index, port)).and_then(|()| self.ports.put(index, place));
         if let Err(error) = entered {
@@ -299,27 +291,33 @@ impl Tables {
     }
 
     /// Enters a station behind the interface `index`, heard now. One that is there already is left as it is. One that
-    /// is there behind another interface is taken out first, so its frames go slow for a moment.
+    /// is there behind another interface is taken out.
     ///
-    /// May wait as [`Tables::settle`] does, when a station was taken out since the last wait.
+    /// After a station was taken out, none is entered until programs that may look at that one have ended. `patient`
+    /// waits for it, some ten milliseconds, and has whoever changes the tables meanwhile wait too; else the answer is
+    /// false, nothing is entered, and it is to be tried again after [`Tables::settle`].
     ///
     /// # Errors
-    /// `InvalidInput` for an address that no station has; `E2BIG` when there are too many.
-    pub fn put_station(&self, key: StationKey, index: u32) -> io::Result<()> {
+    /// `InvalidInput` for an address that no station has; `E2BIG` when there are too many; errors of [`grace`].
+    pub fn put_station(&self, key: StationKey, index: u32, patient: bool) -> io::Result<bool> {
         if !key.mac.is_station() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut written = self.lock();
         let numbers = key.to_numbers();
         match self.stations.get(numbers)? {
-            Some(Numbers([known, _])) if known == index => return Ok(()),
-            Some(_) => written.departed |= self.stations.remove(numbers)?,
+            Some(Numbers([known, _])) if known == index => return Ok(true),
+            Some(_) => written.departed += u64::from(self.stations.remove(numbers)?),
             None => {}
         }
-        if written.departed {
-            written.settle()?;
+        if written.departed != written.settled {
+            if !patient {
+                return Ok(false);
+            }
+            grace()?;
+            written.settled = written.departed;
         }
-        self.stations.put(numbers, Numbers([index, Tables::now()]))
+        self.stations.put(numbers, Numbers([index, Tables::now()])).map(|()| true)
     }
 
     /// Takes a station out; false when it was not there. A frame that is looked at now may still go by it; see
@@ -330,7 +328,7 @@ impl Tables {
     pub fn remove_station(&self, key: StationKey) -> io::Result<bool> {
         let mut written = self.lock();
         let was_there = self.stations.remove(key.to_numbers())?;
-        written.departed |= was_there;
+        written.departed += u64::from(was_there);
         Ok(was_there)
     }
 
@@ -340,7 +338,21 @@ impl Tables {
     /// # Errors
     /// Errors of [`grace`].
     pub fn settle(&self) -> io::Result<()> {
-        self.lock().settle()
+        let (retired, departed) = {
+            let mut written = self.lock();
+            (std::mem::take(&mut written.retired), written.departed)
+        };
+        // Nobody waits for this thread meanwhile.
+        let waited = grace();
+        let mut written = self.lock();
+        match waited {
+            Ok(()) => {
+                written.free.extend(retired);
+                written.settled = written.settled.max(departed);
+            }
+            Err(_) => written.retired.extend(retired),
+        }
+        waited
     }
 
     /// The stations, in no particular order.
@@ -483,19 +495,24 @@ mod tests {
             known
         };
         let before = Tables::now();
-        tables.put_station(station(None), 5).unwrap();
-        tables.put_station(station(Some(9)), 6).unwrap();
-        tables.put_station(station(Some(9)), 6).unwrap();
+        for (key, index) in [(None, 5), (Some(9), 6), (Some(9), 6)] {
+            assert!(tables.put_station(station(key), index, false).unwrap());
+        }
         assert_eq!(known(), [(station(None), 5), (station(Some(9)), 6)]);
         assert!(tables.stations().unwrap().iter().all(|station| station.heard >= before));
-        let full = tables.put_station(station(Some(8)), 6).unwrap_err();
+        let full = tables.put_station(station(Some(8)), 6, false).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::ArgumentListTooLong);
-        tables.put_station(station(Some(9)), 7).unwrap();
+        assert!(!tables.put_station(station(Some(9)), 7, false).unwrap(), "taken out first");
+        assert_eq!(known(), [(station(None), 5)]);
+        assert!(!tables.put_station(station(Some(9)), 7, false).unwrap(), "still looked at, perhaps");
+        tables.settle().unwrap();
+        assert!(tables.put_station(station(Some(9)), 7, false).unwrap());
         assert!(tables.remove_station(station(None)).unwrap());
         assert!(!tables.remove_station(station(None)).unwrap());
         assert_eq!(known(), [(station(Some(9)), 7)]);
+        assert!(tables.put_station(station(None), 5, true).unwrap());
         for mac in [MacAddr::ZERO, MacAddr::BROADCAST] {
-            assert!(tables.put_station(StationKey { mac, vlan: None }, 1).is_err());
+            assert!(tables.put_station(StationKey { mac, vlan: None }, 1, false).is_err());
         }
     }
 
