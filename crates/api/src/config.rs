@@ -339,8 +339,8 @@ table! {
         /// The kind of interface that is made under that name; the name of one that exists, or is waited for, when
         /// absent.
         create: InterfaceKind,
-        /// User, by name or number as text, who may open the TAP that is made; the daemon's own when absent and there is
-        /// no group.
+        /// User, by name or number as text, who may open the TAP that is made; the daemon's own when absent and there
+        /// is no group.
         owner: String = Value::TextOrNumber,
         /// Group, by name or number as text, whose members may open the TAP that is made; with an owner too, only the
         /// owner may, as a member.

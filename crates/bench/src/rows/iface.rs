@@ -51,7 +51,7 @@ fn rate(join: Join, vlan: Option<u16>) -> Contestant {
     })
 }
 
-/// What joins two TAPs.
+/// The program that joins two TAPs.
 #[derive(Clone, Copy)]
 enum Taps {
     Vmlan(Keys),

@@ -53,9 +53,9 @@ impl Network {
     /// Tells `put` every entry at fast ports, as the FDB has it: all that a copy may have at this moment. Not listed is
     /// an entry for every VLAN while, in some VLAN, a set or static entry says that its address is behind another port.
     ///
-    /// The FDB's bookkeeping is locked for a part of the entries at a time, so that none is withdrawn between the look at
-    /// it and `put`. What workers hear during a part is learnt from a later frame; so `put` must not take long, and it
-    /// must not call the network, except methods that take no lock.
+    /// The FDB's bookkeeping is locked for a part of the entries at a time, so that none is withdrawn between the look
+    /// at it and `put`. Addresses that workers hear during a part are learnt from a later frame; so `put` must not take
+    /// long, and it must not call the network, except methods that take no lock.
     pub fn list_fast(&self, put: &mut dyn FnMut(FastEntry)) {
         self.fdb.list_fast(put);
     }

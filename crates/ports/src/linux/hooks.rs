@@ -2,10 +2,10 @@
 //! 6.6), else on filters of traffic control.
 //!
 //! A program on an own hook is held by a descriptor and leaves the interface with the process, however that ends;
-//! unless it has a name ([`Names`]), which holds it too. A filter stays until somebody removes it: it has a priority of ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]),
-//! by which the next daemon finds what a killed one left. The `clsact` qdisc that filters hang on is used when it is
-//! there, and removed at the end only when it was made here and nobody else hangs on it; a qdisc has no name, so the
-//! filters' names say whether it was ([`QDISC`]).
+//! unless it has a name ([`Names`]), which holds it too. A filter stays until somebody removes it: it has a priority of
+//! ours ([`PRIORITIES`]) and a name of ours ([`PREFIX`]), by which the next daemon finds what a killed one left. The
+//! `clsact` qdisc that filters hang on is used when it is there, and removed at the end only when it was made here and
+//! nobody else hangs on it; a qdisc has no name, so the filters' names say whether it was ([`QDISC`]).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -139,7 +139,8 @@ impl Hooks {
         }
     }
 
-    /// True if somebody else has to do with what goes out by the interface: a program, a filter or a queueing discipline.
+    /// True if somebody else has to do with frames that go out by the interface: a program, a filter or a queueing
+    /// discipline.
     pub(crate) async fn are_shared_on_the_way_out(
         &self,
         kernel: &Kernel,

@@ -58,7 +58,7 @@ fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
     print(&without_daemon(&fast))
 }
 
-/// What becomes of it when the daemon is killed.
+/// Tells how far the kernel goes on when the daemon is killed.
 fn without_daemon(fast: &[(&Port, &vmlan_api::PortFast)]) -> String {
     let ends = |(port, fast): &(&Port, &vmlan_api::PortFast)| {
         let why = vmlan_api::escaped(fast.unpinned.as_deref()?).to_string();

@@ -91,8 +91,8 @@ fn interface(config: &vmlan_api::Config, port: &vmlan_api::Port) -> Vec<(&'stati
     taps_lines(name, &guests_mac(port), config.queues.unwrap_or(1))
 }
 
-/// What to write for a TAP that a machine monitor opens. A TAP that was made for several queues takes nobody who opens
-/// it for one.
+/// The lines to write for a TAP that a machine monitor opens. A TAP that was made for several queues takes nobody who
+/// opens it for one.
 fn taps_lines(name: &str, mac: &str, queues: u64) -> Vec<(&'static str, String)> {
     let several = |text: String| if queues > 1 { text } else { String::new() };
     let (netdev, device) =

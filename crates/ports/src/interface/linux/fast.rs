@@ -16,8 +16,8 @@
 //! database is told once a second. What the kernel counted is added to the ports' counters then, and before they are
 //! read.
 //!
-//! What an earlier daemon left under names of the BPF file system (`pins`) is taken over as a port of that name joins:
-//! its record stays as it was until the port is up again, and its addresses are learnt by the network, or go.
+//! A port that an earlier daemon left under names of the BPF file system (`pins`) is taken over as one of its name
+//! joins: its record stays as it was until the port is up again, and its addresses are learnt by the network, or go.
 //!
 //! Locks. The database's lock, or the network's, is taken before this module's; so nothing here asks the network for
 //! anything while it holds its own.

@@ -1,4 +1,4 @@
-//! What the kernel knows of an earlier daemon's networks, as the next one takes it over.
+//! The kernel's part of an earlier daemon's networks, as the next one takes it over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

@@ -10,7 +10,7 @@ use crate::kernel::Interface;
 
 /// A port whose frames the kernel may carry, or a side of the trunk.
 pub(super) struct Member {
-    /// Which side; none for a guest's port.
+    /// The side that it is; none for a guest's port.
     pub(super) side: Sides,
     /// The numbers of the interface, or of the side of it, and of the device that carries frames to workers.
     pub(super) index: u32,
@@ -18,7 +18,7 @@ pub(super) struct Member {
     pub(super) slot: u32,
     /// The longest frame that the interface takes.
     pub(super) longest: u32,
-    /// What goes out by the interface is handed to its other end at once.
+    /// Frames that go out by the interface are handed to its other end at once.
     pub(super) to_peer: bool,
     /// True while the interface is up and has a carrier; unknown at first.
     pub(super) running: Option<bool>,

@@ -32,7 +32,7 @@ const ROOT: &str = "/sys/fs/bpf/vmlan";
 const LONGEST_NAME: usize = 255;
 const MOST: usize = 16_384;
 
-/// What the names of a port's links end with, by hook.
+/// The ends of the names of a port's links, by hook.
 const ENDINGS: [&str; 2] = ["+ingress", "+egress"];
 
 /// The directory of one daemon.

@@ -1,6 +1,6 @@
 //! Names for tables and links in the BPF file system, by which they outlive the process that made them.
 //!
-//! What is opened by a name may be of any kind. The kernel is asked what it is before anything relies on it.
+//! An object that is opened by a name may be of any kind. The kernel is asked of which before anything relies on it.
 
 use std::ffi::CString;
 use std::io;
