@@ -105,6 +105,39 @@ fn machines_on_stream_datagram_and_tap_reach_each_other_and_come_back() {
     daemon.stop();
 }
 
+/// fast-path.md case 15.
+#[test]
+fn case_15_machines_that_open_taps_of_interface_ports_talk_fast_and_come_back() {
+    require!(namespaces(), qemu());
+    let host = Netns::new("host");
+    let port = |number: u8| {
+        format!(
+            "[network.lab.port.machine{number}]\ninterface = {{ name = \"m{number}\", create = \"tap\" }}\n"
+        )
+    };
+    let daemon = Daemon::start_within(&host, support::directory(), &format!("{}{}", port(1), port(2)));
+    let boot = |number: u8| machine(number, |mac| Nic::tap(&format!("m{number}"), mac), Some(&host));
+    let (mut one, mut two) = (boot(1), boot(2));
+    daemon.wait_up(&["machine1", "machine2"]);
+    pings(&mut one, 2);
+    let carried = || daemon.port("machine1").fast.expect("an interface port").rx_frames;
+    testbed::wait_until("frames that the kernel carries", LIMIT, || {
+        let before = carried();
+        two.ping(v4(1), 3).all() && carried() > before
+    });
+    assert!(daemon.port("machine1").peer.expect("who has it open").contains("qemu"));
+
+    drop(one);
+    daemon.wait_state("machine1", vmlan_api::PortState::Waiting);
+    let mut one = boot(1);
+    daemon.wait_up(&["machine1"]);
+    pings(&mut one, 2);
+    pings(&mut two, 1);
+    assert_balanced(&daemon);
+    drop((one, two));
+    daemon.stop();
+}
+
 #[test]
 fn a_machine_that_listens_one_on_vde_and_a_trunk() {
     require!(namespaces(), qemu());

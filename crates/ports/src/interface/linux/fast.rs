@@ -137,6 +137,10 @@ impl Fast {
         Arc::ptr_eq(&self.network, network)
     }
 
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.network.name() == name
+    }
+
     /// The program at the way in of every interface.
     pub(super) fn ingress(&self) -> BorrowedFd<'_> {
         self.from_guest.as_fd()

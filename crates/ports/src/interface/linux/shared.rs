@@ -157,8 +157,12 @@ impl Shared {
         if let Some(fast) = state.fast().find(|fast| fast.is_of(network)) {
             return Ok(fast);
         }
-        let pins = state.pins();
-        let names = pins.map(|pins| pins.network(network.name()));
+        // Names are those of one network, which may be about to end.
+        let is_taken = state.fast().any(|fast| fast.is_called(network.name()));
+        let names = match is_taken {
+            true => Err("a network of this name was there before and had not ended".to_owned()),
+            false => state.pins().map(|pins| pins.network(network.name())),
+        };
         let fast = Fast::new(network.clone(), names)?;
         state.networks.push(Arc::downgrade(&fast));
         Ok(fast)
