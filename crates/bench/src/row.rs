@@ -209,6 +209,21 @@ pub struct Row {
     pub measurements: f64,
 }
 
+impl Row {
+    /// A row that compares the first contestant with each other one, once.
+    pub fn new(
+        group: Group,
+        name: &'static str,
+        title: &'static str,
+        figures: &'static [Figure],
+        contestants: Vec<Contestant>,
+        targets: Vec<Target>,
+    ) -> Row {
+        let pairs = Pairs::FirstToOthers;
+        Row { group, name, title, figures, contestants, pairs, targets, measurements: 1.0 }
+    }
+}
+
 /// Our own programs.
 #[derive(Clone, Debug)]
 pub struct Programs {

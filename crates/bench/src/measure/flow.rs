@@ -81,20 +81,22 @@ pub fn streams(
     Ok(PacketRate { received_mpps: of(rate.received_mpps), sent_mpps: of(rate.sent_mpps) })
 }
 
+/// The counts of both threads, which go on until they are stopped.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     sent: AtomicU64,
-    received: AtomicU64,
+    pub(super) received: AtomicU64,
     stop: AtomicBool,
 }
 
 impl State {
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 }
 
-fn run(
+/// Has one thread send and another receive, and counts once `warm_up` have been sent and a moment has passed.
+pub(super) fn run(
     send: impl FnOnce(&State) -> io::Result<()> + Send,
     receive: impl FnOnce(&State) -> io::Result<()> + Send,
     warm_up: u64,
@@ -255,7 +257,7 @@ fn read_stream(socket: &UnixStream, state: &State) -> io::Result<()> {
 }
 
 /// Until it is ready, or time to look whether there is an end.
-fn wait(fd: impl AsFd, flags: PollFlags) -> io::Result<()> {
+pub(super) fn wait(fd: impl AsFd, flags: PollFlags) -> io::Result<()> {
     match poll(&mut [PollFd::new(&fd, flags)], Some(&LOOK)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),

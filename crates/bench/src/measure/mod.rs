@@ -40,9 +40,13 @@ fn ip_frame(to: [u8; 6], from: [u8; 6], octets: usize) -> Vec<u8> {
     frame[26..34].copy_from_slice(&[10, 9, 1, 1, 10, 9, 1, 2]);
     frame[34..38].copy_from_slice(&[0x1b, 0x58, 0x1b, 0x58]);
     frame[38..40].copy_from_slice(&((octets - 34) as u16).to_be_bytes());
-    let sum: u32 =
-        frame[14..34].as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    frame[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    seal(&mut frame);
     frame
+}
+
+/// Writes the checksum of the IPv4 header.
+fn seal(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let checksum = vmlan_frame::checksum::checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
 }

@@ -37,25 +37,27 @@ pub struct PacketRate {
 /// # Errors
 /// When nothing arrives, or a socket fails.
 pub fn packet_rate(world: &World, duration: Duration) -> anyhow::Result<PacketRate> {
-    let source = vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
-        .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
-    rate(world, source, &frame(world.b.mac, world.a.mac, SMALL), duration)
+    rate(world, past_the_stack(world)?, &frame(world.b.mac, world.a.mac, SMALL), duration)
 }
 
-/// The same with frames of UDP over IPv4, with a tag of this VLAN where there is one. They are for
-/// an IP address that B does not have, so its protocol stack drops them.
+/// The same with frames of UDP over IPv4, with a tag of this VLAN where there is one. They are for an IP
+/// address that B does not have, so its protocol stack drops them.
 ///
 /// # Errors
 /// When nothing arrives, or a socket fails.
 pub fn ip_rate(world: &World, vlan: Option<u16>, duration: Duration) -> anyhow::Result<PacketRate> {
-    let source = vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
-        .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))?;
     let mut octets = ip_frame(world.b.mac, world.a.mac, SMALL);
     if let Some(vlan) = vlan {
         let [high, low] = vlan.to_be_bytes();
         octets.splice(12..12, [0x81, 0x00, high, low]);
     }
-    rate(world, source, &octets, duration)
+    rate(world, past_the_stack(world)?, &octets, duration)
+}
+
+/// A socket that sends by A's interface, past its protocol stack and traffic control.
+fn past_the_stack(world: &World) -> anyhow::Result<impl AsFd + Send + Sync + use<>> {
+    vmlan_sys::netns::within(&world.a.netns.path(), || vmlan_sys::packet::sender(INTERFACE))
+        .with_context(|| format!("a packet socket in namespace {}", world.a.netns.name()))
 }
 
 /// The same through A's protocol stack and traffic control, as A's own programs send: UDP in frames of 64 octets.

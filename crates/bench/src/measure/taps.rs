@@ -4,23 +4,25 @@
 //! kernel, or anywhere.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::{Errno, read, write};
-use testbed::{Netns, interrupt};
+use testbed::Netns;
 use vmlan_sys::tap::{self, HEADER, offload};
 
+use super::flow::{State, run, wait};
 use super::processors::stay_on_first;
-use super::{SMALL, ip_frame};
+use super::{SMALL, ip_frame, seal};
 
-const WARM_UP: Duration = Duration::from_millis(200);
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Room for a virtio-net header and a frame of 64 KiB.
+const BUFFER: usize = HEADER + (64 << 10) + 64;
 
 /// Octets of a segmentation frame, and of the payload of each of its segments.
 const LARGE: usize = 14 + 20 + 20 + 40 * 1448;
@@ -38,7 +40,7 @@ pub fn small_frames(
 ) -> anyhow::Result<f64> {
     let mut frame = vec![0; HEADER];
     frame.extend(ip_frame(macs[1], macs[0], SMALL));
-    Ok(flow(netns, taps, macs, &frame, duration)? / 1e6)
+    flow(netns, taps, macs, &frame, duration)
 }
 
 /// Moves segmentation frames of TCP over IPv4, of 40 segments each; the payload that arrives, in 10⁹ bits a second.
@@ -53,7 +55,7 @@ pub fn large_frames(
 ) -> anyhow::Result<f64> {
     let frame = large(macs);
     let payload = (LARGE - 54) as f64 * 8.0;
-    Ok(flow(netns, taps, macs, &frame, duration)? * payload / 1e9)
+    Ok(flow(netns, taps, macs, &frame, duration)? * payload / 1e3)
 }
 
 /// With its virtio-net header (virtio 1.3 5.1.6): the checksum is open, and 40 segments are to be made of it.
@@ -63,11 +65,7 @@ fn large([from, to]: [[u8; 6]; 2]) -> Vec<u8> {
     // TCP: a header of 20 octets, and ACK (RFC 9293 3.1).
     frame[34 + 12] = 5 << 4;
     frame[34 + 13] = 0x10;
-    frame[24..26].copy_from_slice(&[0, 0]);
-    let sum: u32 =
-        frame[14..34].as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    frame[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    seal(&mut frame);
     let mut octets = vec![1, 1];
     for number in [54, SEGMENT, 34, 16, 0] {
         octets.extend(u16::to_le_bytes(number));
@@ -87,7 +85,7 @@ fn open(netns: &Netns, name: &str) -> anyhow::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Frames a second that arrive.
+/// Frames that arrive, in 10⁶ a second.
 fn flow(
     netns: &Netns,
     taps: [&str; 2],
@@ -107,26 +105,13 @@ fn flow(
         thread::sleep(Duration::from_millis(20));
     }
     drain(&to)?;
-    let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(&to, &received, &stop));
-        let sender = scope.spawn(|| send(&from, frame, &stop));
-        thread::sleep(WARM_UP);
-        let look = || (Instant::now(), received.load(Ordering::Relaxed));
-        let before = look();
-        interrupt::sleep(duration);
-        let after = look();
-        stop.store(true, Ordering::Relaxed);
-        sender.join().expect("the sender does not panic").context("writing")?;
-        receiver.join().expect("the receiver does not panic").context("reading")?;
-        ensure!(after.1 > before.1, "no frame came through");
-        Ok((after.1 - before.1) as f64 / (after.0 - before.0).as_secs_f64())
-    })
+    let rate = run(|state| send(&from, frame, state), |state| receive(&to, state), 0, duration)?;
+    Ok(rate.received_mpps)
 }
 
-fn send(tap: &OwnedFd, frame: &[u8], stop: &AtomicBool) -> io::Result<()> {
+fn send(tap: &OwnedFd, frame: &[u8], state: &State) -> io::Result<()> {
     stay_on_first()?;
-    while !stop.load(Ordering::Relaxed) {
+    while state.goes_on() {
         match write(tap, frame) {
             Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => {}
             Err(error) => return Err(error.into()),
@@ -135,15 +120,12 @@ fn send(tap: &OwnedFd, frame: &[u8], stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-fn receive(tap: &OwnedFd, received: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
-    let mut buffer = vec![0; HEADER + (64 << 10) + 64];
-    while !stop.load(Ordering::Relaxed) {
+fn receive(tap: &OwnedFd, state: &State) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    while state.goes_on() {
         match read(tap, &mut buffer[..]) {
-            Ok(_) => drop(received.fetch_add(1, Ordering::Relaxed)),
-            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&tap.as_fd(), PollFlags::IN)], Some(&LOOK)) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            },
+            Ok(_) => drop(state.received.fetch_add(1, Ordering::Relaxed)),
+            Err(Errno::AGAIN) => wait(tap, PollFlags::IN)?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -152,7 +134,7 @@ fn receive(tap: &OwnedFd, received: &AtomicU64, stop: &AtomicBool) -> io::Result
 
 /// Throws away what waits; true if there was something.
 fn drain(tap: &OwnedFd) -> io::Result<bool> {
-    let mut buffer = vec![0; HEADER + (64 << 10) + 64];
+    let mut buffer = vec![0; BUFFER];
     let mut any = false;
     loop {
         match read(tap, &mut buffer[..]) {

@@ -2,7 +2,7 @@
 
 use crate::measure::{self, SMALL, frame};
 use crate::plugs::Board;
-use crate::row::{Contestant, Figure, Group, Pairs, Row, Setting, Target};
+use crate::row::{Contestant, Figure, Group, Row, Setting, Target};
 
 /// Frames that one call sends.
 const BATCH: usize = 64;
@@ -29,24 +29,17 @@ fn contestant(
 pub(super) fn rows() -> Vec<Row> {
     let row = |name, title, octets| {
         let vmlan = |setting: &Setting| Board::datagrams(setting, 2, "", "");
-        Row {
-            group: Group::Dgram,
-            name,
-            title,
-            figures: &[Figure::RATE],
-            contestants: vec![
-                contestant("vmlan", &[], octets, vmlan),
-                contestant("relay-mmsg", &[], octets, Board::relay),
-                contestant("vmlan-vde", &[], octets, |setting| Board::vmlan_vde(setting, 2)),
-                contestant("vde-switch", &["vde_switch"], octets, |_| Board::vde_switch(2)),
-            ],
-            pairs: Pairs::FirstToOthers,
-            targets: vec![
-                Target::ratio(0, "vmlan", "relay-mmsg", 0.9).reaching(1.0),
-                Target::ratio(0, "vmlan-vde", "vde-switch", 4.0),
-            ],
-            measurements: 1.0,
-        }
+        let contestants = vec![
+            contestant("vmlan", &[], octets, vmlan),
+            contestant("relay-mmsg", &[], octets, Board::relay),
+            contestant("vmlan-vde", &[], octets, |setting| Board::vmlan_vde(setting, 2)),
+            contestant("vde-switch", &["vde_switch"], octets, |_| Board::vde_switch(2)),
+        ];
+        let targets = vec![
+            Target::ratio(0, "vmlan", "relay-mmsg", 0.9).reaching(1.0),
+            Target::ratio(0, "vmlan-vde", "vde-switch", 4.0),
+        ];
+        Row::new(Group::Dgram, name, title, &[Figure::RATE], contestants, targets)
     };
     vec![row("dgram-64", "frames of 64 octets", SMALL), row("dgram-1500", "frames of 1514 octets", LARGE)]
 }

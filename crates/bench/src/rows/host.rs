@@ -216,14 +216,8 @@ fn instead(join: Join, work: Work) -> Contestant {
 
 pub(super) fn rows() -> Vec<Row> {
     let row = |name, title, work: Work, contestants, pairs, targets| Row {
-        group: Group::Host,
-        name,
-        title,
-        figures: work.figures(),
-        contestants,
         pairs,
-        targets,
-        measurements: 1.0,
+        ..Row::new(Group::Host, name, title, work.figures(), contestants, targets)
     };
     let cost = |work| {
         vec![

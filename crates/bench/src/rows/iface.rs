@@ -4,7 +4,7 @@ use super::tap::{round_trip, tcp};
 use crate::measure::{self, Placement};
 use crate::peer::interface::{self, Keys, TAPS};
 use crate::peer::{Ends, Join};
-use crate::row::{Contestant, Figure, Group, Pairs, Row, Setting, Target};
+use crate::row::{Contestant, Figure, Group, Row, Setting, Target};
 use crate::world::World;
 
 const VMLAN: Join = Join::VmlanInterfaces { keys: Keys::NONE, name: "vmlan" };
@@ -75,15 +75,8 @@ fn taps(name: &'static str, by: Taps, large: bool) -> Contestant {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let row = |name, title, figures, contestants, targets| Row {
-        group: Group::Iface,
-        name,
-        title,
-        figures,
-        contestants,
-        pairs: Pairs::FirstToOthers,
-        targets,
-        measurements: 1.0,
+    let row = |name, title, figures, contestants, targets| {
+        Row::new(Group::Iface, name, title, figures, contestants, targets)
     };
     let of_taps = |large| {
         vec![

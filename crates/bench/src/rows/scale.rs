@@ -151,14 +151,8 @@ fn long_run() -> Contestant {
 
 pub(super) fn rows() -> Vec<Row> {
     let row = |name, title, figures, contestants, targets| Row {
-        group: Group::Scale,
-        name,
-        title,
-        figures,
-        contestants,
         pairs: Pairs::OthersToFirst,
-        targets,
-        measurements: 1.0,
+        ..Row::new(Group::Scale, name, title, figures, contestants, targets)
     };
     let mac_targets = || vec![Target::ratio(0, "100,000 MACs", "10 MACs", 0.7).reaching(0.9)];
     vec![

@@ -13,7 +13,7 @@ use testbed::Process;
 use crate::measure::{self, Placement, SMALL, frame, place};
 use crate::peer::{start_relay, vmlan};
 use crate::plugs::directory;
-use crate::row::{Bound, Contestant, Figure, Group, Pairs, Row, Setting, Target};
+use crate::row::{Bound, Contestant, Figure, Group, Row, Setting, Target};
 
 const LARGE: usize = 1514;
 
@@ -121,18 +121,12 @@ fn contestant(
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let row = |name, title, octets, write, targets| Row {
-        group: Group::Stream,
-        name,
-        title,
-        figures: &[Figure::RATE],
-        contestants: vec![
+    let row = |name, title, octets, write, targets| {
+        let contestants = vec![
             contestant("vmlan", octets, write, Pair::vmlan),
             contestant("relay-stream", octets, write, Pair::relay),
-        ],
-        pairs: Pairs::FirstToOthers,
-        targets,
-        measurements: 1.0,
+        ];
+        Row::new(Group::Stream, name, title, &[Figure::RATE], contestants, targets)
     };
     vec![
         row(

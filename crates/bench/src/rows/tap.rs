@@ -3,7 +3,7 @@
 use crate::measure::{self, Placement};
 use crate::peer::{Ends, Join};
 use crate::relay::Mechanism;
-use crate::row::{Contestant, Figure, Group, Pairs, Row, Setting, Target};
+use crate::row::{Contestant, Figure, Group, Row, Setting, Target};
 use crate::world::World;
 
 const VMLAN: &str = "vmlan";
@@ -62,15 +62,8 @@ pub(super) fn round_trip(joins: &[Join], placement: Placement) -> Vec<Contestant
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let row = |name, title, figures, contestants, targets| Row {
-        group: Group::Tap,
-        name,
-        title,
-        figures,
-        contestants,
-        pairs: Pairs::FirstToOthers,
-        targets,
-        measurements: 1.0,
+    let row = |name, title, figures, contestants, targets| {
+        Row::new(Group::Tap, name, title, figures, contestants, targets)
     };
     vec![
         row(
