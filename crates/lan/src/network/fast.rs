@@ -8,7 +8,7 @@ use super::{Control, Member, Network};
 use crate::fast::{FastEntry, FastPath, FastPort, SlowReason};
 use crate::fdb::Key;
 use crate::vlan::Membership;
-use crate::{PortError, PortId};
+use crate::{PortError, PortId, TrunkPolicy};
 
 /// A fast way, and what it was told of the ports.
 pub(super) struct Fast {
@@ -121,10 +121,7 @@ impl Control {
             guard: member.port.guard,
             isolated: member.policy.isolated,
             frame_limit: self.mtu.saturating_add(ETHERNET_HEADER),
-            sides: member.trunk.as_ref().map_or(Sides::NONE, |trunk| {
-                let policy = &trunk.policy;
-                policy.enabled.within(policy.reaches)
-            }),
+            sides: member.open_sides(),
             slow: member.slow().or(for_all),
         };
         self.members().filter(|member| member.fast).map(facts).collect()
@@ -142,12 +139,16 @@ impl Control {
 }
 
 impl Member {
+    /// The sides of a trunk that frames may come from and go to.
+    fn open_sides(&self) -> Sides {
+        let open = |policy: &TrunkPolicy| policy.enabled.within(policy.reaches);
+        self.trunk.as_ref().map_or(Sides::NONE, |trunk| open(&trunk.policy))
+    }
+
     /// True if the port gets copies of frames between others.
     fn is_listening(&self) -> bool {
-        let sides = self.trunk.as_ref().map_or(Sides::NONE, |trunk| {
-            let policy = &trunk.policy;
-            policy.promiscuous.within(policy.enabled).within(policy.reaches)
-        });
+        let promiscuous = self.trunk.as_ref().map_or(Sides::NONE, |trunk| trunk.policy.promiscuous);
+        let sides = promiscuous.within(self.open_sides());
         self.port.active && (self.port.promiscuous || !sides.is_empty())
     }
 

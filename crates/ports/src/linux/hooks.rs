@@ -58,6 +58,12 @@ pub(crate) struct Hooks {
 /// is killed. They go when this does.
 pub(crate) struct Names(pub(crate) [PathBuf; 2]);
 
+impl Names {
+    fn at(&self, hook: Hook) -> &Path {
+        &self.0[hook as usize]
+    }
+}
+
 impl Drop for Names {
     fn drop(&mut self) {
         for name in &self.0 {
@@ -126,7 +132,7 @@ impl Hooks {
         (name, program): (&'static str, OwnedFd),
     ) -> Result<(), Apart> {
         let link = self.placed[hook as usize].take().and_then(|placed| placed.link);
-        let at = self.names.as_ref().map(|names| &*names.0[hook as usize]);
+        let at = self.names.as_ref().map(|names| names.at(hook));
         let link = link.or_else(|| at.and_then(|at| inherited(at, interface, hook)));
         let placed = self.placed[hook as usize].insert(Placed { program, name, link });
         match self.way {
@@ -172,7 +178,7 @@ impl Hooks {
             let Some(placed) = placed else { continue };
             match self.way {
                 Way::Tcx => {
-                    let at = self.names.as_ref().map(|names| &*names.0[hook as usize]);
+                    let at = self.names.as_ref().map(|names| names.at(hook));
                     link_to(placed, interface, hook, at)?
                 }
                 Way::Clsact if of_ours(&present, hook, placed.name).is_some() => {}

@@ -67,8 +67,12 @@ pub(crate) fn is_held(interface: &Interface) -> bool {
 
 /// Interfaces of different network namespaces have the same numbers.
 fn name(interface: &Interface) -> io::Result<String> {
-    let namespace = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
-    Ok(format!("trunk-{namespace}-{}.lock", interface.index))
+    Ok(format!("trunk-{}-{}.lock", namespace()?, interface.index))
+}
+
+/// The number of the calling thread's network namespace.
+pub(crate) fn namespace() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
 /// The user's own directory.

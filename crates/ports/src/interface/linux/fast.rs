@@ -160,39 +160,32 @@ impl Fast {
         carrier: u32,
     ) -> io::Result<Place> {
         let id = seat.id();
+        let is_inherited;
         {
             let mut state = self.state.lock();
             let inherited = self.inherit(&mut state, seat, interface.index);
-            let slot = match &inherited {
+            is_inherited = inherited.is_some();
+            let slot = match inherited {
                 Some(inherited) => inherited.slot,
                 None => state.free_slot(&self.tables)?,
             };
+            let counters = seat.link().counters().clone();
             let member = Member {
-                side: Sides::NONE,
-                index: interface.index,
-                carrier,
-                slot,
-                longest: longest(interface),
-                to_peer: false,
-                running: None,
-                is_inherited: inherited.is_some(),
-                is_watched: inherited.is_none(),
-                facts: None,
-                counters: seat.link().counters().clone(),
-                flow: None,
-                counted: Counts::default(),
-                name: interface.name.clone(),
-                dropped: None,
-                unpinned: None,
+                is_inherited,
+                // Until the link tells.
+                is_watched: !is_inherited,
+                ..Member::new(interface, carrier, slot, counters)
             };
-            if !member.is_inherited {
+            if !is_inherited {
                 self.tables.set_port(member.index, &member.record())?;
             }
             state.members.insert((id, Sides::NONE), member);
         }
         let place = Place { fast: self.clone(), id };
         self.attend(seat);
-        self.adopt(id, interface.index);
+        if is_inherited {
+            self.adopt(id, interface.index);
+        }
         Ok(place)
     }
 

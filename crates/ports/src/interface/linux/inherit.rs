@@ -39,7 +39,7 @@ impl Fast {
     }
 
     fn drop_inherited(&self, inherited: &Inherited) {
-        if let Err(error) = drop_port(&self.tables, inherited.index) {
+        if let Err(error) = drop_ports(&self.tables, |index| index == inherited.index) {
             tracing::warn!(network = self.network.name(), "cannot take a port from the kernel: {error}");
         }
         self.unsettled.store(true, Ordering::Release);
@@ -112,18 +112,16 @@ fn inherited(tables: &Tables, directory: &Directory) -> io::Result<BTreeMap<Stri
     });
     let known: BTreeMap<_, _> = known.collect();
     let indices: BTreeSet<u32> = known.values().map(|port| port.index).collect();
-    let of_others: BTreeSet<u32> = tables.ports()?.into_iter().map(|(index, _)| index).collect();
-    let behind: BTreeSet<u32> = tables.stations()?.into_iter().map(|station| station.index).collect();
-    for index in of_others.union(&behind).filter(|index| !indices.contains(index)) {
-        drop_port(tables, *index)?;
-    }
+    drop_ports(tables, |index| !indices.contains(&index))?;
     Ok(known)
 }
 
-/// Takes a port out of the tables, with the stations behind it.
-fn drop_port(tables: &Tables, index: u32) -> io::Result<()> {
-    tables.remove_port(index)?;
-    for station in tables.stations()?.into_iter().filter(|station| station.index == index) {
+/// Takes the ports of these indices out of the tables, and the stations behind them.
+fn drop_ports(tables: &Tables, is_one: impl Fn(u32) -> bool) -> io::Result<()> {
+    for (index, _) in tables.ports()?.into_iter().filter(|(index, _)| is_one(*index)) {
+        tables.remove_port(index)?;
+    }
+    for station in tables.stations()?.into_iter().filter(|station| is_one(station.index)) {
         tables.remove_station(station.key)?;
     }
     Ok(())

@@ -39,6 +39,28 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// A guest's port, of which nothing is known yet but its interface.
+    pub(super) fn new(interface: &Interface, carrier: u32, slot: u32, counters: Arc<Counters>) -> Member {
+        Member {
+            side: Sides::NONE,
+            index: interface.index,
+            carrier,
+            slot,
+            longest: longest(interface),
+            to_peer: false,
+            running: None,
+            is_inherited: false,
+            is_watched: true,
+            facts: None,
+            counters,
+            flow: None,
+            counted: Counts::default(),
+            name: interface.name.clone(),
+            dropped: None,
+            unpinned: None,
+        }
+    }
+
     /// Why everything of the port goes to the workers.
     pub(super) fn slow(&self) -> Option<&'static str> {
         if self.running != Some(true) {

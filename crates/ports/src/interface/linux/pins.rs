@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use vmlan_sys::ebpf::{Hook, Link, is_bpf, mount_bpf};
 
 use crate::hooks::Names;
+use crate::interface_lock::namespace;
 
 /// Where hosts have the BPF file system.
 const FILE_SYSTEM: &str = "/sys/fs/bpf";
@@ -180,7 +181,7 @@ pub(super) fn name(text: &str) -> String {
 /// The prefix of the names of directories of daemons in the network namespace of the calling thread: interfaces of
 /// different ones have the same numbers.
 fn prefix() -> io::Result<String> {
-    Ok(format!("{}:", fs::metadata("/proc/thread-self/ns/net")?.ino()))
+    Ok(format!("{}:", namespace()?))
 }
 
 fn path_of(daemon: &str) -> io::Result<PathBuf> {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use vmlan_drivers::Flows;
 use vmlan_drivers::host::Stations;
-use vmlan_drivers::host::fast::{Counts, FromSide, Side};
+use vmlan_drivers::host::fast::{FromSide, Side};
 use vmlan_frame::Sides;
 
 use super::fast::{Fast, Place, State};
-use super::member::{Member, longest};
+use super::member::Member;
 use crate::Seat;
 use crate::kernel::Interface;
 
@@ -82,23 +82,15 @@ impl Fast {
             let mut state = self.state.lock();
             for ((sides, side, flow), carrier) in sides.into_iter().zip(*carriers) {
                 let slot = state.free_slot(&self.tables)?;
+                let counters = seat.link().counters().clone();
                 let member = Member {
                     side: sides,
                     index: side.index(index),
-                    carrier,
-                    slot,
-                    longest: longest(interface),
-                    to_peer: false,
-                    running: None,
-                    is_inherited: false,
-                    is_watched: true,
-                    facts: None,
-                    counters: seat.link().counters().clone(),
                     flow: Some(flow.clone()),
-                    counted: Counts::default(),
+                    // Of what the interface drops, some is its host's own.
                     name: String::new(),
-                    dropped: None,
                     unpinned: Some("what wire and host send to guests waits for the next daemon"),
+                    ..Member::new(interface, carrier, slot, counters)
                 };
                 self.tables.set_port(member.index, &member.record())?;
                 state.members.insert((seat.id(), sides), member);

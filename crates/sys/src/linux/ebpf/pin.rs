@@ -34,30 +34,6 @@ struct Ask {
     to: u64,
 }
 
-/// `struct bpf_map_info`, up to `map_flags`.
-#[repr(C)]
-#[derive(Default)]
-struct MapInfo {
-    map_type: u32,
-    id: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-}
-
-/// `struct bpf_link_info`, up to the end of what it has of tcx.
-#[repr(C)]
-#[derive(Default)]
-struct LinkInfo {
-    link_type: u32,
-    id: u32,
-    program: u32,
-    padding: u32,
-    interface: u32,
-    attach_type: u32,
-}
-
 /// Gives the object a name, an absolute path in a BPF file system; no part of it may have a dot.
 ///
 /// # Errors
@@ -87,46 +63,34 @@ pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// True if the object is a table of this type, sizes, limit and flags.
-pub(super) fn is_table(
-    object: BorrowedFd<'_>,
-    [map_type, key_size, value_size, max_entries, map_flags]: [u32; 5],
-) -> bool {
-    let mut info = MapInfo::default();
+/// The first numbers of what the kernel tells of an object (`struct bpf_map_info`, `struct bpf_link_info`); `None` when
+/// it tells fewer, as of another kind of object or where it is old.
+fn ask<const COUNT: usize>(object: BorrowedFd<'_>) -> Option<[u32; COUNT]> {
+    let mut numbers = [0; COUNT];
     let mut request = Ask {
         fd: object.as_raw_fd() as u32,
-        octets: size_of::<MapInfo>() as u32,
-        to: (&raw mut info).expose_provenance() as u64,
+        octets: size_of_val(&numbers) as u32,
+        to: (&raw mut numbers).expose_provenance() as u64,
     };
     // SAFETY: OBJECT_INFO writes at most `octets` octets to `to`, where there are as many that live through the call,
     // and any bits are a value of them.
-    let asked = unsafe { bpf_mut(OBJECT_INFO, &mut request) };
-    let MapInfo {
-        map_type: found,
-        key_size: keys,
-        value_size: values,
-        max_entries: limit,
-        map_flags: flags,
-        ..
-    } = info;
-    asked.is_ok()
-        && [found, keys, values, limit, flags] == [map_type, key_size, value_size, max_entries, map_flags]
+    unsafe { bpf_mut(OBJECT_INFO, &mut request) }.ok()?;
+    (request.octets as usize >= size_of_val(&numbers)).then_some(numbers)
+}
+
+/// True if the object is a table of this type, sizes of keys and values, limit and flags.
+pub(super) fn is_table(object: BorrowedFd<'_>, wanted: [u32; 5]) -> bool {
+    ask(object).is_some_and(|[map_type, _id, sizes_and_more @ ..]: [u32; 6]| {
+        wanted[0] == map_type && wanted[1..] == sizes_and_more
+    })
 }
 
 /// The interface and the type of attachment of a link of a classifier to an interface's own hook; `None` for any other
 /// object. The interface is 0 when it is gone or the link was taken off it.
 pub(super) fn place_of(object: BorrowedFd<'_>) -> Option<(u32, u32)> {
-    let mut info = LinkInfo::default();
-    let mut request = Ask {
-        fd: object.as_raw_fd() as u32,
-        octets: size_of::<LinkInfo>() as u32,
-        to: (&raw mut info).expose_provenance() as u64,
-    };
-    // SAFETY: as in `is_table`.
-    let asked = unsafe { bpf_mut(OBJECT_INFO, &mut request) };
-    // Fewer octets come of another kind of object, or of one that an old kernel knows less of.
-    let is_whole = asked.is_ok() && request.octets as usize >= size_of::<LinkInfo>();
-    (is_whole && info.link_type == LINK_OF_TCX).then_some((info.interface, info.attach_type))
+    // What a kind of link has of its own begins at a multiple of eight octets.
+    let [link_type, _id, _program, _padding, interface, attach_type] = ask(object)?;
+    (link_type == LINK_OF_TCX).then_some((interface, attach_type))
 }
 
 /// True if the directory is of a BPF file system.
