@@ -5,6 +5,7 @@
 //! out, and the sockets are behind traits that a driver implements.
 
 pub mod envelope;
+mod keyed;
 pub mod packet;
 pub mod reach;
 
