@@ -4,10 +4,20 @@
 //! The crate is pure: it does no I/O, reads no clock and writes no log. Frames of guests go in, frames for guests come
 //! out, and the sockets are behind traits that a driver implements.
 
+mod drop;
 pub mod envelope;
+pub mod guests;
 mod keyed;
+mod neighbour;
 pub mod packet;
 pub mod reach;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+pub mod unreachable;
+mod wheel;
 
+pub use drop::Drop;
 pub use envelope::Envelope;
+pub use keyed::Keyed;
 pub use packet::{Packet, Refusal};

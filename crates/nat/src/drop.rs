@@ -1,0 +1,27 @@
+/// Why a packet of a guest goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Drop {
+    /// A header that is short or contradicts itself, or asks for a way of its own.
+    BadHeader,
+    /// A checksum that is wrong.
+    BadChecksum,
+    /// From an address that is not the guest's.
+    SpoofedSource,
+    /// To where the guest may not go.
+    Denied,
+    /// To a group, or of a protocol that is not carried.
+    NotForwarded,
+    /// A SYN with segments that are too small.
+    BadMss,
+    /// A limit on flows.
+    FlowLimit,
+}
+
+impl From<crate::packet::Refusal> for Drop {
+    fn from(refusal: crate::packet::Refusal) -> Drop {
+        match refusal {
+            crate::packet::Refusal::BadHeader => Drop::BadHeader,
+            crate::packet::Refusal::BadChecksum => Drop::BadChecksum,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The guests of an uplink: which address is behind which link address and port, and what each port may use.
+//!
+//! Theory of operation. A guest is a port of the network; a number above 0 names it. An address of the subnet is bound to
+//! the link address and the port that used it first, until that port is gone; a lease binds it whatever was there. So no
+//! guest can speak with another's address, and answers go to one place without a look-up in the switch.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vmlan_frame::{Instant, MacAddr};
+
+use crate::envelope::{Subnet4, Subnet6};
+
+/// The place of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// The guest's link address.
+    pub mac: MacAddr,
+    /// Its port of the network.
+    pub ingress: u16,
+    /// True if it was given to the guest, by lease or by configuration.
+    pub is_leased: bool,
+}
+
+/// Limits for each guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP flows.
+    pub flows: u32,
+    /// New TCP flows a second, and how many at once.
+    pub new_per_second: u32,
+    /// TCP flows that are not established.
+    pub half_open: u32,
+    /// Octets that are kept for a guest, in both directions together.
+    pub memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { flows: 4096, new_per_second: 500, half_open: 256, memory: 16 << 20 }
+    }
+}
+
+/// A number of tokens that grows with time, up to what a second brings.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tokens {
+    /// In nanoseconds of growth.
+    level: u64,
+    at: Instant,
+}
+
+impl Tokens {
+    /// Takes one of `rate` tokens a second.
+    pub(crate) fn take(&mut self, rate: u32, now: Instant) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let cost = SECOND / u64::from(rate.max(1));
+        let grown = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(SECOND);
+        let fresh = self.at == Instant::ZERO;
+        self.level = if fresh { SECOND } else { self.level.saturating_add(grown).min(SECOND) };
+        self.at = now;
+        match self.level.checked_sub(cost) {
+            Some(rest) if rate > 0 => {
+                self.level = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What one guest uses.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Its TCP flows.
+    pub(crate) flows: u32,
+    /// Those that are not established.
+    pub(crate) half_open: u32,
+    /// Octets that are kept for it, in both directions.
+    pub(crate) memory: usize,
+    /// Octets that it has not acknowledged.
+    pub(crate) in_flight: usize,
+    /// The most that may be in flight.
+    pub(crate) budget: usize,
+    /// Until then a loss does not halve the budget again.
+    pub(crate) calm_until: Instant,
+    /// For new flows.
+    pub(crate) new_flows: Tokens,
+    /// For answers to what does not fit a flow.
+    pub(crate) challenges: Tokens,
+    /// Flows that wait for others of the guest to be acknowledged.
+    pub(crate) starved: VecDeque<u32>,
+}
+
+impl Guest {
+    /// Octets in flight to begin with: what a port's backlog holds.
+    const BUDGET: usize = 512 << 10;
+    /// The most octets in flight.
+    const MOST: usize = 4 << 20;
+
+    fn new() -> Guest {
+        Guest {
+            flows: 0,
+            half_open: 0,
+            memory: 0,
+            in_flight: 0,
+            budget: Guest::BUDGET,
+            calm_until: Instant::ZERO,
+            new_flows: Tokens::default(),
+            challenges: Tokens::default(),
+            starved: VecDeque::new(),
+        }
+    }
+
+    /// Some of what was in flight has arrived.
+    pub(crate) fn acknowledged(&mut self, octets: usize) {
+        self.in_flight = self.in_flight.saturating_sub(octets);
+        self.budget = (self.budget + octets / 16).min(Guest::MOST);
+    }
+
+    /// Something was lost; for `round` no other loss counts.
+    pub(crate) fn lost(&mut self, round: Duration, now: Instant) {
+        if now >= self.calm_until {
+            self.budget = (self.budget / 2).max(64 << 10);
+            self.calm_until = now + round;
+        }
+    }
+}
+
+/// All guests of an uplink.
+#[derive(Debug)]
+pub struct Guests {
+    /// Subnets of the guests.
+    pub(crate) subnet4: Option<Subnet4>,
+    pub(crate) subnet6: Option<Subnet6>,
+    pub(crate) limits: Limits,
+    bindings: HashMap<IpAddr, Binding>,
+    by_port: Vec<Option<Box<Guest>>>,
+}
+
+impl Guests {
+    /// Addresses of one port that are bound because it used them.
+    const PER_PORT: usize = 64;
+
+    /// No guest yet.
+    pub fn new(subnet4: Option<Subnet4>, subnet6: Option<Subnet6>, limits: Limits) -> Guests {
+        Guests { subnet4, subnet6, limits, bindings: HashMap::new(), by_port: Vec::new() }
+    }
+
+    /// Sets other limits, for what comes.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// True if the address can be a guest's: in a subnet, and neither the uplink's own nor the subnet's itself.
+    pub fn is_guest(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet4.is_some_and(|subnet| {
+                subnet.contains(address)
+                    && address != subnet.network
+                    && address != subnet.broadcast()
+                    && ![1, 2].map(|number| subnet.host(number)).contains(&address)
+            }),
+            IpAddr::V6(address) => self.subnet6.is_some_and(|subnet| {
+                subnet.contains(address) && ![0, 1, 2].map(|number| subnet.host(number)).contains(&address)
+            }),
+        }
+    }
+
+    /// True if the address is the gateway's: the one that has the network's services.
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet4.is_some_and(|subnet| address == subnet.host(1)),
+            IpAddr::V6(address) => {
+                address == crate::envelope::GATEWAY_LINK_LOCAL
+                    || self.subnet6.is_some_and(|subnet| address == subnet.host(1))
+            }
+        }
+    }
+
+    /// True if the address is the one at which services of the host are opened.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet4.is_some_and(|subnet| address == subnet.host(2)),
+            IpAddr::V6(address) => self.subnet6.is_some_and(|subnet| address == subnet.host(2)),
+        }
+    }
+
+    /// The gateway's address of the family of `other`.
+    pub fn gateway_for(&self, other: IpAddr) -> Option<IpAddr> {
+        match other {
+            IpAddr::V4(_) => self.subnet4.map(|subnet| subnet.host(1).into()),
+            IpAddr::V6(_) => self.subnet6.map(|subnet| subnet.host(1).into()),
+        }
+    }
+
+    /// Tells whether the port and link address may use this source address, which binds one that nobody has.
+    pub fn is_own(&mut self, address: IpAddr, mac: MacAddr, ingress: u16) -> bool {
+        if let Some(binding) = self.bindings.get(&address) {
+            return binding.mac == mac && binding.ingress == ingress;
+        }
+        if !self.is_guest(address) {
+            return false;
+        }
+        let of_port = self.bindings.values().filter(|binding| binding.ingress == ingress).count();
+        if of_port >= Guests::PER_PORT {
+            return false;
+        }
+        self.bindings.insert(address, Binding { mac, ingress, is_leased: false });
+        true
+    }
+
+    /// Binds an address that was given to a guest. Returns the binding that was there, if it was another place.
+    pub fn bind(&mut self, address: IpAddr, mac: MacAddr, ingress: u16) -> Option<Binding> {
+        let binding = Binding { mac, ingress, is_leased: true };
+        let before = self.bindings.insert(address, binding)?;
+        (before.mac != mac || before.ingress != ingress).then_some(before)
+    }
+
+    /// Forgets the place of an address. Returns it.
+    pub fn unbind(&mut self, address: IpAddr) -> Option<Binding> {
+        self.bindings.remove(&address)
+    }
+
+    /// Forgets the addresses of a port that is gone.
+    pub fn forget_port(&mut self, ingress: u16) {
+        self.bindings.retain(|_, binding| binding.ingress != ingress);
+    }
+
+    /// The place of an address.
+    pub fn place(&self, address: IpAddr) -> Option<Binding> {
+        self.bindings.get(&address).copied()
+    }
+
+    /// All addresses, and where they are.
+    pub fn bindings(&self) -> impl Iterator<Item = (IpAddr, Binding)> + '_ {
+        self.bindings.iter().map(|(address, binding)| (*address, *binding))
+    }
+
+    /// A flow waits until others of its guest are acknowledged.
+    pub(crate) fn starve(&mut self, ingress: u16, flow: u32) {
+        let starved = &mut self.of(ingress).starved;
+        if !starved.contains(&flow) {
+            starved.push_back(flow);
+        }
+    }
+
+    /// Takes a flow that waits, now that something was acknowledged.
+    pub(crate) fn unstarve(&mut self, ingress: u16) -> Option<u32> {
+        self.of(ingress).starved.pop_front()
+    }
+
+    /// The account of the guest at a port.
+    pub(crate) fn of(&mut self, ingress: u16) -> &mut Guest {
+        let slot = usize::from(ingress);
+        if slot >= self.by_port.len() {
+            self.by_port.resize_with(slot + 1, || None);
+        }
+        self.by_port[slot].get_or_insert_with(|| Box::new(Guest::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+    fn guests() -> Guests {
+        let subnet4 = Subnet4 { network: [10, 213, 5, 0].into(), prefix: 24 };
+        let subnet6 = Subnet6 { network: "fd00:1::".parse().unwrap() };
+        Guests::new(Some(subnet4), Some(subnet6), Limits::default())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn case_29_no_guest_speaks_with_anothers_address() {
+        let mut guests = guests();
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+        for (address, mac, port) in [
+            ("10.213.5.20", B, 1),
+            ("10.213.5.20", A, 2),
+            ("10.213.5.1", A, 1),
+            ("10.213.5.2", A, 1),
+            ("10.213.5.255", A, 1),
+            ("192.0.2.7", A, 1),
+            ("fd00:1::1", A, 1),
+            ("fd00:2::7", A, 1),
+            ("fe80::7", A, 1),
+        ] {
+            assert!(!guests.is_own(ip(address), mac, port), "{address}");
+        }
+        assert!(guests.is_own(ip("fd00:1::77"), B, 2));
+    }
+
+    #[test]
+    fn a_lease_wins_and_a_port_that_is_gone_has_nothing() {
+        let mut guests = guests();
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+        let before = guests.bind(ip("10.213.5.20"), B, 2);
+        assert_eq!(before, Some(Binding { mac: A, ingress: 1, is_leased: false }));
+        assert!(!guests.is_own(ip("10.213.5.20"), A, 1) && guests.is_own(ip("10.213.5.20"), B, 2));
+        assert_eq!(guests.bind(ip("10.213.5.20"), B, 2), None);
+        guests.forget_port(2);
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+    }
+
+    #[test]
+    fn a_port_binds_a_bounded_number() {
+        let mut guests = guests();
+        let own = (3..200).filter(|n| guests.is_own(IpAddr::from([10, 213, 5, *n]), A, 1)).count();
+        assert_eq!(own, 64);
+        assert!(guests.is_own(ip("10.213.5.201"), B, 2));
+    }
+
+    #[test]
+    fn tokens_come_back_with_time() {
+        let mut tokens = Tokens::default();
+        let start = Instant::from_secs(5);
+        assert_eq!((0..2000).filter(|_| tokens.take(500, start)).count(), 500);
+        let later = start + Duration::from_millis(100);
+        assert_eq!((0..2000).filter(|_| tokens.take(500, later)).count(), 50);
+        assert!(!tokens.take(0, Instant::from_secs(100)));
+    }
+}

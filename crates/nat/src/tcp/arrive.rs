@@ -1,0 +1,266 @@
+//! Segments of guests.
+
+use std::net::SocketAddr;
+
+use vmlan_frame::wire::{IpProtocol, TcpFlags, TcpSegment};
+use vmlan_frame::{ETHERNET_HEADER, Frame};
+
+use super::emit::{Segment, bare};
+use super::flow::{Key, State, flag};
+use super::sequence::{ahead, before, within};
+use super::{Gathered, Sockets, Tcp, Turn};
+use crate::drop::Drop;
+use crate::packet::Packet;
+
+/// Answers a second to a guest's segments that do not fit a flow (RFC 5961 section 7).
+const CHALLENGES: u32 = 10;
+
+/// Duplicate acknowledgements that tell of a loss (RFC 5681 section 3.2).
+const DUPLICATES: u8 = 3;
+
+impl Tcp {
+    /// Takes a segment of a guest, whose source address was found to be its own; `frame` is the one of `packet`. What is
+    /// to be done with its data waits for [`Tcp::flush`].
+    ///
+    /// # Errors
+    /// Why the segment is dropped.
+    pub fn take<S: Sockets>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        packet: &Packet<'_>,
+        frame: &Frame,
+    ) -> Result<(), Drop> {
+        let tcp = TcpSegment::new_checked(packet.upper).map_err(|_| Drop::BadHeader)?;
+        let length = packet.upper.len() as u32;
+        if !packet.is_checksum_open()
+            && !packet.addresses.pseudo_header(IpProtocol::TCP, length).add_octets(packet.upper).is_valid()
+        {
+            return Err(Drop::BadChecksum);
+        }
+        let guest = SocketAddr::new(packet.source(), tcp.source_port());
+        let other = SocketAddr::new(packet.destination(), tcp.destination_port());
+        let key = Key::new(guest, other);
+        let flags = tcp.flags();
+        let Some(&slot) = self.by_key.get(&key) else {
+            return if flags.contains(TcpFlags::RST) {
+                Ok(())
+            } else if flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK) {
+                self.begin(turn, packet, &tcp)
+            } else {
+                self.answer_reset(turn, packet, &tcp);
+                Ok(())
+            };
+        };
+        let flow = &mut self.flows[slot as usize];
+        match flow.state {
+            State::Queued | State::Connecting => self.early(turn, slot, packet, &tcp),
+            State::Calling => self.answered(turn, slot, packet, &tcp),
+            State::Gone => self.late(turn, slot, packet, &tcp),
+            State::Accepting | State::Open => self.current(turn, slot, &tcp, packet, frame),
+            State::Free => Ok(()),
+        }
+    }
+
+    /// A segment of a flow that is not connected yet.
+    fn early<S: Sockets>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        slot: u32,
+        packet: &Packet<'_>,
+        tcp: &TcpSegment<&[u8]>,
+    ) -> Result<(), Drop> {
+        let flow = &mut self.flows[slot as usize];
+        let flags = tcp.flags();
+        if flags.contains(TcpFlags::RST) {
+            if tcp.sequence() == flow.rcv_nxt || tcp.sequence() == flow.irs {
+                self.abort(turn, slot, true);
+            }
+            return Ok(());
+        }
+        if !flags.contains(TcpFlags::SYN) || flags.contains(TcpFlags::ACK) {
+            return Ok(());
+        }
+        if tcp.sequence() != flow.irs {
+            self.abort(turn, slot, true);
+            return self.begin(turn, packet, tcp);
+        }
+        flow.heard = turn.now;
+        Ok(())
+    }
+
+    /// A segment of a flow that is over.
+    fn late<S: Sockets>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        slot: u32,
+        packet: &Packet<'_>,
+        tcp: &TcpSegment<&[u8]>,
+    ) -> Result<(), Drop> {
+        let flow = &self.flows[slot as usize];
+        let flags = tcp.flags();
+        if flags.contains(TcpFlags::RST) {
+            self.release(slot, turn.guests);
+        } else if flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK) {
+            if before(flow.rcv_nxt.wrapping_sub(1), tcp.sequence()) {
+                self.release(slot, turn.guests);
+                return self.begin(turn, packet, tcp);
+            }
+        } else if flags.contains(TcpFlags::FIN) {
+            let segment = Segment {
+                sequence: flow.max,
+                acknowledgement: flow.rcv_nxt,
+                flags: TcpFlags::ACK,
+                window: 0,
+            };
+            turn.out.extend(bare(flow, self.settings.mac, &segment, &[], turn.pool));
+        }
+        Ok(())
+    }
+
+    /// Tells the guest where the flow is, but not often.
+    fn challenge<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        let ingress = self.flows[slot as usize].ingress;
+        if turn.guests.of(ingress).challenges.take(CHALLENGES, turn.now) {
+            self.list(slot, flag::ACK);
+        }
+    }
+
+    /// A segment of a flow that is established, or is just being so (RFC 9293 section 3.10.7.4).
+    fn current<S: Sockets>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        slot: u32,
+        tcp: &TcpSegment<&[u8]>,
+        packet: &Packet<'_>,
+        frame: &Frame,
+    ) -> Result<(), Drop> {
+        let (sequence, acknowledgement, flags) = (tcp.sequence(), tcp.acknowledgement(), tcp.flags());
+        let flow = &mut self.flows[slot as usize];
+        if flags.contains(TcpFlags::RST) {
+            if sequence == flow.rcv_nxt {
+                self.abort(turn, slot, true);
+            } else if within(sequence, flow.rcv_nxt, flow.rcv_adv) {
+                self.challenge(turn, slot);
+            }
+            return Ok(());
+        }
+        if flags.contains(TcpFlags::SYN) {
+            if flow.state == State::Accepting && sequence == flow.irs && !flags.contains(TcpFlags::ACK) {
+                // Our answer was lost.
+                flow.tries = flow.tries.saturating_sub(1);
+                self.shake(turn, slot);
+            } else {
+                self.challenge(turn, slot);
+            }
+            return Ok(());
+        }
+        if !flags.contains(TcpFlags::ACK) {
+            return Err(Drop::BadHeader);
+        }
+        // What was not sent cannot be acknowledged, and numbers from long ago are a blind guess.
+        if before(flow.max, acknowledgement) || ahead(acknowledgement, flow.una) > (4 << 20) {
+            self.challenge(turn, slot);
+            return Ok(());
+        }
+        if flow.state == State::Accepting {
+            if acknowledgement != flow.max {
+                return Ok(());
+            }
+            self.established(slot, turn.guests);
+            let flow = &mut self.flows[slot as usize];
+            flow.una = acknowledgement;
+            flow.recover = acknowledgement;
+            flow.wl2 = acknowledgement;
+            flow.snd_wnd = u32::from(tcp.window()) << flow.snd_scale;
+            flow.max_wnd = flow.snd_wnd;
+            self.list(slot, flag::READABLE);
+        }
+        let flow = &mut self.flows[slot as usize];
+        flow.heard = turn.now;
+        let payload = tcp.payload();
+        let window = u32::from(tcp.window()) << flow.snd_scale;
+        if before(flow.una, acknowledgement) {
+            self.acknowledged(turn, slot, acknowledgement);
+        } else if acknowledgement == flow.una
+            && payload.is_empty()
+            && !flags.contains(TcpFlags::FIN)
+            && flow.in_flight() > 0
+            && window == flow.snd_wnd
+            && !flow.repeats()
+        {
+            self.duplicate(turn, slot);
+        }
+        let flow = &mut self.flows[slot as usize];
+        let is_newer =
+            before(flow.wl1, sequence) || flow.wl1 == sequence && !before(acknowledgement, flow.wl2);
+        if is_newer && !before(flow.rcv_adv, sequence) {
+            let opened = window > flow.snd_wnd;
+            (flow.snd_wnd, flow.wl1, flow.wl2) = (window, sequence, acknowledgement);
+            flow.max_wnd = flow.max_wnd.max(window);
+            if opened {
+                flow.tries = 0;
+                self.list(slot, 0);
+            }
+        }
+        if self.flows[slot as usize].state == State::Open {
+            self.data(slot, tcp, packet, frame);
+            self.rearm(slot, turn.now);
+        }
+        Ok(())
+    }
+
+    /// The same acknowledgement once more: a segment got there, and one before it did not.
+    fn duplicate<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        flow.duplicates = flow.duplicates.saturating_add(1);
+        let alone = self.sent.iter(flow.sent).nth(1).is_none();
+        let is_enough = flow.duplicates == if alone { 1 } else { DUPLICATES };
+        if is_enough && !flow.has(flag::RECOVERS) {
+            self.statistics.fast_repeats += 1;
+            self.go_back(turn, slot);
+        }
+    }
+
+    /// Notes what a segment brings: data in order, or beyond a gap, or again.
+    fn data(&mut self, slot: u32, tcp: &TcpSegment<&[u8]>, packet: &Packet<'_>, frame: &Frame) {
+        let flow = &mut self.flows[slot as usize];
+        let payload = tcp.payload();
+        let has_fin = tcp.flags().contains(TcpFlags::FIN);
+        if payload.is_empty() && !has_fin {
+            // A keep-alive, or a probe of the window (RFC 9293 section 3.8.4).
+            if before(tcp.sequence(), flow.rcv_nxt) {
+                self.list(slot, flag::ACK);
+            }
+            return;
+        }
+        self.list(slot, flag::ACK);
+        let flow = &mut self.flows[slot as usize];
+        let old = ahead(tcp.sequence(), flow.rcv_nxt);
+        if old < 0 {
+            self.statistics.out_of_order += 1;
+            return;
+        }
+        let old = old as usize;
+        if flow.has(flag::GUEST_FIN | flag::GUEST_DONE) || old > payload.len() {
+            return;
+        }
+        let window = ahead(flow.rcv_nxt, flow.rcv_adv).max(0) as usize;
+        let fresh = (payload.len() - old).min(window);
+        if fresh > 0 {
+            // The payload is the packet's end.
+            let start = ETHERNET_HEADER + packet.ip.len() - payload.len() + old;
+            if flow.gathered.is_empty() {
+                self.touched.push(slot);
+            }
+            let gathered = Gathered { frame: frame.clone(), start: start as u32, len: fresh as u32 };
+            self.gathered.push(&mut flow.gathered, gathered);
+            flow.rcv_nxt = flow.rcv_nxt.wrapping_add(fresh as u32);
+        }
+        if has_fin && old + fresh == payload.len() {
+            flow.set(flag::GUEST_FIN);
+            if flow.gathered.is_empty() {
+                self.touched.push(slot);
+            }
+        }
+    }
+}
