@@ -19,6 +19,7 @@ pub mod stream;
 mod test_segments;
 pub mod tunnel;
 pub mod unix;
+pub mod uplink;
 pub mod vde;
 mod waits;
 

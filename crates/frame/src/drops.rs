@@ -115,6 +115,22 @@ reasons! {
     LinkDetached, "link_detached", Egress;
     /// A tunnel gets IP packets only, and only those for its own link address or for groups.
     NotForTunnel, "not_for_tunnel", Egress;
+    /// An uplink gets ARP and IP packets only, and only those for its own link address or for groups.
+    NotForUplink, "not_for_uplink", Egress;
+    /// A packet to the uplink whose headers are short or contradict themselves, or that asks for a way of its own.
+    BadHeader, "bad_header", Egress;
+    /// A packet to the uplink whose checksum is wrong.
+    BadChecksum, "bad_checksum", Egress;
+    /// A packet to the uplink from an address that is another guest's, or no guest's.
+    SpoofedSource, "spoofed_source", Egress;
+    /// A packet to where its guest may not go.
+    EgressDenied, "egress_denied", Egress;
+    /// A packet to a group, or of a protocol, that the uplink does not carry.
+    NotForwarded, "not_forwarded", Egress;
+    /// A SYN with segments that are too small.
+    BadMss, "bad_mss", Egress;
+    /// A new flow beyond the guest's limits.
+    FlowLimit, "flow_limit", Egress;
 }
 
 impl fmt::Display for DropReason {

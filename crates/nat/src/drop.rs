@@ -9,6 +9,8 @@ pub enum Drop {
     SpoofedSource,
     /// To where the guest may not go.
     Denied,
+    /// For another station, or no IP packet.
+    NotForUplink,
     /// To a group, or of a protocol that is not carried.
     NotForwarded,
     /// A SYN with segments that are too small.

@@ -5,6 +5,7 @@
 //! out, and the sockets are behind traits that a driver implements.
 
 mod drop;
+mod engine;
 pub mod envelope;
 pub mod guests;
 mod keyed;
@@ -18,6 +19,7 @@ pub mod unreachable;
 mod wheel;
 
 pub use drop::Drop;
+pub use engine::{Nat, Settings, Taken};
 pub use envelope::Envelope;
 pub use keyed::Keyed;
 pub use packet::{Packet, Refusal};

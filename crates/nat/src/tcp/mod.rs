@@ -206,8 +206,13 @@ impl Tcp {
     }
 
     /// True if [`Tcp::poll`] has something to do now.
-    pub fn has_work(&self) -> bool {
+    pub fn has_output(&self) -> bool {
         !self.starved && !self.listed.is_empty() || !self.queued.is_empty()
+    }
+
+    /// True if [`Tcp::poll`] has something to do now, or to try again when there are buffers.
+    pub fn has_work(&self) -> bool {
+        !self.listed.is_empty() || !self.queued.is_empty()
     }
 
     /// Reports every flow.

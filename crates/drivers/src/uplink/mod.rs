@@ -1,0 +1,144 @@
+//! The uplink: addresses, names and a way out for the guests of a network, by sockets of the host.
+//!
+//! Theory of operation. One worker, the one that receives, has the engine (`vmlan_nat::Nat`) and all sockets, in a
+//! poller of the uplink's own, which that worker watches as it does a device. Frames for the uplink are what guests
+//! send; what it receives are frames for guests, made of what the sockets have. Other workers hand their frames over in
+//! a bounded queue. The control side sends [`Command`]s, and has a channel for the network's services: each message is
+//! the port's number in two octets, two octets of nothing, and a frame.
+//!
+//! Nothing here waits, and a guest can use up no more than its part of anything (`vmlan_nat::guests`).
+
+mod listeners;
+mod queue;
+mod streams;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmlan_frame::{Backlog, MacAddr, Mutex};
+use vmlan_nat::guests::Limits;
+use vmlan_nat::reach::{Egress, Service};
+use vmlan_nat::tcp::{FlowId, FlowReport, Statistics};
+use vmlan_sys::Waker;
+
+pub use self::listeners::{ForwardId, local_address};
+pub use self::streams::StreamTaker;
+
+use self::queue::{HandOver, UplinkQueue};
+use crate::{Endpoint, Queue, Settings};
+
+/// The settings of an uplink.
+pub struct Options {
+    /// Those of the engine.
+    pub engine: vmlan_nat::Settings,
+    /// The data path's end of the channel to the network's services, which does not wait and keeps messages apart.
+    pub channel: OwnedFd,
+    /// The taker of guests' connections to the network's DNS.
+    pub names: StreamTaker,
+    /// Sockets that may be open.
+    pub sockets: usize,
+}
+
+/// A flow, its socket apart.
+pub type Flows = Vec<FlowReport>;
+
+/// The receiver of an answer.
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Something for the engine to do.
+pub enum Command {
+    /// An address is a guest's, at this port.
+    Bind(IpAddr, MacAddr, u16),
+    /// An address is nobody's any more.
+    Unbind(IpAddr),
+    /// A port has left the network.
+    PortGone(u16),
+    /// The guest at a port may have been started anew.
+    PortMayBeNew(u16),
+    /// A guest got an address for a name.
+    Learned {
+        /// The guest's port.
+        ingress: u16,
+        /// The name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+        /// How long it is good.
+        ttl: Duration,
+    },
+    /// The host's own addresses.
+    HostAddresses(Vec<IpAddr>),
+    /// What is open to all guests. Flows that are not any more end.
+    Egress(Egress),
+    /// What is open to the guest at a port; as to all when `None`.
+    PortEgress(u16, Option<Egress>),
+    /// Services of the host that are open.
+    Services(Vec<Service>),
+    /// Limits for each guest.
+    Limits(Limits),
+    /// A listening socket of a forward; without a guest's address callers are reset.
+    Listen(ForwardId, OwnedFd, Option<SocketAddr>),
+    /// The guest of a forward has another address.
+    Aim(ForwardId, Option<SocketAddr>),
+    /// A forward is no more.
+    Unlisten(ForwardId),
+    /// Report the flows.
+    Flows(Answer<(Flows, Statistics)>),
+    /// Report the addresses that guests use.
+    Bindings(Answer<Vec<(IpAddr, MacAddr, u16, bool)>>),
+    /// End a flow; answers if there was one.
+    CloseFlow(FlowId, Answer<bool>),
+}
+
+/// An uplink, ready for traffic.
+pub struct Uplink {
+    shared: Arc<Shared>,
+    options: Mutex<Option<Options>>,
+}
+
+/// The part of an uplink that all threads have.
+struct Shared {
+    waker: Waker,
+    commands: Mutex<VecDeque<Command>>,
+    /// Frames of other workers.
+    handed: Mutex<Backlog>,
+}
+
+impl Uplink {
+    /// An uplink that begins when a worker receives from it.
+    ///
+    /// # Errors
+    /// No descriptor.
+    pub fn new(options: Options) -> io::Result<Uplink> {
+        /// Frames of other workers that wait, and their octets.
+        const HANDED: (usize, usize) = (1024, 1 << 20);
+        let handed = Mutex::new(Backlog::new(HANDED.0, HANDED.1));
+        let shared = Arc::new(Shared { waker: Waker::new()?, commands: Mutex::default(), handed });
+        Ok(Uplink { shared, options: Mutex::new(Some(options)) })
+    }
+
+    /// Has the engine do something soon. Commands that come before the uplink is attached wait for it.
+    pub fn tell(&self, command: Command) {
+        self.shared.commands.lock().push_back(command);
+        self.shared.waker.wake();
+    }
+}
+
+impl Endpoint for Uplink {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        if !settings.receives {
+            return Ok(Box::new(HandOver::new(self.shared.clone(), settings)));
+        }
+        let options =
+            self.options.lock().take().ok_or_else(|| io::Error::other("the uplink has begun already"))?;
+        Ok(Box::new(UplinkQueue::new(self.shared.clone(), options, settings)?))
+    }
+
+    fn mechanism(&self) -> String {
+        "sockets of the host, one for each flow".to_owned()
+    }
+}

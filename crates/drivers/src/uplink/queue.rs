@@ -1,0 +1,383 @@
+//! The workers' halves of an uplink: the one with the engine, and those that hand their frames to it.
+
+use std::io::{self, IoSlice, Read as _};
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+use vmlan_frame::wire::IpProtocol;
+use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Size, Takes, Tally};
+use vmlan_nat::reach::Verdict;
+use vmlan_nat::{Drop, Nat, Taken};
+use vmlan_sys::{Interest, Poller, Ready};
+
+use super::listeners::{LISTENER, Listeners, seen};
+use super::streams::{FLOW, HostStreams, KIND, set_reset};
+use super::{Command, Options, Shared};
+use crate::{Fault, Progress, Queue, Settings, Status, Waits};
+
+/// Tokens of what there is once.
+const OTHERS: u64 = 0b11 << 62;
+const WAKER: u64 = OTHERS;
+const CHANNEL: u64 = OTHERS | 1;
+
+/// Octets in front of a frame on the channel: the port's number, and two of nothing.
+const PREFIX: usize = 4;
+
+/// Frames from the network's services that are taken in one turn.
+const MESSAGES: usize = 64;
+
+/// How long the engine waits for a buffer that others have.
+const RETRY: Duration = Duration::from_millis(1);
+
+pub(super) struct UplinkQueue {
+    shared: Arc<Shared>,
+    poller: Arc<Poller>,
+    engine: Nat,
+    streams: HostStreams,
+    listeners: Listeners,
+    channel: Socket,
+    account: Account,
+    worker: usize,
+    /// Empty between calls; kept for its memory.
+    ready: Vec<Ready>,
+    /// The poller has something, as the worker's poller says.
+    has_events: bool,
+    /// When to be called although nothing is ready.
+    deadline: Option<Instant>,
+}
+
+impl UplinkQueue {
+    pub(super) fn new(shared: Arc<Shared>, options: Options, settings: Settings) -> io::Result<UplinkQueue> {
+        let Options { engine, channel, names, sockets } = options;
+        let poller = Arc::new(Poller::new()?);
+        poller.add(&shared.waker, WAKER, Interest::READ)?;
+        let channel = Socket::from(channel);
+        channel.set_nonblocking(true)?;
+        poller.add(&channel, CHANNEL, Interest::READ)?;
+        let now = Instant::from_nanos(vmlan_sys::monotonic_nanos());
+        Ok(UplinkQueue {
+            engine: Nat::new(engine, now),
+            streams: HostStreams::new(poller.clone(), sockets, names),
+            listeners: Listeners::new(poller.clone()),
+            poller,
+            shared,
+            channel,
+            account: settings.account,
+            worker: settings.worker,
+            ready: Vec::new(),
+            has_events: true,
+            deadline: Some(now),
+        })
+    }
+
+    /// Takes a frame of a guest. Answers whether it got somewhere, and counts one that is lost.
+    fn take(&mut self, cx: &Context<'_>, frame: &Frame) -> bool {
+        let reason = match self.engine.take(&mut self.streams, frame, cx.now, cx.pool) {
+            Ok(Taken::Done) => return true,
+            Ok(Taken::Service) if self.hand_to_service(cx, frame) => return true,
+            Ok(Taken::Service) => DropReason::QueueFull,
+            Err(reason) => drop_reason(reason),
+        };
+        self.account.lose(cx, frame, reason);
+        false
+    }
+
+    /// Hands a frame to the network's services. A message to one that has too much is lost.
+    fn hand_to_service(&mut self, cx: &Context<'_>, frame: &Frame) -> bool {
+        let [high, low] = frame.meta.ingress.to_be_bytes();
+        let mut whole = frame.clone();
+        if frame.meta.offload.needs_checksum() {
+            let Some(octets) = whole.make_mut(cx.pool) else { return false };
+            vmlan_frame::offload::finish_checksum(octets, &frame.meta.offload);
+        }
+        let prefix = [high, low, 0, 0];
+        let message = [IoSlice::new(&prefix), IoSlice::new(whole.octets())];
+        self.channel.send_vectored(&message).is_ok()
+    }
+
+    /// Takes frames for guests from the network's services. False when the services are gone.
+    fn take_from_services(&mut self, cx: &Context<'_>) -> bool {
+        for _ in 0..MESSAGES {
+            let Some(mut buffer) = cx.pool.take(Size::Small) else { return true };
+            match (&self.channel).read(&mut buffer) {
+                Ok(len) if len > PREFIX => {
+                    self.engine.send(buffer.into_frame(PREFIX..len));
+                }
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
+    /// Looks at what is ready.
+    fn take_events(&mut self, cx: &Context<'_>) -> Result<(), Fault> {
+        let mut ready = mem::take(&mut self.ready);
+        self.poller.wait(&mut ready, Some(Duration::ZERO)).map_err(Fault::Io)?;
+        let mut result = Ok(());
+        for event in &ready {
+            match event.token & KIND {
+                FLOW => {
+                    if let Some(flow) = self.streams.flow_of(event.token) {
+                        let signs = (event.read, event.write);
+                        self.engine.ready(&mut self.streams, flow, signs, cx.now, cx.pool);
+                    }
+                }
+                LISTENER => self.accept(cx, event.token),
+                _ if event.token == WAKER => {
+                    self.shared.waker.clear();
+                    self.obey(cx);
+                    self.take_handed(cx);
+                }
+                _ if event.token == CHANNEL => {
+                    if !self.take_from_services(cx) {
+                        result = Err(Fault::Closed);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.ready = ready;
+        result
+    }
+
+    /// Takes the frames of other workers.
+    fn take_handed(&mut self, cx: &Context<'_>) {
+        let shared = self.shared.clone();
+        let mut handed = shared.handed.lock();
+        let (mut sent, mut taken) = (Tally::default(), 0);
+        for entry in handed.iter().take(Batch::LIMIT) {
+            taken += 1;
+            let Some(mut frame) = cx.pool.copy(entry.octets) else {
+                self.account.lose_entry(cx, entry, DropReason::NoSendBuffer);
+                continue;
+            };
+            frame.meta = entry.meta;
+            if self.take(cx, &frame) {
+                sent.add(&frame);
+            }
+        }
+        handed.pop(taken);
+        if !handed.is_empty() {
+            shared.waker.wake();
+        }
+        drop(handed);
+        self.account.counters().sent(self.worker, &sent);
+        self.engine.flush(&mut self.streams, cx.now, cx.pool);
+    }
+
+    /// Takes callers from outside.
+    fn accept(&mut self, cx: &Context<'_>, token: u64) {
+        let mut callers = Vec::new();
+        self.listeners.accept(token, self.streams.has_room(), |caller| callers.push(caller));
+        for caller in callers {
+            let guests = &self.engine.guests;
+            let guest = caller.guest;
+            let from = seen(caller.from, guest, |address| self.engine.reach.is_in_subnet(address));
+            let from = match from {
+                Some(from) => Some(from),
+                None => guests
+                    .gateway_for(guest.ip())
+                    .map(|gateway| SocketAddr::new(gateway, self.listeners.next_port())),
+            };
+            let flow =
+                from.and_then(|from| self.engine.call(&mut self.streams, (guest, from), cx.now, cx.pool));
+            let Some(flow) = flow else {
+                set_reset(&caller.socket);
+                continue;
+            };
+            match self.streams.adopt(flow, caller.socket) {
+                Ok(()) => self.engine.begin_call(&mut self.streams, flow, cx.now, cx.pool),
+                Err(_) => {
+                    self.engine.close_where(&mut self.streams, |report| report.id == flow, cx.now, cx.pool);
+                }
+            }
+        }
+    }
+
+    /// Does what control asked for.
+    fn obey(&mut self, cx: &Context<'_>) {
+        let commands = mem::take(&mut *self.shared.commands.lock());
+        for command in commands {
+            self.obey_one(cx, command);
+        }
+    }
+
+    fn obey_one(&mut self, cx: &Context<'_>, command: Command) {
+        let UplinkQueue { engine, streams, listeners, .. } = self;
+        let (now, pool) = (cx.now, cx.pool);
+        match command {
+            Command::Bind(address, mac, ingress) => engine.bind(streams, (address, mac, ingress), now, pool),
+            Command::Unbind(address) => engine.unbind(streams, address, now, pool),
+            Command::PortGone(ingress) => engine.forget_port(streams, ingress, now, pool),
+            Command::PortMayBeNew(ingress) => engine.guest_may_be_new(streams, ingress, now, pool),
+            Command::Learned { ingress, name, address, ttl } => {
+                engine.reach.learn(vmlan_nat::reach::Learned { ingress, name: &name, address, ttl }, now);
+            }
+            Command::HostAddresses(addresses) => {
+                engine.reach.set_host_addresses(addresses);
+                self.end_denied(cx);
+            }
+            Command::Egress(egress) => {
+                engine.reach.set_egress(egress);
+                self.end_denied(cx);
+            }
+            Command::PortEgress(ingress, egress) => {
+                engine.reach.set_port_egress(ingress, egress);
+                self.end_denied(cx);
+            }
+            Command::Services(services) => {
+                engine.reach.set_services(services);
+                self.end_denied(cx);
+            }
+            Command::Limits(limits) => engine.guests.set_limits(limits),
+            Command::Listen(id, socket, guest) => {
+                // Without memory for it the kernel has told so to the caller's bind as well.
+                let _ = listeners.add(id, socket, guest);
+            }
+            Command::Aim(id, guest) => listeners.aim(id, guest),
+            Command::Unlisten(id) => listeners.remove(id),
+            Command::Flows(answer) => answer((engine.flows().collect(), engine.statistics())),
+            Command::Bindings(answer) => answer(
+                engine
+                    .guests
+                    .bindings()
+                    .map(|(address, place)| (address, place.mac, place.ingress, place.is_leased))
+                    .collect(),
+            ),
+            Command::CloseFlow(flow, answer) => {
+                answer(engine.close_where(streams, |report| report.id == flow, now, pool) > 0);
+            }
+        }
+    }
+
+    /// Ends flows that are not open to their guests any more.
+    fn end_denied(&mut self, cx: &Context<'_>) {
+        let UplinkQueue { engine, streams, .. } = self;
+        let reach = &engine.reach;
+        let denied: Vec<_> = engine
+            .flows()
+            .filter(|flow| !flow.came_in)
+            .filter(|flow| {
+                let verdict = reach.decide(flow.ingress, flow.other, IpProtocol::TCP, cx.now);
+                matches!(verdict, Verdict::Deny | Verdict::Closed | Verdict::Group)
+            })
+            .map(|flow| flow.id)
+            .collect();
+        engine.close_where(streams, |flow| denied.contains(&flow.id), cx.now, cx.pool);
+    }
+
+    /// Notes when to be called next.
+    fn settle(&mut self, now: Instant) {
+        self.deadline = if self.engine.has_output() {
+            Some(now)
+        } else if self.engine.has_work() {
+            Some(now + RETRY)
+        } else {
+            self.engine.deadline()
+        };
+    }
+}
+
+impl Queue for UplinkQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.poller.as_fd())
+    }
+
+    fn is_ready(&mut self, _: usize) {
+        self.has_events = true;
+    }
+
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        let mut result = Ok(());
+        if mem::take(&mut self.has_events) {
+            result = self.take_events(cx);
+        }
+        let more = self.engine.poll(&mut self.streams, batch, cx.now, cx.pool);
+        self.settle(cx.now);
+        result?;
+        Ok(if more && !batch.is_empty() { Progress::Again } else { Progress::Done })
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        let mut sent = Tally::default();
+        for frame in batch.drain() {
+            if self.take(cx, &frame) {
+                sent.add(&frame);
+            }
+        }
+        self.account.counters().sent(self.worker, &sent);
+        self.engine.flush(&mut self.streams, cx.now, cx.pool);
+        self.settle(cx.now);
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        Status { waits: Waits::of_one(false), deadline: self.deadline, ..Status::default() }
+    }
+
+    fn takes(&self) -> Takes {
+        Takes::ALL
+    }
+}
+
+/// The reason of the books for a packet that goes no further.
+fn drop_reason(reason: Drop) -> DropReason {
+    match reason {
+        Drop::BadHeader => DropReason::BadHeader,
+        Drop::BadChecksum => DropReason::BadChecksum,
+        Drop::SpoofedSource => DropReason::SpoofedSource,
+        Drop::Denied => DropReason::EgressDenied,
+        Drop::NotForUplink => DropReason::NotForUplink,
+        Drop::NotForwarded => DropReason::NotForwarded,
+        Drop::BadMss => DropReason::BadMss,
+        Drop::FlowLimit => DropReason::FlowLimit,
+    }
+}
+
+/// The half of a worker that does not have the engine.
+pub(super) struct HandOver {
+    shared: Arc<Shared>,
+    account: Account,
+}
+
+impl HandOver {
+    pub(super) fn new(shared: Arc<Shared>, settings: Settings) -> HandOver {
+        HandOver { shared, account: settings.account }
+    }
+}
+
+impl Queue for HandOver {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        (number == 0).then(|| self.shared.waker.as_fd())
+    }
+
+    fn receive(&mut self, _: &Context<'_>, _: &mut Batch) -> Result<Progress, Fault> {
+        Ok(Progress::Done)
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        let mut handed = self.shared.handed.lock();
+        for frame in batch.drain() {
+            if !handed.push(&frame) {
+                self.account.lose(cx, &frame, DropReason::QueueFull);
+            }
+        }
+        drop(handed);
+        self.shared.waker.wake();
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        Status { waits: Waits::NONE, ..Status::default() }
+    }
+
+    fn takes(&self) -> Takes {
+        Takes::ALL
+    }
+}
