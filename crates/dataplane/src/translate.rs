@@ -41,7 +41,7 @@ impl Translator {
         batch: &mut Batch,
     ) -> Result<(), Fault> {
         let (takes, counters) = (queue.takes(), account.counters());
-        if !takes.is_none() && batch.len() > 1 {
+        if !takes.is_none() && !takes.contains(Takes::APART) && batch.len() > 1 {
             counters.coalesced(cx.worker, self.coalescer.coalesce(batch, cx.pool, takes) as u64);
         }
         if batch.iter().all(|frame| takes.takes(frame.meta.offload)) {

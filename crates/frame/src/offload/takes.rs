@@ -24,6 +24,8 @@ impl Takes {
     pub const UFO: Takes = Takes(1 << 5);
     /// Every kind of request.
     pub const ALL: Takes = Takes((1 << 6) - 1);
+    /// No request: the medium is no better off with one large frame than with the small ones that it is made of.
+    pub const APART: Takes = Takes(1 << 6);
 
     /// The set as bits.
     #[inline]
@@ -34,7 +36,7 @@ impl Takes {
     /// The set that has these bits; others are none's.
     #[inline]
     pub const fn from_bits(bits: u8) -> Takes {
-        Takes(bits & Takes::ALL.0)
+        Takes(bits & (Takes::ALL.0 | Takes::APART.0))
     }
 
     /// True if the set has all of `others`.
