@@ -4,9 +4,13 @@
 //! The crate is pure: it does no I/O, reads no clock and writes no log. Frames of guests go in, frames for guests come
 //! out, and the sockets are behind traits that a driver implements.
 
+mod bucket;
+mod chain;
+pub mod datagrams;
 mod drop;
 mod engine;
 pub mod envelope;
+pub mod fragments;
 pub mod guests;
 mod keyed;
 mod neighbour;
@@ -18,8 +22,11 @@ mod testing;
 pub mod unreachable;
 mod wheel;
 
+pub use datagrams::Datagrams;
 pub use drop::Drop;
 pub use engine::{Nat, Settings, Taken};
 pub use envelope::Envelope;
 pub use keyed::Keyed;
 pub use packet::{Packet, Refusal};
+pub use reach::Reach;
+pub use unreachable::Unreachable;

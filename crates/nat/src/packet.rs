@@ -54,12 +54,20 @@ impl<'a> Packet<'a> {
         let octets = frame.octets();
         let mac = frame.source().ok_or(Refusal::BadHeader)?;
         let packet = octets.get(ETHERNET_HEADER..).ok_or(Refusal::BadHeader)?;
-        let parsed = match packet.first().map(|first| first >> 4) {
+        let parsed = Packet::parse_ip(packet)?;
+        Ok(Packet { mac, ingress: frame.meta.ingress, offload: frame.meta.offload, ..parsed })
+    }
+
+    /// Reads an IP packet that no frame is around; the fields of a frame are as of none.
+    ///
+    /// # Errors
+    /// As [`Packet::parse`].
+    pub(crate) fn parse_ip(packet: &'a [u8]) -> Result<Packet<'a>, Refusal> {
+        match packet.first().map(|first| first >> 4) {
             Some(4) => Packet::v4(packet),
             Some(6) => Packet::v6(packet),
             _ => Err(Refusal::BadHeader),
-        }?;
-        Ok(Packet { mac, ingress: frame.meta.ingress, offload: frame.meta.offload, ..parsed })
+        }
     }
 
     fn v4(octets: &'a [u8]) -> Result<Packet<'a>, Refusal> {
