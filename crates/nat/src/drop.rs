@@ -17,6 +17,10 @@ pub enum Drop {
     BadMss,
     /// A limit on flows.
     FlowLimit,
+    /// Too many frames for guests wait.
+    Busy,
+    /// What the datagram half says.
+    Datagram(crate::datagrams::Drop),
 }
 
 impl From<crate::packet::Refusal> for Drop {

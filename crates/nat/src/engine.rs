@@ -5,20 +5,20 @@
 //! [`Nat::flush`] hands the data of all flows over. [`Nat::poll`] makes frames for guests, a bounded number at a time.
 //! No part waits, and none keeps a frame of the batch.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use vmlan_frame::wire::{EtherType, Icmpv6Type, IpProtocol, UdpDatagram};
 use vmlan_frame::{Batch, Frame, Instant, MacAddr, Pool, PoolSizes};
 
+use crate::datagrams::{self, DatagramSockets, Datagrams};
 use crate::drop::Drop;
 use crate::guests::{Guests, Limits};
 use crate::keyed::Keyed;
 use crate::neighbour;
 use crate::packet::Packet;
-use crate::reach::{Plan, Reach};
+use crate::reach::{Plan, Reach, Verdict};
 use crate::tcp::{self, FlowId, Sockets, Tcp, Turn};
-use crate::unreachable::{self, Reporter, Unreachable};
 
 /// The settings of an uplink's engine.
 #[derive(Debug, Clone)]
@@ -33,8 +33,24 @@ pub struct Settings {
     pub limits: Limits,
     /// Octets that are kept for all guests together.
     pub memory: usize,
+    /// Datagram flows of all guests together.
+    pub datagram_flows: usize,
+    /// True if datagrams of every sender come in by a guest's open port.
+    pub open_filter: bool,
     /// A random key.
     pub key: Keyed,
+}
+
+/// The sockets of an uplink, the time, and buffers: everything that a call needs besides the engine.
+pub struct Io<'a, S, D> {
+    /// The sockets of TCP flows.
+    pub streams: &'a mut S,
+    /// The sockets of UDP and echo.
+    pub datagrams: &'a mut D,
+    /// The time.
+    pub now: Instant,
+    /// Buffers for small frames, of the worker.
+    pub pool: &'a Pool,
 }
 
 /// The fate of a guest's frame.
@@ -54,11 +70,19 @@ pub struct Nat {
     /// The decisions about destinations.
     pub reach: Reach,
     tcp: Tcp,
+    datagrams: Datagrams,
+    /// Slots whose sockets have more than a turn took.
+    full: VecDeque<u32>,
+    /// Whose turn is first this time.
+    streams_first: bool,
     out: VecDeque<Frame>,
 }
 
 /// Frames for guests that wait at most; answers beyond are not made.
 const WAITING: usize = 1024;
+
+/// Echo identifiers of one guest.
+const ECHOES: usize = 64;
 
 /// The ports of DHCP, of DHCPv6 and of DNS (RFC 2131, RFC 8415 section 7.2, RFC 1035).
 const DHCP_SERVER: u16 = 67;
@@ -68,13 +92,28 @@ const NAMES: u16 = 53;
 impl Nat {
     /// An engine without guests.
     pub fn new(settings: Settings, now: Instant) -> Nat {
-        let Settings { mac, mtu, plan, limits, memory, key } = settings;
+        let Settings { mac, mtu, plan, limits, memory, datagram_flows, open_filter, key } = settings;
         // Large ones are used last in first out, so what is in flight to a few guests stays in cache. Memory that was
         // never used costs nothing.
         let pool = Pool::new(PoolSizes { small: 8192, large: 512, bulk: 0 });
         let tcp = Tcp::new(tcp::Settings { mac, mtu, key, memory }, pool, now);
+        let datagrams = Datagrams::new(datagrams::Settings {
+            gateway_mac: mac,
+            subnet4: plan.subnet4,
+            subnet6: plan.subnet6,
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            flows: datagram_flows,
+            udp_per_guest: limits.flows as usize,
+            echo_per_guest: ECHOES,
+            open_filter,
+            deny_silently: false,
+            key: key.0,
+        });
         Nat {
             mac,
+            datagrams,
+            full: VecDeque::new(),
+            streams_first: false,
             guests: Guests::new(plan.subnet4, plan.subnet6, limits),
             reach: Reach::new(plan, key.0),
             tcp,
@@ -82,26 +121,31 @@ impl Nat {
         }
     }
 
-    fn turn<'a, S>(
-        &'a mut self,
-        sockets: &'a mut S,
-        now: Instant,
-        pool: &'a Pool,
-    ) -> (&'a mut Tcp, Turn<'a, S>) {
+    fn tcp<'a, S, D>(&'a mut self, io: &'a mut Io<'_, S, D>) -> (&'a mut Tcp, Turn<'a, S>) {
         let Nat { guests, reach, tcp, out, .. } = self;
-        (tcp, Turn { sockets, reach, guests, now, pool, out })
+        (tcp, Turn { sockets: io.streams, reach, guests, now: io.now, pool: io.pool, out })
+    }
+
+    /// Has `work` done with the datagrams.
+    fn with_datagrams<S, D, T>(
+        &mut self,
+        io: &mut Io<'_, S, D>,
+        work: impl FnOnce(&mut Datagrams, &mut D, &mut datagrams::Turn<'_>) -> T,
+    ) -> T {
+        let Nat { guests, reach, datagrams, out, .. } = self;
+        let station = |address| guests.place(address).map(|place| (place.mac, place.ingress));
+        let mut turn = datagrams::Turn { reach, now: io.now, pool: io.pool, station: &station, out };
+        work(datagrams, io.datagrams, &mut turn)
     }
 
     /// Takes a frame of a guest.
     ///
     /// # Errors
     /// Why it goes no further.
-    pub fn take<S: Sockets>(
+    pub fn take<S: Sockets, D: DatagramSockets>(
         &mut self,
-        sockets: &mut S,
+        io: &mut Io<'_, S, D>,
         frame: &Frame,
-        now: Instant,
-        pool: &Pool,
     ) -> Result<Taken, Drop> {
         let to = frame.destination().ok_or(Drop::BadHeader)?;
         if to != self.mac && !to.is_multicast() {
@@ -109,8 +153,8 @@ impl Nat {
         }
         match frame.ethertype().map(EtherType) {
             Some(EtherType::ARP) => {
-                let heard = neighbour::arp(frame, &mut self.guests, self.mac, pool)?;
-                self.heard(sockets, heard, frame.meta.ingress, now, pool);
+                let heard = neighbour::arp(frame, &mut self.guests, self.mac, io.pool)?;
+                self.heard(io, heard, frame.meta.ingress);
                 return Ok(Taken::Done);
             }
             Some(EtherType::IPV4 | EtherType::IPV6) => {}
@@ -122,8 +166,8 @@ impl Nat {
         }
         if packet.protocol == IpProtocol::ICMPV6 {
             if neighbour::is_ndp(&packet) {
-                let heard = neighbour::ndp(&packet, &mut self.guests, self.mac, pool)?;
-                self.heard(sockets, heard, frame.meta.ingress, now, pool);
+                let heard = neighbour::ndp(&packet, &mut self.guests, self.mac, io.pool)?;
+                self.heard(io, heard, frame.meta.ingress);
                 return Ok(Taken::Done);
             }
             if packet.upper.first() == Some(&Icmpv6Type::ROUTER_SOLICITATION.0) {
@@ -137,21 +181,32 @@ impl Nat {
         if !self.guests.is_own(packet.source(), packet.mac, packet.ingress) && !self.is_local(&packet) {
             return Err(Drop::SpoofedSource);
         }
-        match packet.protocol {
-            _ if packet.fragment.is_some() => Err(Drop::NotForwarded),
-            IpProtocol::TCP => {
-                let (tcp, mut turn) = self.turn(sockets, now, pool);
-                tcp.take(&mut turn, &packet, frame).map(|()| Taken::Done)
-            }
-            _ => {
-                let gateway = self.guests.gateway_for(packet.source());
-                if let Some(address) = gateway.filter(|_| self.out.len() < WAITING) {
-                    let from = Reporter { mac: self.mac, address };
-                    self.out.extend(unreachable::error(&packet, from, Unreachable::Protocol, pool));
-                }
-                Err(Drop::NotForwarded)
-            }
+        if packet.fragment.is_some() {
+            return match self.datagrams.assemble(&packet, io.now) {
+                None => Ok(Taken::Done),
+                // No one sends them, and they would have to be copied once more.
+                Some(whole) if whole.packet().protocol == IpProtocol::TCP => Err(Drop::NotForwarded),
+                Some(whole) => self.take_datagram(io, &whole.packet()),
+            };
         }
+        if packet.protocol == IpProtocol::TCP {
+            let (tcp, mut turn) = self.tcp(io);
+            return tcp.take(&mut turn, &packet, frame).map(|()| Taken::Done);
+        }
+        self.take_datagram(io, &packet)
+    }
+
+    fn take_datagram<S, D: DatagramSockets>(
+        &mut self,
+        io: &mut Io<'_, S, D>,
+        packet: &Packet<'_>,
+    ) -> Result<Taken, Drop> {
+        if self.out.len() >= WAITING {
+            return Err(Drop::Busy);
+        }
+        self.with_datagrams(io, |datagrams, sockets, turn| datagrams.take(sockets, packet, turn))
+            .map(|()| Taken::Done)
+            .map_err(Drop::Datagram)
     }
 
     /// True for a datagram that is for one of the network's services.
@@ -175,109 +230,149 @@ impl Nat {
         source.is_unicast_link_local() && self.guests.is_gateway(packet.destination())
     }
 
-    fn heard<S: Sockets>(
-        &mut self,
-        sockets: &mut S,
-        heard: neighbour::Heard,
-        ingress: u16,
-        now: Instant,
-        pool: &Pool,
-    ) {
+    fn heard<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, heard: neighbour::Heard, ingress: u16) {
         if self.out.len() < WAITING {
             self.out.extend(heard.answer);
         }
         if heard.announces {
-            self.guest_may_be_new(sockets, ingress, now, pool);
+            self.guest_may_be_new(io, ingress);
         }
     }
 
     /// A guest may have been started anew: flows that it does not know any more are found and ended.
-    pub fn guest_may_be_new<S: Sockets>(&mut self, sockets: &mut S, ingress: u16, now: Instant, pool: &Pool) {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+    pub fn guest_may_be_new<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, ingress: u16) {
+        let (tcp, mut turn) = self.tcp(io);
         tcp.question(&mut turn, ingress);
     }
 
     /// Hands over what a batch brought. To be called after each.
-    pub fn flush<S: Sockets>(&mut self, sockets: &mut S, now: Instant, pool: &Pool) {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+    pub fn flush<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>) {
+        let (tcp, mut turn) = self.tcp(io);
         tcp.flush(&mut turn);
     }
 
-    /// The socket of a flow is ready, for reading and for writing.
-    pub fn ready<S: Sockets>(
-        &mut self,
-        sockets: &mut S,
-        flow: FlowId,
-        ready: (bool, bool),
-        now: Instant,
-        pool: &Pool,
-    ) {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+    /// The socket of a TCP flow is ready, for reading and for writing.
+    pub fn stream_ready<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, flow: FlowId, ready: (bool, bool)) {
+        let (tcp, mut turn) = self.tcp(io);
         tcp.ready(&mut turn, flow, ready);
     }
 
+    /// The datagram socket in a slot has something.
+    pub fn datagram_ready(&mut self, slot: u32) {
+        if !self.full.contains(&slot) {
+            self.full.push_back(slot);
+        }
+    }
+
     /// Adds frames for guests to `batch`, as far as it has room. True if there is more.
-    pub fn poll<S: Sockets>(
-        &mut self,
-        sockets: &mut S,
-        batch: &mut Batch,
-        now: Instant,
-        pool: &Pool,
-    ) -> bool {
+    pub fn poll<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, batch: &mut Batch) -> bool {
         let room = batch.room();
-        if self.out.len() < room {
-            let (tcp, mut turn) = self.turn(sockets, now, pool);
-            tcp.poll(&mut turn, room);
+        // By turns, so that neither has the other wait for long.
+        self.streams_first = !self.streams_first;
+        if self.streams_first {
+            self.poll_streams(io, room);
+        }
+        self.poll_datagrams(io, room);
+        if !self.streams_first {
+            self.poll_streams(io, room);
         }
         let count = self.out.len().min(room);
         self.out.drain(..count).for_each(|frame| batch.push(frame));
         self.has_work()
     }
 
+    fn poll_streams<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, room: usize) {
+        if self.out.len() < room {
+            let (tcp, mut turn) = self.tcp(io);
+            tcp.poll(&mut turn, room);
+        }
+    }
+
+    fn poll_datagrams<S, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, room: usize) {
+        if self.datagrams.next_deadline().is_some_and(|deadline| deadline <= io.now) {
+            self.datagrams.expire(io.datagrams, io.now);
+        }
+        for _ in 0..self.full.len() {
+            let left = room.saturating_sub(self.out.len());
+            if left == 0 {
+                return;
+            }
+            let Some(slot) = self.full.pop_front() else { return };
+            if self.with_datagrams(io, |datagrams, sockets, turn| datagrams.ready(sockets, slot, left, turn))
+            {
+                self.full.push_back(slot);
+            }
+        }
+    }
+
     /// True if frames for guests wait.
     pub fn has_output(&self) -> bool {
-        !self.out.is_empty() || self.tcp.has_output()
+        !self.out.is_empty() || !self.full.is_empty() || self.tcp.has_output()
     }
 
     /// True if [`Nat::poll`] has something to do, or to try again.
     pub fn has_work(&self) -> bool {
-        !self.out.is_empty() || self.tcp.has_work()
+        !self.out.is_empty() || !self.full.is_empty() || self.tcp.has_work()
     }
 
     /// Returns when time brings something.
     pub fn deadline(&self) -> Option<Instant> {
-        self.tcp.deadline()
+        [self.tcp.deadline(), self.datagrams.next_deadline()].into_iter().flatten().min()
     }
 
-    /// A caller from outside wants a guest. The driver keeps its socket by the answered id and then calls
+    /// A caller from outside wants a guest, by TCP. The driver keeps its socket by the answered id and then calls
     /// [`Nat::begin_call`]. `None` when it is to be turned away.
-    pub fn call<S: Sockets>(
+    pub fn call<S: Sockets, D>(
         &mut self,
-        sockets: &mut S,
-        (guest, from): (SocketAddr, SocketAddr),
-        now: Instant,
-        pool: &Pool,
+        io: &mut Io<'_, S, D>,
+        guest: SocketAddr,
+        from: SocketAddr,
     ) -> Option<FlowId> {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+        let (tcp, mut turn) = self.tcp(io);
         tcp.call(&mut turn, guest, from)
     }
 
     /// Begins to call the guest.
-    pub fn begin_call<S: Sockets>(&mut self, sockets: &mut S, flow: FlowId, now: Instant, pool: &Pool) {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+    pub fn begin_call<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, flow: FlowId) {
+        let (tcp, mut turn) = self.tcp(io);
         tcp.begin_call(&mut turn, flow);
     }
 
-    /// Ends flows at once, on both sides. Returns how many.
-    pub fn close_where<S: Sockets>(
+    /// Adds a forward of UDP, and gives the slot for its listening socket. `None` when all slots are taken.
+    pub fn add_forward(&mut self, guest: SocketAddr, listener: IpAddr, now: Instant) -> Option<u32> {
+        self.datagrams.add_forward(guest, datagrams::Family::of(listener), now)
+    }
+
+    /// Removes a forward of UDP, and closes its listener.
+    pub fn remove_forward<S, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, slot: u32) {
+        self.datagrams.remove_forward(io.datagrams, slot);
+    }
+
+    /// Ends TCP flows at once, on both sides. Returns how many.
+    pub fn close_where<S: Sockets, D>(
         &mut self,
-        sockets: &mut S,
+        io: &mut Io<'_, S, D>,
         wanted: impl FnMut(&tcp::FlowReport) -> bool,
-        now: Instant,
-        pool: &Pool,
     ) -> usize {
-        let (tcp, mut turn) = self.turn(sockets, now, pool);
+        let (tcp, mut turn) = self.tcp(io);
         tcp.close_where(&mut turn, wanted)
+    }
+
+    /// Ends one flow of datagrams. False if there is none of that number.
+    pub fn close_datagrams<S, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, number: u64) -> bool {
+        self.datagrams.close(io.datagrams, number)
+    }
+
+    /// Ends what the rules do not open any more. To be called when they have changed.
+    pub fn recheck<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>) {
+        let reach = &self.reach;
+        let is_denied = |flow: &tcp::FlowReport| {
+            let verdict = reach.decide(flow.ingress, flow.other, IpProtocol::TCP, io.now);
+            !flow.came_in && matches!(verdict, Verdict::Deny | Verdict::Closed | Verdict::Group)
+        };
+        let denied: HashSet<_> = self.tcp.reports().filter(is_denied).map(|flow| flow.id).collect();
+        self.close_where(io, |flow| denied.contains(&flow.id));
+        self.datagrams.recheck(io.datagrams, &self.reach, io.now);
     }
 
     /// Reports every TCP flow.
@@ -285,9 +380,14 @@ impl Nat {
         self.tcp.reports()
     }
 
-    /// Counts of what happened to TCP.
-    pub fn statistics(&self) -> tcp::Statistics {
-        self.tcp.statistics()
+    /// Reports every flow of datagrams, forwards included.
+    pub fn datagram_flows(&self) -> impl Iterator<Item = datagrams::FlowEntry> + '_ {
+        self.datagrams.flows()
+    }
+
+    /// Counts of what happened to TCP and to datagrams.
+    pub fn statistics(&self) -> (tcp::Statistics, datagrams::Counts) {
+        (self.tcp.statistics(), *self.datagrams.counts())
     }
 
     /// A frame for a guest, made by one of the network's services. False when too much waits.
@@ -300,29 +400,30 @@ impl Nat {
     }
 
     /// A port of the network is gone, and with it its guest.
-    pub fn forget_port<S: Sockets>(&mut self, sockets: &mut S, ingress: u16, now: Instant, pool: &Pool) {
-        self.close_where(sockets, |flow| flow.ingress == ingress, now, pool);
+    pub fn forget_port<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, ingress: u16) {
+        self.close_where(io, |flow| flow.ingress == ingress);
+        self.datagrams.forget_guest(io.datagrams, ingress);
         self.guests.forget_port(ingress);
         self.reach.forget_port(ingress);
     }
 
-    /// An address was given to a guest. Flows of whoever had it before end.
-    pub fn bind<S: Sockets>(
+    /// An address was given to a guest. Flows of another one that had it before end.
+    pub fn bind<S: Sockets, D>(
         &mut self,
-        sockets: &mut S,
-        (address, mac, ingress): (IpAddr, MacAddr, u16),
-        now: Instant,
-        pool: &Pool,
+        io: &mut Io<'_, S, D>,
+        address: IpAddr,
+        mac: MacAddr,
+        ingress: u16,
     ) {
         if self.guests.bind(address, mac, ingress).is_some() {
-            self.close_where(sockets, |flow| flow.guest.ip() == address, now, pool);
+            self.close_where(io, |flow| flow.guest.ip() == address);
         }
     }
 
     /// An address is nobody's any more.
-    pub fn unbind<S: Sockets>(&mut self, sockets: &mut S, address: IpAddr, now: Instant, pool: &Pool) {
+    pub fn unbind<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, address: IpAddr) {
         if self.guests.unbind(address).is_some() {
-            self.close_where(sockets, |flow| flow.guest.ip() == address, now, pool);
+            self.close_where(io, |flow| flow.guest.ip() == address);
         }
     }
 }

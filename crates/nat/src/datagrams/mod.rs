@@ -180,7 +180,15 @@ impl Datagrams {
     /// Takes a guest's packet that is neither TCP nor a fragment nor for a service of the gateway's own.
     ///
     /// A request whose checksum is to be finished, or a run of datagrams, is taken as it is.
-    pub fn take(&mut self, sockets: &mut impl DatagramSockets, packet: &Packet<'_>, turn: &mut Turn<'_>) {
+    ///
+    /// # Errors
+    /// Why it went no further, which is counted here too.
+    pub fn take(
+        &mut self,
+        sockets: &mut impl DatagramSockets,
+        packet: &Packet<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Drop> {
         self.counts.taken += 1;
         let taken = match packet.protocol {
             _ if packet.fragment.is_some() => Err(Drop::BadHeader),
@@ -189,9 +197,7 @@ impl Datagrams {
             IpProtocol::ICMPV6 if packet.source().is_ipv6() => self.take_icmp(sockets, packet, turn),
             _ => self.refuse_protocol(packet, turn),
         };
-        if let Err(reason) = taken {
-            self.counts.drop(reason);
-        }
+        taken.inspect_err(|reason| self.counts.drop(*reason))
     }
 
     /// Tells the guest that a protocol is not carried, unless it is for a group.
