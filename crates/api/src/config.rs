@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::{Keyed, Value, choice, number, table};
-use crate::{OneOrMany, TrunkConfig};
+use crate::{EgressConfig, OneOrMany, TrunkConfig, UplinkConfig};
 
 /// A whole configuration: what the daemon shall bring about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct NetworkConfig {
     /// The host's interface that the network is joined to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<TrunkConfig>,
+    /// Addresses, names and a way out for the guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkConfig>,
     /// The ports by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub port: BTreeMap<String, PortConfig>,
@@ -174,6 +177,12 @@ table! {
         /// IP addresses that the guest takes over at once when it says that it has them; the former owner is asked
         /// about others, in a network with a trunk or where a port has this key.
         floating: OneOrMany<String>,
+        /// IP addresses that the network's uplink gives to the guest and to nobody else; `::10` stands for the one with
+        /// that end in the uplink's IPv6 subnet.
+        address: OneOrMany<String>,
+        /// The part of the world that the guest may reach by the network's uplink, of that which the network may;
+        /// all of that when absent.
+        egress: EgressConfig,
         /// Lets the kernel carry the port's frames where the network would only pass them on; the network's when
         /// absent.
         fast: Fast,

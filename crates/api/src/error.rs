@@ -46,13 +46,17 @@ impl Error {
 
     /// The error for a network `name` that is not among the `known` ones.
     pub fn unknown_network<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
-        let message = format!("there is no network {}; {}", shown(name), listed(known));
+        let known: Vec<_> = known.into_iter().collect();
+        let message =
+            format!("there is no network {}{}; {}", shown(name), meant(name, &known), listed(known));
         Self::at(ErrorCode::UnknownNetwork, "network", message)
     }
 
     /// The error for a port `name` that is not among the `known` ones of a network.
     pub fn unknown_port<'n>(network: &str, name: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
-        Self::no_such_port(&format!("{} in network {}", shown(name), shown(network)), known)
+        let known: Vec<_> = known.into_iter().collect();
+        let meant = meant(name, &known);
+        Self::no_such_port(&format!("{} in network {}{meant}", shown(name), shown(network)), known)
     }
 
     /// The error for a port that is not among the `known` ones, as whoever asked for it named it.
@@ -83,6 +87,12 @@ impl Error {
             details: faults,
         }
     }
+}
+
+/// The one of several names that was probably meant, as a question.
+fn meant(name: &str, known: &[&str]) -> String {
+    let near = crate::nearest(name, known.iter().copied()).filter(|_| known.len() > 1);
+    near.map(|near| format!(", did you mean {}?", shown(near))).unwrap_or_default()
 }
 
 /// The names, for who wrote another one.

@@ -52,6 +52,27 @@ pub enum EventKind {
         port: String,
         mac: String,
     },
+    /// A guest got an address, or keeps it.
+    Lease {
+        network: String,
+        port: String,
+        address: String,
+        mac: String,
+        name: Option<String>,
+        until: Option<Timestamp>,
+    },
+    /// A guest's time for an address is over.
+    LeaseExpired { network: String, port: Option<String>, address: String, mac: String },
+    /// A guest asked for an address, and none is free.
+    PoolExhausted { network: String, port: String, mac: String },
+    /// A guest was kept from `target`, which it may not reach; once a second for a guest and a target at most.
+    EgressDenied { network: String, port: String, target: String },
+    /// A guest has as many as it may of `limit`: `flows`, `new_per_second`, `memory`, or `descriptors` of all.
+    FlowLimit { network: String, port: String, limit: String },
+    /// Other servers are asked for names that are not the network's.
+    ResolversChanged { network: String, resolvers: Vec<String> },
+    /// Nothing gets out of the network, or not all that should, for this reason.
+    UplinkBlocked { network: String, reason: String },
     /// The port broke its protocol and was shut off.
     Quarantined { network: String, port: String, reason: String },
     /// A network was made.
@@ -82,6 +103,45 @@ impl EventKind {
             }
             Self::AddressMoved { network, address, from, port, .. } => {
                 Some(format!("{address} moved from {network}/{from} to {network}/{port}"))
+            }
+            _ => self.of_uplink(),
+        }
+    }
+
+    /// Returns the sentence for an event of a network's uplink.
+    fn of_uplink(&self) -> Option<String> {
+        match self {
+            Self::PoolExhausted { network, port, mac } => Some(format!(
+                "{network}/{port} gets no address for {mac}: all of the pool are given; widen `dhcp.pool` of \
+                 [network.{network}.uplink], or take one back with `vmlan leases release {network} ADDRESS`"
+            )),
+            Self::EgressDenied { network, port, target } => Some(format!(
+                "{network}/{port} may not reach {target}; `egress` and `host` of [network.{network}.uplink], and \
+                 `egress` of the port, say what it may"
+            )),
+            Self::FlowLimit { network, port, limit } => {
+                let cure = match limit.as_str() {
+                    "descriptors" => {
+                        "the daemon has no more descriptors: raise its limit of open files".to_owned()
+                    }
+                    limit => {
+                        format!("raise `limits.{limit}` of [network.{network}.uplink] if all of it is meant")
+                    }
+                };
+                Some(format!(
+                    "{network}/{port} has reached its limit of {limit}; {cure} (`vmlan flows {network}/{port}` lists \
+                     what is open)"
+                ))
+            }
+            Self::ResolversChanged { network, resolvers } => Some(match &resolvers[..] {
+                [] => format!(
+                    "network {network} knows no server for other names than its own; name one in /etc/resolv.conf, or \
+                     with `dns.servers`"
+                ),
+                resolvers => format!("network {network} asks {} for names now", resolvers.join(", ")),
+            }),
+            Self::UplinkBlocked { network, reason } => {
+                Some(format!("the uplink of network {network} is blocked: {reason}"))
             }
             _ => None,
         }
@@ -126,5 +186,39 @@ mod tests {
         assert!(words.starts_with("lab/db sends from 52:54:00:12:34:56, which lab/web had first"), "{words}");
         assert!(words.contains("mac=52:54:00:…"), "{words}");
         assert_eq!(EventKind::NetworkAdded { network: "lab".into() }.in_words(), None);
+    }
+
+    #[test]
+    fn events_of_an_uplink_say_what_to_do() {
+        let (network, port) = ("lab".to_owned(), "web".to_owned());
+        let of = |limit: &str| EventKind::FlowLimit {
+            network: network.clone(),
+            port: port.clone(),
+            limit: limit.into(),
+        };
+        let mac = "52:54:00:00:00:01".to_owned();
+        let reason = "docker's rules drop what is forwarded".to_owned();
+        let resolvers = |list: &[&str]| EventKind::ResolversChanged {
+            network: network.clone(),
+            resolvers: list.iter().map(|&server| server.into()).collect(),
+        };
+        for (event, words) in [
+            (of("flows"), "raise `limits.flows` of [network.lab.uplink]"),
+            (of("descriptors"), "raise its limit of open files"),
+            (
+                EventKind::PoolExhausted { network: network.clone(), port: port.clone(), mac },
+                "lab/web gets no address for 52:54:00:00:00:01",
+            ),
+            (
+                EventKind::EgressDenied { network: network.clone(), port, target: "10.0.0.1:22/tcp".into() },
+                "lab/web may not reach 10.0.0.1:22/tcp; `egress`",
+            ),
+            (resolvers(&["127.0.0.53"]), "asks 127.0.0.53 for names now"),
+            (resolvers(&[]), "knows no server"),
+            (EventKind::UplinkBlocked { network: network.clone(), reason }, "is blocked: docker's rules"),
+        ] {
+            let said = event.in_words().expect("a sentence");
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

@@ -57,6 +57,10 @@ pub enum Value {
     Table(&'static [Key]),
     /// A list of such tables.
     Tables(&'static [Key]),
+    /// A table with these keys, or true or false.
+    SwitchOrTable(&'static [Key]),
+    /// One of these words, or a list of tables with these keys.
+    WordOrTables(&'static [&'static str], &'static [Key]),
 }
 
 /// A table whose keys are defined with it.
@@ -168,7 +172,7 @@ pub(crate) use {choice, table};
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PortConfig, TrunkConfig, UserLimitsConfig};
+    use crate::{PortConfig, TrunkConfig, UplinkConfig, UserLimitsConfig};
 
     /// A value of that kind.
     fn samples(value: Value) -> Vec<serde_json::Value> {
@@ -183,6 +187,12 @@ mod tests {
             Value::Choices(words) => vec![serde_json::json!(words)],
             Value::Table(keys) => tables(keys),
             Value::Tables(keys) => vec![tables(keys).into()],
+            Value::SwitchOrTable(keys) => {
+                tables(keys).into_iter().chain([true.into(), false.into()]).collect()
+            }
+            Value::WordOrTables(words, keys) => {
+                text(words).into_iter().chain([tables(keys).into()]).collect()
+            }
         }
     }
 
@@ -204,6 +214,7 @@ mod tests {
         }
         same::<PortConfig>();
         same::<TrunkConfig>();
+        same::<UplinkConfig>();
         same::<UserLimitsConfig>();
     }
 

@@ -19,6 +19,7 @@ mod status;
 mod text;
 mod time;
 mod trunk;
+mod uplink;
 
 pub use apply::{ActionKind, ActionReport, ApplyReport, ApplyRequest, Outcome, ReloadRequest};
 pub use capture::{CaptureEnded, CaptureRequest};
@@ -27,9 +28,10 @@ pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};
 pub use list::OneOrMany;
 pub use status::*;
-pub use text::{escaped, is_plain};
+pub use text::{escaped, is_plain, nearest};
 pub use time::{ParseTimestampError, Timestamp};
 pub use trunk::{SharedMac, Trunk, TrunkConfig, TrunkFlow, TrunkHooks, TrunkMode, TrunkState};
+pub use uplink::*;
 
 /// The first part of every path of this version of the interface: `/v1/ports`.
 pub const PATH_PREFIX: &str = "/v1";

@@ -21,6 +21,14 @@ impl<T> OneOrMany<T> {
         }
     }
 
+    /// The items in the order given, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::One(item) => std::slice::from_mut(item),
+            Self::Many(items) => items,
+        }
+    }
+
     /// `None` for no items, [`OneOrMany::One`] for one, else the list.
     pub fn from_items(mut items: Vec<T>) -> Option<Self> {
         match items.len() {

@@ -139,6 +139,8 @@ pub enum PortKind {
     Interface,
     /// The trunk of the network, which has no port's table.
     Trunk,
+    /// The uplink of the network, which has none either.
+    Uplink,
 }
 
 impl PortKind {
@@ -156,6 +158,7 @@ impl PortKind {
             Self::Tunnel => "tunnel",
             Self::Interface => "interface",
             Self::Trunk => "trunk",
+            Self::Uplink => "uplink",
         }
     }
 }

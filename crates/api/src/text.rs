@@ -29,6 +29,19 @@ pub fn is_plain(character: char) -> bool {
     }
 }
 
+/// Returns the one of `known` names that somebody may have meant who wrote `name`, if one is near enough.
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    /// Comparing costs the product of the lengths; no name or key is longer than this.
+    const LONGEST: usize = 40;
+    known
+        .into_iter()
+        .filter(|candidate| name.len() <= LONGEST && candidate.len() <= LONGEST)
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +61,13 @@ mod tests {
             assert_eq!(escaped(text), expected, "{text:?}");
         }
         assert!(matches!(escaped("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_that_could_be_meant() {
+        for (name, near) in [("wbe", Some("web")), ("web2", Some("web")), ("nobody", None), ("", None)] {
+            assert_eq!(nearest(name, ["web", "guests"]), near, "{name}");
+        }
+        assert_eq!(nearest(&"w".repeat(1000), ["web"]), None);
     }
 }

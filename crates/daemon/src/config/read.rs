@@ -43,7 +43,8 @@ impl Reader {
     }
 
     pub(super) fn network(&mut self, path: &str, node: &Node) -> Option<vmlan_api::NetworkConfig> {
-        let table = self.table(path, node, &["mtu", "fdb", "pass_reserved", "fast", "trunk", "port"])?;
+        let known = ["mtu", "fdb", "pass_reserved", "fast", "trunk", "uplink", "port"];
+        let table = self.table(path, node, &known)?;
         Some(vmlan_api::NetworkConfig {
             mtu: self.member(&table, "mtu", Self::number),
             fdb: self.member(&table, "fdb", Self::fdb),
@@ -52,6 +53,7 @@ impl Reader {
                 r.choice(at, n, &[("auto", vmlan_api::Fast::Auto), ("off", vmlan_api::Fast::Off)])
             }),
             trunk: self.member(&table, "trunk", Self::keyed::<vmlan_api::TrunkConfig>),
+            uplink: self.member(&table, "uplink", Self::keyed::<vmlan_api::UplinkConfig>),
             port: self
                 .member(&table, "port", |r, at, n| r.named(at, n, Self::keyed::<vmlan_api::PortConfig>))
                 .unwrap_or_default(),
@@ -120,6 +122,16 @@ impl Reader {
             Takes::Tables(keys) => {
                 self.list(path, node, |r, at, n| r.value(at, n, Takes::Table(keys))).map(Into::into)
             }
+            Takes::SwitchOrTable(keys) => match node.value {
+                Value::Boolean(on) => Some(on.into()),
+                Value::Table(_) => self.value(path, node, Takes::Table(keys)),
+                _ => self.wrong_type(path, node, "true, false or a table"),
+            },
+            Takes::WordOrTables(words, keys) => match node.value {
+                Value::Text(_) => self.value(path, node, Takes::Choice(words)),
+                Value::List(_) => self.value(path, node, Takes::Tables(keys)),
+                _ => self.wrong_type(path, node, "a word in quotes or a list of tables"),
+            },
             _ => {
                 let error = Error::at(ErrorCode::Internal, path, "nobody can read this kind of value");
                 self.faults.shape(path, error, node.span.clone());
@@ -300,16 +312,8 @@ impl Reader {
 
 /// `, did you mean …?` where a known key is near, else the known keys.
 pub(crate) fn suggestion(key: &str, known: &[&str]) -> String {
-    /// Comparing costs the product of the lengths; no key is longer than this.
-    const LONGEST: usize = 40;
-    let near = known
-        .iter()
-        .filter(|_| key.len() <= LONGEST)
-        .map(|candidate| (strsim::damerau_levenshtein(key, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
-        .min();
-    match near {
-        Some((_, candidate)) => format!(", did you mean `{candidate}`?"),
+    match vmlan_api::nearest(key, known.iter().copied()) {
+        Some(candidate) => format!(", did you mean `{candidate}`?"),
         None => format!("; known here: {}", known.join(", ")),
     }
 }
