@@ -72,6 +72,19 @@ impl Holders {
         }
     }
 
+    /// Gives `holder` a thing that the member at the dotted path `field` asks for.
+    ///
+    /// # Errors
+    /// When another one has it.
+    pub(crate) fn take_at(&mut self, field: &str, holder: &str, belonging: Belonging) -> Result<(), Error> {
+        if let Some(other) = self.0.get(&belonging) {
+            let message = format!("{belonging} is that of {other} already; choose another");
+            return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
+        }
+        self.0.insert(belonging, holder.to_owned());
+        Ok(())
+    }
+
     /// Gives the port at the dotted path `port` what its attachment needs.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
 
+use tokio::sync::watch;
 use vmlan_api::{EventKind, OneOrMany, PortKind, PortState};
 use vmlan_drivers::Endpoint;
 use vmlan_frame::{Counters, DropReason, Mutex};
@@ -83,12 +84,14 @@ pub struct Member {
 pub struct Directory {
     rows: Mutex<BTreeMap<Place, Row>>,
     events: Emitter,
+    /// How often a row came, went or changed.
+    changes: watch::Sender<u64>,
 }
 
 impl Directory {
     /// An empty one, which tells `events` of what changes.
     pub fn new(events: Emitter) -> Directory {
-        Directory { rows: Mutex::default(), events }
+        Directory { rows: Mutex::default(), events, changes: watch::Sender::default() }
     }
 
     /// All ports; nothing changes while the answer is held.
@@ -96,11 +99,22 @@ impl Directory {
         self.rows.lock()
     }
 
+    /// Ticks when a port came or went, or its state or settings changed. What was before the call counts as seen.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Wakes those that watch.
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Adds a port, or takes its place.
     pub fn insert(&self, place: &Place, mut row: Row) {
         row.set_link();
         row.set_rules(place);
         self.rows().insert(place.clone(), row);
+        self.changed();
         self.events.emit(EventKind::PortAdded { network: place.network.clone(), port: place.port.clone() });
     }
 
@@ -109,6 +123,7 @@ impl Directory {
         // What it holds is dropped when nobody waits for the rows.
         let removed = self.rows().remove(place);
         if let Some(row) = removed {
+            self.changed();
             if let Some(peer) = row.peer {
                 tracing::info!(port = %place, "disconnected: {peer}; the port is gone with it");
             }
@@ -137,6 +152,7 @@ impl Directory {
         let shown = row.shown(place);
         drop(rows);
 
+        self.changed();
         log_change(place, (old_state, state), (old_peer.as_deref(), peer.as_deref()), reason.as_deref());
         let (network, port) = (place.network.clone(), place.port.clone());
         if old_peer.is_some() && old_peer != peer {
@@ -198,6 +214,7 @@ impl Directory {
         }
         let shown = row.shown(place);
         drop(rows);
+        self.changed();
         if before != shown {
             self.tell_state(place, shown);
         }

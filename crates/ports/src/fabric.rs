@@ -17,6 +17,7 @@ use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 use super::directory::{Directory, Member, Place, Row};
 use super::seat::Seat;
 use super::trunks::Trunks;
+use super::uplinks::Uplinks;
 use crate::Emitter;
 use crate::filter::Rules;
 use crate::interface::Shared as Interfaces;
@@ -39,6 +40,8 @@ pub struct Fabric {
     pub directory: Directory,
     /// The trunks of all networks, for whoever asks.
     pub trunks: Trunks,
+    /// The uplinks of all networks, for whoever asks.
+    pub uplinks: Arc<Uplinks>,
     routes: Routes,
     /// Everything that interface ports have together.
     pub(crate) interfaces: Arc<Interfaces>,
@@ -130,6 +133,7 @@ impl Fabric {
             registry: Registry::new(workers, std::time::SystemTime::now),
             directory: Directory::new(events),
             trunks: Trunks::default(),
+            uplinks: Arc::default(),
             routes,
             interfaces: Arc::default(),
             users,

@@ -72,6 +72,8 @@ pub enum HandOver {
     DeviceAnew,
     /// Its device stays, and is without a carrier meanwhile.
     DeviceStays,
+    /// All guests of the network lose their connections to the outside, and get other addresses.
+    OtherAddresses,
     /// It never comes back: what it hung on was inherited.
     Ends,
 }
@@ -83,6 +85,9 @@ impl HandOver {
             Self::Reconnects => "its guest has to connect again",
             Self::DeviceAnew => "its device is made anew",
             Self::DeviceStays => "its device stays, without a carrier meanwhile",
+            Self::OtherAddresses => {
+                "the network's guests lose their connections to the outside, and get other addresses"
+            }
             Self::Ends => "the connection that it was started with ends",
         }
     }

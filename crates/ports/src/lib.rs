@@ -26,6 +26,7 @@ pub mod panics;
 mod peers;
 mod seat;
 mod settings;
+mod stable;
 mod stream;
 pub mod swept;
 mod tap;
@@ -34,6 +35,8 @@ mod throttle;
 mod trunk;
 mod trunks;
 mod tunnel;
+pub mod uplink;
+mod uplinks;
 pub mod users;
 mod vde;
 mod wire;
@@ -90,11 +93,12 @@ pub use kind::{Attachment, HandOver, Hindrance, KeepClients, KeepGuest, Keeper, 
 pub use links::follow as follow_links;
 pub use seat::{Ready, Seat, Strangers};
 pub use settings::{
-    FilterRule, FilterSource, Mtu, PortSettings, TRUNK, Trunk, TrunkInterface, UserLimits, Vlan,
+    FilterRule, FilterSource, Mtu, PortSettings, TRUNK, Trunk, TrunkInterface, UPLINK, UserLimits, Vlan,
 };
 pub use task::{Ends, run, run_clients};
 pub use trunk::{run as run_trunk, too_long};
 pub use trunks::{TrunkRow, TrunkWish, Trunks};
+pub use uplinks::{Later, Running, UplinkControl, UplinkPort, Uplinks};
 pub use wire::on_wire;
 
 pub use datagram::Datagram;

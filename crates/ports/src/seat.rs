@@ -131,6 +131,10 @@ impl Seat {
         &self.fabric.directory
     }
 
+    pub(crate) fn fabric(&self) -> &Arc<Fabric> {
+        &self.fabric
+    }
+
     pub(crate) fn trunks(&self) -> &Trunks {
         &self.fabric.trunks
     }

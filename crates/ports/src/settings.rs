@@ -1,15 +1,21 @@
 //! The settings of ports, trunks and users in a checked configuration, without the attachments of ports.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use vmlan_bpf::ValidProgram;
 use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_frame::{MacAddr, VlanId};
+use vmlan_nat::reach::Egress;
+
+use crate::uplink::UplinkSettings;
 
 /// The name of a network's trunk among its ports.
 pub const TRUNK: &str = "trunk";
+/// The name of a network's uplink among its ports.
+pub const UPLINK: &str = "uplink";
 
 /// The rights and limits of a guest at its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +54,13 @@ pub struct PortSettings {
     pub fast: bool,
     /// Static entries of the forwarding database that point to it.
     pub static_entries: BTreeSet<(MacAddr, Option<VlanId>)>,
+    /// IP addresses that the network's uplink gives to the guest and to nobody else.
+    pub addresses: Vec<IpAddr>,
+    /// The part of the world that the guest may reach by the uplink, of that which the network may; all of that
+    /// without one.
+    pub egress: Option<Egress>,
+    /// Of an uplink, what the configuration says of it.
+    pub uplink: Option<Arc<UplinkSettings>>,
 }
 
 impl PortSettings {
@@ -71,6 +84,22 @@ impl PortSettings {
             filters: Vec::new(),
             fast: true,
             static_entries: BTreeSet::new(),
+            addresses: Vec::new(),
+            egress: None,
+            uplink: None,
+        }
+    }
+
+    /// Returns the settings of an uplink's port. It floods and leases, as routers do.
+    pub(crate) fn of_uplink(vlan: Vlan, uplink: Arc<UplinkSettings>) -> PortSettings {
+        /// Frames that may wait for the uplink, which takes them as fast as its worker gives them.
+        const QUEUE: usize = 1024;
+        PortSettings {
+            mac: vec![uplink.rooms.mac],
+            guard: true,
+            roles: [vmlan_api::Role::Dhcp].into(),
+            uplink: Some(uplink),
+            ..PortSettings::of_trunk(vlan, QUEUE, 1)
         }
     }
 }

@@ -12,10 +12,9 @@ mod system;
 #[path = "macos.rs"]
 mod system;
 
-use std::hash::Hasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use vmlan_api::PortKind;
@@ -23,7 +22,6 @@ use vmlan_drivers::Fault;
 use vmlan_drivers::tunnel::message::Prefixed;
 use vmlan_drivers::tunnel::{self, Host, Interface, Options};
 use vmlan_drivers::unix::Access;
-use vmlan_frame::MacAddr;
 
 use super::belongings::Belonging;
 use super::check::Validator;
@@ -174,40 +172,9 @@ fn interface(
 
 /// The host that a tunnel is on its network.
 fn host(seat: &Seat, config: &Tunnel, addresses: &[Prefixed]) -> Host {
-    let mac = seat.mac().unwrap_or_else(|| stable_mac(seat));
+    let mac = seat.mac().unwrap_or_else(|| crate::stable::mac(&seat.place().network, &seat.place().port));
     let seed = u64::from_be_bytes([0, 0, mac.0[0], mac.0[1], mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
     Host { mac, addresses: addresses.to_vec(), gateways: config.gateways.clone(), seed }
-}
-
-/// A link address for a port without one: always the same for a port of that name on this machine, and locally
-/// administered (IEEE 802-2014 8.2).
-fn stable_mac(seat: &Seat) -> MacAddr {
-    let machine = std::fs::read(Path::new("/etc/machine-id"))
-        .unwrap_or_else(|_| rustix::system::uname().nodename().to_bytes().to_vec());
-    let place = seat.place();
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    for part in [&machine[..], place.network.as_bytes(), place.port.as_bytes()] {
-        hasher.write(part);
-        hasher.write(&[0]);
-    }
-    let [.., a, b, c, d, e] = hasher.finish().to_be_bytes();
-    MacAddr([0x06, a, b, c, d, e])
-}
-
-/// FNV-1a: the same in every version, which the standard library's hasher is not.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        // The last octets mix badly without this.
-        (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
 }
 
 /// Waits for the end of a tunnel, and says meanwhile who else uses its addresses.
