@@ -13,6 +13,7 @@ pub use vmlan_ports::PortLink;
 use vmlan_ports::users::Users;
 
 use crate::config::{Change, ValidConfig};
+pub use crate::uplink::UplinkQuery;
 
 /// Requests that may wait for the supervisor; further senders wait.
 const REQUEST_QUEUE: usize = 32;
@@ -66,6 +67,8 @@ pub enum Query {
     },
     /// Answers when no frame passes by something that was withdrawn before.
     Settle(Reply<()>),
+    /// Something about uplinks, or a change of what one carries.
+    Uplink(UplinkQuery),
 }
 
 /// A request to the supervisor.
@@ -355,7 +358,10 @@ impl Handle {
         self.ask(Request::Shutdown).await
     }
 
-    async fn query<T>(&self, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, vmlan_api::Error> {
+    pub(crate) async fn query<T>(
+        &self,
+        query: impl FnOnce(Reply<T>) -> Query,
+    ) -> Result<T, vmlan_api::Error> {
         ask(&self.queries, query).await
     }
 

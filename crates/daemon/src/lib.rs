@@ -23,4 +23,5 @@ pub mod plan;
 #[cfg(feature = "control")]
 pub mod run;
 pub mod supervisor;
+mod uplink;
 pub use vmlan_ports::{leftovers, lock};

@@ -2,13 +2,21 @@
 
 use std::path::Path;
 
+use vmlan_api::OneOrMany;
 use vmlan_ports::resolve_port;
+use vmlan_ports::uplink::forward::resolve as resolve_spec;
 
-/// Makes every relative path of a socket or VDE directory absolute. Programs and namespaces are left alone.
+/// Makes every relative path of a socket or VDE directory absolute, and those in forwards. Programs and namespaces are left alone.
 pub(super) fn resolve(config: &mut vmlan_api::Config, directory: &Path) {
-    config
-        .network
-        .values_mut()
-        .flat_map(|network| network.port.values_mut())
-        .for_each(|port| resolve_port(port, directory));
+    for network in config.network.values_mut() {
+        network.port.values_mut().for_each(|port| resolve_port(port, directory));
+        if let Some(uplink) = &mut network.uplink {
+            let each = |texts: &mut Option<OneOrMany<String>>, is_forward| {
+                let texts = texts.as_mut().map_or(&mut [][..], OneOrMany::as_mut_slice);
+                texts.iter_mut().for_each(|text| resolve_spec(text, is_forward, directory));
+            };
+            each(&mut uplink.forward, true);
+            each(&mut uplink.host, false);
+        }
+    }
 }

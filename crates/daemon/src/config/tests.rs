@@ -12,6 +12,7 @@ mod filter;
 mod notes;
 mod trunk;
 mod tunnel;
+mod uplink;
 
 /// The example of the configuration reference.
 const EXAMPLE: &str = r#"

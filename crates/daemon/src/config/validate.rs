@@ -6,6 +6,7 @@
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
@@ -13,9 +14,12 @@ use std::time::Duration;
 use vmlan_api::{Error, ErrorCode, OneOrMany};
 use vmlan_frame::MacAddr;
 use vmlan_lan::{Limits, PortPolicy};
+use vmlan_nat::reach::Egress;
 
+use vmlan_ports::uplink::{Surrounding, Uplink, UplinkSettings};
 use vmlan_ports::{
-    Mtu, PortSettings, Surroundings, TRUNK, UserLimits, Validator, Vlan, as_usize, join, shown,
+    Attachment, Mtu, PortSettings, Surroundings, TRUNK, UPLINK, UserLimits, Validator, Vlan, as_usize, join,
+    shown,
 };
 
 use super::valid::{Network, NetworkSettings, Port, ValidConfig};
@@ -120,8 +124,17 @@ impl Checker {
         let ageing = self.in_range(fdb.ageing, &join(path, "fdb.ageing"), AGEING, DEFAULT_AGEING);
 
         let trunk = network.trunk.as_ref().map(|trunk| self.trunk(&join(path, "trunk"), name, trunk));
+        let uplink = network.uplink.as_ref().map(|uplink| {
+            let trunk = trunk.as_ref().and_then(Option::as_ref);
+            let of = Surrounding { network: name, mtu, trunk, ports: &network.port };
+            self.uplink(&join(path, "uplink"), uplink, &of)
+        });
         let sees_trunk = matches!(&trunk, Some(Some(trunk)) if trunk.promiscuous);
         let mut owners = BTreeMap::new();
+        if let Some(Some(uplink)) = &uplink {
+            owners.insert(uplink.rooms.mac, UPLINK.to_owned());
+        }
+        let mut addresses = BTreeMap::new();
         let mut surroundings = Surroundings { mtu, hosts: BTreeMap::new() };
         let mut ports: BTreeMap<String, Port> = BTreeMap::new();
         for (name, port) in &network.port {
@@ -131,10 +144,16 @@ impl Checker {
                 let message = "the network's trunk is listed by this name; choose another for the port";
                 self.fault(ErrorCode::Conflict, &path, message);
             }
+            if network.uplink.is_some() && name == UPLINK {
+                let message = "the network's uplink is listed by this name; choose another for the port";
+                self.fault(ErrorCode::Conflict, &path, message);
+            }
             let settings = self.settings(&path, name, port, fdb_size, &mut owners);
+            let by_uplink = self.by_uplink(&path, (name, port), &uplink, &mut addresses);
             if let (Some(attachment), Some(mut settings)) = (self.attachment(&path, port), settings) {
                 settings.fast = port.fast.or(network.fast).unwrap_or_default() == vmlan_api::Fast::Auto;
                 settings.sees_trunk = sees_trunk && settings.promiscuous;
+                (settings.addresses, settings.egress) = by_uplink;
                 attachment.fits(&mut self.0, &path, &settings, &mut surroundings);
                 ports.insert(name.clone(), Port { attachment, settings });
             }
@@ -149,6 +168,13 @@ impl Checker {
             ageing: Duration::from_secs(ageing),
             pass_reserved: network.pass_reserved.unwrap_or(false),
         };
+        if let Some(uplink) = uplink.flatten() {
+            let at = join(path, "uplink.vlan.access");
+            let number = network.uplink.as_ref().and_then(|uplink| uplink.vlan.as_ref()?.access);
+            let vlan = number.and_then(|number| self.vlan_id(&at, number)).map_or(Vlan::None, Vlan::Access);
+            let (attachment, settings) = Uplink::new(uplink, vlan);
+            ports.insert(UPLINK.to_owned(), Port { attachment: Attachment::new(attachment), settings });
+        }
         (self.count() == before).then_some(Network { settings, trunk: trunk.flatten(), ports })
     }
 
@@ -210,7 +236,37 @@ impl Checker {
             filters: filters?,
             fast: true,
             static_entries: BTreeSet::new(),
+            addresses: Vec::new(),
+            egress: None,
+            uplink: None,
         })
+    }
+
+    /// Returns the addresses that the uplink gives to a port's guest, and how far it lets the guest out. The outer
+    /// `None` of `uplink` is a network without one, the inner one an uplink at fault.
+    fn by_uplink(
+        &mut self,
+        path: &str,
+        (name, port): (&str, &vmlan_api::PortConfig),
+        uplink: &Option<Option<UplinkSettings>>,
+        owners: &mut BTreeMap<IpAddr, String>,
+    ) -> (Vec<IpAddr>, Option<Egress>) {
+        if uplink.is_none() {
+            for (key, given) in [("address", port.address.is_some()), ("egress", port.egress.is_some())] {
+                if given {
+                    let message = format!(
+                        "`{key}` is a matter of the network's uplink, and there is none; add `uplink = {{}}` to the \
+                         network, or remove it"
+                    );
+                    self.fault(ErrorCode::Conflict, &join(path, key), message);
+                }
+            }
+            return (Vec::new(), None);
+        }
+        let egress = port.egress.as_ref().and_then(|egress| self.egress(&join(path, "egress"), Some(egress)));
+        let Some(Some(settings)) = uplink else { return (Vec::new(), egress) };
+        let wanted = (name, port.address.as_ref(), port.mac.is_some());
+        (self.uplink_addresses(path, wanted, &settings.rooms, owners), egress)
     }
 
     fn static_entry(

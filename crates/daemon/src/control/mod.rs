@@ -17,6 +17,7 @@ mod places;
 mod query;
 mod routes;
 mod socket;
+mod uplink;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use super::events;
 use super::failure::{Answer, Failure, Json};
 use super::life::Life;
 use super::query::{Query, takes};
+use super::uplink;
 use crate::config::{self, Change};
 use crate::handle::Handle;
 use vmlan_ports::users::{self, Places, Resource, User, Users};
@@ -73,13 +74,13 @@ impl Shared {
     }
 }
 
-type PathArguments<T> = Result<Path<T>, PathRejection>;
+pub(super) type PathArguments<T> = Result<Path<T>, PathRejection>;
 /// The names of a network and of one of its ports.
 type PortArguments = PathArguments<(String, String)>;
 
 impl Shared {
     /// Reads a body that has to be there; `empty` is the complaint when it is not.
-    async fn read(&self, body: Body, largest: usize, empty: &str) -> Result<Value, Failure> {
+    pub(super) async fn read(&self, body: Body, largest: usize, empty: &str) -> Result<Value, Failure> {
         let value = body::read(body, largest, self.body_time, &self.life).await?;
         value.ok_or_else(|| Failure::new(ErrorCode::BadJson, empty))
     }
@@ -118,6 +119,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/events", takes(&[], get(event_stream)))
         .route("/v1/capture", takes(&[], post(capture)))
         .route("/v1/capture/{capture}", takes(&[], delete(end_capture)))
+        .merge(uplink::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
@@ -319,7 +321,7 @@ fn take_dry_run(body: &mut Value) -> Result<bool, Failure> {
     }
 }
 
-fn path_of<T>(arguments: PathArguments<T>) -> Result<T, Failure> {
+pub(super) fn path_of<T>(arguments: PathArguments<T>) -> Result<T, Failure> {
     arguments.map(|Path(value)| value).map_err(|_| {
         let message = "the path is not legal: names are UTF-8 text, and numbers have digits only";
         Failure::new(ErrorCode::BadRequest, message)

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Change;
-use crate::handle::{self, Query, Request};
+use crate::handle::{self, Query, Request, UplinkQuery};
 
 mod connections;
 mod socket;
+mod uplink;
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -96,6 +97,7 @@ async fn supervise(
             Request::Query(Query::Settle(reply)) => drop(reply.send(Ok(()))),
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Uplink(query)) => uplink::answer(query, &tell),
             Request::Apply { config, dry_run, reply } => {
                 let _ = tell.send(format!("apply {} {dry_run}", config.networks().len()));
                 drop(reply.send(report(dry_run)));

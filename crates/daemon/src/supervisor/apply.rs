@@ -263,6 +263,14 @@ impl Supervisor {
                 }
             }
             self.fabric.directory.set_settings(&place, settings.clone());
+            if let Some(uplink) =
+                settings.uplink.as_ref().filter(|uplink| old.uplink.as_ref() != Some(*uplink))
+                && let Some(running) = self.fabric.uplinks.get(network)
+            {
+                let (done, changed) = oneshot::channel();
+                running.change(uplink.clone(), done);
+                return Progress::SettingUp(changed);
+            }
         }
         Progress::Done
     }

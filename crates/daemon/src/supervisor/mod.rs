@@ -9,6 +9,7 @@
 //! once in a while is woken with it, so that an idle daemon wakes once a second and no more.
 
 mod apply;
+mod uplinks;
 mod view;
 mod warn;
 

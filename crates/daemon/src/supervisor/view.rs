@@ -19,20 +19,20 @@ use vmlan_ports::{Fabric, Place};
 
 /// The state that the supervisor shows, besides what ports and trunks write down themselves.
 pub(super) struct View {
-    fabric: Arc<Fabric>,
+    pub(super) fabric: Arc<Fabric>,
     file: Option<PathBuf>,
     started: Instant,
     shown: Mutex<Shown>,
 }
 
-struct Shown {
+pub(super) struct Shown {
     networks: BTreeMap<String, Running>,
     state: vmlan_api::DaemonState,
-    config: Arc<vmlan_api::Config>,
+    pub(super) config: Arc<vmlan_api::Config>,
 }
 
 #[derive(Clone)]
-struct Running {
+pub(super) struct Running {
     settings: NetworkSettings,
     network: Arc<Network>,
 }
@@ -98,11 +98,12 @@ impl View {
                 self.fabric.settle();
                 drop(reply.send(Ok(())));
             }
+            Query::Uplink(query) => self.about_uplinks(query),
             Query::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
         }
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock()
     }
 
@@ -114,7 +115,7 @@ impl View {
         let _ = reply.send(known.map(|()| list(network)));
     }
 
-    fn running(&self, name: &str) -> Result<Running, Error> {
+    pub(super) fn running(&self, name: &str) -> Result<Running, Error> {
         let shown = self.shown();
         let running = shown.networks.get(name).cloned();
         running.ok_or_else(|| Error::unknown_network(name, shown.networks.keys().map(String::as_str)))
