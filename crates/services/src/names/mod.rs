@@ -1,0 +1,3 @@
+pub fn is_label(s: &str) -> bool {
+    !s.is_empty()
+}
