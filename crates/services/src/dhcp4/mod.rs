@@ -7,7 +7,7 @@
 mod message;
 mod options;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
