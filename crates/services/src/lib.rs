@@ -17,7 +17,7 @@ pub mod name;
 pub mod names;
 pub mod packet;
 pub mod ports;
-//pub mod proxy;
+pub mod proxy;
 //pub mod ra;
 pub mod rate;
 pub mod settings;

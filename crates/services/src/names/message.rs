@@ -200,7 +200,7 @@ impl Question {
         let flags = word(message, 2).unwrap_or(0);
         word(message, 0) == Some(id)
             && flags & RESPONSE != 0
-            && matches!(flags & 0xf, 1 | 2 | 4 | 5)
+            && matches!(flags & 0xf, 2 | 4 | 5)
             && (word(message, 4) == Some(0) || self.is_answered_by(id, message))
     }
 
