@@ -10,7 +10,7 @@
 //! right to the octet, and what is read comes from guests.
 
 pub mod dhcp4;
-//pub mod dhcp6;
+pub mod dhcp6;
 pub mod event;
 pub mod leases;
 pub mod name;
@@ -18,7 +18,7 @@ pub mod names;
 pub mod packet;
 pub mod ports;
 pub mod proxy;
-//pub mod ra;
+pub mod ra;
 pub mod rate;
 pub mod settings;
 
