@@ -131,6 +131,16 @@ reasons! {
     BadMss, "bad_mss", Egress;
     /// A new flow beyond the guest's limits.
     FlowLimit, "flow_limit", Egress;
+    /// A packet to a port of the gateway, or of the host's, where nothing listens.
+    ClosedPort, "closed_port", Egress;
+    /// A packet whose last hop the uplink was; its sender is told.
+    HopLimit, "hop_limit", Egress;
+    /// An echo request, where the host permits the uplink none.
+    EchoUnavailable, "echo_unavailable", Egress;
+    /// A packet to where the host has no way; its sender is told.
+    Unreachable, "unreachable", Egress;
+    /// Fragments that do not make a packet: too many, too late, or over each other.
+    BadFragment, "bad_fragment", Egress;
 }
 
 impl fmt::Display for DropReason {

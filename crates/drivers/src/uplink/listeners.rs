@@ -1,21 +1,21 @@
 //! Forwards: sockets of the host on which callers from outside reach guests.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::{io, mem};
 
 use rustix::io::Errno;
 use socket2::{SockRef, Socket};
+use vmlan_nat::{Io, Nat};
 use vmlan_sys::{Interest, Poller};
 
-use super::streams::set_reset;
+use super::control::ForwardId;
+use super::datagrams::HostDatagrams;
+use super::streams::{HostStreams, set_reset};
 
 /// Callers that are accepted in one turn.
 const ACCEPTS: usize = 64;
-
-/// A forward's name.
-pub type ForwardId = u64;
 
 /// Sockets of forwards.
 pub(super) const LISTENER: u64 = 0b10 << 62;
@@ -23,6 +23,7 @@ pub(super) const LISTENER: u64 = 0b10 << 62;
 pub(super) struct Listeners {
     poller: Arc<Poller>,
     all: Vec<Option<Listener>>,
+    udp: Vec<UdpListener>,
     /// Given up for the moment in which a caller is turned away because no descriptor is left.
     spare: Option<OwnedFd>,
     /// The next port of the gateway for callers whose own address the guest cannot see.
@@ -35,6 +36,16 @@ struct Listener {
     guest: Option<SocketAddr>,
 }
 
+struct UdpListener {
+    id: ForwardId,
+    socket: Socket,
+    /// The engine's slot for it, while there is a guest.
+    slot: Option<u32>,
+}
+
+/// What the engine works with.
+type HostIo<'a> = Io<'a, HostStreams, HostDatagrams>;
+
 /// A caller, and the guest that it is for.
 pub(super) struct Caller {
     pub(super) socket: Socket,
@@ -45,7 +56,7 @@ pub(super) struct Caller {
 
 impl Listeners {
     pub(super) fn new(poller: Arc<Poller>) -> Listeners {
-        Listeners { poller, all: Vec::new(), spare: spare(), port: FIRST }
+        Listeners { poller, all: Vec::new(), udp: Vec::new(), spare: spare(), port: FIRST }
     }
 
     /// Listens on a socket from now on. Several may have one id.
@@ -66,20 +77,57 @@ impl Listeners {
         Ok(())
     }
 
-    /// The guest of a forward has this address now.
-    pub(super) fn aim(&mut self, id: ForwardId, guest: Option<SocketAddr>) {
+    /// The same for a bound socket of UDP, which the engine has while there is a guest.
+    pub(super) fn add_udp(
+        &mut self,
+        engine: &mut Nat,
+        io: &mut HostIo<'_>,
+        id: ForwardId,
+        socket: OwnedFd,
+        guest: Option<SocketAddr>,
+    ) {
+        self.udp.push(UdpListener { id, socket: socket.into(), slot: None });
+        self.aim(engine, io, id, guest);
+    }
+
+    /// The guest of a forward has this address now. Flows to another one end.
+    pub(super) fn aim(
+        &mut self,
+        engine: &mut Nat,
+        io: &mut HostIo<'_>,
+        id: ForwardId,
+        guest: Option<SocketAddr>,
+    ) {
         for listener in self.all.iter_mut().flatten().filter(|listener| listener.id == id) {
-            // A range of ports has as many ids.
-            listener.guest = guest;
+            let before = mem::replace(&mut listener.guest, guest);
+            if let Some(before) = before.filter(|_| before != guest) {
+                engine.close_where(io, |flow| flow.came_in && flow.guest == before);
+            }
+        }
+        for listener in self.udp.iter_mut().filter(|listener| listener.id == id) {
+            if let Some(slot) = listener.slot.take() {
+                engine.remove_forward(io, slot);
+            }
+            let Some(guest) = guest else { continue };
+            let Some(address) = local_address(&listener.socket) else { continue };
+            // The engine closes what it has; the forward stays.
+            let Ok(socket) = listener.socket.try_clone() else { continue };
+            let Some(slot) = engine.add_forward(guest, address.ip(), io.now) else { continue };
+            match io.datagrams.adopt(slot, socket.into(), address.ip()) {
+                Ok(()) => listener.slot = Some(slot),
+                Err(_) => engine.remove_forward(io, slot),
+            }
         }
     }
 
-    pub(super) fn remove(&mut self, id: ForwardId) {
+    pub(super) fn remove(&mut self, engine: &mut Nat, io: &mut HostIo<'_>, id: ForwardId) {
+        self.aim(engine, io, id, None);
         for place in &mut self.all {
             if place.as_ref().is_some_and(|listener| listener.id == id) {
                 *place = None;
             }
         }
+        self.udp.retain(|listener| listener.id != id);
     }
 
     /// Accepts callers of the listener with this token. Those whose guest is not there are reset.
@@ -139,6 +187,6 @@ pub(super) fn seen(
 }
 
 /// The address that a listening socket has, for people.
-pub fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
     SockRef::from(&socket.as_fd()).local_addr().ok()?.as_socket()
 }

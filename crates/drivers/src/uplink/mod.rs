@@ -8,24 +8,23 @@
 //!
 //! Nothing here waits, and a guest can use up no more than its part of anything (`vmlan_nat::guests`).
 
+mod control;
+pub mod datagrams;
+mod host;
 mod listeners;
+mod obey;
 mod queue;
 mod streams;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vmlan_frame::{Backlog, MacAddr, Mutex};
-use vmlan_nat::guests::Limits;
-use vmlan_nat::reach::{Egress, Service};
-use vmlan_nat::tcp::{FlowId, FlowReport, Statistics};
+use vmlan_frame::{Backlog, Mutex};
 use vmlan_sys::Waker;
 
-pub use self::listeners::{ForwardId, local_address};
+pub use self::control::{Answer, Bound, Command, Flows, ForwardId};
 pub use self::streams::StreamTaker;
 
 use self::queue::{HandOver, UplinkQueue};
@@ -41,57 +40,6 @@ pub struct Options {
     pub names: StreamTaker,
     /// Sockets that may be open.
     pub sockets: usize,
-}
-
-/// A flow, its socket apart.
-pub type Flows = Vec<FlowReport>;
-
-/// The receiver of an answer.
-pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
-
-/// Something for the engine to do.
-pub enum Command {
-    /// An address is a guest's, at this port.
-    Bind(IpAddr, MacAddr, u16),
-    /// An address is nobody's any more.
-    Unbind(IpAddr),
-    /// A port has left the network.
-    PortGone(u16),
-    /// The guest at a port may have been started anew.
-    PortMayBeNew(u16),
-    /// A guest got an address for a name.
-    Learned {
-        /// The guest's port.
-        ingress: u16,
-        /// The name.
-        name: String,
-        /// The address.
-        address: IpAddr,
-        /// How long it is good.
-        ttl: Duration,
-    },
-    /// The host's own addresses.
-    HostAddresses(Vec<IpAddr>),
-    /// What is open to all guests. Flows that are not any more end.
-    Egress(Egress),
-    /// What is open to the guest at a port; as to all when `None`.
-    PortEgress(u16, Option<Egress>),
-    /// Services of the host that are open.
-    Services(Vec<Service>),
-    /// Limits for each guest.
-    Limits(Limits),
-    /// A listening socket of a forward; without a guest's address callers are reset.
-    Listen(ForwardId, OwnedFd, Option<SocketAddr>),
-    /// The guest of a forward has another address.
-    Aim(ForwardId, Option<SocketAddr>),
-    /// A forward is no more.
-    Unlisten(ForwardId),
-    /// Report the flows.
-    Flows(Answer<(Flows, Statistics)>),
-    /// Report the addresses that guests use.
-    Bindings(Answer<Vec<(IpAddr, MacAddr, u16, bool)>>),
-    /// End a flow; answers if there was one.
-    CloseFlow(FlowId, Answer<bool>),
 }
 
 /// An uplink, ready for traffic.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use vmlan_frame::wire::IpProtocol;
 use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Size, Takes, Tally};
-use vmlan_nat::reach::Verdict;
 use vmlan_nat::{Drop, Nat, Taken};
 use vmlan_sys::{Interest, Poller, Ready};
 
+use super::datagrams::DATAGRAM;
+use super::host::Host;
 use super::listeners::{LISTENER, Listeners, seen};
-use super::streams::{FLOW, HostStreams, KIND, set_reset};
-use super::{Command, Options, Shared};
+use super::streams::{FLOW, KIND, set_reset};
+use super::{Options, Shared};
 use crate::{Fault, Progress, Queue, Settings, Status, Waits};
 
 /// Tokens of what there is once.
@@ -34,11 +34,11 @@ const MESSAGES: usize = 64;
 const RETRY: Duration = Duration::from_millis(1);
 
 pub(super) struct UplinkQueue {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     poller: Arc<Poller>,
-    engine: Nat,
-    streams: HostStreams,
-    listeners: Listeners,
+    pub(super) engine: Nat,
+    pub(super) host: Host,
+    pub(super) listeners: Listeners,
     channel: Socket,
     account: Account,
     worker: usize,
@@ -61,7 +61,7 @@ impl UplinkQueue {
         let now = Instant::from_nanos(vmlan_sys::monotonic_nanos());
         Ok(UplinkQueue {
             engine: Nat::new(engine, now),
-            streams: HostStreams::new(poller.clone(), sockets, names),
+            host: Host::new(&poller, sockets, names),
             listeners: Listeners::new(poller.clone()),
             poller,
             shared,
@@ -76,7 +76,7 @@ impl UplinkQueue {
 
     /// Takes a frame of a guest. Answers whether it got somewhere, and counts one that is lost.
     fn take(&mut self, cx: &Context<'_>, frame: &Frame) -> bool {
-        let reason = match self.engine.take(&mut self.streams, frame, cx.now, cx.pool) {
+        let reason = match self.engine.take(&mut self.host.io(cx), frame) {
             Ok(Taken::Done) => return true,
             Ok(Taken::Service) if self.hand_to_service(cx, frame) => return true,
             Ok(Taken::Service) => DropReason::QueueFull,
@@ -123,22 +123,19 @@ impl UplinkQueue {
         for event in &ready {
             match event.token & KIND {
                 FLOW => {
-                    if let Some(flow) = self.streams.flow_of(event.token) {
+                    if let Some(flow) = self.host.streams.flow_of(event.token) {
                         let signs = (event.read, event.write);
-                        self.engine.ready(&mut self.streams, flow, signs, cx.now, cx.pool);
+                        self.engine.stream_ready(&mut self.host.io(cx), flow, signs);
                     }
                 }
+                DATAGRAM => self.engine.datagram_ready(event.token as u32),
                 LISTENER => self.accept(cx, event.token),
                 _ if event.token == WAKER => {
                     self.shared.waker.clear();
                     self.obey(cx);
                     self.take_handed(cx);
                 }
-                _ if event.token == CHANNEL => {
-                    if !self.take_from_services(cx) {
-                        result = Err(Fault::Closed);
-                    }
-                }
+                _ if event.token == CHANNEL && !self.take_from_services(cx) => result = Err(Fault::Closed),
                 _ => {}
             }
         }
@@ -168,13 +165,13 @@ impl UplinkQueue {
         }
         drop(handed);
         self.account.counters().sent(self.worker, &sent);
-        self.engine.flush(&mut self.streams, cx.now, cx.pool);
+        self.engine.flush(&mut self.host.io(cx));
     }
 
     /// Takes callers from outside.
     fn accept(&mut self, cx: &Context<'_>, token: u64) {
         let mut callers = Vec::new();
-        self.listeners.accept(token, self.streams.has_room(), |caller| callers.push(caller));
+        self.listeners.accept(token, self.host.streams.has_room(), |caller| callers.push(caller));
         for caller in callers {
             let guests = &self.engine.guests;
             let guest = caller.guest;
@@ -185,91 +182,18 @@ impl UplinkQueue {
                     .gateway_for(guest.ip())
                     .map(|gateway| SocketAddr::new(gateway, self.listeners.next_port())),
             };
-            let flow =
-                from.and_then(|from| self.engine.call(&mut self.streams, (guest, from), cx.now, cx.pool));
+            let flow = from.and_then(|from| self.engine.call(&mut self.host.io(cx), guest, from));
             let Some(flow) = flow else {
                 set_reset(&caller.socket);
                 continue;
             };
-            match self.streams.adopt(flow, caller.socket) {
-                Ok(()) => self.engine.begin_call(&mut self.streams, flow, cx.now, cx.pool),
+            match self.host.streams.adopt(flow, caller.socket) {
+                Ok(()) => self.engine.begin_call(&mut self.host.io(cx), flow),
                 Err(_) => {
-                    self.engine.close_where(&mut self.streams, |report| report.id == flow, cx.now, cx.pool);
+                    self.engine.close_where(&mut self.host.io(cx), |report| report.id == flow);
                 }
             }
         }
-    }
-
-    /// Does what control asked for.
-    fn obey(&mut self, cx: &Context<'_>) {
-        let commands = mem::take(&mut *self.shared.commands.lock());
-        for command in commands {
-            self.obey_one(cx, command);
-        }
-    }
-
-    fn obey_one(&mut self, cx: &Context<'_>, command: Command) {
-        let UplinkQueue { engine, streams, listeners, .. } = self;
-        let (now, pool) = (cx.now, cx.pool);
-        match command {
-            Command::Bind(address, mac, ingress) => engine.bind(streams, (address, mac, ingress), now, pool),
-            Command::Unbind(address) => engine.unbind(streams, address, now, pool),
-            Command::PortGone(ingress) => engine.forget_port(streams, ingress, now, pool),
-            Command::PortMayBeNew(ingress) => engine.guest_may_be_new(streams, ingress, now, pool),
-            Command::Learned { ingress, name, address, ttl } => {
-                engine.reach.learn(vmlan_nat::reach::Learned { ingress, name: &name, address, ttl }, now);
-            }
-            Command::HostAddresses(addresses) => {
-                engine.reach.set_host_addresses(addresses);
-                self.end_denied(cx);
-            }
-            Command::Egress(egress) => {
-                engine.reach.set_egress(egress);
-                self.end_denied(cx);
-            }
-            Command::PortEgress(ingress, egress) => {
-                engine.reach.set_port_egress(ingress, egress);
-                self.end_denied(cx);
-            }
-            Command::Services(services) => {
-                engine.reach.set_services(services);
-                self.end_denied(cx);
-            }
-            Command::Limits(limits) => engine.guests.set_limits(limits),
-            Command::Listen(id, socket, guest) => {
-                // Without memory for it the kernel has told so to the caller's bind as well.
-                let _ = listeners.add(id, socket, guest);
-            }
-            Command::Aim(id, guest) => listeners.aim(id, guest),
-            Command::Unlisten(id) => listeners.remove(id),
-            Command::Flows(answer) => answer((engine.flows().collect(), engine.statistics())),
-            Command::Bindings(answer) => answer(
-                engine
-                    .guests
-                    .bindings()
-                    .map(|(address, place)| (address, place.mac, place.ingress, place.is_leased))
-                    .collect(),
-            ),
-            Command::CloseFlow(flow, answer) => {
-                answer(engine.close_where(streams, |report| report.id == flow, now, pool) > 0);
-            }
-        }
-    }
-
-    /// Ends flows that are not open to their guests any more.
-    fn end_denied(&mut self, cx: &Context<'_>) {
-        let UplinkQueue { engine, streams, .. } = self;
-        let reach = &engine.reach;
-        let denied: Vec<_> = engine
-            .flows()
-            .filter(|flow| !flow.came_in)
-            .filter(|flow| {
-                let verdict = reach.decide(flow.ingress, flow.other, IpProtocol::TCP, cx.now);
-                matches!(verdict, Verdict::Deny | Verdict::Closed | Verdict::Group)
-            })
-            .map(|flow| flow.id)
-            .collect();
-        engine.close_where(streams, |flow| denied.contains(&flow.id), cx.now, cx.pool);
     }
 
     /// Notes when to be called next.
@@ -298,7 +222,7 @@ impl Queue for UplinkQueue {
         if mem::take(&mut self.has_events) {
             result = self.take_events(cx);
         }
-        let more = self.engine.poll(&mut self.streams, batch, cx.now, cx.pool);
+        let more = self.engine.poll(&mut self.host.io(cx), batch);
         self.settle(cx.now);
         result?;
         Ok(if more && !batch.is_empty() { Progress::Again } else { Progress::Done })
@@ -312,7 +236,7 @@ impl Queue for UplinkQueue {
             }
         }
         self.account.counters().sent(self.worker, &sent);
-        self.engine.flush(&mut self.streams, cx.now, cx.pool);
+        self.engine.flush(&mut self.host.io(cx));
         self.settle(cx.now);
         Ok(())
     }
@@ -329,15 +253,31 @@ impl Queue for UplinkQueue {
 
 /// The reason of the books for a packet that goes no further.
 fn drop_reason(reason: Drop) -> DropReason {
+    use vmlan_nat::datagrams::Drop as Datagram;
     match reason {
-        Drop::BadHeader => DropReason::BadHeader,
-        Drop::BadChecksum => DropReason::BadChecksum,
+        Drop::BadHeader | Drop::Datagram(Datagram::BadHeader) => DropReason::BadHeader,
+        Drop::BadChecksum | Drop::Datagram(Datagram::BadChecksum) => DropReason::BadChecksum,
         Drop::SpoofedSource => DropReason::SpoofedSource,
-        Drop::Denied => DropReason::EgressDenied,
+        Drop::Denied | Drop::Datagram(Datagram::EgressDenied) => DropReason::EgressDenied,
         Drop::NotForUplink => DropReason::NotForUplink,
-        Drop::NotForwarded => DropReason::NotForwarded,
+        Drop::NotForwarded | Drop::Datagram(Datagram::NotForwarded | Datagram::BadProtocol) => {
+            DropReason::NotForwarded
+        }
         Drop::BadMss => DropReason::BadMss,
-        Drop::FlowLimit => DropReason::FlowLimit,
+        Drop::FlowLimit | Drop::Datagram(Datagram::FlowLimit | Datagram::NoSocket) => DropReason::FlowLimit,
+        Drop::Busy | Drop::Datagram(Datagram::SocketFull) => DropReason::QueueFull,
+        Drop::Datagram(Datagram::Closed) => DropReason::ClosedPort,
+        Drop::Datagram(Datagram::HopLimit) => DropReason::HopLimit,
+        Drop::Datagram(Datagram::EchoUnavailable) => DropReason::EchoUnavailable,
+        Drop::Datagram(Datagram::TooBig) => DropReason::TooLong,
+        Drop::Datagram(Datagram::Unreachable) => DropReason::Unreachable,
+        Drop::Datagram(Datagram::FragmentLimit | Datagram::FragmentOverlap | Datagram::FragmentTimeout) => {
+            DropReason::BadFragment
+        }
+        // These are about what comes for guests.
+        Drop::Datagram(
+            Datagram::Stranger | Datagram::BadAnswer | Datagram::GuestAway | Datagram::NoBuffer,
+        ) => DropReason::TransmitError,
     }
 }
 

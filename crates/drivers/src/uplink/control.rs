@@ -1,0 +1,96 @@
+//! The words between an uplink's engine and the control side.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use vmlan_frame::MacAddr;
+use vmlan_nat::datagrams::{Counts, FlowEntry};
+use vmlan_nat::guests::Limits;
+use vmlan_nat::reach::{Egress, Service};
+use vmlan_nat::tcp::{FlowReport, Statistics};
+
+/// A forward's number.
+pub type ForwardId = u64;
+
+/// The flows of an uplink, and counts of what happened.
+#[derive(Debug, Clone)]
+pub struct Flows {
+    /// TCP flows, each with its number.
+    pub tcp: Vec<(u64, FlowReport)>,
+    /// Flows of UDP and echo, and forwards of UDP, each with its number.
+    pub datagrams: Vec<(u64, FlowEntry)>,
+    /// Counts of TCP.
+    pub statistics: Statistics,
+    /// Counts of datagrams.
+    pub counts: Counts,
+}
+
+/// The place of an address, as the engine knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The address.
+    pub address: IpAddr,
+    /// The guest's link address.
+    pub mac: MacAddr,
+    /// The guest's port of the network.
+    pub ingress: u16,
+    /// True if it was given to the guest; false if the guest just uses it.
+    pub is_leased: bool,
+}
+
+/// The receiver of an answer; runs in a worker, so it must not wait.
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Something for the engine to do.
+pub enum Command {
+    /// An address is a guest's, at this port.
+    Bind(IpAddr, MacAddr, u16),
+    /// An address is nobody's any more.
+    Unbind(IpAddr),
+    /// A port has left the network.
+    PortGone(u16),
+    /// The guest at a port may have been started anew.
+    PortMayBeNew(u16),
+    /// A guest got an address for a name.
+    Learned {
+        /// The guest's port.
+        ingress: u16,
+        /// The name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+        /// How long it is good.
+        ttl: Duration,
+    },
+    /// The host's own addresses.
+    HostAddresses(Vec<IpAddr>),
+    /// What is open to all guests. Flows that are not any more end.
+    Egress(Egress),
+    /// What is open to the guest at a port; as to all when `None`.
+    PortEgress(u16, Option<Egress>),
+    /// Services of the host that are open.
+    Services(Vec<Service>),
+    /// Limits for each guest.
+    Limits(Limits),
+    /// A listening TCP or Unix socket of a forward; without a guest's address callers are reset.
+    Listen(ForwardId, OwnedFd, Option<SocketAddr>),
+    /// A bound UDP socket of a forward; without a guest's address datagrams are not read.
+    ListenUdp(ForwardId, OwnedFd, Option<SocketAddr>),
+    /// The guest of a forward has another address; flows to the one before end.
+    Aim(ForwardId, Option<SocketAddr>),
+    /// A forward is no more, and its flows end.
+    Unlisten(ForwardId),
+    /// Report the flows.
+    Flows(Answer<Flows>),
+    /// Report the addresses that guests use.
+    Bindings(Answer<Vec<Bound>>),
+    /// End the flow with this number; answers if there was one.
+    CloseFlow(u64, Answer<bool>),
+}
+
+/// A flow's number for people and programs: whose it is, its slot, and as many bits of how often the slot was used as
+/// every reader of JSON takes.
+pub(super) fn number(is_datagram: bool, slot: u32, generation: u32) -> u64 {
+    u64::from(is_datagram) | u64::from(slot & 0x00ff_ffff) << 1 | u64::from(generation & 0x000f_ffff) << 25
+}

@@ -1,0 +1,29 @@
+//! The sockets that the engine works with.
+
+use std::sync::Arc;
+
+use vmlan_frame::Context;
+use vmlan_nat::Io;
+use vmlan_sys::Poller;
+
+use super::datagrams::HostDatagrams;
+use super::streams::{HostStreams, StreamTaker};
+
+pub(super) struct Host {
+    pub(super) streams: HostStreams,
+    pub(super) datagrams: HostDatagrams,
+}
+
+impl Host {
+    pub(super) fn new(poller: &Arc<Poller>, sockets: usize, names: StreamTaker) -> Host {
+        Host {
+            streams: HostStreams::new(poller.clone(), sockets, names),
+            datagrams: HostDatagrams::new(poller.clone()),
+        }
+    }
+
+    /// Everything that a call of the engine needs.
+    pub(super) fn io<'a>(&'a mut self, cx: &Context<'a>) -> Io<'a, HostStreams, HostDatagrams> {
+        Io { streams: &mut self.streams, datagrams: &mut self.datagrams, now: cx.now, pool: cx.pool }
+    }
+}
