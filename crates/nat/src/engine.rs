@@ -62,6 +62,20 @@ pub enum Taken {
     Service,
 }
 
+/// Something that people may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A guest uses an address that it was not given.
+    Heard(IpAddr, MacAddr, u16),
+    /// The guest at a port was kept from there.
+    Denied(u16, SocketAddr, IpProtocol),
+    /// The guest at a port has as many flows as it may.
+    FlowLimit(u16),
+}
+
+/// Notices that wait at most.
+const NOTICES: usize = 64;
+
 /// An uplink's engine.
 pub struct Nat {
     mac: MacAddr,
@@ -75,6 +89,7 @@ pub struct Nat {
     full: VecDeque<u32>,
     /// Whose turn is first this time.
     streams_first: bool,
+    notices: Vec<Notice>,
     out: VecDeque<Frame>,
 }
 
@@ -114,6 +129,7 @@ impl Nat {
             datagrams,
             full: VecDeque::new(),
             streams_first: false,
+            notices: Vec::new(),
             guests: Guests::new(plan.subnet4, plan.subnet6, limits),
             reach: Reach::new(plan, key.0),
             tcp,
@@ -143,6 +159,49 @@ impl Nat {
     /// # Errors
     /// Why it goes no further.
     pub fn take<S: Sockets, D: DatagramSockets>(
+        &mut self,
+        io: &mut Io<'_, S, D>,
+        frame: &Frame,
+    ) -> Result<Taken, Drop> {
+        let taken = self.take_frame(io, frame);
+        if let Err(reason) = taken {
+            self.note(frame, reason);
+        }
+        taken
+    }
+
+    /// Takes what happened since the last call.
+    pub fn take_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
+        let heard = self.guests.take_news().into_iter();
+        let heard = heard.map(|(address, place)| Notice::Heard(address, place.mac, place.ingress));
+        heard.chain(self.notices.drain(..))
+    }
+
+    #[cold]
+    fn note(&mut self, frame: &Frame, reason: Drop) {
+        if self.notices.len() >= NOTICES {
+            return;
+        }
+        let ingress = frame.meta.ingress;
+        match reason {
+            Drop::Denied | Drop::Datagram(datagrams::Drop::EgressDenied) => {
+                let Ok(packet) = Packet::parse(frame) else { return };
+                let port = match packet.protocol {
+                    IpProtocol::TCP | IpProtocol::UDP => packet.upper.get(2..4).and_then(<[u8]>::first_chunk),
+                    _ => None,
+                };
+                let port = port.map_or(0, |octets| u16::from_be_bytes(*octets));
+                let to = SocketAddr::new(packet.destination(), port);
+                self.notices.push(Notice::Denied(ingress, to, packet.protocol));
+            }
+            Drop::FlowLimit | Drop::Datagram(datagrams::Drop::FlowLimit) => {
+                self.notices.push(Notice::FlowLimit(ingress));
+            }
+            _ => {}
+        }
+    }
+
+    fn take_frame<S: Sockets, D: DatagramSockets>(
         &mut self,
         io: &mut Io<'_, S, D>,
         frame: &Frame,

@@ -135,6 +135,8 @@ pub struct Guests {
     pub(crate) subnet6: Option<Subnet6>,
     pub(crate) limits: Limits,
     bindings: HashMap<IpAddr, Binding>,
+    /// Addresses that were bound by their use and not asked for yet.
+    news: Vec<(IpAddr, Binding)>,
     by_port: Vec<Option<Box<Guest>>>,
 }
 
@@ -144,7 +146,7 @@ impl Guests {
 
     /// No guest yet.
     pub fn new(subnet4: Option<Subnet4>, subnet6: Option<Subnet6>, limits: Limits) -> Guests {
-        Guests { subnet4, subnet6, limits, bindings: HashMap::new(), by_port: Vec::new() }
+        Guests { subnet4, subnet6, limits, bindings: HashMap::new(), news: Vec::new(), by_port: Vec::new() }
     }
 
     /// Sets other limits, for what comes.
@@ -206,8 +208,15 @@ impl Guests {
         if of_port >= Guests::PER_PORT {
             return false;
         }
-        self.bindings.insert(address, Binding { mac, ingress, is_leased: false });
+        let binding = Binding { mac, ingress, is_leased: false };
+        self.bindings.insert(address, binding);
+        self.news.push((address, binding));
         true
+    }
+
+    /// Takes the addresses that were bound by their use since the last call.
+    pub fn take_news(&mut self) -> Vec<(IpAddr, Binding)> {
+        std::mem::take(&mut self.news)
     }
 
     /// Binds an address that was given to a guest. Returns the binding that was there, if it was another place.

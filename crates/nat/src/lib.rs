@@ -24,7 +24,7 @@ mod wheel;
 
 pub use datagrams::Datagrams;
 pub use drop::Drop;
-pub use engine::{Io, Nat, Settings, Taken};
+pub use engine::{Io, Nat, Notice, Settings, Taken};
 pub use envelope::Envelope;
 pub use keyed::Keyed;
 pub use packet::{Packet, Refusal};

@@ -28,7 +28,7 @@ pub trait UplinkControl: Send + Sync {
     fn status(&self) -> Later<'_, vmlan_api::Uplink>;
 
     /// The addresses that guests have, by address.
-    fn leases(&self) -> Vec<vmlan_api::Lease>;
+    fn leases(&self) -> Later<'_, Vec<vmlan_api::Lease>>;
 
     /// Ends a lease, so that its address is free, and answers with it. Not one of an address that is set on a port.
     fn release(&self, address: IpAddr) -> Later<'_, Result<vmlan_api::Lease, Error>>;
@@ -50,7 +50,7 @@ pub trait UplinkControl: Send + Sync {
 
     /// Goes on with other settings, whose [`Rooms`](crate::uplink::Rooms) are the same. `done` is told when they hold,
     /// or which part of them does not work, as a forward whose place is taken; all other parts hold then.
-    fn change(&self, settings: Arc<UplinkSettings>, done: Ready);
+    fn change(self: Arc<Self>, settings: Arc<UplinkSettings>, done: Ready);
 }
 
 /// The uplinks that run, by network.

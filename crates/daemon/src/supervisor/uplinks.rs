@@ -33,10 +33,16 @@ impl View {
                 Ok(found) => later(reply, async move { Ok(reports(found).await) }),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            UplinkQuery::Leases { network, reply } => {
-                let leases = self.controls(network.as_deref());
-                drop(reply.send(leases.map(|of| of.iter().flat_map(|control| control.leases()).collect())));
-            }
+            UplinkQuery::Leases { network, reply } => match self.controls(network.as_deref()) {
+                Ok(controls) => later(reply, async move {
+                    let mut leases = Vec::new();
+                    for control in controls {
+                        leases.extend(control.leases().await);
+                    }
+                    Ok(leases)
+                }),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             UplinkQuery::Forwards { network, reply } => {
                 let forwards = self.controls(network.as_deref());
                 drop(

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use vmlan_frame::MacAddr;
@@ -74,7 +76,9 @@ pub enum Command {
     /// Limits for each guest.
     Limits(Limits),
     /// A listening TCP or Unix socket of a forward; without a guest's address callers are reset.
-    Listen(ForwardId, OwnedFd, Option<SocketAddr>),
+    ///
+    /// Callers are counted.
+    Listen(ForwardId, OwnedFd, Option<SocketAddr>, Arc<AtomicU64>),
     /// A bound UDP socket of a forward; without a guest's address datagrams are not read.
     ListenUdp(ForwardId, OwnedFd, Option<SocketAddr>),
     /// The guest of a forward has another address; flows to the one before end.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::{io, mem};
 
 use rustix::io::Errno;
@@ -34,6 +35,7 @@ struct Listener {
     id: ForwardId,
     socket: Socket,
     guest: Option<SocketAddr>,
+    calls: Arc<AtomicU64>,
 }
 
 struct UdpListener {
@@ -62,7 +64,7 @@ impl Listeners {
     /// Listens on a socket from now on. Several may have one id.
     pub(super) fn add(
         &mut self,
-        id: ForwardId,
+        (id, calls): (ForwardId, Arc<AtomicU64>),
         socket: OwnedFd,
         guest: Option<SocketAddr>,
     ) -> io::Result<()> {
@@ -73,7 +75,7 @@ impl Listeners {
             self.all.len() - 1
         });
         self.poller.add(&socket, LISTENER | place as u64, Interest::READ)?;
-        self.all[place] = Some(Listener { id, socket, guest });
+        self.all[place] = Some(Listener { id, socket, guest, calls });
         Ok(())
     }
 
@@ -134,7 +136,9 @@ impl Listeners {
     pub(super) fn accept(&mut self, token: u64, has_room: bool, mut take: impl FnMut(Caller)) {
         let Some(Some(listener)) = self.all.get((token & !super::streams::KIND) as usize) else { return };
         for _ in 0..ACCEPTS {
-            match listener.socket.accept() {
+            let accepted = listener.socket.accept();
+            listener.calls.fetch_add(u64::from(accepted.is_ok()), Relaxed);
+            match accepted {
                 Ok((socket, address)) => match listener.guest.filter(|_| has_room) {
                     Some(guest) => take(Caller { socket, from: address.as_socket(), guest }),
                     None => set_reset(&socket),

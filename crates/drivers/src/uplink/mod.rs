@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vmlan_frame::{Backlog, Mutex};
+use vmlan_nat::Notice;
 use vmlan_sys::Waker;
 
 pub use self::control::{Answer, Bound, Command, Flows, ForwardId};
@@ -38,6 +39,8 @@ pub struct Options {
     pub channel: OwnedFd,
     /// The taker of guests' connections to the network's DNS.
     pub names: StreamTaker,
+    /// The taker of what people may want to know. It runs in the worker, so it must not wait.
+    pub notify: Arc<dyn Fn(Notice) + Send + Sync>,
     /// Sockets that may be open.
     pub sockets: usize,
 }

@@ -46,7 +46,7 @@ impl UplinkQueue {
             }
             Command::Limits(limits) => engine.guests.set_limits(limits),
             // Without memory to watch it, it hears no callers; they wait, as for a listener that is slow.
-            Command::Listen(id, socket, guest) => drop(listeners.add(id, socket, guest)),
+            Command::Listen(id, socket, guest, calls) => drop(listeners.add((id, calls), socket, guest)),
             Command::ListenUdp(id, socket, guest) => listeners.add_udp(engine, io, id, socket, guest),
             Command::Aim(id, guest) => listeners.aim(engine, io, id, guest),
             Command::Unlisten(id) => listeners.remove(engine, io, id),

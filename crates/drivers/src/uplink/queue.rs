@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Size, Takes, Tally};
-use vmlan_nat::{Drop, Nat, Taken};
+use vmlan_nat::{Drop, Nat, Notice, Taken};
 use vmlan_sys::{Interest, Poller, Ready};
 
 use super::datagrams::DATAGRAM;
@@ -40,6 +40,7 @@ pub(super) struct UplinkQueue {
     pub(super) host: Host,
     pub(super) listeners: Listeners,
     channel: Socket,
+    notify: Arc<dyn Fn(Notice) + Send + Sync>,
     account: Account,
     worker: usize,
     /// Empty between calls; kept for its memory.
@@ -52,7 +53,7 @@ pub(super) struct UplinkQueue {
 
 impl UplinkQueue {
     pub(super) fn new(shared: Arc<Shared>, options: Options, settings: Settings) -> io::Result<UplinkQueue> {
-        let Options { engine, channel, names, sockets } = options;
+        let Options { engine, channel, names, notify, sockets } = options;
         let poller = Arc::new(Poller::new()?);
         poller.add(&shared.waker, WAKER, Interest::READ)?;
         let channel = Socket::from(channel);
@@ -66,6 +67,7 @@ impl UplinkQueue {
             poller,
             shared,
             channel,
+            notify,
             account: settings.account,
             worker: settings.worker,
             ready: Vec::new(),
@@ -198,6 +200,7 @@ impl UplinkQueue {
 
     /// Notes when to be called next.
     fn settle(&mut self, now: Instant) {
+        self.engine.take_notices().for_each(|notice| (self.notify)(notice));
         self.deadline = if self.engine.has_output() {
             Some(now)
         } else if self.engine.has_work() {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
-use vmlan_nat::tcp::{Failure, FlowId, Read, Sockets, Target};
+use vmlan_nat::tcp::{Failure, FlowId, GuestEnd, Read, Sockets, Target};
 use vmlan_sys::{Interest, Poller};
 
-/// The taker of a guest's connection to one of the network's own services, with the guest's end.
-pub type StreamTaker = Arc<dyn Fn(UnixStream, SocketAddr) -> bool + Send + Sync>;
+/// The taker of a guest's connection to the network's DNS; false when it takes no more. It must not wait.
+pub type StreamTaker = Arc<dyn Fn(UnixStream, GuestEnd) -> bool + Send + Sync>;
 
 /// Stream sockets by flow.
 pub(super) struct HostStreams {
@@ -97,7 +97,7 @@ impl HostStreams {
         self.keep(flow, socket)
     }
 
-    fn connect_names(&mut self, flow: FlowId, guest: SocketAddr) -> io::Result<()> {
+    fn connect_names(&mut self, flow: FlowId, guest: GuestEnd) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -130,7 +130,7 @@ fn failure(error: &io::Error) -> Failure {
 }
 
 impl Sockets for HostStreams {
-    fn connect(&mut self, flow: FlowId, guest: SocketAddr, to: &Target<'_>) -> Result<(), Failure> {
+    fn connect(&mut self, flow: FlowId, guest: GuestEnd, to: &Target<'_>) -> Result<(), Failure> {
         if !self.has_room() {
             return Err(Failure::NoDescriptor);
         }

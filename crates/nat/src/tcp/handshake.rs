@@ -8,7 +8,7 @@ use vmlan_frame::{Frame, MacAddr, Pool};
 
 use super::emit::{Segment, bare, reset_for, syn_options};
 use super::flow::{Flow, Key, SCALE, State, Wait, flag};
-use super::{Failure, FlowId, Sockets, Target, Tcp, Turn};
+use super::{Failure, FlowId, GuestEnd, Sockets, Target, Tcp, Turn};
 use crate::drop::Drop;
 use crate::reach::{HostTarget, Verdict};
 use crate::unreachable::{self, Reporter, Unreachable};
@@ -114,7 +114,8 @@ impl Tcp {
             }
             flow.state = State::Connecting;
             flow.heard = turn.now;
-            let (guest, other) = (flow.key.guest(), flow.key.other());
+            let other = flow.key.other();
+            let guest = GuestEnd { address: flow.key.guest(), mac: flow.mac, ingress: flow.ingress };
             let verdict = turn.reach.decide(flow.ingress, other, IpProtocol::TCP, turn.now);
             let result = match target(&verdict, other) {
                 Some(target) => turn.sockets.connect(id, guest, &target),

@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use vmlan_frame::{Frame, Instant, MacAddr, Pool, WriteBuf};
 
 pub use self::flow::State;
-pub use self::socket::{Failure, FlowId, Read, Sockets, Target};
+pub use self::socket::{Failure, FlowId, GuestEnd, Read, Sockets, Target};
 
 use self::chains::Chains;
 use self::flow::{Flow, Key, flag};
@@ -159,6 +159,8 @@ pub struct FlowReport {
     pub kept: (u64, u64),
     /// When it began.
     pub started: Instant,
+    /// When the guest was heard last.
+    pub heard: Instant,
     /// True if it came from outside.
     pub came_in: bool,
 }
@@ -227,6 +229,7 @@ impl Tcp {
                 octets: (flow.octets_out, flow.octets_in),
                 kept: (u64::from(flow.kept_octets), u64::from(flow.in_flight())),
                 started: flow.started,
+                heard: flow.heard,
                 came_in: flow.has(flag::CAME_IN),
             }
         })

@@ -4,6 +4,8 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use vmlan_frame::MacAddr;
+
 /// The name of a flow's socket: a slot, and how often the slot was used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowId {
@@ -11,6 +13,17 @@ pub struct FlowId {
     pub slot: u32,
     /// Tells the slot's uses apart.
     pub generation: u32,
+}
+
+/// The guest's end of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestEnd {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Its link address.
+    pub mac: MacAddr,
+    /// Its port of the network.
+    pub ingress: u16,
 }
 
 /// The end that a flow is connected to.
@@ -56,12 +69,11 @@ pub enum Read {
 
 /// Stream sockets by the ids of their flows. No call waits.
 pub trait Sockets {
-    /// Makes a socket for the flow and begins to connect it; the outcome is told as readiness to write. `guest` is the
-    /// guest's end.
+    /// Makes a socket for the flow and begins to connect it; the outcome is told as readiness to write.
     ///
     /// # Errors
     /// What is known at once.
-    fn connect(&mut self, flow: FlowId, guest: SocketAddr, to: &Target<'_>) -> Result<(), Failure>;
+    fn connect(&mut self, flow: FlowId, guest: GuestEnd, to: &Target<'_>) -> Result<(), Failure>;
 
     /// Sends the slices, as far as there is room; returns how many octets were taken. When it is fewer, readiness will be
     /// told.

@@ -1,20 +1,126 @@
-//! The keeper of an uplink's port.
+//! The keeper of an uplink's port: the data path and the services begin and end together.
 
-use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::Seat;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use tokio::sync::mpsc;
+use vmlan_drivers::uplink::{Options, Uplink};
+
+use super::convert::{engine, services_config, services_ports};
+use super::host::{HostAddresses, lease_file, random_key};
+use super::running::{News, Running};
+use super::services::{Callbacks, Notice, Services, Setup};
+use super::{Rooms, UplinkSettings};
 use crate::kind::{KeepGuest, Work};
+use crate::{Pause, Seat, recover};
+
+/// Connections of guests to the network's DNS that wait to be taken.
+const STREAMS: usize = 256;
 
 /// Keeps the uplink of one network.
-pub(super) struct Keep;
+pub(super) struct Keep {
+    pub(super) rooms: Rooms,
+}
 
 impl KeepGuest for Keep {
     fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
-        Box::pin(async {
-            seat.failed(
-                "this build of vmlan has no uplinks yet: guests get no addresses and no way out".into(),
-            );
-            pending().await
-        })
+        Box::pin(keep(seat, self.rooms))
+    }
+}
+
+async fn keep(seat: &mut Seat, rooms: Rooms) {
+    let mut pause = Pause::up_to(Duration::from_secs(1));
+    loop {
+        let Some(settings) = seat.uplink() else {
+            seat.failed("the port has no settings of an uplink".into());
+            return std::future::pending().await;
+        };
+        match open(seat, rooms, settings) {
+            Ok((running, news)) => {
+                pause.reset();
+                attend(seat, running, news).await;
+            }
+            Err(reason) => seat.failed(reason),
+        }
+        pause.wait().await;
+    }
+}
+
+/// Starts data path and services.
+fn open(
+    seat: &Seat,
+    rooms: Rooms,
+    settings: Arc<UplinkSettings>,
+) -> Result<(Arc<Running>, mpsc::UnboundedReceiver<News>), String> {
+    let refused = |what: &'static str| move |error: std::io::Error| format!("cannot make {what}: {error}");
+    let key = random_key().map_err(refused("a random key"))?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .map_err(|error| refused("the services' channel")(error.into()))?;
+    let (tell, news) = mpsc::unbounded_channel();
+    let (streams, taken) = mpsc::channel(STREAMS);
+    let names = move |stream, guest: vmlan_nat::tcp::GuestEnd| {
+        let client = vmlan_services::Client { ingress: guest.ingress, mac: guest.mac };
+        streams.try_send((stream, client)).is_ok()
+    };
+    let notify = {
+        let tell = tell.clone();
+        // The receiver ends with the uplink.
+        move |notice| drop(tell.send(News::Engine(notice)))
+    };
+    let options = Options {
+        engine: engine(&settings, seat.mtu(), key),
+        channel: theirs,
+        names: Arc::new(names),
+        notify: Arc::new(notify),
+        sockets: super::host::sockets(),
+    };
+    let uplink = Arc::new(Uplink::new(options).map_err(refused("the uplink"))?);
+    let setup = Setup {
+        config: services_config(&settings, seat.mtu(), &seat.place().network),
+        ports: services_ports(&seat.ports()),
+        lease_file: lease_file(&seat.place().network),
+        resolv_conf: "/etc/resolv.conf".into(),
+        channel: ours,
+        streams: taken,
+    };
+    let (noticed, learned) = (tell.clone(), tell);
+    let callbacks = Callbacks {
+        notice: Box::new(move |notice: Notice| drop(noticed.send(News::Services(notice)))),
+        learned: Box::new(move |name| drop(learned.send(News::Learned(name)))),
+    };
+    let handle = Services::start(setup, callbacks).map_err(refused("the services"))?;
+    Ok((Running::new(seat, rooms, settings, uplink, handle), news))
+}
+
+/// Keeps the parts in step with each other, with the ports and with the host, until the attachment is of no more use.
+async fn attend(seat: &mut Seat, running: Arc<Running>, mut news: mpsc::UnboundedReceiver<News>) {
+    let place = seat.uplinks().register(&seat.place().network.clone(), running.clone());
+    let mut ports = seat.watch_ports();
+    // What was set between the first look and this one.
+    if let Some(settings) = seat.uplink() {
+        // Forwards that cannot be are listed with their reasons.
+        let _ = running.take_settings(&settings).await;
+    }
+    let mut host = HostAddresses::default();
+    running.tell_host(&mut host);
+    running.sync().await;
+    seat.up(running.endpoint(), Some(running.gateway())).await;
+    loop {
+        tokio::select! {
+            fault = seat.fault_or_tick() => match fault {
+                Some(fault) => {
+                    drop(place);
+                    return recover(seat, fault).await;
+                }
+                None => running.tell_host(&mut host),
+            },
+            Some(news) = news.recv() => running.hear(news).await,
+            changed = ports.changed() => match changed {
+                Ok(()) => running.sync().await,
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 }

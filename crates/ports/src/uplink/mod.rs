@@ -6,10 +6,15 @@
 //! settings, and reach the running keeper by [`UplinkControl::change`](crate::UplinkControl::change).
 
 mod check;
+mod convert;
 pub mod egress;
 pub mod forward;
+mod forwards;
+mod host;
 mod keep;
 mod report;
+mod running;
+pub mod services;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -182,7 +187,7 @@ impl Kind for Uplink {
     }
 
     fn keeper(&self) -> Keeper {
-        Keeper::Guest(Box::new(keep::Keep))
+        Keeper::Guest(Box::new(keep::Keep { rooms: self.settings.rooms }))
     }
 }
 

@@ -1,0 +1,70 @@
+//! The host as an uplink has to know it: its addresses, its way to IPv6, its limits and its directories.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+use nix::ifaddrs::getifaddrs;
+use rustix::process::{Resource, getrlimit};
+
+/// The host's own addresses, as they were at the last look.
+#[derive(Debug, Default)]
+pub(super) struct HostAddresses {
+    known: Option<(BTreeSet<IpAddr>, bool)>,
+}
+
+impl HostAddresses {
+    /// Looks again. Answers with the addresses and whether IPv6 leads to the internet, when either has changed.
+    pub(super) fn look(&mut self) -> io::Result<Option<(Vec<IpAddr>, bool)>> {
+        let interfaces = getifaddrs()?;
+        let address = |interface: nix::ifaddrs::InterfaceAddress| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        };
+        let now = (interfaces.filter_map(address).collect::<BTreeSet<_>>(), has_ipv6());
+        if self.known.as_ref() == Some(&now) {
+            return Ok(None);
+        }
+        let told = (now.0.iter().copied().collect(), now.1);
+        self.known = Some(now);
+        Ok(Some(told))
+    }
+}
+
+/// True if there is a route to the IPv6 internet. Nothing is sent.
+fn has_ipv6() -> bool {
+    /// An address of the internet, of documentation: no host has it, and only a default route leads there.
+    const THERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(SocketAddr::from((THERE, 9))))
+        .is_ok()
+}
+
+/// Sockets that the flows of one uplink may have open: half of what the process may have.
+pub(super) fn sockets() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 16);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).max(16)
+}
+
+/// Random octets of the system.
+pub(super) fn random_key() -> io::Result<[u64; 2]> {
+    use std::io::Read as _;
+    let mut octets = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
+    let (one, two) = octets.split_at(8);
+    Ok([one, two].map(|half| u64::from_ne_bytes(half.try_into().expect("eight octets"))))
+}
+
+/// The file for a network's leases; none where there is no directory for it.
+pub(super) fn lease_file(network: &str) -> Option<PathBuf> {
+    let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // A service manager's directory, the user's, the system's.
+    let state = of("STATE_DIRECTORY").or_else(|| {
+        let home = || of("HOME").map(|home| home.join(".local/state"));
+        let root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/lib"));
+        of("XDG_STATE_HOME").or_else(root).or_else(home).map(|state| state.join("vmlan"))
+    })?;
+    Some(state.join("leases").join(format!("{network}.json")))
+}

@@ -1,0 +1,502 @@
+//! A running uplink: what keeps its parts in step, and what others see of it and change.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use vmlan_api::{Error, ErrorCode, EventKind, FlowCounts, LeaseSource, PortState, Timestamp};
+use vmlan_drivers::Endpoint;
+use vmlan_drivers::uplink::{Command, Flows, Uplink};
+use vmlan_frame::{Mutex, wire::IpProtocol};
+use vmlan_nat::Notice as EngineNotice;
+use vmlan_nat::datagrams::{self, FlowKind};
+use vmlan_nat::tcp::State;
+use vmlan_services::leases::{InUse, Source};
+use vmlan_services::names::Learned;
+use vmlan_services::{Client, Event};
+
+use super::convert::{egress, host_services, limits, names, services_config, services_ports};
+use super::forward::ForwardSpec;
+use super::forwards::Forwards;
+use super::host::HostAddresses;
+use super::services::{Handle, Notice};
+use super::{Rooms, UplinkSettings};
+use crate::fabric::Fabric;
+use crate::uplinks::{Later, UplinkControl};
+use crate::{Place, Ready, Seat, UplinkPort};
+
+/// Something that one part has for the others.
+pub(super) enum News {
+    Engine(EngineNotice),
+    Services(Notice),
+    Learned(Learned),
+}
+
+/// An event about the same is told once in so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Events that are remembered for that at most.
+const REMEMBERED: usize = 1024;
+
+pub(super) struct Running {
+    fabric: Arc<Fabric>,
+    place: Place,
+    mtu: usize,
+    rooms: Rooms,
+    uplink: Arc<Uplink>,
+    services: Handle,
+    state: Mutex<Changing>,
+    forwards: Mutex<Forwards>,
+}
+
+/// The parts that change.
+struct Changing {
+    settings: Arc<UplinkSettings>,
+    /// The ports as they were told last.
+    ports: Vec<UplinkPort>,
+    resolvers: Vec<String>,
+    ipv6_route: bool,
+    notes: BTreeMap<&'static str, String>,
+    /// When each event was told.
+    told: BTreeMap<(u16, String), Instant>,
+}
+
+impl Running {
+    pub(super) fn new(
+        seat: &Seat,
+        rooms: Rooms,
+        settings: Arc<UplinkSettings>,
+        uplink: Arc<Uplink>,
+        services: Handle,
+    ) -> Arc<Running> {
+        let state = Changing {
+            settings,
+            ports: Vec::new(),
+            resolvers: Vec::new(),
+            ipv6_route: false,
+            notes: BTreeMap::new(),
+            told: BTreeMap::new(),
+        };
+        Arc::new(Running {
+            fabric: seat.fabric().clone(),
+            place: seat.place().clone(),
+            mtu: seat.mtu(),
+            rooms,
+            uplink,
+            services,
+            forwards: Mutex::new(Forwards::new(&seat.place().network)),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> Arc<dyn Endpoint> {
+        self.uplink.clone()
+    }
+
+    /// The gateway's IPv4 address, for people.
+    pub(super) fn gateway(&self) -> String {
+        format!("{}/{}", self.rooms.subnet.host(1), self.rooms.subnet.prefix)
+    }
+
+    fn emit(&self, kind: EventKind) {
+        self.fabric.directory.events().emit(kind);
+    }
+
+    fn network(&self) -> String {
+        self.place.network.clone()
+    }
+
+    /// Tells the data path which addresses are the host's, when that has changed.
+    pub(super) fn tell_host(&self, host: &mut HostAddresses) {
+        match host.look() {
+            Ok(None) => {}
+            Ok(Some((addresses, ipv6))) => {
+                self.uplink.tell(Command::HostAddresses(addresses));
+                let mut state = self.state.lock();
+                state.ipv6_route = ipv6;
+                state.notes.remove("addresses");
+            }
+            Err(error) => {
+                // Nothing of the host's is open by this: those that were known stay closed.
+                let note = format!("the host's addresses cannot be listed: {error}");
+                self.state.lock().notes.insert("addresses", note);
+            }
+        }
+    }
+
+    /// Brings ports, leases and forwards in step.
+    pub(super) async fn sync(&self) {
+        let ports = self.fabric.directory.ports_of(&self.place.network);
+        let before = std::mem::replace(&mut self.state.lock().ports, ports.clone());
+        if before != ports {
+            for gone in &before {
+                let same = |port: &&UplinkPort| port.ingress == gone.ingress && port.name == gone.name;
+                if !ports.iter().any(|port| same(&port)) {
+                    self.uplink.tell(Command::PortGone(gone.ingress));
+                }
+            }
+            for port in &ports {
+                if before.iter().find(|old| old.ingress == port.ingress).map(|old| &old.egress)
+                    != Some(&port.egress)
+                {
+                    self.uplink.tell(Command::PortEgress(port.ingress, port.egress.clone()));
+                }
+            }
+            self.services.ports(services_ports(&ports)).await;
+        }
+        self.aim(&ports).await;
+    }
+
+    /// Binds leases to their ports, and has forwards lead to their guests.
+    async fn aim(&self, ports: &[UplinkPort]) {
+        let leases = self.services.leases().await;
+        for lease in leases.iter().filter(|lease| lease.source != Source::Static) {
+            if let Some(port) = ports.iter().find(|port| port.name == lease.port && port.up) {
+                self.uplink.tell(Command::Bind(lease.address, lease.mac, port.ingress));
+            }
+        }
+        let address = |name: &str, v4: bool| {
+            let port = ports.iter().find(|port| port.name == name && port.up)?;
+            let set = port.addresses.iter().copied();
+            let leased = leases.iter().filter(|lease| lease.port == name).map(|lease| lease.address);
+            let mut all: Vec<IpAddr> = set.chain(leased).collect();
+            // One of the callers' family first: the guest sees their addresses then.
+            all.sort_by_key(|address| address.is_ipv4() != v4);
+            all.first().copied()
+        };
+        self.forwards.lock().aim(&self.uplink, address);
+    }
+
+    /// Goes on with other settings.
+    ///
+    /// # Errors
+    /// A forward that cannot be; all else holds.
+    pub(super) async fn take_settings(&self, settings: &Arc<UplinkSettings>) -> Result<(), String> {
+        self.state.lock().settings = settings.clone();
+        self.uplink.tell(Command::Limits(limits(settings)));
+        self.uplink.tell(Command::Services(host_services(settings)));
+        self.uplink.tell(Command::Egress(egress(settings)));
+        self.services.update(services_config(settings, self.mtu, &self.place.network)).await;
+        let result = self.forwards.lock().configure(&self.uplink, &settings.forwards);
+        let ports = self.state.lock().ports.clone();
+        self.aim(&ports).await;
+        match &result {
+            Ok(()) => self.state.lock().notes.remove("forwards"),
+            Err(reason) => self.state.lock().notes.insert("forwards", reason.clone()),
+        };
+        result
+    }
+
+    /// Passes news from one part to the others, and tells people.
+    pub(super) async fn hear(&self, news: News) {
+        match news {
+            News::Learned(Learned { ingress, name, address, until }) => {
+                let ttl = until.since(vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos()));
+                self.uplink.tell(Command::Learned { ingress, name: name.to_string(), address, ttl });
+            }
+            News::Engine(EngineNotice::Heard(address, mac, ingress)) => {
+                self.services.heard(address, Client { ingress, mac });
+                let ports = self.state.lock().ports.clone();
+                self.aim(&ports).await;
+            }
+            News::Engine(EngineNotice::Denied(ingress, to, protocol)) => {
+                let target = match protocol {
+                    IpProtocol::TCP => format!("{to}/tcp"),
+                    IpProtocol::UDP => format!("{to}/udp"),
+                    _ => to.ip().to_string(),
+                };
+                if let Some(port) = self.first_in_a_while(ingress, &target) {
+                    self.emit(EventKind::EgressDenied { network: self.network(), port, target });
+                }
+            }
+            News::Engine(EngineNotice::FlowLimit(ingress)) => {
+                if let Some(port) = self.first_in_a_while(ingress, "flows") {
+                    let limit = "flows".to_owned();
+                    self.emit(EventKind::FlowLimit { network: self.network(), port, limit });
+                }
+            }
+            News::Services(notice) => self.hear_services(notice).await,
+        }
+    }
+
+    async fn hear_services(&self, notice: Notice) {
+        let network = self.network();
+        match notice {
+            Notice::Event(Event::Lease { address, mac, port, name }) => {
+                let ports = self.state.lock().ports.clone();
+                if let Some(port) = ports.iter().find(|of| of.name == port) {
+                    self.uplink.tell(Command::Bind(address.into(), mac, port.ingress));
+                    // A guest that asks anew may know nothing of its flows.
+                    self.uplink.tell(Command::PortMayBeNew(port.ingress));
+                }
+                let (address, mac) = (address.to_string(), mac.to_string());
+                let until = None;
+                self.emit(EventKind::Lease { network, port, address, mac, name, until });
+                self.aim(&ports).await;
+            }
+            Notice::Event(Event::LeaseExpired { address, mac, port }) => {
+                self.uplink.tell(Command::Unbind(address.into()));
+                let (address, mac, port) = (address.to_string(), mac.to_string(), Some(port));
+                self.emit(EventKind::LeaseExpired { network, port, address, mac });
+                let ports = self.state.lock().ports.clone();
+                self.aim(&ports).await;
+            }
+            Notice::Event(Event::PoolExhausted { mac, port }) => {
+                self.emit(EventKind::PoolExhausted { network, port, mac: mac.to_string() });
+            }
+            Notice::Event(Event::AddressConflict { address, mac, port }) => {
+                let (mac, address) = (mac.to_string(), Some(address.to_string()));
+                let owner = "another guest".to_owned();
+                self.emit(EventKind::AddressConflict { network, port, mac, address, owner });
+            }
+            Notice::Resolvers(resolvers) => {
+                let resolvers: Vec<_> = resolvers.iter().map(ToString::to_string).collect();
+                let mut state = self.state.lock();
+                let is_news = state.resolvers != resolvers;
+                state.resolvers.clone_from(&resolvers);
+                drop(state);
+                if is_news {
+                    self.emit(EventKind::ResolversChanged { network, resolvers });
+                }
+            }
+            Notice::LeasesUnreadable(reason) => {
+                tracing::warn!(port = %self.place, "{reason}");
+                self.state.lock().notes.insert("leases", reason);
+            }
+            Notice::LeasesUnwritten(reason) => {
+                tracing::warn!(port = %self.place, "{reason}");
+                self.state.lock().notes.insert("leases", reason);
+            }
+        }
+    }
+
+    /// The port's name, if nothing alike was told of it lately.
+    fn first_in_a_while(&self, ingress: u16, what: &str) -> Option<String> {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        if state.told.len() >= REMEMBERED {
+            state.told.retain(|_, at| now.duration_since(*at) < AGAIN);
+        }
+        let key = (ingress, what.to_owned());
+        if state.told.get(&key).is_some_and(|at| now.duration_since(*at) < AGAIN)
+            || state.told.len() >= REMEMBERED
+        {
+            return None;
+        }
+        state.told.insert(key, now);
+        state.ports.iter().find(|port| port.ingress == ingress).map(|port| port.name.clone())
+    }
+
+    /// Asks the data path.
+    async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> Command,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.uplink.tell(command(Box::new(move |answer| drop(sender.send(answer)))));
+        receiver.await.ok()
+    }
+
+    async fn all_flows(&self) -> Vec<(u16, vmlan_api::Flow)> {
+        let Some(flows) = self.ask(Command::Flows).await else { return Vec::new() };
+        let names = names(&self.state.lock().ports);
+        rows(&flows, &self.place.network, &names)
+    }
+
+    fn lease(&self, lease: &InUse) -> vmlan_api::Lease {
+        let until = lease.until.map(|at| Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(at)));
+        vmlan_api::Lease {
+            network: self.network(),
+            address: lease.address.to_string(),
+            mac: lease.mac.to_string(),
+            port: Some(lease.port.clone()).filter(|port| !port.starts_with('#')),
+            name: lease.name.clone(),
+            until,
+            source: match lease.source {
+                Source::Set => LeaseSource::Set,
+                Source::Dynamic => LeaseSource::Dynamic,
+                Source::Static => LeaseSource::Static,
+            },
+        }
+    }
+}
+
+/// The flows as they are listed, each with its guest's port.
+fn rows(flows: &Flows, network: &str, names: &BTreeMap<u16, String>) -> Vec<(u16, vmlan_api::Flow)> {
+    let now = vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos());
+    let port = |ingress: u16| names.get(&ingress).cloned().unwrap_or_else(|| format!("#{ingress}"));
+    let direction = |inward| match inward {
+        true => vmlan_api::FlowDirection::In,
+        false => vmlan_api::FlowDirection::Out,
+    };
+    let tcp = flows.tcp.iter().map(|(id, flow)| {
+        let row = vmlan_api::Flow {
+            network: network.to_owned(),
+            id: *id,
+            protocol: "tcp".to_owned(),
+            direction: direction(flow.came_in),
+            port: port(flow.ingress),
+            guest: flow.guest.to_string(),
+            peer: Some(flow.other.to_string()),
+            state: word(flow.state).to_owned(),
+            rx_octets: flow.octets.0,
+            tx_octets: flow.octets.1,
+            kept_octets: flow.kept.0 + flow.kept.1,
+            age_seconds: now.since(flow.started).as_secs_f64(),
+            idle_seconds: now.since(flow.heard).as_secs_f64(),
+        };
+        (flow.ingress, row)
+    });
+    let datagrams = flows.datagrams.iter().filter(|(_, flow)| flow.kind != FlowKind::Forward);
+    let datagrams = datagrams.map(|(id, flow)| {
+        let row = vmlan_api::Flow {
+            network: network.to_owned(),
+            id: *id,
+            protocol: if flow.kind == FlowKind::Echo { "icmp" } else { "udp" }.to_owned(),
+            direction: direction(flow.kind == FlowKind::Caller),
+            port: port(flow.ingress),
+            guest: flow.guest.to_string(),
+            peer: (flow.peer.port() > 0 || !flow.peer.ip().is_unspecified()).then(|| flow.peer.to_string()),
+            state: if flow.answered { "answered" } else { "unanswered" }.to_owned(),
+            rx_octets: flow.octets_out,
+            tx_octets: flow.octets_in,
+            kept_octets: 0,
+            age_seconds: now.since(flow.since).as_secs_f64(),
+            idle_seconds: now.since(flow.last).as_secs_f64(),
+        };
+        (flow.ingress, row)
+    });
+    tcp.chain(datagrams).collect()
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Free | State::Gone => "closed",
+        State::Queued | State::Connecting => "connecting",
+        State::Accepting => "accepting",
+        State::Calling => "calling",
+        State::Open => "open",
+    }
+}
+
+impl UplinkControl for Running {
+    fn status(&self) -> Later<'_, vmlan_api::Uplink> {
+        Box::pin(async {
+            let flows = self.ask(Command::Flows).await;
+            let leases = self.services.leases().await.len() as u64;
+            let drops = self.services.counts().await;
+            let state = self.state.lock();
+            let mut report = state.settings.report(&self.place.network);
+            report.state = PortState::Up;
+            report.leases = leases;
+            report.ipv6_route = state.ipv6_route;
+            if report.resolvers.is_empty() {
+                report.resolvers.clone_from(&state.resolvers);
+            }
+            report.notes = state.notes.values().cloned().collect();
+            report.drops = drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            if let Some(flows) = flows {
+                let count = |kinds: &[FlowKind]| {
+                    flows.datagrams.iter().filter(|(_, flow)| kinds.contains(&flow.kind)).count() as u64
+                };
+                report.flows = FlowCounts {
+                    tcp: flows.tcp.iter().filter(|(_, flow)| flow.state != State::Gone).count() as u64,
+                    udp: count(&[FlowKind::Udp, FlowKind::Caller]),
+                    echo: count(&[FlowKind::Echo]),
+                };
+                report.kept_octets = flows.tcp.iter().map(|(_, flow)| flow.kept.0 + flow.kept.1).sum();
+                let counts =
+                    datagrams::Drop::ALL.iter().map(|drop| (drop.name(), flows.counts.dropped(*drop)));
+                for (name, count) in counts.filter(|(_, count)| *count > 0) {
+                    *report.drops.entry(name.to_owned()).or_default() += count;
+                }
+            }
+            report.drops.retain(|_, count| *count > 0);
+            report
+        })
+    }
+
+    fn leases(&self) -> Later<'_, Vec<vmlan_api::Lease>> {
+        Box::pin(async { self.services.leases().await.iter().map(|lease| self.lease(lease)).collect() })
+    }
+
+    fn release(&self, address: IpAddr) -> Later<'_, Result<vmlan_api::Lease, Error>> {
+        Box::pin(async move {
+            let leases = self.services.leases().await;
+            let Some(lease) = leases.iter().find(|lease| lease.address == address) else {
+                let message = format!("no guest of network {} has {address}", self.place.network);
+                return Err(Error::at(ErrorCode::NotFound, "address", message));
+            };
+            let row = self.lease(lease);
+            let refuse =
+                |why: &str| Err(Error::at(ErrorCode::Conflict, "address", format!("{address} {why}")));
+            match (lease.source, address) {
+                (Source::Set, _) => refuse("is set on its port; change the configuration"),
+                (Source::Static, _) | (_, IpAddr::V6(_)) => {
+                    refuse("was not given by the uplink: the guest just uses it")
+                }
+                (Source::Dynamic, IpAddr::V4(address)) => {
+                    self.services.release(address).await;
+                    self.uplink.tell(Command::Unbind(address.into()));
+                    Ok(row)
+                }
+            }
+        })
+    }
+
+    fn flows(&self, port: Option<String>) -> Later<'_, Vec<vmlan_api::Flow>> {
+        Box::pin(async move {
+            let flows = self.all_flows().await.into_iter().map(|(_, flow)| flow);
+            flows.filter(|flow| port.as_ref().is_none_or(|port| flow.port == *port)).collect()
+        })
+    }
+
+    fn close_flow(&self, id: u64) -> Later<'_, Result<vmlan_api::Flow, Error>> {
+        Box::pin(async move {
+            let found = self.all_flows().await.into_iter().find(|(_, flow)| flow.id == id);
+            let closed = self.ask(|answer| Command::CloseFlow(id, answer)).await.unwrap_or(false);
+            match found.filter(|_| closed) {
+                Some((_, flow)) => Ok(flow),
+                None => {
+                    let message =
+                        format!("network {} has no flow {id}; it may have ended", self.place.network);
+                    Err(Error::at(ErrorCode::NotFound, "id", message))
+                }
+            }
+        })
+    }
+
+    fn forwards(&self) -> Vec<vmlan_api::Forward> {
+        self.forwards.lock().list()
+    }
+
+    fn add_forward(&self, forward: ForwardSpec) -> Later<'_, Result<vmlan_api::Forward, Error>> {
+        Box::pin(async move {
+            let row = self.forwards.lock().add(&self.uplink, forward, false)?;
+            let ports = self.state.lock().ports.clone();
+            self.aim(&ports).await;
+            Ok(row)
+        })
+    }
+
+    fn remove_forward(&self, id: u64) -> Later<'_, Result<vmlan_api::Forward, Error>> {
+        Box::pin(async move {
+            self.forwards.lock().remove(&self.uplink, id).ok_or_else(|| {
+                let message =
+                    format!("network {} has no forward {id}; see `vmlan forward list`", self.place.network);
+                Error::at(ErrorCode::NotFound, "id", message)
+            })
+        })
+    }
+
+    fn change(self: Arc<Self>, settings: Arc<UplinkSettings>, done: Ready) {
+        tokio::spawn(async move {
+            let result = self.take_settings(&settings).await;
+            // Whoever asked may have gone.
+            let _ = done.send(result);
+        });
+    }
+}
