@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod darwin;
+pub mod inet;
 mod inherited;
 mod poll;
 

@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use vmlan_frame::checksum::update;
+use vmlan_frame::checksum::{Addresses, update};
 use vmlan_frame::ip::is_station;
 use vmlan_frame::wire::{EchoRepr, IpProtocol, Ipv4Repr, Ipv6Repr, UdpRepr};
 
 use super::flow::FlowKind;
+use super::inbound::UDP_CHECKSUM;
 use super::sockets::{DatagramSockets, Family, Origin, QueuedError};
 use super::{Datagrams, ERRORS_A_TURN, Turn};
-use crate::unreachable::{Quote, Reporter, Unreachable, report};
+use crate::envelope::addresses;
+use crate::unreachable::{Quote, Reporter, Unreachable, fill_checksum, report};
 
 /// What was in an error queue.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +20,8 @@ pub(super) struct Drained {
     pub earlier: bool,
     /// The path's MTU that a failed call told; 0 is none.
     pub mtu: u32,
+    /// True if there may be more.
+    pub more: bool,
 }
 
 /// A datagram that an error is about, as the guest sent it.
@@ -40,9 +44,12 @@ impl Datagrams {
     ) -> Drained {
         // Empty where the caller sends from it; the quotes are headers only then.
         let mut buffer = std::mem::take(&mut self.scratch);
-        let mut drained = Drained::default();
+        let mut drained = Drained { more: true, ..Drained::default() };
         for _ in 0..ERRORS_A_TURN {
-            let Some(queued) = sockets.error(slot, &mut buffer) else { break };
+            let Some(queued) = sockets.error(slot, &mut buffer) else {
+                drained.more = false;
+                break;
+            };
             match queued.origin {
                 Origin::Local { mtu } => drained.mtu = mtu,
                 _ => drained.earlier = true,
@@ -79,8 +86,14 @@ impl Datagrams {
         }
         let mut headers = [0; Ipv6Repr::HEADER_LEN + UdpRepr::HEADER_LEN];
         let len = quoted_headers(&mut headers, guest, &about, kind)?;
+        let addresses = addresses(guest.ip(), about.inside.ip())?;
         if about.protocol != IpProtocol::UDP {
-            restore_echo(payload, guest);
+            restore_echo(payload, guest, &addresses, about.len);
+        } else if about.len == UdpRepr::HEADER_LEN + payload.len() {
+            let header = &mut headers[len - UdpRepr::HEADER_LEN..len];
+            let sum = addresses.pseudo_header(IpProtocol::UDP, about.len as u32);
+            let sum = sum.add_octets(header).add_octets(payload).udp_checksum();
+            header[UDP_CHECKSUM..].copy_from_slice(&sum.to_be_bytes());
         }
         let address = self.offender(&queued, about.inside.ip(), family)?;
         let from = Reporter { mac: self.settings.gateway_mac, address };
@@ -205,8 +218,10 @@ fn quoted_headers(headers: &mut [u8], guest: SocketAddr, about: &About, kind: Un
     Some(ip + UdpRepr::HEADER_LEN)
 }
 
-/// Puts the guest's identifier and type back into an echo request.
-fn restore_echo(message: &mut [u8], guest: SocketAddr) {
+/// Puts the guest's identifier and type back into an echo request. The checksum is the guest's only where the request
+/// is whole, of `len` octets, or has no addresses in it.
+fn restore_echo(message: &mut [u8], guest: SocketAddr, addresses: &Addresses, len: usize) {
+    let is_whole = message.len() == len;
     let Some(header) = message.first_chunk_mut::<{ EchoRepr::HEADER_LEN }>() else { return };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let kind = u16::from(super::echo::request_type(Family::of(guest.ip()))) << 8;
@@ -214,4 +229,7 @@ fn restore_echo(message: &mut [u8], guest: SocketAddr) {
     header[..2].copy_from_slice(&kind.to_be_bytes());
     header[2..4].copy_from_slice(&sum.to_be_bytes());
     header[4..6].copy_from_slice(&guest.port().to_be_bytes());
+    if is_whole {
+        fill_checksum(message, addresses);
+    }
 }

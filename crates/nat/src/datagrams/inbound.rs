@@ -17,7 +17,7 @@ use crate::reach::Verdict;
 pub(super) const HEADROOM: usize = ETHERNET_HEADER + Ipv6Repr::HEADER_LEN + UdpRepr::HEADER_LEN;
 
 /// The checksum's place in a UDP header.
-const UDP_CHECKSUM: u16 = 6;
+pub(super) const UDP_CHECKSUM: usize = 6;
 
 /// The way of a datagram to its guest.
 struct Way {
@@ -28,7 +28,7 @@ struct Way {
 
 impl Datagrams {
     /// Moves what came for the socket in a slot, and its errors, to the guest: at most `room` frames, though a datagram
-    /// that is longer than a frame comes whole. True when there may be more.
+    /// that is longer than a frame comes whole. True when there may be more, for which readiness need not be told again.
     pub fn ready(
         &mut self,
         sockets: &mut impl DatagramSockets,
@@ -37,7 +37,7 @@ impl Datagrams {
         turn: &mut Turn<'_>,
     ) -> bool {
         let Some(kind) = self.table.get(slot).map(|flow| flow.kind) else { return false };
-        self.drain_errors(sockets, slot, turn);
+        let more = self.drain_errors(sockets, slot, turn).more;
         let before = turn.out.len();
         for _ in 0..A_TURN {
             if turn.out.len() - before >= room {
@@ -47,7 +47,7 @@ impl Datagrams {
                 // It stays in the socket, whose own limit drops what is too much.
                 return true;
             };
-            let Some(received) = sockets.receive(slot, &mut buffer[HEADROOM..]) else { return false };
+            let Some(received) = sockets.receive(slot, &mut buffer[HEADROOM..]) else { return more };
             self.counts.received += 1;
             let delivered = match kind {
                 _ if received.truncated => Err(Drop::BadAnswer),
@@ -229,7 +229,7 @@ fn emit_open(octets: &mut [u8], envelope: &Envelope, ports: UdpRepr) -> Offload 
     Offload {
         flags: Offload::NEEDS_CHECKSUM,
         checksum_start: upper as u16,
-        checksum_offset: UDP_CHECKSUM,
+        checksum_offset: UDP_CHECKSUM as u16,
         ..Offload::NONE
     }
 }

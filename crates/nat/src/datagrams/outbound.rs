@@ -223,7 +223,7 @@ impl Datagrams {
                 Err(failed) => failed,
             };
             let drained = self.drain_errors(sockets, slot, turn);
-            if is_first && drained.earlier {
+            if is_first && (drained.earlier || failed == SendError::Other) {
                 is_first = false;
                 continue;
             }

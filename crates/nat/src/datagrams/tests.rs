@@ -166,11 +166,9 @@ fn case_34_a_router_on_the_way_is_named() {
         let frames = world.fail(slot, queued(origin, router, server), b"probe");
         let (from, kind, code, quoted) = told(&frames[0]);
         assert_eq!((from, (kind, code)), (ip(router), expected));
-        let headers = quoted.len() - 5;
-        assert_eq!(quoted[headers - 8..headers - 2], frame.octets()[14 + headers - 8..14 + headers - 2]);
-        assert_eq!(quoted[headers..], *b"probe");
-        let addresses = headers - 8 - if guest == (Guest { hop_limit: 2, ..Guest::V4 }) { 8 } else { 32 };
-        assert_eq!(quoted[addresses..headers - 8], frame.octets()[14 + addresses..14 + headers - 8]);
+        // All from the addresses on; the hop limit is that of the end of the way.
+        let addresses = if server == SERVER { 12 } else { 8 };
+        assert_eq!(quoted[addresses..], frame.octets()[14 + addresses..]);
     }
 }
 
@@ -432,9 +430,11 @@ fn failed_sends_are_told() {
         (SendError::Other, None),
     ] {
         world.take(&Guest::V4.udp(&world.pool, 4000, SERVER, b"hello"));
-        world.sockets.open.get_mut(&0).unwrap().fails.push_back(failed);
+        // Others may be an earlier datagram's, so they are tried twice.
+        world.sockets.open.get_mut(&0).unwrap().fails.extend([failed, SendError::Other]);
         let frames = world.take(&Guest::V4.udp(&world.pool, 4000, SERVER, b"hello"));
         assert_eq!(frames.first().map(|frame| (told(frame).1, told(frame).2)), message, "{failed:?}");
+        world.sockets.open.get_mut(&0).unwrap().fails.clear();
     }
     assert!(world.balances());
 }

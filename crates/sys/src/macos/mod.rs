@@ -5,6 +5,7 @@ pub mod bridge;
 mod control;
 pub mod datagrams;
 pub mod feth;
+pub mod inet;
 pub mod interface;
 pub mod kernel_events;
 pub mod poller;
