@@ -15,10 +15,16 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(poller: &Arc<Poller>, sockets: usize, names: StreamTaker) -> Host {
+    /// No sockets yet. There may be `sockets` for streams, and as many for datagrams as there are `slots`.
+    pub(super) fn new(
+        poller: &Arc<Poller>,
+        (sockets, slots): (usize, usize),
+        seed: u16,
+        names: StreamTaker,
+    ) -> Host {
         Host {
             streams: HostStreams::new(poller.clone(), sockets, names),
-            datagrams: HostDatagrams::new(poller.clone()),
+            datagrams: HostDatagrams::new(poller.clone(), slots, seed),
         }
     }
 

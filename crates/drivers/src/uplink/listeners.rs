@@ -8,6 +8,7 @@ use std::{io, mem};
 
 use rustix::io::Errno;
 use socket2::{SockRef, Socket};
+use vmlan_nat::datagrams::Family;
 use vmlan_nat::{Io, Nat};
 use vmlan_sys::{Interest, Poller};
 
@@ -115,7 +116,7 @@ impl Listeners {
             // The engine closes what it has; the forward stays.
             let Ok(socket) = listener.socket.try_clone() else { continue };
             let Some(slot) = engine.add_forward(guest, address.ip(), io.now) else { continue };
-            match io.datagrams.adopt(slot, socket.into(), address.ip()) {
+            match io.datagrams.adopt(slot, socket.into(), Family::of(address.ip())) {
                 Ok(()) => listener.slot = Some(slot),
                 Err(_) => engine.remove_forward(io, slot),
             }

@@ -12,7 +12,7 @@ use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Size, Tak
 use vmlan_nat::{Drop, Nat, Notice, Taken};
 use vmlan_sys::{Interest, Poller, Ready};
 
-use super::datagrams::DATAGRAM;
+use super::datagrams::MARK as DATAGRAM;
 use super::host::Host;
 use super::listeners::{LISTENER, Listeners, seen};
 use super::streams::{FLOW, KIND, set_reset};
@@ -61,8 +61,8 @@ impl UplinkQueue {
         poller.add(&channel, CHANNEL, Interest::READ)?;
         let now = Instant::from_nanos(vmlan_sys::monotonic_nanos());
         Ok(UplinkQueue {
+            host: Host::new(&poller, (sockets, engine.datagram_flows), engine.key.0[0] as u16, names),
             engine: Nat::new(engine, now),
-            host: Host::new(&poller, sockets, names),
             listeners: Listeners::new(poller.clone()),
             poller,
             shared,
