@@ -114,8 +114,8 @@ impl<'a> Packet<'a> {
         for option in message.ndp().ok()?.options() {
             tells_address |= option.ok()?.kind == NdpOption::SOURCE_LINK_LAYER;
         }
-        let valid = !from.is_multicast() && !(from.is_unspecified() && tells_address);
-        valid.then_some(Packet::RouterSolicitation { mac, from })
+        let invalid = from.is_multicast() || (from.is_unspecified() && tells_address);
+        (!invalid).then_some(Packet::RouterSolicitation { mac, from })
     }
 }
 

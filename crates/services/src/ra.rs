@@ -103,7 +103,7 @@ fn search_list<'a>(octets: &mut Vec<u8>, names: impl Iterator<Item = &'a Name>, 
 fn pref64(lifetime: u16) -> [u8; 16] {
     let mut octets = [0; 16];
     octets[..2].copy_from_slice(&[38, 2]);
-    octets[2..4].copy_from_slice(&(lifetime / 8 << 3).to_be_bytes());
+    octets[2..4].copy_from_slice(&((lifetime / 8) << 3).to_be_bytes());
     octets[4..].copy_from_slice(&NAT64.octets()[..12]);
     octets
 }
