@@ -82,9 +82,9 @@ impl Channel {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let flags: SendFlags = vmlan_sys::socket::SEND_NOW;
         while let Some(message) = self.waiting.front() {
-            let sent = self.socket.try_io(Interest::WRITABLE, || {
-                Ok(rustix::net::send(&self.socket, message, flags)?)
-            });
+            let sent = self
+                .socket
+                .try_io(Interest::WRITABLE, || Ok(rustix::net::send(&self.socket, message, flags)?));
             match sent {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -16,14 +16,24 @@ const BETWEEN: Duration = Duration::from_millis(10);
 /// Answers that wait for a write at most; a client that gets none asks again.
 const MOST_WAITING: usize = 4096;
 
+/// A frame of an answer, and the port that it is for.
+pub(super) type Answer = (u16, Vec<u8>);
+
 /// The file, and the answers that wait until it is written.
 #[derive(Debug)]
 pub(super) struct LeaseFile {
     path: Option<PathBuf>,
     is_changed: bool,
-    waiting: Vec<(u16, Vec<u8>)>,
-    writing: Option<(JoinHandle<io::Result<()>>, Vec<(u16, Vec<u8>)>)>,
+    waiting: Vec<Answer>,
+    writing: Option<Writing>,
     next: Instant,
+}
+
+/// A write under way, and the answers that wait for its end.
+#[derive(Debug)]
+struct Writing {
+    task: JoinHandle<io::Result<()>>,
+    answers: Vec<Answer>,
 }
 
 impl LeaseFile {
@@ -32,7 +42,7 @@ impl LeaseFile {
     }
 
     /// Notes that leases changed, and keeps an answer until that is written; gives it back if nothing is.
-    pub(super) fn changed(&mut self, answer: Option<(u16, Vec<u8>)>) -> Option<(u16, Vec<u8>)> {
+    pub(super) fn changed(&mut self, answer: Option<Answer>) -> Option<Answer> {
         if self.path.is_none() {
             return answer;
         }
@@ -50,14 +60,15 @@ impl LeaseFile {
 
     /// Begins to write, if it is time.
     pub(super) fn write(&mut self, leases: &Leases) {
-        let Some(path) = self.path.clone().filter(|_| self.due().is_some_and(|due| due <= Instant::now())) else {
+        let Some(path) = self.path.clone().filter(|_| self.due().is_some_and(|due| due <= Instant::now()))
+        else {
             return;
         };
         let octets = leases.to_json();
         let task = tokio::task::spawn_blocking(move || replace(&path, &octets));
         self.is_changed = false;
         self.next = Instant::now() + BETWEEN;
-        self.writing = Some((task, std::mem::take(&mut self.waiting)));
+        self.writing = Some(Writing { task, answers: std::mem::take(&mut self.waiting) });
     }
 
     /// True while a write is under way.
@@ -66,10 +77,10 @@ impl LeaseFile {
     }
 
     /// Waits for the end of a write, and returns the answers that waited for it. Safe to cancel.
-    pub(super) async fn written(&mut self) -> (io::Result<()>, Vec<(u16, Vec<u8>)>) {
-        let Some((task, _)) = &mut self.writing else { return std::future::pending().await };
+    pub(super) async fn written(&mut self) -> (io::Result<()>, Vec<Answer>) {
+        let Some(Writing { task, .. }) = &mut self.writing else { return std::future::pending().await };
         let result = task.await.unwrap_or_else(|_| Err(io::Error::other("the write was given up")));
-        let answers = self.writing.take().map(|(_, answers)| answers).unwrap_or_default();
+        let answers = self.writing.take().map(|writing| writing.answers).unwrap_or_default();
         (result, answers)
     }
 }
@@ -79,8 +90,7 @@ fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let temporary = path.with_extension("json.new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(octets).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
         let _ = fs::remove_file(&temporary);

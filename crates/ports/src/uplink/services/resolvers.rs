@@ -40,7 +40,8 @@ fn parse(text: &str) -> Vec<SocketAddr> {
 /// An address as in the file, with a scope behind `%`.
 fn address(text: &str) -> Option<SocketAddr> {
     const PORT: u16 = vmlan_services::packet::DNS;
-    let (address, scope) = text.split_once('%').map_or((text, None), |(address, scope)| (address, Some(scope)));
+    let (address, scope) =
+        text.split_once('%').map_or((text, None), |(address, scope)| (address, Some(scope)));
     match (address.parse().ok()?, scope) {
         (IpAddr::V6(address), Some(scope)) => {
             let scope = scope.parse().ok().or_else(|| scope_of(scope))?;
@@ -77,7 +78,8 @@ mod tests {
     fn servers_of_a_file() {
         let text = "# made by hand\nsearch a b\n nameserver  127.0.0.53 \nnameserver fe80::1%7\n\
                     nameserver\nnameserver x\nnameserver 2001:db8::1 # first\nnameserver 192.0.2.1\n";
-        let expected = ["127.0.0.53:53", "[fe80::1%7]:53", "[2001:db8::1]:53"].map(|text| text.parse().unwrap());
+        let expected =
+            ["127.0.0.53:53", "[fe80::1%7]:53", "[2001:db8::1]:53"].map(|text| text.parse().unwrap());
         assert_eq!(parse(text), expected);
         assert_eq!(parse(""), []);
         assert_eq!(parse("nameserver fe80::1%no-such-interface"), []);

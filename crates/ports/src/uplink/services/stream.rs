@@ -35,7 +35,11 @@ pub(super) enum Decision {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(stream: std::os::unix::net::UnixStream, client: Client, task: mpsc::Sender<Request>) {
+pub(super) async fn serve(
+    stream: std::os::unix::net::UnixStream,
+    client: Client,
+    task: mpsc::Sender<Request>,
+) {
     let taken = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
     let Ok(mut stream) = taken else { return };
     while let Ok(Ok(Some(octets))) = timeout(PATIENCE, read(&mut stream, LONGEST)).await {

@@ -18,7 +18,7 @@ use vmlan_services::rate::Rate;
 use vmlan_services::{Client, Event, Leases, Port, Ports, dhcp4, dhcp6};
 
 use super::channel::{Channel, HEADER, LONGEST};
-use super::file::{self, LeaseFile};
+use super::file::{self, Answer, LeaseFile};
 use super::handle::{Command, Stopped};
 use super::stream::{self, Decision, Request};
 use super::upstream::{self, Heard};
@@ -351,14 +351,14 @@ impl Task {
     }
 
     /// Has the leases written; the answer is sent after that.
-    fn save(&mut self, answer: Option<(u16, Vec<u8>)>) {
+    fn save(&mut self, answer: Option<Answer>) {
         if let Some((ingress, frame)) = self.file.changed(answer) {
             self.channel.send(ingress, &frame);
         }
         self.file.write(&self.leases);
     }
 
-    fn written(&mut self, result: std::io::Result<()>, answers: Vec<(u16, Vec<u8>)>) {
+    fn written(&mut self, result: std::io::Result<()>, answers: Vec<Answer>) {
         for (ingress, frame) in answers {
             self.channel.send(ingress, &frame);
         }
@@ -491,7 +491,9 @@ impl Task {
             Command::Resolvers(reply) => drop(reply.send(self.servers())),
             Command::Counts(reply) => {
                 let lost = ("channel_full", self.channel.lost);
-                let _ = reply.send(self.counts.iter().map(|(reason, count)| (*reason, *count)).chain([lost]).collect());
+                let _ = reply.send(
+                    self.counts.iter().map(|(reason, count)| (*reason, *count)).chain([lost]).collect(),
+                );
             }
             Command::Update(config) => {
                 let before = self.servers();

@@ -228,9 +228,7 @@ async fn a_file_that_cannot_be_written_is_told_and_guests_are_answered() {
     let mut net = start_in(directory, settings(), Servers::Host);
     net.dhcp(3, Some([10, 213, 5, 77].into()));
     assert_eq!(net.dhcp_answer().await.0, 5);
-    let unwritten = async {
-        while !matches!(net.notices.recv().await, Some(Notice::LeasesUnwritten(_))) {}
-    };
+    let unwritten = async { while !matches!(net.notices.recv().await, Some(Notice::LeasesUnwritten(_))) {} };
     soon(unwritten).await;
 }
 
@@ -240,7 +238,8 @@ async fn routers_are_advertised_and_solicitations_answered() {
     let is_advert = |frame: &[u8]| frame.get(54) == Some(&134);
     net.frame(|ingress, frame| (ingress == 0 && is_advert(frame)).then_some(())).await;
     net.send(&icmpv6_frame(GUEST, GATEWAY, "ff02::2".parse().unwrap(), &[133, 0, 0, 0, 0, 0, 0, 0]));
-    net.frame(|ingress, frame| (ingress == 1 && is_advert(frame) && frame[..6] == GUEST.0).then_some(())).await;
+    net.frame(|ingress, frame| (ingress == 1 && is_advert(frame) && frame[..6] == GUEST.0).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -274,9 +273,7 @@ async fn case_58_resolvers_are_followed() {
     for text in ["192.0.2.7", "192.0.2.8"] {
         std::fs::write(&target, format!("nameserver {text}\n")).unwrap();
         let expected = vec![SocketAddr::from((text.parse::<IpAddr>().unwrap(), 53))];
-        let found = async {
-            while net.notices.recv().await != Some(Notice::Resolvers(expected.clone())) {}
-        };
+        let found = async { while net.notices.recv().await != Some(Notice::Resolvers(expected.clone())) {} };
         soon(found).await;
     }
 }
@@ -357,9 +354,7 @@ async fn the_task_ends_with_the_data_path_and_hostile_frames_are_counted() {
     let Net { mut handle, channel, .. } = {
         let net = start(settings(), Servers::Host);
         net.send(&[0; 60]);
-        let counted = async {
-            while !net.handle.counts().await.contains(&("malformed", 1)) {}
-        };
+        let counted = async { while !net.handle.counts().await.contains(&("malformed", 1)) {} };
         soon(counted).await;
         net
     };

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -38,18 +38,7 @@ pub(super) async fn ask(attempt: Attempt, server: SocketAddr, message: Vec<u8>, 
     };
     let listen = async {
         loop {
-            // Only one that has something gets a large buffer.
-            let ready = socket.readable().await;
-            let mut buffer = vec![0; LONGEST];
-            let received = match ready.and_then(|()| socket.try_recv(&mut buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => Err(error),
-                Ok(len) => {
-                    buffer.truncate(len);
-                    buffer.shrink_to_fit();
-                    Ok(buffer)
-                }
-            };
+            let received = hear(&socket).await;
             let is_end = received.is_err();
             if heard.send((attempt, received)).await.is_err() || is_end {
                 return;
@@ -59,9 +48,42 @@ pub(super) async fn ask(attempt: Attempt, server: SocketAddr, message: Vec<u8>, 
     let _ = timeout(PATIENCE, listen).await;
 }
 
+/// The next datagram, or the error that the socket was told.
+async fn hear(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            // It is taken: the next one is told anew.
+            let _ =
+                socket.try_io(Interest::ERROR, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+        }
+        if ready.is_readable() {
+            // Only a socket that has something gets a large buffer.
+            let mut buffer = vec![0; LONGEST];
+            match socket.try_recv(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                Ok(len) => {
+                    buffer.truncate(len);
+                    buffer.shrink_to_fit();
+                    return Ok(buffer);
+                }
+            }
+        }
+    }
+}
+
 /// Asks the servers by TCP, one after the other; the answer is a failure if none answers in time. `id` is the number
 /// that the question has there.
-pub(super) async fn ask_by_tcp(servers: &[SocketAddr], question: &Question, octets: &[u8], id: u16) -> Vec<u8> {
+pub(super) async fn ask_by_tcp(
+    servers: &[SocketAddr],
+    question: &Question,
+    octets: &[u8],
+    id: u16,
+) -> Vec<u8> {
     let mut message = octets.to_vec();
     message[..2].copy_from_slice(&id.to_be_bytes());
     let asking = async {
