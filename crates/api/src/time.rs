@@ -22,6 +22,11 @@ impl Timestamp {
     pub fn now() -> Self {
         Self::from(SystemTime::now())
     }
+
+    /// The time from `earlier` until this moment; none if this one was before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.milliseconds.saturating_sub(earlier.milliseconds))
+    }
 }
 
 impl From<SystemTime> for Timestamp {

@@ -34,34 +34,64 @@ pub struct Options {
 /// # Errors
 /// When it cannot start: a configuration that is not valid, a control socket that is in use.
 pub fn run(options: Options) -> anyhow::Result<()> {
+    let Options { config: file, control } = options;
+    let load = || match &file {
+        Some(file) => Ok(config::load(file)?),
+        None => Ok(ValidConfig::empty()),
+    };
+    begin(load, file.as_deref(), &control, |_| ())
+}
+
+/// Runs the daemon as [`run`] does, with a configuration that is in no file. `ready` is called once with what came of
+/// it, before the first request is answered.
+///
+/// # Errors
+/// When it cannot start: a control socket that is in use.
+pub fn run_with(
+    config: ValidConfig,
+    control: PathBuf,
+    ready: impl FnOnce(&vmlan_api::ApplyReport),
+) -> anyhow::Result<()> {
+    begin(|| Ok(config), None, &control, ready)
+}
+
+fn begin(
+    load: impl FnOnce() -> anyhow::Result<ValidConfig>,
+    file: Option<&Path>,
+    control: &Path,
+    ready: impl FnOnce(&vmlan_api::ApplyReport),
+) -> anyhow::Result<()> {
     let taken = vmlan_sys::inherit_all();
     vmlan_sys::map_large_memory();
     let log = Log::to_stderr()?;
     if let Err(error) = taken {
         tracing::warn!(owner = true, "programs may inherit what this process inherited: {error}");
     }
-    let config = match &options.config {
-        Some(file) => config::load(file)?,
-        None => ValidConfig::empty(),
-    };
+    let config = load()?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start")?;
-    let ended = runtime.block_on(serve(options, config, log.clone()));
+    let ended = runtime.block_on(serve(config, file, control, log.clone(), ready));
     // A thread that waits for a file may never end.
     runtime.shutdown_timeout(LEFTOVERS);
     log.flush();
     ended
 }
 
-async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Result<()> {
+async fn serve(
+    config: ValidConfig,
+    file: Option<&Path>,
+    control_path: &Path,
+    log: Log,
+    ready: impl FnOnce(&vmlan_api::ApplyReport),
+) -> anyhow::Result<()> {
     let signals = Signals::new().context("cannot receive signals")?;
-    let socket = ControlSocket::bind(&options.control)?;
+    let socket = ControlSocket::bind(control_path)?;
     let (handle, requests) = handle::channel();
-    let file = options.config.as_deref().map(std::path::absolute).transpose()?;
+    let file = file.map(std::path::absolute).transpose()?;
     let mut supervisor =
         Supervisor::start(requests, config.workers(), file).context("cannot start the data plane")?;
-    supervisor.take_over(&options.control, &config);
+    supervisor.take_over(control_path, &config);
     let report = supervisor.apply(config, false).await;
 
     let (stop, stopped) = oneshot::channel::<()>();
@@ -70,7 +100,8 @@ async fn serve(options: Options, config: ValidConfig, log: Log) -> anyhow::Resul
         let _ = stopped.await;
     }));
     tokio::spawn(signals.persist(handle, log));
-    tell_ready(&report, &options.control);
+    tell_ready(&report, control_path);
+    ready(&report);
 
     supervisor.run().await;
     tell_system(notify::STOPPING);

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod uplink;
+
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -9,6 +11,7 @@ use vmlan_api::PortKind;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use crate::names;
+pub use uplink::{FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, VmArguments};
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]
@@ -53,6 +56,26 @@ pub enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "file", hide = true)]
         config: Option<PathBuf>,
     },
+    /// Run a network with a way out, without a file and without root
+    ///
+    /// It is a daemon in the foreground: guests get addresses, names and a way out, by a stream socket, a datagram
+    /// socket and a VDE directory, all in one private directory. It tells what to write for QEMU, vfkit and krunkit.
+    #[command(
+        after_help = "Example: vmlan up, and in another terminal: vmlan vm -- qemu-system-x86_64 -m 1G disk.img"
+    )]
+    Up {
+        /// Name of the network
+        #[arg(default_value = "lab")]
+        name: String,
+    },
+    /// Run a virtual machine on a network
+    ///
+    /// The command gets the arguments for its network, by a port with the machine's name and an address that stays the
+    /// same. The port goes when the command ends, whose exit code is that of this command.
+    #[command(
+        after_help = "Example: vmlan vm lab -- qemu-system-x86_64 -name web -m 1G -drive file=web.qcow2,if=virtio"
+    )]
+    Vm(VmArguments),
     /// Check a configuration file
     Check {
         /// Configuration file
@@ -102,6 +125,19 @@ pub enum Command {
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
     },
+    /// Show the uplinks: what guests get by them, and what is in the way
+    Uplink {
+        /// Only this network's
+        #[arg(add = ArgValueCompleter::new(names::networks))]
+        network: Option<String>,
+    },
+    /// List the addresses that guests have, or take one back
+    Leases(LeasesArguments),
+    /// List what guests have open to the outside, or end it
+    Flows(FlowsArguments),
+    /// Let others reach guests by addresses of this host
+    #[command(subcommand)]
+    Forward(ForwardCommand),
     /// Show what went through the ports
     Counters {
         /// Only these: NETWORK, NETWORK/PORT, or the ports of this name
@@ -253,7 +289,7 @@ pub struct ConnectArguments {
 fn port_add() -> String {
     format!(
         "Add a port to a running network\n\nKeys are those of the configuration file: of the kind's table (name=vm-web), \
-         or of the port ({}). Lists have commas. The configuration file stays as it is.",
+         or of the port ({}); `port.` in front of a key says that it is the port's where both have it. Lists have commas. The configuration file stays as it is.",
         crate::command::port_keys().join(", ")
     )
 }

@@ -13,6 +13,8 @@ mod names;
 mod output;
 mod signals;
 mod tunnel;
+mod up;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let json = arguments.json;
     // The daemon ends although nobody reads what it says.
     let tell = match arguments.command {
-        args::Command::Run { .. } => output::tell_in_passing,
+        args::Command::Run { .. } | args::Command::Up { .. } => output::tell_in_passing,
         _ => output::tell,
     };
     match command::run(arguments) {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::from(1),
+        Err(Failure::Exited(code)) => ExitCode::from(code),
         Err(Failure::Failed(error)) if json => {
             output::tell_json(&output::error_for_programs(&error));
             ExitCode::from(1)

@@ -15,6 +15,11 @@ use vmlan_daemon::config::Change;
 use vmlan_daemon::control::{self, ControlSocket, Limits};
 use vmlan_daemon::handle::{self, Query, Request};
 
+#[path = "cli/uplink.rs"]
+mod uplink;
+#[path = "cli/vm.rs"]
+mod vm;
+
 const CONFIG: &str = "[network.lab]\n[network.lab.port.web]\nstream = { listen = \"web.sock\" }\n";
 
 fn vmlan(arguments: &[&str]) -> Output {
@@ -131,6 +136,7 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
             }]))),
             Request::Query(Query::Settle(reply)) => drop(reply.send(Ok(()))),
             Request::Query(Query::Trunks { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
+            Request::Query(Query::Uplink(query)) => uplink::answer(query, &tell),
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),
             Request::Apply { config, dry_run, reply } => {
                 let stream = config.as_api().network["lab"].port["web"].stream.clone().expect("the table");

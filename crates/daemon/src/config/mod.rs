@@ -29,7 +29,7 @@ use vmlan_api::{Error, ErrorCode};
 use vmlan_ports::join;
 pub use vmlan_ports::{
     Attachment, Belonging, FilterRule, FilterSource, Mtu, PortSettings, Trunk, TrunkInterface, UserLimits,
-    Vlan, resolve_port,
+    Vlan, resolve_port, uplink,
 };
 
 pub use change::Change;

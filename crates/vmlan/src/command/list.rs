@@ -194,7 +194,7 @@ pub(super) fn vlan(vlan: Option<&vmlan_api::VlanConfig>, aware: bool) -> String 
 }
 
 /// A number of seconds for people: `4.2s`, `3m 5s`, `2d 1h`.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0..60 => format!("{:.1}s", seconds.max(0.0)),

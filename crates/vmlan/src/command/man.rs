@@ -64,7 +64,7 @@ pub fn page() -> io::Result<String> {
 }
 
 fn section(page: &mut String, command: &mut Command) {
-    if command.has_subcommands() {
+    if command.has_subcommands() && command.is_subcommand_required_set() {
         command.get_subcommands_mut().for_each(|subcommand| section(page, subcommand));
         return;
     }
@@ -76,4 +76,5 @@ fn section(page: &mut String, command: &mut Command) {
         page.push_str(&format!("\\&{}\n", line.trim_end()));
     }
     page.push_str(".fi\n");
+    command.get_subcommands_mut().for_each(|subcommand| section(page, subcommand));
 }

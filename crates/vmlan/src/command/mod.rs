@@ -11,18 +11,20 @@ mod other_side;
 mod place;
 mod port;
 mod trunk;
+mod uplink;
 
 use anyhow::Context;
 use clap_complete::env::Shells;
 
-pub use self::place::{control_path, others};
+pub use self::other_side::{lines_for, stable_mac};
+pub use self::place::{check_private, control_path, others};
 pub use self::port::{path as port_path, port_keys, words};
 use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::output::{print, print_json, print_verbatim};
-use crate::{capture, doctor, host, tunnel};
+use crate::{capture, doctor, host, tunnel, up, vm};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub enum Failure {
     Failed(anyhow::Error),
     /// It failed and said so already.
     Told,
+    /// A command that was run for the user ended with this code.
+    Exited(u8),
     /// The reader of the output went away.
     OutputClosed,
 }
@@ -81,6 +85,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Ports { network, verbose } => list::ports(&client()?, network.as_deref(), verbose, output),
         Command::Fdb { network } => list::fdb(&client()?, &network, output),
         Command::Trunk { network } => trunk::show(&client()?, network.as_deref(), output),
+        Command::Uplink { network } => uplink::show(&client()?, network.as_deref(), output),
+        Command::Leases(arguments) => uplink::leases(&client()?, arguments, output),
+        Command::Flows(arguments) => uplink::flows(&client()?, arguments, output),
+        Command::Forward(command) => uplink::forward(&client()?, command, output),
+        Command::Up { name } => up::run(&name, control.as_deref()),
+        Command::Vm(arguments) => vm::run(&client()?, arguments),
         Command::Counters { which } => list::counters(&client()?, which.as_deref(), output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
@@ -115,6 +125,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 fn without_json(command: &Command) -> Option<&'static str> {
     match command {
         Command::Run { .. } => Some("run"),
+        Command::Up { .. } => Some("up"),
+        Command::Vm(_) => Some("vm"),
         Command::Capture(_) => Some("capture"),
         Command::Tunnel(_) => Some("tunnel"),
         Command::Host(_) => Some("host"),

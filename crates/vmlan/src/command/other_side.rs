@@ -66,8 +66,13 @@ fn guests_mac(port: &vmlan_api::Port) -> String {
     if let Some(mac) = port.mac.as_ref().and_then(|macs| macs.as_slice().first()) {
         return mac.clone();
     }
+    stable_mac(&port.network, &port.port)
+}
+
+/// The address for a guest that is known by the names of its port alone.
+pub fn stable_mac(network: &str, port: &str) -> String {
     // FNV-1a, of which 24 bits are enough to tell the ports of a host apart.
-    let name = format!("{}/{}", port.network, port.port);
+    let name = format!("{network}/{port}");
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
     let [_, a, b, c] = hash.to_be_bytes();
@@ -124,6 +129,22 @@ fn taps_lines(name: &str, mac: &str, queues: u64) -> Vec<(&'static str, String)>
         ),
         ("crosvm", format!("--net tap-name={name},mac={mac}{}", several(format!(",vq-pairs={queues}")))),
     ]
+}
+
+/// The lines for some `programs` by the beginnings of their names, for a port of this kind whose guests connect to a
+/// path.
+pub fn lines_for(
+    network: &str,
+    port: &str,
+    kind: PortKind,
+    path: &std::path::Path,
+    programs: &[&str],
+) -> Vec<(&'static str, String)> {
+    let address = Some(path.display().to_string());
+    let port =
+        vmlan_api::Port { network: network.into(), port: port.into(), kind, address, ..Default::default() };
+    let fits = |(name, _): &(&str, String)| programs.iter().any(|program| name.starts_with(program));
+    lines(&port).into_iter().filter(fits).collect()
 }
 
 /// Each program that fits, and what to write there.

@@ -29,7 +29,7 @@ pub fn control_path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// Refuses a directory that another user may have made to be taken for ours; one that is not there is made by the
 /// daemon, for our user alone.
-fn check_private(directory: &Path) -> anyhow::Result<()> {
+pub fn check_private(directory: &Path) -> anyhow::Result<()> {
     let Ok(found) = directory.symlink_metadata() else { return Ok(()) };
     let ours = found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0;
     anyhow::ensure!(

@@ -76,6 +76,17 @@ fn find(keys: &[Key], name: &str) -> Option<Value> {
     keys.iter().find(|key| key.is_called(name)).map(|key| key.value)
 }
 
+/// A key of the port itself, and the value that it takes. One that the table of `kind` has too is that table's, unless
+/// `port.` is in front of it.
+fn own<'k>(kind: &str, key: &'k str) -> (&'k str, Option<Value>) {
+    let (key, is_shadowed) = match key.strip_prefix("port.") {
+        Some(key) => (key, false),
+        None => (key, find(table(kind), key).is_some()),
+    };
+    let value = find(vmlan_api::PortConfig::KEYS, key).filter(|_| !is_shadowed);
+    (key, value.filter(|value| !matches!(value, Value::Table(_) | Value::Tables(_))))
+}
+
 /// A key of a table in the table of `kind`: the name of that table, the key, and the value that it takes.
 fn nested<'k>(kind: &str, key: &'k str) -> Option<(&'k str, &'k str, Option<Value>)> {
     let (head, member) = key.split_once('.')?;
@@ -91,11 +102,10 @@ fn parse(kind: &str, settings: &[String], directory: &Path) -> Result<vmlan_api:
     for setting in settings {
         let (key, text) =
             setting.split_once('=').ok_or_else(|| format!("`{setting}` is not of the form key=value"))?;
-        let own = find(vmlan_api::PortConfig::KEYS, key)
-            .filter(|value| !matches!(value, Value::Table(_) | Value::Tables(_)));
+        let (own_key, own) = own(kind, key);
         let (members, member, takes) = match key.strip_prefix("vlan.") {
             Some(member) => (&mut vlan, member, find(table("vlan"), member)),
-            None if own.is_some() => (&mut port, key, own),
+            None if own.is_some() => (&mut port, own_key, own),
             None => match nested(kind, key) {
                 Some((head, member, takes)) => {
                     let place = attachment.entry(head).or_insert_with(|| Map::new().into());
@@ -184,6 +194,7 @@ mod tests {
             Value::Boolean => ("true", true.into()),
             Value::Choice(words) => (words[0], words[0].into()),
             Value::Choices(words) => (words[0], json!([words[0]])),
+            Value::WordOrTables(words, _) => (words[0], words[0].into()),
             Value::Texts => ("/one,/two", json!(["/one", "/two"])),
             _ => ("/text", "/text".into()),
         }
@@ -212,6 +223,8 @@ mod tests {
                         continue;
                     }
                     let (word, stands_for) = sample(key.value);
+                    let is_shadowed = place.is_none() && find(super::table(kind), key.name).is_some();
+                    let prefix = if is_shadowed { "port." } else { prefix };
                     words.push(format!("{prefix}{}={word}", key.name));
                     match place {
                         None => expected[key.name] = stands_for,
