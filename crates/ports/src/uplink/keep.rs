@@ -88,7 +88,7 @@ fn open(
     let (noticed, learned) = (tell.clone(), tell);
     let callbacks = Callbacks {
         notice: Box::new(move |notice: Notice| drop(noticed.send(News::Services(notice)))),
-        learned: Box::new(move |name| drop(learned.send(News::Learned(name)))),
+        learned: Box::new(move |name, good_for| drop(learned.send(News::Learned(name, good_for)))),
     };
     let handle = Services::start(setup, callbacks).map_err(refused("the services"))?;
     Ok((Running::new(seat, rooms, settings, uplink, handle), news))

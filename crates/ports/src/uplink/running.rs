@@ -32,7 +32,7 @@ use crate::{Place, Ready, Seat, UplinkPort};
 pub(super) enum News {
     Engine(EngineNotice),
     Services(Notice),
-    Learned(Learned),
+    Learned(Learned, Duration),
 }
 
 /// An event about the same is told once in so long.
@@ -193,8 +193,7 @@ impl Running {
     /// Passes news from one part to the others, and tells people.
     pub(super) async fn hear(&self, news: News) {
         match news {
-            News::Learned(Learned { ingress, name, address, until }) => {
-                let ttl = until.since(vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos()));
+            News::Learned(Learned { ingress, name, address, .. }, ttl) => {
                 self.uplink.tell(Command::Learned { ingress, name: name.to_string(), address, ttl });
             }
             News::Engine(EngineNotice::Heard(address, mac, ingress)) => {

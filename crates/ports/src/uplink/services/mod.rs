@@ -30,6 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use vmlan_services::names::Learned;
@@ -93,8 +94,8 @@ pub enum Notice {
 pub struct Callbacks {
     /// Is told what happens.
     pub notice: Box<dyn Fn(Notice) + Send>,
-    /// Is told addresses that a guest may reach since it got them for an allowed name.
-    pub learned: Box<dyn Fn(Learned) + Send>,
+    /// Is told addresses that a guest may reach since it got them for an allowed name, and for how long.
+    pub learned: Box<dyn Fn(Learned, Duration) + Send>,
 }
 
 /// The task.

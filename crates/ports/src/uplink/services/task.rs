@@ -453,8 +453,12 @@ impl Task {
     /// Makes a resolver's answer fit for a guest, after the way to what it names is open.
     fn pass_on(&self, client: Client, question: &Question, answer: Vec<u8>, room: Option<usize>) -> Vec<u8> {
         let settings = &self.config.settings;
-        let open = learned(settings, &self.ports, client, question, &answer, self.now());
-        open.into_iter().for_each(|learned| (self.callbacks.learned)(learned));
+        let now = self.now();
+        let open = learned(settings, &self.ports, client, question, &answer, now);
+        open.into_iter().for_each(|learned| {
+            let good_for = learned.until.since(now);
+            (self.callbacks.learned)(learned, good_for);
+        });
         pass_on(settings, question, answer, room)
     }
 

@@ -78,7 +78,7 @@ fn start_in(directory: tempfile::TempDir, settings: Settings, servers: Servers) 
     };
     let callbacks = Callbacks {
         notice: Box::new(move |notice| drop(notices.send(notice))),
-        learned: Box::new(move |value| drop(learned.send(value))),
+        learned: Box::new(move |value, _| drop(learned.send(value))),
     };
     rustix::io::ioctl_fionbio(&ours, true).unwrap();
     let handle = Services::start(setup, callbacks).unwrap();
