@@ -29,6 +29,8 @@ pub enum Group {
     Host,
     /// Guests behind interfaces of the host
     Iface,
+    /// A guest's way out, and in
+    Nat,
 }
 
 impl Group {
@@ -42,6 +44,7 @@ impl Group {
             Group::Fair => "fair",
             Group::Host => "host",
             Group::Iface => "iface",
+            Group::Nat => "nat",
         }
     }
 
@@ -55,6 +58,7 @@ impl Group {
             Group::Fair => "Fairness",
             Group::Host => "Host filter",
             Group::Iface => "Interface ports",
+            Group::Nat => "Uplink",
         }
     }
 }
@@ -73,6 +77,14 @@ pub struct Figure {
 impl Figure {
     /// TCP payload.
     pub const TCP: Figure = Figure { name: "TCP", unit: "Gbit/s", more_is_better: true };
+    /// TCP payload from a guest.
+    pub const OUT: Figure = Figure { name: "TCP out", unit: "Gbit/s", more_is_better: true };
+    /// TCP payload to a guest.
+    pub const IN: Figure = Figure { name: "TCP in", unit: "Gbit/s", more_is_better: true };
+    /// Connections that are made, used for one octet and closed.
+    pub const CONNECTS: Figure = Figure { name: "connects", unit: "1/s", more_is_better: true };
+    /// Datagrams that arrived.
+    pub const DATAGRAMS: Figure = Figure { name: "datagrams", unit: "Mpps", more_is_better: true };
     /// Frames.
     pub const RATE: Figure = Figure { name: "frames", unit: "Mpps", more_is_better: true };
     /// Median of the round-trip time.

@@ -1,6 +1,6 @@
 //! Throughput between two namespaces with iperf3, read from its JSON report.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -76,6 +76,11 @@ impl Iperf {
         Self { traffic, amount: Amount::Seconds(seconds), reverse: false, congestion_control: None }
     }
 
+    /// UDP in datagrams of so many octets, as fast as the client can.
+    pub fn udp_flood(seconds: u32, payload: u16) -> Self {
+        Self { traffic: Traffic::Udp { bits_per_second: 0, payload }, ..Self::udp(seconds, 0) }
+    }
+
     /// The same the other way: from the server to the client.
     pub fn reversed(self) -> Self {
         Self { reverse: true, ..self }
@@ -149,6 +154,26 @@ pub fn iperf3(
         server.spawn("iperf3", ["--server", "--one-off", "--forceflush", "--bind", &bind, "--port", &on]);
     listener.wait_for_log("Server listening", Duration::from_secs(10));
     to_server(client, address, port, wanted)
+        .unwrap_or_else(|error| panic!("{error}\nserver: {}", listener.log()))
+}
+
+/// Runs an iperf3 server that listens at one address and port, and a client that reaches it by another.
+///
+/// # Panics
+/// When either fails or takes 20 s longer than the measurement.
+#[track_caller]
+pub fn iperf3_by(
+    client: &Netns,
+    to: SocketAddr,
+    server: &Netns,
+    at: SocketAddr,
+    wanted: Iperf,
+) -> IperfReport {
+    let (bind, on) = (at.ip().to_string(), at.port().to_string());
+    let mut listener =
+        server.spawn("iperf3", ["--server", "--one-off", "--forceflush", "--bind", &bind, "--port", &on]);
+    listener.wait_for_log("Server listening", Duration::from_secs(10));
+    to_server(client, to.ip(), to.port(), wanted)
         .unwrap_or_else(|error| panic!("{error}\nserver: {}", listener.log()))
 }
 

@@ -43,7 +43,7 @@ pub mod require;
 mod vm;
 mod wait;
 
-pub use iperf::{Amount, Iperf, IperfReport, Traffic, iperf3};
+pub use iperf::{Amount, Iperf, IperfReport, Traffic, iperf3, iperf3_by};
 pub use netns::{Interface, Netns};
 pub use ping::{Ping, PingReport, ping};
 pub use process::{Output, Process, Signal, run};

@@ -1,5 +1,6 @@
 //! One measurement a module, each on something that is set up and quiet.
 
+mod connect;
 mod counter;
 mod flow;
 mod memory;
@@ -9,6 +10,7 @@ mod round_trip;
 mod taps;
 mod tcp;
 
+pub use connect::{connects, octet_round_trip};
 pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use processors::{Placement, place};

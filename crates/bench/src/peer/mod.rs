@@ -7,6 +7,7 @@ mod ovs;
 mod relay;
 mod vde;
 pub mod vmlan;
+pub mod way_out;
 
 pub use ends::Ends;
 

@@ -4,6 +4,7 @@ mod dgram;
 mod fair;
 mod host;
 mod iface;
+mod nat;
 mod scale;
 mod stream;
 mod tap;
@@ -12,10 +13,19 @@ use crate::row::Row;
 
 /// All rows, in the order in which they are told.
 pub fn all() -> Vec<Row> {
-    [tap::rows(), dgram::rows(), stream::rows(), scale::rows(), fair::rows(), host::rows(), iface::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        tap::rows(),
+        dgram::rows(),
+        stream::rows(),
+        scale::rows(),
+        fair::rows(),
+        host::rows(),
+        iface::rows(),
+        nat::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The rows of these groups and of these names; all when nothing is named.
