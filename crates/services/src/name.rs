@@ -19,11 +19,6 @@ const LONGEST: usize = 255;
 const LONGEST_LABEL: usize = 63;
 
 impl Name {
-    /// The name of no label.
-    pub fn root() -> Name {
-        Name { wire: vec![0] }
-    }
-
     /// Reads text such as `lab.internal`, with or without the final dot.
     ///
     /// # Errors
@@ -212,7 +207,7 @@ mod tests {
         assert_eq!(lab.within(&lab), Some(vec![]));
         assert_eq!(name("xlab.internal").within(&lab), None);
         assert_eq!(name("internal").within(&lab), None);
-        assert_eq!(lab.within(&Name::root()).unwrap().len(), 2);
+        assert_eq!(lab.within(&Name::of(&[]).unwrap()).unwrap().len(), 2);
     }
 
     #[test]

@@ -96,8 +96,6 @@ pub struct Request {
     pub kind: u8,
     /// The client's number for the exchange.
     pub xid: u32,
-    /// The field `secs`.
-    pub secs: u16,
     /// The field `flags`.
     pub flags: u16,
     /// The address that the client has, or none.
@@ -149,7 +147,6 @@ impl Request {
         Ok(Request {
             kind,
             xid: u32::from_be_bytes(octets[4..8].try_into().expect("four octets")),
-            secs: u16::from_be_bytes([octets[8], octets[9]]),
             flags: u16::from_be_bytes([octets[10], octets[11]]),
             ciaddr: address(12),
             mac,

@@ -284,15 +284,16 @@ impl Case<'_> {
         self.leases.count(&self.port_name) >= MOST_EACH || self.leases.is_full()
     }
 
-    /// Makes room for one record more by giving up the one of the same port that ended first; false if there is none.
+    /// Makes room for one record more by giving up the one that ended first, of the same port if that has as many as it
+    /// may; false if there is none.
     fn make_room(&mut self) -> bool {
-        if self.is_at_limit() {
-            let Some(oldest) = self.leases.oldest_ended(Some(&self.port_name), self.wall, |_| true) else {
-                return false;
-            };
-            self.leases.remove(oldest);
+        if !self.is_at_limit() {
+            return true;
         }
-        true
+        let of_port = self.leases.count(&self.port_name) >= MOST_EACH;
+        let port = of_port.then_some(self.port_name.as_str());
+        let oldest = self.leases.oldest_ended(port, self.wall, |_| true);
+        oldest.and_then(|address| self.leases.remove(address)).is_some()
     }
 
     fn forget_offer(&mut self) {

@@ -9,6 +9,8 @@ use crate::{Name, Port, Settings};
 
 /// Octets of a datagram that every client takes (RFC 2131 section 2).
 const LEAST_SIZE: usize = 576;
+/// Octets of the largest datagram that is sent, whatever the MTU.
+const MOST_SIZE: usize = 1500;
 /// Octets of the IP and UDP headers, which option 57 counts.
 const HEADERS: usize = 28;
 /// Seconds that a client does without IPv4 before it asks again, if it asks for option 108 (RFC 8925 section 3.2).
@@ -39,7 +41,8 @@ pub(super) fn write(settings: &Settings, dhcp: &Dhcp, answer: &Answer<'_>) -> Ve
     };
     let ciaddr = if is_nak { Ipv4Addr::UNSPECIFIED } else { request.ciaddr };
     let most = request.number(option::MAX_SIZE).map_or(0, usize::from);
-    let most = most.max(LEAST_SIZE).min(usize::from(settings.mtu).max(LEAST_SIZE)) - HEADERS;
+    let room = usize::from(settings.mtu).clamp(LEAST_SIZE, MOST_SIZE);
+    let most = most.max(LEAST_SIZE).min(room) - HEADERS;
     let mut writer = Writer::new(request, ciaddr, &fields, most);
     let gateway = settings.gateway();
 

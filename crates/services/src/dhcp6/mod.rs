@@ -22,6 +22,11 @@ const VALID: u32 = 86_400;
 const PREFERRED: u32 = 43_200;
 const RENEWAL: u32 = 21_600;
 const REBINDING: u32 = 34_560;
+/// Associations of a message that are answered, and addresses of each: so many that the answer fits into a packet.
+const ASSOCIATIONS: usize = 8;
+const ADDRESSES: usize = 3;
+/// Octets of the domains that are told at most.
+const LONGEST_SEARCH: usize = 512;
 /// Octets of the longest identifier of a client (RFC 8415 section 11.1).
 const LONGEST_DUID: usize = 130;
 
@@ -299,7 +304,7 @@ impl Case<'_> {
     fn associations(&self, octets: &mut Vec<u8>) {
         let renews = matches!(self.message.kind, kind::RENEW | kind::REBIND);
         let mut set = self.set;
-        for (kind, value) in self.message.associations() {
+        for (kind, value) in self.message.associations().take(ASSOCIATIONS) {
             let Some(identity) = value.get(..4) else { continue };
             let mut content = identity.to_vec();
             let given = if kind == option::IA_NA { set.take() } else { None };
@@ -312,7 +317,7 @@ impl Case<'_> {
             }
             if kind == option::IA_NA && renews {
                 // What it has and must not have any more (RFC 8415 section 18.3.4).
-                for old in addresses(value).into_iter().filter(|old| Some(*old) != given).take(16) {
+                for old in addresses(value).into_iter().filter(|old| Some(*old) != given).take(ADDRESSES) {
                     push_address(&mut content, old, [0, 0]);
                 }
             }
@@ -333,8 +338,13 @@ impl Case<'_> {
                 push(octets, option::DNS, &self.subnet.host(1).octets());
             }
             if self.message.wants(option::SEARCH) {
-                let list = Vec::from_iter(self.settings.search().flat_map(|name| name.wire()).copied());
-                push(octets, option::SEARCH, &list[..list.len().min(1024)]);
+                let mut list = Vec::new();
+                for name in self.settings.search() {
+                    if list.len() + name.wire().len() <= LONGEST_SEARCH {
+                        list.extend(name.wire());
+                    }
+                }
+                push(octets, option::SEARCH, &list);
             }
         }
         let servers = self.dhcp.ntp.iter().filter_map(|server| match server {

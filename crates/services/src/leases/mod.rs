@@ -1,9 +1,10 @@
 //! The addresses that guests have.
 //!
 //! A record says that an address belongs to a client, identified by its client identifier or else its link address, and
-//! by its port. A record is *offered* for half a minute, then gone unless the client asks for the address; *bound* until
-//! a time of the wall clock; then *ended*, which means that the client gets it back if it comes again, unless all other
-//! addresses are taken; or *aside*, when a client found the address in use. Only [`crate::dhcp4`] moves them.
+//! by its port. A record is *offered* for half a minute, then gone unless the client asks for the address; *bound*
+//! until a time of the wall clock; then *ended*, which means that the client gets it back if it comes again, unless all
+//! other addresses are taken; or *aside*, when a client found the address in use. [`crate::dhcp4`] moves them, and time
+//! and users end them.
 //!
 //! Beside the records stands what was heard: addresses that guests use without having asked. An address that was heard
 //! from one guest is not given to another.
