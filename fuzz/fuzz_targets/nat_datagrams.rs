@@ -40,13 +40,7 @@ impl DatagramSockets for Sockets {
         Ok(())
     }
 
-    fn send(
-        &mut self,
-        slot: u32,
-        to: SocketAddr,
-        payload: &[u8],
-        control: Control,
-    ) -> Result<(), SendError> {
+    fn send(&mut self, slot: u32, to: SocketAddr, payload: &[u8], control: Control) -> Result<(), SendError> {
         let (kind, family) = self.open[&slot];
         assert_eq!(family, Family::of(to.ip()));
         assert!(payload.len() <= 65_535 && control.hop_limit > 0 && control.class & 3 == 0);
@@ -106,7 +100,11 @@ fn frame(pool: &Pool, which: u8, octets: &[u8]) -> Option<Frame> {
         (_, 0) => IpProtocol::ICMP,
         _ => IpProtocol::ICMPV6,
     };
-    let envelope = Envelope { hop_limit: head[1], class: head[2], ..Envelope::new(GATEWAY, GUEST, (source, to), protocol)? };
+    let envelope = Envelope {
+        hop_limit: head[1],
+        class: head[2],
+        ..Envelope::new(GATEWAY, GUEST, (source, to), protocol)?
+    };
     let mut frame = envelope.frame(pool, 8 + rest.len(), |upper, addresses| {
         upper[8..].copy_from_slice(rest);
         if is_udp {
@@ -156,7 +154,8 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
     let mut now = Instant::from_secs(1000);
     let mut out = VecDeque::new();
     for (what, which, octets) in steps.iter().take(256) {
-        let mut turn = Turn { reach: &reach, now, pool: &pool, station: &|_| Some((GUEST, 1)), out: &mut out };
+        let mut turn =
+            Turn { reach: &reach, now, pool: &pool, station: &|_| Some((GUEST, 1)), out: &mut out };
         match what % 8 {
             0..=2 => {
                 let made = if what % 8 == 0 { pool.copy(octets) } else { frame(&pool, *which, octets) };
@@ -171,9 +170,13 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
                 } else if let Some(whole) = datagrams.assemble(&packet, now) {
                     datagrams.take(&mut sockets, &whole.packet(), &mut turn);
                 }
+                if which & 0x20 == 0 {
+                    datagrams.flush(&mut sockets, &mut turn);
+                }
             }
             3 | 4 => {
-                let Some((slot, from)) = sockets.last.filter(|last| sockets.open.contains_key(&last.0)) else {
+                let Some((slot, from)) = sockets.last.filter(|last| sockets.open.contains_key(&last.0))
+                else {
                     continue;
                 };
                 let mut origin = octets.iter().copied().chain([0; 8]);
@@ -219,6 +222,8 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
         }
         assert_eq!((pool.out(), datagrams.flows().count()), (0, sockets.open.len()));
     }
+    let mut turn = Turn { reach: &reach, now, pool: &pool, station: &|_| None, out: &mut out };
+    datagrams.flush(&mut sockets, &mut turn);
     datagrams.expire(&mut sockets, now + Duration::from_secs(1000));
     assert!(sockets.open.is_empty() && datagrams.next_deadline().is_none());
     let counts = datagrams.counts();

@@ -105,6 +105,7 @@ impl Uplink {
         let Uplink { reach, pool, host, datagrams, out, .. } = self;
         let mut turn = Turn { reach, now, pool, station: &|_| None, out };
         datagrams.take(host, &Packet::parse(frame).expect("a good packet"), &mut turn);
+        datagrams.flush(host, &mut turn);
     }
 
     /// Waits for the next frame to the guest.

@@ -305,9 +305,10 @@ impl Nat {
     }
 
     /// Hands over what a batch brought. To be called after each.
-    pub fn flush<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>) {
+    pub fn flush<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>) {
         let (tcp, mut turn) = self.tcp(io);
         tcp.flush(&mut turn);
+        self.with_datagrams(io, |datagrams, sockets, turn| datagrams.flush(sockets, turn));
     }
 
     /// The socket of a TCP flow is ready, for reading and for writing.

@@ -152,11 +152,10 @@ impl Fragments {
         self.soonest
     }
 
-    /// Forgets the fragments of a guest.
-    pub fn forget_guest(&mut self, ingress: u16) {
-        if let Some(partials) = self.guests.get_mut(usize::from(ingress)) {
-            *partials = Vec::new();
-        }
+    /// Forgets the fragments of a guest; answers how many there were.
+    pub fn forget_guest(&mut self, ingress: u16) -> u64 {
+        let partials = self.guests.get_mut(usize::from(ingress)).map(mem::take);
+        partials.into_iter().flatten().map(|partial| partial.fragments).sum()
     }
 }
 

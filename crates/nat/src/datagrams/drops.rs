@@ -18,7 +18,8 @@ pub enum Drop {
     Closed,
     /// From a guest: the last hop was the gateway.
     HopLimit,
-    /// From a guest, or a caller of a forward: as many flows as there may be, or as may begin now.
+    /// From a guest, or a caller of a forward: as many flows as there may be, or as may begin now; or the flow was
+    /// closed before the datagram left.
     FlowLimit,
     /// From a guest: the host has no descriptors or memory for another socket.
     NoSocket,

@@ -46,6 +46,7 @@ impl Datagrams {
         turn: &mut Turn<'_>,
     ) -> Result<(), Drop> {
         let echo = request(packet)?;
+        self.flush(sockets, turn);
         let to = SocketAddr::new(packet.destination(), 0);
         let outside = match turn.reach.decide(packet.ingress, to, packet.protocol, turn.now) {
             Verdict::Connect(outside) => outside,

@@ -147,15 +147,23 @@ impl World {
 
     /// Hands in a guest's frame, fragments too; the frames that answer it at once.
     pub fn take(&mut self, frame: &Frame) -> Vec<Frame> {
+        self.take_all([frame])
+    }
+
+    /// Hands in a batch of frames.
+    pub fn take_all<'f>(&mut self, frames: impl IntoIterator<Item = &'f Frame>) -> Vec<Frame> {
         let World { reach, pool, sockets, datagrams, out, now } = self;
         let mut turn = Turn { reach, now: *now, pool, station: &station, out };
-        let packet = Packet::parse(frame).expect("a good packet");
-        if packet.fragment.is_none() {
-            // Counted as well, which tests look at.
-            let _ = datagrams.take(sockets, &packet, &mut turn);
-        } else if let Some(whole) = datagrams.assemble(&packet, *now) {
-            let _ = datagrams.take(sockets, &whole.packet(), &mut turn);
+        for frame in frames {
+            let packet = Packet::parse(frame).expect("a good packet");
+            if packet.fragment.is_none() {
+                // Counted as well, which tests look at.
+                let _ = datagrams.take(sockets, &packet, &mut turn);
+            } else if let Some(whole) = datagrams.assemble(&packet, *now) {
+                let _ = datagrams.take(sockets, &whole.packet(), &mut turn);
+            }
         }
+        datagrams.flush(sockets, &mut turn);
         out.drain(..).collect()
     }
 

@@ -312,6 +312,13 @@ impl Table {
         self.owners.push(&mut guest.lists[flow.list()], slot);
     }
 
+    /// Counts a datagram of a guest that follows one which was noted in the same turn.
+    pub fn count_out(&mut self, slot: u32, octets: usize) {
+        if let Some(flow) = self.flows.get_mut(slot as usize).and_then(Option::as_mut) {
+            flow.octets_out += octets as u64;
+        }
+    }
+
     /// The flow whose time is over.
     pub fn over(&self, now: Instant) -> Option<u32> {
         let first = |timeout: Timeout| {

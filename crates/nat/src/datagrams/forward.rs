@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::drops::Drop;
 use super::flow::{Flow, FlowKind};
+use super::run::Held;
 use super::sockets::{DatagramSockets, Family};
 use super::{Datagrams, Turn};
 use crate::Packet;
@@ -138,11 +139,20 @@ impl Datagrams {
             return Err(Drop::Closed);
         }
         let (listener, caller) = (flow.listener, flow.peer);
+        let (guest, inside) = (flow.guest, flow.inside);
         self.check_hops(packet, turn)?;
         self.table.touch(slot, turn.now, |flow| {
             flow.answered = true;
             flow.octets_out += payload.len() as u64;
         });
-        self.transmit(sockets, listener, packet, (caller, payload, segment), turn)
+        let held = Held {
+            slot: listener,
+            flow: slot,
+            from: guest,
+            inside,
+            outside: caller,
+            generation: turn.reach.generation(),
+        };
+        self.hold(sockets, held, packet, (payload, segment), turn)
     }
 }

@@ -6,7 +6,8 @@
 //! section 5), unless the network is open. Echo is alike, with the identifier for a port. A forward is a listener that
 //! the daemon bound; each of its callers is a flow of its own, whose answers leave by the listener.
 //!
-//! [`Datagrams::take`] gets the packets of guests, one by one; [`Datagrams::ready`] is called for a slot whose socket is
+//! [`Datagrams::take`] gets the packets of guests, one by one, and [`Datagrams::flush`] ends a batch of them;
+//! [`Datagrams::ready`] is called for a slot whose socket is
 //! readable or has an error; [`Datagrams::expire`] when [`Datagrams::next_deadline`] has come. Nothing waits inside: a
 //! datagram is sent or dropped, and a dropped one is counted. Fragments come whole, by [`Datagrams::assemble`].
 //!
@@ -21,6 +22,7 @@ mod forward;
 mod inbound;
 mod outbound;
 mod peers;
+mod run;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -46,6 +48,7 @@ use crate::{Packet, Reach};
 use flow::{Flow, Table};
 use forward::Callers;
 use peers::Peers;
+use run::Run;
 
 /// The settings of an uplink's datagrams.
 #[derive(Debug, Clone)]
@@ -118,6 +121,7 @@ pub struct Datagrams {
     peers: Peers,
     callers: Callers,
     fragments: Fragments,
+    run: Run,
     counts: Counts,
     /// Room for what is not sent or received in place.
     scratch: Box<[u8]>,
@@ -144,6 +148,7 @@ impl Datagrams {
             peers: Peers::new(Keyed(settings.key)),
             callers: Callers::new(Keyed(settings.key)),
             fragments: Fragments::new(),
+            run: Run::new(),
             counts: Counts::default(),
             scratch: vec![0; LONGEST].into(),
             numbers: 0,
@@ -179,7 +184,8 @@ impl Datagrams {
 
     /// Takes a guest's packet that is neither TCP nor a fragment nor for a service of the gateway's own.
     ///
-    /// A request whose checksum is to be finished, or a run of datagrams, is taken as it is.
+    /// A request whose checksum is to be finished, or a run of datagrams, is taken as it is. What is held back for a run
+    /// leaves with [`Datagrams::flush`].
     ///
     /// # Errors
     /// Why it went no further, which is counted here too.
@@ -277,6 +283,7 @@ impl Datagrams {
     /// Ends a flow. Its peers are found no more; they go when their time is over.
     fn end(&mut self, sockets: &mut impl DatagramSockets, slot: u32) {
         let Some(flow) = self.table.remove(slot) else { return };
+        self.discard(slot);
         match flow.kind {
             FlowKind::Udp | FlowKind::Echo | FlowKind::Forward => sockets.close(slot),
             FlowKind::Caller => self.callers.remove(&flow),
@@ -329,7 +336,8 @@ impl Datagrams {
     pub fn forget_guest(&mut self, sockets: &mut impl DatagramSockets, ingress: u16) {
         self.end_where(sockets, |flow| flow.ingress == ingress && flow.kind != FlowKind::Forward);
         self.peers.forget_guest(ingress);
-        self.fragments.forget_guest(ingress);
+        let lost = self.fragments.forget_guest(ingress);
+        self.counts.drop_many(Drop::FragmentTimeout, lost);
         self.table.forget_guest(ingress);
     }
 

@@ -8,6 +8,7 @@ use vmlan_frame::{ETHERNET_HEADER, Offload, checksum};
 use super::drops::Drop;
 use super::flow::{Flow, FlowKind};
 use super::peers::Peer;
+use super::run::Held;
 use super::sockets::{Control, DatagramSockets, Family, OpenError, SendError, SocketKind};
 use super::{Datagrams, Turn};
 use crate::Packet;
@@ -51,6 +52,14 @@ impl Datagrams {
         let segment = segment(packet.offload, &datagram)?;
         let from = SocketAddr::new(packet.source(), datagram.source_port());
         let to = SocketAddr::new(packet.destination(), datagram.destination_port());
+        if segment.is_none() && finish.is_none() {
+            let payload = datagram.payload();
+            if let Some(flow) = self.run.append(packet, (from, to), payload, turn.reach.generation()) {
+                self.table.count_out(flow, payload.len());
+                return Ok(());
+            }
+        }
+        self.flush(sockets, turn);
         if let Some(slot) = self.callers.slot(from, to) {
             return self.answer_caller(sockets, slot, packet, (datagram.payload(), segment), turn);
         }
@@ -153,7 +162,30 @@ impl Datagrams {
             flow.peer = out.outside;
             flow.octets_out += out.payload.len() as u64;
         });
-        self.transmit(sockets, slot, packet, (out.outside, out.payload, out.segment), turn)
+        let held = Held {
+            slot,
+            flow: slot,
+            from: out.from,
+            inside: out.inside,
+            outside: out.outside,
+            generation: turn.reach.generation(),
+        };
+        self.hold(sockets, held, packet, (out.payload, out.segment), turn)
+    }
+
+    /// Begins a run with a datagram, or sends it at once if it is none to hold.
+    pub(super) fn hold(
+        &mut self,
+        sockets: &mut impl DatagramSockets,
+        held: Held,
+        packet: &Packet<'_>,
+        (payload, segment): (&[u8], Option<u16>),
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Drop> {
+        if packet.protocol == IpProtocol::UDP && segment.is_none() && self.run.begin(held, packet, payload) {
+            return Ok(());
+        }
+        self.transmit(sockets, held.slot, packet, (held.outside, payload, segment), 1, turn)
     }
 
     fn slot_for(
@@ -196,13 +228,14 @@ impl Datagrams {
         }
     }
 
-    /// Hands a datagram to a socket, once more when an earlier one's error came instead.
+    /// Hands `count` datagrams to a socket, once more when an earlier one's error came instead.
     pub(super) fn transmit(
         &mut self,
         sockets: &mut impl DatagramSockets,
         slot: u32,
         packet: &Packet<'_>,
         (to, payload, segment): (SocketAddr, &[u8], Option<u16>),
+        count: u64,
         turn: &mut Turn<'_>,
     ) -> Result<(), Drop> {
         let control = Control {
@@ -216,7 +249,7 @@ impl Datagrams {
         loop {
             let failed = match sockets.send(slot, to, payload, control) {
                 Ok(()) => {
-                    self.counts.sent += 1;
+                    self.counts.sent += count;
                     return Ok(());
                 }
                 Err(SendError::Full) => return Err(Drop::SocketFull),

@@ -229,3 +229,80 @@ fn gateway_services_answer_in_one_frame() {
     assert!(datagram(to, from, &[0; 1473], 1500, &world.pool).is_none());
     assert!(datagram((to.0, Guest::V6.socket(1)), from, b"", 1500, &world.pool).is_none());
 }
+
+#[test]
+fn datagrams_that_follow_each_other_leave_together() {
+    let mut world = world();
+    let udp = |port, to: &str, octet: u8, len| Guest::V4.udp(&world.pool, port, to, &vec![octet; len]);
+    let frames = [
+        udp(4000, SERVER, 1, 1200),
+        udp(4000, SERVER, 2, 1200),
+        udp(4000, SERVER, 3, 300),
+        // A shorter one ends a run, as do a longer one, another peer and another port.
+        udp(4000, SERVER, 4, 300),
+        udp(4000, SERVER, 5, 1200),
+        udp(4000, "203.0.113.8:7000", 6, 1200),
+        udp(4001, "203.0.113.8:7000", 7, 1200),
+        udp(4001, "203.0.113.8:7000", 8, 0),
+        udp(4001, "203.0.113.8:7000", 9, 1200),
+    ];
+    world.take_all(&frames);
+    let sent = world.sockets.sent.iter();
+    let runs = sent.map(|sent| (sent.payload.first().copied(), sent.payload.len(), sent.control.segment));
+    assert_eq!(
+        Vec::from_iter(runs),
+        [
+            (Some(1), 2700, Some(1200)),
+            (Some(4), 300, None),
+            (Some(5), 1200, None),
+            (Some(6), 1200, None),
+            (Some(7), 1200, None),
+            (None, 0, None),
+            (Some(9), 1200, None),
+        ]
+    );
+    assert_eq!((world.datagrams.counts().sent, world.balances()), (9, true));
+    let octets = world.datagrams.flows().map(|flow| flow.octets_out);
+    assert_eq!(octets.sum::<u64>(), 1200 * 6 + 600);
+}
+
+#[test]
+fn a_run_has_at_most_64_datagrams_and_63_kib() {
+    let mut world = world();
+    let small = Vec::from_iter((0..150).map(|_| Guest::V4.udp(&world.pool, 4000, SERVER, b"x")));
+    world.take_all(&small);
+    let large = Vec::from_iter((0..50).map(|_| Guest::V4.udp(&world.pool, 4000, SERVER, &[7; 1400])));
+    world.take_all(&large);
+    let lens = Vec::from_iter(world.sockets.sent.iter().map(|sent| sent.payload.len()));
+    assert_eq!(lens, [64, 64, 22, 46 * 1400, 4 * 1400]);
+    assert!(world.balances() && world.datagrams.counts().sent == 200);
+}
+
+#[test]
+fn a_run_that_fails_is_told_of_its_first_datagram() {
+    let mut world = world();
+    let guest = Guest { dont_fragment: true, ..Guest::V4 };
+    world.take(&guest.udp(&world.pool, 4000, SERVER, b"hello"));
+    let socket = world.sockets.open.get_mut(&0).unwrap();
+    let local = queued(Origin::Local { mtu: 1400 }, "127.0.0.1", "203.0.113.7:0");
+    socket.errors.push_back((local, Vec::new()));
+    socket.fails.push_back(SendError::TooLarge);
+    let frames = [1, 2, 3].map(|octet| guest.udp(&world.pool, 4000, SERVER, &[octet; 1472]));
+    let answers = world.take_all(&frames);
+    let (_, kind, code, quoted) = told(&answers[0]);
+    assert_eq!((answers.len(), kind, code), (1, 3, 4));
+    assert_eq!(quoted, frames[0].octets()[14..][..quoted.len()]);
+    assert!(world.dropped(Drop::TooBig) == 3 && world.balances());
+}
+
+#[test]
+fn a_flow_that_ends_takes_what_is_held_along() {
+    let mut world = world();
+    let frame = Guest::V4.udp(&world.pool, 4000, SERVER, b"hello");
+    let World { reach, pool, sockets, datagrams, out, now } = &mut world;
+    let mut turn = Turn { reach, now: *now, pool, station: &super::super::fake::station, out };
+    datagrams.take(sockets, &Packet::parse(&frame).unwrap(), &mut turn);
+    datagrams.forget_guest(sockets, Guest::V4.ingress);
+    datagrams.flush(sockets, &mut turn);
+    assert!(world.sockets.sent.is_empty() && world.balances());
+}
