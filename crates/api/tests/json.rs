@@ -24,12 +24,37 @@ fn a_configuration_reads_as_it_is_documented() {
 }
 
 #[test]
+fn an_uplink_reads_in_every_form() {
+    for (uplink, port) in [
+        (json!({}), json!({})),
+        (
+            json!({"dhcp": false, "dns": true, "egress": "none"}),
+            json!({"egress": "internet", "address": "::10"}),
+        ),
+        (
+            json!({
+                "dhcp": {"pool": "10.0.0.3-10.0.0.9", "boot": {"file": "a.0"}}, "dns": {"servers": "host"},
+                "egress": [{"allow": "*"}], "host": "5432", "forward": ["80=web"], "limits": {"flows": 1},
+                "vlan": {"access": 10},
+            }),
+            json!({"egress": [], "address": ["10.0.0.5", "::5"]}),
+        ),
+    ] {
+        let text = json!({"network": {"lab": {"uplink": uplink, "port": {"web": port}}}});
+        let config: Config = serde_json::from_value(text.clone()).expect("the documented shape");
+        assert_eq!(serde_json::to_value(&config).expect("plain data"), text);
+    }
+}
+
+#[test]
 fn unknown_members_of_a_configuration_are_errors() {
     for text in [
         r#"{"wrokers": 1}"#,
         r#"{"network": {"lab": {"mut": 1}}}"#,
         r#"{"network": {"lab": {"port": {"web": {"tapp": {}}}}}}"#,
         r#"{"network": {"lab": {"port": {"web": {"tap": {"nmae": "x"}}}}}}"#,
+        r#"{"network": {"lab": {"uplink": {"dhcp": {"poll": "x"}}}}}"#,
+        r#"{"network": {"lab": {"uplink": {"egress": [{"alow": "x"}]}}}}"#,
     ] {
         assert!(serde_json::from_str::<Config>(text).is_err(), "{text}");
     }
@@ -128,6 +153,10 @@ fn the_examples_of_the_reference_are_complete() {
         ports,
         filters,
         trunks,
+        uplink,
+        leases,
+        flows,
+        forwards,
         counters,
         planned,
         network_added,
@@ -148,6 +177,10 @@ fn the_examples_of_the_reference_are_complete() {
     same::<Vec<Port>>(ports);
     same::<Vec<vmlan_api::Filter>>(filters);
     same::<Vec<vmlan_api::Trunk>>(trunks);
+    same::<Uplink>(uplink);
+    same::<Vec<Lease>>(leases);
+    same::<Vec<Flow>>(flows);
+    same::<Vec<Forward>>(forwards);
     same::<Vec<PortCounters>>(counters);
     [planned, network_added, network_removed, added, changed, removed]
         .into_iter()

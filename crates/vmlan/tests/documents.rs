@@ -117,6 +117,7 @@ fn every_action_is_explained() {
 fn names(keys: &[Key]) -> Words {
     let inner = |key: &Key| match key.value {
         Value::Table(keys) | Value::Tables(keys) => names(keys),
+        Value::SwitchOrTable(keys) | Value::WordOrTables(_, keys) => names(keys),
         _ => Words::new(),
     };
     keys.iter().flat_map(|key| inner(key).into_iter().chain([key.name.to_owned()])).collect()
@@ -129,7 +130,13 @@ fn every_key_of_the_configuration_is_explained() {
     let plain = ["Config", "NetworkConfig", "FdbConfig", "StaticEntry"];
     let mut known: Words =
         plain.iter().flat_map(|table| members(&source, &format!("pub struct {table} {{"))).collect();
-    for keys in [vmlan_api::LimitsConfig::KEYS, vmlan_api::PortConfig::KEYS, vmlan_api::TrunkConfig::KEYS] {
+    let keyed = [
+        vmlan_api::LimitsConfig::KEYS,
+        vmlan_api::PortConfig::KEYS,
+        vmlan_api::TrunkConfig::KEYS,
+        vmlan_api::UplinkConfig::KEYS,
+    ];
+    for keys in keyed {
         known.append(&mut names(keys));
     }
     // The name in the program of a word that is its own.
@@ -137,7 +144,9 @@ fn every_key_of_the_configuration_is_explained() {
     known.insert("static".to_owned());
     // `network.NAME`, `fdb.size`, `{ access = 10 }`, and several keys in a cell.
     let parts = |text: &str| {
-        let parts = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).map(str::to_owned);
+        let parts = text
+            .split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+            .map(str::to_owned);
         parts.filter(|part| !part.is_empty()).collect::<Vec<_>>()
     };
     let cells = rows(&document).map(|row| row[0].to_owned());
@@ -165,11 +174,25 @@ fn type_of(value: Value) -> Option<String> {
     }
 }
 
+/// The keys by name, and those of tables in the uplink's table by `table.key`.
+fn dotted(keys: &[Key]) -> Vec<(String, &Key)> {
+    let inner = |key: &Key| match key.value {
+        Value::Table(keys) | Value::SwitchOrTable(keys) => dotted(keys),
+        _ => Vec::new(),
+    };
+    let with_inner = |key| {
+        let below = inner(key).into_iter().map(|(name, of_it)| (format!("{}.{name}", key.name), of_it));
+        [(key.name.to_owned(), key)].into_iter().chain(below).collect::<Vec<_>>()
+    };
+    keys.iter().flat_map(with_inner).collect()
+}
+
 #[test]
 fn types_ranges_and_defaults_of_keys_are_what_the_documents_say() {
     let document = text("docs/configuration.md");
     let mut compared = 0;
     for (heading, keys) in [
+        ("## `[network.NAME.uplink]`", vmlan_api::UplinkConfig::KEYS),
         ("## `[network.NAME.port.NAME]`", vmlan_api::PortConfig::KEYS),
         ("### `filter`", vmlan_api::FilterConfig::KEYS),
         ("### `tap`: a TAP device (Linux)", vmlan_api::TapConfig::KEYS),
@@ -177,8 +200,8 @@ fn types_ranges_and_defaults_of_keys_are_what_the_documents_say() {
         ("### `tunnel`: packets instead of frames", vmlan_api::TunnelConfig::KEYS),
     ] {
         let rows: Vec<_> = rows(section(&document, heading)).collect();
-        for key in keys {
-            let row = rows.iter().find(|row| row[0] == format!("`{}`", key.name));
+        for (name, key) in dotted(keys) {
+            let row = rows.iter().find(|row| row[0] == format!("`{name}`"));
             let Some((row, wanted)) = row.zip(type_of(key.value)) else { continue };
             // What else there is bounds these.
             if !row[1].contains("`fdb.size`") && !row[1].contains("the network's") {

@@ -145,7 +145,7 @@ impl<T: Keyed> Typed for Switch<T> {
 pub enum EgressConfig {
     /// A part with a name.
     Word(EgressWord),
-    /// What a list allows: the first rule that matches decides, and what none matches is denied.
+    /// A list: the first rule that matches decides, and what none matches is denied.
     Rules(Vec<EgressRuleConfig>),
 }
 
