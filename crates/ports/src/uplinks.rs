@@ -138,7 +138,7 @@ impl Directory {
 }
 
 impl Seat {
-    /// What the configuration says of the uplink now, if this is an uplink's seat. To be read after
+    /// Everything that the configuration says of the uplink now, if this is an uplink's seat. To be read after
     /// [`Uplinks::register`], so that no change is missed.
     pub fn uplink(&self) -> Option<Arc<UplinkSettings>> {
         self.directory().settings(self.place())?.uplink

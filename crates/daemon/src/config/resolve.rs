@@ -6,7 +6,7 @@ use vmlan_api::OneOrMany;
 use vmlan_ports::resolve_port;
 use vmlan_ports::uplink::forward::resolve as resolve_spec;
 
-/// Makes every relative path of a socket or VDE directory absolute, and those in forwards. Programs and namespaces are left alone.
+/// Makes every relative path of a socket or VDE directory absolute, in forwards too. Programs and namespaces stay.
 pub(super) fn resolve(config: &mut vmlan_api::Config, directory: &Path) {
     for network in config.network.values_mut() {
         network.port.values_mut().for_each(|port| resolve_port(port, directory));

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// An uplink, as its port's row has it.
 struct Found {
     network: String,
-    /// What the row says of it.
+    /// The report that follows from the row.
     report: vmlan_api::Uplink,
     /// None while it does not run.
     control: Option<Arc<dyn UplinkControl>>,
@@ -180,3 +180,6 @@ fn later<T: Send + 'static>(
         let _ = reply.send(timeout(PATIENCE, answer).await.unwrap_or_else(late));
     });
 }
+
+#[cfg(test)]
+mod tests;

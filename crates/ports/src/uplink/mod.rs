@@ -155,7 +155,7 @@ impl Uplink {
         (Uplink { settings: settings.clone() }, PortSettings::of_uplink(vlan, settings))
     }
 
-    /// What the configuration says of it.
+    /// Everything that the configuration says of it.
     pub fn settings(&self) -> &Arc<UplinkSettings> {
         &self.settings
     }

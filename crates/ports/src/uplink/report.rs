@@ -1,4 +1,4 @@
-//! What the configuration says of an uplink, as listings show it.
+//! The report of an uplink for listings, as far as it follows from the configuration.
 
 use vmlan_api::PortState;
 use vmlan_nat::reach::{Egress, Rule};
