@@ -301,7 +301,7 @@ fn a_flow_that_ends_takes_what_is_held_along() {
     let frame = Guest::V4.udp(&world.pool, 4000, SERVER, b"hello");
     let World { reach, pool, sockets, datagrams, out, now } = &mut world;
     let mut turn = Turn { reach, now: *now, pool, station: &super::super::fake::station, out };
-    datagrams.take(sockets, &Packet::parse(&frame).unwrap(), &mut turn);
+    let _ = datagrams.take(sockets, &Packet::parse(&frame).unwrap(), &mut turn);
     datagrams.forget_guest(sockets, Guest::V4.ingress);
     datagrams.flush(sockets, &mut turn);
     assert!(world.sockets.sent.is_empty() && world.balances());
