@@ -101,7 +101,7 @@ fn configuration(name: &str, directory: &Path) -> Result<ValidConfig, String> {
     })
 }
 
-/// What people are told of the network.
+/// The words about the network for people.
 struct Text<'a> {
     network: &'a str,
     config: &'a ValidConfig,
@@ -140,7 +140,7 @@ impl Text<'_> {
         self.config.port(self.network, "uplink")?.settings.uplink.as_deref()
     }
 
-    /// What guests get.
+    /// A line about addresses and names.
     fn gives(&self) -> String {
         let Some(settings) = self.settings() else { return String::new() };
         let report = settings.report(self.network);

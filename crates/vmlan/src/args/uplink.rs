@@ -74,8 +74,8 @@ pub enum ForwardCommand {
         /// Network
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
-        /// Where to listen, and which port's guest it leads to: [ADDRESS:]NUMBER[-NUMBER]=PORT[:NUMBER][/udp], or
-        /// PATH=PORT:NUMBER; without an address on this host alone (127.0.0.1 and ::1)
+        /// Where to listen, and which port's guest it leads to, as in the examples. Without an address it listens for
+        /// this host alone (127.0.0.1 and ::1)
         #[arg(value_name = "FORWARD")]
         forward: String,
     },

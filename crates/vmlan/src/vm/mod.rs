@@ -1,7 +1,7 @@
 //! `vmlan vm`: runs a virtual machine of the user's on a network.
 //!
-//! A port of the machine's own is added before, and removed when its command ends. The port's name is the machine's, and
-//! its MAC address follows from that name, so that the machine has the same address whenever it runs.
+//! A port of the machine's own is added before, and removed when its command ends. The port's name is the machine's,
+//! and its MAC address follows from that name, so that the machine has the same address whenever it runs.
 
 mod child;
 mod program;

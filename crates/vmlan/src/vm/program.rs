@@ -27,7 +27,7 @@ impl Program {
     /// Finds the program by the name of its file.
     ///
     /// # Errors
-    /// What to do about a program that is none of these, on `network`.
+    /// A sentence with the cure for a program that is none of these, on `network`.
     pub fn of(command: &OsStr, network: &str) -> Result<Program, String> {
         let name = Path::new(command).file_name().unwrap_or(command).to_string_lossy();
         match &*name {
@@ -109,10 +109,9 @@ impl Program {
             words.windows(2).filter(|pair| wanted.contains(&option(&pair[0]).0)).map(|pair| &*pair[1]).next()
         };
         let member = |text: &str, keys: &[&str]| {
-            let value = text.split(',').find_map(|part| {
+            text.split(',').find_map(|part| {
                 part.split_once('=').filter(|(key, _)| keys.contains(key)).map(|(_, value)| value.to_owned())
-            });
-            value
+            })
         };
         let named = value_of(&["name"]).map(|text| {
             let whole = text.split(',').next().unwrap_or(text);
