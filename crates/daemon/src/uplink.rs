@@ -117,5 +117,5 @@ impl Handle {
 /// The error for a network without an uplink.
 pub(crate) fn no_uplink(network: &str) -> Error {
     let message = format!("network {network} has no uplink; add `uplink = {{}}` to [network.{network}]");
-    Error::at(vmlan_api::ErrorCode::NotFound, "network", message)
+    Error::new(vmlan_api::ErrorCode::NotFound, message)
 }

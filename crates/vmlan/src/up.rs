@@ -123,6 +123,8 @@ impl Text<'_> {
             let guests = if kind == PortKind::Vde { "any number of guests" } else { "one guest" };
             text.push_str(&format!("\nport {port}, for {guests}:\n"));
             for (program, what) in lines_for(network, port, kind, &self.directory.join(socket), programs) {
+                // Later ones take what the first did.
+                let program = if program == "QEMU 7.2" { "QEMU 7.2 or later" } else { program };
                 text.push_str(&format!("  {program}:\n    {what}\n"));
             }
         }

@@ -147,7 +147,7 @@ fn every_key_of_the_configuration_is_explained() {
         let parts = text
             .split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
             .map(str::to_owned);
-        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>()
+        parts.filter(|part| part.starts_with(|c: char| !c.is_ascii_digit())).collect::<Vec<_>>()
     };
     let cells = rows(&document).map(|row| row[0].to_owned());
     let explained: Words = cells.flat_map(|cell| quoted(&cell).flat_map(parts).collect::<Vec<_>>()).collect();

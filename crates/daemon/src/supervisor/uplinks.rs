@@ -130,7 +130,7 @@ impl View {
             }
         }
         let message = format!("the uplink of network {network} does not run: {why}");
-        Err(Error::at(ErrorCode::Unavailable, "network", message))
+        Err(Error::new(ErrorCode::Unavailable, message))
     }
 
     /// The running uplink of a network, which has to run, or all that run.

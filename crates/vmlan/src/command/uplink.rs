@@ -208,7 +208,9 @@ fn describe(uplink: &Uplink) -> String {
         ("egress", uplink.egress.join("; ")),
         ("host", host),
     ];
-    if uplink.gateway.iter().any(|address| address.contains(':')) {
+    // One that does not run has not looked.
+    let is_up = uplink.state == vmlan_api::PortState::Up;
+    if is_up && uplink.gateway.iter().any(|address| address.contains(':')) {
         rows.push(("IPv6", ipv6.to_owned()));
     }
     rows.push((
