@@ -9,7 +9,7 @@ use vmlan_frame::{Instant, MacAddr};
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::Egress;
 use vmlan_services::leases::{MOST_EACH, State};
-use vmlan_services::packet::Packet;
+use vmlan_services::packet::{ALL_NODES, Packet, icmpv6_frame};
 use vmlan_services::settings::{Boot, Dhcp, Dns};
 use vmlan_services::{Client, Leases, Name, Port, Ports, Settings, dhcp4, dhcp6};
 
@@ -81,6 +81,9 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
         let mac = MacAddr([0x52, 0x54, 0, 0, 0, which & 7]);
         let client = Client { ingress: u16::from(which >> 6), mac };
         let _ = Packet::parse(octets);
+        let solicitation = [&[133, 0, 0, 0, 0, 0, 0, 0], &octets[..octets.len().min(1000)]].concat();
+        let parsed = Packet::parse(&icmpv6_frame(mac, mac, ALL_NODES, &solicitation)).is_some();
+        assert!(!parsed || octets.len().min(1000).is_multiple_of(8));
         match what & 7 {
             0..4 => {
                 let made = message(what >> 3 & 7, mac, octets);

@@ -95,9 +95,7 @@ pub(super) fn services_config(settings: &UplinkSettings, mtu: usize, network: &s
         })
     });
     let servers = match settings.dns.as_ref().map(|dns| &dns.servers) {
-        Some(DnsServers::Listed(servers)) => {
-            Servers::Fixed(servers.iter().map(|server| server.ip()).collect())
-        }
+        Some(DnsServers::Listed(servers)) => Servers::Fixed(servers.clone()),
         Some(DnsServers::Host) | None => Servers::Host,
     };
     let dhcp = settings.dhcp.as_ref().map(|dhcp| Dhcp {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::mpsc;
-use vmlan_drivers::uplink::{Options, Uplink};
+use vmlan_drivers::uplink::{Command, Options, Uplink};
 
 use super::convert::{engine, services_config, services_ports};
 use super::host::{HostAddresses, lease_file, random_key};
@@ -86,9 +86,15 @@ fn open(
         streams: taken,
     };
     let (noticed, learned) = (tell.clone(), tell);
+    let engine = uplink.clone();
     let callbacks = Callbacks {
         notice: Box::new(move |notice: Notice| drop(noticed.send(News::Services(notice)))),
         learned: Box::new(move |name, good_for| drop(learned.send(News::Learned(name, good_for)))),
+        bound: Box::new(move |client, address| {
+            engine.tell(Command::Bind(address.into(), client.mac, client.ingress));
+            // A guest that was started anew knows nothing of its flows.
+            engine.tell(Command::PortMayBeNew(client.ingress));
+        }),
     };
     let handle = Services::start(setup, callbacks).map_err(refused("the services"))?;
     Ok((Running::new(seat, rooms, settings, uplink, handle), news))

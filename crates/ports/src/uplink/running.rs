@@ -226,11 +226,6 @@ impl Running {
         match notice {
             Notice::Event(Event::Lease { address, mac, port, name }) => {
                 let ports = self.state.lock().ports.clone();
-                if let Some(port) = ports.iter().find(|of| of.name == port) {
-                    self.uplink.tell(Command::Bind(address.into(), mac, port.ingress));
-                    // A guest that asks anew may know nothing of its flows.
-                    self.uplink.tell(Command::PortMayBeNew(port.ingress));
-                }
                 let (address, mac) = (address.to_string(), mac.to_string());
                 let until = None;
                 self.emit(EventKind::Lease { network, port, address, mac, name, until });

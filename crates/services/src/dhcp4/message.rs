@@ -6,7 +6,7 @@ use vmlan_frame::MacAddr;
 
 /// Octets before the options, the cookie included.
 const FIXED: usize = 240;
-/// What the options begin with (RFC 2131 section 3).
+/// The octets in front of the options (RFC 2131 section 3).
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 /// Octets of the shortest message, which BOOTP has (RFC 1542 section 2.1).
 const SHORTEST: usize = 300;

@@ -55,6 +55,8 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// True if records changed that must outlive the process; the answer is to wait until they are written.
     pub binds: bool,
+    /// The address that the client has from now on.
+    pub bound: Option<Ipv4Addr>,
     /// Events.
     pub events: Vec<Event>,
 }
@@ -187,14 +189,14 @@ impl Case<'_> {
         } else {
             self.leases.set_state(address, State::Aside, self.wall + ASIDE);
         }
-        Ok(Outcome { reply: None, binds: true, events: vec![event] })
+        Ok(Outcome { binds: true, events: vec![event], ..Outcome::default() })
     }
 
     fn release(&mut self) -> Result<Outcome, Refusal> {
         let address = self.request.ciaddr;
         self.leases.get(address).filter(|lease| self.is_own(lease)).ok_or(Refusal::NotTheirs)?;
         let event = self.leases.release(address, self.wall).ok_or(Refusal::NotTheirs)?;
-        Ok(Outcome { reply: None, binds: true, events: vec![event] })
+        Ok(Outcome { binds: true, events: vec![event], ..Outcome::default() })
     }
 
     fn inform(&mut self) -> Result<Outcome, Refusal> {
@@ -324,6 +326,7 @@ impl Case<'_> {
         Outcome {
             reply: Some(self.answer(kind::ACK, address, Some(seconds))),
             binds: true,
+            bound: Some(address),
             events: Vec::from_iter(is_new.then_some(event)),
         }
     }

@@ -26,7 +26,7 @@ mod watch;
 #[path = "macos/watch.rs"]
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub enum Servers {
     #[default]
     Host,
     /// These.
-    Fixed(Vec<IpAddr>),
+    Fixed(Vec<SocketAddr>),
 }
 
 /// The part of the settings that may change while the task runs.
@@ -94,8 +94,11 @@ pub enum Notice {
 pub struct Callbacks {
     /// Is told what happens.
     pub notice: Box<dyn Fn(Notice) + Send>,
-    /// Is told addresses that a guest may reach since it got them for an allowed name, and for how long.
+    /// Is told addresses that a guest may reach since it got them for an allowed name, and for how long, before the guest
+    /// has them.
     pub learned: Box<dyn Fn(Learned, Duration) + Send>,
+    /// Is told of each address that a guest gets or renews by DHCP, before the guest has the answer.
+    pub bound: Box<dyn Fn(Client, Ipv4Addr) + Send>,
 }
 
 /// The task.

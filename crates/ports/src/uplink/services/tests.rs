@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -54,6 +54,7 @@ struct Net {
     streams: mpsc::Sender<(StdStream, Client)>,
     notices: mpsc::UnboundedReceiver<Notice>,
     learned: mpsc::UnboundedReceiver<Learned>,
+    bound: mpsc::UnboundedReceiver<(Client, Ipv4Addr)>,
     directory: tempfile::TempDir,
 }
 
@@ -68,6 +69,7 @@ fn start_in(directory: tempfile::TempDir, settings: Settings, servers: Servers) 
     let (streams, receiver) = mpsc::channel(8);
     let (notices, heard_notices) = mpsc::unbounded_channel();
     let (learned, heard_learned) = mpsc::unbounded_channel();
+    let (bound, heard_bound) = mpsc::unbounded_channel();
     let setup = Setup {
         config: Config { settings, servers },
         ports: vec![port()],
@@ -79,10 +81,21 @@ fn start_in(directory: tempfile::TempDir, settings: Settings, servers: Servers) 
     let callbacks = Callbacks {
         notice: Box::new(move |notice| drop(notices.send(notice))),
         learned: Box::new(move |value, _| drop(learned.send(value))),
+        bound: Box::new(move |client, address| {
+            let _ = bound.send((client, address));
+        }),
     };
     rustix::io::ioctl_fionbio(&ours, true).unwrap();
     let handle = Services::start(setup, callbacks).unwrap();
-    Net { handle, channel: ours, streams, notices: heard_notices, learned: heard_learned, directory }
+    Net {
+        handle,
+        channel: ours,
+        streams,
+        notices: heard_notices,
+        learned: heard_learned,
+        bound: heard_bound,
+        directory,
+    }
 }
 
 fn start(settings: Settings, servers: Servers) -> Net {
@@ -195,6 +208,7 @@ async fn case_43_a_lease_is_on_disk_before_it_is_acknowledged() {
     assert!(!path.exists(), "an offer is kept nowhere");
     net.dhcp(3, Some(address));
     assert_eq!(net.dhcp_answer().await, (5, address));
+    assert_eq!(net.bound.try_recv(), Ok((CLIENT, address)));
     assert_eq!(leases_in(&path), 1);
     let listed = net.handle.leases().await;
     assert_eq!((listed[0].address, listed[0].port.as_str()), (address.into(), "web"));
@@ -280,26 +294,55 @@ async fn case_58_resolvers_are_followed() {
 
 #[tokio::test]
 async fn case_25_addresses_of_allowed_names_are_told_before_the_guest_gets_them() {
-    let (heard, mut received) = mpsc::channel(8);
-    let question = query("www.example.org");
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    let attempt = vmlan_services::proxy::Attempt { question: 0, number: 0 };
-    tokio::spawn(upstream::ask(attempt, address, question.clone(), heard));
-    let mut buffer = [0; 512];
-    let (len, from) = soon(server.recv_from(&mut buffer)).await.unwrap();
-    assert_eq!(buffer[..len], question);
-    server.send_to(&answer(&question, [203, 0, 113, 7]), from).await.unwrap();
-    let (_, octets) = soon(received.recv()).await.unwrap();
-    assert_eq!(octets.unwrap(), answer(&question, [203, 0, 113, 7]));
-
     let mut settings = settings();
     let to = To::Name("*.example.org".into());
     settings.egress = Egress::Rules(vec![Rule { allow: true, to, ports: None, protocol: None }]);
-    let mut net = start(settings, Servers::Host);
+    let mut net = start(settings, Servers::Fixed(vec![server.local_addr().unwrap()]));
     net.ask(&query("secret.example.net"));
     assert_eq!(net.datagram(53).await[3] & 0xf, 5);
+
+    let asked = query("www.example.org");
+    net.ask(&asked);
+    let mut buffer = [0; 512];
+    let (len, from) = soon(server.recv_from(&mut buffer)).await.unwrap();
+    assert_eq!(buffer[2..len], asked[2..], "the first that left is the allowed one, unchanged");
+    server.send_to(&answer(&buffer[..len], [203, 0, 113, 7]), from).await.unwrap();
+    assert_eq!(net.datagram(53).await, answer(&asked, [203, 0, 113, 7]));
+    let learned = net.learned.try_recv().unwrap();
+    assert_eq!((learned.ingress, learned.address), (1, IpAddr::from([203, 0, 113, 7])));
     assert!(net.learned.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn case_57_a_cut_answer_is_passed_on_and_a_long_one_is_cut() {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let net = start(settings(), Servers::Fixed(vec![server.local_addr().unwrap()]));
+    let asked = query("www.example.org");
+    for longer in [0, 4000] {
+        net.ask(&asked);
+        let mut buffer = [0; 512];
+        let (len, from) = soon(server.recv_from(&mut buffer)).await.unwrap();
+        let mut octets = answer(&buffer[..len], [203, 0, 113, 7]);
+        octets.resize(octets.len() + longer, 0);
+        octets[2] |= if longer == 0 { 2 } else { 0 };
+        server.send_to(&octets, from).await.unwrap();
+        let passed = net.datagram(53).await;
+        assert_eq!((&passed[..2], passed[2] & 2), (&asked[..2], 2));
+        assert!(passed.len() <= 512);
+    }
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_refuses() {
+    let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let net = start(settings(), Servers::Fixed(vec![dead, server.local_addr().unwrap()]));
+    net.ask(&query("www.example.org"));
+    let mut buffer = [0; 512];
+    let (len, from) = soon(server.recv_from(&mut buffer)).await.unwrap();
+    server.send_to(&answer(&buffer[..len], [203, 0, 113, 7]), from).await.unwrap();
+    assert_eq!(net.datagram(53).await[3] & 0xf, 0);
 }
 
 #[tokio::test]

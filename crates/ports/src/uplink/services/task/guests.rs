@@ -64,6 +64,9 @@ impl Task {
         let soonest = wall + vmlan_services::leases::OFFER;
         self.expiry = Some(self.expiry.map_or(soonest, |expiry| expiry.min(soonest)));
         outcome.events.into_iter().for_each(|event| self.happened(client.ingress, event));
+        if let Some(address) = outcome.bound {
+            (self.callbacks.bound)(client, address);
+        }
         let answer = outcome.reply.and_then(|reply| reply.frame(&self.config.settings));
         let answer = answer.map(|frame| (client.ingress, frame));
         if outcome.binds {
@@ -192,6 +195,7 @@ impl Task {
                 let decision = match self.decide(client, &octets, None) {
                     Verdict::Ignore => Decision::Close,
                     Verdict::Answer(answer) => Decision::Answer(answer),
+                    Verdict::Ask(_) if !self.proxy.admit(client.ingress, self.now()) => Decision::Close,
                     Verdict::Ask(question) => {
                         Decision::Ask(question, self.servers(), self.random.next() as u16)
                     }

@@ -246,7 +246,7 @@ impl Task {
     fn servers(&self) -> Vec<SocketAddr> {
         match &self.config.servers {
             Servers::Host => self.host_servers.clone(),
-            Servers::Fixed(list) => list.iter().map(|address| (*address, DNS).into()).collect(),
+            Servers::Fixed(list) => list.clone(),
         }
     }
 
