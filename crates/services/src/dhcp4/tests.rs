@@ -108,8 +108,8 @@ impl Net {
     /// Offers and binds.
     fn join(&mut self, from: (u16, MacAddr), options: &[(u8, &[u8])]) -> Ipv4Addr {
         let address = self.discover(from, options).expect("an offer");
-        let octets = address.octets();
-        let asked = [&[(50, &octets[..]), (54, &[10, 213, 5, 1])], options].concat();
+        let (octets, gateway) = (address.octets(), self.settings.gateway().octets());
+        let asked = [&[(50, &octets[..]), (54, &gateway[..])], options].concat();
         let outcome = self.send(from, kind::REQUEST, Ipv4Addr::UNSPECIFIED, &asked).expect("an answer");
         assert!(outcome.binds && outcome.bound == Some(address));
         let reply = outcome.reply.expect("an answer");
@@ -473,6 +473,32 @@ fn anothers_link_address_is_not_answered() {
     let from = Client { ingress: 1, mac: mac(9) };
     let parts = (&net.settings, &net.ports, &mut net.leases);
     assert_eq!(net.server.handle(parts, from, &octets, net.now, net.wall), Err(Refusal::Hardware));
+}
+
+#[test]
+fn a_full_table_gives_up_what_ended_first() {
+    let mut net = Net::new();
+    net.settings.subnet = Subnet4 { network: [10, 0, 0, 0].into(), prefix: 8 };
+    net.dhcp().pool = [10, 1, 0, 0].into()..=[10, 1, 255, 255].into();
+    for number in 0..crate::leases::MOST as u32 {
+        let address = Ipv4Addr::from_bits(0x0a01_0000 + number);
+        let ended = Lease {
+            address,
+            mac: mac(9),
+            client: address.octets().to_vec(),
+            port: format!("old{}", number / 64),
+            name: None,
+            since: 0,
+            until: 1000 + u64::from(number ^ 5),
+            state: State::Ended,
+            set: false,
+            held: 0,
+        };
+        net.leases.put(ended);
+    }
+    net.join(WEB, &[]);
+    assert_eq!(net.leases.iter().count(), crate::leases::MOST);
+    assert_eq!(net.leases.get([10, 1, 0, 5].into()), None, "the one that ended first");
 }
 
 proptest::proptest! {
