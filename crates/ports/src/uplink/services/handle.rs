@@ -108,7 +108,7 @@ impl Handle {
         let _ = self.commands.try_send(Command::Heard(address, client));
     }
 
-    /// Waits for the end of the task. Safe to cancel.
+    /// Waits for the end of the task. Safe to cancel, but not to be called again after it has returned.
     pub async fn ended(&mut self) -> Stopped {
         (&mut self.task).await.unwrap_or(Stopped::Panicked)
     }
