@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use testbed::{Netns, require};
 use vmlan_drivers::uplink::datagrams::{HostDatagrams, slot};
@@ -61,6 +61,17 @@ impl Internet {
         far.ip(["link", "set", "lan", "mtu", "1400"]);
         Internet { near, _router: router, far }
     }
+
+    /// A socket of the server's, at port 7000 of an address.
+    #[track_caller]
+    fn server(&self, address: &'static str) -> UdpSocket {
+        let bind = || {
+            let socket = UdpSocket::bind((ip(address), 7000))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Ok(socket)
+        };
+        netns::within(&self.far.path(), bind).expect("a port")
+    }
 }
 
 /// A guest and its uplink, in the thread's network namespace.
@@ -101,10 +112,14 @@ impl Uplink {
     }
 
     fn take(&mut self, frame: &Frame) {
+        self.take_packet(&Packet::parse(frame).expect("a good packet"));
+    }
+
+    fn take_packet(&mut self, packet: &Packet<'_>) {
         let now = vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos());
         let Uplink { reach, pool, host, datagrams, out, .. } = self;
         let mut turn = Turn { reach, now, pool, station: &|_| None, out };
-        datagrams.take(host, &Packet::parse(frame).expect("a good packet"), &mut turn);
+        datagrams.take(host, packet, &mut turn);
         datagrams.flush(host, &mut turn);
     }
 
@@ -210,17 +225,49 @@ fn case_34_traceroute_sees_gateway_router_and_target() {
 }
 
 #[test]
+fn case_32_large_datagrams_are_whole_both_ways() {
+    require!(namespaces());
+    let internet = Internet::new();
+    let servers = ["203.0.113.7", "2001:db8:2::7"].map(|address| internet.server(address));
+    netns::within(&internet.near.path(), || {
+        for server in &servers {
+            let mut uplink = Uplink::new();
+            let frame = uplink.udp(&server.local_addr()?.to_string(), 60_000, 64);
+            // As a packet that came in fragments.
+            let packet = Packet { dont_fragment: false, ..Packet::parse(&frame).expect("a good packet") };
+            uplink.take_packet(&packet);
+            if packet.source().is_ipv6() {
+                // No router fragments IPv6, so the host first has to be told of the MTU.
+                let told = uplink.next();
+                assert_eq!(Packet::parse(&told).expect("a good packet").upper[..2], [2, 0]);
+                uplink.take_packet(&packet);
+            }
+            let mut buffer = vec![0; 1 << 16];
+            let (len, from) = server.recv_from(&mut buffer)?;
+            assert_eq!((len, &buffer[..len]), (60_000, &[7; 60_000][..]));
+            server.send_to(&buffer[..len], from)?;
+            let end = Instant::now() + PATIENCE;
+            let now = vmlan_frame::Instant::ZERO;
+            let whole = loop {
+                let fragment = uplink.next();
+                assert!(fragment.len() <= 1514 && Instant::now() < end);
+                let packet = Packet::parse(&fragment).expect("a good packet");
+                if let Some(whole) = uplink.datagrams.assemble(&packet, now) {
+                    break whole;
+                }
+            };
+            assert_eq!(whole.packet().upper[UdpRepr::HEADER_LEN..], [7; 60_000]);
+        }
+        Ok(())
+    })
+    .expect("a namespace");
+}
+
+#[test]
 fn case_35_the_mtu_of_a_path_is_told_and_then_kept() {
     require!(namespaces());
     let internet = Internet::new();
-    let server = |address: &'static str| -> io::Result<UdpSocket> {
-        netns::within(&internet.far.path(), || {
-            let socket = UdpSocket::bind((ip(address), 7000))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            Ok(socket)
-        })
-    };
-    let servers = ["203.0.113.7", "2001:db8:2::7"].map(|address| server(address).expect("a port"));
+    let servers = ["203.0.113.7", "2001:db8:2::7"].map(|address| internet.server(address));
     netns::within(&internet.near.path(), || {
         for (server, headers, too_big) in [(&servers[0], 28, (3, 4)), (&servers[1], 48, (2, 0))] {
             let mut uplink = Uplink::new();

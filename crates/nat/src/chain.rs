@@ -1,8 +1,8 @@
 //! Doubly linked lists of slots, so that what is oldest is found and moved without a search and without allocation.
 //!
-//! Theory of operation. A [`Chain`] has two links for every slot of a slab; a [`List`] has the two ends. A slot is in at
-//! most one list of a chain at a time, and its owner knows in which. Lists that are kept in order of time give timers:
-//! all entries of one list have the same timeout, so the first one is the first to end.
+//! Theory of operation. A [`Chain`] has two links for every slot of a slab; a [`List`] has the two ends. A slot is in
+//! at most one list of a chain at a time, and its owner knows in which. Lists that are kept in order of time give
+//! timers: all entries of one list have the same timeout, so the first one is the first to end.
 
 /// No slot.
 const END: u32 = u32::MAX;

@@ -48,7 +48,7 @@ impl Whole {
     }
 }
 
-/// What became of a fragment.
+/// The fate of a fragment.
 #[derive(Debug)]
 pub(crate) enum Assembly {
     /// It is kept. So many fragments were given up for it.
@@ -201,7 +201,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Where the number of the fragment header stands in an IPv6 packet, and where the header itself.
+/// Finds the number of the fragment header in an IPv6 packet, and the header itself.
 fn fragment_header(ip: &[u8]) -> Option<(usize, usize)> {
     let (mut place, mut at) = (6, Ipv6Repr::HEADER_LEN);
     loop {

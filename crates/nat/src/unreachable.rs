@@ -77,7 +77,7 @@ pub fn error(packet: &Packet<'_>, from: Reporter, kind: Unreachable, pool: &Pool
 pub(crate) struct Quote<'a> {
     /// The packet from its IP header on.
     pub headers: &'a [u8],
-    /// What follows.
+    /// The octets that follow.
     pub payload: &'a [u8],
 }
 
@@ -168,7 +168,7 @@ fn header_v6(kind: Unreachable, packet: &[u8]) -> [u8; HEADER] {
     }
 }
 
-/// Where the number of the upper-layer protocol stands in an IPv6 packet, whose headers have been followed before.
+/// Finds the number of the upper-layer protocol in an IPv6 packet, whose headers have been followed before.
 fn last_next_header(packet: &[u8]) -> usize {
     let mut place = 6;
     let mut at = Ipv6Repr::HEADER_LEN;

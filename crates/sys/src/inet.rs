@@ -65,7 +65,7 @@ pub enum ErrorOrigin {
 pub struct QueuedError {
     /// The error's number.
     pub errno: i32,
-    /// Who told it.
+    /// The teller of the error.
     pub origin: ErrorOrigin,
     /// The type of the message.
     pub kind: u8,

@@ -39,7 +39,7 @@ pub fn slot(token: u64) -> Option<u32> {
 /// Readiness to read, told when it comes.
 const ARRIVAL: Interest = Interest { read: true, write: false, edge: true };
 
-/// How many messages of others one call passes over: more than a socket's buffer holds.
+/// Messages of others that one call passes over: more than a socket's buffer holds.
 const OTHERS: usize = 1024;
 
 /// Octets of an echo message's header.

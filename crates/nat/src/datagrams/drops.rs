@@ -1,6 +1,6 @@
 //! Counts of what happened to datagrams.
 
-/// Why a datagram went no further, in either direction.
+/// The reason that a datagram went no further, in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Drop {
@@ -100,7 +100,7 @@ impl Drop {
     }
 }
 
-/// What became of datagrams. A frame that stands for a run of datagrams counts as one.
+/// Counts of datagrams. A frame that stands for a run of datagrams counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Packets of guests that were handed in.
@@ -123,7 +123,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How often there was this reason. Of fragments, each one counts.
+    /// The number of drops for a reason. Of fragments, each one counts.
     pub fn dropped(&self, reason: Drop) -> u64 {
         self.drops[reason as usize]
     }

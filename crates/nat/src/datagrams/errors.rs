@@ -13,7 +13,7 @@ use super::{Datagrams, ERRORS_A_TURN, Turn};
 use crate::envelope::addresses;
 use crate::unreachable::{Quote, Reporter, Unreachable, fill_checksum, report};
 
-/// What was in an error queue.
+/// The content of an error queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Drained {
     /// True if there were errors of earlier datagrams.

@@ -25,7 +25,7 @@ pub(super) struct FakeSocket {
     pub family: Family,
     pub came: VecDeque<(SocketAddr, Vec<u8>, Option<u16>)>,
     pub errors: VecDeque<(QueuedError, Vec<u8>)>,
-    /// What the next calls of send fail with.
+    /// The errors of the next calls of send.
     pub fails: VecDeque<SendError>,
 }
 

@@ -17,7 +17,7 @@ use crate::keyed::Keyed;
 /// The first port that the gateway has for callers (RFC 6335 section 6, dynamic ports).
 const FIRST_PORT: u16 = 49_152;
 
-/// How many ports are tried for a new caller.
+/// Ports that are tried for a new caller.
 const TRIES: u32 = 32;
 
 /// Callers by both of their sides.

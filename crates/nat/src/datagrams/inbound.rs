@@ -28,7 +28,8 @@ struct Way {
 
 impl Datagrams {
     /// Moves what came for the socket in a slot, and its errors, to the guest: at most `room` frames, though a datagram
-    /// that is longer than a frame comes whole. True when there may be more, for which readiness need not be told again.
+    /// that is longer than a frame comes whole. True when there may be more, for which readiness need not be told
+    /// again.
     pub fn ready(
         &mut self,
         sockets: &mut impl DatagramSockets,

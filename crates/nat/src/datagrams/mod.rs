@@ -1,18 +1,18 @@
 //! UDP, echo and errors of guests, by sockets of the host.
 //!
-//! Theory of operation. A guest's UDP address and port has one socket, whatever its peers (endpoint-independent mapping,
-//! RFC 4787 section 4.1), so that what peers tell each other about their outside ports is true. The socket is never
-//! connected: which datagrams come in is decided by the peers that the guest sent to (address-dependent filtering,
-//! section 5), unless the network is open. Echo is alike, with the identifier for a port. A forward is a listener that
-//! the daemon bound; each of its callers is a flow of its own, whose answers leave by the listener.
+//! Theory of operation. A guest's UDP address and port has one socket, whatever its peers (endpoint-independent
+//! mapping, RFC 4787 section 4.1), so that what peers tell each other about their outside ports is true. The socket is
+//! never connected: which datagrams come in is decided by the peers that the guest sent to (address-dependent
+//! filtering, section 5), unless the network is open. Echo is alike, with the identifier for a port. A forward is a
+//! listener that the daemon bound; each of its callers is a flow of its own, whose answers leave by the listener.
 //!
 //! [`Datagrams::take`] gets the packets of guests, one by one, and [`Datagrams::flush`] ends a batch of them;
-//! [`Datagrams::ready`] is called for a slot whose socket is
-//! readable or has an error; [`Datagrams::expire`] when [`Datagrams::next_deadline`] has come. Nothing waits inside: a
-//! datagram is sent or dropped, and a dropped one is counted. Fragments come whole, by [`Datagrams::assemble`].
+//! [`Datagrams::ready`] is called for a slot whose socket is readable or has an error; [`Datagrams::expire`] when
+//! [`Datagrams::next_deadline`] has come. Nothing waits inside: a datagram is sent or dropped, and a dropped one is
+//! counted. Fragments come whole, by [`Datagrams::assemble`].
 //!
-//! Errors of the host come back as ICMP. A failed call is about the packet in hand, which is quoted. The error queue of a
-//! socket tells of earlier datagrams, whose headers are written anew as the guest sent them.
+//! Errors of the host come back as ICMP. A failed call is about the packet in hand, which is quoted. The error queue of
+//! a socket tells of earlier datagrams, whose headers are written anew as the guest sent them.
 
 mod drops;
 mod echo;
@@ -75,7 +75,7 @@ pub struct Settings {
     pub key: [u64; 2],
 }
 
-/// What one call works with.
+/// The surroundings of one call.
 pub struct Turn<'a> {
     /// The rules.
     pub reach: &'a Reach,
@@ -184,8 +184,8 @@ impl Datagrams {
 
     /// Takes a guest's packet that is neither TCP nor a fragment nor for a service of the gateway's own.
     ///
-    /// A request whose checksum is to be finished, or a run of datagrams, is taken as it is. What is held back for a run
-    /// leaves with [`Datagrams::flush`].
+    /// A request whose checksum is to be finished, or a run of datagrams, is taken as it is. What is held back for a
+    /// run leaves with [`Datagrams::flush`].
     ///
     /// # Errors
     /// Why it went no further, which is counted here too.

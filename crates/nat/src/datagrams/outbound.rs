@@ -314,8 +314,8 @@ fn segment(offload: Offload, datagram: &UdpDatagram<&[u8]>) -> Result<Option<u16
     }
 }
 
-/// Where in a datagram's payload a checksum is to be finished, and where it goes: `None` when it is the datagram's own,
-/// which the host makes anew.
+/// Finds the place in a datagram's payload from which a checksum is to be finished, and where it goes. `None` when it
+/// is the datagram's own, which the host makes anew.
 fn place_to_finish(packet: &Packet<'_>) -> Result<Option<(usize, usize)>, Drop> {
     if !packet.offload.needs_checksum() {
         return Ok(None);

@@ -10,7 +10,7 @@ use vmlan_frame::wire::IpProtocol;
 use crate::chain::{Chain, List};
 use crate::keyed::Keyed;
 
-/// How long a peer may answer. Every datagram begins it anew.
+/// The time that a peer has to answer. Every datagram begins it anew.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Most peers of one guest; with more, the one that was quiet longest is forgotten.

@@ -43,7 +43,7 @@ pub(super) struct Run {
     first: Option<Packet<'static>>,
     /// Octets of the headers of the first packet.
     headers: usize,
-    /// Where the upper layer begins in it.
+    /// The place in it where the upper layer begins.
     upper: usize,
     /// Octets of the first payload, and of all but the last.
     segment: usize,
@@ -118,8 +118,8 @@ impl Run {
 }
 
 impl Datagrams {
-    /// Sends what [`Datagrams::take`] holds back, so that datagrams that follow each other leave together. Call it after
-    /// the last packet of a batch.
+    /// Sends what [`Datagrams::take`] holds back, so that datagrams that follow each other leave together. Call it
+    /// after the last packet of a batch.
     pub fn flush(&mut self, sockets: &mut impl DatagramSockets, turn: &mut Turn<'_>) {
         let Some(held) = self.run.held.take() else { return };
         let Some(first) = self.run.first.take() else { return };

@@ -30,7 +30,7 @@ pub enum SocketKind {
     Echo,
 }
 
-/// Why a socket was not opened.
+/// The reason that a socket was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenError {
     /// There are no descriptors, ports or memory for another one.
@@ -52,7 +52,7 @@ pub struct Control {
     pub segment: Option<u16>,
 }
 
-/// Why a datagram was not sent.
+/// The reason that a datagram was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
     /// The socket has no room now.
@@ -113,7 +113,7 @@ pub enum Origin {
 /// An error that the host was told about a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueuedError {
-    /// Who tells it.
+    /// The teller of the error.
     pub origin: Origin,
     /// The router or host that sent the message.
     pub offender: Option<IpAddr>,

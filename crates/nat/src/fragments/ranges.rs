@@ -3,7 +3,7 @@
 /// Most parts with gaps in between. Fragments in any order that are all on their way make few.
 const MOST: usize = 256;
 
-/// What became of a part.
+/// The fate of a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
     Yes,

@@ -1,4 +1,4 @@
-//! What guests are told.
+//! Errors that guests are told of.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How long flows live, and how many there are.
+//! The lives of flows, and their number.
 
 use super::*;
 
