@@ -138,6 +138,8 @@ pub(super) struct GuestState {
     lists: [List; 4],
     counts: [usize; 3],
     beginnings: Bucket,
+    /// The same for callers, so that they do not use up what the guest may begin.
+    calls: Bucket,
     /// Errors that are told.
     pub errors: Bucket,
 }
@@ -148,6 +150,7 @@ impl GuestState {
             lists: Default::default(),
             counts: [0; 3],
             beginnings: Bucket::new(NEW_FLOWS, NEW_FLOWS),
+            calls: Bucket::new(NEW_FLOWS, NEW_FLOWS),
             errors: Bucket::new(ERRORS, ERRORS),
         }
     }
@@ -241,7 +244,8 @@ impl Table {
         let (most, limit, sockets) = (self.per_guest[which], self.limit, self.sockets);
         let is_full = self.free.is_empty() && self.flows.len() >= limit;
         let guest = self.guest(ingress);
-        if !guest.beginnings.take(now) {
+        let bucket = if kind == FlowKind::Caller { &mut guest.calls } else { &mut guest.beginnings };
+        if !bucket.take(now) {
             return Err(Drop::FlowLimit);
         }
         // No guest has more than half of what the others leave.

@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 
-use vmlan_frame::wire::IpProtocol;
+use vmlan_frame::wire::{IpProtocol, UdpDatagram};
 use vmlan_frame::{Frame, Instant, MacAddr, Pool};
 
 pub use drops::{Counts, Drop};
@@ -89,6 +89,17 @@ pub struct Turn<'a> {
     pub out: &'a mut VecDeque<Frame>,
 }
 
+/// A destination that was not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// The port of the network that the guest is at.
+    pub ingress: u16,
+    /// The destination as the guest wrote it; the port is 0 for protocols without.
+    pub to: SocketAddr,
+    /// The protocol.
+    pub protocol: IpProtocol,
+}
+
 /// A flow, as it is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowEntry {
@@ -123,6 +134,7 @@ pub struct Datagrams {
     fragments: Fragments,
     run: Run,
     counts: Counts,
+    denied: Option<Denied>,
     /// Room for what is not sent or received in place.
     scratch: Box<[u8]>,
     numbers: u64,
@@ -150,6 +162,7 @@ impl Datagrams {
             fragments: Fragments::new(),
             run: Run::new(),
             counts: Counts::default(),
+            denied: None,
             scratch: vec![0; LONGEST].into(),
             numbers: 0,
             settings,
@@ -159,6 +172,11 @@ impl Datagrams {
     /// The counts so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// The latest destination that was not open, since it was asked for the last time.
+    pub fn take_denied(&mut self) -> Option<Denied> {
+        self.denied.take()
     }
 
     /// Takes a fragment of a guest, of any protocol, and gives the whole packet when it is the last one missing.
@@ -219,6 +237,12 @@ impl Datagrams {
 
     /// Tells the guest that a destination is not open.
     fn deny(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<(), Drop> {
+        let port = match packet.protocol {
+            IpProtocol::UDP => UdpDatagram::new_checked(packet.upper).map_or(0, |it| it.destination_port()),
+            _ => 0,
+        };
+        let to = SocketAddr::new(packet.destination(), port);
+        self.denied = Some(Denied { ingress: packet.ingress, to, protocol: packet.protocol });
         if !self.settings.deny_silently {
             self.tell(packet, Unreachable::Prohibited, turn);
         }

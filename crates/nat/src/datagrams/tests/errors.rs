@@ -164,6 +164,12 @@ fn refusals_name_their_reason() {
         assert_eq!(world.dropped(*reason), before + 1, "{reason:?} {frame:?}");
     }
     assert!(world.sockets.opened == 0 && world.balances());
+    let denied = Denied {
+        ingress: Guest::V4.ingress,
+        to: "192.168.1.10:0".parse().unwrap(),
+        protocol: IpProtocol::ICMP,
+    };
+    assert_eq!((world.datagrams.take_denied(), world.datagrams.take_denied()), (Some(denied), None));
     let mut silent = World::new(Settings { deny_silently: true, ..settings() });
     assert!(silent.take(&Guest::V4.udp(&silent.pool, 1, "127.0.0.1:9", b"")).is_empty());
 }

@@ -72,3 +72,13 @@ fn case_20_forwards_to_a_guest_that_is_away_drop() {
     assert!(world.come(listener, "198.51.100.7:1", b"question", None).is_empty());
     assert_eq!(world.dropped(Drop::GuestAway), 1);
 }
+
+#[test]
+fn callers_do_not_use_up_what_a_guest_may_begin() {
+    let mut world = world();
+    let listener = forward(&mut world, Guest::V4, Family::V4);
+    let came = (1..=600).map(|port| world.come(listener, &format!("198.51.100.7:{port}"), b"x", None).len());
+    assert_eq!(came.sum::<usize>(), 500);
+    world.take(&Guest::V4.udp(&world.pool, 4000, SERVER, b"hello"));
+    assert_eq!((world.sockets.sent.len(), world.dropped(Drop::FlowLimit)), (1, 100));
+}
