@@ -17,8 +17,10 @@ use crate::output::{print, tell};
 /// Runs the daemon in the foreground until a signal ends it. `named` is the control socket of the command line.
 pub fn run(name: &str, named: Option<&Path>) -> Result<(), Failure> {
     let control = std::path::absolute(control_path(named)?).map_err(anyhow::Error::new)?;
-    let place = Place::make(&control, name)?;
-    let config = configuration(name, &place.directory).map_err(Failure::Usage)?;
+    let parent = control.parent().context("the control socket has no directory")?;
+    // The name is checked before a directory is called so.
+    let config = configuration(name, &parent.join(name)).map_err(Failure::Usage)?;
+    let place = Place::make(parent, name)?;
     let text = Text { network: name, config: &config, directory: &place.directory, control: named };
     let text = text.whole();
     let ready = move |report: &ApplyReport| {
@@ -41,11 +43,15 @@ struct Place {
 }
 
 impl Place {
-    fn make(control: &Path, name: &str) -> anyhow::Result<Place> {
-        let parent = control.parent().context("the control socket has no directory")?;
+    fn make(parent: &Path, name: &str) -> anyhow::Result<Place> {
         let directory = parent.join(name);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.with_context(|| format!("{} cannot be made", directory.display()))?;
+        let make = |directory: &Path, mode| {
+            let made = DirBuilder::new().recursive(true).mode(mode).create(directory);
+            made.with_context(|| format!("{} cannot be made", directory.display()))
+        };
+        // As the daemon makes the directory of its control socket.
+        make(parent, 0o711)?;
+        make(&directory, 0o700)?;
         check_private(&directory)?;
         Ok(Place { directory })
     }

@@ -131,9 +131,11 @@ fn up_runs_a_network_in_a_private_directory_until_a_signal() {
 fn up_refuses_a_bad_name() {
     let directory = tempfile::tempdir().expect("a directory");
     let control = directory.path().join("control.sock");
-    let output = vmlan(&["--control", control.to_str().expect("text"), "up", "a.b"]);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(text(&output.stderr).contains("is no name for a network"), "{output:?}");
+    for name in ["a.b", "a/b", ".."] {
+        let output = vmlan(&["--control", control.to_str().expect("text"), "up", name]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains("is no name for a network"), "{output:?}");
+    }
     assert_eq!(directory.path().read_dir().expect("a directory").count(), 0);
 }
 
