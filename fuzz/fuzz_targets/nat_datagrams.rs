@@ -166,9 +166,9 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
                     continue;
                 }
                 if packet.fragment.is_none() {
-                    datagrams.take(&mut sockets, &packet, &mut turn);
+                    let _ = datagrams.take(&mut sockets, &packet, &mut turn);
                 } else if let Some(whole) = datagrams.assemble(&packet, now) {
-                    datagrams.take(&mut sockets, &whole.packet(), &mut turn);
+                    let _ = datagrams.take(&mut sockets, &whole.packet(), &mut turn);
                 }
                 if which & 0x20 == 0 {
                     datagrams.flush(&mut sockets, &mut turn);
