@@ -4,7 +4,7 @@
 //! the link address and the port that used it first, until that port is gone; a lease binds it whatever was there. So no
 //! guest can speak with another's address, and answers go to one place without a look-up in the switch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -40,6 +40,19 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits { flows: 4096, new_per_second: 500, half_open: 256, memory: 16 << 20 }
     }
+}
+
+/// What one guest uses of its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// TCP flows.
+    pub flows: u32,
+    /// TCP flows that are not established.
+    pub half_open: u32,
+    /// Octets that are kept for it, in both directions.
+    pub memory: usize,
+    /// Octets that are on their way to it.
+    pub in_flight: usize,
 }
 
 /// A number of tokens that grows with time, up to what a second brings.
@@ -78,7 +91,7 @@ pub(crate) struct Guest {
     pub(crate) half_open: u32,
     /// Octets that are kept for it, in both directions.
     pub(crate) memory: usize,
-    /// Octets that it has not acknowledged.
+    /// Octets that are on their way to it.
     pub(crate) in_flight: usize,
     /// The most that may be in flight.
     pub(crate) budget: usize,
@@ -88,8 +101,8 @@ pub(crate) struct Guest {
     pub(crate) new_flows: Tokens,
     /// For answers to what does not fit a flow.
     pub(crate) challenges: Tokens,
-    /// Flows that wait for others of the guest to be acknowledged.
-    pub(crate) starved: VecDeque<u32>,
+    /// For being asked about all its flows.
+    pub(crate) questions: Tokens,
 }
 
 impl Guest {
@@ -108,13 +121,13 @@ impl Guest {
             calm_until: Instant::ZERO,
             new_flows: Tokens::default(),
             challenges: Tokens::default(),
-            starved: VecDeque::new(),
+            questions: Tokens::default(),
         }
     }
 
-    /// Some of what was in flight has arrived.
-    pub(crate) fn acknowledged(&mut self, octets: usize) {
-        self.in_flight = self.in_flight.saturating_sub(octets);
+    /// So many octets have arrived; `in_flight` of them counted as being on their way.
+    pub(crate) fn acknowledged(&mut self, octets: usize, in_flight: usize) {
+        self.in_flight = self.in_flight.saturating_sub(in_flight);
         self.budget = (self.budget + octets / 16).min(Guest::MOST);
     }
 
@@ -246,17 +259,16 @@ impl Guests {
         self.bindings.iter().map(|(address, binding)| (*address, *binding))
     }
 
-    /// A flow waits until others of its guest are acknowledged.
-    pub(crate) fn starve(&mut self, ingress: u16, flow: u32) {
-        let starved = &mut self.of(ingress).starved;
-        if !starved.contains(&flow) {
-            starved.push_back(flow);
-        }
-    }
-
-    /// Takes a flow that waits, now that something was acknowledged.
-    pub(crate) fn unstarve(&mut self, ingress: u16) -> Option<u32> {
-        self.of(ingress).starved.pop_front()
+    /// Reports what the guest at a port uses of its limits.
+    pub fn usage(&self, ingress: u16) -> Usage {
+        self.by_port.get(usize::from(ingress)).and_then(Option::as_ref).map_or_else(Usage::default, |guest| {
+            Usage {
+                flows: guest.flows,
+                half_open: guest.half_open,
+                memory: guest.memory,
+                in_flight: guest.in_flight,
+            }
+        })
     }
 
     /// The account of the guest at a port.

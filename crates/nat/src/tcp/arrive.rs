@@ -18,6 +18,9 @@ const CHALLENGES: u32 = 10;
 /// Duplicate acknowledgements that tell of a loss (RFC 5681 section 3.2).
 const DUPLICATES: u8 = 3;
 
+/// Answers to segments beyond a gap, in one turn of a flow.
+const GAPS: u8 = 16;
+
 impl Tcp {
     /// Takes a segment of a guest, whose source address was found to be its own; `frame` is the one of `packet`. What is
     /// to be done with its data waits for [`Tcp::flush`].
@@ -41,7 +44,13 @@ impl Tcp {
         let other = SocketAddr::new(packet.destination(), tcp.destination_port());
         let key = Key::new(guest, other);
         let flags = tcp.flags();
-        let Some(&slot) = self.by_key.get(&key) else {
+        let mut slot = self.by_key.get(&key).copied();
+        if let Some(found) = slot
+            && !self.is_from_its_place(turn, found, packet)
+        {
+            slot = None;
+        }
+        let Some(slot) = slot else {
             return if flags.contains(TcpFlags::RST) {
                 Ok(())
             } else if flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK) {
@@ -59,6 +68,27 @@ impl Tcp {
             State::Accepting | State::Open => self.current(turn, slot, &tcp, packet, frame),
             State::Free => Ok(()),
         }
+    }
+
+    /// True if the segment came from where the flow's guest is. The address may have gone to another station: then the
+    /// flow is over, unless it is only about to call that address.
+    fn is_from_its_place<S: Sockets>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        slot: u32,
+        packet: &Packet<'_>,
+    ) -> bool {
+        let flow = &self.flows[slot as usize];
+        if (flow.mac, flow.ingress) == (packet.mac, packet.ingress) {
+            return true;
+        }
+        if flow.state == State::Calling {
+            self.place(turn, slot, (packet.mac, packet.ingress));
+            return true;
+        }
+        let id = self.id(slot);
+        self.close(turn, id);
+        false
     }
 
     /// A segment of a flow that is not connected yet.
@@ -137,7 +167,9 @@ impl Tcp {
         let (sequence, acknowledgement, flags) = (tcp.sequence(), tcp.acknowledgement(), tcp.flags());
         let flow = &mut self.flows[slot as usize];
         if flags.contains(TcpFlags::RST) {
-            if sequence == flow.rcv_nxt {
+            // A FIN that waits behind data counts for the guest already.
+            let waits = flow.has(flag::GUEST_FIN) && !flow.has(flag::GUEST_DONE);
+            if sequence == flow.rcv_nxt || waits && sequence == flow.rcv_nxt.wrapping_add(1) {
                 self.abort(turn, slot, true);
             } else if within(sequence, flow.rcv_nxt, flow.rcv_adv) {
                 self.challenge(turn, slot);
@@ -177,9 +209,11 @@ impl Tcp {
         }
         let flow = &mut self.flows[slot as usize];
         flow.heard = turn.now;
+        flow.questions = 0;
         let payload = tcp.payload();
         let window = u32::from(tcp.window()) << flow.snd_scale;
-        if before(flow.una, acknowledgement) {
+        let is_news = before(flow.una, acknowledgement);
+        if is_news {
             self.acknowledged(turn, slot, acknowledgement);
         } else if acknowledgement == flow.una
             && payload.is_empty()
@@ -204,7 +238,7 @@ impl Tcp {
         }
         if self.flows[slot as usize].state == State::Open {
             self.data(slot, tcp, packet, frame);
-            self.rearm(slot, turn.now);
+            self.rearm(slot, turn.now, is_news);
         }
         Ok(())
     }
@@ -233,10 +267,15 @@ impl Tcp {
             }
             return;
         }
+        if flow.has(flag::BROKEN) {
+            return;
+        }
         self.list(slot, flag::ACK);
         let flow = &mut self.flows[slot as usize];
         let old = ahead(tcp.sequence(), flow.rcv_nxt);
         if old < 0 {
+            // One answer for each, from which the guest knows what was lost.
+            flow.gaps = (flow.gaps + 1).min(GAPS);
             self.statistics.out_of_order += 1;
             return;
         }

@@ -10,7 +10,7 @@ use crate::envelope::Envelope;
 /// Octets of the headers in front of the payload, at most: Ethernet, IPv6, TCP without options.
 const HEADERS: usize = ETHERNET_HEADER + 40 + TcpRepr::MIN_HEADER_LEN;
 
-/// Where the checksum is in a TCP header (RFC 9293 section 3.1).
+/// The place of the checksum in a TCP header (RFC 9293 section 3.1).
 const CHECKSUM: u16 = 16;
 
 /// The numbers and flags of one segment.

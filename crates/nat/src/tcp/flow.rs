@@ -62,31 +62,41 @@ pub enum State {
 /// Facts about a flow, as bits.
 pub(super) mod flag {
     /// It waits for its turn.
-    pub(in super::super) const LISTED: u16 = 1;
+    pub(in super::super) const LISTED: u32 = 1;
     /// The guest has to be told something.
-    pub(in super::super) const ACK: u16 = 1 << 1;
+    pub(in super::super) const ACK: u32 = 1 << 1;
     /// The socket may have something to read.
-    pub(in super::super) const READABLE: u16 = 1 << 2;
+    pub(in super::super) const READABLE: u32 = 1 << 2;
     /// The guest's FIN came behind all that was accepted.
-    pub(in super::super) const GUEST_FIN: u16 = 1 << 3;
+    pub(in super::super) const GUEST_FIN: u32 = 1 << 3;
     /// The socket's sending half is shut down, and the FIN counted.
-    pub(in super::super) const GUEST_DONE: u16 = 1 << 4;
+    pub(in super::super) const GUEST_DONE: u32 = 1 << 4;
     /// The socket has no more to read.
-    pub(in super::super) const HOST_END: u16 = 1 << 5;
+    pub(in super::super) const HOST_END: u32 = 1 << 5;
     /// FIN was sent to the guest: the last number below `max`.
-    pub(in super::super) const FIN_SENT: u16 = 1 << 6;
+    pub(in super::super) const FIN_SENT: u32 = 1 << 6;
     /// A round trip is being measured.
-    pub(in super::super) const TIMING: u16 = 1 << 7;
+    pub(in super::super) const TIMING: u32 = 1 << 7;
     /// The next segment goes however small it is.
-    pub(in super::super) const FORCE: u16 = 1 << 8;
+    pub(in super::super) const FORCE: u32 = 1 << 8;
     /// The guest does window scaling.
-    pub(in super::super) const SCALES: u16 = 1 << 9;
+    pub(in super::super) const SCALES: u32 = 1 << 9;
     /// Counted among the guest's flows that are not established.
-    pub(in super::super) const HALF_OPEN: u16 = 1 << 10;
-    /// Keep-alives are on at the socket.
-    pub(in super::super) const CAME_IN: u16 = 1 << 11;
+    pub(in super::super) const HALF_OPEN: u32 = 1 << 10;
+    /// A caller from outside began it.
+    pub(in super::super) const CAME_IN: u32 = 1 << 11;
     /// Something was lost, and its repetition is not acknowledged yet.
-    pub(in super::super) const RECOVERS: u16 = 1 << 12;
+    pub(in super::super) const RECOVERS: u32 = 1 << 12;
+    /// Octets in the window could not be kept: the guest is told that there is none, until there is room.
+    pub(in super::super) const SHUT: u32 = 1 << 13;
+    /// The socket takes no more; what it still has to read goes to the guest before the reset.
+    pub(in super::super) const BROKEN: u32 = 1 << 14;
+    /// It waits until others of its guest are acknowledged.
+    pub(in super::super) const STARVED: u32 = 1 << 15;
+    /// The last read brought little, though a large frame was on its way.
+    pub(in super::super) const SHORT: u32 = 1 << 16;
+    /// It is among the flows that wait for a moment.
+    pub(in super::super) const PAUSED: u32 = 1 << 17;
 }
 
 /// The purpose of a flow's timer.
@@ -129,7 +139,7 @@ impl Chain {
 pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) generation: u32,
-    pub(super) flags: u16,
+    pub(super) flags: u32,
     pub(super) ingress: u16,
     pub(super) state: State,
     pub(super) wait: Wait,
@@ -139,9 +149,14 @@ pub(super) struct Flow {
     /// Shift of the windows that the guest tells, and of those that it is told.
     pub(super) snd_scale: u8,
     pub(super) rcv_scale: u8,
-    /// Repetitions without an answer.
+    /// Repetitions without an answer, and questions without one whether the guest is there.
     pub(super) tries: u8,
+    pub(super) questions: u8,
     pub(super) duplicates: u8,
+    /// Acknowledgements that are due for segments beyond a gap, one for each (RFC 5681 section 4.2).
+    pub(super) gaps: u8,
+    /// Refused frames since the last acknowledgement.
+    pub(super) refusals: u8,
 
     /// From the guest: the first number, the next one, and the edge that it was told.
     pub(super) irs: u32,
@@ -204,7 +219,10 @@ impl Flow {
             snd_scale: 0,
             rcv_scale: 0,
             tries: 0,
+            questions: 0,
             duplicates: 0,
+            gaps: 0,
+            refusals: 0,
             irs: 0,
             rcv_nxt: 0,
             rcv_adv: 0,
@@ -236,21 +254,26 @@ impl Flow {
     }
 
     #[inline]
-    pub(super) fn has(&self, flags: u16) -> bool {
+    pub(super) fn has(&self, flags: u32) -> bool {
         self.flags & flags != 0
     }
 
-    pub(super) fn set(&mut self, flags: u16) {
+    pub(super) fn set(&mut self, flags: u32) {
         self.flags |= flags;
     }
 
-    pub(super) fn clear(&mut self, flags: u16) {
+    pub(super) fn clear(&mut self, flags: u32) {
         self.flags &= !flags;
     }
 
-    /// Octets on their way to the guest.
+    /// Octets that were sent to the guest and are not acknowledged.
     pub(super) fn in_flight(&self) -> u32 {
         ahead(self.una, self.max) as u32
+    }
+
+    /// Those of them that may be on their way: not what is held to be lost and is to be sent again.
+    pub(super) fn pipe(&self) -> u32 {
+        ahead(self.una, self.nxt).max(0) as u32
     }
 
     /// Octets that the guest's window has room for, from the next one on.
@@ -261,6 +284,13 @@ impl Flow {
     /// True if both directions have ended, and both ends know.
     pub(super) fn is_over(&self) -> bool {
         self.has(flag::FIN_SENT) && self.una == self.max && self.has(flag::GUEST_DONE)
+    }
+
+    /// True if something waits that the guest's window has no room for.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.repeats()
+            || self.has(flag::HOST_END) && !self.has(flag::FIN_SENT)
+            || self.has(flag::READABLE) && !self.has(flag::LISTED | flag::HOST_END)
     }
 
     /// True if something is to be sent again.
@@ -294,6 +324,9 @@ impl Flow {
     /// Moves the edge that the guest is told, never back, and returns the window field for it. `left` octets more may be
     /// kept for the guest.
     pub(super) fn advertise(&mut self, left: usize) -> u16 {
+        if self.has(flag::SHUT) {
+            return 0;
+        }
         let edge = self.edge(left);
         let window = u32::try_from(ahead(self.rcv_nxt, edge)).unwrap_or(0);
         // A small step is no step (RFC 9293 section 3.8.6.2.2).

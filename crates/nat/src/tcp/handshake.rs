@@ -8,6 +8,7 @@ use vmlan_frame::{Frame, MacAddr, Pool};
 
 use super::emit::{Segment, bare, reset_for, syn_options};
 use super::flow::{Flow, Key, SCALE, State, Wait, flag};
+use super::timers::PATIENCE;
 use super::{Failure, FlowId, GuestEnd, Sockets, Target, Tcp, Turn};
 use crate::drop::Drop;
 use crate::reach::{HostTarget, Verdict};
@@ -25,9 +26,6 @@ const CONNECTS: usize = 16;
 
 /// Flows that wait to be connected.
 const QUEUE: usize = 256;
-
-/// A guest that repeats its SYN no more has given up after so long.
-const PATIENCE: Duration = Duration::from_secs(75);
 
 /// Repetitions of SYN and SYN/ACK.
 const TRIES: u8 = 4;
@@ -104,7 +102,8 @@ impl Tcp {
 
     /// Connects flows whose turn it is.
     pub(super) fn connect<S: Sockets>(&mut self, turn: &mut Turn<'_, S>) {
-        for _ in 0..CONNECTS {
+        let mut count = 0;
+        while count < CONNECTS {
             let Some(slot) = self.queued.pop_front() else { return };
             let id = self.id(slot);
             let flow = &mut self.flows[slot as usize];
@@ -112,6 +111,7 @@ impl Tcp {
                 // It was given up meanwhile.
                 continue;
             }
+            count += 1;
             flow.state = State::Connecting;
             flow.heard = turn.now;
             let other = flow.key.other();
@@ -123,7 +123,11 @@ impl Tcp {
             };
             match result {
                 Ok(()) => self.wait_until(slot, Wait::Connect, turn.now + PATIENCE),
-                Err(failure) => self.refuse(turn, slot, failure),
+                Err(failure) => {
+                    // There is no socket to be closed.
+                    self.flows[slot as usize].state = State::Queued;
+                    self.refuse(turn, slot, failure);
+                }
             }
         }
     }
@@ -155,8 +159,7 @@ impl Tcp {
             // The guest tries again, and by then there may be one.
             Failure::NoDescriptor => {
                 self.statistics.flow_limit += 1;
-                turn.sockets.close(self.id(slot), true);
-                return self.release(slot, turn.guests);
+                return self.abort(turn, slot, true);
             }
         };
         let answer = match kind.zip(turn.guests.gateway_for(flow.key.guest().ip())) {
@@ -167,13 +170,14 @@ impl Tcp {
             }
         };
         turn.out.extend(answer);
-        turn.sockets.close(self.id(slot), true);
-        self.release(slot, turn.guests);
+        self.abort(turn, slot, true);
     }
 
     /// Sends SYN/ACK, or SYN to a guest that is called, and again while nothing comes.
     pub(super) fn shake<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
-        let left = self.left(self.flows[slot as usize].ingress, turn.guests);
+        let flow = &self.flows[slot as usize];
+        let (ingress, mss) = (flow.ingress, self.mss(flow.key.guest().is_ipv6()));
+        let left = self.left(ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
         if flow.tries > TRIES {
             return self.abort(turn, slot, true);
@@ -181,7 +185,7 @@ impl Tcp {
         let calls = flow.state == State::Calling;
         if calls && flow.mac == MacAddr::ZERO {
             match turn.guests.place(flow.key.guest().ip()) {
-                Some(place) => (flow.mac, flow.ingress) = (place.mac, flow.ingress),
+                Some(place) => self.place(turn, slot, (place.mac, place.ingress)),
                 None => {
                     let question =
                         neighbour::ask(flow.key.guest().ip(), turn.guests, self.settings.mac, turn.pool);
@@ -189,6 +193,7 @@ impl Tcp {
                 }
             }
         }
+        let flow = &mut self.flows[slot as usize];
         if flow.mac != MacAddr::ZERO {
             let (flags, acknowledgement) = match calls {
                 true => (TcpFlags::SYN, 0),
@@ -199,8 +204,7 @@ impl Tcp {
             let window = if calls { u16::MAX } else { flow.advertise(left) };
             flow.rcv_scale = scale;
             let mut octets = [0; 8];
-            let told = self.settings.mtu.saturating_sub(if flow.key.guest().is_ipv6() { 60 } else { 40 });
-            let len = syn_options(told.clamp(88, 65_495) as u16, flow, &mut octets);
+            let len = syn_options(mss, flow, &mut octets);
             let segment = Segment { sequence: flow.iss, acknowledgement, flags, window };
             turn.out.extend(bare(flow, self.settings.mac, &segment, &octets[..len], turn.pool));
             flow.max = flow.iss.wrapping_add(1);
@@ -220,11 +224,21 @@ impl Tcp {
         from: SocketAddr,
     ) -> Option<FlowId> {
         let key = Key::new(guest, from);
-        if self.by_key.contains_key(&key) || guest.is_ipv6() != from.is_ipv6() {
+        if guest.is_ipv6() != from.is_ipv6() {
             return None;
+        }
+        if let Some(&slot) = self.by_key.get(&key) {
+            if self.flows[slot as usize].state != State::Gone {
+                return None;
+            }
+            // The caller's TCP knows that it may use these ends again.
+            self.release(slot, turn.guests);
         }
         let place = turn.guests.place(guest.ip());
         let ingress = place.map_or(0, |place| place.ingress);
+        if self.turns.is_away(ingress) {
+            return None;
+        }
         let limits = turn.guests.limits;
         if turn.guests.of(ingress).flows >= limits.flows {
             self.statistics.flow_limit += 1;
@@ -239,6 +253,20 @@ impl Tcp {
             flow.mac = place.mac;
         }
         Some(self.id(slot))
+    }
+
+    /// Puts a flow where its guest is, with what it counts for.
+    pub(super) fn place<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32, (mac, ingress): (MacAddr, u16)) {
+        self.unlist(slot);
+        let flow = &mut self.flows[slot as usize];
+        let half_open = u32::from(flow.has(flag::HALF_OPEN));
+        let before = turn.guests.of(flow.ingress);
+        before.flows = before.flows.saturating_sub(1);
+        before.half_open = before.half_open.saturating_sub(half_open);
+        let after = turn.guests.of(ingress);
+        after.flows += 1;
+        after.half_open += half_open;
+        (flow.mac, flow.ingress) = (mac, ingress);
     }
 
     /// Begins to call, once the driver has the socket.
@@ -266,7 +294,14 @@ impl Tcp {
             }
             return Ok(());
         }
-        if !agrees || !flags.contains(TcpFlags::SYN) {
+        if !agrees {
+            // The guest knows of an older flow between these ends, which this ends (RFC 9293 section 3.5.1).
+            if flags.contains(TcpFlags::ACK) {
+                self.answer_reset(turn, packet, tcp);
+            }
+            return Ok(());
+        }
+        if !flags.contains(TcpFlags::SYN) {
             return Ok(());
         }
         let (mss, scale) = options(tcp, packet.destination().is_ipv6());
@@ -290,7 +325,7 @@ impl Tcp {
         flow.heard = turn.now;
         self.established(slot, turn.guests);
         self.list(slot, flag::ACK | flag::READABLE);
-        self.rearm(slot, turn.now);
+        self.rearm(slot, turn.now, true);
         Ok(())
     }
 }

@@ -3,18 +3,28 @@
 use std::time::Duration;
 
 use vmlan_frame::wire::TcpFlags;
-use vmlan_frame::{Frame, Size};
+use vmlan_frame::{Frame, Size, WriteBuf};
 
 use super::emit::{Segment, bare, prepend, strip};
 use super::flow::{Flow, State, flag};
 use super::sequence::{ahead, before};
-use super::{FlowId, Read, Sent, Sockets, Tcp, Turn};
+use super::{Failure, FlowId, Read, Sent, Sockets, Tcp, Turn};
+use crate::guests::Guests;
 
 /// Room for headers in front of what is read.
 const HEADROOM: usize = 128;
 
 /// What was read is moved to a small buffer up to here, so that flows with little hold little.
 const SMALL: usize = Size::Small.octets() - HEADROOM;
+
+/// A read that ends below this, while a large frame is on its way, was too early for the next one.
+const LITTLE: usize = 16 << 10;
+
+/// A window that is smaller than a segment, and never was larger, is used from here on.
+const LEAST: usize = 64;
+
+/// Frames of a flow that may be refused in a row before it waits for its timer.
+pub(super) const REFUSALS: u8 = 32;
 
 /// Octets of payload of one frame: the largest IPv4 packet, less headers.
 const MOST: usize = 65_535 - 40;
@@ -29,59 +39,35 @@ impl Tcp {
     ) {
         let Some(slot) = self.slot_of(id) else { return };
         match self.flows[slot as usize].state {
-            State::Connecting => self.connected(turn, slot),
+            State::Connecting if writable => self.connected(turn, slot),
             State::Open | State::Accepting | State::Calling => {
                 if writable {
                     self.write(turn, slot);
                 }
                 if readable && self.slot_of(id).is_some() {
                     self.list(slot, flag::READABLE);
+                    // Behind the end of the data there may be a reset.
+                    if self.flows[slot as usize].has(flag::HOST_END)
+                        && let Some(failure) = turn.sockets.error(id)
+                    {
+                        self.broken(turn, slot, failure);
+                    }
                 }
             }
-            State::Free | State::Queued | State::Gone => {}
+            State::Free | State::Queued | State::Connecting | State::Gone => {}
         }
-    }
-
-    /// Gives flows turns, until `room` frames are made or nothing is left to do. Time is what [`Turn::now`] says.
-    pub fn poll<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, room: usize) {
-        self.run_timers(turn);
-        self.connect(turn);
-        self.starved = false;
-        // Each flow that is listed now has one turn before one has a second.
-        while turn.out.len() < room && !self.starved {
-            let Some(slot) = self.listed.pop_front() else { return };
-            let flow = &mut self.flows[slot as usize];
-            flow.clear(flag::LISTED);
-            if matches!(flow.state, State::Open) {
-                self.turn(turn, slot);
-            }
-        }
-    }
-
-    /// One turn of a flow: something to the guest, if anything is to be said.
-    fn turn<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
-        let more = self.send(turn, slot);
-        let flow = &self.flows[slot as usize];
-        if flow.state != State::Open {
-            return;
-        }
-        if flow.has(flag::ACK) {
-            self.acknowledge(turn, slot);
-        }
-        if more {
-            self.list(slot, 0);
-        }
-        self.rearm(slot, turn.now);
     }
 
     /// Sends what is next to the guest. True if more can follow at once.
-    fn send<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) -> bool {
+    pub(super) fn send<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) -> bool {
         let flow = &self.flows[slot as usize];
         if flow.repeats() {
-            return self.repeat(turn, slot);
+            return self.may_repeat(turn, slot) && self.repeat(turn, slot);
         }
         if flow.has(flag::HOST_END) {
-            if !flow.has(flag::FIN_SENT) {
+            if flow.has(flag::BROKEN) {
+                self.broken(turn, slot, Failure::Reset);
+            } else if !flow.has(flag::FIN_SENT) {
                 self.send_end(turn, slot);
             }
             return false;
@@ -89,8 +75,39 @@ impl Tcp {
         if !flow.has(flag::READABLE) {
             return false;
         }
-        let Some(room) = self.allowed(turn, slot) else { return false };
-        self.read(turn, slot, room)
+        let is_broken = flow.has(flag::BROKEN);
+        // The acknowledgement of the large frame is the clock: by then there is more, and fewer frames carry it.
+        if flow.has(flag::SHORT) && flow.in_flight() as usize > SMALL && !is_broken {
+            self.pause(slot, turn.now);
+            return false;
+        }
+        match self.allowed(turn, slot) {
+            Some(room) => self.read(turn, slot, room),
+            None => {
+                if is_broken {
+                    self.broken(turn, slot, Failure::Reset);
+                }
+                false
+            }
+        }
+    }
+
+    /// True if something that was lost may be sent again now. Without an answer since a timeout only one segment is on
+    /// its way; else the guest's budget holds, for all but the first frame.
+    fn may_repeat<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) -> bool {
+        let flow = &self.flows[slot as usize];
+        let guest = turn.guests.of(flow.ingress);
+        if flow.pipe() == 0 {
+            return true;
+        }
+        if flow.tries > 0 {
+            return false;
+        }
+        let fits = guest.in_flight + usize::from(flow.mss) <= guest.budget;
+        if !fits {
+            self.starve(slot);
+        }
+        fits
     }
 
     /// Octets that may go now; `None` when the window or the guest's budget has no room for a useful segment.
@@ -100,20 +117,27 @@ impl Tcp {
         let budget = guest.budget.saturating_sub(guest.in_flight);
         let window = flow.room() as usize;
         let mss = usize::from(flow.mss);
-        let room = window.min(budget);
         // A small piece is sent only if it is the window's better half (RFC 9293 section 3.8.6.2.1).
-        if room >= mss || room > 0 && room >= flow.max_wnd as usize / 2 {
-            return Some(room);
+        let useful = mss.min((flow.max_wnd as usize / 2).max(LEAST));
+        if window == 0 || window < useful && !flow.has(flag::FORCE) {
+            return None;
         }
-        if room > 0 && flow.has(flag::FORCE) {
-            flow.clear(flag::FORCE);
-            return Some(room);
+        if budget < window.min(mss) {
+            // The guest's flows have it all; the next acknowledgement gives some back.
+            self.starve(slot);
+            return None;
         }
-        if flow.in_flight() == 0 && budget == 0 {
-            // Others of the guest's flows have it all; the next acknowledgement gives some back.
-            turn.guests.starve(flow.ingress, slot);
-        }
-        None
+        flow.clear(flag::FORCE);
+        Some(window.min(budget))
+    }
+
+    /// A buffer to read up to `most` octets into: a large one for much, but whatever there is when it is scarce.
+    fn buffer(&self, most: usize, left: usize) -> Option<(WriteBuf, Size)> {
+        let order = if most <= SMALL { [Size::Small, Size::Large] } else { [Size::Large, Size::Small] };
+        order
+            .into_iter()
+            .filter(|size| size.octets() <= left)
+            .find_map(|size| Some((self.pool.take(size)?, size)))
     }
 
     /// Reads once, and sends what was read. True if the socket may have more, and there may be room for it.
@@ -122,19 +146,25 @@ impl Tcp {
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
         let mss = usize::from(flow.mss);
-        let most = if room >= mss { room.min(MOST) / mss * mss } else { room };
-        let size = if most <= SMALL { Size::Small } else { Size::Large };
-        if left < size.octets() {
-            turn.guests.starve(flow.ingress, slot);
+        let whole = |room: usize| if room >= mss { room / mss * mss } else { room };
+        let most = whole(room.min(MOST));
+        if left < Size::Small.octets() {
+            self.starve(slot);
             return false;
         }
-        let Some(mut buffer) = self.pool.take(size) else {
-            self.starved = true;
+        let Some((mut buffer, size)) = self.buffer(most, left) else {
+            self.lack(turn.now);
             self.list(slot, 0);
             return false;
         };
+        let most = if size == Size::Small { whole(most.min(SMALL)) } else { most };
+        let flow = &mut self.flows[slot as usize];
         let len = match turn.sockets.receive(id, &mut buffer[HEADROOM..HEADROOM + most]) {
-            Read::Octets(len) => len,
+            Read::Octets(len) => len.min(most),
+            Read::Nothing if flow.has(flag::BROKEN) => {
+                self.broken(turn, slot, Failure::Reset);
+                return false;
+            }
             Read::Nothing => {
                 flow.clear(flag::READABLE);
                 return false;
@@ -143,15 +173,18 @@ impl Tcp {
                 flow.clear(flag::READABLE);
                 flow.set(flag::HOST_END);
                 drop(buffer);
-                self.send_end(turn, slot);
-                return false;
+                return self.send(turn, slot);
             }
             Read::Failed(failure) => {
-                drop(buffer);
                 self.broken(turn, slot, failure);
                 return false;
             }
         };
+        if len < most && len < LITTLE {
+            flow.set(flag::SHORT);
+        } else {
+            flow.clear(flag::SHORT);
+        }
         let (payload, size) = match size {
             Size::Large if len <= SMALL => match self.pool.take(Size::Small) {
                 Some(mut small) => {
@@ -166,7 +199,6 @@ impl Tcp {
         self.memory += cost;
         let guest = turn.guests.of(flow.ingress);
         guest.memory += cost;
-        guest.in_flight += len;
         flow.octets_in += len as u64;
         let sequence = flow.nxt;
         self.sent.push(&mut flow.sent, Sent { frame: payload, sequence, cost: cost as u32 });
@@ -183,8 +215,15 @@ impl Tcp {
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
         let next = flow.nxt;
+        // What is new is the last one; only what is repeated has to be looked for.
+        let is_last = self.sent.last(flow.sent).is_some_and(|last| !before(next, last.sequence));
         let holds = |sent: &Sent| ahead(sent.sequence, next) < sent.frame.len() as i32;
-        let Some(sent) = self.sent.find(flow.sent, holds) else {
+        let found = if is_last {
+            self.sent.last(flow.sent).filter(|last| holds(last))
+        } else {
+            self.sent.find(flow.sent, holds)
+        };
+        let Some(sent) = found else {
             // Only the FIN is left.
             if flow.has(flag::FIN_SENT) {
                 self.send_end(turn, slot);
@@ -192,7 +231,10 @@ impl Tcp {
             return false;
         };
         let skip = ahead(sent.sequence, next) as usize;
-        let room = flow.room() as usize;
+        let mut room = flow.room() as usize;
+        if flow.tries > 0 {
+            room = room.min(usize::from(flow.mss));
+        }
         let len = (sent.frame.len() - skip).min(room);
         if len == 0 {
             return false;
@@ -208,12 +250,13 @@ impl Tcp {
             part(&sent.frame.octets()[skip..skip + len], flow, gateway, &segment, &self.pool)
         };
         let Some(frame) = frame else {
-            self.starved = true;
+            self.lack(turn.now);
             self.list(slot, 0);
             return false;
         };
         turn.out.push_back(frame);
         flow.nxt = next.wrapping_add(len as u32);
+        turn.guests.of(flow.ingress).in_flight += len;
         flow.clear(flag::ACK);
         flow.repeats() || flow.has(flag::READABLE)
     }
@@ -222,6 +265,10 @@ impl Tcp {
     fn send_end<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
+        if flow.room() == 0 {
+            // It takes a number of the window, as data does.
+            return;
+        }
         let window = flow.advertise(left);
         let segment = Segment {
             sequence: flow.nxt,
@@ -230,32 +277,36 @@ impl Tcp {
             window,
         };
         let Some(frame) = bare(flow, self.settings.mac, &segment, &[], turn.pool) else {
+            self.lack(turn.now);
             return self.list(slot, 0);
         };
         turn.out.push_back(frame);
         if !flow.has(flag::FIN_SENT) {
             flow.set(flag::FIN_SENT);
             flow.max = flow.max.wrapping_add(1);
-            // It counts as an octet in flight until it is acknowledged.
-            turn.guests.of(flow.ingress).in_flight += 1;
         }
+        // It counts as an octet in flight until it is acknowledged.
+        turn.guests.of(flow.ingress).in_flight += 1;
         flow.nxt = flow.max;
         flow.clear(flag::ACK);
     }
 
-    /// A segment without data, which tells what was taken and how much more may come.
+    /// A segment without data, which tells what was taken and how much more may come: as many as there were segments
+    /// beyond a gap, and one at least.
     pub(super) fn acknowledge<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
         let window = flow.advertise(left);
         let segment =
             Segment { sequence: flow.nxt, acknowledgement: flow.rcv_nxt, flags: TcpFlags::ACK, window };
-        match bare(flow, self.settings.mac, &segment, &[], turn.pool) {
-            Some(frame) => {
-                turn.out.push_back(frame);
-                flow.clear(flag::ACK);
-            }
-            None => self.list(slot, 0),
+        for _ in 0..flow.gaps.max(1) {
+            let Some(frame) = bare(flow, self.settings.mac, &segment, &[], turn.pool) else {
+                self.lack(turn.now);
+                return self.list(slot, 0);
+            };
+            turn.out.push_back(frame);
+            flow.gaps = flow.gaps.saturating_sub(1);
+            flow.clear(flag::ACK);
         }
     }
 
@@ -273,7 +324,8 @@ impl Tcp {
     pub(super) fn reset_guest<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let flow = &self.flows[slot as usize];
         let segment = Segment {
-            sequence: flow.nxt,
+            // Where the guest is, or ahead of that: such a reset is asked about (RFC 5961 section 3.2).
+            sequence: flow.max,
             acknowledgement: flow.rcv_nxt,
             flags: TcpFlags::RST | TcpFlags::ACK,
             window: 0,
@@ -286,12 +338,14 @@ impl Tcp {
         let flow = &mut self.flows[slot as usize];
         let guest = turn.guests.of(flow.ingress);
         let octets = ahead(flow.una, number) as usize;
-        guest.acknowledged(octets);
+        let pipe = flow.pipe();
         flow.una = number;
         if before(flow.nxt, number) {
             flow.nxt = number;
         }
-        (flow.duplicates, flow.tries) = (0, 0);
+        guest.acknowledged(octets, (pipe - flow.pipe()) as usize);
+        (flow.duplicates, flow.tries, flow.refusals) = (0, 0, 0);
+        flow.clear(flag::SHORT);
         if flow.has(flag::RECOVERS) && !before(number, flow.recover) {
             flow.clear(flag::RECOVERS);
         }
@@ -299,6 +353,7 @@ impl Tcp {
             flow.clear(flag::TIMING);
             flow.sample(turn.now.since(flow.timed_at));
         }
+        let mut freed = 0;
         while let Some(sent) = self.sent.first(flow.sent) {
             let done = ahead(sent.sequence, number).max(0) as usize;
             if done < sent.frame.len() {
@@ -306,15 +361,12 @@ impl Tcp {
                 sent.sequence = sent.sequence.wrapping_add(done as u32);
                 break;
             }
-            let cost = sent.cost as usize;
+            freed += sent.cost as usize;
             self.sent.pop(&mut flow.sent);
-            guest.memory = guest.memory.saturating_sub(cost);
-            self.memory = self.memory.saturating_sub(cost);
-            self.starved = false;
         }
-        while let Some(other) = turn.guests.unstarve(self.flows[slot as usize].ingress) {
-            self.list(other, 0);
-        }
+        let ingress = flow.ingress;
+        self.freed(ingress, freed, turn.guests);
+        self.wake(ingress);
         if self.flows[slot as usize].is_over() {
             return self.end(turn, slot);
         }
@@ -323,15 +375,31 @@ impl Tcp {
 
     /// Sends everything again that the guest does not have.
     pub(super) fn go_back<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        self.step_back(slot, None, turn.guests);
+        self.lost(turn, slot);
+        self.list(slot, 0);
+    }
+
+    /// Has the flow send again from `number` on, or from the first that is not acknowledged.
+    pub(super) fn step_back(&mut self, slot: u32, number: Option<u32>, guests: &mut Guests) {
         let flow = &mut self.flows[slot as usize];
-        flow.nxt = flow.una;
+        let pipe = flow.pipe();
+        flow.nxt = number.unwrap_or(flow.una);
         flow.recover = flow.max;
         flow.set(flag::RECOVERS);
         // An answer may now be to either copy (RFC 6298 section 3).
         flow.clear(flag::TIMING);
+        let guest = guests.of(flow.ingress);
+        guest.in_flight = guest.in_flight.saturating_sub((pipe - flow.pipe()) as usize);
+        let ingress = flow.ingress;
+        self.wake(ingress);
+    }
+
+    /// A queue on the way to the guest was full.
+    pub(super) fn lost<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        let flow = &self.flows[slot as usize];
         let round = Duration::from_micros(flow.srtt.max(1_000).into());
         turn.guests.of(flow.ingress).lost(round, turn.now);
-        self.list(slot, 0);
     }
 }
 

@@ -27,15 +27,18 @@ mod flow;
 mod handshake;
 mod inward;
 mod outward;
+mod refused;
 mod sequence;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vmlan_frame::{Frame, Instant, MacAddr, Pool, WriteBuf};
 
@@ -43,7 +46,8 @@ pub use self::flow::State;
 pub use self::socket::{Failure, FlowId, GuestEnd, Read, Sockets, Target};
 
 use self::chains::Chains;
-use self::flow::{Flow, Key, flag};
+use self::flow::{Flow, Key, Wait, flag};
+use self::turns::Turns;
 use crate::guests::Guests;
 use crate::keyed::Keyed;
 use crate::reach::Reach;
@@ -58,7 +62,7 @@ pub struct Settings {
     pub mtu: usize,
     /// A random key, for numbers that nobody outside may guess.
     pub key: Keyed,
-    /// Octets that are kept for all guests together.
+    /// Octets that are kept for all guests together: no more than the pool has.
     pub memory: usize,
 }
 
@@ -121,8 +125,8 @@ pub struct Tcp {
     flows: Vec<Flow>,
     free: Vec<u32>,
     by_key: HashMap<Key, u32, Keyed>,
-    /// Flows that wait for a turn.
-    listed: VecDeque<u32>,
+    /// Whose turn it is.
+    turns: Turns,
     /// Flows that wait to be connected.
     queued: VecDeque<u32>,
     /// Flows of this batch.
@@ -135,8 +139,8 @@ pub struct Tcp {
     pool: Pool,
     /// Octets of buffers that are kept.
     memory: usize,
-    /// A flow could not go on for want of a buffer.
-    starved: bool,
+    /// A flow could not go on for want of a buffer; nobody tells when there is one, so it tries again then.
+    starved: Option<Instant>,
     pub(crate) statistics: Statistics,
 }
 
@@ -157,7 +161,7 @@ pub struct FlowReport {
     pub octets: (u64, u64),
     /// Octets that wait for the socket and for the guest.
     pub kept: (u64, u64),
-    /// When it began.
+    /// The time of its beginning.
     pub started: Instant,
     /// When the guest was heard last.
     pub heard: Instant,
@@ -172,7 +176,7 @@ impl Tcp {
             flows: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::with_hasher(settings.key),
-            listed: VecDeque::new(),
+            turns: Turns::default(),
             queued: VecDeque::new(),
             touched: Vec::with_capacity(64),
             gathered: Chains::with_capacity(64),
@@ -181,7 +185,7 @@ impl Tcp {
             wheel: Wheel::new(now),
             pool,
             memory: 0,
-            starved: false,
+            starved: None,
             settings,
             statistics: Statistics::default(),
         }
@@ -197,6 +201,11 @@ impl Tcp {
         self.len() == 0
     }
 
+    /// Octets of buffers that are kept for all flows together.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// Counts of what happened.
     pub fn statistics(&self) -> Statistics {
         self.statistics
@@ -204,17 +213,20 @@ impl Tcp {
 
     /// Returns when [`Tcp::poll`] has something to do, if time alone brings it.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wheel.deadline()
+        [self.wheel.deadline(), self.turns.deadline(), self.starved].into_iter().flatten().min()
     }
 
     /// True if [`Tcp::poll`] has something to do now.
     pub fn has_output(&self) -> bool {
-        !self.starved && !self.listed.is_empty() || !self.queued.is_empty()
+        self.starved.is_none() && self.turns.has_next()
+            || !self.queued.is_empty()
+            || !self.touched.is_empty()
+            || self.turns.asks()
     }
 
     /// True if [`Tcp::poll`] has something to do now, or to try again when there are buffers.
     pub fn has_work(&self) -> bool {
-        !self.listed.is_empty() || !self.queued.is_empty()
+        self.starved.is_some() || self.has_output()
     }
 
     /// Reports every flow.
@@ -252,9 +264,9 @@ impl Tcp {
             (self.flows.len() - 1) as u32
         });
         let flow = &mut self.flows[slot as usize];
-        let (generation, listed) = (flow.generation, flow.flags & flag::LISTED);
+        let (generation, paused) = (flow.generation, flow.flags & flag::PAUSED);
         *flow = Flow::new(key, generation, now);
-        flow.flags = listed | flag::HALF_OPEN;
+        flow.flags = paused | flag::HALF_OPEN;
         flow.ingress = ingress;
         flow.iss = iss(&self.settings.key, &key, now);
         (flow.una, flow.nxt, flow.max) = (flow.iss, flow.iss, flow.iss);
@@ -267,6 +279,7 @@ impl Tcp {
 
     /// Forgets a flow whose socket is closed.
     fn release(&mut self, slot: u32, guests: &mut Guests) {
+        self.unlist(slot);
         self.let_go(slot, guests);
         self.wheel.stop(slot);
         let flow = &mut self.flows[slot as usize];
@@ -277,48 +290,66 @@ impl Tcp {
         }
         self.by_key.remove(&flow.key);
         flow.state = State::Free;
-        flow.flags &= flag::LISTED;
+        flow.flags &= flag::PAUSED;
+        flow.wait = Wait::Nothing;
         flow.generation = flow.generation.wrapping_add(1);
         self.free.push(slot);
     }
 
     /// Frees everything that is kept for a flow.
     fn let_go(&mut self, slot: u32, guests: &mut Guests) {
+        self.forget_data(slot, guests);
         let flow = &mut self.flows[slot as usize];
-        let guest = guests.of(flow.ingress);
         let mut freed = 0;
         while let Some(sent) = self.sent.pop(&mut flow.sent) {
             freed += sent.cost as usize;
         }
+        let (ingress, in_flight) = (flow.ingress, flow.pipe() as usize);
+        let was_open = flow.state == State::Open;
+        (flow.una, flow.nxt) = (flow.max, flow.max);
+        if was_open {
+            let guest = guests.of(ingress);
+            guest.in_flight = guest.in_flight.saturating_sub(in_flight);
+        }
+        self.freed(ingress, freed, guests);
+        self.wake(ingress);
+    }
+
+    /// Frees what the guest sent and the socket did not take.
+    fn forget_data(&mut self, slot: u32, guests: &mut Guests) {
+        let flow = &mut self.flows[slot as usize];
+        let mut freed = 0;
         while let Some(kept) = self.kept.pop(&mut flow.kept) {
             freed += kept.buffer.len();
         }
         while self.gathered.pop(&mut flow.gathered).is_some() {}
-        if flow.state == State::Open {
-            guest.in_flight = guest.in_flight.saturating_sub(flow.in_flight() as usize);
-        }
-        guest.memory = guest.memory.saturating_sub(freed);
-        self.memory = self.memory.saturating_sub(freed);
-        self.starved &= freed == 0;
         flow.kept_octets = 0;
-        (flow.una, flow.nxt) = (flow.max, flow.max);
+        let ingress = flow.ingress;
+        self.freed(ingress, freed, guests);
     }
 
-    /// Gives the flow a turn later.
-    fn list(&mut self, slot: u32, flags: u16) {
-        let flow = &mut self.flows[slot as usize];
-        flow.set(flags);
-        if !flow.has(flag::LISTED) {
-            flow.set(flag::LISTED);
-            self.listed.push_back(slot);
+    /// Octets of buffers are not kept for a guest any more.
+    fn freed(&mut self, ingress: u16, octets: usize, guests: &mut Guests) {
+        let guest = guests.of(ingress);
+        guest.memory = guest.memory.saturating_sub(octets);
+        self.memory = self.memory.saturating_sub(octets);
+        if octets > 0 {
+            self.starved = None;
         }
     }
 
-    /// Octets that may still be kept for a guest.
+    /// A buffer was missing: nobody has a turn until some are back.
+    fn lack(&mut self, now: Instant) {
+        /// Buffers are with other ports meanwhile, and come back without a word.
+        const AGAIN: Duration = Duration::from_millis(1);
+        self.starved = Some(now + AGAIN);
+    }
+
+    /// Octets that may still be kept for a guest. It never has more than is left for all the others.
     fn left(&self, ingress: u16, guests: &mut Guests) -> usize {
-        let limit = guests.limits.memory;
-        let own = limit.saturating_sub(guests.of(ingress).memory);
-        own.min(self.settings.memory.saturating_sub(self.memory))
+        let (own, limit) = (guests.of(ingress).memory, guests.limits.memory);
+        let all = self.settings.memory.saturating_sub(self.memory);
+        limit.min(all).saturating_sub(own)
     }
 
     /// A flow is established.

@@ -12,7 +12,7 @@ use super::{Failure, Kept, Sockets, Tcp, Turn};
 /// Slices of one call.
 const SLICES: usize = 64;
 
-/// What a socket takes this soon was no jam.
+/// A socket that takes what waits this soon was not jammed.
 const BRIEF: Duration = Duration::from_millis(10);
 
 /// A socket that did not take what waits for so long gets less.
@@ -34,23 +34,31 @@ impl Tcp {
     fn hand_over<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let id = self.id(slot);
         let flow = &mut self.flows[slot as usize];
-        let mut taken = 0;
-        let total: u32 = self.gathered.iter(flow.gathered).map(|piece| piece.len).sum();
+        let (mut taken, mut skip) = (0, 0);
         // Before what waits goes nothing.
-        if flow.kept.is_empty() && total > 0 {
+        while flow.kept.is_empty() && !flow.gathered.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
+            let (mut count, mut octets) = (0, 0);
             for (slice, piece) in slices.iter_mut().zip(self.gathered.iter(flow.gathered)) {
                 *slice = IoSlice::new(&piece.frame.octets()[piece.start as usize..][..piece.len as usize]);
+                octets += piece.len;
                 count += 1;
             }
-            match turn.sockets.send(id, &slices[..count]) {
-                Ok(sent) => taken = sent as u32,
-                Err(failure) => return self.broken(turn, slot, failure),
+            let sent = match turn.sockets.send(id, &slices[..count]) {
+                Ok(sent) => u32::try_from(sent).unwrap_or(u32::MAX).min(octets),
+                Err(_) => return self.salvage(turn, slot),
+            };
+            taken += sent;
+            if sent < octets {
+                // There is more room only when the socket says so.
+                skip = sent;
+                break;
+            }
+            for _ in 0..count {
+                self.gathered.pop(&mut flow.gathered);
             }
         }
         flow.octets_out += u64::from(taken);
-        let mut skip = taken;
         let mut lost = 0;
         let mut left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
@@ -82,6 +90,7 @@ impl Tcp {
             // Taken back: the guest sends it again.
             flow.rcv_nxt = flow.rcv_nxt.wrapping_sub(lost);
             flow.clear(flag::GUEST_FIN);
+            flow.set(flag::SHUT);
         }
         if flow.kept.is_empty() {
             flow.taken = flow.taken.saturating_add(taken);
@@ -100,9 +109,15 @@ impl Tcp {
     pub(super) fn write<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let id = self.id(slot);
         let flow = &mut self.flows[slot as usize];
+        if flow.has(flag::SHUT) {
+            flow.clear(flag::SHUT);
+            self.list(slot, flag::ACK);
+        }
+        let flow = &mut self.flows[slot as usize];
         if flow.kept.is_empty() {
             return;
         }
+        let mut freed = 0;
         let told = ahead(flow.rcv_nxt, flow.rcv_adv);
         while !flow.kept.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -113,8 +128,12 @@ impl Tcp {
                 count += 1;
             }
             let sent = match turn.sockets.send(id, &slices[..count]) {
-                Ok(sent) => sent,
-                Err(failure) => return self.broken(turn, slot, failure),
+                Ok(sent) => sent.min(octets),
+                Err(_) => {
+                    let ingress = flow.ingress;
+                    self.freed(ingress, freed, turn.guests);
+                    return self.salvage(turn, slot);
+                }
             };
             flow.octets_out += sent as u64;
             flow.kept_octets -= sent as u32;
@@ -126,19 +145,22 @@ impl Tcp {
                 if kept.start < kept.end {
                     break;
                 }
-                let cost = kept.buffer.len();
+                freed += kept.buffer.len();
                 self.kept.pop(&mut flow.kept);
-                let guest = turn.guests.of(flow.ingress);
-                guest.memory = guest.memory.saturating_sub(cost);
-                self.memory = self.memory.saturating_sub(cost);
-                self.starved = false;
             }
             if sent < octets {
                 break;
             }
         }
-        flow.window = next_window(flow.window, flow.kept.is_empty(), turn.now.since(flow.kept_since));
-        if flow.kept.is_empty() {
+        let waited = turn.now.since(flow.kept_since);
+        flow.window = next_window(flow.window, flow.kept.is_empty(), waited);
+        if waited > LONG {
+            flow.kept_since = turn.now;
+        }
+        let (ingress, is_empty) = (flow.ingress, flow.kept.is_empty());
+        self.freed(ingress, freed, turn.guests);
+        self.wake(ingress);
+        if is_empty {
             self.finish(turn, slot);
         }
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
@@ -166,6 +188,13 @@ impl Tcp {
             return self.end(turn, slot);
         }
         turn.sockets.shutdown(id);
+    }
+
+    /// The socket takes no more. What it has to read still goes to the guest, as far as the guest takes it at once: the
+    /// reason is often among it. Then comes the reset.
+    fn salvage<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        self.forget_data(slot, turn.guests);
+        self.list(slot, flag::BROKEN | flag::READABLE);
     }
 
     /// The socket failed: the guest is reset.

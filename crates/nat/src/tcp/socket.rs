@@ -40,7 +40,7 @@ pub enum Target<'a> {
 /// Why a socket failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody listens.
+    /// No listener.
     Refused,
     /// The other side reset the connection, or it broke in another way.
     Reset,
@@ -72,7 +72,7 @@ pub trait Sockets {
     /// Makes a socket for the flow and begins to connect it; the outcome is told as readiness to write.
     ///
     /// # Errors
-    /// What is known at once.
+    /// The failure, where it is known at once. Nothing is left to be closed then.
     fn connect(&mut self, flow: FlowId, guest: GuestEnd, to: &Target<'_>) -> Result<(), Failure>;
 
     /// Sends the slices, as far as there is room; returns how many octets were taken. When it is fewer, readiness will be
@@ -88,9 +88,9 @@ pub trait Sockets {
     /// Shuts down the sending half.
     fn shutdown(&mut self, flow: FlowId);
 
-    /// Closes the socket so that the other side sees a reset, or in order.
+    /// Closes the socket so that the other side sees a reset, or in order. Called once for each socket that there is.
     fn close(&mut self, flow: FlowId, reset: bool);
 
-    /// Fetches the error of a socket that was connecting.
+    /// Fetches the error of a socket that was connecting, or that may have failed behind the end of its data.
     fn error(&mut self, flow: FlowId) -> Option<Failure>;
 }

@@ -1,11 +1,11 @@
-//! What time alone brings.
+//! Timers of flows.
 
 use std::time::Duration;
 
 use vmlan_frame::Instant;
 
 use super::flow::{State, Wait, flag};
-use super::{FlowId, Sockets, Tcp, Turn};
+use super::{Failure, FlowId, Sockets, Tcp, Turn};
 
 /// Repetitions of one segment, about a quarter of an hour.
 const TRIES: u8 = 15;
@@ -21,6 +21,12 @@ const IDLE: Duration = Duration::from_secs(600);
 const BETWEEN: Duration = Duration::from_secs(75);
 const QUESTIONS: u8 = 10;
 
+/// A guest that repeats its SYN no more has given up after so long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(75);
+
+/// A guest whose window is closed and that answers nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(900);
+
 /// A flow that is over is remembered for so long.
 const MEMORY: Duration = Duration::from_secs(2);
 
@@ -30,27 +36,25 @@ impl Tcp {
         self.wheel.set(slot, at);
     }
 
-    /// Sets the timer of an established flow to what it waits for now.
-    pub(super) fn rearm(&mut self, slot: u32, now: Instant) {
-        let flow = &self.flows[slot as usize];
+    /// Sets the timer of an established flow to what it waits for now. One that waits for the same already is begun
+    /// anew only where there is `news`, that is, something was acknowledged (RFC 6298 section 5.3): else a guest that
+    /// sends all the time would put it off for ever.
+    pub(super) fn rearm(&mut self, slot: u32, now: Instant, news: bool) {
+        let flow = &mut self.flows[slot as usize];
         if flow.state != State::Open {
             return;
         }
-        let is_blocked =
-            flow.repeats() || flow.has(flag::READABLE) && !flow.has(flag::LISTED | flag::HOST_END);
+        let is_blocked = flow.is_blocked();
         let (wait, after) = if flow.room() == 0 && is_blocked && flow.snd_wnd == 0 {
             (Wait::Probe, (SHORT * (1 << flow.tries.min(10))).min(LONG))
         } else if flow.in_flight() > 0 {
             (Wait::Repeat, flow.repeat_after())
         } else if is_blocked {
             (Wait::Silly, SHORT)
-        } else if flow.tries == 0 {
-            (Wait::KeepAlive, IDLE)
         } else {
-            (Wait::KeepAlive, BETWEEN)
+            (Wait::KeepAlive, IDLE)
         };
-        // One that runs for the same is not begun anew by what changes nothing.
-        if wait == flow.wait && matches!(wait, Wait::Silly) {
+        if wait == flow.wait && !(news && wait == Wait::Repeat) {
             return;
         }
         self.wait_until(slot, wait, now + after);
@@ -60,14 +64,20 @@ impl Tcp {
         while let Some(slot) = self.wheel.due(turn.now) {
             let flow = &mut self.flows[slot as usize];
             let wait = std::mem::replace(&mut flow.wait, Wait::Nothing);
+            let is_for_guest = !matches!(wait, Wait::Nothing | Wait::Connect | Wait::Forget);
+            if is_for_guest && self.turns.is_away(flow.ingress) {
+                // No time counts, until the port is back or the flow ends.
+                self.wait_until(slot, wait, turn.now + LONG);
+                continue;
+            }
             match wait {
                 Wait::Nothing => {}
                 Wait::Connect => {
                     let since = turn.now.since(flow.heard);
-                    if since >= BETWEEN {
+                    if since >= PATIENCE {
                         self.abort(turn, slot, true);
                     } else {
-                        let at = flow.heard + BETWEEN;
+                        let at = flow.heard + PATIENCE;
                         self.wait_until(slot, Wait::Connect, at);
                     }
                 }
@@ -77,22 +87,28 @@ impl Tcp {
                     flow.tries += 1;
                     self.statistics.timeouts += 1;
                     self.go_back(turn, slot);
-                    self.rearm(slot, turn.now);
+                    self.rearm(slot, turn.now, false);
                 }
+                Wait::Probe if turn.now.since(flow.heard) >= SILENCE => self.abort(turn, slot, false),
                 Wait::Probe => {
                     flow.tries = flow.tries.saturating_add(1);
                     self.probe(turn, slot);
-                    self.rearm(slot, turn.now);
+                    self.rearm(slot, turn.now, false);
                 }
                 Wait::Silly => {
                     flow.set(flag::FORCE);
                     self.list(slot, 0);
                 }
-                Wait::KeepAlive if flow.tries >= QUESTIONS => self.abort(turn, slot, false),
+                Wait::KeepAlive if flow.questions >= QUESTIONS => self.abort(turn, slot, false),
+                Wait::KeepAlive if flow.questions == 0 && turn.now.since(flow.heard) < IDLE => {
+                    // It was heard meanwhile, for which the timer was not touched.
+                    let at = flow.heard + IDLE;
+                    self.wait_until(slot, Wait::KeepAlive, at);
+                }
                 Wait::KeepAlive => {
-                    flow.tries += 1;
+                    flow.questions += 1;
                     self.probe(turn, slot);
-                    self.rearm(slot, turn.now);
+                    self.wait_until(slot, Wait::KeepAlive, turn.now + BETWEEN);
                 }
                 Wait::Forget => self.release(slot, turn.guests),
             }
@@ -106,6 +122,7 @@ impl Tcp {
             self.acknowledge(turn, slot);
         }
         turn.sockets.close(self.id(slot), false);
+        self.unlist(slot);
         self.let_go(slot, turn.guests);
         self.flows[slot as usize].state = State::Gone;
         self.wait_until(slot, Wait::Forget, turn.now + MEMORY);
@@ -116,7 +133,9 @@ impl Tcp {
         if !the_guest {
             self.reset_guest(turn, slot);
         }
-        turn.sockets.close(self.id(slot), true);
+        if self.flows[slot as usize].state != State::Queued {
+            turn.sockets.close(self.id(slot), true);
+        }
         self.release(slot, turn.guests);
     }
 
@@ -126,7 +145,8 @@ impl Tcp {
         match self.flows[slot as usize].state {
             State::Gone => self.release(slot, turn.guests),
             State::Open | State::Accepting => self.abort(turn, slot, false),
-            _ => self.abort(turn, slot, true),
+            State::Queued | State::Connecting => self.refuse(turn, slot, Failure::Refused),
+            State::Calling | State::Free => self.abort(turn, slot, true),
         }
         true
     }
@@ -139,22 +159,5 @@ impl Tcp {
     ) -> usize {
         let ids: Vec<_> = self.reports().filter(|report| wanted(report)).map(|report| report.id).collect();
         ids.into_iter().filter(|id| self.close(turn, *id)).count()
-    }
-
-    /// Asks the guest behind each of a port's flows whether it knows of the flow: one that was started anew does not, and
-    /// says so.
-    pub fn question<S>(&mut self, turn: &mut Turn<'_, S>, ingress: u16) {
-        /// Flows that are asked about at once.
-        const MOST: usize = 256;
-        let asked: Vec<u32> = (0..self.flows.len() as u32)
-            .filter(|slot| {
-                let flow = &self.flows[*slot as usize];
-                flow.state == State::Open && flow.ingress == ingress
-            })
-            .take(MOST)
-            .collect();
-        for slot in asked {
-            self.probe(turn, slot);
-        }
     }
 }
