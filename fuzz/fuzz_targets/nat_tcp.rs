@@ -13,7 +13,7 @@ use vmlan_frame::{Frame, Instant, MacAddr, Offload, Pool, PoolSizes};
 use vmlan_nat::envelope::Subnet4;
 use vmlan_nat::guests::{Guests, Limits, Usage};
 use vmlan_nat::reach::{Plan, Reach};
-use vmlan_nat::tcp::{Failure, FlowId, Read, Settings, Sockets, Target, Tcp, Turn};
+use vmlan_nat::tcp::{Failure, FlowId, GuestEnd, Read, Settings, Sockets, Target, Tcp, Turn};
 use vmlan_nat::{Envelope, Keyed, Packet};
 
 const GATEWAY: MacAddr = MacAddr([6, 0, 0, 0, 0, 1]);
@@ -48,7 +48,7 @@ fn failure(number: u8) -> Failure {
 }
 
 impl Sockets for Fake {
-    fn connect(&mut self, flow: FlowId, _: SocketAddr, _: &Target<'_>) -> Result<(), Failure> {
+    fn connect(&mut self, flow: FlowId, _: GuestEnd, _: &Target<'_>) -> Result<(), Failure> {
         if self.answer % 4 == 1 {
             return Err(failure(self.answer / 4));
         }

@@ -459,6 +459,17 @@ impl Nat {
         fits
     }
 
+    /// Nothing reaches the guest at a port for now. Its flows wait, for two minutes.
+    pub fn port_away(&mut self, ingress: u16, now: Instant) {
+        self.tcp.port_away(ingress, now);
+    }
+
+    /// The guest at a port is reached again.
+    pub fn port_back<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, ingress: u16) {
+        let (tcp, mut turn) = self.tcp(io);
+        tcp.port_back(&mut turn, ingress);
+    }
+
     /// A port of the network is gone, and with it its guest.
     pub fn forget_port<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>, ingress: u16) {
         self.close_where(io, |flow| flow.ingress == ingress);

@@ -52,6 +52,10 @@ pub enum Command {
     Unbind(IpAddr),
     /// A port has left the network.
     PortGone(u16),
+    /// Nothing reaches the guest at a port for now.
+    PortAway(u16),
+    /// The guest at a port is reached again.
+    PortBack(u16),
     /// The guest at a port may have been started anew.
     PortMayBeNew(u16),
     /// A guest got an address for a name.

@@ -24,6 +24,8 @@ impl UplinkQueue {
             Command::Bind(address, mac, ingress) => engine.bind(io, address, mac, ingress),
             Command::Unbind(address) => engine.unbind(io, address),
             Command::PortGone(ingress) => engine.forget_port(io, ingress),
+            Command::PortAway(ingress) => engine.port_away(ingress, cx.now),
+            Command::PortBack(ingress) => engine.port_back(io, ingress),
             Command::PortMayBeNew(ingress) => engine.guest_may_be_new(io, ingress),
             Command::Learned { ingress, name, address, ttl } => {
                 engine.reach.learn(Learned { ingress, name: &name, address, ttl }, cx.now);

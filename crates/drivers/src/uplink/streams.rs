@@ -145,12 +145,16 @@ impl Sockets for HostStreams {
     fn send(&mut self, flow: FlowId, slices: &[IoSlice<'_>]) -> Result<usize, Failure> {
         let Some(socket) = self.socket(flow) else { return Err(Failure::Reset) };
         // SIGPIPE is ignored by the runtime.
-        match socket.send_vectored(slices) {
-            Ok(sent) => Ok(sent),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
-                _ => Err(failure(&error)),
-            },
+        loop {
+            match socket.send_vectored(slices) {
+                Ok(sent) => return Ok(sent),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(0),
+                    // No readiness would follow.
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(failure(&error)),
+                },
+            }
         }
     }
 

@@ -139,6 +139,12 @@ impl Running {
                 }
             }
             for port in &ports {
+                let was_up = before.iter().find(|old| old.ingress == port.ingress).map(|old| old.up);
+                match (was_up, port.up) {
+                    (Some(true), false) => self.uplink.tell(Command::PortAway(port.ingress)),
+                    (Some(false) | None, true) => self.uplink.tell(Command::PortBack(port.ingress)),
+                    _ => {}
+                }
                 if before.iter().find(|old| old.ingress == port.ingress).map(|old| &old.egress)
                     != Some(&port.egress)
                 {

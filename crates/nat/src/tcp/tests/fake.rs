@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
-use crate::tcp::{Failure, FlowId, Read, Sockets, Target};
+use crate::tcp::{Failure, FlowId, GuestEnd, Read, Sockets, Target};
 
 /// One socket.
 #[derive(Debug, Default)]
@@ -90,7 +89,7 @@ impl Fake {
 }
 
 impl Sockets for Fake {
-    fn connect(&mut self, flow: FlowId, _: SocketAddr, to: &Target<'_>) -> Result<(), Failure> {
+    fn connect(&mut self, flow: FlowId, _: GuestEnd, to: &Target<'_>) -> Result<(), Failure> {
         self.connects.pop_front().unwrap_or(Ok(()))?;
         assert!(matches!(to, Target::Address(_)));
         let socket = FakeSocket { waits_to_read: true, ..FakeSocket::default() };
