@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 
 use vmlan_drivers::{Fault, Progress, Status, Waits};
-use vmlan_frame::{Batch, Context, DropReason, Instant, SecondaryMap, Takes};
+use vmlan_frame::{Batch, Context, DropReason, Frame, Instant, SecondaryMap, Takes};
 use vmlan_lan::Egress;
 use vmlan_sys::Poller;
 
@@ -150,6 +150,27 @@ impl Worker {
             hand: &self.hand,
         };
         send(network, &mut self.ports, &mut ways, next);
+        let refused = self.pool.take_refused();
+        if !refused.is_empty() {
+            self.tell_refused(place, now, &refused);
+        }
+    }
+
+    /// Tells the ports of a network which of the frames that they received a full queue has lost.
+    #[cold]
+    fn tell_refused(&mut self, place: usize, now: Instant, refused: &[Frame]) {
+        let cx = Context { worker: self.number, now, pool: &self.pool };
+        let Some(network) = &self.networks[place] else { return };
+        for frames in refused.chunk_by(|one, other| one.meta.ingress == other.meta.ingress) {
+            let ingress = usize::from(frames[0].meta.ingress);
+            let port = network.ports.iter().find(|(id, _)| id.slot() + 1 == ingress);
+            let Some(port) = port.and_then(|(_, key)| self.ports.get_mut(*key)) else { continue };
+            let Some(attached) = &mut port.attached else { continue };
+            attached.queue.refused(&cx, frames);
+            if let Some(deadline) = attached.queue.status().deadline {
+                self.timed.note(port, deadline);
+            }
+        }
     }
 
     /// Has the networks decide the claims that they held back until now.

@@ -91,6 +91,10 @@ pub trait Queue {
     /// Why the attachment is of no more use; every frame has been counted nevertheless.
     fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault>;
 
+    /// Hears of frames that it received and that a full queue of another port lost, if they said that it wants to
+    /// ([`Meta::tells_refusal`](vmlan_frame::Meta::tells_refusal)).
+    fn refused(&mut self, _cx: &Context<'_>, _frames: &[Frame]) {}
+
     /// Returns the events that the queue waits for until it is called again.
     fn status(&self) -> Status;
 

@@ -51,6 +51,9 @@ impl Account {
     #[cold]
     pub fn lose(&self, cx: &Context<'_>, frame: &Frame, reason: DropReason) {
         self.counters.dropped_unseen(cx.worker, reason, 1);
+        if frame.meta.tells_refusal && reason == DropReason::QueueFull {
+            cx.pool.refuse(frame);
+        }
         self.lost(cx, frame, reason);
     }
 
@@ -125,7 +128,11 @@ impl Losses {
         reason: DropReason,
     ) {
         self.add(cx, counters, reason, 1);
-        if let Some(frame) = frame.into().filter(|_| witness.is_present()) {
+        let Some(frame) = frame.into() else { return };
+        if frame.meta.tells_refusal && reason == DropReason::QueueFull {
+            cx.pool.refuse(frame);
+        }
+        if witness.is_present() {
             witness.lost(cx, frame, reason);
         }
     }

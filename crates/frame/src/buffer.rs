@@ -87,6 +87,8 @@ struct Inner {
     free: [RefCell<Vec<Rc<Buffer>>>; 3],
     total: usize,
     out: Cell<usize>,
+    /// Frames that full queues lost, for the ports that want to hear of it.
+    refused: RefCell<Vec<Frame>>,
 }
 
 /// A worker's buffers. Cloning gives another handle to the same pool.
@@ -99,7 +101,12 @@ impl Pool {
     /// Makes every buffer of the pool.
     pub fn new(sizes: PoolSizes) -> Pool {
         let counts = [sizes.small, sizes.large, sizes.bulk];
-        let inner = Inner { free: Default::default(), total: counts.iter().sum(), out: Cell::new(0) };
+        let inner = Inner {
+            free: Default::default(),
+            total: counts.iter().sum(),
+            out: Cell::new(0),
+            refused: RefCell::default(),
+        };
         let pool = Pool { inner: Rc::new(inner) };
         for (size, count) in Size::ALL.into_iter().zip(counts) {
             let make =
@@ -137,6 +144,22 @@ impl Pool {
     /// How many buffers the pool was made with.
     pub fn total(&self) -> usize {
         self.inner.total
+    }
+
+    /// Keeps a frame that a full queue lost, for [`Pool::take_refused`]: at most as many as a batch has.
+    #[cold]
+    pub(crate) fn refuse(&self, frame: &Frame) {
+        let mut refused = self.inner.refused.borrow_mut();
+        if refused.len() < crate::Batch::LIMIT {
+            refused.push(frame.clone());
+        }
+    }
+
+    /// Takes the frames that full queues lost since the last call and whose ports want to hear of it
+    /// ([`Meta::tells_refusal`](crate::Meta::tells_refusal)).
+    #[inline]
+    pub fn take_refused(&self) -> Vec<Frame> {
+        if self.inner.refused.borrow().is_empty() { Vec::new() } else { self.inner.refused.take() }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Meta {
     pub sides: Sides,
     /// The port of the network that it came in by, as a number: those that send to a port share its queue. 0 is none.
     pub ingress: u16,
+    /// The port that it came in by wants to hear when a full queue loses it ([`Pool::take_refused`]).
+    pub tells_refusal: bool,
 }
 
 /// An Ethernet frame: a range of a pool's buffer, and what is known beside it.

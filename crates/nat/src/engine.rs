@@ -311,6 +311,12 @@ impl Nat {
         self.with_datagrams(io, |datagrams, sockets, turn| datagrams.flush(sockets, turn));
     }
 
+    /// A full queue lost a frame that [`Nat::poll`] gave.
+    pub fn refused<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, frame: &Frame) {
+        let (tcp, mut turn) = self.tcp(io);
+        tcp.refused(&mut turn, frame);
+    }
+
     /// The socket of a TCP flow is ready, for reading and for writing.
     pub fn stream_ready<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, flow: FlowId, ready: (bool, bool)) {
         let (tcp, mut turn) = self.tcp(io);
@@ -337,7 +343,10 @@ impl Nat {
             self.poll_streams(io, room);
         }
         let count = self.out.len().min(room);
-        self.out.drain(..count).for_each(|frame| batch.push(frame));
+        for mut frame in self.out.drain(..count) {
+            frame.meta.tells_refusal = true;
+            batch.push(frame);
+        }
         self.has_work()
     }
 

@@ -244,6 +244,13 @@ impl Queue for UplinkQueue {
         Ok(())
     }
 
+    fn refused(&mut self, cx: &Context<'_>, frames: &[Frame]) {
+        for frame in frames {
+            self.engine.refused(&mut self.host.io(cx), frame);
+        }
+        self.settle(cx.now);
+    }
+
     fn status(&self) -> Status {
         Status { waits: Waits::of_one(false), deadline: self.deadline, ..Status::default() }
     }
