@@ -29,7 +29,7 @@ struct Step {
 
 #[test]
 fn commands_do_what_the_readme_says() {
-    require!(qemu(), tool("slirpvde"), tool("bash"));
+    require!(qemu(), tool("bash"));
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"));
     let text = text.expect("the README");
     let steps = steps(&text);

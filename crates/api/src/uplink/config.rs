@@ -87,8 +87,6 @@ table! {
         new_per_second: u64 = number(1, 1_000_000, Some(500)),
         /// Most memory for what is on its way, in MiB.
         memory: u64 = number(1, 1024, Some(16)),
-        /// Most traffic in either direction, in Mbit/s; 0 for any amount.
-        rate: u64 = number(0, 1_000_000, Some(0)),
     }
 }
 

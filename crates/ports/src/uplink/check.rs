@@ -183,13 +183,11 @@ impl Validator {
         let mut number =
             |key, given| self.number::<vmlan_api::UplinkLimitsConfig>(path, key, given).unwrap_or(1);
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let rate = number("rate", table.rate);
         FlowLimits {
             flows: small(number("flows", table.flows)),
             new_per_second: small(number("new_per_second", table.new_per_second)),
             memory: as_usize(number("memory", table.memory)) << 20,
             // A million bits.
-            rate: (rate > 0).then(|| rate * 125_000),
         }
     }
 

@@ -138,8 +138,6 @@ pub struct FlowLimits {
     pub new_per_second: u32,
     /// Most octets that are kept.
     pub memory: usize,
-    /// Most octets a second in either direction; any number without one.
-    pub rate: Option<u64>,
 }
 
 /// The attachment of an uplink's port.

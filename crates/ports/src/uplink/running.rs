@@ -388,14 +388,13 @@ impl UplinkControl for Running {
             let flows = self.ask(Command::Flows).await;
             let leases = self.services.leases().await.len() as u64;
             let drops = self.services.counts().await;
+            let resolvers = self.services.resolvers().await;
             let state = self.state.lock();
             let mut report = state.settings.report(&self.place.network);
             report.state = PortState::Up;
             report.leases = leases;
             report.ipv6_route = state.ipv6_route;
-            if report.resolvers.is_empty() {
-                report.resolvers.clone_from(&state.resolvers);
-            }
+            report.resolvers = resolvers.iter().map(ToString::to_string).collect();
             report.notes = state.notes.values().cloned().collect();
             report.drops = drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
             if let Some(flows) = flows {

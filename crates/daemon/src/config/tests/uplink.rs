@@ -22,7 +22,7 @@ dns = { domain = "Lab.", servers = ["192.0.2.53", "[2001:db8::53]:5353"], search
 egress = [{ deny = "192.168.0.0/16" }, { allow = "*.example.org:443" }]
 host = ["5432", "8000=./x.sock"]
 forward = ["127.0.0.1:2222=web:22", "8000-8010=web", "db.sock/s=web:5432"]
-limits = { flows = 7, new_per_second = 8, memory = 9, rate = 10 }
+limits = { flows = 7, new_per_second = 8, memory = 9 }
 vlan = { access = 10 }
 services_on_lan = true
 udp_filter = "open"
@@ -59,10 +59,7 @@ fn an_empty_table_is_a_whole_uplink() {
     assert_eq!((ula.octets()[0], ula.to_bits() << 64), (0xfd, 0));
     let dns = of.dns.expect("a server");
     assert_eq!((&*dns.domain, dns.servers), ("lab.internal", uplink::DnsServers::Host));
-    assert_eq!(
-        (of.egress, of.limits.flows, of.limits.memory, of.limits.rate),
-        (Egress::All, 4096, 16 << 20, None)
-    );
+    assert_eq!((of.egress, of.limits.flows, of.limits.memory), (Egress::All, 4096, 16 << 20));
     assert!(of.host.is_empty() && of.forwards.is_empty());
 }
 
@@ -100,7 +97,7 @@ fn every_key_of_an_uplink_reaches_the_checked_form() {
     let forwards: Vec<_> = of.forwards.iter().map(ForwardSpec::to_string).collect();
     assert_eq!(forwards, ["127.0.0.1:2222=web:22", "8000-8010=web", "/etc/vmlan/db.sock/s=web:5432"]);
     assert_eq!((of.limits.flows, of.limits.new_per_second, of.limits.memory), (7, 8, 9 << 20));
-    assert_eq!(of.limits.rate, Some(1_250_000));
+    assert_eq!(of.limits.memory, 9 << 20);
     let web = &config.port("lab", "web").expect("the port").settings;
     let addresses = ["192.168.71.10", "fd00:1::10"].map(|text| text.parse::<IpAddr>().expect("an address"));
     assert_eq!((&web.addresses[..], &web.egress), (&addresses[..], &Some(Egress::None)));
@@ -235,7 +232,7 @@ fn case_26_only_other_rooms_replace_an_uplink() {
         ("egress = \"none\"", ChangePort),
         ("forward = \"80=web\"", ChangePort),
         ("dns = false", ChangePort),
-        ("limits = { rate = 1 }", ChangePort),
+        ("limits = { memory = 1 }", ChangePort),
         ("subnet = \"10.0.0.0/24\"", ReplacePort),
         ("ipv6 = \"off\"", ReplacePort),
         ("mode = \"none\"", ReplacePort),

@@ -39,8 +39,8 @@ impl UplinkControl for Fake {
         Box::pin(std::future::ready(report))
     }
 
-    fn leases(&self) -> Vec<Lease> {
-        Vec::new()
+    fn leases(&self) -> Later<'_, Vec<Lease>> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 
     fn release(&self, address: IpAddr) -> Later<'_, Result<Lease, Error>> {
@@ -72,7 +72,7 @@ impl UplinkControl for Fake {
         none()
     }
 
-    fn change(&self, settings: Arc<UplinkSettings>, done: Ready) {
+    fn change(self: Arc<Self>, settings: Arc<UplinkSettings>, done: Ready) {
         self.note("change".to_owned());
         let refused = settings.egress == Egress::None;
         let _ = done.send(if refused { Err("forward 80=web: taken".to_owned()) } else { Ok(()) });
