@@ -15,6 +15,7 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 use crate::client::{Client, Transmit};
+use crate::dhcp::Heard;
 use crate::neighbour::Neighbours;
 
 /// Frames that wait for the medium.
@@ -63,6 +64,8 @@ pub(crate) struct Device {
     port: Port,
     /// Fed with every frame received.
     pub(crate) neighbours: Neighbours,
+    /// The same, in a guest that asks for a lease.
+    pub(crate) heard: Option<Heard>,
     mtu: usize,
 }
 
@@ -82,7 +85,7 @@ impl Device {
         let port =
             Port { client, queue: VecDeque::new(), spare: Vec::new(), flushed: true, failure: None, tally };
         let mtu = usize::from(mtu) + vmlan_frame::ETHERNET_HEADER;
-        Device { frame: Vec::new(), port, neighbours: Neighbours::default(), mtu }
+        Device { frame: Vec::new(), port, neighbours: Neighbours::default(), heard: None, mtu }
     }
 
     /// Sends a frame that smoltcp did not make.
@@ -182,6 +185,9 @@ impl phy::Device for Device {
                 self.port.tally.rx_frames.fetch_add(1, Relaxed);
                 self.port.tally.rx_octets.fetch_add(self.frame.len() as u64, Relaxed);
                 self.neighbours.observe(&self.frame);
+                if let Some(heard) = &mut self.heard {
+                    heard.observe(&self.frame);
+                }
                 Some((RxToken(&self.frame), TxToken(&mut self.port)))
             }
             Ok(false) => None,

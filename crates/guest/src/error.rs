@@ -49,7 +49,7 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The address is on none of the guest's networks; guests have no gateway.
+    /// The address is on none of the guest's networks, and no lease named a router that leads there.
     #[error("guest {guest}: {address} is on none of its networks; use an address inside its prefix")]
     Unreachable {
         /// Name of the guest.
@@ -66,6 +66,16 @@ pub enum Error {
         address: IpAddr,
         /// Octets that it acknowledged before.
         acknowledged: u64,
+    },
+    /// The name was not found to have an address.
+    #[error("guest {guest}: {name}: {reason}")]
+    Unresolved {
+        /// Name of the guest.
+        guest: String,
+        /// The name asked for.
+        name: String,
+        /// The cause, and what to do where that helps.
+        reason: &'static str,
     },
     /// The guest was stopped while the operation was under way.
     #[error("guest {guest}: it was stopped")]

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use vmlan_frame::MacAddr;
 
 use crate::device::{Counters, Device, Tally};
+use crate::dhcp::{Board, Heard, LeaseTask};
 use crate::ping::{Ping, PingReport, PingTask};
+use crate::resolve::ResolveTask;
 use crate::stack::Stack;
-use crate::tcp::{Amount, SendTask, ServeTask, TcpServer, TransferReport};
+use crate::tcp::{Amount, FetchTask, SendTask, ServeTask, TcpServer, TransferReport};
 use crate::worker::{Command, Task, Worker};
-use crate::{Attachment, Error};
+use crate::{Attachment, Error, Lease};
 
 /// Smallest MTU of a link that carries IPv6 (RFC 8200 5).
 const MIN_MTU: u16 = 1280;
@@ -49,6 +51,8 @@ pub struct GuestConfig {
     pub ipv4: Option<Ipv4>,
     /// IPv6 address, if it has any.
     pub ipv6: Option<Ipv6>,
+    /// True if it asks for an IPv4 address by DHCP, instead of having one.
+    pub dhcp: bool,
     /// Octets of the largest IP packet: 1280 to 65,521.
     pub mtu: u16,
     /// Where it is attached.
@@ -65,6 +69,7 @@ impl GuestConfig {
             mac,
             ipv4: None,
             ipv6: None,
+            dhcp: false,
             mtu: 1500,
             attachment,
             timeout: Duration::from_secs(5),
@@ -83,6 +88,12 @@ impl GuestConfig {
         self
     }
 
+    /// With an IPv4 address, a router and DNS servers by DHCP ([`Guest::lease`]).
+    pub fn dhcp(mut self) -> GuestConfig {
+        self.dhcp = true;
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         let unicast4 = |address: Ipv4Addr| {
             !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast()
@@ -92,6 +103,8 @@ impl GuestConfig {
             format!("{} is no station's address; use one such as 52:54:00:00:00:01", self.mac)
         } else if !(MIN_MTU..=MAX_MTU).contains(&self.mtu) {
             format!("an MTU of {} is not possible; use {MIN_MTU} to {MAX_MTU}", self.mtu)
+        } else if self.dhcp && self.ipv4.is_some() {
+            "an IPv4 address and DHCP exclude each other; use one of them".to_owned()
         } else if let Some(Ipv4 { address, prefix }) = self.ipv4
             && (prefix > 32 || !unicast4(address))
         {
@@ -125,6 +138,8 @@ pub(crate) struct Identity {
 pub struct Guest {
     identity: Identity,
     tally: Arc<Tally>,
+    /// Where its lease is seen.
+    board: Arc<Board>,
     /// None once the guest is being stopped.
     commands: Option<Sender<Command>>,
     waker: UnixStream,
@@ -138,7 +153,7 @@ impl Guest {
     /// [`Error::Config`], [`Error::Attach`] when the other side is not there before the timeout, or [`Error::Start`].
     pub fn spawn(config: GuestConfig) -> Result<Guest, Error> {
         config.check()?;
-        let GuestConfig { name, mac, ipv4, ipv6, mtu, attachment, timeout } = config;
+        let GuestConfig { name, mac, ipv4, ipv6, dhcp, mtu, attachment, timeout } = config;
         let text = attachment.to_string();
         let client = attachment.open(&name, Instant::now() + timeout).map_err(|source| Error::Attach {
             guest: name.clone(),
@@ -153,13 +168,19 @@ impl Guest {
         let (commands, inbox) = mpsc::channel();
         let tally = Arc::new(Tally::default());
         let identity = Identity { name: name.clone(), mac, ipv4, ipv6 };
-        let stack = Stack::new(&identity, timeout, Device::new(client, mtu, tally.clone()));
+        let mut stack = Stack::new(&identity, timeout, Device::new(client, mtu, tally.clone()));
+        let board = Arc::<Board>::default();
+        if dhcp {
+            stack.device.heard = Some(Heard::new(mac));
+            let task: Command = Box::new(LeaseTask::new(board.clone()));
+            commands.send(task).expect("its receiver is here");
+        }
         let worker = Worker::new(stack, inbox, woken);
         let thread = std::thread::Builder::new()
             .name(format!("guest {name}"))
             .spawn(move || worker.run())
             .map_err(start)?;
-        Ok(Guest { identity, tally, commands: Some(commands), waker, thread: Some(thread) })
+        Ok(Guest { identity, tally, board, commands: Some(commands), waker, thread: Some(thread) })
     }
 
     /// The guest's name.
@@ -172,9 +193,10 @@ impl Guest {
         self.identity.mac
     }
 
-    /// The guest's IPv4 address.
+    /// The guest's IPv4 address, the one that is set or leased.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        self.identity.ipv4.map(|ipv4| ipv4.address)
+        let set = self.identity.ipv4.map(|ipv4| ipv4.address);
+        set.or_else(|| self.board.lease().map(|lease| lease.address))
     }
 
     /// The guest's IPv6 address, not the link-local one.
@@ -212,6 +234,40 @@ impl Guest {
     /// [`Error::Unreachable`], [`Error::Reset`], [`Error::Timeout`], [`Error::Disconnected`] or [`Error::Stopped`].
     pub fn tcp_send(&self, address: SocketAddr, amount: Amount) -> Result<TransferReport, Error> {
         self.run(|reply| SendTask::new(address, amount, reply))?
+    }
+
+    /// Waits until the guest has a lease, and returns it. It asks as long as it lives, if it is configured with
+    /// [`GuestConfig::dhcp`].
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when there is none until then, or [`Error::Disconnected`].
+    pub fn lease(&self, timeout: Duration) -> Result<Lease, Error> {
+        self.board.wait(&self.identity.name, timeout)
+    }
+
+    /// Returns the addresses of a name, those of IPv4 first, by the DNS servers of the guest's lease. The name has to be
+    /// whole: no domain is searched.
+    ///
+    /// # Errors
+    /// [`Error::Unresolved`], [`Error::Timeout`] when no server answers, [`Error::Disconnected`] or [`Error::Stopped`].
+    pub fn resolve(&self, name: &str, timeout: Duration) -> Result<Vec<IpAddr>, Error> {
+        self.run(|reply| ResolveTask::new(name.to_owned(), timeout, reply))?
+    }
+
+    /// Connects to `address`, sends `request`, and returns what the other side sends until it closes; at most `limit`
+    /// octets, with which the connection ends.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Reset`], [`Error::Timeout`] when it is not closed until then,
+    /// [`Error::Disconnected`] or [`Error::Stopped`].
+    pub fn fetch(
+        &self,
+        address: SocketAddr,
+        request: &[u8],
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        self.run(|reply| FetchTask::new(address, request.to_vec(), limit, timeout, reply))?
     }
 
     /// Stops the guest and waits until its attachment is closed, as dropping it does.

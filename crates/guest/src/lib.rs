@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
 //! Guests that live in the process, attached to a network as virtual machines are.
 //!
-//! A [`Guest`] has a TCP/IP stack (smoltcp) on a thread of its own and pings, serves and sends. A [`RawGuest`] has
+//! A [`Guest`] has a TCP/IP stack (smoltcp) on a thread of its own and pings, serves and sends; it has addresses set, or
+//! asks for a lease by DHCP and resolves names by the servers that this names. A [`RawGuest`] has
 //! none: it sends and receives frames, or breaks the protocol on purpose. Both take an [`Attachment`]: QEMU's stream
 //! and datagram sockets, a VDE switch, or a descriptor. Nothing here needs privileges.
 //!
@@ -36,12 +37,14 @@
 mod attachment;
 pub mod client;
 mod device;
+mod dhcp;
 mod error;
 mod guest;
 mod neighbour;
 pub mod pattern;
 mod ping;
 mod raw;
+mod resolve;
 mod stack;
 mod tcp;
 mod wait;
@@ -49,6 +52,7 @@ mod worker;
 
 pub use attachment::Attachment;
 pub use device::Counters;
+pub use dhcp::Lease;
 pub use error::Error;
 pub use guest::{Guest, GuestConfig, Ipv4, Ipv6};
 pub use ping::{Ping, PingReport};

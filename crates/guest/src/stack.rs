@@ -1,6 +1,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
@@ -11,7 +11,7 @@ use vmlan_frame::MacAddr;
 use crate::device::Device;
 use crate::guest::Identity;
 use crate::neighbour::solicitation;
-use crate::{Error, Ipv4, Ipv6};
+use crate::{Error, Ipv4, Ipv6, Lease};
 
 /// Frames received, and rounds of sending, before others get their turn.
 const BATCH: usize = 64;
@@ -26,7 +26,7 @@ const SOLICIT_AGAIN: Duration = Duration::from_millis(100);
 /// round trips take microseconds, and a segment that a full queue dropped would stop a transfer for longer than the
 /// transfer lasts. Ten times faster it waits 100 ms, half of what Linux does. The other times shrink alike:
 /// a delayed acknowledgement waits 1 ms, TIME-WAIT lasts 1 s, a silent neighbour is forgotten after 6 s.
-const CLOCK_RATE: u32 = 10;
+pub(crate) const CLOCK_RATE: u32 = 10;
 
 /// One guest's smoltcp interface with its sockets, and what its operations share.
 pub(crate) struct Stack {
@@ -36,6 +36,10 @@ pub(crate) struct Stack {
     pub(crate) device: Device,
     /// How long operations wait without progress.
     pub(crate) timeout: Duration,
+    /// Servers of DNS that a lease named.
+    pub(crate) servers: Vec<IpAddress>,
+    /// The router that a lease named.
+    router: Option<Ipv4Addr>,
     mac: MacAddr,
     epoch: Instant,
     port: u16,
@@ -60,6 +64,8 @@ impl Stack {
             sockets: SocketSet::new(Vec::new()),
             device,
             timeout,
+            servers: Vec::new(),
+            router: None,
             mac,
             epoch: Instant::now(),
             // A guest that is started again must not meet the connections of its former self.
@@ -125,13 +131,45 @@ impl Stack {
     ///
     /// # Errors
     /// [`Error::Unreachable`] when `target` is in none of the guest's prefixes.
-    pub(crate) fn source_for(&self, target: IpAddr) -> Result<IpAddr, Error> {
+    fn source_for(&self, target: IpAddr) -> Result<IpAddr, Error> {
         let wanted = IpAddress::from(target);
         let addresses = self.interface.ip_addrs();
         let source = addresses.iter().find(|own| own.contains_addr(&wanted));
         source
             .map(|own| own.address().into())
             .ok_or_else(|| Error::Unreachable { guest: self.name.clone(), address: target })
+    }
+
+    /// The guest's address that talks to `target`, and the neighbour that leads there: `target` itself or the router.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    fn way_to(&self, target: IpAddr) -> Result<(IpAddr, IpAddr), Error> {
+        match (self.source_for(target), target, self.router) {
+            (Ok(source), ..) => Ok((source, target)),
+            (Err(_), IpAddr::V4(_), Some(router)) => Ok((self.source_for(router.into())?, router.into())),
+            (Err(error), ..) => Err(error),
+        }
+    }
+
+    /// Takes the addresses of a lease, or gives them back.
+    pub(crate) fn set_lease(&mut self, lease: Option<&Lease>) {
+        self.interface.update_ip_addrs(|addresses| {
+            // A guest with a lease has no other IPv4 address.
+            addresses.retain(|address| matches!(address, IpCidr::Ipv6(_)));
+            if let Some(lease) = lease {
+                let address = IpCidr::new(lease.address.into(), lease.prefix);
+                addresses.insert(0, address).expect("iface-max-addr-count is three");
+            }
+        });
+        self.router = lease.and_then(|lease| lease.router);
+        let routes = self.interface.routes_mut();
+        match self.router {
+            Some(router) => drop(routes.add_default_ipv4_route(router).expect("there is room for one route")),
+            None => drop(routes.remove_default_ipv4_route()),
+        }
+        let servers = lease.map_or(&[][..], |lease| &lease.servers);
+        self.servers = servers.iter().map(|&server| server.into()).collect();
     }
 
     pub(crate) fn timed_out(&self, operation: String) -> Error {
@@ -152,7 +190,7 @@ fn link_local(mac: MacAddr) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// Asks for a neighbour until it answers.
+/// Asks for the neighbour that leads to an address until it answers.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     source: IpAddr,
@@ -162,9 +200,10 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// # Errors
-    /// As [`Stack::source_for`].
+    /// [`Error::Unreachable`].
     pub(crate) fn new(stack: &Stack, target: IpAddr) -> Result<Resolver, Error> {
-        Ok(Resolver { source: stack.source_for(target)?, target, again: None })
+        let (source, target) = stack.way_to(target)?;
+        Ok(Resolver { source, target, again: None })
     }
 
     /// True once the neighbour answered; call again at [`Resolver::wake_at`] and when a frame arrived.

@@ -1,5 +1,6 @@
-//! TCP transfers: a server that discards and checks, and a sender of the pattern.
+//! TCP transfers: a server that discards and checks, a sender of the pattern, and a request with its answer.
 
+mod fetch;
 mod send;
 mod serve;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 
+pub(crate) use fetch::FetchTask;
 pub(crate) use send::SendTask;
 pub(crate) use serve::ServeTask;
 pub use serve::{ServeReport, TcpServer};
@@ -16,6 +18,9 @@ pub use serve::{ServeReport, TcpServer};
 const BUFFER: usize = 256 * 1024;
 /// Octets of the buffer in the other direction.
 const IDLE_BUFFER: usize = 2 * 1024;
+
+/// How long a closed connection is kept to acknowledge the other side's FIN.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How much to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

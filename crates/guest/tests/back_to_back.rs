@@ -158,10 +158,18 @@ fn relay(from: &UnixDatagram, to: &UnixDatagram, mut change: impl FnMut(&mut [u8
 
 #[test]
 fn what_cannot_be_done_is_told() {
-    let (one, _other) = pair();
+    let (one, other) = pair();
 
     let refused = one.tcp_send((ipv4(2), 9).into(), Amount::Octets(1)).unwrap_err();
     assert!(matches!(refused, Error::Reset { acknowledged: 0, .. }), "{refused}");
+    let refused = one.fetch((ipv4(2), 9).into(), b"hello", 1, PATIENCE).unwrap_err();
+    assert!(matches!(refused, Error::Reset { acknowledged: 0, .. }), "{refused}");
+    let waiting = Duration::from_millis(50);
+    other.tcp_serve(80).unwrap();
+    let open = one.fetch((ipv4(2), 80).into(), b"hello", 1, waiting).unwrap_err();
+    assert!(matches!(&open, Error::Timeout { waited, .. } if *waited == waiting), "{open}");
+    let no_server = one.resolve("web.lab.internal", PATIENCE).unwrap_err();
+    assert!(matches!(no_server, Error::Unresolved { .. }), "{no_server}");
     let elsewhere = one.ping("192.0.2.1".parse().unwrap(), Ping::default()).unwrap_err();
     assert!(matches!(elsewhere, Error::Unreachable { .. }), "{elsewhere}");
 }
@@ -227,6 +235,7 @@ fn impossible_configurations_are_refused() {
         config(1, attachment()).ipv4(ipv4(1), 33),
         config(1, attachment()).ipv4([224, 0, 0, 1].into(), 24),
         config(1, attachment()).ipv6(ipv6(1), 129),
+        config(1, attachment()).dhcp(),
     ];
     for config in configs {
         let error = Guest::spawn(config).unwrap_err();

@@ -1,18 +1,15 @@
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::wire::IpEndpoint;
 
-use super::{Amount, BUFFER, IDLE_BUFFER, TransferReport, socket};
+use super::{Amount, BUFFER, IDLE_BUFFER, LINGER, TransferReport, socket};
 use crate::guest::Reply;
 use crate::stack::{Resolver, Stack};
 use crate::worker::{Step, Task};
 use crate::{Error, pattern};
-
-/// How long a closed connection is kept to acknowledge the other side's FIN.
-const LINGER: Duration = Duration::from_secs(1);
 
 enum Phase {
     New,
