@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 use vmlan_api::{Error, ErrorCode};
 
+use crate::StateDirectory;
 use crate::capture::{self, Capture};
 use crate::config::{Change, ValidConfig};
 use crate::handle::{self, Handle};
@@ -32,14 +33,17 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts a daemon with this configuration, and tells what came of every part of it. It runs even when some, or
-    /// all, failed.
+    /// all, failed. What outlives it, as leases do, is kept in `state`.
     ///
     /// # Errors
     /// No threads, descriptors or memory.
-    pub fn start(config: ValidConfig) -> io::Result<(Embedded, vmlan_api::ApplyReport)> {
+    pub fn start(
+        config: ValidConfig,
+        state: StateDirectory,
+    ) -> io::Result<(Embedded, vmlan_api::ApplyReport)> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, requests) = handle::channel();
-        let mut supervisor = Supervisor::start(requests, config.workers(), None)?;
+        let mut supervisor = Supervisor::start(requests, config.workers(), None, state)?;
         let on_runtime = runtime.handle().clone();
         let (tell, report) = std::sync::mpsc::sync_channel(1);
         let run = move || {
@@ -146,6 +150,22 @@ impl Embedded {
         self.wait_for(self.handle.change(change, false))
     }
 
+    /// The addresses that guests of one network have, or of all.
+    ///
+    /// # Errors
+    /// See [`Handle::leases`].
+    pub fn leases(&self, network: Option<&str>) -> Result<Vec<vmlan_api::Lease>, Error> {
+        self.wait_for(self.handle.leases(network.map(str::to_owned)))
+    }
+
+    /// Adds a forward, as it is written, to a running network, until a configuration is applied.
+    ///
+    /// # Errors
+    /// See [`Handle::add_forward`].
+    pub fn add_forward(&self, network: &str, forward: &str) -> Result<vmlan_api::Forward, Error> {
+        self.wait_for(self.handle.add_forward(network.to_owned(), forward.to_owned()))
+    }
+
     /// The events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<vmlan_api::Event> {
         self.handle.subscribe()
@@ -218,7 +238,7 @@ mod tests {
         let text = "[network.lab.port.web]\nstream = { listen = \"web.sock\" }\n";
         let config = config::parse(text, "test", Some(directory.path())).expect("a good configuration");
 
-        let (daemon, report) = Embedded::start(config).expect("a daemon");
+        let (daemon, report) = Embedded::start(config, StateDirectory::None).expect("a daemon");
 
         assert_eq!((report.actions.len(), report.failed()), (2, 0));
         let path = directory.path().join("db.sock");

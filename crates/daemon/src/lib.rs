@@ -24,4 +24,4 @@ pub mod plan;
 pub mod run;
 pub mod supervisor;
 mod uplink;
-pub use vmlan_ports::{leftovers, lock};
+pub use vmlan_ports::{StateDirectory, leftovers, lock};

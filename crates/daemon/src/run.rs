@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::StateDirectory;
 use crate::config::{self, ValidConfig};
 use crate::control::{self, ControlSocket, Limits};
 use crate::handle::{self, Handle};
@@ -89,8 +90,8 @@ async fn serve(
     let socket = ControlSocket::bind(control_path)?;
     let (handle, requests) = handle::channel();
     let file = file.map(std::path::absolute).transpose()?;
-    let mut supervisor =
-        Supervisor::start(requests, config.workers(), file).context("cannot start the data plane")?;
+    let mut supervisor = Supervisor::start(requests, config.workers(), file, StateDirectory::Usual)
+        .context("cannot start the data plane")?;
     supervisor.take_over(control_path, &config);
     let report = supervisor.apply(config, false).await;
 

@@ -22,7 +22,7 @@ use crate::Emitter;
 use crate::filter::Rules;
 use crate::interface::Shared as Interfaces;
 use crate::users::{Budget, Users};
-use crate::{PortSettings, Vlan};
+use crate::{PortSettings, StateDirectory, Vlan};
 
 /// A fault of the attachment with that number.
 pub type FaultNotice = (u64, Fault);
@@ -49,6 +49,8 @@ pub struct Fabric {
     pub users: Arc<Users>,
     /// Counts the seconds, so that everything that looks once in a while wakes the process together.
     pub ticks: watch::Receiver<u64>,
+    /// Where ports keep what outlives the daemon.
+    pub(crate) state: StateDirectory,
 }
 
 /// A port that is to join a network.
@@ -109,6 +111,7 @@ impl Fabric {
         events: Emitter,
         users: Arc<Users>,
         ticks: watch::Receiver<u64>,
+        state: StateDirectory,
     ) -> io::Result<Arc<Fabric>> {
         let routes = Routes::default();
         let known = routes.clone();
@@ -138,6 +141,7 @@ impl Fabric {
             interfaces: Arc::default(),
             users,
             ticks,
+            state,
         }))
     }
 

@@ -27,6 +27,7 @@ mod peers;
 mod seat;
 mod settings;
 mod stable;
+mod state;
 mod stream;
 pub mod swept;
 mod tap;
@@ -95,6 +96,7 @@ pub use seat::{Ready, Seat, Strangers};
 pub use settings::{
     FilterRule, FilterSource, Mtu, PortSettings, TRUNK, Trunk, TrunkInterface, UPLINK, UserLimits, Vlan,
 };
+pub use state::StateDirectory;
 pub use task::{Ends, run, run_clients};
 pub use trunk::{run as run_trunk, too_long};
 pub use trunks::{TrunkRow, TrunkWish, Trunks};

@@ -28,7 +28,7 @@ use vmlan_lan::Network;
 
 use apply::Steps;
 use view::View;
-use vmlan_ports::{Emitter, Fabric, Place, follow_links};
+use vmlan_ports::{Emitter, Fabric, Place, StateDirectory, follow_links};
 
 use crate::config::{self, Belonging, Change, ValidConfig};
 use crate::handle::{Reply, Request, Requests};
@@ -137,7 +137,8 @@ impl Applying {
 }
 
 impl Supervisor {
-    /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads.
+    /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads; what outlives the
+    /// daemon is kept in `state`.
     ///
     /// # Errors
     /// No threads, descriptors or memory.
@@ -145,10 +146,11 @@ impl Supervisor {
         requests: Requests,
         workers: NonZeroUsize,
         file: Option<PathBuf>,
+        state: StateDirectory,
     ) -> std::io::Result<Supervisor> {
         let (ticks, ticked) = watch::channel(0);
         let users = requests.users().clone();
-        let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked)?;
+        let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked, state)?;
         let view = Arc::new(View::new(fabric.clone(), file.clone()));
         Ok(Supervisor {
             requests,

@@ -1,9 +1,8 @@
-//! The host as an uplink has to know it: its addresses, its way to IPv6, its limits and its directories.
+//! The host as an uplink has to know it: its addresses, its way to IPv6 and its limits.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 
 use nix::ifaddrs::getifaddrs;
 use rustix::process::{Resource, getrlimit};
@@ -55,16 +54,4 @@ pub(super) fn random_key() -> io::Result<[u64; 2]> {
     std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
     let (one, two) = octets.split_at(8);
     Ok([one, two].map(|half| u64::from_ne_bytes(half.try_into().expect("eight octets"))))
-}
-
-/// The file for a network's leases; none where there is no directory for it.
-pub(super) fn lease_file(network: &str) -> Option<PathBuf> {
-    let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // A service manager's directory, the user's, the system's.
-    let state = of("STATE_DIRECTORY").or_else(|| {
-        let home = || of("HOME").map(|home| home.join(".local/state"));
-        let root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/lib"));
-        of("XDG_STATE_HOME").or_else(root).or_else(home).map(|state| state.join("vmlan"))
-    })?;
-    Some(state.join("leases").join(format!("{network}.json")))
 }

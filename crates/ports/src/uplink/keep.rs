@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use vmlan_drivers::uplink::{Command, Options, Uplink};
 
 use super::convert::{engine, services_config, services_ports};
-use super::host::{HostAddresses, lease_file, random_key};
+use super::host::{HostAddresses, random_key};
 use super::running::{News, Running};
 use super::services::{Callbacks, Notice, Services, Setup};
 use super::{Rooms, UplinkSettings};
@@ -80,7 +80,7 @@ fn open(
     let setup = Setup {
         config: services_config(&settings, seat.mtu(), &seat.place().network),
         ports: services_ports(&seat.ports()),
-        lease_file: lease_file(&seat.place().network),
+        lease_file: seat.fabric().state.lease_file(&seat.place().network),
         resolv_conf: "/etc/resolv.conf".into(),
         channel: ours,
         streams: taken,
