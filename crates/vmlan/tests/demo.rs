@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use testbed::{Output, Process, Signal, require, run};
+use testbed::{Netns, Output, Process, Signal, require, run};
 
 /// Many times what it takes.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -29,6 +29,75 @@ fn run_to_its_end(directory: &Path) -> (Output, PathBuf) {
     (output, capture.clone())
 }
 
+/// Everything that guests get from the uplink, without the rest of its lines.
+const OF_UPLINK: [&str; 7] = [
+    "app an address, by DHCP",
+    "store an address, by DHCP",
+    "app store.demo.internal, by DNS",
+    "app host.demo.internal, by DNS",
+    "app http://host.demo.internal",
+    "app host IPv4",
+    "host store IPv4",
+];
+
+/// Lists what the output shows of that.
+fn of_uplink(output: &str) -> Vec<&'static str> {
+    let lines: Vec<String> =
+        output.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let is_shown = |row: &&str| lines.iter().any(|line| line.starts_with(*row));
+    OF_UPLINK.into_iter().filter(is_shown).collect()
+}
+
+#[test]
+fn leases_are_not_kept() {
+    let (directory, state) = (tempfile::tempdir(), tempfile::tempdir());
+    let (directory, state) = (directory.expect("a directory"), state.expect("a directory"));
+    let mut command = demo(directory.path());
+    command
+        .env("STATE_DIRECTORY", state.path())
+        .env("XDG_STATE_HOME", state.path())
+        .env("HOME", state.path());
+
+    run(command, LIMIT).expect_success();
+
+    assert_eq!(entries(state.path()), Vec::<PathBuf>::new());
+}
+
+/// Runs it in a namespace without an interface but loopback.
+fn run_within(namespace: &Netns) -> Output {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = namespace.command(env!("CARGO_BIN_EXE_vmlan"));
+    command.arg("demo").env("TMPDIR", directory.path());
+    run(command, LIMIT).expect_success()
+}
+
+#[test]
+fn without_a_network_and_without_ipv6_the_uplink_is_shown() {
+    require!(namespaces());
+    let namespace = Netns::new("bare");
+    namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+
+    let output = run_within(&namespace);
+
+    assert_eq!(of_uplink(&output.stdout), OF_UPLINK, "{}", output.stdout);
+}
+
+#[test]
+fn without_loopback_the_ways_to_this_host_are_left_out() {
+    require!(namespaces());
+    let namespace = Netns::new("down");
+    namespace.ip(["link", "set", "lo", "down"]);
+
+    let output = run_within(&namespace);
+
+    assert_eq!(of_uplink(&output.stdout), OF_UPLINK[..3], "{}", output.stdout);
+    assert!(
+        output.stdout.contains("Left out: what the uplink carries from and to this host"),
+        "{}",
+        output.stdout
+    );
+}
+
 #[test]
 fn everything_arrives_and_only_the_capture_stays() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -38,6 +107,7 @@ fn everything_arrives_and_only_the_capture_stays() {
     for expected in ["web", "db", "cache.0", "Everything arrived", "The books balance", "shows them"] {
         assert!(output.stdout.contains(expected), "{expected:?} in {}", output.stdout);
     }
+    assert_eq!(of_uplink(&output.stdout), OF_UPLINK, "{}", output.stdout);
     assert!(output.stdout.contains(&format!("tshark -r {}", capture.display())), "{}", output.stdout);
     assert!(!Path::new("/sys/class/net/vmlan-demo").exists(), "the TAP is left behind");
 }

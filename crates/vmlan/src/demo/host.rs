@@ -72,6 +72,11 @@ impl GuestHost {
         Ok(GuestHost { guest, server })
     }
 
+    /// The port of its TCP server.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
     pub fn guest(&self) -> &Guest {
         &self.guest
     }

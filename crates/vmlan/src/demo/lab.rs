@@ -1,8 +1,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use vmlan_api::PortState;
+use vmlan_daemon::StateDirectory;
 use vmlan_daemon::config;
 use vmlan_daemon::embedded::Embedded;
 use vmlan_frame::MacAddr;
@@ -10,7 +11,8 @@ use vmlan_guest::{Attachment, Guest, GuestConfig};
 
 use super::host::{GuestHost, Host};
 use super::kernel::Kernel;
-use super::{PATIENCE, progress};
+use super::uplink::Services;
+use super::{PATIENCE, progress, uplink};
 
 /// The network.
 pub const NETWORK: &str = "demo";
@@ -26,10 +28,16 @@ datagram = { local = "db.sock", remote = "db-guest.sock" }
 
 [network.demo.port.cache]
 vde = { directory = "cache.vde" }
+
+[network.demo.port.app]
+stream = { listen = "app.sock" }
+
+[network.demo.port.store]
+stream = { listen = "store.sock" }
 "#;
 
-/// The ports that the guests are behind: a VDE switch makes one for each client.
-const GUEST_PORTS: [&str; 3] = ["web", "db", "cache.0"];
+/// The ports that have to be up: a VDE switch makes one for each client.
+const PORTS: [&str; 4] = ["web", "db", "cache.0", "uplink"];
 
 /// Everything that runs. Guests end before the daemon does.
 pub struct Lab {
@@ -37,6 +45,10 @@ pub struct Lab {
     pub guests: Vec<GuestHost>,
     /// The kernel's stack, behind a TAP.
     pub kernel: Option<Kernel>,
+    /// The services of this host that guests reach by the uplink.
+    pub services: Option<Services>,
+    /// The directory of the sockets.
+    pub directory: PathBuf,
     /// Parts that could not be shown here, and why.
     pub left_out: Vec<String>,
     /// The daemon.
@@ -47,14 +59,17 @@ impl Lab {
     /// Starts the daemon and attaches everybody. Sockets are made in `directory`.
     pub fn start(directory: &Path) -> anyhow::Result<Lab> {
         progress(
-            "starting: network demo, with guests on a stream socket, a datagram socket and a VDE switch",
+            "starting: network demo, with guests on a stream socket, a datagram socket and a VDE switch, and an uplink",
         );
-        let Ok(config) = config::parse(CONFIG, "demo", Some(directory)) else {
+        let services = Services::open();
+        let text = format!("{CONFIG}{}", uplink::table(services.as_ref().ok()));
+        let Ok(config) = config::parse(&text, "demo", Some(directory)) else {
             // Nothing else in it depends on the machine.
             let directory = directory.display();
             anyhow::bail!("{directory} is too long for the paths of sockets; set TMPDIR to a shorter one");
         };
-        let (daemon, report) = Embedded::start(config).context("the daemon cannot be started")?;
+        let (daemon, report) =
+            Embedded::start(config, StateDirectory::None).context("the daemon cannot be started")?;
         for action in &report.actions {
             if let (vmlan_api::Outcome::Failed, Some(reason)) = (action.outcome, &action.reason) {
                 anyhow::bail!("port {}: {reason}", action.port.as_deref().unwrap_or("?"));
@@ -74,9 +89,14 @@ impl Lab {
         let guests = guests.into_iter().zip(1..);
         let guests = guests.map(|((name, attachment), number)| start_guest(name, number, attachment));
         let guests = guests.collect::<anyhow::Result<_>>()?;
-        let mut lab = Lab { guests, kernel: None, left_out: Vec::new(), daemon };
-        lab.wait_until_up(&GUEST_PORTS)?;
+        let directory = directory.to_owned();
+        let mut lab = Lab { guests, kernel: None, services: None, directory, left_out: Vec::new(), daemon };
+        lab.wait_until_up(&PORTS)?;
         lab.attach_kernel();
+        match services {
+            Ok(services) => lab.services = Some(services),
+            Err(reason) => lab.leave_out(format!("what the uplink carries from and to this host: {reason}")),
+        }
         Ok(lab)
     }
 
@@ -88,13 +108,17 @@ impl Lab {
 
     /// Ends everything in order.
     pub fn end(self) {
-        let Lab { guests, kernel, left_out: _, daemon } = self;
+        let Lab { guests, kernel, daemon, .. } = self;
         drop(guests);
         drop(kernel);
         daemon.stop();
     }
 
-    fn wait_until_up(&self, names: &[&str]) -> anyhow::Result<()> {
+    /// Waits until these ports are up.
+    ///
+    /// # Errors
+    /// The first one that is not.
+    pub fn wait_until_up(&self, names: &[&str]) -> anyhow::Result<()> {
         let is_up = |ports: &[vmlan_api::Port], name: &str| {
             ports.iter().any(|port| port.port == name && port.state == PortState::Up)
         };
@@ -112,12 +136,13 @@ impl Lab {
                 self.left_out.extend(kernel.lacks().map(str::to_owned));
                 self.kernel = Some(kernel);
             }
-            Err(reason) => {
-                let left_out = format!("the kernel's own stack on a TAP: {reason}");
-                progress(&format!("left out: {left_out}"));
-                self.left_out.push(left_out);
-            }
+            Err(reason) => self.leave_out(format!("the kernel's own stack on a TAP: {reason}")),
         }
+    }
+
+    fn leave_out(&mut self, what: String) {
+        progress(&format!("left out: {what}"));
+        self.left_out.push(what);
     }
 }
 
@@ -131,8 +156,13 @@ pub fn ipv6(number: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into())
 }
 
+/// The MAC address of guest `number`.
+pub fn mac(number: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0, number])
+}
+
 fn start_guest(name: &str, number: u8, attachment: Attachment) -> anyhow::Result<GuestHost> {
-    let mac = MacAddr([0x52, 0x54, 0, 0, 0, number]);
-    let config = GuestConfig::new(name, mac, attachment).ipv4(ipv4(number), 24).ipv6(ipv6(number), 64);
+    let config =
+        GuestConfig::new(name, mac(number), attachment).ipv4(ipv4(number), 24).ipv6(ipv6(number), 64);
     GuestHost::new(Guest::spawn(GuestConfig { timeout: PATIENCE, ..config })?)
 }

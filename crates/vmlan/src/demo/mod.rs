@@ -3,7 +3,8 @@
 //! Theory of operation. A daemon runs inside this process with one network ([`lab`]). Guests that live in the process
 //! too, each with a TCP/IP stack of its own, are attached to it by the sockets that real guests use; as root, the
 //! kernel's own stack joins by a TAP in a namespace without a name ([`kernel`]). They ping each other and send each
-//! other TCP ([`measure`]), a capture runs beside it, and in the end the counters of all ports must balance
+//! other TCP ([`measure`]). Two more guests have nothing set: they get addresses and names from the network's uplink, and
+//! by it reach a server of this process and are reached by it ([`uplink`]). A capture runs beside it, and in the end the counters of all ports must balance
 //! ([`books`]). The first thing that does not work ends the demonstration with an error.
 //!
 //! Everything that it makes is under one temporary directory or ends with the process, except the capture file; a
@@ -15,6 +16,8 @@ mod interrupt;
 mod lab;
 mod measure;
 mod report;
+mod sockets;
+mod uplink;
 
 #[cfg(target_os = "linux")]
 #[path = "linux/kernel.rs"]
@@ -36,6 +39,7 @@ use self::books::Books;
 use self::host::{Family, Host};
 use self::lab::Lab;
 use self::measure::{RoundTrips, Throughput};
+use self::uplink::{Step, Uplinked};
 use crate::command::Failure;
 use crate::output::{print, tell};
 
@@ -58,6 +62,7 @@ const CAPTURE: capture::Options = capture::Options {
 /// Results of the demonstration.
 struct Results {
     ports: Vec<vmlan_api::Port>,
+    steps: Vec<Step>,
     round_trips: Vec<RoundTrips>,
     throughputs: Vec<Throughput>,
     books: Books,
@@ -88,9 +93,11 @@ pub fn run() -> Result<(), Failure> {
 fn demonstrate(lab: &Lab, file: &Path) -> anyhow::Result<Results> {
     let file = File::options().write(true).open(file).context("the capture file cannot be opened")?;
     let capture = lab.daemon.capture(Some(lab::NETWORK), file, CAPTURE)?;
+    let (uplinked, steps) = Uplinked::start(lab)?;
     let hosts = lab.hosts();
     let round_trips = ping_all(lab, &hosts)?;
-    let throughputs = transfer_all(&hosts)?;
+    let mut throughputs = transfer_all(&hosts)?;
+    throughputs.extend(uplinked.transfer()?);
 
     progress("counting: every copy of a frame must have been sent, dropped for a reason, or still wait");
     let balanced = |ports: &[vmlan_api::Port]| Books::of(ports).balance();
@@ -101,7 +108,7 @@ fn demonstrate(lab: &Lab, file: &Path) -> anyhow::Result<Results> {
         "the books do not balance: {books}; this is a bug in vmlan, please report it"
     );
     let capture = finish(capture)?;
-    Ok(Results { ports, round_trips, throughputs, books, capture })
+    Ok(Results { ports, steps, round_trips, throughputs, books, capture })
 }
 
 /// Every guest to everybody else, both families.

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::measure::{RoundTrips, Spread, Throughput};
+use super::uplink::Step;
 use super::{CAPTURE, Results};
 use crate::output::table;
 
@@ -13,6 +14,7 @@ pub fn text(results: &Results, left_out: &[String], capture: &Path, elapsed: Dur
         let _ = write!(text, "\n{title}\n{body}");
     };
     section("Ports, as the network sees them: RX came from the guest, TX went to it", ports(&results.ports));
+    section("Uplink: addresses, names and a way out for guests that have nothing set", steps(&results.steps));
     section("Round trips in microseconds: least / median / most", round_trips(&results.round_trips));
     section("TCP", throughputs(&results.throughputs));
     text.push('\n');
@@ -56,6 +58,14 @@ fn ports(ports: &[vmlan_api::Port]) -> String {
     });
     let head = ["PORT", "KIND", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "DROPS"];
     aligned(head, rows.collect(), 2..6)
+}
+
+fn steps(steps: &[Step]) -> String {
+    let row = |step: &Step| {
+        let milliseconds = format!("{:.1}", step.elapsed.as_secs_f64() * 1e3);
+        vec![step.from.clone(), step.wants.clone(), step.gets.clone(), milliseconds]
+    };
+    aligned(["FROM", "WANTS", "GETS", "MS"], steps.iter().map(row).collect(), 3..4)
 }
 
 fn round_trips(round_trips: &[RoundTrips]) -> String {

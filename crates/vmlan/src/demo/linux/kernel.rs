@@ -1,21 +1,19 @@
 //! The kernel's own stack as a guest: a TAP in a network namespace without a name, which nothing can leave behind.
 
-use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use vmlan_daemon::embedded::Embedded;
-use vmlan_guest::{TransferReport, pattern};
+use vmlan_guest::TransferReport;
 use vmlan_sys::{netdev, netns};
 
 use super::PATIENCE;
-use super::host::{Family, Host, Taken, Taking};
+use super::host::{Family, Host, Taking};
 use super::lab::{NETWORK, ipv4, ipv6};
+use super::sockets;
 
 /// The port, and who is behind it.
 const NAME: &str = "kernel";
@@ -23,8 +21,6 @@ const NAME: &str = "kernel";
 const DEVICE: &str = "vmlan-demo";
 /// Its number in the network.
 const NUMBER: u8 = 4;
-/// Octets that are read or written at once.
-const PIECE: usize = 64 << 10;
 
 /// The kernel's stack in a namespace of its own.
 pub struct Kernel {
@@ -105,55 +101,12 @@ impl Host for Kernel {
         let address = self.address(family).context("the kernel has no such address")?;
         let listener = netns::within(&self.path, || TcpListener::bind((address, 0)))?;
         let address = listener.local_addr()?;
-        let (tell, told) = mpsc::channel();
-        thread::Builder::new().name("kernel takes".into()).spawn(move || tell.send(receive(&listener)))?;
-        let wait =
-            move || Ok(told.recv_timeout(PATIENCE).context("the end of the connection did not arrive")??);
-        Ok(Taking { address, wait: Box::new(wait) })
+        sockets::take(listener, address)
     }
 
     fn send(&self, to: SocketAddr, time: Duration) -> anyhow::Result<TransferReport> {
         let stream = netns::within(&self.path, || TcpStream::connect_timeout(&to, PATIENCE));
         let stream = stream.with_context(|| format!("the kernel cannot connect to {to}"))?;
-        transmit(stream, time).with_context(|| format!("the kernel cannot send to {to}"))
+        sockets::transmit(stream, time).with_context(|| format!("the kernel cannot send to {to}"))
     }
-}
-
-/// Takes one connection to its end.
-fn receive(listener: &TcpListener) -> io::Result<Taken> {
-    let (mut stream, _) = listener.accept()?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut piece = vec![0; PIECE];
-    let mut taken = Taken { octets: 0, corrupt: 0 };
-    loop {
-        let len = stream.read(&mut piece)?;
-        if len == 0 {
-            return Ok(taken);
-        }
-        if pattern::mismatch(taken.octets, &piece[..len]).is_some() {
-            taken.corrupt = 1;
-        }
-        taken.octets += len as u64;
-    }
-}
-
-/// Sends for so long, and waits until the other side has closed as well, which it does when it has everything.
-fn transmit(mut stream: TcpStream, time: Duration) -> io::Result<TransferReport> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let start = Instant::now();
-    let mut piece = vec![0; PIECE];
-    let mut octets = 0;
-    while start.elapsed() < time {
-        pattern::fill(octets, &mut piece);
-        stream.write_all(&piece)?;
-        octets += PIECE as u64;
-    }
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let after = stream.read(&mut piece)?;
-    let elapsed = start.elapsed();
-    if after > 0 {
-        return Err(io::Error::other("the other side answered where it should only have closed"));
-    }
-    Ok(TransferReport { octets, elapsed })
 }
