@@ -245,8 +245,8 @@ impl Guest {
         self.board.wait(&self.identity.name, timeout)
     }
 
-    /// Returns the addresses of a name, those of IPv4 first, by the DNS servers of the guest's lease. The name has to be
-    /// whole: no domain is searched.
+    /// Returns the addresses of a name, those of IPv4 first, by the DNS servers of the guest's lease. The name has to
+    /// be whole: no domain is searched.
     ///
     /// # Errors
     /// [`Error::Unresolved`], [`Error::Timeout`] when no server answers, [`Error::Disconnected`] or [`Error::Stopped`].

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
 //! Guests that live in the process, attached to a network as virtual machines are.
 //!
-//! A [`Guest`] has a TCP/IP stack (smoltcp) on a thread of its own and pings, serves and sends; it has addresses set, or
-//! asks for a lease by DHCP and resolves names by the servers that this names. A [`RawGuest`] has
-//! none: it sends and receives frames, or breaks the protocol on purpose. Both take an [`Attachment`]: QEMU's stream
-//! and datagram sockets, a VDE switch, or a descriptor. Nothing here needs privileges.
+//! A [`Guest`] has a TCP/IP stack (smoltcp) on a thread of its own and pings, serves and sends; it has addresses set,
+//! or asks for a lease by DHCP and resolves names by the servers that this names. A [`RawGuest`] has none: it sends and
+//! receives frames, or breaks the protocol on purpose. Both take an [`Attachment`]: QEMU's stream and datagram sockets,
+//! a VDE switch, or a descriptor. Nothing here needs privileges.
 //!
 //! ```
 //! use std::os::unix::net::UnixStream;

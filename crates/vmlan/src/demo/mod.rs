@@ -3,9 +3,10 @@
 //! Theory of operation. A daemon runs inside this process with one network ([`lab`]). Guests that live in the process
 //! too, each with a TCP/IP stack of its own, are attached to it by the sockets that real guests use; as root, the
 //! kernel's own stack joins by a TAP in a namespace without a name ([`kernel`]). They ping each other and send each
-//! other TCP ([`measure`]). Two more guests have nothing set: they get addresses and names from the network's uplink, and
-//! by it reach a server of this process and are reached by it ([`uplink`]). A capture runs beside it, and in the end the counters of all ports must balance
-//! ([`books`]). The first thing that does not work ends the demonstration with an error.
+//! other TCP ([`measure`]). Two more guests have nothing set: they get addresses and names from the network's uplink,
+//! and by it reach a server of this process and are reached by it ([`uplink`]). A capture runs beside it, and in the
+//! end the counters of all ports must balance ([`books`]). The first thing that does not work ends the demonstration
+//! with an error.
 //!
 //! Everything that it makes is under one temporary directory or ends with the process, except the capture file; a
 //! signal that ends it early removes both ([`interrupt`]). Progress goes to stderr, results to stdout.

@@ -110,11 +110,11 @@ pub struct Uplinked {
 }
 
 impl Uplinked {
-    /// Attaches the guests, and has them get what the uplink gives.
+    /// Attaches the guests, and has them get what the uplink gives, step by step.
     ///
     /// # Errors
     /// The first thing that they do not get.
-    pub fn start(lab: &Lab) -> anyhow::Result<Uplinking> {
+    pub fn start(lab: &Lab) -> anyhow::Result<(Uplinked, Vec<Step>)> {
         progress(
             "asking the uplink: two more guests want addresses by DHCP, names by DNS, and a page of this host",
         );
@@ -149,9 +149,6 @@ impl Uplinked {
         Ok(vec![out, transfer(host, &self.store, Family::Ipv4)?])
     }
 }
-
-/// The guests, and what they did.
-type Uplinking = (Uplinked, Vec<Step>);
 
 fn attach(lab: &Lab, name: &str, number: u8) -> anyhow::Result<GuestHost> {
     let path = lab.directory.join(format!("{name}.sock"));
