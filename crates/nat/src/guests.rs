@@ -182,6 +182,14 @@ impl Guests {
         }
     }
 
+    /// True if the address is in a subnet of the guests.
+    pub(crate) fn is_inside(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet4.is_some_and(|subnet| subnet.contains(address)),
+            IpAddr::V6(address) => self.subnet6.is_some_and(|subnet| subnet.contains(address)),
+        }
+    }
+
     /// True if the address is the gateway's: the one that has the network's services.
     pub fn is_gateway(&self, address: IpAddr) -> bool {
         match address {

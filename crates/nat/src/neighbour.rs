@@ -35,6 +35,10 @@ pub(crate) fn arp(frame: &Frame, guests: &mut Guests, gateway: MacAddr, pool: &P
         return Err(Drop::SpoofedSource);
     }
     let is_probe = sender.is_unspecified();
+    if !guests.is_inside(sender.into()) && !guests.is_inside(target.into()) {
+        // Others on the link, who use other addresses.
+        return Err(Drop::NotForUplink);
+    }
     if !is_probe && !guests.is_own(sender.into(), mac, frame.meta.ingress) {
         return Err(Drop::SpoofedSource);
     }

@@ -1,9 +1,9 @@
 //! The keeper of an uplink's port: the data path and the services begin and end together.
 
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::mpsc;
 use vmlan_drivers::uplink::{Command, Options, Uplink};
 
@@ -55,9 +55,8 @@ fn open(
 ) -> Result<(Arc<Running>, mpsc::UnboundedReceiver<News>), String> {
     let refused = |what: &'static str| move |error: std::io::Error| format!("cannot make {what}: {error}");
     let key = random_key().map_err(refused("a random key"))?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-        .map_err(|error| refused("the services' channel")(error.into()))?;
+    // Both ends make theirs one that does not wait.
+    let (ours, theirs) = UnixDatagram::pair().map_err(refused("the services' channel"))?;
     let (tell, news) = mpsc::unbounded_channel();
     let (streams, taken) = mpsc::channel(STREAMS);
     let names = move |stream, guest: vmlan_nat::tcp::GuestEnd| {
@@ -71,7 +70,7 @@ fn open(
     };
     let options = Options {
         engine: engine(&settings, seat.mtu(), key),
-        channel: theirs,
+        channel: theirs.into(),
         names: Arc::new(names),
         notify: Arc::new(notify),
         sockets: super::host::sockets(),
@@ -82,7 +81,7 @@ fn open(
         ports: services_ports(&seat.ports()),
         lease_file: seat.fabric().state.lease_file(&seat.place().network),
         resolv_conf: "/etc/resolv.conf".into(),
-        channel: ours,
+        channel: ours.into(),
         streams: taken,
     };
     let (noticed, learned) = (tell.clone(), tell);

@@ -1,6 +1,6 @@
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::Timespec;
@@ -87,6 +87,13 @@ impl Poller {
             failed: event.flags().contains(EventFlags::EOF),
         }));
         Ok(())
+    }
+}
+
+/// Ready for reading while something that is watched is ready, so that another poller can watch this one.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
     }
 }
 
