@@ -56,6 +56,8 @@ reasons! {
     AddressConflict, "address_conflict", Ingress;
     /// Speaks of addresses in ARP or neighbour discovery in a form that receivers may read differently.
     UnclearClaim, "unclear_claim", Ingress;
+    /// Says what only the network's uplink may say: as a DHCP server or router, or claims an address of the uplink's.
+    ServiceGuard, "service_guard", Ingress;
     /// The source address is another port's, which was there first and was heard from lately.
     Contested, "contested", Ingress;
     /// One of our own frames that came back from the trunk.

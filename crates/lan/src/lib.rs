@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! batch of one port → admission → source: learn or guard → stages → destination: FDB or flood → egress queues
-//!                     (length, addresses, guard, VLAN)     (claims)                             (bounded by room)
+//!                     (length, addresses, guard, VLAN)     (services, claims)                   (bounded by room)
 //! ```
 //!
 //! Workers read their shared state without a lock: the ports in an immutable table that is replaced as a whole when
@@ -38,7 +38,7 @@ pub use fdb::{EntryKind, FdbConfig, FdbEntry};
 pub use forward::Forwarder;
 pub use group::Group;
 pub use guard::addresses::HostAddress;
-pub use network::{Network, NetworkConfig, SharedAddress, Station};
+pub use network::{Network, NetworkConfig, ServiceGuard, SharedAddress, Station};
 pub use port::{Limits, PortConfig, PortError, PortId, PortPolicy, Prefix, Rate, Roles};
 pub use trunk::{Diversion, Notify, TrunkConfig, TrunkNotice, TrunkPolicy};
 pub use vlan::{VlanRole, VlanSet};

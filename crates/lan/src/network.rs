@@ -22,9 +22,11 @@ use crate::trunk::{Notify, Trunk, TrunkNotice, TrunkPolicy};
 
 mod fast;
 mod fdb;
+mod services;
 mod trunk;
 
 use self::fast::Fast;
+pub use self::services::ServiceGuard;
 pub use self::trunk::{SharedAddress, Station};
 
 /// A new network.
@@ -63,6 +65,7 @@ struct Control {
     /// True if a guest is active.
     wanted: bool,
     fast: Option<Fast>,
+    services: Option<ServiceGuard>,
 }
 
 /// The settings that the ports of a network are compiled from, besides their policies.
@@ -72,6 +75,8 @@ struct Common {
     aware: bool,
     /// The stages of the guests' ports.
     stages: Stages,
+    /// The port that has the network's services, and whether DHCP is one of them.
+    services: Option<(PortId, bool)>,
 }
 
 struct Member {
@@ -116,6 +121,7 @@ impl Network {
             common: Common::default(),
             wanted: false,
             fast: None,
+            services: None,
         };
         Arc::new(Network {
             name,
@@ -181,8 +187,9 @@ impl Network {
             self.fdb.watch(id, Some(Arc::clone(&notify)));
             TrunkMember { trunk: Arc::new(Trunk::new(&policy)), policy, notify }
         });
-        let common = control.common.of(trunk.as_ref());
-        let port = Arc::new(compile(id, &policy, false, (&account, group.as_ref()), common));
+        let common = control.common;
+        let stages = common.stages(id, &policy, trunk.is_some());
+        let port = Arc::new(compile(id, &policy, false, (&account, group.as_ref()), (common.aware, stages)));
         let member = Member { id, name, policy, active: false, account, group, port, trunk, fast: false };
         let inserted = control.ports.insert(member);
         debug_assert_eq!(inserted, Some(id));
@@ -201,6 +208,7 @@ impl Network {
         }
         drop(member);
         control.statics.retain(|entry| entry.port != id);
+        control.services.take_if(|services| services.port == id);
         self.publish(&mut control);
         self.fdb.dismiss_port(id);
         true
@@ -355,6 +363,7 @@ impl Control {
         Common {
             aware: self.members().any(|member| member.policy.vlan != VlanRole::Unset),
             stages: Stages::of_guests(trunk.map(|trunk| &trunk.policy), floating),
+            services: self.services.as_ref().map(|services| (services.port, services.dhcp)),
         }
     }
 
@@ -403,22 +412,16 @@ impl Control {
         let trunk = self.trunk().and_then(|member| {
             member.trunk.as_ref().map(|trunk| (Arc::clone(&member.port), Arc::clone(&trunk.trunk)))
         });
-        PortTable::new(generation, self.mtu, self.pass_reserved, ports.collect(), trunk, host)
-    }
-}
-
-impl Common {
-    /// The same for one member: a trunk has no stages.
-    fn of(self, trunk: Option<&TrunkMember>) -> Common {
-        Common { stages: if trunk.is_some() { Stages::NONE } else { self.stages }, ..self }
+        let (ports, services) = (ports.collect(), self.served());
+        PortTable::new(generation, self.mtu, self.pass_reserved, ports, trunk, host, services)
     }
 }
 
 impl Member {
     fn compile(&mut self, common: Common) {
-        let common = common.of(self.trunk.as_ref());
+        let stages = common.stages(self.id, &self.policy, self.trunk.is_some());
         let shared = (&self.account, self.group.as_ref());
-        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, common));
+        self.port = Arc::new(compile(self.id, &self.policy, self.active, shared, (common.aware, stages)));
         if let Some(trunk) = &mut self.trunk {
             trunk.trunk = Arc::new(Trunk::new(&trunk.policy));
         }
@@ -430,7 +433,7 @@ fn compile(
     policy: &PortPolicy,
     active: bool,
     (account, group): (&Account, Option<&Arc<Group>>),
-    common: Common,
+    (aware, stages): (bool, Stages),
 ) -> Port {
     let all = policy.limits;
     let limits = match group {
@@ -443,13 +446,13 @@ fn compile(
         enabled: policy.enabled,
         macs: policy.macs.clone().into(),
         guard: policy.guard && !policy.macs.is_empty(),
-        vlan: policy.vlan.membership(common.aware),
+        vlan: policy.vlan.membership(aware),
         promiscuous: policy.promiscuous,
         sees_trunk: policy.sees_trunk,
         isolated: policy.isolated,
         roles: policy.roles,
         floating: policy.floating.clone().into(),
-        stages: common.stages,
+        stages,
         limits,
         shared: group.map(|group| Share { group: Arc::clone(group), limits: all }),
         account: account.clone(),

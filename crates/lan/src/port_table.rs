@@ -4,6 +4,7 @@ use vmlan_frame::{ETHERNET_HEADER, SecondaryMap};
 
 use crate::PortId;
 use crate::guard::addresses::Key;
+use crate::guard::services::Services;
 use crate::port::Port;
 use crate::trunk::Trunk;
 
@@ -25,6 +26,8 @@ pub(crate) struct PortTable {
     pub(crate) trunk: Option<TrunkEntry>,
     /// The host's IP addresses on the trunk's interface, in their VLANs.
     pub(crate) host: Box<[Key]>,
+    /// The services of the network, and the port that has them.
+    pub(crate) services: Option<Services>,
 }
 
 /// The trunk in a port table; its port is not in the table's lists.
@@ -45,6 +48,7 @@ impl PortTable {
         ports: SecondaryMap<PortId, Arc<Port>>,
         trunk: Option<(Arc<Port>, Arc<Trunk>)>,
         host: Box<[Key]>,
+        services: Option<Services>,
     ) -> PortTable {
         let is_trunk = |port: &Port| trunk.as_ref().is_some_and(|(trunk, _)| trunk.id == port.id);
         let guests = ports.values().filter(|port| port.active && !is_trunk(port));
@@ -59,7 +63,18 @@ impl PortTable {
             listeners: select(|port| port.promiscuous && port.sees_trunk),
         });
         let frame_limit = mtu.saturating_add(ETHERNET_HEADER);
-        PortTable { generation, frame_limit, pass_reserved, ports, active, flooded, promiscuous, trunk, host }
+        PortTable {
+            generation,
+            frame_limit,
+            pass_reserved,
+            ports,
+            active,
+            flooded,
+            promiscuous,
+            trunk,
+            host,
+            services,
+        }
     }
 
     #[inline]

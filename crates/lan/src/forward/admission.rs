@@ -115,8 +115,12 @@ mod tests {
     ) -> Option<DropReason> {
         let mut frame = Pool::new(PoolSizes::default()).copy(octets).unwrap();
         change(&mut frame);
-        admit(&frame, port, &PortTable::new(0, 1500, pass_reserved, SecondaryMap::new(), None, [].into()))
-            .err()
+        admit(
+            &frame,
+            port,
+            &PortTable::new(0, 1500, pass_reserved, SecondaryMap::new(), None, [].into(), None),
+        )
+        .err()
     }
 
     #[test]

@@ -12,9 +12,8 @@
 //! through a router, and receivers have to ignore it (RFC 4861 section 7.1). That is read first, so most packets cost
 //! no more.
 //!
-//! Tags. The outer customer tag is beside the frame. What is behind a provider's tag, or behind two tags with
-//! identifiers, is in another network's VLAN and not judged. A tag behind a priority tag, or a priority tag among the
-//! octets, is seen by some receivers and taken off by others: what speaks of addresses behind it is unclear.
+//! What is behind tags in another network's VLAN is not judged; what speaks of addresses behind a tag that only some
+//! receivers see is unclear (see `tags`).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -22,11 +21,12 @@ use vmlan_frame::ip::is_station;
 use vmlan_frame::wire::{
     ArpOperation, ArpPacket, EtherType, Icmpv6Type, Ipv4Packet, Ipv6Packet, Ipv6Repr, NdpMessage, NdpOption,
 };
-use vmlan_frame::{Frame, MacAddr, VLAN_TAG};
+use vmlan_frame::{Frame, MacAddr};
 
+use super::tags::{Behind, behind_tags, is_elsewhere};
 use crate::discovery::{Discovery, discovery};
 use crate::shared_mac::Dhcp;
-use crate::vlan::{TPIDS, nested_vid};
+use crate::vlan::TPIDS;
 
 /// One thing to learn or forget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,9 +61,6 @@ impl Said {
     }
 }
 
-/// How many tags are followed among the octets.
-const MOST_TAGS: usize = 4;
-
 /// True if a frame whose octets have this type after the addresses may speak of addresses. With `packets`, the sources
 /// of packets count too.
 #[inline]
@@ -77,31 +74,17 @@ pub(crate) fn may_speak(ethertype: u16, packets: bool) -> bool {
 
 /// Judges a guest's frame. With `packets`, the sources of packets count beside ARP and neighbour discovery.
 pub(crate) fn judge(frame: &Frame, packets: bool) -> Said {
-    let (octets, Some(source)) = (frame.octets(), frame.source()) else { return Said::Nothing };
-    let mut tags = 0;
-    let (ethertype, payload) = loop {
-        let at = 12 + VLAN_TAG * tags;
-        let Some((ethertype, payload)) = octets.get(at..).and_then(|rest| rest.split_first_chunk()) else {
-            // It ends within a tag.
-            return Said::Nothing;
-        };
-        let ethertype = u16::from_be_bytes(*ethertype);
-        if !TPIDS.contains(&ethertype) {
-            break (EtherType(ethertype), payload);
-        }
-        if tags == MOST_TAGS {
-            return Said::Unclear;
-        }
-        tags += 1;
+    let Some(source) = frame.source() else { return Said::Nothing };
+    let (ethertype, payload, tags) = match behind_tags(frame.octets()) {
+        Behind::Nothing => return Said::Nothing,
+        Behind::TooDeep => return Said::Unclear,
+        Behind::Packet { ethertype, payload, tags } => (ethertype, payload, tags),
     };
     let said = judge_payload(ethertype, payload, source, packets);
     if tags == 0 {
         return said;
     }
-    let is_priority = |vid: Option<u16>| vid == Some(0);
-    let outer = frame.meta.tag.map(|tag| tag.vid());
-    let is_elsewhere = !is_priority(outer) && !is_priority(nested_vid(octets));
-    if is_elsewhere || said == Said::Nothing { Said::Nothing } else { Said::Unclear }
+    if is_elsewhere(frame) || said == Said::Nothing { Said::Nothing } else { Said::Unclear }
 }
 
 fn judge_payload(ethertype: EtherType, payload: &[u8], source: MacAddr, packets: bool) -> Said {

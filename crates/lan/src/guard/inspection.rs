@@ -8,6 +8,7 @@ use super::Stages;
 use super::addresses::{Claimant, Ground, Key, Owner, Ruling};
 use super::challenge::{self, Challenge, Challenges};
 use super::claims::{Lesson, Said, judge};
+use super::services::Reserved;
 use super::told::Told;
 use crate::event::Event;
 use crate::known::Known;
@@ -65,13 +66,19 @@ impl<'a> Inspection<'a> {
     /// go on. Otherwise it is held back, and its caller sends that port the question instead.
     ///
     /// # Errors
-    /// When it claims the host's address, speaks in a form that is unclear, or claims another guest's address which was
+    /// When it says what is the services' to say, claims the host's address, speaks in a form that is unclear, or claims another guest's address which was
     /// asked about just before, or while too many claims are held back.
     pub(crate) fn examine(
         &mut self,
         frame: &Frame,
         (source, vlan): (MacAddr, VlanId),
     ) -> Result<Option<(&'a Port, Frame)>, DropReason> {
+        if self.from.stages.contains(Stages::SERVICES) {
+            self.guard_services(frame, (source, vlan))?;
+        }
+        if !self.from.stages.contains(Stages::CLAIMS) {
+            return Ok(None);
+        }
         let lessons = match judge(frame, self.from.stages.contains(Stages::PACKETS)) {
             Said::Nothing => return Ok(None),
             Said::Unclear => return Err(DropReason::UnclearClaim),
@@ -95,6 +102,21 @@ impl<'a> Inspection<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Checks that a frame says nothing that is for the port with the network's services to say.
+    fn guard_services(&mut self, frame: &Frame, (source, vlan): (MacAddr, VlanId)) -> Result<(), DropReason> {
+        let dhcp = self.from.stages.contains(Stages::DHCP);
+        let services = self.ports.services.as_ref();
+        let Some((services, reserved)) =
+            services.and_then(|services| Some((services, services.reserved(frame, vlan, dhcp)?)))
+        else {
+            return Ok(());
+        };
+        if let Reserved::Address(address) = reserved {
+            self.conflict(source, Some(address), services.port.id);
+        }
+        Err(DropReason::ServiceGuard)
     }
 
     /// The first address among the lessons that is the host's, and the trunk's port.

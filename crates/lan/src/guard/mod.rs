@@ -6,15 +6,18 @@
 //! written once and drops, counts and reports alike in both. A port without stages costs a frame one comparison. What
 //! the trunk's sides say is nobody's claim, so the trunk has no stages.
 //!
-//! Today there is one, the claims of addresses: [`claims`] judges what a frame says, [`addresses`] is the book of who
-//! has which address, [`challenge`] asks the former owner, and [`inspection`] joins the three on the way of a frame.
-//! Claims are examined once the source is learnt, since a guest takes its addresses along to the port where its MAC
-//! address is by then.
+//! There are two. [`services`] keeps guests from saying what is for the port with the network's services to say. The
+//! claims of addresses come second: [`claims`] judges what a frame says, [`addresses`] is the book of who has which
+//! address, and [`challenge`] asks the former owner. [`inspection`] joins them on the way of a frame. Claims are
+//! examined once the source is learnt, since a guest takes its addresses along to the port where its MAC address is by
+//! then.
 
 pub(crate) mod addresses;
 mod challenge;
 pub(crate) mod claims;
 mod inspection;
+pub(crate) mod services;
+mod tags;
 mod told;
 
 pub(crate) use self::challenge::Challenge;
@@ -38,6 +41,12 @@ impl Stages {
     /// [`Stages::CLAIMS`], and the sources of the guest's packets count as well.
     pub(crate) const PACKETS: Stages = Stages(1 | 1 << 1);
 
+    /// The stage that keeps what is the services' from other ports: routers' messages and claims of their addresses.
+    pub(crate) const SERVICES: Stages = Stages(1 << 2);
+
+    /// [`Stages::SERVICES`], and what DHCP servers send as well.
+    pub(crate) const DHCP: Stages = Stages(1 << 2 | 1 << 3);
+
     /// The stages of the guests' ports in a network with this trunk, or without one; `floating` says that a port has
     /// addresses which it takes over at once, from guests that are asked about all others.
     pub(crate) fn of_guests(trunk: Option<&TrunkPolicy>, floating: bool) -> Stages {
@@ -57,8 +66,16 @@ impl Stages {
     /// True if a stage has to look at a guest's frame, by the frame's type.
     #[inline]
     pub(crate) fn concern(self, frame: &Frame) -> bool {
+        let Some(ethertype) = frame.ethertype() else { return false };
         let packets = self.contains(Stages::PACKETS);
-        frame.ethertype().is_some_and(|ethertype| may_speak(ethertype, packets))
+        self.contains(Stages::CLAIMS) && may_speak(ethertype, packets)
+            || self.contains(Stages::SERVICES)
+                && services::concern(frame, ethertype, self.contains(Stages::DHCP))
+    }
+
+    /// Both stages' together.
+    pub(crate) fn with(self, stages: Stages) -> Stages {
+        Stages(self.0 | stages.0)
     }
 
     #[inline]
@@ -86,5 +103,8 @@ mod tests {
         }
         assert!(Stages::PACKETS.contains(Stages::CLAIMS) && !Stages::CLAIMS.contains(Stages::PACKETS));
         assert!(Stages::NONE.is_empty() && !Stages::CLAIMS.is_empty());
+        assert!(Stages::DHCP.contains(Stages::SERVICES) && !Stages::SERVICES.contains(Stages::DHCP));
+        assert!(!Stages::DHCP.contains(Stages::CLAIMS) && !Stages::PACKETS.contains(Stages::SERVICES));
+        assert!(Stages::CLAIMS.with(Stages::DHCP).contains(Stages::CLAIMS));
     }
 }

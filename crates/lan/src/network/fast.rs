@@ -7,6 +7,7 @@ use vmlan_frame::{ETHERNET_HEADER, Instant, MacAddr, Sides, VlanId};
 use super::{Control, Member, Network};
 use crate::fast::{FastEntry, FastPath, FastPort, SlowReason};
 use crate::fdb::Key;
+use crate::guard::Stages;
 use crate::vlan::Membership;
 use crate::{PortError, PortId, TrunkPolicy};
 
@@ -122,6 +123,7 @@ impl Control {
             isolated: member.policy.isolated,
             frame_limit: self.mtu.saturating_add(ETHERNET_HEADER),
             sides: member.open_sides(),
+            services: member.port.stages.contains(Stages::DHCP),
             slow: member.slow().or(for_all),
         };
         self.members().filter(|member| member.fast).map(facts).collect()

@@ -8,6 +8,7 @@ use vmlan_frame::{Instant, MacAddr, VlanId};
 use super::{Control, Member, Network};
 use crate::event::Event;
 use crate::fdb::Key;
+use crate::guard::Stages;
 use crate::guard::addresses::{HostAddress, Owner};
 use crate::trunk::{TrunkConfig, TrunkPolicy};
 use crate::{PortError, PortId, PortPolicy};
@@ -149,7 +150,7 @@ impl Network {
         let mut known = self.known.lock();
         let notify =
             control.trunk().and_then(|member| member.trunk.as_ref()).map(|trunk| trunk.notify.clone());
-        let guests = control.members().filter(|member| !member.port.stages.is_empty());
+        let guests = control.members().filter(|member| member.port.stages.contains(Stages::CLAIMS));
         known.addresses.keep(guests.map(|member| member.id), notify);
         let trunk = control.trunk().map(|member| member.policy.vlan.membership(control.common.aware));
         known.addresses.block(trunk.as_ref())

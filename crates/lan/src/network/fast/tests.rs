@@ -224,6 +224,7 @@ fn the_fast_way_has_the_facts_when_the_call_that_changed_them_returns() {
         isolated: false,
         frame_limit: 1514,
         sides: Sides::NONE,
+        services: false,
         slow: Some(SlowReason::Inactive),
     };
     assert_eq!(first(&replica), facts);
@@ -251,6 +252,26 @@ fn the_fast_way_has_the_facts_when_the_call_that_changed_them_returns() {
     network.remove_port(id);
     assert!(replica.ports.lock().is_empty());
     assert_eq!(network.set_fast_port(id, true), Err(PortError::Gone(id)));
+}
+
+#[test]
+fn the_switch_sees_what_may_be_a_dhcp_servers_where_another_port_serves() {
+    let network = network();
+    let replica = Arc::new(Replica::default());
+    network.set_fast_path(Some(Arc::clone(&replica) as Arc<dyn FastPath>));
+    let roles = crate::Roles { dhcp: true };
+    let id = add(&network, PortPolicy { roles, ..PortPolicy::default() });
+    network.set_fast_port(id, true).unwrap();
+    let uplink = add(&network, PortPolicy::default());
+    for (dhcp, expected) in [(true, true), (false, false)] {
+        let services = crate::ServiceGuard { port: uplink, addresses: vec![], dhcp };
+        network.set_services(Some(services)).unwrap();
+        assert_eq!((first(&replica).services, first(&replica).slow), (expected, None), "{dhcp}");
+    }
+    network.update_port(id, PortPolicy::default()).unwrap();
+    assert!(first(&replica).services, "it is trusted no more");
+    network.remove_port(uplink);
+    assert!(!first(&replica).services);
 }
 
 #[test]
