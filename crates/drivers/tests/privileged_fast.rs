@@ -73,6 +73,7 @@ impl Fixture {
             role,
             longest: 2014,
             held: false,
+            services: false,
             isolated: false,
             peer: false,
             side: None,
@@ -181,6 +182,63 @@ fn what_goes_slow_reaches_the_carrier_octet_for_octet() {
     }
     let counts = [0, 1].map(|slot| tables.counts(slot).expect("a slot"));
     assert_eq!(counts, [Counts::default(); 2], "nothing went fast");
+}
+
+/// A datagram, or another packet, of IPv4 or IPv6: with these headers in front of the payload's first octets.
+fn packet(v6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let len = payload.len() as u16;
+    let mut octets = [&OTHER.0[..], &GUEST.0].concat();
+    if v6 {
+        let [a, b] = len.to_be_bytes();
+        octets.extend([0x86, 0xdd, 0x60, 0, 0, 0, a, b, protocol, 64]);
+        octets.extend([0xfd; 32]);
+    } else {
+        let [a, b] = (20 + len).to_be_bytes();
+        octets.extend([8, 0, 0x45, 0, a, b, 0, 1, 0, 0, 64, protocol, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
+    }
+    octets.extend(payload);
+    octets
+}
+
+#[test]
+fn what_may_be_a_dhcp_servers_goes_slow_where_another_port_serves() {
+    require!(namespaces(), linux(6, 6));
+    let fixture = Fixture::new();
+    let tables = &fixture.tables;
+    for (mac, index) in [(GUEST, fixture.index), (OTHER, ELSEWHERE)] {
+        assert!(tables.put_station(StationKey { mac, vlan: None }, index, true).expect("room for a station"));
+    }
+    let ports = |source: u16, destination: u16| {
+        [source.to_be_bytes(), destination.to_be_bytes(), [0, 8], [0, 0]].concat()
+    };
+    fixture.set(0, Role::Transparent, |port| port.services = true);
+    fixture.set(1, Role::Transparent, |_| {});
+    let received = || tables.counts(0).expect("a slot").received.frames;
+    for octets in [
+        packet(false, 17, &ports(67, 5000)),
+        packet(false, 17, &ports(5000, 68)),
+        packet(true, 17, &ports(547, 5000)),
+        packet(true, 17, &ports(5000, 546)),
+        packet(true, 60, &[17, 0, 1, 4, 0, 0, 0, 0, 2, 35, 2, 34, 0, 8, 0, 0]),
+    ] {
+        assert_eq!(fixture.pass(&[0; HEADER], &octets).1, octets);
+    }
+    assert_eq!(received(), 0);
+    let others = [
+        packet(false, 17, &ports(68, 67)),
+        packet(true, 17, &ports(546, 547)),
+        packet(false, 6, &ports(67, 68)),
+        packet(true, 6, &ports(547, 546)),
+    ];
+    for (octets, count) in others.iter().zip(1..) {
+        let whole = [&[0; HEADER][..], octets].concat();
+        rustix::io::write(&fixture.guest, &whole).expect("room for a frame");
+        wait_for("the frame", PATIENCE, || (received() == count).then_some(()));
+    }
+    fixture.set(0, Role::Transparent, |_| {});
+    let whole = [&[0; HEADER][..], &packet(false, 17, &ports(67, 68))].concat();
+    rustix::io::write(&fixture.guest, &whole).expect("room for a frame");
+    wait_for("the frame", PATIENCE, || (received() == 5).then_some(()));
 }
 
 /// A packet of TCP with 5000 octets, to be cut every 1000, with its checksum open.

@@ -124,6 +124,7 @@ impl Member {
             role,
             longest: self.longest.min(u32::try_from(limit).unwrap_or(u32::MAX)),
             held: self.slow().is_some(),
+            services: self.facts.as_ref().is_some_and(|facts| facts.services),
             isolated,
             peer: self.to_peer,
             side: super::trunk::side(self.side),

@@ -7,8 +7,8 @@
 use vmlan_frame::{ETHERNET_HEADER, VlanTag};
 
 use super::tables::{
-    ACCESS, ALLOWED, CARRIER, FLAGS, HEARD_UNIT, HELD, HOST, INDEX, ISOLATED, LONGEST, PEER, ROLE, SIDE,
-    SLOT, TRUNK, Tables, VLAN,
+    ACCESS, ALLOWED, CARRIER, FLAGS, HEARD_UNIT, HELD, HOST, INDEX, ISOLATED, LONGEST, PEER, ROLE, SERVICES,
+    SIDE, SLOT, TRUNK, Tables, VLAN,
 };
 use super::trunk::{HOST_SIDE, Side};
 use crate::host::assembler::{
@@ -55,6 +55,12 @@ const IPV6_END: i32 = 14 + 40;
 const TCP: i32 = 6;
 const UDP: i32 = 17;
 const ICMPV6: i32 = 58;
+/// Extension headers of IPv6 (RFC 8200 section 4): hop-by-hop options, routing, fragment, authentication, destination
+/// options, mobility, HIP, Shim6.
+const EXTENSION_HEADERS: [i32; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
+/// UDP ports of DHCP (RFC 2131 section 4.1, RFC 8415 section 7.2): of servers, and of clients.
+const SERVER_PORTS: [i32; 2] = [67, 547];
+const CLIENT_PORTS: [i32; 2] = [68, 546];
 /// Where a TCP header says how long it is (RFC 9293), and octets of a UDP header.
 const TCP_DATA_OFFSET: i32 = 12;
 const UDP_HEADER: i32 = 8;
@@ -69,7 +75,7 @@ const AT_MOST: i16 = -32;
 const SOURCE: i16 = -40;
 /// Octets that are counted as received.
 const RECEIVED: i16 = -48;
-/// One octet of the packet.
+/// One octet of the packet, or the ports of a datagram.
 const OCTET: i16 = -56;
 
 /// Where a number of a record is.
@@ -243,6 +249,7 @@ fn measure(program: &mut Assembler, slow: Label) {
 
     // R9: the offset of the next header, R4: its kind.
     program.place(known);
+    hold_services(program, slow);
     program.store_whole_number(STACK, SEGMENTS, 0);
     program.store_whole_number(STACK, AT_MOST, 0);
     program.load(Width::Word, R2, R6, LENGTH_OF);
@@ -285,6 +292,38 @@ fn measure(program: &mut Assembler, slow: Label) {
     program.divide_by(R2, R1);
     program.store_whole(STACK, SEGMENTS, R2);
     program.place(plain);
+}
+
+/// To `slow` with what may be a DHCP server's, of a port whose network has to see it. `R9` is the offset of the next
+/// header, `R4` its kind; both stay.
+fn hold_services(program: &mut Assembler, slow: Label) {
+    let [datagram, done] = std::array::from_fn(|_| program.label());
+    program.load(Width::Double, R1, R7, at(FLAGS));
+    program.mask(R1, SERVICES);
+    program.branch_null(R1, done);
+    program.branch(When::Equal, R4, UDP, datagram);
+    for kind in EXTENSION_HEADERS {
+        program.branch(When::Equal, R4, kind, slow);
+    }
+    program.jump(done);
+    // The first octets of a later fragment are no ports, and go slow when they look so.
+    program.place(datagram);
+    program.copy(R1, R6);
+    program.copy(R2, R9);
+    program.copy(R3, STACK);
+    program.add(R3, OCTET.into());
+    program.set(R4, 4);
+    program.call(LOAD_BYTES);
+    program.branch_some(R0, slow);
+    for (place, ports) in [(OCTET, SERVER_PORTS), (OCTET + 2, CLIENT_PORTS)] {
+        program.load(Width::Half, R1, STACK, place);
+        program.decode(R1, Width::Half);
+        for port in ports {
+            program.branch(When::Equal, R1, port, slow);
+        }
+    }
+    program.set(R4, UDP);
+    program.place(done);
 }
 
 /// To `slow` when the packet's first octets, as many as said, are not together before `R3`.

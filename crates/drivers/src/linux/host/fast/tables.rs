@@ -59,6 +59,7 @@ pub(super) const ISOLATED: i32 = 2;
 pub(super) const PEER: i32 = 4;
 pub(super) const SIDE: i32 = 8;
 pub(super) const HOST: i32 = 16;
+pub(super) const SERVICES: i32 = 32;
 
 /// Roles of a record.
 pub(super) const TRANSPARENT: i32 = 0;
@@ -97,6 +98,9 @@ pub struct Port {
     pub longest: u32,
     /// Everything goes slow that comes from it or is for it.
     pub held: bool,
+    /// What it sends that may be a DHCP server's goes slow: UDP from port 67 or 547 or to port 68 or 546, and IPv6 with
+    /// extension headers.
+    pub services: bool,
     /// Nothing passes between it and another port that is isolated.
     pub isolated: bool,
     /// Frames for it are given to the other end of its veth, which is in another network namespace. Without, they go
@@ -421,6 +425,7 @@ fn record(index: u32, port: &Port) -> Record {
     numbers[CARRIER] = port.carrier.into();
     numbers[FLAGS] = flag(port.held, HELD) | flag(port.isolated, ISOLATED) | flag(port.peer, PEER);
     numbers[FLAGS] |= flag(port.side.is_some(), SIDE) | flag(port.side == Some(Side::Host), HOST);
+    numbers[FLAGS] |= flag(port.services, SERVICES);
     numbers[LONGEST] = port.longest.into();
     let (role, vlan) = match &port.role {
         Role::Transparent => (TRANSPARENT, Some(VlanId::DEFAULT)),
@@ -455,6 +460,7 @@ mod tests {
             role: Role::Transparent,
             longest: 1514,
             held: false,
+            services: false,
             isolated: false,
             peer: false,
             side: None,
