@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use vmlan_frame::wire::IpProtocol;
+use vmlan_lan::{PortId, ServiceGuard};
 use vmlan_nat::Keyed;
+use vmlan_nat::envelope::GATEWAY_LINK_LOCAL;
 use vmlan_nat::guests::Limits;
 use vmlan_nat::reach::{Egress, Plan, Service, Target};
 use vmlan_services::settings::{Boot, Dhcp, Dns};
@@ -129,6 +131,14 @@ pub(super) fn services_config(settings: &UplinkSettings, mtu: usize, network: &s
         egress: egress(settings),
     };
     Config { settings, servers }
+}
+
+/// Everything that only the uplink, which is that port of its network, may say.
+pub(super) fn service_guard(settings: &UplinkSettings, port: PortId) -> ServiceGuard {
+    let rooms = &settings.rooms;
+    let link_local = rooms.subnet6.map(|_| GATEWAY_LINK_LOCAL.into());
+    let addresses = rooms.hosts(1).chain(rooms.hosts(2)).chain(link_local).collect();
+    ServiceGuard { port, addresses, dhcp: settings.dhcp.is_some() }
 }
 
 /// A number of machine and network that stays the same.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use vmlan_drivers::uplink::{Command, Options, Uplink};
 
-use super::convert::{engine, services_config, services_ports};
+use super::convert::{engine, service_guard, services_config, services_ports};
 use super::host::{HostAddresses, random_key};
 use super::running::{News, Running};
 use super::services::{Callbacks, Notice, Services, Setup};
@@ -36,6 +36,12 @@ async fn keep(seat: &mut Seat, rooms: Rooms) {
             seat.failed("the port has no settings of an uplink".into());
             return std::future::pending().await;
         };
+        // Before anything is served: what comes in the place of the services must not be heard.
+        let guard = service_guard(&settings, seat.id());
+        if let Err(error) = seat.network().set_services(Some(guard)) {
+            seat.failed(error.to_string());
+            return std::future::pending().await;
+        }
         match open(seat, rooms, settings) {
             Ok((running, news)) => {
                 pause.reset();

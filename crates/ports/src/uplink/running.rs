@@ -18,7 +18,7 @@ use vmlan_services::leases::{InUse, Source};
 use vmlan_services::names::Learned;
 use vmlan_services::{Client, Event};
 
-use super::convert::{egress, host_services, limits, names, services_config, services_ports};
+use super::convert::{egress, host_services, limits, names, service_guard, services_config, services_ports};
 use super::forward::ForwardSpec;
 use super::forwards::Forwards;
 use super::host::HostAddresses;
@@ -44,6 +44,8 @@ const REMEMBERED: usize = 1024;
 pub(super) struct Running {
     fabric: Arc<Fabric>,
     place: Place,
+    /// The network, and the uplink's port in it.
+    lan: (Arc<vmlan_lan::Network>, vmlan_lan::PortId),
     mtu: usize,
     rooms: Rooms,
     uplink: Arc<Uplink>,
@@ -83,6 +85,7 @@ impl Running {
         Arc::new(Running {
             fabric: seat.fabric().clone(),
             place: seat.place().clone(),
+            lan: (seat.network().clone(), seat.id()),
             mtu: seat.mtu(),
             rooms,
             uplink,
@@ -182,6 +185,9 @@ impl Running {
     /// A forward that cannot be; all else holds.
     pub(super) async fn take_settings(&self, settings: &Arc<UplinkSettings>) -> Result<(), String> {
         self.state.lock().settings = settings.clone();
+        let (network, port) = &self.lan;
+        // Fails only when the port has left the network.
+        let _ = network.set_services(Some(service_guard(settings, *port)));
         self.uplink.tell(Command::Limits(limits(settings)));
         self.uplink.tell(Command::Services(host_services(settings)));
         self.uplink.tell(Command::Egress(egress(settings)));
