@@ -89,6 +89,12 @@ pub struct Port {
     pub mechanism: Option<String>,
     /// Its set MAC address or addresses.
     pub mac: Option<OneOrMany<String>>,
+    /// IP addresses of the guests behind it, as far as the network's uplink knows them.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The name of a guest behind it in the domain of the network's uplink, where it has one.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Its role in VLANs.
     pub vlan: Option<VlanConfig>,
     /// Largest packet in octets, without Ethernet header and FCS.
@@ -329,4 +335,10 @@ pub struct FdbEntry {
     /// True if the kernel forwards to it, where nothing has to see the frame.
     #[serde(default)]
     pub fast: bool,
+    /// IP addresses of the guest that has it, as far as the network's uplink knows them.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The guest's name in the domain of the network's uplink, where it has one.
+    #[serde(default)]
+    pub name: Option<String>,
 }

@@ -73,6 +73,8 @@ fn a_port_lists_every_member() {
         peer: None,
         mechanism: None,
         mac: OneOrMany::from_items(vec!["52:54:00:00:00:01".into()]),
+        addresses: vec!["10.213.5.10".into()],
+        name: Some("web".into()),
         vlan: None,
         mtu: 1500,
         counters: Counters { drops: [("queue_full".into(), 3)].into(), ..Counters::default() },
@@ -84,7 +86,7 @@ fn a_port_lists_every_member() {
         serde_json::to_value(port).expect("plain data"),
         json!({
             "network": "lab", "port": "web", "index": 1, "kind": "tap", "state": "up", "reason": null, "address": null, "peer": null, "mechanism": null,
-            "mac": "52:54:00:00:00:01", "vlan": null, "mtu": 1500,
+            "mac": "52:54:00:00:00:01", "addresses": ["10.213.5.10"], "name": "web", "vlan": null, "mtu": 1500,
             "counters": {
                 "rx_frames": 0, "rx_octets": 0, "rx_multicasts": 0, "rx_errors": 0,
                 "tx_frames": 0, "tx_octets": 0, "tx_multicasts": 0, "tx_errors": 0, "copies": 0, "queued": 0, "no_receiver": 0,

@@ -376,6 +376,9 @@ impl Row {
             peer: self.peer.clone(),
             mechanism: endpoint.map(|endpoint| endpoint.mechanism()),
             mac: OneOrMany::from_items(self.settings.mac.iter().map(ToString::to_string).collect()),
+            // The uplink knows them.
+            addresses: Vec::new(),
+            name: None,
             vlan: vlan(&self.settings.vlan),
             mtu: self.mtu as u64,
             counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),

@@ -172,6 +172,8 @@ fn port() -> vmlan_api::Port {
         peer: None,
         mechanism: None,
         mac: None,
+        addresses: Vec::new(),
+        name: None,
         vlan: None,
         mtu: 1500,
         counters: vmlan_api::Counters::default(),

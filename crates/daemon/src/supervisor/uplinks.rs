@@ -16,6 +16,9 @@ use crate::uplink::{UplinkQuery, no_uplink};
 /// The longest wait for a worker's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The longest wait for what a listing has besides.
+const IN_PASSING: Duration = Duration::from_millis(500);
+
 /// An uplink, as its port's row has it.
 struct Found {
     network: String,
@@ -152,6 +155,69 @@ impl View {
         let known = rows.keys().filter(|place| place.network == network).map(|place| place.port.as_str());
         Err(Error::unknown_port(network, port, known))
     }
+}
+
+impl View {
+    /// Answers with rows, to which `add` adds what the uplinks of the network, or of all, know of guests. Without an
+    /// uplink, or where one does not answer in time, the rows are as they are.
+    pub(super) fn with_guests<T: Send + 'static>(
+        &self,
+        reply: Reply<Vec<T>>,
+        network: Option<&str>,
+        rows: Result<Vec<T>, Error>,
+        add: fn(&mut [T], &[vmlan_api::Lease]),
+    ) {
+        let uplinks = self.fabric.uplinks.list(network);
+        let mut rows = match rows {
+            Ok(rows) if !rows.is_empty() && !uplinks.is_empty() => rows,
+            // Whoever asked may have gone, here and below.
+            rows => return drop(reply.send(rows)),
+        };
+        tokio::spawn(async move {
+            let known = async {
+                let mut leases = Vec::new();
+                for (_, control) in uplinks {
+                    leases.extend(control.leases().await);
+                }
+                leases
+            };
+            if let Ok(leases) = timeout(IN_PASSING, known).await {
+                add(&mut rows, &leases);
+            }
+            let _ = reply.send(Ok(rows));
+        });
+    }
+}
+
+/// Adds the guests' addresses and names to the ports that they are behind.
+pub(super) fn name_ports(ports: &mut [vmlan_api::Port], leases: &[vmlan_api::Lease]) {
+    for port in ports {
+        let own = |lease: &&vmlan_api::Lease| {
+            lease.network == port.network && lease.port.as_ref() == Some(&port.port)
+        };
+        (port.addresses, port.name) = guest(leases.iter().filter(own));
+    }
+}
+
+/// Adds the guests' addresses and names to the MAC addresses that they have, where those are behind their ports.
+pub(super) fn name_stations(stations: &mut [vmlan_api::FdbEntry], leases: &[vmlan_api::Lease]) {
+    for station in stations {
+        let own = |lease: &&vmlan_api::Lease| {
+            lease.mac == station.mac && lease.port.as_ref().is_none_or(|port| *port == station.port)
+        };
+        (station.addresses, station.name) = guest(leases.iter().filter(own));
+    }
+}
+
+/// The addresses of some leases, and the first name among them.
+fn guest<'a>(leases: impl Iterator<Item = &'a vmlan_api::Lease>) -> (Vec<String>, Option<String>) {
+    let mut name = None;
+    let mut addresses = Vec::new();
+    for lease in leases {
+        name = name.or_else(|| lease.name.clone());
+        addresses.push(lease.address.clone());
+    }
+    (addresses, name)
 }
 
 /// Adds to each row what the running uplink says.

@@ -12,6 +12,7 @@ use vmlan_frame::Mutex;
 use vmlan_lan::Network;
 
 use super::now;
+use super::uplinks::{name_ports, name_stations};
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
 use vmlan_ports::panics;
@@ -87,7 +88,11 @@ impl View {
                 drop(reply.send(Ok(vmlan_api::Config::clone(&config))));
             }
             Query::Networks(reply) => drop(reply.send(Ok(self.networks()))),
-            Query::Ports { network, reply } => self.list(network, reply, |of| self.ports(of)),
+            Query::Ports { network, reply } => {
+                let network = network.as_deref();
+                let known = network.map_or(Ok(()), |name| self.running(name).map(drop));
+                self.with_guests(reply, network, known.map(|()| self.ports(network)), name_ports);
+            }
             Query::Filters { network, reply } => self.list(network, reply, |of| directory.filters(of)),
             Query::Links { network, reply } => self.list(network, reply, |of| directory.links(of)),
             Query::Trunks { network, reply } => {
@@ -99,7 +104,9 @@ impl View {
                 drop(reply.send(Ok(())));
             }
             Query::Uplink(query) => self.about_uplinks(query),
-            Query::Fdb { network, reply } => drop(reply.send(self.fdb(&network))),
+            Query::Fdb { network, reply } => {
+                self.with_guests(reply, Some(&network), self.fdb(&network), name_stations);
+            }
         }
     }
 
@@ -193,6 +200,8 @@ impl View {
                 is_static,
                 fast: in_kernel.iter().any(|vlan| fast.contains(&(entry.mac, *vlan))),
                 age_seconds: entry.age.map(|age| age.as_secs_f64()),
+                addresses: Vec::new(),
+                name: None,
             })
         });
         Ok(entries.collect())

@@ -74,6 +74,8 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
             or_dash(port.address.as_deref()),
             or_dash(port.peer.as_deref()),
             macs(port.mac.as_ref()),
+            several(&port.addresses),
+            or_dash(port.name.as_deref()),
             vlan(port.vlan.as_ref(), names_a_vlan(&port.network)),
             port.mtu.to_string(),
             port.counters.rx_frames.to_string(),
@@ -85,8 +87,8 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
     };
     let rows: Vec<_> = ports.iter().map(row).collect();
     let head = [
-        "NETWORK", "PORT", "KIND", "STATE", "ADDRESS", "PEER", "MAC", "VLAN", "MTU", "RX", "TX", "DROPS",
-        "BY", "REASON",
+        "NETWORK", "PORT", "KIND", "STATE", "ADDRESS", "PEER", "MAC", "GUEST", "NAME", "VLAN", "MTU", "RX",
+        "TX", "DROPS", "BY", "REASON",
     ];
     print(&table(&head, &rows))
 }
@@ -126,10 +128,12 @@ pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure
             entry.port.clone(),
             entry.age_seconds.filter(|_| !entry.is_static).map_or("static".to_owned(), duration),
             if entry.fast { "kernel" } else { "daemon" }.to_owned(),
+            several(&entry.addresses),
+            or_dash(entry.name.as_deref()),
         ]
     };
     let rows: Vec<_> = entries.iter().map(row).collect();
-    print(&table(&["MAC", "VLAN", "PORT", "AGE", "BY"], &rows))
+    print(&table(&["MAC", "VLAN", "PORT", "AGE", "BY", "ADDRESS", "NAME"], &rows))
 }
 
 pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<(), Failure> {
@@ -173,10 +177,15 @@ fn classes(classes: &vmlan_api::Classes) -> String {
 }
 
 pub(super) fn macs(macs: Option<&vmlan_api::OneOrMany<String>>) -> String {
-    match macs.map(vmlan_api::OneOrMany::as_slice) {
-        None | Some([]) => "-".to_owned(),
-        Some([only]) => only.clone(),
-        Some([first, rest @ ..]) => format!("{first} +{}", rest.len()),
+    macs.map_or_else(|| "-".to_owned(), |macs| several(macs.as_slice()))
+}
+
+/// The first of several addresses, and how many there are beside it.
+fn several(addresses: &[String]) -> String {
+    match addresses {
+        [] => "-".to_owned(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} +{}", rest.len()),
     }
 }
 

@@ -40,7 +40,7 @@ impl UplinkControl for Fake {
     }
 
     fn leases(&self) -> Later<'_, Vec<Lease>> {
-        Box::pin(std::future::ready(Vec::new()))
+        Box::pin(std::future::ready(vec![lease("10.0.0.9", Some("web")), lease("fd00::9", None)]))
     }
 
     fn release(&self, address: IpAddr) -> Later<'_, Result<Lease, Error>> {
@@ -76,6 +76,19 @@ impl UplinkControl for Fake {
         self.note("change".to_owned());
         let refused = settings.egress == Egress::None;
         let _ = done.send(if refused { Err("forward 80=web: taken".to_owned()) } else { Ok(()) });
+    }
+}
+
+/// A lease of the guest at port `web`.
+fn lease(address: &str, name: Option<&str>) -> Lease {
+    Lease {
+        network: "lab".into(),
+        address: address.into(),
+        mac: "52:54:00:00:00:01".into(),
+        port: Some("web".into()),
+        name: name.map(str::to_owned),
+        until: None,
+        source: vmlan_api::LeaseSource::Set,
     }
 }
 
@@ -118,14 +131,15 @@ impl Daemon {
 }
 
 #[tokio::test]
-async fn an_uplink_that_does_not_run_is_listed_and_has_nothing_else_to_tell() {
+async fn an_uplink_is_listed_and_networks_without_one_say_so() {
     let daemon = start().await;
     let uplinks = daemon.handle.uplinks(None).await.expect("a listing");
     assert_eq!((uplinks.len(), &*uplinks[0].gateway[0]), (1, "10.0.0.1/24"));
     let code = |error: Error| error.code;
     let lab = Some("lab".to_owned());
-    assert_eq!(daemon.handle.leases(lab).await.map_err(code), Err(ErrorCode::Unavailable));
-    assert_eq!(daemon.handle.leases(None).await, Ok(Vec::new()));
+    assert_eq!(daemon.handle.leases(lab).await, daemon.handle.leases(None).await);
+    let bare = Some("bare".to_owned());
+    assert_eq!(daemon.handle.leases(bare).await.map_err(code), Err(ErrorCode::NotFound));
     assert_eq!(daemon.handle.uplink("bare".into()).await.map_err(code), Err(ErrorCode::NotFound));
     assert_eq!(daemon.handle.uplink("none".into()).await.map_err(code), Err(ErrorCode::UnknownNetwork));
     daemon.end().await;
@@ -208,4 +222,47 @@ async fn a_keeper_hears_of_the_ports_of_its_network() {
     let ports = directory.ports_of("lab");
     assert_eq!((ports[0].addresses[0].to_string(), &ports[0].egress), ("10.0.0.10".to_owned(), &None));
     daemon.end().await;
+}
+
+#[tokio::test]
+async fn listings_have_the_addresses_and_names_of_guests_that_the_uplink_knows() {
+    let daemon = start().await;
+    let expected = || (vec!["10.0.0.9".to_owned(), "fd00::9".to_owned()], Some("web".to_owned()));
+    // The real one, which the port's keeper put there, knows nothing yet.
+    let _place = daemon.fabric.uplinks.register("lab", Arc::new(Fake::default()));
+    for network in [None, Some("lab".to_owned())] {
+        for port in daemon.handle.ports(network).await.expect("ports") {
+            let guest = if port.port == "web" { expected() } else { Default::default() };
+            assert_eq!((port.addresses, port.name), guest, "{}", port.port);
+        }
+    }
+    let stations = daemon.handle.fdb("lab".into()).await.expect("stations");
+    let web = stations.into_iter().find(|station| station.port == "web").expect("its set address");
+    assert_eq!((web.addresses, web.name), expected());
+    assert_eq!(daemon.handle.ports(Some("bare".into())).await.expect("ports"), []);
+    assert!(daemon.handle.fdb("none".into()).await.is_err());
+    daemon.end().await;
+}
+
+#[test]
+fn a_station_has_what_is_known_of_it_at_its_port() {
+    let station = |mac: &str, port: &str| vmlan_api::FdbEntry {
+        mac: mac.into(),
+        vlan: None,
+        port: port.into(),
+        is_static: false,
+        age_seconds: None,
+        fast: false,
+        addresses: Vec::new(),
+        name: None,
+    };
+    let mut stations = [
+        station("52:54:00:00:00:01", "web"),
+        station("52:54:00:00:00:01", "db"),
+        station("52:54:00:00:00:02", "web"),
+    ];
+    let leases = [lease("10.0.0.9", None), Lease { port: None, ..lease("10.0.0.8", Some("old")) }];
+    name_stations(&mut stations, &leases);
+    let known = stations.map(|station| (station.addresses.len(), station.name.is_some()));
+    assert_eq!(known, [(2, true), (1, true), (0, false)]);
 }
