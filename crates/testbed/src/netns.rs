@@ -4,12 +4,15 @@
 //! left behind is removed by the first namespace of a later run, which knows by the process id that nobody owns it.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::{Output, Process, run};
 use crate::wait::wait_until;
@@ -116,6 +119,23 @@ impl Netns {
         let mut command = self.command(program);
         command.args(arguments);
         Process::spawn(command)
+    }
+
+    /// Does some work in the namespace, in a thread of its own; sockets that it makes stay there.
+    ///
+    /// # Panics
+    /// As the work does, or without root.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let thread = || {
+            let place = File::open(self.path()).expect("our own namespace");
+            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root may enter a namespace");
+            work()
+        };
+        std::thread::scope(|scope| match scope.spawn(thread).join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     }
 
     /// Runs `ip` on the namespace: `ns.ip(["link", "set", "t0", "down"])`.

@@ -139,6 +139,8 @@ impl Daemon {
         let log = File::create(path.join("log")).expect("a file in our own directory");
         command.args(["run", "--config"]).arg(path.join("vmlan.toml"));
         command.arg("--control").arg(path.join("control.sock"));
+        // Leases of an uplink are kept there.
+        command.env("XDG_STATE_HOME", path.join("state"));
         let child = command.stdin(stdin).stdout(stdout).stderr(log).spawn().expect("vmlan can be started");
         let mut daemon = Daemon { directory, child, departed: RefCell::default(), logs_elsewhere };
         daemon.wait_ready();

@@ -1,0 +1,15 @@
+//! Uplinks, with real clients: each guest is a namespace with a TAP, the host is one, and so are a router and the
+//! internet behind it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod datagrams;
+mod dhcp;
+mod forwards;
+mod lab;
+mod names;
+mod reach;
+mod restart;
+mod tcp;
+mod upstream;
