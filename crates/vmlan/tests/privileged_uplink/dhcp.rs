@@ -1,1 +1,267 @@
-//! To come.
+//! DHCP, DHCPv6 and router advertisements, with the clients that guests have.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use testbed::{Netns, Output, require, wait_until};
+use vmlan_api::{EventKind, Lease};
+
+use crate::lab::*;
+use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
+use crate::tcp::run_within;
+
+/// What each client runs when something happens: it writes its environment down, and takes the address.
+const HOOK: &str = "#!/bin/sh
+echo \"${reason:-$1}\" >>OUT.reasons
+case ${reason:-$1} in
+BOUND|REBOOT|RENEW|REBIND|bound|renew|BOUND6) env >OUT ;;
+esac
+address=${new_ip_address:-$ip}
+case ${reason:-$1} in
+BOUND|REBOOT|bound) ip address replace \"$address/24\" dev t0 ;;
+esac
+exit 0
+";
+
+/// A client's own directory: its hook, and what that wrote.
+pub struct Client {
+    directory: TempDir,
+}
+
+impl Client {
+    pub fn new() -> Client {
+        let client = Client { directory: directory() };
+        let out = client.path("out").display().to_string();
+        script(&client.path("hook"), &HOOK.replace("OUT", &out));
+        client
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// What the hook saw.
+    pub fn seen(&self) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(self.path("out")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
+    }
+
+    pub fn reasons(&self) -> String {
+        fs::read_to_string(self.path("out.reasons")).unwrap_or_default()
+    }
+
+    pub fn udhcpc(&self, guest: &Netns) -> Output {
+        let hook = self.text("hook");
+        let arguments = ["udhcpc", "-i", "t0", "-n", "-q", "-t", "4", "-T", "2", "-s", &hook];
+        let wanted = ["-O", "mtu", "-O", "search", "-O", "staticroutes", "-x", "hostname:laptop"];
+        run_within(guest, "busybox", &[&arguments[..], &wanted].concat())
+    }
+
+    /// ISC dhclient, which ends once it is bound.
+    pub fn dhclient(&self, guest: &Netns, family: &[&str]) -> Output {
+        let (hook, leases, pid) = (self.text("hook"), self.text("leases"), self.text("pid"));
+        let config = self.text("config");
+        fs::write(&config, "timeout 12;\nrequest subnet-mask, routers, domain-name, domain-name-servers, \
+            domain-search, interface-mtu, dhcp6.name-servers, dhcp6.domain-search;\n")
+            .expect("our own file");
+        let common = ["-1", "-v", "-cf", &config, "-sf", &hook, "-lf", &leases, "-pf", &pid, "t0"];
+        let output = run_within(guest, "dhclient", &[family, &common].concat());
+        self.end();
+        output
+    }
+
+    /// Ends a client that went into the background.
+    fn end(&self) {
+        let id = fs::read_to_string(self.path("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok());
+        let program = id.and_then(|id| fs::read_to_string(format!("/proc/{id}/cmdline")).ok());
+        let is_ours = program.is_some_and(|line| line.contains(&self.text("pid")));
+        if let Some(id) = id.filter(|_| is_ours).and_then(rustix::process::Pid::from_raw) {
+            // It may have ended.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+    }
+
+    fn dhcpcd(&self, guest: &Netns) -> Output {
+        let config = self.text("config");
+        let text = "option domain_name_servers, routers, domain_search, domain_name, interface_mtu, host_name\n";
+        fs::write(&config, text).expect("our own file");
+        // Its places are its own, and gone with it.
+        let start = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd \
+            && exec dhcpcd -4 -1 -B -A -t 12 -f \"$1\" -c \"$2\" t0";
+        run_within(guest, "sh", &["-c", start, "sh", &config, &self.text("hook")])
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn leases(daemon: &Daemon) -> Vec<Lease> {
+    daemon.get("/v1/networks/lab/leases")
+}
+
+fn bare(world: &World) -> String {
+    (0..world.guests.len()).map(|number| world.port(number, "")).collect()
+}
+
+#[test]
+fn case_42_clients_get_addresses() {
+    require!(namespaces(), tool("busybox"), tool("dhclient"), tool("dhcpcd"));
+    let world = World::new(4);
+    let set = world.fixed(3, "");
+    let rest: String = (0..3).map(|number| world.port(number, "")).collect();
+    let daemon = world.start(&(world.uplink("") + &rest + &set));
+    world.plug();
+    let clients = [Client::new(), Client::new(), Client::new(), Client::new()];
+    let outputs = [
+        clients[0].udhcpc(&world.guests[0]),
+        clients[1].dhclient(&world.guests[1], &["-4"]),
+        clients[2].dhcpcd(&world.guests[2]),
+        clients[3].udhcpc(&world.guests[3]),
+    ];
+    // The names of the address, the mask, the router, the DNS server, the domain and the MTU.
+    let udhcpc = ["ip", "subnet", "router", "dns", "domain", "mtu"];
+    let others = ["address", "subnet_mask", "routers", "domain_name_servers", "domain_name", "interface_mtu"];
+    let mut addresses = Vec::new();
+    for (number, (client, output)) in clients.iter().zip(outputs).enumerate() {
+        let seen = client.seen();
+        let names = match number {
+            0 | 3 => udhcpc.map(str::to_owned),
+            _ => others.map(|name| format!("new_{}{name}", if name == "address" { "ip_" } else { "" })),
+        };
+        let values = names.map(|name| seen.get(&name).cloned().unwrap_or_default());
+        let [address, ..] = &values;
+        let rest = ["255.255.255.0", GATEWAY, GATEWAY, "lab.internal", "1500"];
+        assert_eq!(values[1..], rest, "client {number}: {seen:#?}\n{}\n{}", output.stdout, output.stderr);
+        addresses.push(address.clone());
+    }
+    assert_eq!(addresses[3], v4(3));
+    let rows = leases(&daemon);
+    for (number, address) in addresses.iter().enumerate() {
+        let row = rows.iter().find(|row| row.address == *address).expect("a lease");
+        assert_eq!(row.port, Some(format!("g{number}")), "{row:?}");
+        assert_eq!(row.mac, mac(number), "{row:?}");
+        let guest = &world.guests[number];
+        guest.ip(["route", "replace", "default", "via", GATEWAY]);
+        assert!(testbed::ping(guest, at(SERVER, 0).ip(), 1).all(), "guest {number}");
+    }
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn addresses_are_refused_and_run_out() {
+    require!(namespaces(), tool("busybox"), tool("dhclient"));
+    let world = World::new(3);
+    let pool = "dhcp = { pool = \"10.213.5.16-10.213.5.17\" }";
+    let daemon = world.start(&(world.uplink(pool) + &bare(&world)));
+    world.plug();
+    case_46_another_networks_address_is_refused(&world);
+    case_45_a_pool_runs_out(&world, &daemon);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+/// A lease of dhclient's own, which it asks for again as it starts.
+fn remembered(address: &str) -> String {
+    format!(
+        "lease {{\n  interface \"t0\";\n  fixed-address {address};\n  option subnet-mask 255.255.255.0;\n  \
+         option dhcp-lease-time 360000;\n  option dhcp-server-identifier 192.168.1.1;\n  \
+         renew never;\n  rebind never;\n  expire never;\n}}\n"
+    )
+}
+
+fn case_46_another_networks_address_is_refused(world: &World) {
+    let client = Client::new();
+    fs::write(client.path("leases"), remembered("192.168.1.7")).expect("our own file");
+    let output = client.dhclient(&world.guests[0], &["-4"]);
+    assert!(output.stderr.contains("DHCPNAK from 10.213.5.1"), "{}", output.stderr);
+    let address = client.seen().get("new_ip_address").cloned().unwrap_or_default();
+    assert!(address.starts_with("10.213.5."), "{address}: {}", output.stderr);
+}
+
+fn case_45_a_pool_runs_out(world: &World, daemon: &Daemon) {
+    // The first guest has one of the two.
+    Client::new().udhcpc(&world.guests[1]).expect_success();
+    let mut events = daemon.events();
+    assert!(!Client::new().udhcpc(&world.guests[2]).success());
+    events.expect("an empty pool", |event| {
+        matches!(event, EventKind::PoolExhausted { port, .. } if port == "g2")
+    });
+    let rows = leases(daemon);
+    let row = rows.iter().find(|row| row.port.as_deref() == Some("g1")).expect("a lease");
+    // What uses the address has to be gone, or it is not offered.
+    world.guests[1].ip(["address", "flush", "dev", "t0"]);
+    daemon.cli(&["leases", "release", "lab", &row.address]).expect_success();
+    let third = Client::new();
+    third.udhcpc(&world.guests[2]).expect_success();
+    assert_eq!(third.seen().get("ip"), Some(&row.address));
+}
+
+#[test]
+fn set_addresses_are_their_ports_own() {
+    require!(namespaces(), tool("dhclient"));
+    let world = World::new(2);
+    let daemon = world.start(&(world.uplink("") + &world.fixed(0, "") + &world.port(1, "")));
+    world.plug();
+    case_50_anothers_set_address_is_refused(&world);
+    case_54_dhcpv6(&world);
+    case_53_a_guest_makes_its_address_itself(&world);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+fn case_50_anothers_set_address_is_refused(world: &World) {
+    let client = Client::new();
+    fs::write(client.path("leases"), remembered(&v4(0))).expect("our own file");
+    let output = client.dhclient(&world.guests[1], &["-4"]);
+    assert!(output.stderr.contains("DHCPNAK from 10.213.5.1"), "{}", output.stderr);
+    let address = client.seen().get("new_ip_address").cloned().unwrap_or_default();
+    assert!(address.starts_with("10.213.5.") && address != v4(0), "{address}: {}", output.stderr);
+}
+
+fn case_54_dhcpv6(world: &World) {
+    let information = Client::new();
+    information.dhclient(&world.guests[1], &["-6", "-S"]);
+    let set = Client::new();
+    set.dhclient(&world.guests[0], &["-6", "-N"]);
+    let values = set.seen();
+    assert_eq!(values.get("new_ip6_address"), Some(&v6(0)), "{values:#?}");
+    let leases = |client: &Client| fs::read_to_string(client.path("leases")).unwrap_or_default();
+    for client in [&information, &set] {
+        let text = leases(client);
+        assert!(text.contains("dhcp6.name-servers fd00:1::1;"), "{text}");
+        assert!(text.contains("dhcp6.domain-search \"lab.internal.\";"), "{text}");
+    }
+    let other = Client::new();
+    let output = other.dhclient(&world.guests[1], &["-6", "-N"]);
+    assert!(output.stderr.contains("NoAddrsAvail"), "{}", output.stderr);
+}
+
+fn case_53_a_guest_makes_its_address_itself(world: &World) {
+    let guest = &world.guests[1];
+    guest.ip(["link", "set", "t0", "down"]);
+    guest.sysctl("net.ipv6.conf.t0.accept_ra", "1");
+    guest.sysctl("net.ipv6.conf.t0.router_solicitations", "3");
+    guest.ip(["link", "set", "t0", "up"]);
+    wait_until("an address", PATIENCE, || {
+        guest.ip(["-6", "address", "show", "dev", "t0", "scope", "global"]).stdout.contains("fd00:1::")
+    });
+    let routes = guest.ip(["-6", "route", "show", "default"]).stdout;
+    assert!(routes.contains("default via fe80::"), "{routes}");
+    assert!(testbed::ping(guest, at(SERVER6, 0).ip(), 1).all());
+}
+
+/// True if the file is there and holds this.
+pub fn holds(path: &Path, text: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|all| all.contains(text))
+}
