@@ -304,6 +304,11 @@ impl Nat {
         tcp.question(&mut turn, ingress);
     }
 
+    /// Lets datagrams of strangers in to guests' ports, or not; flows that there are stay.
+    pub fn set_open_filter(&mut self, open: bool) {
+        self.datagrams.set_open_filter(open);
+    }
+
     /// Hands over what a batch brought. To be called after each.
     pub fn flush<S: Sockets, D: DatagramSockets>(&mut self, io: &mut Io<'_, S, D>) {
         let (tcp, mut turn) = self.tcp(io);

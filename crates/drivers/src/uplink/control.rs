@@ -79,6 +79,8 @@ pub enum Command {
     Services(Vec<Service>),
     /// Limits for each guest.
     Limits(Limits),
+    /// Datagrams of strangers come in to guests' ports, or do not.
+    OpenFilter(bool),
     /// A listening TCP or Unix socket of a forward; without a guest's address callers are reset.
     ///
     /// Callers are counted.

@@ -169,6 +169,11 @@ impl Datagrams {
         }
     }
 
+    /// Lets datagrams of strangers in, or not.
+    pub fn set_open_filter(&mut self, open: bool) {
+        self.settings.open_filter = open;
+    }
+
     /// The counts so far.
     pub fn counts(&self) -> &Counts {
         &self.counts

@@ -41,7 +41,7 @@ pub(super) fn engine(settings: &UplinkSettings, mtu: usize, key: [u64; 2]) -> vm
         limits: limits(settings),
         memory: MEMORY,
         datagram_flows: DATAGRAM_FLOWS,
-        open_filter: settings.udp_filter == UdpFilter::Open,
+        open_filter: open_filter(settings),
         key: Keyed(key),
     }
 }
@@ -62,6 +62,11 @@ pub(super) fn limits(settings: &UplinkSettings) -> Limits {
         memory: limits.memory,
         ..Limits::default()
     }
+}
+
+/// True if datagrams of strangers reach guests.
+pub(super) fn open_filter(settings: &UplinkSettings) -> bool {
+    settings.udp_filter == UdpFilter::Open
 }
 
 fn protocol(transport: Transport) -> IpProtocol {

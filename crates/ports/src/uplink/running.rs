@@ -18,7 +18,9 @@ use vmlan_services::leases::{InUse, Source};
 use vmlan_services::names::Learned;
 use vmlan_services::{Client, Event};
 
-use super::convert::{egress, host_services, limits, names, service_guard, services_config, services_ports};
+use super::convert::{
+    egress, host_services, limits, names, open_filter, service_guard, services_config, services_ports,
+};
 use super::forward::ForwardSpec;
 use super::forwards::Forwards;
 use super::host::HostAddresses;
@@ -27,6 +29,10 @@ use super::{Rooms, UplinkSettings};
 use crate::fabric::Fabric;
 use crate::uplinks::{Later, UplinkControl};
 use crate::{Place, Ready, Seat, UplinkPort};
+
+/// Waits before each question after flows, from the one before: a client has set its address up in well under a second.
+const ASKED_AFTER: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(650), Duration::from_secs(2)];
 
 /// Something that one part has for the others.
 pub(super) enum News {
@@ -189,6 +195,7 @@ impl Running {
         // Fails only when the port has left the network.
         let _ = network.set_services(Some(service_guard(settings, *port)));
         self.uplink.tell(Command::Limits(limits(settings)));
+        self.uplink.tell(Command::OpenFilter(open_filter(settings)));
         self.uplink.tell(Command::Services(host_services(settings)));
         self.uplink.tell(Command::Egress(egress(settings)));
         self.services.update(services_config(settings, self.mtu, &self.place.network)).await;
@@ -233,11 +240,26 @@ impl Running {
         }
     }
 
+    /// Finds out whether the guest at a port, which has just got its address, knows of its flows: it may have been
+    /// started anew. It answers once it uses the address, so it is asked a few times.
+    fn ask_after_flows(&self, ingress: u16) {
+        let uplink = self.uplink.clone();
+        tokio::spawn(async move {
+            for after in ASKED_AFTER {
+                tokio::time::sleep(after).await;
+                uplink.tell(Command::PortMayBeNew(ingress));
+            }
+        });
+    }
+
     async fn hear_services(&self, notice: Notice) {
         let network = self.network();
         match notice {
             Notice::Event(Event::Lease { address, mac, port, name }) => {
                 let ports = self.state.lock().ports.clone();
+                if let Some(port) = ports.iter().find(|of| of.name == port) {
+                    self.ask_after_flows(port.ingress);
+                }
                 let (address, mac) = (address.to_string(), mac.to_string());
                 let until = None;
                 self.emit(EventKind::Lease { network, port, address, mac, name, until });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use testbed::{Interface, Iperf, Netns, Signal, iperf3, require, run, wait_until};
 use vmlan_api::EventKind;
 
+use crate::dhcp::Client;
 use crate::lab::*;
 use crate::support::{Daemon, PATIENCE, assert_balanced};
 
@@ -144,7 +145,7 @@ fn case_16_flows_of_a_guest_that_was_killed_are_reset() {
     guest.ip(["link", "set", "t0", "down"]);
     reset(near);
     guest.ip(["link", "set", "t0", "up"]);
-    guest.exec("busybox", ["udhcpc", "-i", "t0", "-n", "-q", "-t", "5", "-s", "/bin/true"]).expect_success();
+    Client::new().udhcpc(guest).expect_success();
     expect_reset(&mut far);
     talk(&mut stays, &mut too);
     daemon.stop();
