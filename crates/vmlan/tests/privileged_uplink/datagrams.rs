@@ -19,7 +19,7 @@ fn datagrams_come_back_and_so_do_errors() {
     case_32_large_datagrams_arrive_whole(&world);
     case_34_a_way_is_traced(&world.guests[0]);
     case_35_a_narrow_way_is_told(&world);
-    case_36_echo(&world);
+    case_36_echo(&world, &daemon);
     assert_balanced(&daemon);
     daemon.stop();
 }
@@ -124,12 +124,14 @@ fn case_35_a_narrow_way_is_told(world: &World) {
     talk(&mut near, &mut far);
 }
 
-fn case_36_echo(world: &World) {
+fn case_36_echo(world: &World, daemon: &Daemon) {
     let guest = &world.guests[0];
-    for to in [SERVER, SERVER6, GATEWAY, "fd00:1::1"] {
+    let mut dg = guest.spawn("tcpdump", ["-nn", "-l", "-i", "t0"]); let mut dh = world.host.spawn("tcpdump", ["-nn", "-l", "-i", "wan"]); dg.wait_for_log("listening", PATIENCE); dh.wait_for_log("listening", PATIENCE);
+    for to in [SERVER6, SERVER, GATEWAY, "fd00:1::1"] {
         let report = ping(guest, at(to, 0).ip(), 3);
         assert!(report.all(), "{to}: {report:?}");
         let large = Ping { payload: 65_000, ..Ping::new(at(to, 0).ip(), 1) }.run(guest);
+        if !large.all() { eprintln!("DUMPG {}\nDUMPH {}", dg.log(), dh.log()); eprintln!("{} {}", daemon.cli(&["uplink"]).stdout, daemon.cli(&["counters"]).stdout); }
         assert!(large.all(), "{to}: {large:?}");
     }
     // The gateway answers for nobody.

@@ -32,6 +32,7 @@ fn case_24_the_host_is_closed(world: &World, daemon: &Daemon) {
         let only_v6 = at.starts_with('[');
         world.host.inside(|| listener(at, only_v6))
     });
+    let mut dg = guest.spawn("tcpdump", ["-nn", "-l", "-e", "-i", "any"]); dg.wait_for_log("listening", PATIENCE);
     let mut events = daemon.events();
     let targets = [
         "169.254.169.254",
@@ -47,7 +48,7 @@ fn case_24_the_host_is_closed(world: &World, daemon: &Daemon) {
         wait_until(target, PATIENCE, || {
             let any = if target.contains(':') { "::".to_owned() } else { v4(0) };
             let result = dial_from(guest, at(&any, 0), at(target, 8021));
-            eprintln!("{target}: {result:?}");
+            eprintln!("{target}: {result:?}\n{} {}", dg.log(), daemon.cli(&["counters"]).stdout);
             result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
         expect_denied(&mut events, &format!("{}/tcp", at(target, 8021)));
