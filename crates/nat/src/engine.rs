@@ -223,7 +223,8 @@ impl Nat {
         if packet.protocol == IpProtocol::UDP && self.is_service(&packet) {
             return Ok(Taken::Service);
         }
-        if packet.protocol == IpProtocol::ICMPV6 {
+        // What begins a later fragment is no type, and nothing of this may come in fragments (RFC 6980 section 5).
+        if packet.protocol == IpProtocol::ICMPV6 && packet.fragment.is_none() {
             if neighbour::is_ndp(&packet) {
                 let heard = neighbour::ndp(&packet, &mut self.guests, self.mac, io.pool)?;
                 self.heard(io, heard, frame.meta.ingress);

@@ -61,9 +61,15 @@ impl Client {
     }
 
     pub fn udhcpc(&self, guest: &Netns) -> Output {
+        self.udhcpc_called(guest, "laptop")
+    }
+
+    /// The same for a guest that says that this is its name.
+    fn udhcpc_called(&self, guest: &Netns, name: &str) -> Output {
+        let name = format!("hostname:{name}");
         let hook = self.text("hook");
         let arguments = ["udhcpc", "-i", "t0", "-n", "-q", "-t", "4", "-T", "2", "-s", &hook];
-        let wanted = ["-O", "mtu", "-O", "search", "-O", "staticroutes", "-x", "hostname:laptop"];
+        let wanted = ["-O", "mtu", "-O", "search", "-O", "staticroutes", "-x", &name];
         run_within(guest, "busybox", &[&arguments[..], &wanted].concat())
     }
 
@@ -71,9 +77,12 @@ impl Client {
     pub fn dhclient(&self, guest: &Netns, family: &[&str]) -> Output {
         let (hook, leases, pid) = (self.text("hook"), self.text("leases"), self.text("pid"));
         let config = self.text("config");
-        fs::write(&config, "timeout 12;\nrequest subnet-mask, routers, domain-name, domain-name-servers, \
-            domain-search, interface-mtu, dhcp6.name-servers, dhcp6.domain-search;\n")
-            .expect("our own file");
+        fs::write(
+            &config,
+            "timeout 12;\nrequest subnet-mask, routers, domain-name, domain-name-servers, \
+            domain-search, interface-mtu, dhcp6.name-servers, dhcp6.domain-search;\n",
+        )
+        .expect("our own file");
         let common = ["-1", "-v", "-cf", &config, "-sf", &hook, "-lf", &leases, "-pf", &pid, "t0"];
         let output = run_within(guest, "dhclient", &[family, &common].concat());
         self.end();
@@ -93,7 +102,8 @@ impl Client {
 
     fn dhcpcd(&self, guest: &Netns) -> Output {
         let config = self.text("config");
-        let text = "option domain_name_servers, routers, domain_search, domain_name, interface_mtu, host_name\n";
+        let text =
+            "option domain_name_servers, routers, domain_search, domain_name, interface_mtu, host_name\n";
         fs::write(&config, text).expect("our own file");
         // Its places are its own, and gone with it.
         let start = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd \
@@ -118,7 +128,7 @@ fn bare(world: &World) -> String {
 
 #[test]
 fn case_42_clients_get_addresses() {
-    require!(namespaces(), tool("busybox"), tool("dhclient"), tool("dhcpcd"));
+    require!(namespaces(), tool("busybox"), tool("dhclient"), tool("dhcpcd"), tool("dig"));
     let world = World::new(4);
     let set = world.fixed(3, "");
     let rest: String = (0..3).map(|number| world.port(number, "")).collect();
@@ -129,8 +139,9 @@ fn case_42_clients_get_addresses() {
         clients[0].udhcpc(&world.guests[0]),
         clients[1].dhclient(&world.guests[1], &["-4"]),
         clients[2].dhcpcd(&world.guests[2]),
-        clients[3].udhcpc(&world.guests[3]),
+        clients[3].udhcpc_called(&world.guests[3], "g1"),
     ];
+
     // The names of the address, the mask, the router, the DNS server, the domain and the MTU.
     let udhcpc = ["ip", "subnet", "router", "dns", "domain", "mtu"];
     let others = ["address", "subnet_mask", "routers", "domain_name_servers", "domain_name", "interface_mtu"];
@@ -156,8 +167,21 @@ fn case_42_clients_get_addresses() {
         let guest = &world.guests[number];
         assert!(testbed::ping(guest, at(SERVER, 0).ip(), 1).all(), "guest {number}");
     }
+    case_56_a_ports_name_is_the_ports(&world, &addresses);
     assert_balanced(&daemon);
     daemon.stop();
+}
+
+/// The first guest called itself `laptop`, the last one `g1`, which is another port.
+fn case_56_a_ports_name_is_the_ports(world: &World, addresses: &[String]) {
+    let ask = |name: &str| {
+        let server = format!("@{GATEWAY}");
+        world.guests[1].exec("dig", ["+short", "+time=8", "+tries=1", &server, name, "A"]).stdout
+    };
+    assert_eq!(ask("laptop.lab.internal").trim(), addresses[0]);
+    assert_eq!(ask("g3.lab.internal").trim(), v4(3));
+    assert_eq!(ask("g1.lab.internal").trim(), addresses[1]);
+    assert_eq!(ask("g0.lab.internal").trim(), addresses[0]);
 }
 
 #[test]
@@ -196,9 +220,10 @@ fn case_45_a_pool_runs_out(world: &World, daemon: &Daemon) {
     Client::new().udhcpc(&world.guests[1]).expect_success();
     let mut events = daemon.events();
     assert!(!Client::new().udhcpc(&world.guests[2]).success());
-    events.expect("an empty pool", |event| {
-        matches!(event, EventKind::PoolExhausted { port, .. } if port == "g2")
-    });
+    events.expect(
+        "an empty pool",
+        |event| matches!(event, EventKind::PoolExhausted { port, .. } if port == "g2"),
+    );
     let rows = leases(daemon);
     let row = rows.iter().find(|row| row.port.as_deref() == Some("g1")).expect("a lease");
     // What uses the address has to be gone, or it is not offered.

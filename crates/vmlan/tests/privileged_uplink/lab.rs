@@ -53,9 +53,8 @@ impl World {
         host.veth("wan", &router, "lan");
         router.veth("wide", &internet, "wide");
         router.veth("narrow", &internet, "narrow");
-        let of = |v4: &str, v6: &str| {
-            Interface::new().address(&format!("{v4}/24")).address(&format!("{v6}/64"))
-        };
+        let of =
+            |v4: &str, v6: &str| Interface::new().address(&format!("{v4}/24")).address(&format!("{v6}/64"));
         host.configure("wan", &of(HOST, HOST6));
         router.configure("lan", &of(ROUTER, ROUTER6));
         router.configure("wide", &of("203.0.113.1", "2001:db8:113::1"));
@@ -94,7 +93,8 @@ impl World {
 
     /// The same with the guest's MAC and IP addresses set.
     pub fn fixed(&self, number: usize, keys: &str) -> String {
-        let set = format!("mac = \"{}\"\naddress = [\"{}\", \"::1{number}\"]\n{keys}", mac(number), v4(number));
+        let set =
+            format!("mac = \"{}\"\naddress = [\"{}\", \"::1{number}\"]\n{keys}", mac(number), v4(number));
         self.port(number, &set)
     }
 
@@ -195,7 +195,8 @@ pub fn listen(netns: &Netns, address: &str) -> TcpListener {
 /// A UDP socket in a namespace, whose reads end.
 #[track_caller]
 pub fn udp(netns: &Netns, address: &str) -> UdpSocket {
-    let socket = netns.inside(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("{address}: {error}"));
+    let socket =
+        netns.inside(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("{address}: {error}"));
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket
 }

@@ -32,7 +32,8 @@ fn case_24_the_host_is_closed(world: &World, daemon: &Daemon) {
         let only_v6 = at.starts_with('[');
         world.host.inside(|| listener(at, only_v6))
     });
-    let mut dg = guest.spawn("tcpdump", ["-nn", "-l", "-e", "-i", "any"]); dg.wait_for_log("listening", PATIENCE);
+    let mut dg = guest.spawn("tcpdump", ["-nn", "-l", "-e", "-i", "any"]);
+    dg.wait_for_log("listening", PATIENCE);
     let mut events = daemon.events();
     let targets = [
         "169.254.169.254",
@@ -77,9 +78,10 @@ fn listener(at: &str, only_v6: bool) -> std::net::TcpListener {
 }
 
 fn case_24_services_are_opened_one_by_one(world: &World) {
-    let open = listen(&world.host, "127.0.0.1:8022");
     let _closed = listen(&world.host, "127.0.0.1:8023");
-    for address in [SERVICES, "fd00:1::2"] {
+    // Each family leads to its own loopback address.
+    for (address, loopback) in [(SERVICES, "127.0.0.1:8022"), ("fd00:1::2", "[::1]:8022")] {
+        let open = listen(&world.host, loopback);
         let (mut near, mut far) = join(&world.guests[1], at(address, 8022), &open);
         talk(&mut near, &mut far);
         let error = dial(&world.guests[1], at(address, 8023)).expect_err("it is closed");

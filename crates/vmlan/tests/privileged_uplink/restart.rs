@@ -46,7 +46,11 @@ fn leases_outlive_the_daemon() {
     let daemon = world.start_in(directory, &config, "true");
     world.plug();
     daemon.wait_for_log("WARN");
-    assert!(file.with_extension("json.bad").exists() || file.with_extension("bad").exists(), "{}", daemon.log());
+    assert!(
+        file.with_extension("json.bad").exists() || file.with_extension("bad").exists(),
+        "{}",
+        daemon.log()
+    );
     fs::remove_file(clients[1].path("out")).expect("our own file");
     let output = clients[1].dhclient(&world.guests[1], &["-4"]).expect_success();
     assert_eq!(clients[1].seen().get("new_ip_address"), Some(&first[1]));

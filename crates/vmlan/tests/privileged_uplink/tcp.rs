@@ -225,8 +225,7 @@ fn case_27_three_hundred_a_second_connect(world: &World) {
 fn case_27_a_flood_leaves_others_alone(world: &World, daemon: &Daemon) {
     let listener = world.listen(&at(SERVER, 80).to_string());
     let mut events = daemon.events();
-    let mut flood =
-        world.guests[0].spawn("hping3", ["-q", "-S", "-p", "81", "-i", "u200", SERVER]);
+    let mut flood = world.guests[0].spawn("hping3", ["-q", "-S", "-p", "81", "-i", "u200", SERVER]);
     let limited = |event: &EventKind| matches!(event, EventKind::FlowLimit { port, .. } if port == "g0");
     events.expect("a limit", limited);
     for _ in 0..20 {
@@ -245,14 +244,20 @@ fn case_28_descriptors_may_run_out() {
     world.settle();
     let listener = world.listen(&at(SERVER, 80).to_string());
     let mut held = Vec::new();
+    let mut events = daemon.events();
     // What is beyond the limit is not answered.
-    while let Ok(stream) = world.guests[0]
-        .inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(2)))
+    while let Ok(stream) =
+        world.guests[0].inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(2)))
     {
         held.push(stream);
         assert!(held.len() < 256, "more than there are descriptors");
     }
     assert!(held.len() > 50, "{} are open", held.len());
+    eprintln!(
+        "LIMIT {:?} {}",
+        events.expect("limit", |event| matches!(event, EventKind::FlowLimit { .. })),
+        daemon.cli(&["counters"]).stdout
+    );
     assert!(daemon.cli(&["uplink"]).success());
     held.clear();
     drop(listener);
