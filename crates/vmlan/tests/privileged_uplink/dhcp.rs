@@ -14,7 +14,6 @@ use crate::tcp::run_within;
 
 /// What each client runs when something happens: it writes its environment down, and takes the address.
 const HOOK: &str = "#!/bin/sh
-echo \"${reason:-$1}\" >>OUT.reasons
 case ${reason:-$1} in
 BOUND|REBOOT|RENEW|REBIND|bound|renew|BOUND6) env >OUT ;;
 *) [ -z \"$new_dhcp6_name_servers\" ] || env >OUT ;;
@@ -54,10 +53,6 @@ impl Client {
         let text = fs::read_to_string(self.path("out")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once('='));
         lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
-    }
-
-    pub fn reasons(&self) -> String {
-        fs::read_to_string(self.path("out.reasons")).unwrap_or_default()
     }
 
     pub fn udhcpc(&self, guest: &Netns) -> Output {
