@@ -244,7 +244,6 @@ fn case_28_descriptors_may_run_out() {
     world.settle();
     let listener = world.listen(&at(SERVER, 80).to_string());
     let mut held = Vec::new();
-    let mut events = daemon.events();
     // What is beyond the limit is not answered.
     while let Ok(stream) =
         world.guests[0].inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(2)))
@@ -253,11 +252,6 @@ fn case_28_descriptors_may_run_out() {
         assert!(held.len() < 256, "more than there are descriptors");
     }
     assert!(held.len() > 50, "{} are open", held.len());
-    eprintln!(
-        "LIMIT {:?} {}",
-        events.expect("limit", |event| matches!(event, EventKind::FlowLimit { .. })),
-        daemon.cli(&["counters"]).stdout
-    );
     assert!(daemon.cli(&["uplink"]).success());
     held.clear();
     drop(listener);
