@@ -65,8 +65,8 @@ pub struct FastPort {
     pub frame_limit: usize,
     /// The sides of a trunk that frames may come from and go to; none of them for a guest's port.
     pub sides: Sides,
-    /// True if the switch has to see what the port sends that may be a DHCP server's: UDP from port 67 or 547 or to port
-    /// 68 or 546, and IPv6 with extension headers.
+    /// True if the switch has to see what the port sends that may be a DHCP server's: UDP from port 67 or 547 or to
+    /// port 68 or 546, and IPv6 with extension headers.
     pub services: bool,
     /// The reason why frames from and to the port have to be seen by the switch; `None` when they may go fast.
     pub slow: Option<SlowReason>,

@@ -19,7 +19,7 @@ pub enum Drop {
     FlowLimit,
     /// Too many frames for guests wait.
     Busy,
-    /// What the datagram half says.
+    /// A reason of the datagram half.
     Datagram(crate::datagrams::Drop),
 }
 

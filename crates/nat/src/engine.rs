@@ -1,9 +1,9 @@
 //! The uplink as one host of its network: what guests send it, and what it has for them.
 //!
-//! Theory of operation. [`Nat::take`] looks at one frame of a guest and hands it to the part that it is for: neighbours,
-//! TCP, datagrams, or the network's services, which live elsewhere and get the frame as it is. After a batch,
-//! [`Nat::flush`] hands the data of all flows over. [`Nat::poll`] makes frames for guests, a bounded number at a time.
-//! No part waits, and none keeps a frame of the batch.
+//! Theory of operation. [`Nat::take`] looks at one frame of a guest and hands it to the part that it is for:
+//! neighbours, TCP, datagrams, or the network's services, which live elsewhere and get the frame as it is. After a
+//! batch, [`Nat::flush`] hands the data of all flows over. [`Nat::poll`] makes frames for guests, a bounded number at a
+//! time. No part waits, and none keeps a frame of the batch.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};

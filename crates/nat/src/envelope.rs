@@ -102,8 +102,8 @@ impl Envelope {
         EthernetRepr { destination: self.to, source: self.from, ethertype }.emit(ethernet);
     }
 
-    /// Makes a frame of `len` octets of payload, which `write` writes; it is given zeroes or whatever was in the buffer.
-    /// `None` when no buffer is free, or none is large enough.
+    /// Makes a frame of `len` octets of payload, which `write` writes; it is given zeroes or whatever was in the
+    /// buffer. `None` when no buffer is free, or none is large enough.
     pub fn frame(&self, pool: &Pool, len: usize, write: impl FnOnce(&mut [u8], &Addresses)) -> Option<Frame> {
         let headers = self.header_len();
         let mut buffer = pool.take(Size::for_octets(headers + len)?)?;

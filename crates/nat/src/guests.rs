@@ -1,8 +1,8 @@
 //! The guests of an uplink: which address is behind which link address and port, and what each port may use.
 //!
-//! Theory of operation. A guest is a port of the network; a number above 0 names it. An address of the subnet is bound to
-//! the link address and the port that used it first, until that port is gone; a lease binds it whatever was there. So no
-//! guest can speak with another's address, and answers go to one place without a look-up in the switch.
+//! Theory of operation. A guest is a port of the network; a number above 0 names it. An address of the subnet is bound
+//! to the link address and the port that used it first, until that port is gone; a lease binds it whatever was there.
+//! So no guest can speak with another's address, and answers go to one place without a look-up in the switch.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ impl Default for Limits {
     }
 }
 
-/// What one guest uses of its limits.
+/// One guest's use of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// TCP flows.
@@ -82,7 +82,7 @@ impl Tokens {
     }
 }
 
-/// What one guest uses.
+/// One guest's account.
 #[derive(Debug)]
 pub(crate) struct Guest {
     /// Its TCP flows.

@@ -1,6 +1,6 @@
 //! Neighbours: the uplink answers for its own addresses, and asks where a guest is that it has not heard of.
 //!
-//! What guests say of their addresses binds them (`guests`), so nothing is cached here.
+//! Guests are bound to the addresses that they speak of (`guests`), so nothing is cached here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ use crate::envelope::GATEWAY_LINK_LOCAL;
 use crate::guests::Guests;
 use crate::packet::Packet;
 
-/// What a message of a neighbour came to.
+/// The outcome of a neighbour's message.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     /// The answer to it.

@@ -1,8 +1,8 @@
 //! Timers of many flows: a hashed wheel in two rounds.
 //!
-//! Theory of operation. A timer is due at a tick of 10 ms. The near round has a place for each of the next 256 ticks, the
-//! far round one for each of the next 512 rounds of the near one, about 22 minutes; a later timer is put at the end and
-//! looks again there. Places are lists through the entries themselves, so that setting, moving and stopping a timer
+//! Theory of operation. A timer is due at a tick of 10 ms. The near round has a place for each of the next 256 ticks,
+//! the far round one for each of the next 512 rounds of the near one, about 22 minutes; a later timer is put at the end
+//! and looks again there. Places are lists through the entries themselves, so that setting, moving and stopping a timer
 //! takes the same time whatever there is, and allocates nothing.
 
 use std::time::Duration;

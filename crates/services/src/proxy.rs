@@ -154,7 +154,8 @@ impl Proxy {
         self.send(number, now, random);
     }
 
-    /// Counts a question that the caller asks by another way, by TCP; false if it is one too many of a port in a second.
+    /// Counts a question that the caller asks by another way, by TCP; false if it is one too many of a port in a
+    /// second.
     pub fn admit(&mut self, ingress: u16, now: Instant) -> bool {
         self.rate.take(ingress, now)
     }

@@ -137,8 +137,8 @@ impl Applying {
 }
 
 impl Supervisor {
-    /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads; what outlives the
-    /// daemon is kept in `state`.
+    /// Starts the data plane, for `workers` workers, with nothing to do yet. `file` is what a reload reads; what
+    /// outlives the daemon is kept in `state`.
     ///
     /// # Errors
     /// No threads, descriptors or memory.

@@ -71,9 +71,9 @@ pub enum Command {
     },
     /// The host's own addresses.
     HostAddresses(Vec<IpAddr>),
-    /// What is open to all guests. Flows that are not any more end.
+    /// The part of the world that is open to all guests. Flows that are not any more end.
     Egress(Egress),
-    /// What is open to the guest at a port; as to all when `None`.
+    /// The part that is open to the guest at a port; as to all when `None`.
     PortEgress(u16, Option<Egress>),
     /// Services of the host that are open.
     Services(Vec<Service>),

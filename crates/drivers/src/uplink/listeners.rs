@@ -46,7 +46,7 @@ struct UdpListener {
     slot: Option<u32>,
 }
 
-/// What the engine works with.
+/// The parts that the engine works with.
 type HostIo<'a> = Io<'a, HostStreams, HostDatagrams>;
 
 /// A caller, and the guest that it is for.

@@ -12,7 +12,7 @@
 //! through a router, and receivers have to ignore it (RFC 4861 section 7.1). That is read first, so most packets cost
 //! no more.
 //!
-//! What is behind tags in another network's VLAN is not judged; what speaks of addresses behind a tag that only some
+//! Frames behind tags in another network's VLAN are not judged; what speaks of addresses behind a tag that only some
 //! receivers see is unclear (see `tags`).
 
 use std::net::{IpAddr, Ipv6Addr};

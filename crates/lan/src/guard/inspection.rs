@@ -66,8 +66,8 @@ impl<'a> Inspection<'a> {
     /// go on. Otherwise it is held back, and its caller sends that port the question instead.
     ///
     /// # Errors
-    /// When it says what is the services' to say, claims the host's address, speaks in a form that is unclear, or claims another guest's address which was
-    /// asked about just before, or while too many claims are held back.
+    /// When it says what is the services' to say, claims the host's address, speaks in a form that is unclear, or
+    /// claims another guest's address which was asked about just before, or while too many claims are held back.
     pub(crate) fn examine(
         &mut self,
         frame: &Frame,

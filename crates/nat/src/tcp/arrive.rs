@@ -22,8 +22,8 @@ const DUPLICATES: u8 = 3;
 const GAPS: u8 = 16;
 
 impl Tcp {
-    /// Takes a segment of a guest, whose source address was found to be its own; `frame` is the one of `packet`. What is
-    /// to be done with its data waits for [`Tcp::flush`].
+    /// Takes a segment of a guest, whose source address was found to be its own; `frame` is the one of `packet`. What
+    /// is to be done with its data waits for [`Tcp::flush`].
     ///
     /// # Errors
     /// Why the segment is dropped.

@@ -62,8 +62,8 @@ pub(super) fn syn_options(mss: u16, flow: &Flow, out: &mut [u8; 8]) -> usize {
     if flow.has(flag::SCALES) { 8 } else { 4 }
 }
 
-/// Puts headers in front of the payload in `frame`, in place where no other handle to its buffer is left. Its checksum is
-/// left open, and its segmentation where it is more than one segment. False without a buffer; the frame is as it was
+/// Puts headers in front of the payload in `frame`, in place where no other handle to its buffer is left. Its checksum
+/// is left open, and its segmentation where it is more than one segment. False without a buffer; the frame is as it was
 /// then.
 pub(super) fn prepend(
     frame: &mut Frame,
@@ -106,7 +106,8 @@ pub(super) fn strip(frame: &mut Frame, payload: usize) {
     frame.meta.offload = Offload::NONE;
 }
 
-/// The answer to a segment that belongs to no flow (RFC 9293 section 3.10.7.1); `None` for a reset, or without a buffer.
+/// The answer to a segment that belongs to no flow (RFC 9293 section 3.10.7.1); `None` for a reset, or without a
+/// buffer.
 pub(super) fn reset_for(
     tcp: &TcpSegment<&[u8]>,
     (mac, gateway): (MacAddr, MacAddr),

@@ -170,7 +170,7 @@ pub(super) struct Flow {
     pub(super) kept: Chain,
     pub(super) kept_octets: u32,
     pub(super) kept_since: Instant,
-    /// What came in this batch: first and last of the gathered segments.
+    /// Segments of this batch: first and last of the gathered segments.
     pub(super) gathered: Chain,
 
     /// To the guest: the first number, the first unacknowledged, the next, and the highest sent.
@@ -183,7 +183,7 @@ pub(super) struct Flow {
     pub(super) max_wnd: u32,
     pub(super) wl1: u32,
     pub(super) wl2: u32,
-    /// What was sent and may have to be sent again, from `una` on.
+    /// Octets that were sent and may have to be sent again, from `una` on.
     pub(super) sent: Chain,
     /// Up to here a loss has been dealt with.
     pub(super) recover: u32,
@@ -321,8 +321,8 @@ impl Flow {
         }
     }
 
-    /// Moves the edge that the guest is told, never back, and returns the window field for it. `left` octets more may be
-    /// kept for the guest.
+    /// Moves the edge that the guest is told, never back, and returns the window field for it. `left` octets more may
+    /// be kept for the guest.
     pub(super) fn advertise(&mut self, left: usize) -> u16 {
         if self.has(flag::SHUT) {
             return 0;

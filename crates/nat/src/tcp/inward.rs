@@ -14,7 +14,7 @@ use crate::guests::Guests;
 /// Room for headers in front of what is read.
 const HEADROOM: usize = 128;
 
-/// What was read is moved to a small buffer up to here, so that flows with little hold little.
+/// Octets that were read are moved to a small buffer up to here, so that flows with little hold little.
 const SMALL: usize = Size::Small.octets() - HEADROOM;
 
 /// A read that ends below this, while a large frame is on its way, was too early for the next one.

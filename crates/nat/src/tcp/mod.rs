@@ -1,15 +1,15 @@
 //! TCP, mediated: each flow is a socket of the host, and the guest's sequence numbers are mapped onto it.
 //!
-//! Theory of operation. The guest's TCP and the host's TCP do the work; between them stands no third one. What the guest
-//! sends in order is handed to the socket, and acknowledged once the socket, or a bounded queue in front of it, has it.
-//! What the socket has is read into a buffer of the uplink's own, behind room for headers; the frame that leaves is a
-//! handle to that buffer, and another handle is kept until the guest acknowledges. There is no congestion control: on
-//! this link something is lost only when a queue is full, so what may be in flight to one guest is bounded and grows with
-//! what arrives.
+//! Theory of operation. The guest's TCP and the host's TCP do the work; between them stands no third one. What the
+//! guest sends in order is handed to the socket, and acknowledged once the socket, or a bounded queue in front of it,
+//! has it. What the socket has is read into a buffer of the uplink's own, behind room for headers; the frame that
+//! leaves is a handle to that buffer, and another handle is kept until the guest acknowledges. There is no congestion
+//! control: on this link something is lost only when a queue is full, so what may be in flight to one guest is bounded
+//! and grows with what arrives.
 //!
 //! Frames of a batch only note what is to be done; [`Tcp::flush`] hands each flow's data over in one call, and
-//! [`Tcp::poll`] gives the flows turns of one read each, round and round. So a flow, or a guest, that has much waits for
-//! the others.
+//! [`Tcp::poll`] gives the flows turns of one read each, round and round. So a flow, or a guest, that has much waits
+//! for the others.
 //!
 //! | State | Moved by |
 //! |---|---|

@@ -216,8 +216,8 @@ fn next_window(window: u32, is_empty: bool, waited: Duration) -> u32 {
     }
 }
 
-/// Copies octets behind those that are kept, as far as one buffer goes. Returns how many, and the octets of a buffer that
-/// was taken for them. `None` without a buffer, or room.
+/// Copies octets behind those that are kept, as far as one buffer goes. Returns how many, and the octets of a buffer
+/// that was taken for them. `None` without a buffer, or room.
 fn keep(
     chains: &mut super::chains::Chains<Kept>,
     chain: &mut Chain,

@@ -75,8 +75,8 @@ pub trait Sockets {
     /// The failure, where it is known at once. Nothing is left to be closed then.
     fn connect(&mut self, flow: FlowId, guest: GuestEnd, to: &Target<'_>) -> Result<(), Failure>;
 
-    /// Sends the slices, as far as there is room; returns how many octets were taken. When it is fewer, readiness will be
-    /// told.
+    /// Sends the slices, as far as there is room; returns how many octets were taken. When it is fewer, readiness will
+    /// be told.
     ///
     /// # Errors
     /// The connection failed.

@@ -1,10 +1,11 @@
 //! Turns: guests one after the other, and the flows of each one after the other.
 //!
 //! Theory of operation. A flow that may have something for its guest is listed in its guest's lane, and lanes with
-//! listed flows go round in a ring, so a guest with a thousand flows has as many turns as one with a single flow. A flow that
-//! finds its guest's budget used up is starved: it is listed again when something of the guest is acknowledged, one
-//! flow at a time, and each that had its turn wakes the next for as long as there is budget. A flow that is to wait for a
-//! moment only is paused. The lane of a guest that is away keeps its flows and is not in the ring.
+//! listed flows go round in a ring, so a guest with a thousand flows has as many turns as one with a single flow. A
+//! flow that finds its guest's budget used up is starved: it is listed again when something of the guest is
+//! acknowledged, one flow at a time, and each that had its turn wakes the next for as long as there is budget. A flow
+//! that is to wait for a moment only is paused. The lane of a guest that is away keeps its flows and is not in the
+//! ring.
 
 use std::collections::VecDeque;
 use std::time::Duration;

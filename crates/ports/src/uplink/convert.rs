@@ -46,7 +46,7 @@ pub(super) fn engine(settings: &UplinkSettings, mtu: usize, key: [u64; 2]) -> vm
     }
 }
 
-/// What guests may reach: nothing where there is no way out.
+/// The part of the world that guests may reach: nothing where there is no way out.
 pub(super) fn egress(settings: &UplinkSettings) -> Egress {
     match settings.rooms.mode {
         UplinkMode::None => Egress::None,

@@ -12,7 +12,7 @@ use crate::lab::*;
 use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
 use crate::tcp::run_within;
 
-/// What each client runs when something happens: it writes its environment down, and takes the address.
+/// The hook of each client: it writes its environment down, and takes the address.
 const HOOK: &str = "#!/bin/sh
 case ${reason:-$1} in
 BOUND|REBOOT|RENEW|REBIND|bound|renew|BOUND6) env >OUT ;;
@@ -48,7 +48,7 @@ impl Client {
         self.path(name).display().to_string()
     }
 
-    /// What the hook saw.
+    /// The environment of the hook.
     pub fn seen(&self) -> BTreeMap<String, String> {
         let text = fs::read_to_string(self.path("out")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once('='));

@@ -36,8 +36,8 @@ fn services(vlan: &VlanRole) -> Services {
     Services { port: Arc::new(port), addresses: [GATEWAY_4.into(), GATEWAY_6.into()].into() }
 }
 
-/// What is reserved in a frame of `GUEST` with the outer tag `vid` beside it and these octets after the addresses. What
-/// is reserved must be looked at.
+/// The reserved part of a frame of `GUEST` with the outer tag `vid` beside it and these octets after the addresses.
+/// All of that must be looked at.
 fn reserved_with(vid: Option<u16>, after_addresses: &[u8], dhcp: bool) -> Option<Reserved> {
     let octets = [&[0xff; 6][..], &GUEST.0, after_addresses].concat();
     let mut frame = Pool::new(PoolSizes { small: 1, large: 1, bulk: 0 }).copy(&octets).unwrap();

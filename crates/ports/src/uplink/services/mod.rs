@@ -94,8 +94,8 @@ pub enum Notice {
 pub struct Callbacks {
     /// Is told what happens.
     pub notice: Box<dyn Fn(Notice) + Send>,
-    /// Is told addresses that a guest may reach since it got them for an allowed name, and for how long, before the guest
-    /// has them.
+    /// Is told addresses that a guest may reach since it got them for an allowed name, and for how long, before the
+    /// guest has them.
     pub learned: Box<dyn Fn(Learned, Duration) + Send>,
     /// Is told of each address that a guest gets or renews by DHCP, before the guest has the answer.
     pub bound: Box<dyn Fn(Client, Ipv4Addr) + Send>,

@@ -98,7 +98,7 @@ pub struct Port {
     pub longest: u32,
     /// Everything goes slow that comes from it or is for it.
     pub held: bool,
-    /// What it sends that may be a DHCP server's goes slow: UDP from port 67 or 547 or to port 68 or 546, and IPv6 with
+    /// Frames of it that may be a DHCP server's goes slow: UDP from port 67 or 547 or to port 68 or 546, and IPv6 with
     /// extension headers.
     pub services: bool,
     /// Nothing passes between it and another port that is isolated.
