@@ -51,10 +51,9 @@ fn case_19_a_guest_sees_its_caller(world: &World) {
 
 /// The host takes the call; then comes the end of it.
 fn is_refused(from: &Netns, port: u16) -> bool {
-    use std::io::Read;
     match dial(from, at("127.0.0.1", port)) {
         Ok(mut stream) => {
-            stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+            read_error(&mut stream).is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
         }
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }

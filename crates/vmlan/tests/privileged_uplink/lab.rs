@@ -261,10 +261,23 @@ pub fn reset(stream: TcpStream) {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
 }
 
+/// Waits for the connection's end; answers the error that it was, if it was one.
+pub fn read_error(stream: &mut TcpStream) -> Option<std::io::Error> {
+    loop {
+        match stream.read(&mut [0; 4096]) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            // With a timeout set, the kernel does not go on by itself.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Some(error),
+        }
+    }
+}
+
 /// Waits for the connection's end, which has to be a RST.
 #[track_caller]
 pub fn expect_reset(stream: &mut TcpStream) {
-    let error = stream.read(&mut [0; 4096]).expect_err("a reset");
+    let error = read_error(stream).expect("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 

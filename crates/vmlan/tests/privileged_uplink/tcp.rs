@@ -246,7 +246,7 @@ fn case_28_descriptors_may_run_out() {
     let mut held = Vec::new();
     // What is beyond the limit is not answered.
     while let Ok(stream) =
-        world.guests[0].inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(2)))
+        world.guests[0].inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(5)))
     {
         held.push(stream);
         assert!(held.len() < 256, "more than there are descriptors");
