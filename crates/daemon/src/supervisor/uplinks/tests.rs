@@ -116,7 +116,9 @@ async fn start() -> Daemon {
         "subnet = \"10.0.0.0/24\"",
         "address = [\"10.0.0.9\"]\negress = \"internet\"",
     );
-    let mut supervisor = Supervisor::start(requests, config.workers(), None).expect("a supervisor");
+    let mut supervisor =
+        Supervisor::start(requests, config.workers(), None, vmlan_ports::StateDirectory::None)
+            .expect("a supervisor");
     supervisor.apply(config, false).await;
     let fabric = supervisor.fabric.clone();
     let task = tokio::spawn(supervisor.run());
