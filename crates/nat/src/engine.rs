@@ -71,6 +71,8 @@ pub enum Notice {
     Denied(u16, SocketAddr, IpProtocol),
     /// The guest at a port has as many flows as it may.
     FlowLimit(u16),
+    /// A flow of the guest at a port could not be, since all descriptors are in use.
+    NoDescriptor(u16),
 }
 
 /// Notices that wait at most.
@@ -174,7 +176,8 @@ impl Nat {
     pub fn take_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         let heard = self.guests.take_news().into_iter();
         let heard = heard.map(|(address, place)| Notice::Heard(address, place.mac, place.ingress));
-        heard.chain(self.notices.drain(..))
+        let without = self.tcp.without_descriptor.take().map(Notice::NoDescriptor);
+        heard.chain(self.notices.drain(..)).chain(without)
     }
 
     #[cold]

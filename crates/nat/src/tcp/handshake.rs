@@ -159,6 +159,7 @@ impl Tcp {
             // The guest tries again, and by then there may be one.
             Failure::NoDescriptor => {
                 self.statistics.flow_limit += 1;
+                self.without_descriptor = Some(flow.ingress);
                 return self.abort(turn, slot, true);
             }
         };

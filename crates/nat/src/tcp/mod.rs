@@ -142,6 +142,8 @@ pub struct Tcp {
     /// A flow could not go on for want of a buffer; nobody tells when there is one, so it tries again then.
     starved: Option<Instant>,
     pub(crate) statistics: Statistics,
+    /// The port whose guest's flow could not be for want of a descriptor, until somebody asks.
+    pub(crate) without_descriptor: Option<u16>,
 }
 
 /// A flow, for people to see.
@@ -188,6 +190,7 @@ impl Tcp {
             starved: None,
             settings,
             statistics: Statistics::default(),
+            without_descriptor: None,
         }
     }
 

@@ -236,6 +236,12 @@ impl Running {
                     self.emit(EventKind::FlowLimit { network: self.network(), port, limit });
                 }
             }
+            News::Engine(EngineNotice::NoDescriptor(ingress)) => {
+                if let Some(port) = self.first_in_a_while(ingress, "descriptors") {
+                    let limit = "descriptors".to_owned();
+                    self.emit(EventKind::FlowLimit { network: self.network(), port, limit });
+                }
+            }
             News::Services(notice) => self.hear_services(notice).await,
         }
     }
