@@ -4,14 +4,29 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
+mod overlap;
+#[cfg(target_os = "linux")]
+#[path = "host/linux/routes.rs"]
+mod routes;
+#[cfg(target_os = "macos")]
+#[path = "host/macos/routes.rs"]
+mod routes;
+
 use nix::ifaddrs::getifaddrs;
 use rustix::process::{Resource, getrlimit};
+
+use super::Rooms;
 
 /// The host's own addresses, as they were at the last look.
 #[derive(Debug, Default)]
 pub(super) struct HostAddresses {
     known: Option<(BTreeSet<IpAddr>, bool)>,
+    /// Looks since that for networks that overlap.
+    looks: u32,
 }
+
+/// Every so many looks at the addresses, routes are looked at too.
+const ROUTES: u32 = 30;
 
 impl HostAddresses {
     /// Looks again. Answers with the addresses and whether IPv6 leads to the internet, when either has changed.
@@ -28,7 +43,23 @@ impl HostAddresses {
         }
         let told = (now.0.iter().copied().collect(), now.1);
         self.known = Some(now);
+        // Another address is another route.
+        self.looks = 0;
         Ok(Some(told))
+    }
+
+    /// The warning that a network of the host's overlaps the guests' subnets, and whether it was time to look for one.
+    pub(super) fn overlap(&mut self, rooms: &Rooms) -> (bool, Option<String>) {
+        let is_time = self.looks.is_multiple_of(ROUTES);
+        self.looks = self.looks.wrapping_add(1);
+        if !is_time {
+            return (false, None);
+        }
+        let interfaces = getifaddrs().into_iter().flatten();
+        let mut reached: Vec<_> =
+            interfaces.filter_map(|interface| overlap::of_interface(&interface)).collect();
+        reached.extend(routes::routes());
+        (true, overlap::overlap(rooms, &reached))
     }
 }
 

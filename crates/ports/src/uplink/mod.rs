@@ -12,6 +12,7 @@ pub mod forward;
 mod forwards;
 mod host;
 mod keep;
+mod notes;
 mod report;
 mod running;
 pub mod services;
@@ -199,4 +200,17 @@ fn belongings_of(forward: &ForwardSpec) -> Vec<Belonging> {
         Transport::Udp => Belonging::Udp(address),
     };
     forward.sockets().map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rooms with a subnet of 24 bits, and one of IPv6.
+    pub(super) fn rooms(subnet: &str, subnet6: Option<&str>) -> Rooms {
+        let network = subnet.parse().expect("an address");
+        let subnet6 = subnet6.map(|network| Subnet6 { network: network.parse().expect("an address") });
+        let (mode, mac) = (UplinkMode::User, MacAddr([2, 0, 0, 0, 0, 1]));
+        Rooms { mode, subnet: Subnet4 { network, prefix: 24 }, subnet6, mac }
+    }
 }

@@ -24,6 +24,7 @@ use super::convert::{
 use super::forward::ForwardSpec;
 use super::forwards::Forwards;
 use super::host::HostAddresses;
+use super::notes::{Means, lacking, may_echo};
 use super::services::{Handle, Notice};
 use super::{Rooms, UplinkSettings};
 use crate::fabric::Fabric;
@@ -133,6 +134,22 @@ impl Running {
                 let note = format!("the host's addresses cannot be listed: {error}");
                 self.state.lock().notes.insert("addresses", note);
             }
+        }
+        if let (true, overlap) = host.overlap(&self.rooms) {
+            self.note_overlap(overlap);
+        }
+    }
+
+    /// Notes that a network of the host's overlaps the guests', and logs it once.
+    fn note_overlap(&self, overlap: Option<String>) {
+        let notes = &mut self.state.lock().notes;
+        let Some(note) = overlap else {
+            notes.remove("overlap");
+            return;
+        };
+        if notes.get("overlap") != Some(&note) {
+            tracing::warn!(port = %self.place, "{note}");
+            notes.insert("overlap", note);
         }
     }
 
@@ -423,13 +440,15 @@ impl UplinkControl for Running {
             let leases = self.services.leases().await.len() as u64;
             let drops = self.services.counts().await;
             let resolvers = self.services.resolvers().await;
+            let echo = may_echo();
             let state = self.state.lock();
             let mut report = state.settings.report(&self.place.network);
             report.state = PortState::Up;
             report.leases = leases;
             report.ipv6_route = state.ipv6_route;
             report.resolvers = resolvers.iter().map(ToString::to_string).collect();
-            report.notes = state.notes.values().cloned().collect();
+            let means = Means { resolvers: !resolvers.is_empty(), ipv6: state.ipv6_route, echo };
+            report.notes = state.notes.values().cloned().chain(lacking(&state.settings, means)).collect();
             report.drops = drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
             if let Some(flows) = flows {
                 let count = |kinds: &[FlowKind]| {
