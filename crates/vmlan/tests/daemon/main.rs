@@ -11,3 +11,4 @@ mod policy;
 mod reconnect;
 mod swept;
 mod tunnel;
+mod uplink_guard;
