@@ -43,11 +43,27 @@ pub fn checks() -> Vec<Check> {
         at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
         at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
         interface_ports(),
+        ping(),
         Check::ok(
             "kinds",
             if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
         ),
     ]
+}
+
+/// Asks the system for a socket as an uplink sends guests' echo requests by.
+fn ping() -> Check {
+    use vmlan_sys::inet::{self, Version};
+    let name = "ping_sockets";
+    match (inet::ping(Version::V4), inet::raw(Version::V4)) {
+        (Ok(_), _) => Check::ok(name, "yes"),
+        (Err(_), Ok(_)) => Check::ok(name, "raw sockets instead"),
+        (Err(error), Err(_)) => Check::warn(
+            name,
+            error.to_string(),
+            "guests of an uplink cannot ping the outside: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"",
+        ),
+    }
 }
 
 /// Asks the kernel for what an interface port needs of it: its tables and its program.

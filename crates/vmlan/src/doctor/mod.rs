@@ -81,6 +81,7 @@ pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Res
     checks.push(leftovers(clean));
     checks.extend(control.as_ref().ok().map(|control| sockets::check(control)));
     checks.push(descriptors());
+    checks.push(resolver());
     checks.push(control::check(control));
     if output.json {
         print_json(&checks)?;
@@ -132,6 +133,30 @@ fn descriptors() -> Check {
     }
 }
 
+/// Looks for the servers that an uplink asks for names.
+fn resolver() -> Check {
+    const FILE: &str = "/etc/resolv.conf";
+    let name = "resolver";
+    let hint =
+        "guests of an uplink resolve names of their network only: name a server there, or set `dns.servers`";
+    match std::fs::read_to_string(FILE) {
+        Ok(text) => match servers(&text) {
+            servers if servers.is_empty() => Check::warn(name, format!("no server in {FILE}"), hint),
+            servers => Check::ok(name, servers.join(" ")),
+        },
+        Err(error) => Check::warn(name, format!("{FILE}: {error}"), hint),
+    }
+}
+
+/// The servers that a file names in the form of resolv.conf(5).
+fn servers<'a>(text: &'a str) -> Vec<&'a str> {
+    let server = |line: &'a str| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()).flatten()
+    };
+    text.lines().filter_map(server).collect()
+}
+
 /// Checks for leftovers of a killed daemon on interfaces; removes them if `clean` is set.
 fn leftovers(clean: bool) -> Check {
     let name = "leftovers";
@@ -151,5 +176,17 @@ fn leftovers(clean: bool) -> Check {
             Ok(()) => Check::ok(name, format!("removed: {list}")),
             Err(error) => Check::warn(name, format!("{list} cannot be removed: {error}"), "run this as root"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::servers;
+
+    #[test]
+    fn servers_are_named_line_by_line() {
+        let text = "# nameserver 192.0.2.9\nsearch lab\n nameserver\t192.0.2.1 # first\nnameserver\nnameserver ::1\n";
+        assert_eq!(servers(text), ["192.0.2.1", "::1"]);
+        assert!(servers("").is_empty());
     }
 }
