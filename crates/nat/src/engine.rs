@@ -60,6 +60,10 @@ pub enum Taken {
     Done,
     /// It is for the network's DHCP, router advertisements or DNS.
     Service,
+    /// It is for the other carrier, by [`Nat::with_other_carrier`].
+    Outward,
+    /// It was dealt with, and the other carrier has to see it too: a neighbour tells its link address.
+    Both,
 }
 
 /// Something that people may want to know.
@@ -81,12 +85,13 @@ const NOTICES: usize = 64;
 /// An uplink's engine.
 pub struct Nat {
     mac: MacAddr,
+    pub(crate) other_carrier: bool,
     /// The guests.
     pub guests: Guests,
     /// The decisions about destinations.
     pub reach: Reach,
-    tcp: Tcp,
-    datagrams: Datagrams,
+    pub(crate) tcp: Tcp,
+    pub(crate) datagrams: Datagrams,
     /// Slots whose sockets have more than a turn took.
     full: VecDeque<u32>,
     /// Whose turn is first this time.
@@ -104,7 +109,7 @@ const ECHOES: usize = 64;
 /// The ports of DHCP, of DHCPv6 and of DNS (RFC 2131, RFC 8415 section 7.2, RFC 1035).
 const DHCP_SERVER: u16 = 67;
 const DHCP6_SERVER: u16 = 547;
-const NAMES: u16 = 53;
+pub(crate) const NAMES: u16 = 53;
 
 impl Nat {
     /// An engine without guests.
@@ -128,6 +133,7 @@ impl Nat {
         });
         Nat {
             mac,
+            other_carrier: false,
             datagrams,
             full: VecDeque::new(),
             streams_first: false,
@@ -216,8 +222,9 @@ impl Nat {
         match frame.ethertype().map(EtherType) {
             Some(EtherType::ARP) => {
                 let heard = neighbour::arp(frame, &mut self.guests, self.mac, io.pool)?;
+                let taken = self.told(&heard);
                 self.heard(io, heard, frame.meta.ingress);
-                return Ok(Taken::Done);
+                return Ok(taken);
             }
             Some(EtherType::IPV4 | EtherType::IPV6) => {}
             _ => return Err(Drop::NotForUplink),
@@ -230,8 +237,9 @@ impl Nat {
         if packet.protocol == IpProtocol::ICMPV6 && packet.fragment.is_none() {
             if neighbour::is_ndp(&packet) {
                 let heard = neighbour::ndp(&packet, &mut self.guests, self.mac, io.pool)?;
+                let taken = self.told(&heard);
                 self.heard(io, heard, frame.meta.ingress);
-                return Ok(Taken::Done);
+                return Ok(taken);
             }
             if packet.upper.first() == Some(&Icmpv6Type::ROUTER_SOLICITATION.0) {
                 return Ok(Taken::Service);
@@ -243,6 +251,9 @@ impl Nat {
         }
         if !self.guests.is_own(packet.source(), packet.mac, packet.ingress) && !self.is_local(&packet) {
             return Err(Drop::SpoofedSource);
+        }
+        if self.is_outward(&packet, io.now) {
+            return Ok(Taken::Outward);
         }
         if packet.fragment.is_some() {
             return match self.datagrams.assemble(&packet, io.now) {

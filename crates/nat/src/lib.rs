@@ -14,6 +14,7 @@ pub mod fragments;
 pub mod guests;
 mod keyed;
 mod neighbour;
+mod outward;
 pub mod packet;
 pub mod reach;
 pub mod tcp;

@@ -247,6 +247,12 @@ impl Reach {
         }
     }
 
+    /// True if what is open to the guest at `ingress` depends on ports, which fragments do not have.
+    pub fn asks_for_ports(&self, ingress: u16) -> bool {
+        let port = self.ports.get(usize::from(ingress)).and_then(|port| port.egress.as_ref());
+        self.egress.asks_for_ports() || port.is_some_and(Egress::asks_for_ports)
+    }
+
     /// True if the network's DNS may ask outside for a name: a list that opens names is a list of all of them.
     pub fn is_name_open(&self, ingress: u16, name: &str) -> bool {
         let port = self.ports.get(usize::from(ingress)).and_then(|port| port.egress.as_ref());

@@ -6,6 +6,10 @@
 //! a bounded queue. The control side sends [`Command`]s, and has a channel for the network's services: each message is
 //! the port's number in two octets, two octets of nothing, and a frame.
 //!
+//! With an outlet, a TAP of the host, the engine decides on every frame as before, and those that it says are for another
+//! carrier go to that device; frames from the device go to the network. Addresses, names, forwards and services of the
+//! host are the engine's all the same.
+//!
 //! Nothing here waits, and a guest can use up no more than its part of anything (`vmlan_nat::guests`).
 
 mod control;
@@ -13,6 +17,7 @@ pub mod datagrams;
 mod host;
 mod listeners;
 mod obey;
+mod outlet;
 mod queue;
 mod streams;
 
@@ -43,12 +48,15 @@ pub struct Options {
     pub notify: Arc<dyn Fn(Notice) + Send + Sync>,
     /// Sockets that may be open.
     pub sockets: usize,
+    /// The way out by something else than sockets: a device of one queue whose other end is the host's kernel.
+    pub outlet: Option<Arc<dyn Endpoint>>,
 }
 
 /// An uplink, ready for traffic.
 pub struct Uplink {
     shared: Arc<Shared>,
     options: Mutex<Option<Options>>,
+    outlet: Option<Arc<dyn Endpoint>>,
 }
 
 /// The part of an uplink that all threads have.
@@ -69,7 +77,8 @@ impl Uplink {
         const HANDED: (usize, usize) = (1024, 1 << 20);
         let handed = Mutex::new(Backlog::new(HANDED.0, HANDED.1));
         let shared = Arc::new(Shared { waker: Waker::new()?, commands: Mutex::default(), handed });
-        Ok(Uplink { shared, options: Mutex::new(Some(options)) })
+        let outlet = options.outlet.clone();
+        Ok(Uplink { shared, options: Mutex::new(Some(options)), outlet })
     }
 
     /// Has the engine do something soon. Commands that come before the uplink is attached wait for it.
@@ -82,7 +91,8 @@ impl Uplink {
 impl Endpoint for Uplink {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         if !settings.receives {
-            return Ok(Box::new(HandOver::new(self.shared.clone(), settings)));
+            let takes = outlet::takes(self.outlet.as_deref(), &settings)?;
+            return Ok(Box::new(HandOver::new(self.shared.clone(), settings, takes)));
         }
         let options =
             self.options.lock().take().ok_or_else(|| io::Error::other("the uplink has begun already"))?;
@@ -90,6 +100,9 @@ impl Endpoint for Uplink {
     }
 
     fn mechanism(&self) -> String {
-        "sockets of the host, one for each flow".to_owned()
+        match &self.outlet {
+            None => "sockets of the host, one for each flow".to_owned(),
+            Some(outlet) => format!("the host's kernel, by a TAP: {}", outlet.mechanism()),
+        }
     }
 }

@@ -15,6 +15,7 @@ use vmlan_sys::{Interest, Poller, Ready};
 use super::datagrams::MARK as DATAGRAM;
 use super::host::Host;
 use super::listeners::{LISTENER, Listeners, seen};
+use super::outlet::{self, Outlet};
 use super::streams::{FLOW, KIND, set_reset};
 use super::{Options, Shared};
 use crate::{Fault, Progress, Queue, Settings, Status, Waits};
@@ -39,6 +40,11 @@ pub(super) struct UplinkQueue {
     pub(super) engine: Nat,
     pub(super) host: Host,
     pub(super) listeners: Listeners,
+    outlet: Option<Outlet>,
+    /// The device is asked first in this turn, so that neither keeps the other waiting.
+    outlet_first: bool,
+    /// The device failed.
+    fault: Option<Fault>,
     channel: Socket,
     notify: Arc<dyn Fn(Notice) + Send + Sync>,
     account: Account,
@@ -53,16 +59,22 @@ pub(super) struct UplinkQueue {
 
 impl UplinkQueue {
     pub(super) fn new(shared: Arc<Shared>, options: Options, settings: Settings) -> io::Result<UplinkQueue> {
-        let Options { engine, channel, names, notify, sockets } = options;
+        let Options { engine, channel, names, notify, sockets, outlet } = options;
         let poller = Arc::new(Poller::new()?);
         poller.add(&shared.waker, WAKER, Interest::READ)?;
         let channel = Socket::from(channel);
         channel.set_nonblocking(true)?;
         poller.add(&channel, CHANNEL, Interest::READ)?;
         let now = Instant::from_nanos(vmlan_sys::monotonic_nanos());
+        let outlet = outlet.map(|device| Outlet::new(&*device, &settings)).transpose()?;
+        let host = Host::new(&poller, (sockets, engine.datagram_flows), engine.key.0[0] as u16, names);
+        let engine = Nat::new(engine, now);
         Ok(UplinkQueue {
-            host: Host::new(&poller, (sockets, engine.datagram_flows), engine.key.0[0] as u16, names),
-            engine: Nat::new(engine, now),
+            host,
+            engine: if outlet.is_some() { engine.with_other_carrier() } else { engine },
+            outlet,
+            outlet_first: false,
+            fault: None,
             listeners: Listeners::new(poller.clone()),
             poller,
             shared,
@@ -76,10 +88,18 @@ impl UplinkQueue {
         })
     }
 
-    /// Takes a frame of a guest. Answers whether it got somewhere, and counts one that is lost.
+    /// Takes a frame of a guest. Answers whether it is to be counted as sent: one that is lost is counted here, one for
+    /// the device by the device.
     fn take(&mut self, cx: &Context<'_>, frame: &Frame) -> bool {
         let reason = match self.engine.take(&mut self.host.io(cx), frame) {
             Ok(Taken::Done) => return true,
+            Ok(Taken::Outward | Taken::Both) => {
+                let Some(outlet) = &mut self.outlet else { return true };
+                if let Err(fault) = outlet.push(cx, frame.clone()) {
+                    self.fault = Some(fault);
+                }
+                return false;
+            }
             Ok(Taken::Service) if self.hand_to_service(cx, frame) => return true,
             Ok(Taken::Service) => DropReason::QueueFull,
             Err(reason) => drop_reason(reason),
@@ -167,7 +187,26 @@ impl UplinkQueue {
         }
         drop(handed);
         self.account.counters().sent(self.worker, &sent);
+        self.flush(cx);
+    }
+
+    /// Hands over what a batch of frames brought.
+    fn flush(&mut self, cx: &Context<'_>) {
         self.engine.flush(&mut self.host.io(cx));
+        if let Some(Err(fault)) = self.outlet.as_mut().map(|outlet| outlet.flush(cx)) {
+            self.fault = Some(fault);
+        }
+    }
+
+    /// Has the device's frames join `batch`.
+    fn receive_from_outlet(&mut self, cx: &Context<'_>, batch: &mut Batch) {
+        if let Some(Err(fault)) = self.outlet.as_mut().map(|outlet| outlet.receive(cx, batch)) {
+            self.fault = Some(fault);
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Fault> {
+        self.fault.take().map_or(Ok(()), Err)
     }
 
     /// Takes callers from outside.
@@ -213,11 +252,18 @@ impl UplinkQueue {
 
 impl Queue for UplinkQueue {
     fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
-        (number == 0).then(|| self.poller.as_fd())
+        match number {
+            0 => Some(self.poller.as_fd()),
+            outlet::NUMBER => self.outlet.as_ref()?.descriptor(),
+            _ => None,
+        }
     }
 
-    fn is_ready(&mut self, _: usize) {
-        self.has_events = true;
+    fn is_ready(&mut self, number: usize) {
+        match &mut self.outlet {
+            Some(outlet) if number == outlet::NUMBER => outlet.is_ready(),
+            _ => self.has_events = true,
+        }
     }
 
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
@@ -225,9 +271,14 @@ impl Queue for UplinkQueue {
         if mem::take(&mut self.has_events) {
             result = self.take_events(cx);
         }
+        self.outlet_first = !self.outlet_first;
+        if self.outlet_first {
+            self.receive_from_outlet(cx, batch);
+        }
         let more = self.engine.poll(&mut self.host.io(cx), batch);
+        self.receive_from_outlet(cx, batch);
         self.settle(cx.now);
-        result?;
+        result.and_then(|()| self.check())?;
         Ok(if more && !batch.is_empty() { Progress::Again } else { Progress::Done })
     }
 
@@ -239,9 +290,9 @@ impl Queue for UplinkQueue {
             }
         }
         self.account.counters().sent(self.worker, &sent);
-        self.engine.flush(&mut self.host.io(cx));
+        self.flush(cx);
         self.settle(cx.now);
-        Ok(())
+        self.check()
     }
 
     fn refused(&mut self, cx: &Context<'_>, frames: &[Frame]) {
@@ -252,12 +303,14 @@ impl Queue for UplinkQueue {
     }
 
     fn status(&self) -> Status {
-        Status { waits: Waits::of_one(false), deadline: self.deadline, ..Status::default() }
+        let waits = Waits::of_one(false);
+        let waits = if self.outlet.is_some() { waits.receive(outlet::NUMBER) } else { waits };
+        Status { waits, deadline: self.deadline, ..Status::default() }
     }
 
     fn takes(&self) -> Takes {
         // What a flow gets in a batch goes to its socket in one call anyway.
-        Takes::ALL | Takes::APART
+        self.outlet.as_ref().map_or(Takes::ALL | Takes::APART, Outlet::takes)
     }
 }
 
@@ -295,11 +348,12 @@ fn drop_reason(reason: Drop) -> DropReason {
 pub(super) struct HandOver {
     shared: Arc<Shared>,
     account: Account,
+    takes: Takes,
 }
 
 impl HandOver {
-    pub(super) fn new(shared: Arc<Shared>, settings: Settings) -> HandOver {
-        HandOver { shared, account: settings.account }
+    pub(super) fn new(shared: Arc<Shared>, settings: Settings, takes: Takes) -> HandOver {
+        HandOver { shared, account: settings.account, takes }
     }
 }
 
@@ -329,7 +383,6 @@ impl Queue for HandOver {
     }
 
     fn takes(&self) -> Takes {
-        // What a flow gets in a batch goes to its socket in one call anyway.
-        Takes::ALL | Takes::APART
+        self.takes
     }
 }

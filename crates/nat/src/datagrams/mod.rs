@@ -229,6 +229,11 @@ impl Datagrams {
         taken.inspect_err(|reason| self.counts.drop(*reason))
     }
 
+    /// True if a datagram between these ends answers a caller of a forward.
+    pub(crate) fn is_for_caller(&self, guest: SocketAddr, to: SocketAddr) -> bool {
+        self.callers.slot(guest, to).is_some()
+    }
+
     /// Tells the guest that a protocol is not carried, unless it is for a group.
     fn refuse_protocol(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<(), Drop> {
         let to = SocketAddr::new(packet.destination(), 0);

@@ -48,6 +48,19 @@ impl Egress {
         rules.iter().find(decides).map_or_else(|| !is_list(), |rule| rule.allow)
     }
 
+    /// True if a rule is about some ports only.
+    pub(super) fn asks_for_ports(&self) -> bool {
+        self.rules().iter().any(|rule| rule.ports.is_some())
+    }
+
+    /// The names that rules are about.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules().iter().filter_map(|rule| match &rule.to {
+            To::Name(name) => Some(name.as_str()),
+            To::Prefix(..) | To::Any => None,
+        })
+    }
+
     fn rules(&self) -> &[Rule] {
         match self {
             Egress::Rules(rules) => rules,

@@ -199,6 +199,11 @@ impl Tcp {
         self.flows.len() - self.free.len()
     }
 
+    /// True if there is a flow between these ends.
+    pub(crate) fn has_flow(&self, guest: SocketAddr, other: SocketAddr) -> bool {
+        self.by_key.contains_key(&Key::new(guest, other))
+    }
+
     /// True without any flow.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
