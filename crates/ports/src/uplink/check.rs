@@ -47,8 +47,7 @@ impl Validator {
         }
         let mode = uplink.mode.unwrap_or_default();
         if mode == UplinkMode::Kernel {
-            let message = "mode `kernel` is not there yet; write `mode = \"user\"`";
-            self.fault(ErrorCode::OutOfRange, &join(path, "mode"), message);
+            self.kernel(path, of);
         }
         let subnet = self.subnet(&join(path, "subnet"), of.network, uplink.subnet.as_deref());
         let subnet6 = self.subnet6(path, uplink.ipv6.as_deref(), of);
@@ -60,6 +59,9 @@ impl Validator {
         let has_ipv6 = subnet6 != Some(None);
         let dns = self.dns(&join(path, "dns"), uplink.dns.as_ref(), (of.network, has_ipv6));
         let egress = self.egress(&join(path, "egress"), uplink.egress.as_ref());
+        if mode == UplinkMode::Kernel {
+            self.without_names(&join(path, "egress"), egress.as_ref());
+        }
         let host = self.host_services(&join(path, "host"), uplink.host.as_ref());
         let forwards = self.forwards(&join(path, "forward"), uplink.forward.as_ref(), of);
         let limits = self.flow_limits(&join(path, "limits"), uplink.limits.as_ref());
@@ -109,6 +111,33 @@ impl Validator {
             }
         }
         (checked.len() == rules.len()).then_some(Egress::Rules(checked))
+    }
+
+    /// Checks that mode `kernel` can be.
+    fn kernel(&mut self, path: &str, of: &Surrounding<'_>) {
+        if !super::kernel::EXISTS {
+            let message = "mode `kernel` needs Linux; write `mode = \"user\"`";
+            self.fault(ErrorCode::OutOfRange, &join(path, "mode"), message);
+        }
+        for (name, port) in of.ports {
+            let at = join(&join(&join("network", of.network), "port"), name);
+            // Faults of the list itself are told where the port is checked.
+            let mut own = Validator::default();
+            let egress = own.egress(&join(&at, "egress"), port.egress.as_ref());
+            self.without_names(&join(&at, "egress"), egress.as_ref());
+        }
+    }
+
+    /// Refuses names in a list of mode `kernel`: the kernel knows addresses only, and a connection has to last longer
+    /// than its name's time to live.
+    fn without_names(&mut self, path: &str, egress: Option<&Egress>) {
+        if let Some(name) = egress.and_then(|egress| egress.names().next()) {
+            let message = format!(
+                "mode `kernel` knows no names, as `{}`; write addresses, or `mode = \"user\"` in the uplink",
+                shown(name)
+            );
+            self.fault(ErrorCode::Conflict, path, message);
+        }
     }
 
     fn host_services(&mut self, path: &str, texts: Option<&OneOrMany<String>>) -> Vec<HostService> {

@@ -12,6 +12,7 @@ use vmlan_drivers::unix::{self, BoundPath, Place};
 use vmlan_drivers::uplink::{Command, ForwardId, Uplink};
 
 use super::forward::{ForwardSpec, Listen, Transport};
+use super::rules::Inward;
 
 /// Callers that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -31,6 +32,8 @@ pub(super) struct Forward {
 struct Socket {
     id: ForwardId,
     place: String,
+    /// The address that it listens at, if it has one.
+    at: Option<SocketAddr>,
     /// The guest's number.
     number: u16,
     is_v4: bool,
@@ -113,8 +116,8 @@ impl Forwards {
             Transport::Tcp => Command::Listen(id, open.socket, None, calls.clone()),
             Transport::Udp => Command::ListenUdp(id, open.socket, None),
         });
-        let Open { place, number, is_v4, path, .. } = open;
-        Socket { id, place, number, is_v4, aim: None, _path: path }
+        let Open { place, at, number, is_v4, path, .. } = open;
+        Socket { id, place, at, number, is_v4, aim: None, _path: path }
     }
 
     /// Removes a forward; its flows end.
@@ -158,6 +161,20 @@ impl Forwards {
         result
     }
 
+    /// The forwards that the host's kernel can do for callers from outside: to guests, by port's name, that `is_open`
+    /// answers true for. Callers on this host have the sockets.
+    pub(super) fn inward(&self, is_open: impl Fn(&str) -> bool) -> Vec<Inward> {
+        let forwards = self.all.iter().filter(|forward| is_open(&forward.spec.port));
+        let pairs =
+            forwards.flat_map(|forward| forward.sockets.iter().map(|one| (forward.spec.transport, one)));
+        let inward = |(transport, socket): (Transport, &Socket)| {
+            let (at, guest) = (socket.at?, socket.aim?);
+            let fits = !at.ip().is_loopback() && at.is_ipv4() == guest.is_ipv4();
+            fits.then_some(Inward { transport, at, guest })
+        };
+        pairs.filter_map(inward).collect()
+    }
+
     /// Has each forward lead to its guest, whose addresses `address` finds by the port's name and the family that the
     /// callers have.
     pub(super) fn aim(&mut self, uplink: &Uplink, address: impl Fn(&str, bool) -> Option<std::net::IpAddr>) {
@@ -178,6 +195,7 @@ impl Forwards {
 struct Open {
     socket: OwnedFd,
     place: String,
+    at: Option<SocketAddr>,
     number: u16,
     is_v4: bool,
     path: Option<BoundPath>,
@@ -189,7 +207,14 @@ fn open(spec: &ForwardSpec) -> Result<Vec<Open>, String> {
         let place = Place::of(path).map_err(|error| error.to_string())?;
         let (socket, bound) = unix::listen(&place, unix::PRIVATE).map_err(|error| error.to_string())?;
         let place = path.display().to_string();
-        return Ok(vec![Open { socket, place, number: spec.number, is_v4: true, path: Some(bound) }]);
+        return Ok(vec![Open {
+            socket,
+            place,
+            at: None,
+            number: spec.number,
+            is_v4: true,
+            path: Some(bound),
+        }]);
     }
     let mut sockets = Vec::new();
     let mut missing = None;
@@ -197,7 +222,7 @@ fn open(spec: &ForwardSpec) -> Result<Vec<Open>, String> {
         match listen_at(address, spec.transport) {
             Ok(socket) => {
                 let (place, is_v4) = (address.to_string(), address.is_ipv4());
-                sockets.push(Open { socket, place, number, is_v4, path: None });
+                sockets.push(Open { socket, place, at: Some(address), number, is_v4, path: None });
             }
             // A host without one of the families has no loopback of it.
             Err(error) if spec.is_default() && is_absent(&error) => {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use vmlan_api::UplinkMode;
 use vmlan_drivers::uplink::{Command, Options, Uplink};
 
 use super::convert::{engine, service_guard, services_config, services_ports};
 use super::host::{HostAddresses, random_key};
+use super::kernel::Kernel;
 use super::running::{News, Running};
 use super::services::{Callbacks, Notice, Services, Setup};
 use super::{Rooms, UplinkSettings};
@@ -74,12 +76,17 @@ fn open(
         // The receiver ends with the uplink.
         move |notice| drop(tell.send(News::Engine(notice)))
     };
+    let kernel = match rooms.mode {
+        UplinkMode::Kernel => Some(Kernel::open(&seat.place().network, rooms, seat.mtu())?),
+        UplinkMode::User | UplinkMode::None => None,
+    };
     let options = Options {
         engine: engine(&settings, seat.mtu(), key),
         channel: theirs.into(),
         names: Arc::new(names),
         notify: Arc::new(notify),
         sockets: super::host::sockets(),
+        outlet: kernel.as_ref().map(Kernel::endpoint),
     };
     let uplink = Arc::new(Uplink::new(options).map_err(refused("the uplink"))?);
     let setup = Setup {
@@ -102,7 +109,7 @@ fn open(
         }),
     };
     let handle = Services::start(setup, callbacks).map_err(refused("the services"))?;
-    Ok((Running::new(seat, rooms, settings, uplink, handle), news))
+    Ok((Running::new(seat, settings, uplink, (handle, kernel)), news))
 }
 
 /// Keeps the parts in step with each other, with the ports and with the host, until the attachment is of no more use.
@@ -117,6 +124,10 @@ async fn attend(seat: &mut Seat, running: Arc<Running>, mut news: mpsc::Unbounde
     let mut host = HostAddresses::default();
     running.tell_host(&mut host);
     running.sync().await;
+    // Without its rules the kernel would let packets out as they are.
+    if let Err(reason) = running.tell_kernel(&seat.ports()).await {
+        return seat.failed(reason);
+    }
     seat.up(running.endpoint(), Some(running.gateway())).await;
     loop {
         tokio::select! {
@@ -125,7 +136,14 @@ async fn attend(seat: &mut Seat, running: Arc<Running>, mut news: mpsc::Unbounde
                     drop(place);
                     return recover(seat, fault).await;
                 }
-                None => running.tell_host(&mut host),
+                None => {
+                    running.tell_host(&mut host);
+                    if let Err(reason) = running.look_at_kernel().await {
+                        drop(place);
+                        seat.down().await;
+                        return seat.failed(reason);
+                    }
+                }
             },
             Some(news) = news.recv() => running.hear(news).await,
             changed = ports.changed() => match changed {

@@ -14,8 +14,16 @@ mod host;
 mod keep;
 mod notes;
 mod report;
+mod rules;
 mod running;
 pub mod services;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/kernel/mod.rs"]
+mod kernel;
+#[cfg(not(target_os = "linux"))]
+#[path = "without/kernel.rs"]
+mod kernel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

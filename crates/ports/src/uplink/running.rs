@@ -13,6 +13,7 @@ use vmlan_drivers::uplink::{Command, Flows, Uplink};
 use vmlan_frame::{Mutex, wire::IpProtocol};
 use vmlan_nat::Notice as EngineNotice;
 use vmlan_nat::datagrams::{self, FlowKind};
+use vmlan_nat::reach::Egress;
 use vmlan_nat::tcp::State;
 use vmlan_services::leases::{InUse, Source};
 use vmlan_services::names::Learned;
@@ -24,6 +25,7 @@ use super::convert::{
 use super::forward::ForwardSpec;
 use super::forwards::Forwards;
 use super::host::HostAddresses;
+use super::kernel::Kernel;
 use super::notes::{Means, lacking, may_echo};
 use super::services::{Handle, Notice};
 use super::{Rooms, UplinkSettings};
@@ -57,6 +59,8 @@ pub(super) struct Running {
     rooms: Rooms,
     uplink: Arc<Uplink>,
     services: Handle,
+    /// In mode `kernel`, the way out.
+    kernel: Option<Kernel>,
     state: Mutex<Changing>,
     forwards: Mutex<Forwards>,
 }
@@ -76,11 +80,11 @@ struct Changing {
 impl Running {
     pub(super) fn new(
         seat: &Seat,
-        rooms: Rooms,
         settings: Arc<UplinkSettings>,
         uplink: Arc<Uplink>,
-        services: Handle,
+        (services, kernel): (Handle, Option<Kernel>),
     ) -> Arc<Running> {
+        let rooms = settings.rooms;
         let state = Changing {
             settings,
             ports: Vec::new(),
@@ -97,6 +101,7 @@ impl Running {
             rooms,
             uplink,
             services,
+            kernel,
             forwards: Mutex::new(Forwards::new(&seat.place().network)),
             state: Mutex::new(state),
         })
@@ -200,6 +205,49 @@ impl Running {
             all.first().copied()
         };
         self.forwards.lock().aim(&self.uplink, address);
+        // Listed with its reason; the rules before hold.
+        let _ = self.tell_kernel(ports).await;
+    }
+
+    /// Has the kernel's rules be those of the settings and of the forwards.
+    ///
+    /// # Errors
+    /// The kernel did not take them.
+    pub(super) async fn tell_kernel(&self, ports: &[UplinkPort]) -> Result<(), String> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let open = self.state.lock().settings.egress.clone();
+        // Of a guest that may not reach everything the driver has to know which packets are answers.
+        let is_open = |name: &str| {
+            let stricter = ports.iter().find(|port| port.name == name).and_then(|port| port.egress.as_ref());
+            open == Egress::All && stricter.is_none_or(|egress| *egress == Egress::All)
+        };
+        let inward = self.forwards.lock().inward(is_open);
+        let result = kernel.update(&open, inward).await;
+        let mut state = self.state.lock();
+        match &result {
+            Ok(()) => state.notes.remove("rules"),
+            Err(reason) => state.notes.insert("rules", reason.clone()),
+        };
+        result
+    }
+
+    /// Looks at what the kernel's way out needs, and tells what is in the way.
+    ///
+    /// # Errors
+    /// The way out is gone.
+    pub(super) async fn look_at_kernel(&self) -> Result<(), String> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let Some(notes) = kernel.look().await? else { return Ok(()) };
+        let reason = notes.join("; ");
+        match notes.is_empty() {
+            true => self.state.lock().notes.remove("kernel"),
+            false => {
+                tracing::warn!(port = %self.place, "{reason}");
+                self.emit(EventKind::UplinkBlocked { network: self.network(), reason: reason.clone() });
+                self.state.lock().notes.insert("kernel", reason)
+            }
+        };
+        Ok(())
     }
 
     /// Goes on with other settings.
@@ -219,11 +267,12 @@ impl Running {
         let result = self.forwards.lock().configure(&self.uplink, &settings.forwards);
         let ports = self.state.lock().ports.clone();
         self.aim(&ports).await;
+        let rules = self.tell_kernel(&ports).await;
         match &result {
             Ok(()) => self.state.lock().notes.remove("forwards"),
             Err(reason) => self.state.lock().notes.insert("forwards", reason.clone()),
         };
-        result
+        result.and(rules)
     }
 
     /// Passes news from one part to the others, and tells people.

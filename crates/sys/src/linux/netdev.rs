@@ -97,6 +97,20 @@ pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
     unsafe { ioctl(&socket, libc::SIOCSIFMTU, request.as_ptr()) }.map(drop)
 }
 
+/// Sets the link address of the interface `name`, which is one of Ethernet.
+///
+/// # Errors
+/// `ENODEV` when there is none; `EBUSY` when it cannot change while the interface is up; `EADDRNOTAVAIL` for an address
+/// of a group; `EPERM` without CAP_NET_ADMIN.
+pub fn set_mac(name: &str, mac: [u8; 6]) -> io::Result<()> {
+    let mut data = [0; 14];
+    data.iter_mut().zip(mac).for_each(|(to, from)| *to = from as libc::c_char);
+    let mut request = Request::new(name)?;
+    request.0.ifr_ifru.ifru_hwaddr = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: data };
+    // SAFETY: SIOCSIFHWADDR reads one ifreq, which `request` is.
+    unsafe { ioctl(control()?, libc::SIOCSIFHWADDR, request.as_ptr()) }.map(drop)
+}
+
 /// The MTU of the interface `name`, in octets without the Ethernet header.
 ///
 /// # Errors
@@ -147,6 +161,7 @@ mod tests {
         assert!(mtu("lo").unwrap() >= 16_384);
         assert!(!exists("no-such-name"));
         assert_eq!(mtu("no-such-name").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(set_mac("no-such-name", [2; 6]).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]

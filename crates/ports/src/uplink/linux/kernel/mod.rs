@@ -1,0 +1,179 @@
+//! The way out by the host's kernel: a device, its addresses, the rules and the variables.
+
+mod blocked;
+mod device;
+mod nft;
+mod routes;
+mod sysctl;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+use vmlan_drivers::Endpoint;
+use vmlan_nat::reach::Egress;
+
+use super::Rooms;
+use super::rules::{Inward, Plan};
+use crate::stable;
+
+/// This system has the mode.
+pub(super) const EXISTS: bool = true;
+
+/// How often other programs' rules and the ways out are looked at.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// A network's way out by the kernel. Dropped, it goes: the table with its program, and the variables.
+pub(super) struct Kernel {
+    rooms: Rooms,
+    names: Names,
+    state: Mutex<State>,
+    endpoint: Arc<dyn Endpoint>,
+}
+
+/// The names that the kernel knows an uplink by.
+struct Names {
+    table: String,
+    device: String,
+}
+
+struct State {
+    // The table goes before what it needs.
+    table: nft::Table,
+    variables: sysctl::Held,
+    generation: u64,
+    /// The rules' sources, as they were last.
+    rules: Option<(Egress, Vec<Inward>)>,
+    looked: Option<Instant>,
+    notes: Vec<String>,
+}
+
+impl Names {
+    fn of(network: &str) -> Names {
+        /// Octets of a device's name.
+        const LONGEST: usize = 15;
+        let device = format!("vmu-{network}");
+        let device = match device.len() <= LONGEST {
+            true => device,
+            false => format!("vmu-{:010x}", stable::number(&[network.as_bytes()]) & 0xff_ffff_ffff),
+        };
+        Names { table: format!("vmlan_{network}"), device }
+    }
+}
+
+impl Kernel {
+    /// Makes the device and starts the program for the rules, of which there are none yet.
+    pub(super) fn open(network: &str, rooms: Rooms, mtu: usize) -> Result<Kernel, String> {
+        let names = Names::of(network);
+        if !vmlan_sys::rights::over_interfaces() {
+            return Err(
+                "mode `kernel` needs CAP_NET_ADMIN: run vmlan as root, or write `mode = \"user\"`".into()
+            );
+        }
+        // It is there once, so it keeps another daemon from the same variables and table too.
+        let device = device::make(&names.device, &rooms, mtu)?;
+        let variables = sysctl::Held::begin(network)?;
+        variables.need(&routes::variables(&names.device, rooms.subnet6.is_some()))?;
+        let state = State {
+            table: nft::Table::start()?,
+            variables,
+            generation: 0,
+            rules: None,
+            looked: None,
+            notes: Vec::new(),
+        };
+        Ok(Kernel { rooms, names, state: Mutex::new(state), endpoint: Arc::new(device) })
+    }
+
+    /// The device.
+    pub(super) fn endpoint(&self) -> Arc<dyn Endpoint> {
+        self.endpoint.clone()
+    }
+
+    /// Makes the rules those of what is open and of the forwards.
+    ///
+    /// # Errors
+    /// The kernel did not take them; the ones before hold.
+    pub(super) async fn update(&self, egress: &Egress, inward: Vec<Inward>) -> Result<(), String> {
+        let mut state = self.state.lock().await;
+        if state.rules.as_ref().is_some_and(|(old, forwards)| old == egress && *forwards == inward) {
+            return Ok(());
+        }
+        state.generation += 1;
+        state.rules = None;
+        let plan = Plan {
+            table: &self.names.table,
+            device: &self.names.device,
+            subnet: self.rooms.subnet,
+            subnet6: self.rooms.subnet6,
+            egress,
+            inward: &inward,
+            generation: state.generation,
+        };
+        state.table.replace(&plan).await?;
+        state.rules = Some((egress.clone(), inward));
+        Ok(())
+    }
+
+    /// Looks at the host, now and then. Answers with what is in the way, when that has changed.
+    ///
+    /// # Errors
+    /// The table is gone.
+    pub(super) async fn look(&self) -> Result<Option<Vec<String>>, String> {
+        let mut state = self.state.lock().await;
+        if !state.table.is_there() {
+            return Err("nft has ended, and the rules with it".to_owned());
+        }
+        if state.looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(None);
+        }
+        state.looked = Some(Instant::now());
+        let mut notes = Vec::new();
+        let wanted = routes::variables(&self.names.device, self.rooms.subnet6.is_some());
+        notes.extend(state.variables.need(&wanted).err());
+        notes.extend(self.blockers().await.iter().map(blocked::Blocker::note));
+        let changed = notes != state.notes;
+        state.notes.clone_from(&notes);
+        Ok(changed.then_some(notes))
+    }
+
+    async fn blockers(&self) -> Vec<blocked::Blocker> {
+        let device = &self.names.device;
+        let mut found = match nft::output("nft", &["-j", "list", "ruleset"]).await {
+            Ok(listing) => blocked::in_nft(&listing, device),
+            Err(error) => {
+                tracing::debug!("the host's rules cannot be listed: {error}");
+                Vec::new()
+            }
+        };
+        for (tables, program) in [
+            ("/proc/net/ip_tables_names", "iptables-legacy-save"),
+            ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
+        ] {
+            // Only to list tables that are not there would make them.
+            if std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"))
+                && let Ok(listing) = nft::output(program, &["-t", "filter"]).await
+            {
+                found.extend(blocked::in_legacy(&listing, device));
+            }
+        }
+        found.sort();
+        found.dedup_by(|one, other| one.owner == other.owner);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_stay_the_same() {
+        assert_eq!(Names::of("lab").device, "vmu-lab");
+        assert_eq!(Names::of("lab").table, "vmlan_lab");
+        let long = Names::of("a-network-with-a-long-name");
+        assert_eq!(long.device.len(), 14);
+        assert_eq!(long.device, Names::of("a-network-with-a-long-name").device);
+        assert_ne!(long.device, Names::of("a-network-with-a-long-namf").device);
+    }
+}

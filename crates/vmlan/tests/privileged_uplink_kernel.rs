@@ -1,0 +1,297 @@
+//! Guests whose way out is the host's kernel: `mode = "kernel"`.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::Duration;
+
+use support::{Daemon, PATIENCE, directory};
+use testbed::{Interface, Netns, require, wait_for, wait_until};
+use vmlan_sys::netns::within;
+
+const HOST: &str = "198.51.100.1";
+const HOST6: &str = "2001:db8:100::1";
+const SERVER: &str = "198.51.100.7";
+const SERVER6: &str = "2001:db8:100::7";
+const GUEST: &str = "10.213.5.10";
+const GUEST6: &str = "fd00:1::10";
+const MAC: &str = "52:54:00:00:00:10";
+
+/// A host with a way to the internet, and a guest.
+struct World {
+    host: Netns,
+    internet: Netns,
+    guest: Netns,
+}
+
+impl World {
+    fn new() -> World {
+        let [host, internet, guest] = ["host", "net", "guest"].map(Netns::new);
+        guest.sysctl("net.ipv6.conf.default.accept_ra", "0");
+        host.veth("wan", &internet, "wan");
+        let of = |v4, v6| Interface::new().address(&format!("{v4}/24")).address(&format!("{v6}/64"));
+        host.configure("wan", &of(HOST, HOST6));
+        internet.configure("wan", &of(SERVER, SERVER6));
+        host.ip(["route", "add", "default", "via", SERVER]);
+        host.ip(["-6", "route", "add", "default", "via", SERVER6]);
+        // It is a router's, and forwards nothing yet.
+        for variable in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            host.sysctl(variable, "0");
+        }
+        World { host, internet, guest }
+    }
+
+    fn config(&self, uplink: &str, port: &str) -> String {
+        format!(
+            "[network.lab.uplink]\nmode = \"kernel\"\nsubnet = \"10.213.5.0/24\"\nipv6 = \"fd00:1::/64\"\n{uplink}\n\
+             [network.lab.port.web]\nmac = \"{MAC}\"\naddress = [\"{GUEST}\", \"::10\"]\n{port}\n\
+             tap = {{ name = \"t0\", netns = \"{}\" }}\n",
+            self.guest.path().display()
+        )
+    }
+
+    #[track_caller]
+    fn start(&self, uplink: &str) -> Daemon {
+        let daemon = Daemon::start_within(&self.host, directory(), &self.config(uplink, ""));
+        daemon.wait_up(&["uplink", "web"]);
+        daemon
+    }
+
+    /// Gives the guest its addresses and routes.
+    fn settle(&self) {
+        let address = |text: &str, bits| format!("{text}/{bits}");
+        let interface =
+            Interface::new().mac(MAC).address(&address(GUEST, 24)).address(&address(GUEST6, 64));
+        self.guest.configure("t0", &interface);
+        self.guest.ip(["route", "add", "default", "via", "10.213.5.1"]);
+        self.guest.ip(["-6", "route", "add", "default", "via", "fd00:1::1"]);
+    }
+
+    fn tables(&self) -> String {
+        self.host.exec("nft", ["list", "tables"]).expect_success().stdout
+    }
+
+    fn variable(&self, name: &str) -> String {
+        self.host.exec("cat", [format!("/proc/sys/{name}")]).expect_success().stdout.trim().to_owned()
+    }
+
+    fn forwards(&self) -> [String; 2] {
+        ["net/ipv4/conf/wan/forwarding", "net/ipv6/conf/all/forwarding"].map(|name| self.variable(name))
+    }
+}
+
+/// Tells each caller of an address its own; goes on for as long as the test.
+#[track_caller]
+fn serve(netns: &Netns, address: &str) {
+    let listener = within(&netns.path(), || TcpListener::bind(address)).expect(address);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || tell(stream));
+        }
+    });
+}
+
+fn tell(mut stream: TcpStream) -> io::Result<()> {
+    let peer = stream.peer_addr()?;
+    let mut octet = [0];
+    while stream.read(&mut octet)? > 0 {
+        stream.write_all(format!("{}\n", peer.ip()).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A connection from a namespace.
+fn connect(netns: &Netns, address: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = address.parse().expect("an address and a port");
+    let stream = within(&netns.path(), || TcpStream::connect_timeout(&to, Duration::from_secs(3)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    Ok(stream)
+}
+
+/// Asks a server for the address that it sees.
+fn ask(stream: &mut TcpStream) -> io::Result<String> {
+    stream.write_all(b"?")?;
+    let mut answer = [0; 64];
+    let len = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..len]).trim().to_owned())
+}
+
+#[track_caller]
+fn seen(netns: &Netns, address: &str) -> String {
+    let mut stream = connect(netns, address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    ask(&mut stream).unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+#[test]
+fn guests_get_out_in_both_families_and_the_host_reaches_them() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let daemon = world.start("");
+    world.settle();
+    serve(&world.internet, "0.0.0.0:80");
+    serve(&world.internet, "[::]:81");
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+    assert_eq!(seen(&world.guest, &format!("[{SERVER6}]:81")), HOST6);
+    assert!(world.guest.reaches(ip(SERVER), PATIENCE) && world.guest.reaches(ip(SERVER6), PATIENCE));
+
+    // The gateway, its names by UDP and TCP, and the host, which is closed.
+    assert!(world.guest.reaches(ip("10.213.5.1"), PATIENCE) && world.guest.reaches(ip("fd00:1::1"), PATIENCE));
+    for way in ["+notcp", "+tcp"] {
+        let dig = ["@10.213.5.1", "web.lab.internal", "+short", "+tries=1", way];
+        assert_eq!(world.guest.exec("dig", dig).stdout.trim(), GUEST, "{way}");
+    }
+    serve(&world.host, "0.0.0.0:8888");
+    let error = connect(&world.guest, &format!("{HOST}:8888")).expect_err("the host is closed");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(connect(&world.guest, "10.213.5.1:8888").is_err(), "and so is the gateway");
+
+    // The host reaches its guests; others do not.
+    serve(&world.guest, "0.0.0.0:22");
+    assert_eq!(seen(&world.host, &format!("{GUEST}:22")), "10.213.5.1");
+    assert!(world.host.reaches(ip(GUEST), PATIENCE) && world.host.reaches(ip(GUEST6), PATIENCE));
+    world.internet.ip(["route", "add", "10.213.5.0/24", "via", HOST]);
+    assert!(connect(&world.internet, &format!("{GUEST}:22")).is_err(), "strangers reach no guest");
+
+    let report = daemon.cli(&["uplink"]).expect_success().stdout;
+    assert!(report.contains("kernel") && !report.contains("blocked"), "{report}");
+    daemon.stop();
+    assert_eq!(world.tables(), "");
+    assert!(!world.host.has_interface("vmu-lab"));
+    assert_eq!(world.forwards(), ["0", "0"]);
+}
+
+#[test]
+fn a_guest_gets_its_address_by_dhcp() {
+    require!(namespaces(), tool("nft"), tool("busybox"));
+    let world = World::new();
+    let daemon = world.start("");
+    world.guest.configure("t0", &Interface::new().mac(MAC));
+    let script = daemon.path("udhcpc.sh");
+    let text = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr add \"$ip/$mask\" dev \"$interface\"\n\
+                ip route add default via \"$router\"\n";
+    std::fs::write(&script, text).expect("a file of ours");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    let script = script.display().to_string();
+    world.guest.exec("busybox", ["udhcpc", "-i", "t0", "-n", "-q", "-s", &script]).expect_success();
+    serve(&world.internet, "0.0.0.0:80");
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+    daemon.stop();
+}
+
+#[test]
+fn callers_from_outside_keep_their_addresses() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let daemon = world.start(
+        "forward = [\"0.0.0.0:8080=web:80\", \"[::]:8081=web:80\", \"127.0.0.1:2222=web:80\"]\nhost = [\"5432=8888\"]",
+    );
+    world.settle();
+    serve(&world.guest, "[::]:80");
+    let outside = |text: &str| text.trim_start_matches("::ffff:").to_owned();
+    // The forward finds its guest when that is heard of.
+    wait_until("the forward", PATIENCE, || {
+        connect(&world.internet, &format!("{HOST}:8080")).and_then(|mut stream| ask(&mut stream)).is_ok()
+    });
+    assert_eq!(outside(&seen(&world.internet, &format!("{HOST}:8080"))), SERVER);
+    assert_eq!(outside(&seen(&world.internet, &format!("[{HOST6}]:8081"))), SERVER6);
+    // Callers on the host itself have a socket.
+    assert_eq!(outside(&seen(&world.host, "127.0.0.1:2222")), "10.213.5.1");
+    assert!(outside(&seen(&world.host, "127.0.0.1:8080")).starts_with("10.213.5.1"));
+
+    daemon.write_config(&world.config("egress = \"none\"\nforward = [\"0.0.0.0:8080=web:80\"]", ""));
+    daemon.cli(&["apply"]).expect_success();
+    // Without a way out for the guest the driver's socket takes the call.
+    wait_until("the forward", PATIENCE, || {
+        connect(&world.internet, &format!("{HOST}:8080")).and_then(|mut stream| ask(&mut stream)).is_ok()
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_network_that_is_closed_ends_its_connections() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let daemon = world.start("");
+    world.settle();
+    serve(&world.internet, "0.0.0.0:80");
+    let mut stream = connect(&world.guest, &format!("{SERVER}:80")).expect("a way out");
+    assert_eq!(ask(&mut stream).expect("an answer"), HOST);
+    daemon.write_config(&world.config("egress = \"none\"", ""));
+    daemon.cli(&["apply"]).expect_success();
+    assert!(ask(&mut stream).is_err(), "the connection goes no further");
+    let error = connect(&world.guest, &format!("{SERVER}:80")).expect_err("no way out");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
+    let rules = format!("egress = [{{ deny = \"{SERVER}:80\" }}, {{ allow = \"198.51.100.0/24:81-82/tcp\" }}]");
+    daemon.write_config(&world.config(&rules, ""));
+    daemon.cli(&["apply"]).expect_success();
+    serve(&world.internet, "0.0.0.0:82");
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:82")), HOST);
+    assert!(connect(&world.guest, &format!("{SERVER}:80")).is_err());
+
+    // A port may only be stricter.
+    daemon.write_config(&world.config("", "egress = \"none\""));
+    daemon.cli(&["apply"]).expect_success();
+    assert!(connect(&world.guest, &format!("{SERVER}:82")).is_err());
+    daemon.stop();
+}
+
+#[test]
+fn case_60_nothing_is_left_of_a_killed_daemon() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let daemon = world.start("");
+    world.settle();
+    serve(&world.internet, "0.0.0.0:80");
+    assert!(world.tables().contains("vmlan_lab"));
+    assert_eq!(world.variable("net/ipv4/conf/wan/forwarding"), "1");
+
+    // Others' rules go, ours stay.
+    world.host.exec("nft", ["flush", "ruleset"]).expect_success();
+    assert!(world.tables().contains("vmlan_lab"));
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+
+    let directory = daemon.kill();
+    wait_until("the table to go", PATIENCE, || world.tables().is_empty());
+    assert!(!world.host.has_interface("vmu-lab"));
+    assert_eq!(world.variable("net/ipv4/conf/wan/forwarding"), "1", "nobody was left to put it back");
+
+    let daemon = Daemon::start_within(&world.host, directory, &world.config("", ""));
+    daemon.wait_up(&["uplink", "web"]);
+    daemon.stop();
+    assert_eq!(world.forwards(), ["0", "0"], "known to the next one");
+}
+
+#[test]
+fn case_60_a_firewall_in_the_way_is_told_with_the_cure() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let rules = "table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority filter; \
+                 policy drop; jump DOCKER-USER; }; }";
+    world.host.exec("nft", [rules]).expect_success();
+    let daemon = world.start("");
+    world.settle();
+    let report = wait_for("the note", PATIENCE, || {
+        let report = daemon.cli(&["uplink"]).expect_success().stdout;
+        report.contains("blocked by docker").then_some(report)
+    });
+    assert!(report.contains("iptables -I DOCKER-USER -i vmu-lab -j ACCEPT"), "{report}");
+    daemon.wait_for_log("blocked by docker");
+    serve(&world.internet, "0.0.0.0:80");
+    assert!(connect(&world.guest, &format!("{SERVER}:80")).is_err(), "it is so");
+    for way in ["iifname", "oifname"] {
+        let rule = ["insert", "rule", "ip", "filter", "DOCKER-USER", way, "vmu-lab", "accept"];
+        world.host.exec("nft", rule).expect_success();
+    }
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST, "the cure is one");
+    daemon.stop();
+}
+
+fn ip(text: &str) -> std::net::IpAddr {
+    text.parse().expect("an address")
+}
