@@ -65,8 +65,7 @@ impl World {
     /// Gives the guest its addresses and routes.
     fn settle(&self) {
         let address = |text: &str, bits| format!("{text}/{bits}");
-        let interface =
-            Interface::new().mac(MAC).address(&address(GUEST, 24)).address(&address(GUEST6, 64));
+        let interface = Interface::new().mac(MAC).address(&address(GUEST, 24)).address(&address(GUEST6, 64));
         self.guest.configure("t0", &interface);
         self.guest.ip(["route", "add", "default", "via", "10.213.5.1"]);
         self.guest.ip(["-6", "route", "add", "default", "via", "fd00:1::1"]);
@@ -140,7 +139,9 @@ fn guests_get_out_in_both_families_and_the_host_reaches_them() {
     assert!(world.guest.reaches(ip(SERVER), PATIENCE) && world.guest.reaches(ip(SERVER6), PATIENCE));
 
     // The gateway, its names by UDP and TCP, and the host, which is closed.
-    assert!(world.guest.reaches(ip("10.213.5.1"), PATIENCE) && world.guest.reaches(ip("fd00:1::1"), PATIENCE));
+    assert!(
+        world.guest.reaches(ip("10.213.5.1"), PATIENCE) && world.guest.reaches(ip("fd00:1::1"), PATIENCE)
+    );
     for way in ["+notcp", "+tcp"] {
         let dig = ["@10.213.5.1", "web.lab.internal", "+short", "+tries=1", way];
         assert_eq!(world.guest.exec("dig", dig).stdout.trim(), GUEST, "{way}");
@@ -227,7 +228,8 @@ fn a_network_that_is_closed_ends_its_connections() {
     let error = connect(&world.guest, &format!("{SERVER}:80")).expect_err("no way out");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 
-    let rules = format!("egress = [{{ deny = \"{SERVER}:80\" }}, {{ allow = \"198.51.100.0/24:81-82/tcp\" }}]");
+    let rules =
+        format!("egress = [{{ deny = \"{SERVER}:80\" }}, {{ allow = \"198.51.100.0/24:81-82/tcp\" }}]");
     daemon.write_config(&world.config(&rules, ""));
     daemon.cli(&["apply"]).expect_success();
     serve(&world.internet, "0.0.0.0:82");

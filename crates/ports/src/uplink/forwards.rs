@@ -12,7 +12,6 @@ use vmlan_drivers::unix::{self, BoundPath, Place};
 use vmlan_drivers::uplink::{Command, ForwardId, Uplink};
 
 use super::forward::{ForwardSpec, Listen, Transport};
-use super::rules::Inward;
 
 /// Callers that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -41,6 +40,17 @@ struct Socket {
     aim: Option<SocketAddr>,
     /// Removed with it.
     _path: Option<BoundPath>,
+}
+
+/// A forward that the kernel does: callers from outside keep their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inward {
+    /// The protocol.
+    pub(super) transport: Transport,
+    /// The host's place; the wildcard address stands for all of its family.
+    pub(super) at: SocketAddr,
+    /// The guest's, of the same family.
+    pub(super) guest: SocketAddr,
 }
 
 /// The forwards of one uplink.

@@ -14,6 +14,7 @@ mod host;
 mod keep;
 mod notes;
 mod report;
+#[cfg(target_os = "linux")]
 mod rules;
 mod running;
 pub mod services;

@@ -4,29 +4,18 @@
 //! the guests and guests from the host, and hold the network's list once more, for flows that there are already.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use vmlan_frame::wire::IpProtocol;
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::{Egress, Rule, To};
 
-use super::forward::Transport;
+use super::forwards::Inward;
 
 /// Private ranges, as `vmlan_nat::reach` knows them (RFC 1918, RFC 6598; RFC 4193, RFC 3879).
 const PRIVATE4: &str = "{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }";
 const PRIVATE6: &str = "{ fc00::/7, fec0::/10 }";
-
-/// A forward that the kernel does: callers from outside keep their addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inward {
-    /// The protocol.
-    pub(super) transport: Transport,
-    /// The host's place; the wildcard address stands for all of its family.
-    pub(super) at: SocketAddr,
-    /// The guest's, of the same family.
-    pub(super) guest: SocketAddr,
-}
 
 /// Everything that the rules follow from.
 #[derive(Debug, Clone, Copy)]

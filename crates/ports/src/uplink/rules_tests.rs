@@ -1,5 +1,6 @@
 use super::*;
 use crate::uplink::egress;
+use crate::uplink::forward::Transport;
 
 fn plan<'a>(egress: &'a Egress, inward: &'a [Inward]) -> Plan<'a> {
     Plan {
@@ -113,6 +114,39 @@ fn what_is_open_to_guests() {
         assert_eq!(policy(&list(&[(allow, text)])), [expected, "drop"], "{text}");
     }
     assert_eq!(policy(&list(&[(true, "*.example.org")])), ["drop"], "a name is no address");
+}
+
+/// Has nft read the text, and change nothing.
+fn nft_takes(text: &str) -> Result<(), String> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    // In a namespace of its own, where no rules are.
+    let mut child = Command::new("unshare")
+        .args(["--net", "nft", "-c", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(complaint) }
+}
+
+#[test]
+fn nft_takes_every_rule() {
+    if let Err(why) = nft_takes("table inet t { flags owner; }\n") {
+        eprintln!("SKIPPED: nft does not work here: {why}");
+        return;
+    }
+    let lines =
+        ["192.168.0.0/16", "203.0.113.7:22/tcp", "[2001:db8::]/32:1000-2000/udp", "*:53", "*/udp", "*"];
+    let list = Egress::Rules(lines.iter().map(|text| egress::rule(true, text).unwrap()).collect());
+    for egress in [Egress::All, Egress::Internet, Egress::None, list] {
+        let text = text(&plan(&egress, &inward()));
+        nft_takes(&text).unwrap_or_else(|why| panic!("{why}\n{text}"));
+        nft_takes(&in_one_line(&text)).unwrap();
+    }
 }
 
 #[test]

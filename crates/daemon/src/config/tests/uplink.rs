@@ -142,13 +142,7 @@ fn what_does_not_fit_together_is_told_at_its_place() {
     let own = "mac = \"52:54:00:00:00:01\"\n";
     let address = |text: &str| format!("{own}address = {text}");
     for (uplink, web, network, code, field) in [
-        (
-            "mode = \"kernel\"\negress = [{ allow = \"*.example.org\" }]",
-            "",
-            "",
-            Conflict,
-            "uplink.egress",
-        ),
+        ("mode = \"kernel\"\negress = [{ allow = \"*.example.org\" }]", "", "", Conflict, "uplink.egress"),
         ("mode = \"kernel\"", "egress = [{ deny = \"example.org\" }]", "", Conflict, "port.web.egress"),
         ("mode = \"router\"", "", "", OutOfRange, "uplink.mode"),
         ("ipv6 = \"host\"", "", "", OutOfRange, "uplink.ipv6"),

@@ -6,7 +6,7 @@ use vmlan_drivers::Endpoint;
 use vmlan_nat::reach::Egress;
 
 use super::Rooms;
-use super::rules::Inward;
+use super::forwards::Inward;
 
 /// This system does not have the mode.
 pub(super) const EXISTS: bool = false;

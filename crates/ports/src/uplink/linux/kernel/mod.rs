@@ -14,7 +14,8 @@ use vmlan_drivers::Endpoint;
 use vmlan_nat::reach::Egress;
 
 use super::Rooms;
-use super::rules::{Inward, Plan};
+use super::forwards::Inward;
+use super::rules::Plan;
 use crate::stable;
 
 /// This system has the mode.
@@ -70,10 +71,11 @@ impl Kernel {
                 "mode `kernel` needs CAP_NET_ADMIN: run vmlan as root, or write `mode = \"user\"`".into()
             );
         }
+        routes::check(&rooms)?;
         // It is there once, so it keeps another daemon from the same variables and table too.
         let device = device::make(&names.device, &rooms, mtu)?;
         let variables = sysctl::Held::begin(network)?;
-        variables.need(&routes::variables(&names.device, rooms.subnet6.is_some()))?;
+        variables.need(&routes::variables(&names.device, rooms.subnet6.is_some(), sysctl::get))?;
         let state = State {
             table: nft::Table::start()?,
             variables,
@@ -129,7 +131,7 @@ impl Kernel {
         }
         state.looked = Some(Instant::now());
         let mut notes = Vec::new();
-        let wanted = routes::variables(&self.names.device, self.rooms.subnet6.is_some());
+        let wanted = routes::variables(&self.names.device, self.rooms.subnet6.is_some(), sysctl::get);
         notes.extend(state.variables.need(&wanted).err());
         notes.extend(self.blockers().await.iter().map(blocked::Blocker::note));
         let changed = notes != state.notes;
