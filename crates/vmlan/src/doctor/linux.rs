@@ -44,6 +44,7 @@ pub fn checks() -> Vec<Check> {
         at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
         interface_ports(),
         ping(),
+        nft(),
         Check::ok(
             "kinds",
             if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
@@ -79,6 +80,23 @@ fn interface_ports() -> Check {
             name,
             error.to_string(),
             "`interface` needs CAP_NET_ADMIN and CAP_BPF, and Linux 5.15 or newer; use `tap`, `stream` or `datagram` else",
+        ),
+    }
+}
+
+/// The program that mode `kernel` of an uplink needs.
+fn nft() -> Check {
+    let name = "nft";
+    let output = Command::new("nft").arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout);
+            Check::ok(name, version.split_whitespace().nth(1).unwrap_or("there").to_owned())
+        }
+        _ => Check::warn(
+            name,
+            "missing",
+            "`mode = \"kernel\"` of an uplink needs the program nft: install nftables; `mode = \"user\"` does not",
         ),
     }
 }

@@ -88,7 +88,7 @@ fn a_file_outlives_its_readers() {
     let entry = Entry { variable: "a".into(), before: "0".into(), set: "1".into(), user: user(1) };
     let (mut file, none) = read(&path).unwrap();
     assert!(none.is_empty());
-    write(&mut file, &[entry.clone()]).unwrap();
+    write(&mut file, std::slice::from_ref(&entry)).unwrap();
     drop(file);
     assert_eq!(read(&path).unwrap().1, [entry]);
 }
