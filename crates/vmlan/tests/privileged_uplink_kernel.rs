@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
-use support::{Daemon, PATIENCE, directory};
+use support::{Daemon, PATIENCE, assert_balanced, directory};
 use testbed::{Interface, Netns, require, wait_for, wait_until};
 use vmlan_sys::netns::within;
 
@@ -158,6 +158,7 @@ fn guests_get_out_in_both_families_and_the_host_reaches_them() {
     world.internet.ip(["route", "add", "10.213.5.0/24", "via", HOST]);
     assert!(connect(&world.internet, &format!("{GUEST}:22")).is_err(), "strangers reach no guest");
 
+    assert_balanced(&daemon);
     let report = daemon.cli(&["uplink"]).expect_success().stdout;
     assert!(report.contains("kernel") && !report.contains("blocked"), "{report}");
     daemon.stop();
@@ -267,6 +268,30 @@ fn case_60_nothing_is_left_of_a_killed_daemon() {
     daemon.wait_up(&["uplink", "web"]);
     daemon.stop();
     assert_eq!(world.forwards(), ["0", "0"], "known to the next one");
+}
+
+#[test]
+fn a_table_that_goes_is_made_again() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let daemon = world.start("");
+    world.settle();
+    serve(&world.internet, "0.0.0.0:80");
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    let children = std::fs::read_to_string(children).expect("a process of ours");
+    let is_nft = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "nft")
+    };
+    let owner = children.split_whitespace().find(is_nft).expect("the owner of the table").to_owned();
+    world.host.exec("kill", ["-KILL", &owner]).expect_success();
+    wait_until("the way out to come back", PATIENCE, || {
+        let answer = connect(&world.guest, &format!("{SERVER}:80")).and_then(|mut stream| ask(&mut stream));
+        answer.is_ok_and(|seen| seen == HOST) && world.tables().contains("vmlan_lab")
+    });
+    daemon.wait_up(&["uplink"]);
+    daemon.stop();
+    assert_eq!(world.forwards(), ["0", "0"]);
 }
 
 #[test]
