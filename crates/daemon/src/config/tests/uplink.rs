@@ -138,12 +138,23 @@ fn case_62_a_trunk_with_a_wire_and_an_uplink_is_an_error_at_its_place() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_kernel_knows_no_names() {
+    let of = |egress: &str, port: &str| {
+        let uplink = format!("[network.lab.uplink]\nmode = \"kernel\"\negress = {egress}\n");
+        let port = format!("[network.lab.port.web]\nstream = {{ listen = \"/x/w\" }}\negress = {port}\n");
+        faults(&(uplink + &port))
+    };
+    let name = "[{ allow = \"*.example.org\" }]";
+    assert_eq!(of(name, "\"all\""), [(Conflict, "network.lab.uplink.egress".to_owned())]);
+    assert_eq!(of("\"all\"", name), [(Conflict, "network.lab.port.web.egress".to_owned())]);
+}
+
+#[test]
 fn what_does_not_fit_together_is_told_at_its_place() {
     let own = "mac = \"52:54:00:00:00:01\"\n";
     let address = |text: &str| format!("{own}address = {text}");
     for (uplink, web, network, code, field) in [
-        ("mode = \"kernel\"\negress = [{ allow = \"*.example.org\" }]", "", "", Conflict, "uplink.egress"),
-        ("mode = \"kernel\"", "egress = [{ deny = \"example.org\" }]", "", Conflict, "port.web.egress"),
         ("mode = \"router\"", "", "", OutOfRange, "uplink.mode"),
         ("ipv6 = \"host\"", "", "", OutOfRange, "uplink.ipv6"),
         ("ipv6 = \"fd00::/48\"", "", "", BadAddress, "uplink.ipv6"),
