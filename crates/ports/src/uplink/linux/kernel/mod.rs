@@ -21,7 +21,7 @@ use crate::stable;
 /// This system has the mode.
 pub(super) const EXISTS: bool = true;
 
-/// How often other programs' rules and the ways out are looked at.
+/// Time between two looks at other programs' rules and at the ways out.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// A network's way out by the kernel. Dropped, it goes: the table with its program, and the variables.

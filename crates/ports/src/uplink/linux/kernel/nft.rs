@@ -16,10 +16,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::uplink::rules::{self, Plan};
 
-/// How long the program may take.
+/// The time that the program may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is asked for the rules that it was given.
+/// Time between two questions for the rules that it was given.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Octets of a listing that are read.
