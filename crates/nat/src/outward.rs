@@ -1,9 +1,9 @@
 //! The packets that another carrier has: with the host's kernel as the way out, all that a socket is not needed for.
 //!
 //! Theory of operation. The kernel routes and translates a packet by itself, so it gets each one that is open to its
-//! guest and whose destination is what it says. The rest stays with the engine: what is denied, which it answers; services
-//! of the host; destinations that stand for an IPv4 address; and the flows that began with a caller at one of its
-//! sockets. Every packet is decided on, since what is decided by may change while a connection lasts.
+//! guest and whose destination is what it says. The rest stays with the engine: what is denied, which it answers;
+//! services of the host; destinations that stand for an IPv4 address; and the flows that began with a caller at one of
+//! its sockets. Every packet is decided on, since what is decided by may change while a connection lasts.
 
 use std::net::SocketAddr;
 
@@ -36,8 +36,8 @@ impl Nat {
         }
         let (from, to) = ends(packet);
         match self.reach.decide(packet.ingress, to, packet.protocol, now) {
-            // Fragments are alike in one thing, that all or none of a packet's are carried: none has a port here. A list
-            // that asks for ports needs the whole packet.
+            // Fragments are alike in one thing, that all or none of a packet's are carried: none has a port here. A
+            // list that asks for ports needs the whole packet.
             Verdict::Connect(outside) => {
                 outside == to
                     && !(packet.fragment.is_some() && self.reach.asks_for_ports(packet.ingress))

@@ -6,9 +6,9 @@
 //! a bounded queue. The control side sends [`Command`]s, and has a channel for the network's services: each message is
 //! the port's number in two octets, two octets of nothing, and a frame.
 //!
-//! With an outlet, a TAP of the host, the engine decides on every frame as before, and those that it says are for another
-//! carrier go to that device; frames from the device go to the network. Addresses, names, forwards and services of the
-//! host are the engine's all the same.
+//! With an outlet, a TAP of the host, the engine decides on every frame as before, and those that it says are for
+//! another carrier go to that device; frames from the device go to the network. Addresses, names, forwards and services
+//! of the host are the engine's all the same.
 //!
 //! Nothing here waits, and a guest can use up no more than its part of anything (`vmlan_nat::guests`).
 

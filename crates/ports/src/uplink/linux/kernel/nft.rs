@@ -1,9 +1,9 @@
 //! The program `nft`, and the table of a network that lives as long as it.
 //!
-//! Theory of operation. The table has the flag `owner` (Linux 5.12): only the netlink socket that made it may change it,
-//! and the kernel removes it when that socket is closed. So one interactive nft keeps it, which reads commands from a
-//! pipe and ends with the pipe: when the daemon ends, however it does, the program ends and the table goes. The flush of
-//! all rules by another program leaves it.
+//! Theory of operation. The table has the flag `owner` (Linux 5.12): only the netlink socket that made it may change
+//! it, and the kernel removes it when that socket is closed. So one interactive nft keeps it, which reads commands from
+//! a pipe and ends with the pipe: when the daemon ends, however it does, the program ends and the table goes. The flush
+//! of all rules by another program leaves it.
 
 use std::io;
 use std::process::Stdio;

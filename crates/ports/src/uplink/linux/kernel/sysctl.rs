@@ -132,7 +132,8 @@ fn release(entries: &mut Vec<Entry>, kernel: &impl Variables, is_gone: impl Fn(&
     *entries = kept;
     for entry in gone.iter().rev() {
         let is_needed = entries.iter().any(|other| other.variable == entry.variable);
-        // A variable that another has changed meanwhile is that one's, and one of an interface that is gone is nobody's.
+        // A variable that another has changed meanwhile is that one's, and one of an interface that is gone is
+        // nobody's.
         if !is_needed && kernel.get(&entry.variable).is_ok_and(|now| now == entry.set) {
             let _ = kernel.set(&entry.variable, &entry.before);
         }
