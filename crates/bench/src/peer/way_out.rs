@@ -69,6 +69,10 @@ impl WayOut {
             WayOut::Pasta { mtu } => pasta(world, mtu),
             WayOut::Slirp { mtu } => slirp(world, mtu),
         };
+        // Others bring the guest's interface up by and by, and ping gives up at once without a route.
+        let guest = &world.a.netns;
+        let has_route = || guest.exec("ip", ["route", "get", &address.to_string()]).success();
+        ensure!(testbed::poll_until(START_LIMIT, has_route), "the guest gets no route to {address}");
         let reached = world.a.netns.reaches(address, START_LIMIT);
         world.check()?;
         ensure!(reached, "the guest does not reach {address}");
@@ -80,7 +84,8 @@ fn vmlan(world: &mut World, programs: &Programs, mtu: u32, offloads: bool) -> an
     let directory = world.directory().to_owned();
     let guest = world.a.netns.path();
     let config = format!(
-        "[network.bench]\nmtu = {mtu}\nuplink = {{ subnet = \"10.213.5.0/24\", host = [\"{PORT}\", \"{PORT}/udp\"] }}\n\
+        "[network.bench]\nmtu = {mtu}\nuplink = {{ subnet = \"10.213.5.0/24\", host = [\"{PORT}\", \"{PORT}/udp\"], \
+         limits = {{ new_per_second = 1000000, flows = 65536 }} }}\n\
          [network.bench.port.guest]\ntap = {{ name = \"{INTERFACE}\", netns = \"{}\", offloads = {offloads} }}\n",
         guest.display()
     );
