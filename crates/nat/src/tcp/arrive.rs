@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use vmlan_frame::wire::{IpProtocol, TcpFlags, TcpSegment};
-use vmlan_frame::{ETHERNET_HEADER, Frame};
+use vmlan_frame::{ETHERNET_HEADER, Frame, Size};
 
 use super::emit::{Segment, bare};
 use super::flow::{Key, State, flag};
 use super::sequence::{ahead, before, within};
-use super::{Gathered, Sockets, Tcp, Turn};
+use super::{Beyond, Gathered, Sockets, Tcp, Turn};
 use crate::drop::Drop;
 use crate::packet::Packet;
 
@@ -237,7 +237,7 @@ impl Tcp {
             }
         }
         if self.flows[slot as usize].state == State::Open {
-            self.data(slot, tcp, packet, frame);
+            self.data(turn, slot, tcp, packet, frame);
             self.rearm(slot, turn.now, is_news);
         }
         Ok(())
@@ -256,7 +256,14 @@ impl Tcp {
     }
 
     /// Notes what a segment brings: data in order, or beyond a gap, or again.
-    fn data(&mut self, slot: u32, tcp: &TcpSegment<&[u8]>, packet: &Packet<'_>, frame: &Frame) {
+    fn data<S>(
+        &mut self,
+        turn: &mut Turn<'_, S>,
+        slot: u32,
+        tcp: &TcpSegment<&[u8]>,
+        packet: &Packet<'_>,
+        frame: &Frame,
+    ) {
         let flow = &mut self.flows[slot as usize];
         let payload = tcp.payload();
         let has_fin = tcp.flags().contains(TcpFlags::FIN);
@@ -277,9 +284,10 @@ impl Tcp {
             // One answer for each, from which the guest knows what was lost.
             flow.gaps = (flow.gaps + 1).min(GAPS);
             self.statistics.out_of_order += 1;
-            return;
+            return self.keep_beyond(turn, slot, tcp.sequence(), payload);
         }
         let old = old as usize;
+        flow.largest = flow.largest.max(u16::try_from(payload.len()).unwrap_or(u16::MAX));
         if flow.has(flag::GUEST_FIN | flag::GUEST_DONE) || old > payload.len() {
             return;
         }
@@ -294,12 +302,66 @@ impl Tcp {
             let gathered = Gathered { frame: frame.clone(), start: start as u32, len: fresh as u32 };
             self.gathered.push(&mut flow.gathered, gathered);
             flow.rcv_nxt = flow.rcv_nxt.wrapping_add(fresh as u32);
+            if !flow.beyond.is_empty() && !has_fin {
+                self.close_gap(turn, slot);
+            }
         }
+        let flow = &mut self.flows[slot as usize];
         if has_fin && old + fresh == payload.len() {
             flow.set(flag::GUEST_FIN);
             if flow.gathered.is_empty() {
                 self.touched.push(slot);
             }
         }
+    }
+
+    /// Keeps a copy of a segment beyond a gap, if it is behind all that are kept and the window has room for it. So the
+    /// guest has to send again only what was lost.
+    fn keep_beyond<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32, sequence: u32, payload: &[u8]) {
+        let flow = &mut self.flows[slot as usize];
+        let room = ahead(sequence, flow.rcv_adv);
+        let is_behind = self
+            .beyond
+            .last(flow.beyond)
+            .is_none_or(|last| !before(sequence, last.sequence.wrapping_add(last.frame.len() as u32)));
+        if room <= 0 || payload.is_empty() || !is_behind || flow.has(flag::GUEST_FIN | flag::GUEST_DONE) {
+            return;
+        }
+        let payload = &payload[..payload.len().min(room as usize)];
+        let ingress = flow.ingress;
+        let Some(size) = Size::for_octets(payload.len()) else { return };
+        let cost = size.octets();
+        // What is in order goes before.
+        if self.left(ingress, turn.guests) / 4 < cost {
+            return;
+        }
+        let Some(mut buffer) = self.pool.take(size) else { return };
+        buffer[..payload.len()].copy_from_slice(payload);
+        let beyond = Beyond { frame: buffer.into_frame(0..payload.len()), sequence, cost: cost as u32 };
+        self.beyond.push(&mut self.flows[slot as usize].beyond, beyond);
+        turn.guests.of(ingress).memory += cost;
+        self.memory += cost;
+    }
+
+    /// Hands on what was beyond a gap and is next now.
+    fn close_gap<S>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        let ingress = flow.ingress;
+        let mut freed = 0;
+        while let Some(first) = self.beyond.first(flow.beyond) {
+            let old = ahead(first.sequence, flow.rcv_nxt);
+            if old < 0 {
+                break;
+            }
+            let Some(Beyond { frame, cost, .. }) = self.beyond.pop(&mut flow.beyond) else { break };
+            freed += cost as usize;
+            let window = ahead(flow.rcv_nxt, flow.rcv_adv).max(0) as usize;
+            let fresh = frame.len().saturating_sub(old as usize).min(window) as u32;
+            if fresh > 0 {
+                self.gathered.push(&mut flow.gathered, Gathered { frame, start: old as u32, len: fresh });
+                flow.rcv_nxt = flow.rcv_nxt.wrapping_add(fresh);
+            }
+        }
+        self.freed(ingress, freed, turn.guests);
     }
 }

@@ -172,6 +172,10 @@ pub(super) struct Flow {
     pub(super) kept_since: Instant,
     /// Segments of this batch: first and last of the gathered segments.
     pub(super) gathered: Chain,
+    /// Segments beyond a gap, in the order of their numbers and apart.
+    pub(super) beyond: Chain,
+    /// Octets of payload of the largest frame so far.
+    pub(super) largest: u16,
 
     /// To the guest: the first number, the first unacknowledged, the next, and the highest sent.
     pub(super) iss: u32,
@@ -232,6 +236,8 @@ impl Flow {
             kept_octets: 0,
             kept_since: now,
             gathered: Chain::EMPTY,
+            beyond: Chain::EMPTY,
+            largest: 0,
             iss: 0,
             una: 0,
             nxt: 0,
@@ -339,9 +345,16 @@ impl Flow {
         told.min(0xffff) as u16
     }
 
+    /// The largest window: no more frames than the queue of a guest's interface holds, which loses what comes beyond.
+    pub(super) fn most_window(&self) -> u32 {
+        /// Frames of a TAP's queue on Linux, at least (`txqueuelen`, the ring of tun).
+        const FRAMES: u32 = 500;
+        (FRAMES * u32::from(self.largest)).clamp(WINDOW, MOST_WINDOW)
+    }
+
     /// The edge that the guest could be told.
     pub(super) fn edge(&self, left: usize) -> u32 {
-        let most = if self.rcv_scale == 0 { 0xffff } else { MOST_WINDOW };
+        let most = if self.rcv_scale == 0 { 0xffff } else { self.most_window() };
         let mut open = self.window.min(most).min(u32::try_from(left / 8).unwrap_or(u32::MAX));
         if self.kept_octets == 0 {
             open = open.max(2 * u32::from(self.mss)).min(most);

@@ -247,7 +247,7 @@ impl Tcp {
         let frame = if skip == 0 && len == sent.frame.len() {
             whole(&mut sent.frame, flow, gateway, &segment, &self.pool)
         } else {
-            part(&sent.frame.octets()[skip..skip + len], flow, gateway, &segment, &self.pool)
+            part(&sent.frame.octets()[skip..skip + len], flow, gateway, &segment, [&self.pool, turn.pool])
         };
         let Some(frame) = frame else {
             self.lack(turn.now);
@@ -420,17 +420,20 @@ fn whole(
     Some(frame)
 }
 
-/// A frame with a copy of some octets.
+/// A frame with a copy of some octets, in a buffer of either pool: what is repeated must not wait for buffers that only
+/// its arrival frees.
 fn part(
     octets: &[u8],
     flow: &Flow,
     gateway: vmlan_frame::MacAddr,
     segment: &Segment,
-    pool: &vmlan_frame::Pool,
+    pools: [&vmlan_frame::Pool; 2],
 ) -> Option<Frame> {
-    let size = Size::for_octets(HEADROOM + octets.len())?;
-    let mut buffer = pool.take(size)?;
-    buffer[HEADROOM..HEADROOM + octets.len()].copy_from_slice(octets);
-    let mut frame = buffer.into_frame(HEADROOM..HEADROOM + octets.len());
+    let end = HEADROOM + octets.len();
+    let sizes = [Size::Small, Size::Large].into_iter().filter(|size| size.octets() >= end);
+    let mut places = sizes.flat_map(|size| pools.map(|pool| (pool, size)));
+    let (pool, mut buffer) = places.find_map(|(pool, size)| Some((pool, pool.take(size)?)))?;
+    buffer[HEADROOM..end].copy_from_slice(octets);
+    let mut frame = buffer.into_frame(HEADROOM..end);
     prepend(&mut frame, flow, gateway, segment, pool).then_some(frame)
 }

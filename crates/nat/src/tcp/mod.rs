@@ -85,7 +85,7 @@ pub struct Turn<'a, S> {
 /// Counts of what happened beside the frames' own counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Segments beyond a gap, which the guest sends again.
+    /// Segments beyond a gap.
     pub out_of_order: u64,
     /// Repetitions after time went by.
     pub timeouts: u64,
@@ -102,6 +102,14 @@ struct Gathered {
     frame: Frame,
     start: u32,
     len: u32,
+}
+
+/// A segment beyond a gap: a copy of its payload.
+struct Beyond {
+    frame: Frame,
+    sequence: u32,
+    /// Octets of its buffer.
+    cost: u32,
 }
 
 /// Octets to the guest that may have to be sent again: a handle to the payload alone.
@@ -132,6 +140,7 @@ pub struct Tcp {
     /// Flows of this batch.
     touched: Vec<u32>,
     gathered: Chains<Gathered>,
+    beyond: Chains<Beyond>,
     sent: Chains<Sent>,
     kept: Chains<Kept>,
     wheel: Wheel,
@@ -182,6 +191,7 @@ impl Tcp {
             queued: VecDeque::new(),
             touched: Vec::with_capacity(64),
             gathered: Chains::with_capacity(64),
+            beyond: Chains::with_capacity(64),
             sent: Chains::with_capacity(1024),
             kept: Chains::with_capacity(256),
             wheel: Wheel::new(now),
@@ -331,6 +341,9 @@ impl Tcp {
             freed += kept.buffer.len();
         }
         while self.gathered.pop(&mut flow.gathered).is_some() {}
+        while let Some(beyond) = self.beyond.pop(&mut flow.beyond) {
+            freed += beyond.cost as usize;
+        }
         flow.kept_octets = 0;
         let ingress = flow.ingress;
         self.freed(ingress, freed, guests);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vmlan_frame::Size;
 
-use super::flow::{Chain, MOST_WINDOW, State, WINDOW, flag};
+use super::flow::{Chain, State, WINDOW, flag};
 use super::sequence::ahead;
 use super::{Failure, Kept, Sockets, Tcp, Turn};
 
@@ -96,7 +96,7 @@ impl Tcp {
             flow.taken = flow.taken.saturating_add(taken);
             if flow.taken >= flow.window {
                 flow.taken = 0;
-                flow.window = (flow.window * 2).min(MOST_WINDOW);
+                flow.window = (flow.window * 2).min(flow.most_window());
             }
             self.finish(turn, slot);
         }
@@ -153,7 +153,7 @@ impl Tcp {
             }
         }
         let waited = turn.now.since(flow.kept_since);
-        flow.window = next_window(flow.window, flow.kept.is_empty(), waited);
+        flow.window = next_window(flow.window, flow.most_window(), flow.kept.is_empty(), waited);
         if waited > LONG {
             flow.kept_since = turn.now;
         }
@@ -206,9 +206,9 @@ impl Tcp {
 }
 
 /// The window after something that waited was written.
-fn next_window(window: u32, is_empty: bool, waited: Duration) -> u32 {
+fn next_window(window: u32, most: u32, is_empty: bool, waited: Duration) -> u32 {
     if is_empty && waited < BRIEF {
-        (window * 2).min(MOST_WINDOW)
+        (window * 2).min(most)
     } else if waited > LONG {
         (window / 2).max(WINDOW)
     } else {

@@ -276,3 +276,41 @@ fn the_same_octets_arrive_over_a_link_that_loses_and_repeats() {
         assert!(world.peers[number].received == data, "{seed}");
     }
 }
+
+#[test]
+fn a_repetition_waits_for_no_buffer_that_its_arrival_would_free() {
+    let mut world = World::new();
+    let peer = world.peer();
+    let (number, flow) = world.open(peer);
+    let data = pattern(50_000);
+    world.sockets.feed(flow, &data);
+    // Lost, all of it.
+    assert!(!world.step().is_empty());
+    let held: Vec<_> = [vmlan_frame::Size::Small, vmlan_frame::Size::Large]
+        .into_iter()
+        .flat_map(|size| std::iter::from_fn(|| world.own.take(size)).collect::<Vec<_>>())
+        .collect();
+    world.advance(Duration::from_secs(20));
+    assert!(world.peers[number].received == data);
+    drop(held);
+}
+
+#[test]
+fn of_what_the_guest_sends_only_what_was_lost_is_sent_again() {
+    let mut world = World::new();
+    let peer = world.peer();
+    let (number, flow) = world.open(peer);
+    world.peers[number].send(&pattern(20 * 1460));
+    let mut frames: Vec<_> = world.peers[number].outbox.drain(..).collect();
+    let lost: Vec<_> = [12, 5].map(|place| frames.remove(place)).into();
+    world.batch(&frames);
+    world.poll();
+    assert_eq!(world.sockets.socket(flow).taken.len(), 5 * 1460);
+    // The first hole, then the other: what is between and behind was kept.
+    world.batch(&lost[1..]);
+    assert_eq!(world.sockets.socket(flow).taken.len(), 12 * 1460);
+    world.batch(&lost[..1]);
+    assert!(world.sockets.socket(flow).taken == pattern(20 * 1460));
+    world.run();
+    assert_eq!((world.own.out(), world.guests.of(crate::testing::INGRESS).memory), (0, 0));
+}
