@@ -82,6 +82,10 @@ pub(crate) fn ndp(
     }
     let message = NdpMessage::new_checked(packet.upper).map_err(|_| Drop::BadHeader)?;
     let target = message.target().ok_or(Drop::BadHeader)?;
+    let is_about = |address: Ipv6Addr| guests.is_inside(address.into()) || guests.is_gateway(address.into());
+    if !is_about(target) && !is_about(source) {
+        return Err(Drop::NotForUplink);
+    }
     match message.message_type() {
         Icmpv6Type::NEIGHBOR_SOLICITATION => {
             let is_probe = source.is_unspecified();

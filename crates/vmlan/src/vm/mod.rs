@@ -155,6 +155,10 @@ impl<'c> Port<'c> {
             Ok(_) => {}
             // Somebody removed it, or the daemon was started again.
             Err(ClientError::Refused(error)) if error.code == ErrorCode::UnknownPort => {}
+            // The daemon ends, and the port with it.
+            Err(
+                ClientError::Closed { .. } | ClientError::Broken { .. } | ClientError::Unreachable { .. },
+            ) => {}
             Err(error) => tell(&format!("port {} cannot be removed: {error}", self.name)),
         }
     }

@@ -80,10 +80,11 @@ fn run(seed: u64, [trunk, one, two]: [&str; 3], key: &str) -> Outcome {
     wait_until("the trunk's part", PATIENCE, || takes_part(&daemon));
     let senders = PLACES.map(|number| joined.sender(number));
     acquaint(&daemon, &senders, key == "auto");
-    let mut before = counts(&daemon);
+    let (mut before, mut alike) = (counts(&daemon), 0);
     wait_until("everything to stand still", PATIENCE, || {
         let now = counts(&daemon);
-        std::mem::replace(&mut before, now.clone()) == now
+        alike = if std::mem::replace(&mut before, now.clone()) == now { alike + 1 } else { 0 };
+        alike == 10
     });
     let mut receivers = PLACES.map(|number| (number, receive(joined.netns(number))));
     let mut random = Random(seed * 2 + 1);
