@@ -41,6 +41,16 @@ fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -
     vmlan_sys::netns::enter(file.as_fd(), work)
 }
 
+/// Waits until the host answers the guest's connections to `to`, by refusing them too. False when it never does.
+pub fn is_reached(guest: &Netns, to: SocketAddr, limit: Duration) -> bool {
+    testbed::poll_until(limit, || {
+        match within(guest, move || TcpStream::connect_timeout(&to, Duration::from_secs(1))) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        }
+    })
+}
+
 /// The median and the 99th percentile of the time, in microseconds, that one octet takes from `guest` to a server at
 /// `at` in `host`, which the guest reaches by `to`, and back.
 ///
