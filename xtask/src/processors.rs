@@ -9,7 +9,8 @@ const WHOLE: &str = "aarch64-unknown-linux-gnu";
 
 /// The libraries without system calls are for those of 32 bits too.
 const NARROW: &str = "i686-unknown-linux-gnu";
-const PURE: [&str; 4] = ["vmlan-frame", "vmlan-bpf", "vmlan-link", "vmlan-lan"];
+const PURE: [&str; 6] =
+    ["vmlan-frame", "vmlan-bpf", "vmlan-link", "vmlan-lan", "vmlan-nat", "vmlan-services"];
 
 /// Checks both; says so and does nothing where the compiler is missing and may not be installed.
 ///
