@@ -22,8 +22,6 @@ pub const PORT: u16 = 5201;
 pub enum WayOut {
     /// vmlan, with or without the offloads of the TAP.
     Vmlan { mtu: u32, offloads: bool },
-    /// pasta, which is passt for namespaces.
-    Pasta { mtu: u32 },
     /// slirp4netns, which is libslirp for namespaces.
     Slirp { mtu: u32 },
 }
@@ -37,8 +35,6 @@ impl WayOut {
             WayOut::Vmlan { mtu: 1500, offloads: true } => "vmlan",
             WayOut::Vmlan { mtu: 1500, .. } => "vmlan-plain",
             WayOut::Vmlan { .. } => "vmlan-65520",
-            WayOut::Pasta { mtu: 1500 } => "pasta-1500",
-            WayOut::Pasta { .. } => "pasta-65520",
             WayOut::Slirp { mtu: 1500 } => "slirp4netns-1500",
             WayOut::Slirp { .. } => "slirp4netns-65520",
         }
@@ -48,7 +44,6 @@ impl WayOut {
     pub const fn programs(self) -> &'static [&'static str] {
         match self {
             WayOut::Vmlan { .. } => &[],
-            WayOut::Pasta { .. } => &["pasta"],
             WayOut::Slirp { .. } => &["slirp4netns"],
         }
     }
@@ -67,7 +62,6 @@ impl WayOut {
         host.ip(["route", "add", "default", "via", "198.51.100.2"]);
         let address = match self {
             WayOut::Vmlan { mtu, offloads } => vmlan(world, programs, mtu, offloads)?,
-            WayOut::Pasta { mtu } => pasta(world, mtu),
             WayOut::Slirp { mtu } => slirp(world, mtu),
         };
         let to = (address, PORT).into();
@@ -93,42 +87,6 @@ fn vmlan(world: &mut World, programs: &Programs, mtu: u32, offloads: bool) -> an
     let interface = Interface::new().mtu(mtu).address("10.213.5.20/24");
     world.a.netns.configure(INTERFACE, &interface);
     Ok(Ipv4Addr::new(10, 213, 5, 2))
-}
-
-fn pasta(world: &mut World, mtu: u32) -> Ipv4Addr {
-    let guest = world.a.netns.path().display().to_string();
-    let mtu = mtu.to_string();
-    // It runs as root here, as all others.
-    let arguments = [
-        "--foreground",
-        "--quiet",
-        "--runas",
-        "0",
-        "--config-net",
-        "--ns-ifname",
-        INTERFACE,
-        "--mtu",
-        &mtu,
-        "--address",
-        "10.0.2.20",
-        "--netmask",
-        "24",
-        "--gateway",
-        "10.0.2.2",
-        "--tcp-ports",
-        "none",
-        "--udp-ports",
-        "none",
-        "--tcp-ns",
-        "none",
-        "--udp-ns",
-        "none",
-        "--netns",
-        &guest,
-    ];
-    let process = world.between().spawn("pasta", arguments);
-    world.keep(process);
-    Ipv4Addr::new(10, 0, 2, 2)
 }
 
 fn slirp(world: &mut World, mtu: u32) -> Ipv4Addr {

@@ -13,8 +13,6 @@ use crate::world::World;
 const VMLAN: WayOut = WayOut::Vmlan { mtu: 1500, offloads: true };
 const PLAIN: WayOut = WayOut::Vmlan { mtu: 1500, offloads: false };
 const LARGE: WayOut = WayOut::Vmlan { mtu: 65_520, offloads: false };
-const PASTA: WayOut = WayOut::Pasta { mtu: 1500 };
-const PASTA_LARGE: WayOut = WayOut::Pasta { mtu: 65_520 };
 const SLIRP: WayOut = WayOut::Slirp { mtu: 1500 };
 const SLIRP_LARGE: WayOut = WayOut::Slirp { mtu: 65_520 };
 
@@ -77,10 +75,8 @@ pub(super) fn rows() -> Vec<Row> {
             "nat-tcp",
             "TCP between a guest and the host's sockets, guest with offloads at MTU 1500",
             &[Figure::OUT, Figure::IN],
-            contestants(&[VMLAN, PASTA_LARGE, SLIRP_LARGE], tcp),
+            contestants(&[VMLAN, SLIRP_LARGE], tcp),
             vec![
-                Target::ratio(0, VMLAN.name(), PASTA_LARGE.name(), 5.0),
-                Target::ratio(1, VMLAN.name(), PASTA_LARGE.name(), 1.0),
                 Target::ratio(0, VMLAN.name(), SLIRP_LARGE.name(), 2.0),
                 Target::ratio(1, VMLAN.name(), SLIRP_LARGE.name(), 2.0),
             ],
@@ -89,10 +85,8 @@ pub(super) fn rows() -> Vec<Row> {
             "nat-tcp-plain",
             "TCP, guest without offloads at MTU 1500",
             &[Figure::OUT, Figure::IN],
-            contestants(&[PLAIN, PASTA, SLIRP], tcp),
+            contestants(&[PLAIN, SLIRP], tcp),
             vec![
-                Target::ratio(0, PLAIN.name(), PASTA.name(), 5.0),
-                Target::ratio(1, PLAIN.name(), PASTA.name(), 2.0),
                 Target::ratio(0, PLAIN.name(), SLIRP.name(), 3.0),
                 Target::ratio(1, PLAIN.name(), SLIRP.name(), 1.2),
             ],
@@ -101,44 +95,41 @@ pub(super) fn rows() -> Vec<Row> {
             "nat-tcp-65520",
             "TCP, guest without offloads at MTU 65520",
             &[Figure::OUT, Figure::IN],
-            contestants(&[LARGE, PASTA_LARGE, SLIRP_LARGE], tcp),
+            contestants(&[LARGE, SLIRP_LARGE], tcp),
             vec![],
         ),
         row(
             "nat-rtt",
             "one octet to the host and back, by TCP",
             &[Figure::P50, Figure::P99],
-            contestants(&[VMLAN, PASTA_LARGE, SLIRP_LARGE], |_, ends| {
+            contestants(&[VMLAN, SLIRP_LARGE], |_, ends| {
                 Ok(measure::octet_round_trip(ends.guest, ends.to, ends.host, SERVER)?.to_vec())
             }),
-            vec![
-                Target::ratio_at_most(0, VMLAN.name(), PASTA_LARGE.name(), 1.0),
-                Target::ratio_at_most(1, VMLAN.name(), PASTA_LARGE.name(), 1.0),
-            ],
+            vec![],
         ),
         row(
             "nat-crr",
             "connect, one octet, close",
             &[Figure::CONNECTS],
-            contestants(&[VMLAN, PASTA_LARGE, SLIRP_LARGE], |setting, ends| {
+            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| {
                 let rate = measure::connects(ends.guest, ends.to, ends.host, SERVER, setting.duration)?;
                 Ok(vec![rate])
             }),
-            vec![Target::ratio(0, VMLAN.name(), PASTA_LARGE.name(), 1.5)],
+            vec![],
         ),
         row(
             "nat-udp-64",
             "UDP of 64 octets out, one flow",
             &[Figure::DATAGRAMS],
-            contestants(&[VMLAN, PASTA_LARGE, SLIRP_LARGE], |setting, ends| udp(setting, ends, 64)),
-            vec![Target::ratio(0, VMLAN.name(), PASTA_LARGE.name(), 1.5)],
+            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| udp(setting, ends, 64)),
+            vec![],
         ),
         row(
             "nat-udp-1400",
             "UDP of 1400 octets out, one flow",
             &[Figure::DATAGRAMS],
-            contestants(&[VMLAN, PASTA_LARGE, SLIRP_LARGE], |setting, ends| udp(setting, ends, 1400)),
-            vec![Target::ratio(0, VMLAN.name(), PASTA_LARGE.name(), 1.5)],
+            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| udp(setting, ends, 1400)),
+            vec![],
         ),
     ]
 }
