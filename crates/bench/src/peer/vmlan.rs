@@ -72,6 +72,8 @@ pub fn start(
     let mut command = netns.map_or_else(|| Command::new(program), |netns| netns.command(program));
     command.args(["run", "--config"]).arg(&file);
     command.arg("--control").arg(directory.join("control.sock"));
+    // Leases are nobody's afterwards.
+    command.env("XDG_STATE_HOME", directory.join("state"));
     let mut process = Process::spawn(command);
     process.wait_for_log("ready: ", START_LIMIT);
     Ok(process)
