@@ -205,6 +205,15 @@ fn callers_from_outside_keep_their_addresses() {
     assert_eq!(outside(&seen(&world.host, "127.0.0.1:2222")), "10.213.5.1");
     assert!(outside(&seen(&world.host, "127.0.0.1:8080")).starts_with("10.213.5.1"));
 
+    // One that is added leads there at once, and one that is removed leads nowhere.
+    let added =
+        daemon.cli(&["forward", "add", "lab", "0.0.0.0:8082=web:80", "--json"]).expect_success().stdout;
+    let added: serde_json::Value = serde_json::from_str(&added).expect("JSON");
+    assert_eq!(outside(&seen(&world.internet, &format!("{HOST}:8082"))), SERVER);
+    daemon.cli(&["forward", "remove", "lab", &added["id"].to_string()]).expect_success();
+    let error = connect(&world.internet, &format!("{HOST}:8082")).expect_err("the forward is gone");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
     daemon.write_config(&world.config("egress = \"none\"\nforward = [\"0.0.0.0:8080=web:80\"]", ""));
     daemon.cli(&["apply"]).expect_success();
     // Without a way out for the guest the driver's socket takes the call.

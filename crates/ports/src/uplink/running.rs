@@ -585,11 +585,15 @@ impl UplinkControl for Running {
 
     fn remove_forward(&self, id: u64) -> Later<'_, Result<vmlan_api::Forward, Error>> {
         Box::pin(async move {
-            self.forwards.lock().remove(&self.uplink, id).ok_or_else(|| {
+            let Some(row) = self.forwards.lock().remove(&self.uplink, id) else {
                 let message =
                     format!("network {} has no forward {id}; see `vmlan forward list`", self.place.network);
-                Error::at(ErrorCode::NotFound, "id", message)
-            })
+                return Err(Error::at(ErrorCode::NotFound, "id", message));
+            };
+            let ports = self.state.lock().ports.clone();
+            // Listed with its reason; the rules before hold.
+            let _ = self.tell_kernel(&ports).await;
+            Ok(row)
         })
     }
 
