@@ -123,9 +123,8 @@ async fn attend(seat: &mut Seat, running: Arc<Running>, mut news: mpsc::Unbounde
     }
     let mut host = HostAddresses::default();
     running.tell_host(&mut host);
-    running.sync().await;
     // Without its rules the kernel would let packets out as they are.
-    if let Err(reason) = running.tell_kernel(&seat.ports()).await {
+    if let Err(reason) = running.sync().await {
         return seat.failed(reason);
     }
     seat.up(running.endpoint(), Some(running.gateway())).await;
@@ -147,7 +146,8 @@ async fn attend(seat: &mut Seat, running: Arc<Running>, mut news: mpsc::Unbounde
             },
             Some(news) = news.recv() => running.hear(news).await,
             changed = ports.changed() => match changed {
-                Ok(()) => running.sync().await,
+                // What the kernel did not take is noted.
+                Ok(()) => drop(running.sync().await),
                 Err(_) => std::future::pending().await,
             },
         }

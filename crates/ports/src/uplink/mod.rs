@@ -8,6 +8,7 @@
 mod check;
 mod convert;
 pub mod egress;
+mod flows;
 pub mod forward;
 mod forwards;
 mod host;

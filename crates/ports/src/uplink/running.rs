@@ -7,14 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use vmlan_api::{Error, ErrorCode, EventKind, FlowCounts, LeaseSource, PortState, Timestamp};
+use vmlan_api::{Error, ErrorCode, EventKind, LeaseSource, PortState, Timestamp};
 use vmlan_drivers::Endpoint;
-use vmlan_drivers::uplink::{Command, Flows, Uplink};
+use vmlan_drivers::uplink::{Command, Uplink};
 use vmlan_frame::{Mutex, wire::IpProtocol};
 use vmlan_nat::Notice as EngineNotice;
-use vmlan_nat::datagrams::{self, FlowKind};
 use vmlan_nat::reach::Egress;
-use vmlan_nat::tcp::State;
 use vmlan_services::leases::{InUse, Source};
 use vmlan_services::names::Learned;
 use vmlan_services::{Client, Event};
@@ -28,7 +26,7 @@ use super::host::HostAddresses;
 use super::kernel::Kernel;
 use super::notes::{Means, lacking, may_echo};
 use super::services::{Handle, Notice};
-use super::{Rooms, UplinkSettings};
+use super::{Rooms, UplinkSettings, flows};
 use crate::fabric::Fabric;
 use crate::uplinks::{Later, UplinkControl};
 use crate::{Place, Ready, Seat, UplinkPort};
@@ -70,7 +68,6 @@ struct Changing {
     settings: Arc<UplinkSettings>,
     /// The ports as they were told last.
     ports: Vec<UplinkPort>,
-    resolvers: Vec<String>,
     ipv6_route: bool,
     notes: BTreeMap<&'static str, String>,
     /// When each event was told.
@@ -88,7 +85,6 @@ impl Running {
         let state = Changing {
             settings,
             ports: Vec::new(),
-            resolvers: Vec::new(),
             ipv6_route: false,
             notes: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -159,7 +155,10 @@ impl Running {
     }
 
     /// Brings ports, leases and forwards in step.
-    pub(super) async fn sync(&self) {
+    ///
+    /// # Errors
+    /// The kernel did not take its rules.
+    pub(super) async fn sync(&self) -> Result<(), String> {
         let ports = self.fabric.directory.ports_of(&self.place.network);
         let before = std::mem::replace(&mut self.state.lock().ports, ports.clone());
         if before != ports {
@@ -184,17 +183,26 @@ impl Running {
             }
             self.services.ports(services_ports(&ports)).await;
         }
-        self.aim(&ports).await;
-    }
-
-    /// Binds leases to their ports, and has forwards lead to their guests.
-    async fn aim(&self, ports: &[UplinkPort]) {
         let leases = self.services.leases().await;
+        // Of a port that is back. What is leased later is bound by the services.
         for lease in leases.iter().filter(|lease| lease.source != Source::Static) {
             if let Some(port) = ports.iter().find(|port| port.name == lease.port && port.up) {
                 self.uplink.tell(Command::Bind(lease.address, lease.mac, port.ingress));
             }
         }
+        self.aim_with(&ports, &leases).await
+    }
+
+    /// Has forwards lead to their guests.
+    ///
+    /// # Errors
+    /// The kernel did not take its rules, which is noted; the rules before hold.
+    async fn aim(&self) -> Result<(), String> {
+        let ports = self.state.lock().ports.clone();
+        self.aim_with(&ports, &self.services.leases().await).await
+    }
+
+    async fn aim_with(&self, ports: &[UplinkPort], leases: &[InUse]) -> Result<(), String> {
         let address = |name: &str, v4: bool| {
             let port = ports.iter().find(|port| port.name == name && port.up)?;
             let set = port.addresses.iter().copied();
@@ -205,15 +213,14 @@ impl Running {
             all.first().copied()
         };
         self.forwards.lock().aim(&self.uplink, address);
-        // Listed with its reason; the rules before hold.
-        let _ = self.tell_kernel(ports).await;
+        self.tell_kernel(ports).await
     }
 
     /// Has the kernel's rules be those of the settings and of the forwards.
     ///
     /// # Errors
-    /// The kernel did not take them.
-    pub(super) async fn tell_kernel(&self, ports: &[UplinkPort]) -> Result<(), String> {
+    /// The kernel did not take them, which is noted; the rules before hold.
+    async fn tell_kernel(&self, ports: &[UplinkPort]) -> Result<(), String> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         let open = self.state.lock().settings.egress.clone();
         // Of a guest that may not reach everything the driver has to know which packets are answers.
@@ -265,9 +272,7 @@ impl Running {
         self.uplink.tell(Command::Egress(egress(settings)));
         self.services.update(services_config(settings, self.mtu, &self.place.network)).await;
         let result = self.forwards.lock().configure(&self.uplink, &settings.forwards);
-        let ports = self.state.lock().ports.clone();
-        self.aim(&ports).await;
-        let rules = self.tell_kernel(&ports).await;
+        let rules = self.aim().await;
         match &result {
             Ok(()) => self.state.lock().notes.remove("forwards"),
             Err(reason) => self.state.lock().notes.insert("forwards", reason.clone()),
@@ -283,8 +288,7 @@ impl Running {
             }
             News::Engine(EngineNotice::Heard(address, mac, ingress)) => {
                 self.services.heard(address, Client { ingress, mac });
-                let ports = self.state.lock().ports.clone();
-                self.aim(&ports).await;
+                let _ = self.aim().await;
             }
             News::Engine(EngineNotice::Denied(ingress, to, protocol)) => {
                 let target = match protocol {
@@ -296,19 +300,15 @@ impl Running {
                     self.emit(EventKind::EgressDenied { network: self.network(), port, target });
                 }
             }
-            News::Engine(EngineNotice::FlowLimit(ingress)) => {
-                if let Some(port) = self.first_in_a_while(ingress, "flows") {
-                    let limit = "flows".to_owned();
-                    self.emit(EventKind::FlowLimit { network: self.network(), port, limit });
-                }
-            }
-            News::Engine(EngineNotice::NoDescriptor(ingress)) => {
-                if let Some(port) = self.first_in_a_while(ingress, "descriptors") {
-                    let limit = "descriptors".to_owned();
-                    self.emit(EventKind::FlowLimit { network: self.network(), port, limit });
-                }
-            }
+            News::Engine(EngineNotice::FlowLimit(ingress)) => self.tell_limit(ingress, "flows"),
+            News::Engine(EngineNotice::NoDescriptor(ingress)) => self.tell_limit(ingress, "descriptors"),
             News::Services(notice) => self.hear_services(notice).await,
+        }
+    }
+
+    fn tell_limit(&self, ingress: u16, limit: &str) {
+        if let Some(port) = self.first_in_a_while(ingress, limit) {
+            self.emit(EventKind::FlowLimit { network: self.network(), port, limit: limit.to_owned() });
         }
     }
 
@@ -328,21 +328,20 @@ impl Running {
         let network = self.network();
         match notice {
             Notice::Event(Event::Lease { address, mac, port, name }) => {
-                let ports = self.state.lock().ports.clone();
-                if let Some(port) = ports.iter().find(|of| of.name == port) {
-                    self.ask_after_flows(port.ingress);
+                let ingress = self.state.lock().ports.iter().find(|of| of.name == port).map(|of| of.ingress);
+                if let Some(ingress) = ingress {
+                    self.ask_after_flows(ingress);
                 }
                 let (address, mac) = (address.to_string(), mac.to_string());
                 let until = None;
                 self.emit(EventKind::Lease { network, port, address, mac, name, until });
-                self.aim(&ports).await;
+                let _ = self.aim().await;
             }
             Notice::Event(Event::LeaseExpired { address, mac, port }) => {
                 self.uplink.tell(Command::Unbind(address.into()));
                 let (address, mac, port) = (address.to_string(), mac.to_string(), Some(port));
                 self.emit(EventKind::LeaseExpired { network, port, address, mac });
-                let ports = self.state.lock().ports.clone();
-                self.aim(&ports).await;
+                let _ = self.aim().await;
             }
             Notice::Event(Event::PoolExhausted { mac, port }) => {
                 self.emit(EventKind::PoolExhausted { network, port, mac: mac.to_string() });
@@ -354,19 +353,9 @@ impl Running {
             }
             Notice::Resolvers(resolvers) => {
                 let resolvers: Vec<_> = resolvers.iter().map(ToString::to_string).collect();
-                let mut state = self.state.lock();
-                let is_news = state.resolvers != resolvers;
-                state.resolvers.clone_from(&resolvers);
-                drop(state);
-                if is_news {
-                    self.emit(EventKind::ResolversChanged { network, resolvers });
-                }
+                self.emit(EventKind::ResolversChanged { network, resolvers });
             }
-            Notice::LeasesUnreadable(reason) => {
-                tracing::warn!(port = %self.place, "{reason}");
-                self.state.lock().notes.insert("leases", reason);
-            }
-            Notice::LeasesUnwritten(reason) => {
+            Notice::LeasesUnreadable(reason) | Notice::LeasesUnwritten(reason) => {
                 tracing::warn!(port = %self.place, "{reason}");
                 self.state.lock().notes.insert("leases", reason);
             }
@@ -403,7 +392,7 @@ impl Running {
     async fn all_flows(&self) -> Vec<(u16, vmlan_api::Flow)> {
         let Some(flows) = self.ask(Command::Flows).await else { return Vec::new() };
         let names = names(&self.state.lock().ports);
-        rows(&flows, &self.place.network, &names)
+        flows::rows(&flows, &self.place.network, &names)
     }
 
     fn lease(&self, lease: &InUse) -> vmlan_api::Lease {
@@ -421,64 +410,6 @@ impl Running {
                 Source::Static => LeaseSource::Static,
             },
         }
-    }
-}
-
-/// The flows as they are listed, each with its guest's port.
-fn rows(flows: &Flows, network: &str, names: &BTreeMap<u16, String>) -> Vec<(u16, vmlan_api::Flow)> {
-    let now = vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos());
-    let port = |ingress: u16| names.get(&ingress).cloned().unwrap_or_else(|| format!("#{ingress}"));
-    let direction = |inward| match inward {
-        true => vmlan_api::FlowDirection::In,
-        false => vmlan_api::FlowDirection::Out,
-    };
-    let tcp = flows.tcp.iter().map(|(id, flow)| {
-        let row = vmlan_api::Flow {
-            network: network.to_owned(),
-            id: *id,
-            protocol: "tcp".to_owned(),
-            direction: direction(flow.came_in),
-            port: port(flow.ingress),
-            guest: flow.guest.to_string(),
-            peer: Some(flow.other.to_string()),
-            state: word(flow.state).to_owned(),
-            rx_octets: flow.octets.0,
-            tx_octets: flow.octets.1,
-            kept_octets: flow.kept.0 + flow.kept.1,
-            age_seconds: now.since(flow.started).as_secs_f64(),
-            idle_seconds: now.since(flow.heard).as_secs_f64(),
-        };
-        (flow.ingress, row)
-    });
-    let datagrams = flows.datagrams.iter().filter(|(_, flow)| flow.kind != FlowKind::Forward);
-    let datagrams = datagrams.map(|(id, flow)| {
-        let row = vmlan_api::Flow {
-            network: network.to_owned(),
-            id: *id,
-            protocol: if flow.kind == FlowKind::Echo { "icmp" } else { "udp" }.to_owned(),
-            direction: direction(flow.kind == FlowKind::Caller),
-            port: port(flow.ingress),
-            guest: flow.guest.to_string(),
-            peer: (flow.peer.port() > 0 || !flow.peer.ip().is_unspecified()).then(|| flow.peer.to_string()),
-            state: if flow.answered { "answered" } else { "unanswered" }.to_owned(),
-            rx_octets: flow.octets_out,
-            tx_octets: flow.octets_in,
-            kept_octets: 0,
-            age_seconds: now.since(flow.since).as_secs_f64(),
-            idle_seconds: now.since(flow.last).as_secs_f64(),
-        };
-        (flow.ingress, row)
-    });
-    tcp.chain(datagrams).collect()
-}
-
-fn word(state: State) -> &'static str {
-    match state {
-        State::Free | State::Gone => "closed",
-        State::Queued | State::Connecting => "connecting",
-        State::Accepting => "accepting",
-        State::Calling => "calling",
-        State::Open => "open",
     }
 }
 
@@ -500,20 +431,7 @@ impl UplinkControl for Running {
             report.notes = state.notes.values().cloned().chain(lacking(&state.settings, means)).collect();
             report.drops = drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
             if let Some(flows) = flows {
-                let count = |kinds: &[FlowKind]| {
-                    flows.datagrams.iter().filter(|(_, flow)| kinds.contains(&flow.kind)).count() as u64
-                };
-                report.flows = FlowCounts {
-                    tcp: flows.tcp.iter().filter(|(_, flow)| flow.state != State::Gone).count() as u64,
-                    udp: count(&[FlowKind::Udp, FlowKind::Caller]),
-                    echo: count(&[FlowKind::Echo]),
-                };
-                report.kept_octets = flows.tcp.iter().map(|(_, flow)| flow.kept.0 + flow.kept.1).sum();
-                let counts =
-                    datagrams::Drop::ALL.iter().map(|drop| (drop.name(), flows.counts.dropped(*drop)));
-                for (name, count) in counts.filter(|(_, count)| *count > 0) {
-                    *report.drops.entry(name.to_owned()).or_default() += count;
-                }
+                flows::report(&flows, &mut report);
             }
             report.drops.retain(|_, count| *count > 0);
             report
@@ -577,8 +495,7 @@ impl UplinkControl for Running {
     fn add_forward(&self, forward: ForwardSpec) -> Later<'_, Result<vmlan_api::Forward, Error>> {
         Box::pin(async move {
             let row = self.forwards.lock().add(&self.uplink, forward, false)?;
-            let ports = self.state.lock().ports.clone();
-            self.aim(&ports).await;
+            let _ = self.aim().await;
             Ok(row)
         })
     }
@@ -590,9 +507,7 @@ impl UplinkControl for Running {
                     format!("network {} has no forward {id}; see `vmlan forward list`", self.place.network);
                 return Err(Error::at(ErrorCode::NotFound, "id", message));
             };
-            let ports = self.state.lock().ports.clone();
-            // Listed with its reason; the rules before hold.
-            let _ = self.tell_kernel(&ports).await;
+            let _ = self.aim().await;
             Ok(row)
         })
     }
