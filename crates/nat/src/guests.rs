@@ -19,8 +19,6 @@ pub struct Binding {
     pub mac: MacAddr,
     /// Its port of the network.
     pub ingress: u16,
-    /// True if it was given to the guest, by lease or by configuration.
-    pub is_leased: bool,
 }
 
 /// Limits for each guest.
@@ -229,7 +227,7 @@ impl Guests {
         if of_port >= Guests::PER_PORT {
             return false;
         }
-        let binding = Binding { mac, ingress, is_leased: false };
+        let binding = Binding { mac, ingress };
         self.bindings.insert(address, binding);
         self.news.push((address, binding));
         true
@@ -242,9 +240,9 @@ impl Guests {
 
     /// Binds an address that was given to a guest. Returns the binding that was there, if it was another place.
     pub fn bind(&mut self, address: IpAddr, mac: MacAddr, ingress: u16) -> Option<Binding> {
-        let binding = Binding { mac, ingress, is_leased: true };
+        let binding = Binding { mac, ingress };
         let before = self.bindings.insert(address, binding)?;
-        (before.mac != mac || before.ingress != ingress).then_some(before)
+        (before != binding).then_some(before)
     }
 
     /// Forgets the place of an address. Returns it.
@@ -260,11 +258,6 @@ impl Guests {
     /// The place of an address.
     pub fn place(&self, address: IpAddr) -> Option<Binding> {
         self.bindings.get(&address).copied()
-    }
-
-    /// All addresses, and where they are.
-    pub fn bindings(&self) -> impl Iterator<Item = (IpAddr, Binding)> + '_ {
-        self.bindings.iter().map(|(address, binding)| (*address, *binding))
     }
 
     /// Reports what the guest at a port uses of its limits.
@@ -332,7 +325,7 @@ mod tests {
         let mut guests = guests();
         assert!(guests.is_own(ip("10.213.5.20"), A, 1));
         let before = guests.bind(ip("10.213.5.20"), B, 2);
-        assert_eq!(before, Some(Binding { mac: A, ingress: 1, is_leased: false }));
+        assert_eq!(before, Some(Binding { mac: A, ingress: 1 }));
         assert!(!guests.is_own(ip("10.213.5.20"), A, 1) && guests.is_own(ip("10.213.5.20"), B, 2));
         assert_eq!(guests.bind(ip("10.213.5.20"), B, 2), None);
         guests.forget_port(2);

@@ -28,19 +28,6 @@ pub struct Flows {
     pub counts: Counts,
 }
 
-/// The place of an address, as the engine knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bound {
-    /// The address.
-    pub address: IpAddr,
-    /// The guest's link address.
-    pub mac: MacAddr,
-    /// The guest's port of the network.
-    pub ingress: u16,
-    /// True if it was given to the guest; false if the guest just uses it.
-    pub is_leased: bool,
-}
-
 /// The receiver of an answer; runs in a worker, so it must not wait.
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
@@ -93,8 +80,6 @@ pub enum Command {
     Unlisten(ForwardId),
     /// Report the flows.
     Flows(Answer<Flows>),
-    /// Report the addresses that guests use.
-    Bindings(Answer<Vec<Bound>>),
     /// End the flow with this number; answers if there was one.
     CloseFlow(u64, Answer<bool>),
 }

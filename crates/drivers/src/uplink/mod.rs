@@ -30,7 +30,7 @@ use vmlan_frame::{Backlog, Mutex};
 use vmlan_nat::Notice;
 use vmlan_sys::Waker;
 
-pub use self::control::{Answer, Bound, Command, Flows, ForwardId};
+pub use self::control::{Answer, Command, Flows, ForwardId};
 pub use self::streams::StreamTaker;
 
 use self::queue::{HandOver, UplinkQueue};

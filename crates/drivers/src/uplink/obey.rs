@@ -5,7 +5,7 @@ use std::mem;
 use vmlan_frame::Context;
 use vmlan_nat::reach::Learned;
 
-use super::control::{Bound, Command, Flows, number};
+use super::control::{Command, Flows, number};
 use super::queue::UplinkQueue;
 
 impl UplinkQueue {
@@ -61,18 +61,6 @@ impl UplinkQueue {
                     .map(|flow| (number(true, flow.id as u32, (flow.id >> 32) as u32), flow));
                 answer(Flows { tcp: tcp.collect(), datagrams: datagrams.collect(), statistics, counts });
             }
-            Command::Bindings(answer) => answer(
-                engine
-                    .guests
-                    .bindings()
-                    .map(|(address, place)| Bound {
-                        address,
-                        mac: place.mac,
-                        ingress: place.ingress,
-                        is_leased: place.is_leased,
-                    })
-                    .collect(),
-            ),
             Command::CloseFlow(wanted, answer) => {
                 let datagram = engine
                     .datagram_flows()
