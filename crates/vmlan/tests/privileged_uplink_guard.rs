@@ -37,6 +37,7 @@ fn a_network_of_the_hosts_in_the_guests_subnet_is_noted_and_logged_once() {
     wait_for("the note about the route", PATIENCE, || {
         notes(&daemon).into_iter().find(|note| note.contains("overlaps 10.213.64.0/20 at lan0"))
     });
+    daemon.wait_for_log(overlap);
     assert_eq!(daemon.log().matches(overlap).count(), 1);
     daemon.stop();
 }

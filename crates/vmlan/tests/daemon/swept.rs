@@ -99,6 +99,7 @@ fn what_others_put_in_a_sockets_place_is_told_and_left_alone() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), "something");
     fs::remove_file(&file).expect("the file");
     daemon.wait_state("s", PortState::Waiting);
+    daemon.wait_for_log("is no socket; move it away");
     assert_eq!(daemon.log().matches("is no socket; move it away").count(), 1, "{}", daemon.log());
 
     // A directory goes with all that is in it.
