@@ -1,4 +1,4 @@
-//! What others see of an uplink's flows.
+//! An uplink's flows as others see them.
 
 use std::collections::BTreeMap;
 
