@@ -520,6 +520,13 @@ impl Nat {
         }
     }
 
+    /// These addresses are set, each for the guest at a port alone. Flows of others that have one end.
+    pub fn set_addresses<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, owners: Vec<(IpAddr, u16)>) {
+        for address in self.guests.set(owners) {
+            self.unbind(io, address);
+        }
+    }
+
     /// An address is nobody's any more.
     pub fn unbind<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, address: IpAddr) {
         if self.guests.unbind(address).is_some() {

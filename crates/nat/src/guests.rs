@@ -1,8 +1,9 @@
 //! The guests of an uplink: which address is behind which link address and port, and what each port may use.
 //!
 //! Theory of operation. A guest is a port of the network; a number above 0 names it. An address of the subnet is bound
-//! to the link address and the port that used it first, until that port is gone; a lease binds it whatever was there.
-//! So no guest can speak with another's address, and answers go to one place without a look-up in the switch.
+//! to the link address and the port that used it first, until that port is gone; a lease binds it whatever was there,
+//! and one that is set for a port is bound to no other by use. So no guest can speak with another's address, and
+//! answers go to one place without a look-up in the switch.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -146,6 +147,10 @@ pub struct Guests {
     pub(crate) subnet6: Option<Subnet6>,
     pub(crate) limits: Limits,
     bindings: HashMap<IpAddr, Binding>,
+    /// The number of addresses that are bound to each port.
+    bound: Vec<usize>,
+    /// The ports that addresses are set for.
+    set: HashMap<IpAddr, u16>,
     /// Addresses that were bound by their use and not asked for yet.
     news: Vec<(IpAddr, Binding)>,
     by_port: Vec<Option<Box<Guest>>>,
@@ -157,7 +162,16 @@ impl Guests {
 
     /// No guest yet.
     pub fn new(subnet4: Option<Subnet4>, subnet6: Option<Subnet6>, limits: Limits) -> Guests {
-        Guests { subnet4, subnet6, limits, bindings: HashMap::new(), news: Vec::new(), by_port: Vec::new() }
+        Guests {
+            subnet4,
+            subnet6,
+            limits,
+            bindings: HashMap::new(),
+            bound: Vec::new(),
+            set: HashMap::new(),
+            news: Vec::new(),
+            by_port: Vec::new(),
+        }
     }
 
     /// Sets other limits, for what comes.
@@ -220,15 +234,12 @@ impl Guests {
         if let Some(binding) = self.bindings.get(&address) {
             return binding.mac == mac && binding.ingress == ingress;
         }
-        if !self.is_guest(address) {
-            return false;
-        }
-        let of_port = self.bindings.values().filter(|binding| binding.ingress == ingress).count();
-        if of_port >= Guests::PER_PORT {
+        let is_free = self.set.get(&address).is_none_or(|owner| *owner == ingress);
+        if !self.is_guest(address) || !is_free || self.bound(ingress) >= Guests::PER_PORT {
             return false;
         }
         let binding = Binding { mac, ingress };
-        self.bindings.insert(address, binding);
+        self.insert(address, binding);
         self.news.push((address, binding));
         true
     }
@@ -241,18 +252,49 @@ impl Guests {
     /// Binds an address that was given to a guest. Returns the binding that was there, if it was another place.
     pub fn bind(&mut self, address: IpAddr, mac: MacAddr, ingress: u16) -> Option<Binding> {
         let binding = Binding { mac, ingress };
-        let before = self.bindings.insert(address, binding)?;
+        let before = self.insert(address, binding)?;
         (before != binding).then_some(before)
     }
 
     /// Forgets the place of an address. Returns it.
     pub fn unbind(&mut self, address: IpAddr) -> Option<Binding> {
-        self.bindings.remove(&address)
+        let before = self.bindings.remove(&address)?;
+        self.bound[usize::from(before.ingress)] -= 1;
+        Some(before)
+    }
+
+    /// Replaces the addresses that are set, each with the port that it is for. Returns those that are bound to others.
+    pub fn set(&mut self, owners: Vec<(IpAddr, u16)>) -> Vec<IpAddr> {
+        self.set = owners.into_iter().collect();
+        let others = self.set.iter().filter(|(address, owner)| {
+            self.bindings.get(*address).is_some_and(|binding| binding.ingress != **owner)
+        });
+        others.map(|(address, _)| *address).collect()
     }
 
     /// Forgets the addresses of a port that is gone.
     pub fn forget_port(&mut self, ingress: u16) {
         self.bindings.retain(|_, binding| binding.ingress != ingress);
+        if let Some(bound) = self.bound.get_mut(usize::from(ingress)) {
+            *bound = 0;
+        }
+    }
+
+    fn insert(&mut self, address: IpAddr, binding: Binding) -> Option<Binding> {
+        let slot = usize::from(binding.ingress);
+        if slot >= self.bound.len() {
+            self.bound.resize(slot + 1, 0);
+        }
+        let before = self.bindings.insert(address, binding);
+        self.bound[slot] += 1;
+        if let Some(before) = before {
+            self.bound[usize::from(before.ingress)] -= 1;
+        }
+        before
+    }
+
+    fn bound(&self, ingress: u16) -> usize {
+        self.bound.get(usize::from(ingress)).copied().unwrap_or(0)
     }
 
     /// The place of an address.
@@ -330,6 +372,36 @@ mod tests {
         assert_eq!(guests.bind(ip("10.213.5.20"), B, 2), None);
         guests.forget_port(2);
         assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+    }
+
+    #[test]
+    fn an_address_that_is_set_for_a_port_is_bound_to_no_other_by_use() {
+        let mut guests = guests();
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+        let set = vec![(ip("10.213.5.20"), 2), (ip("fd00:1::20"), 1)];
+        assert_eq!(guests.set(set), [ip("10.213.5.20")]);
+        guests.unbind(ip("10.213.5.20"));
+        assert!(!guests.is_own(ip("10.213.5.20"), A, 1) && !guests.is_own(ip("fd00:1::20"), B, 2));
+        assert!(guests.is_own(ip("10.213.5.20"), B, 2) && guests.is_own(ip("fd00:1::20"), A, 1));
+        assert_eq!(guests.set(vec![]), [] as [IpAddr; 0]);
+        guests.forget_port(2);
+        assert!(guests.is_own(ip("10.213.5.20"), A, 1));
+    }
+
+    #[test]
+    fn a_port_binds_a_bounded_number_again_after_it_lost_them() {
+        let mut guests = guests();
+        let all = |guests: &mut Guests| {
+            (3..200).filter(|n| guests.is_own(IpAddr::from([10, 213, 5, *n]), A, 1)).count()
+        };
+        assert_eq!(all(&mut guests), 64);
+        guests.bind(ip("10.213.5.3"), B, 2);
+        guests.bind(ip("10.213.5.3"), B, 2);
+        guests.unbind(ip("10.213.5.4"));
+        assert!(guests.is_own(ip("10.213.5.150"), A, 1) && guests.is_own(ip("10.213.5.151"), A, 1));
+        assert!(!guests.is_own(ip("10.213.5.152"), A, 1));
+        guests.forget_port(1);
+        assert_eq!(all(&mut guests), 64);
     }
 
     #[test]

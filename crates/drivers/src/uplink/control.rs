@@ -37,6 +37,8 @@ pub enum Command {
     Bind(IpAddr, MacAddr, u16),
     /// An address is nobody's any more.
     Unbind(IpAddr),
+    /// The addresses that are set, each with the port that it is for.
+    SetAddresses(Vec<(IpAddr, u16)>),
     /// A port has left the network.
     PortGone(u16),
     /// Nothing reaches the guest at a port for now.

@@ -23,6 +23,7 @@ impl UplinkQueue {
         match command {
             Command::Bind(address, mac, ingress) => engine.bind(io, address, mac, ingress),
             Command::Unbind(address) => engine.unbind(io, address),
+            Command::SetAddresses(owners) => engine.set_addresses(io, owners),
             Command::PortGone(ingress) => engine.forget_port(io, ingress),
             Command::PortAway(ingress) => engine.port_away(ingress, cx.now),
             Command::PortBack(ingress) => engine.port_back(io, ingress),

@@ -181,6 +181,9 @@ impl Running {
                     self.uplink.tell(Command::PortEgress(port.ingress, port.egress.clone()));
                 }
             }
+            let set =
+                ports.iter().flat_map(|port| port.addresses.iter().map(|address| (*address, port.ingress)));
+            self.uplink.tell(Command::SetAddresses(set.collect()));
             self.services.ports(services_ports(&ports)).await;
         }
         let leases = self.services.leases().await;
