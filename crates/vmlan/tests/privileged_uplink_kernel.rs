@@ -161,6 +161,8 @@ fn guests_get_out_in_both_families_and_the_host_reaches_them() {
     assert_balanced(&daemon);
     let report = daemon.cli(&["uplink"]).expect_success().stdout;
     assert!(report.contains("kernel") && !report.contains("blocked"), "{report}");
+    // Its own device is no network of the host's that guests do not reach.
+    assert!(!report.contains("overlaps") && !daemon.log().contains("overlaps"), "{report}\n{}", daemon.log());
     daemon.stop();
     assert_eq!(world.tables(), "");
     assert!(!world.host.has_interface("vmu-lab"));

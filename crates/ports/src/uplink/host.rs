@@ -49,7 +49,8 @@ impl HostAddresses {
     }
 
     /// The warning that a network of the host's overlaps the guests' subnets, and whether it was time to look for one.
-    pub(super) fn overlap(&mut self, rooms: &Rooms) -> (bool, Option<String>) {
+    /// The uplink's `own` interface does not count.
+    pub(super) fn overlap(&mut self, rooms: &Rooms, own: Option<&str>) -> (bool, Option<String>) {
         let is_time = self.looks.is_multiple_of(ROUTES);
         self.looks = self.looks.wrapping_add(1);
         if !is_time {
@@ -59,12 +60,13 @@ impl HostAddresses {
         let mut reached: Vec<_> =
             interfaces.filter_map(|interface| overlap::of_interface(&interface)).collect();
         reached.extend(routes::routes());
+        reached.retain(|reached| Some(&*reached.by) != own);
         (true, overlap::overlap(rooms, &reached))
     }
 }
 
 /// True if there is a route to the IPv6 internet. Nothing is sent.
-fn has_ipv6() -> bool {
+pub(super) fn has_ipv6() -> bool {
     /// An address of the internet, of documentation: no host has it, and only a default route leads there.
     const THERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))

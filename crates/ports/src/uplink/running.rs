@@ -136,7 +136,8 @@ impl Running {
                 self.state.lock().notes.insert("addresses", note);
             }
         }
-        if let (true, overlap) = host.overlap(&self.rooms) {
+        let own = self.kernel.as_ref().map(Kernel::device);
+        if let (true, overlap) = host.overlap(&self.rooms, own) {
             self.note_overlap(overlap);
         }
     }

@@ -19,6 +19,10 @@ impl Kernel {
         Err("mode `kernel` needs Linux; write `mode = \"user\"`".to_owned())
     }
 
+    pub(super) fn device(&self) -> &str {
+        match *self {}
+    }
+
     pub(super) fn endpoint(&self) -> Arc<dyn Endpoint> {
         match *self {}
     }

@@ -87,6 +87,11 @@ impl Kernel {
         Ok(Kernel { rooms, names, state: Mutex::new(state), endpoint: Arc::new(device) })
     }
 
+    /// The device's name.
+    pub(super) fn device(&self) -> &str {
+        &self.names.device
+    }
+
     /// The device.
     pub(super) fn endpoint(&self) -> Arc<dyn Endpoint> {
         self.endpoint.clone()

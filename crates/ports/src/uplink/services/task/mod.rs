@@ -4,7 +4,7 @@ mod guests;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use vmlan_services::packet::DNS;
 use vmlan_services::proxy::Proxy;
 use vmlan_services::ra::{Receiver, Schedule, Way};
 use vmlan_services::rate::Rate;
@@ -24,6 +23,7 @@ use super::handle::{Command, Stopped};
 use super::stream::{self, Request};
 use super::upstream::Heard;
 use super::{Callbacks, Config, Notice, Servers, resolvers};
+use crate::uplink::host::has_ipv6;
 
 /// Messages of the data path that are taken at once.
 const BATCH: usize = 64;
@@ -92,13 +92,6 @@ impl Random {
 
 fn wall() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// True if the host has a route to the IPv6 internet. Nothing is sent.
-fn has_route() -> bool {
-    const FAR: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0));
-    socket.and_then(|socket| socket.connect((FAR, DNS))).is_ok()
 }
 
 impl Start {
@@ -252,7 +245,7 @@ impl Task {
 
     /// Looks for a way to the IPv6 internet.
     fn look(&mut self) {
-        let way = match self.config.settings.subnet6.is_some() && has_route() {
+        let way = match self.config.settings.subnet6.is_some() && has_ipv6() {
             true => Way::Open,
             false => Way::Closed,
         };
