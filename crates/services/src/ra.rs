@@ -51,7 +51,9 @@ pub fn message(settings: &Settings, way: Way) -> Option<Vec<u8>> {
     const ON_LINK_AND_AUTONOMOUS: u8 = 0xc0;
 
     let subnet = settings.subnet6?;
-    let is_router = settings.router && way == Way::Open;
+    // What is mapped to IPv4 leads out whatever the host's IPv6 does.
+    let leads_out = way == Way::Open || settings.ipv6_only && way == Way::Closed;
+    let is_router = settings.router && leads_out;
     let router = if is_router { ROUTER_LIFETIME } else { 0 };
     let service = if way == Way::Ending { 0 } else { SERVICE_LIFETIME };
     let flags = if settings.dhcp.is_some() { OTHER } else { 0 };
@@ -212,6 +214,9 @@ mod tests {
         let mut settings = settings();
         settings.ipv6_only = true;
         assert!(message(&settings, Way::Open).unwrap().ends_with(&expected));
+        // The prefix leads out without a way of the host's.
+        let router = |way| message(&settings, way).unwrap()[6..8].to_vec();
+        assert_eq!([Way::Open, Way::Closed, Way::Ending].map(router), [[7, 8], [7, 8], [0, 0]]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ table! {
         subnet: String,
         /// The guests' IPv6 subnet: `ula`, a prefix of 64 bits, or `off`; `ula` when absent.
         ipv6: String,
+        /// Tells guests that can do without IPv4 to; false when absent.
+        ipv6_only: bool,
         /// The DHCP server, or false for none.
         dhcp: Switch<DhcpConfig>,
         /// The DNS server, or false for none.

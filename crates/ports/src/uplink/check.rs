@@ -51,6 +51,12 @@ impl Validator {
         }
         let subnet = self.subnet(&join(path, "subnet"), of.network, uplink.subnet.as_deref());
         let subnet6 = self.subnet6(path, uplink.ipv6.as_deref(), of);
+        let ipv6_only = uplink.ipv6_only.unwrap_or(false);
+        if ipv6_only && (mode != UplinkMode::User || subnet6 == Some(None)) {
+            let message = "guests without IPv4 get to it by `mode = \"user\"` and IPv6 alone; remove `ipv6_only`, or \
+                           what is said of `mode` and `ipv6`";
+            self.fault(ErrorCode::Conflict, &join(path, "ipv6_only"), message);
+        }
         let mac = match &uplink.mac {
             Some(text) => self.mac(&join(path, "mac"), text),
             None => Some(stable::mac(of.network, UPLINK)),
@@ -67,8 +73,17 @@ impl Validator {
         let limits = self.flow_limits(&join(path, "limits"), uplink.limits.as_ref());
         let rooms = Rooms { mode, subnet: subnet?, subnet6: subnet6?, mac: mac? };
         let udp_filter = uplink.udp_filter.unwrap_or_default();
-        let settings =
-            UplinkSettings { rooms, dhcp, dns, egress: egress?, host, forwards, limits, udp_filter };
+        let settings = UplinkSettings {
+            rooms,
+            ipv6_only,
+            dhcp,
+            dns,
+            egress: egress?,
+            host,
+            forwards,
+            limits,
+            udp_filter,
+        };
         (self.count() == before).then_some(settings)
     }
 

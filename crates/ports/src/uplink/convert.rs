@@ -129,7 +129,7 @@ pub(super) fn services_config(settings: &UplinkSettings, mtu: usize, network: &s
         subnet: rooms.subnet,
         subnet6: rooms.subnet6,
         router: rooms.mode != UplinkMode::None,
-        ipv6_only: false,
+        ipv6_only: settings.ipv6_only,
         identity: identity(network),
         dhcp,
         dns,

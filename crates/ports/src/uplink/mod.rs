@@ -48,6 +48,8 @@ pub use report::in_words;
 pub struct UplinkSettings {
     /// Mode and addresses; a change of these needs another attachment.
     pub rooms: Rooms,
+    /// True if guests that can do without IPv4 are told to.
+    pub ipv6_only: bool,
     /// The DHCP server, if there is one.
     pub dhcp: Option<Dhcp>,
     /// The DNS server, if there is one.

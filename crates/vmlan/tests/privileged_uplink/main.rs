@@ -7,6 +7,7 @@ mod support;
 mod datagrams;
 mod dhcp;
 mod forwards;
+mod ipv6_only;
 mod lab;
 mod names;
 mod reach;

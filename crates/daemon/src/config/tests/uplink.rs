@@ -161,6 +161,8 @@ fn what_does_not_fit_together_is_told_at_its_place() {
         ("ipv6 = \"fd00::1/64\"", "", "", BadAddress, "uplink.ipv6"),
         ("ipv6 = \"ff02::/64\"", "", "", BadAddress, "uplink.ipv6"),
         ("", "", "mtu = 1279", OutOfRange, "uplink.ipv6"),
+        ("ipv6 = \"off\", ipv6_only = true", "", "", Conflict, "uplink.ipv6_only"),
+        ("mode = \"none\", ipv6_only = true", "", "", Conflict, "uplink.ipv6_only"),
         ("subnet = \"10.0.0.1/24\"", "", "", BadAddress, "uplink.subnet"),
         ("subnet = \"10.0.0.0/30\"", "", "", BadAddress, "uplink.subnet"),
         ("subnet = \"127.0.0.0/24\"", "", "", BadAddress, "uplink.subnet"),
