@@ -83,6 +83,8 @@ impl Figure {
     pub const IN: Figure = Figure { name: "TCP in", unit: "Gbit/s", more_is_better: true };
     /// Connections that are made, used for one octet and closed.
     pub const CONNECTS: Figure = Figure { name: "connects", unit: "1/s", more_is_better: true };
+    /// Resident memory that a connection adds.
+    pub const FLOW_MEMORY: Figure = Figure { name: "memory a flow", unit: "KiB", more_is_better: false };
     /// Datagrams that arrived.
     pub const DATAGRAMS: Figure = Figure { name: "datagrams", unit: "Mpps", more_is_better: true };
     /// Frames.

@@ -41,13 +41,12 @@ fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -
     vmlan_sys::netns::enter(file.as_fd(), work)
 }
 
-/// Waits until the host answers the guest's connections to `to`, by refusing them too. False when it never does.
-pub fn is_reached(guest: &Netns, to: SocketAddr, limit: Duration) -> bool {
+/// Waits until a connection of the guest's to `to` comes to a server at `at` in `host`. False when none ever does: not
+/// every way out tells of one that is refused.
+pub fn is_reached(guest: &Netns, to: SocketAddr, host: &Netns, at: SocketAddr, limit: Duration) -> bool {
+    let Ok(_listener) = within(host, move || TcpListener::bind(at)) else { return false };
     testbed::poll_until(limit, || {
-        match within(guest, move || TcpStream::connect_timeout(&to, Duration::from_secs(1))) {
-            Ok(_) => true,
-            Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        }
+        within(guest, move || TcpStream::connect_timeout(&to, Duration::from_secs(1))).is_ok()
     })
 }
 
@@ -82,6 +81,34 @@ pub fn octet_round_trip(
     let mut times = times.context("a connection through the uplink")?;
     times.sort_by(f64::total_cmp);
     Ok([times[times.len() / 2], times[times.len() * 99 / 100]])
+}
+
+/// So many connections that nobody uses, from `guest` to a server at `at` in `host`, which the guest reaches by `to`.
+/// Both of their ends.
+///
+/// # Errors
+/// When one fails.
+pub fn idle(
+    guest: &Netns,
+    to: SocketAddr,
+    host: &Netns,
+    at: SocketAddr,
+    count: usize,
+) -> anyhow::Result<Vec<TcpStream>> {
+    let listener =
+        within(host, move || TcpListener::bind(at)).with_context(|| format!("cannot listen at {at}"))?;
+    let connect = move || {
+        let mut ends = Vec::with_capacity(2 * count);
+        for _ in 0..count {
+            let mut near = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+            let (mut far, _) = listener.accept()?;
+            near.write_all(&[1])?;
+            far.read_exact(&mut [0])?;
+            ends.extend([near, far]);
+        }
+        Ok(ends)
+    };
+    within(guest, connect).context("connections through the uplink")
 }
 
 /// Connections a second that are made, used for one octet to and fro, and closed.

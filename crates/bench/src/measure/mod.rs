@@ -10,7 +10,7 @@ mod round_trip;
 mod taps;
 mod tcp;
 
-pub use connect::{connects, is_reached, octet_round_trip};
+pub use connect::{connects, idle, is_reached, octet_round_trip};
 pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use processors::{Placement, place};

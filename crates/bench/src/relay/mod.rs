@@ -5,6 +5,7 @@
 //! do.
 
 mod datagram;
+mod guest;
 mod plain;
 mod ring;
 mod stream;
@@ -117,6 +118,13 @@ pub enum Relay {
         /// Path of the other
         second: PathBuf,
     },
+    /// A TAP in a network namespace, and a stream socket that another program listens at
+    Guest {
+        /// Path of the network namespace
+        netns: PathBuf,
+        /// Path of the socket
+        socket: PathBuf,
+    },
 }
 
 /// How frames are moved between TAPs.
@@ -180,6 +188,7 @@ impl Relay {
             }
             Relay::Datagram { first, second } => datagram::run(first, second),
             Relay::Stream { first, second } => stream::run(first, second),
+            Relay::Guest { netns, socket } => guest::run(open(netns, INTERFACE, false)?, socket),
         }
     }
 }

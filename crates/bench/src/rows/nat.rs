@@ -1,13 +1,13 @@
 //! A guest's way out: one namespace with a TAP, and servers on the host's loopback interface.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use testbed::{Iperf, Netns, iperf3_by};
 
 use crate::measure;
-use crate::peer::way_out::{PORT, WayOut};
-use crate::row::{Contestant, Figure, Group, Row, Setting, Target};
+use crate::peer::way_out::{SERVER, WayOut};
+use crate::row::{Bound, Contestant, Figure, Group, Row, Setting, Target};
 use crate::world::World;
 
 const VMLAN: WayOut = WayOut::Vmlan { mtu: 1500, offloads: true };
@@ -15,15 +15,41 @@ const PLAIN: WayOut = WayOut::Vmlan { mtu: 1500, offloads: false };
 const LARGE: WayOut = WayOut::Vmlan { mtu: 65_520, offloads: false };
 const SLIRP: WayOut = WayOut::Slirp { mtu: 1500 };
 const SLIRP_LARGE: WayOut = WayOut::Slirp { mtu: 65_520 };
-
-/// The server's place.
-const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+const PASTA: WayOut = WayOut::Pasta { mtu: 1500 };
+const PASTA_LARGE: WayOut = WayOut::Pasta { mtu: 65_520 };
+const STREAM: WayOut = WayOut::VmlanStream { mtu: 1500 };
+const STREAM_LARGE: WayOut = WayOut::VmlanStream { mtu: 65_520 };
+const PASST: WayOut = WayOut::Passt { mtu: 1500 };
+const PASST_LARGE: WayOut = WayOut::Passt { mtu: 65_520 };
 
 /// The ends of a measurement: the guest, the address that it uses, and the host.
 struct Ends<'a> {
     guest: &'a Netns,
     to: SocketAddr,
     host: &'a Netns,
+    /// The process of the way out.
+    process: u32,
+}
+
+/// Connections of the row of idle ones, as many as half of the descriptors of a process that may have 20,000 leave to
+/// one guest.
+const IDLE: usize = 4_000;
+
+fn round_trip(_: &Setting, ends: &Ends<'_>) -> anyhow::Result<Vec<f64>> {
+    Ok(measure::octet_round_trip(ends.guest, ends.to, ends.host, SERVER)?.to_vec())
+}
+
+fn connects(setting: &Setting, ends: &Ends<'_>) -> anyhow::Result<Vec<f64>> {
+    Ok(vec![measure::connects(ends.guest, ends.to, ends.host, SERVER, setting.duration)?])
+}
+
+/// The memory that connections add, in KiB each.
+fn idle(_: &Setting, ends: &Ends<'_>) -> anyhow::Result<Vec<f64>> {
+    // What is made once does not count.
+    drop(measure::idle(ends.guest, ends.to, ends.host, SERVER, 1)?);
+    let before = measure::memory(ends.process)?;
+    let _idle = measure::idle(ends.guest, ends.to, ends.host, SERVER, IDLE)?;
+    Ok(vec![(measure::memory(ends.process)? - before) * 1024.0 / IDLE as f64])
 }
 
 fn contestants(
@@ -36,8 +62,9 @@ fn contestants(
             let mut world = World::new()?;
             let to = way.join(&mut world, &setting.programs)?;
             setting.wait_for_quiet()?;
+            let process = world.processes().next().context("a way out has a process")?;
             let ([guest, _], host) = world.ends_and_host();
-            let figures = measure(setting, &Ends { guest: &guest.netns, to, host })?;
+            let figures = measure(setting, &Ends { guest: &guest.netns, to, host, process })?;
             world.check()?;
             Ok(figures)
         })
@@ -75,60 +102,100 @@ pub(super) fn rows() -> Vec<Row> {
             "nat-tcp",
             "TCP between a guest and the host's sockets, guest with offloads at MTU 1500",
             &[Figure::OUT, Figure::IN],
-            contestants(&[VMLAN, SLIRP_LARGE], tcp),
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], tcp),
             vec![
                 Target::ratio(0, VMLAN.name(), SLIRP_LARGE.name(), 2.0),
                 Target::ratio(1, VMLAN.name(), SLIRP_LARGE.name(), 2.0),
+                Target::ratio(0, VMLAN.name(), PASTA_LARGE.name(), 5.0),
+                Target::ratio(1, VMLAN.name(), PASTA_LARGE.name(), 1.0),
             ],
         ),
         row(
             "nat-tcp-plain",
             "TCP, guest without offloads at MTU 1500",
             &[Figure::OUT, Figure::IN],
-            contestants(&[PLAIN, SLIRP], tcp),
+            contestants(&[PLAIN, SLIRP, PASTA], tcp),
             vec![
                 Target::ratio(0, PLAIN.name(), SLIRP.name(), 3.0),
                 Target::ratio(1, PLAIN.name(), SLIRP.name(), 1.2),
+                Target::ratio(0, PLAIN.name(), PASTA.name(), 5.0),
+                Target::ratio(1, PLAIN.name(), PASTA.name(), 2.0),
             ],
         ),
         row(
             "nat-tcp-65520",
             "TCP, guest without offloads at MTU 65520",
             &[Figure::OUT, Figure::IN],
-            contestants(&[LARGE, SLIRP_LARGE], tcp),
+            contestants(&[LARGE, SLIRP_LARGE, PASTA_LARGE], tcp),
             vec![],
+        ),
+        row(
+            "nat-stream",
+            "TCP of a guest at a stream socket, MTU 1500",
+            &[Figure::OUT, Figure::IN],
+            contestants(&[STREAM, PASST], tcp),
+            vec![
+                Target::ratio(0, STREAM.name(), PASST.name(), 1.2),
+                Target::ratio(1, STREAM.name(), PASST.name(), 1.2),
+            ],
+        ),
+        row(
+            "nat-stream-65520",
+            "TCP of a guest at a stream socket, MTU 65520",
+            &[Figure::OUT, Figure::IN],
+            contestants(&[STREAM_LARGE, PASST_LARGE], tcp),
+            vec![
+                Target::ratio(0, STREAM_LARGE.name(), PASST_LARGE.name(), 1.2),
+                Target::ratio(1, STREAM_LARGE.name(), PASST_LARGE.name(), 1.2),
+            ],
         ),
         row(
             "nat-rtt",
             "one octet to the host and back, by TCP",
             &[Figure::P50, Figure::P99],
-            contestants(&[VMLAN, SLIRP_LARGE], |_, ends| {
-                Ok(measure::octet_round_trip(ends.guest, ends.to, ends.host, SERVER)?.to_vec())
-            }),
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], round_trip),
             vec![],
         ),
         row(
             "nat-crr",
             "connect, one octet, close",
             &[Figure::CONNECTS],
-            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| {
-                let rate = measure::connects(ends.guest, ends.to, ends.host, SERVER, setting.duration)?;
-                Ok(vec![rate])
-            }),
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], connects),
             vec![],
+        ),
+        row(
+            "nat-stream-rtt",
+            "one octet to the host and back, by TCP, of a guest at a stream socket",
+            &[Figure::P50, Figure::P99],
+            contestants(&[STREAM, PASST], round_trip),
+            vec![Target::ratio_at_most(0, STREAM.name(), PASST.name(), 1.0)],
+        ),
+        row(
+            "nat-stream-crr",
+            "connect, one octet, close, of a guest at a stream socket",
+            &[Figure::CONNECTS],
+            contestants(&[STREAM, PASST], connects),
+            vec![Target::ratio(0, STREAM.name(), PASST.name(), 1.5)],
+        ),
+        row(
+            "nat-idle",
+            "4,000 idle connections",
+            &[Figure::FLOW_MEMORY],
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], idle),
+            vec![Target::absolute(0, VMLAN.name(), Bound::AtMost(0.5))],
         ),
         row(
             "nat-udp-64",
             "UDP of 64 octets out, one flow",
             &[Figure::DATAGRAMS],
-            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| udp(setting, ends, 64)),
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], |setting, ends| udp(setting, ends, 64)),
             vec![],
         ),
         row(
             "nat-udp-1400",
             "UDP of 1400 octets out, one flow",
             &[Figure::DATAGRAMS],
-            contestants(&[VMLAN, SLIRP_LARGE], |setting, ends| udp(setting, ends, 1400)),
+            contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], |setting, ends| udp(setting, ends, 1400)),
             vec![],
         ),
     ]
