@@ -69,6 +69,8 @@ impl Daemon {
             (None, _) => Command::new(launch.program),
         };
         command.arg("run").arg("--config").arg(directory.join("vmlan.toml"));
+        // Leases are nobody's afterwards.
+        command.env("XDG_STATE_HOME", directory.join("state"));
         command.arg("--control").arg(control(directory)).stdin(Stdio::null()).stdout(Stdio::null());
         let stuck = if launch.start == Start::StoppedLog {
             let (reader, mut writer) = pipe().context("a pipe")?;

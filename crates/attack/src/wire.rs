@@ -108,6 +108,52 @@ pub(crate) fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), data: &[u8]) -> Ve
     ipv4(from.0, to.0, 6, &segment)
 }
 
+/// The first segment of a TCP connection (RFC 9293 3.1).
+pub(crate) fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), sequence: u32) -> Vec<u8> {
+    let mut segment: Vec<u8> = [from.1, to.1].iter().flat_map(|port| port.to_be_bytes()).collect();
+    segment.extend_from_slice(&sequence.to_be_bytes());
+    segment.extend_from_slice(&[0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    let open = pseudo(from.0, to.0, 6, segment.len() as u16).to_be_bytes();
+    let sum = !folded(&[&open[..], &segment].concat());
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    ipv4(from.0, to.0, 6, &segment)
+}
+
+/// The first fragment of an IPv4 packet of which no more comes; its payload is a multiple of 8 octets.
+pub(crate) fn first_fragment(from: Ipv4Addr, to: Ipv4Addr, id: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    /// More fragments (RFC 791 3.1).
+    const MORE: u8 = 0x20;
+    let mut packet = ipv4(from, to, protocol, payload);
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    packet[6] = MORE;
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let sum = !folded(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// A question for an address of a name that nobody has (RFC 1035 4.1).
+pub(crate) fn question(number: u16) -> Vec<u8> {
+    let mut message = number.to_be_bytes().to_vec();
+    message.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let name = format!("{number:05}");
+    message.push(name.len() as u8);
+    message.extend_from_slice(name.as_bytes());
+    message.extend_from_slice(b"\x07example\x00\x00\x01\x00\x01");
+    message
+}
+
+/// A DHCP client's first message (RFC 2131).
+pub(crate) fn dhcp_discover(hardware: MacAddr) -> Vec<u8> {
+    let mut message = vec![0; 240];
+    message[..4].copy_from_slice(&[1, 1, 6, 0]);
+    message[4..8].copy_from_slice(&hardware.0[2..]);
+    message[28..34].copy_from_slice(&hardware.0);
+    message[236..].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+    message.extend_from_slice(&[53, 1, 1, 255]);
+    udp((Ipv4Addr::UNSPECIFIED, 68), (Ipv4Addr::BROADCAST, 67), &message, false)
+}
+
 /// A virtio-net header that wants `frame` cut to segments of this many octets (virtio 1.3 5.1.6): 1 for TCP, 5 for UDP.
 pub(crate) fn segmented(kind: u8, headers: u16, size: u16, checksum_at: u16, frame: &[u8]) -> Vec<u8> {
     let mut octets = vec![1, kind];
@@ -155,9 +201,16 @@ mod tests {
     #[test]
     fn packets_are_well_formed() {
         let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-        for packet in [tcp((a, 1), (b, 2), &[0; 99]), udp((a, 1), (b, 2), &[0; 9], true)] {
+        for packet in [
+            tcp((a, 1), (b, 2), &[0; 99]),
+            udp((a, 1), (b, 2), &[0; 9], true),
+            syn((a, 1), (b, 2), 3),
+            first_fragment(a, b, 7, 17, &[0; 64]),
+        ] {
             assert!(Ipv4Packet::new_checked(&packet[..]).expect("a packet").verify_checksum());
         }
+        let segment = syn((a, 1), (b, 2), 0x01020304);
+        assert_eq!(folded(&[&pseudo(a, b, 6, 20).to_be_bytes()[..], &segment[20..]].concat()), 0xffff);
         let (from, target) = ("fe80::1".parse().expect("an address"), "fe80::2".parse().expect("an address"));
         let packet = advertisement(from, target, attacker(1));
         let packet = Ipv6Packet::new_checked(&packet[..]).expect("a packet");

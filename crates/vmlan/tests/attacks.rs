@@ -57,4 +57,9 @@ attacks! {
     capture_filters "capture-filters",
     slow_thief "slow-thief",
     udp_stranger "udp-stranger",
+    uplink_connections "uplink-connections",
+    uplink_datagrams "uplink-datagrams",
+    uplink_fragments "uplink-fragments",
+    uplink_names "uplink-names",
+    uplink_leases "uplink-leases",
 }

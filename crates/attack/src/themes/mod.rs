@@ -10,6 +10,7 @@ mod log;
 mod offloads;
 mod paths;
 mod trunk;
+mod uplink;
 
 use crate::attack::Attack;
 
@@ -35,6 +36,7 @@ pub const ALL: &[Theme] = &[
     Theme { name: "log", attacks: log::ALL },
     Theme { name: "control", attacks: control::ALL },
     Theme { name: "identity", attacks: identity::ALL },
+    Theme { name: "uplink", attacks: uplink::ALL },
     Theme { name: "trunk", attacks: trunk::ALL },
 ];
 
