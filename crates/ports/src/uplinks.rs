@@ -48,6 +48,9 @@ pub trait UplinkControl: Send + Sync {
     /// Removes a forward until the configuration is applied again, resets its flows, and answers with what it was.
     fn remove_forward(&self, id: u64) -> Later<'_, Result<vmlan_api::Forward, Error>>;
 
+    /// Tells guests that their router is going, and answers when that is on its way to them.
+    fn farewell(&self) -> Later<'_, ()>;
+
     /// Goes on with other settings, whose [`Rooms`](crate::uplink::Rooms) are the same. `done` is told when they hold,
     /// or which part of them does not work, as a forward whose place is taken; all other parts hold then.
     fn change(self: Arc<Self>, settings: Arc<UplinkSettings>, done: Ready);

@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 use vmlan_api::{ActionReport, ApplyReport, EventKind, Outcome};
 use vmlan_lan::{FdbConfig, Network, NetworkConfig};
 use vmlan_ports::{
-    Belonging, Clients, Ends, Joining, Keeper, PortSettings, TRUNK, Trunk, TrunkWish, port_policy,
+    Belonging, Clients, Ends, Joining, Keeper, PortSettings, TRUNK, Trunk, TrunkWish, UPLINK, port_policy,
 };
 
 use super::{Departure, Running, Supervisor, Task, place};
@@ -219,6 +219,9 @@ impl Supervisor {
     }
 
     async fn remove_port(&mut self, network: &str, name: &str) -> Progress {
+        if name == UPLINK {
+            self.farewell(Some(network)).await;
+        }
         let task = self.networks.get_mut(network).and_then(|running| running.ports.remove(name));
         if let Some(task) = task
             && let Some(leaving) = task.end().await

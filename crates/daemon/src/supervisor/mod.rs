@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use vmlan_api::{Error, ErrorCode, EventKind};
 use vmlan_drivers::inject;
 use vmlan_lan::Network;
@@ -220,6 +220,7 @@ impl Supervisor {
 
     async fn end(&mut self) {
         self.view.set_state(vmlan_api::DaemonState::Stopping);
+        self.farewell(None).await;
         let fabric = self.fabric.clone();
         // Frames that wait are sent while the ports are still there.
         let drained = tokio::task::spawn_blocking(move || fabric.stop(DRAIN));
@@ -244,6 +245,18 @@ impl Supervisor {
         for Leaving { place, task, .. } in leaving {
             end_of(&place, task).await;
         }
+    }
+
+    /// Has the uplink of a network, or those of all, tell its guests that it ends; for a moment.
+    async fn farewell(&self, network: Option<&str>) {
+        let uplinks = self.fabric.uplinks.list(network);
+        let all = async {
+            for (_, uplink) in uplinks {
+                uplink.farewell().await;
+            }
+        };
+        // One that does not answer is not waited for: its guests find out by themselves.
+        let _ = timeout(DRAIN, all).await;
     }
 
     /// Closes the inherited descriptors that the running configuration names and `config` does not, so that what is at

@@ -418,6 +418,16 @@ impl Running {
 }
 
 impl UplinkControl for Running {
+    fn farewell(&self) -> Later<'_, ()> {
+        Box::pin(async {
+            self.services.farewell().await;
+            // The first answer comes in the turn that takes what the services have sent, the second one after it.
+            for _ in 0..2 {
+                let _ = self.ask(Command::Flows).await;
+            }
+        })
+    }
+
     fn status(&self) -> Later<'_, vmlan_api::Uplink> {
         Box::pin(async {
             let flows = self.ask(Command::Flows).await;

@@ -34,6 +34,11 @@ fn none<T: Send + 'static>() -> Later<'static, Result<T, Error>> {
 }
 
 impl UplinkControl for Fake {
+    fn farewell(&self) -> Later<'_, ()> {
+        self.note("farewell".into());
+        Box::pin(std::future::ready(()))
+    }
+
     fn status(&self) -> Later<'_, vmlan_api::Uplink> {
         let report = vmlan_api::Uplink { network: "lab".into(), leases: 3, ..Default::default() };
         Box::pin(std::future::ready(report))

@@ -23,7 +23,7 @@ pub(super) enum Command {
     PortUp(Port),
     PortDown(u16),
     Heard(IpAddr, Client),
-    Stop,
+    Farewell(oneshot::Sender<()>),
 }
 
 /// The reason for which the task ended.
@@ -113,10 +113,10 @@ impl Handle {
         (&mut self.task).await.unwrap_or(Stopped::Panicked)
     }
 
-    /// Ends the task: guests are told that the router is gone, and leases are written.
-    pub async fn stop(mut self) -> Stopped {
-        self.tell(Command::Stop).await;
-        self.ended().await
+    /// Tells guests that the router is going, and waits until the data path has it and leases are written. Guests are
+    /// answered still.
+    pub async fn farewell(&self) {
+        self.ask(Command::Farewell).await;
     }
 }
 

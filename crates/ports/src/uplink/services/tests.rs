@@ -221,7 +221,8 @@ async fn case_43_a_lease_is_on_disk_before_it_is_acknowledged() {
     net.dhcp(3, Some(address));
     assert_eq!(net.dhcp_answer().await, (5, address));
     assert!(net.handle.release(address).await && !net.handle.release(address).await);
-    assert!(matches!(net.handle.stop().await, Stopped::Asked));
+    soon(net.handle.farewell()).await;
+    assert_eq!(leases_in(&net.directory.path().join("leases/lab.json")), 1, "it is kept for its client");
 }
 
 #[tokio::test]
@@ -254,6 +255,11 @@ async fn routers_are_advertised_and_solicitations_answered() {
     net.send(&icmpv6_frame(GUEST, GATEWAY, "ff02::2".parse().unwrap(), &[133, 0, 0, 0, 0, 0, 0, 0]));
     net.frame(|ingress, frame| (ingress == 1 && is_advert(frame) && frame[..6] == GUEST.0).then_some(()))
         .await;
+
+    soon(net.handle.farewell()).await;
+    // The lifetimes of the router and of the resolver.
+    let is_last = |frame: &[u8]| is_advert(frame) && frame[60..62] == [0, 0] && frame[124..126] == [0, 0];
+    net.frame(|ingress, frame| (ingress == 0 && is_last(frame)).then_some(())).await;
 }
 
 #[tokio::test]

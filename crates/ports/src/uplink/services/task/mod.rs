@@ -32,7 +32,7 @@ const QUESTIONS: u32 = 2000;
 /// Solicitations that a port may send in a second.
 const SOLICITATIONS: u32 = 10;
 /// The time between two looks for a route to the IPv6 internet.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(1);
 /// The time between two events of one kind that a guest can cause at will.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(10);
 
@@ -156,7 +156,11 @@ impl Start {
                     }
                 }
                 command = commands.recv() => match command {
-                    Some(Command::Stop) | None => break,
+                    Some(Command::Farewell(done)) => {
+                        task.farewell().await;
+                        let _ = done.send(());
+                    }
+                    None => return Stopped::Asked,
                     Some(command) => task.obey(command),
                 },
                 Some((attempt, received)) = answers.recv() => {
@@ -190,7 +194,6 @@ impl Start {
                 }
             }
         }
-        task.end().await
     }
 }
 
@@ -245,6 +248,9 @@ impl Task {
 
     /// Looks for a way to the IPv6 internet.
     fn look(&mut self) {
+        if self.way == Way::Ending {
+            return;
+        }
         let way = match self.config.settings.subnet6.is_some() && has_ipv6() {
             true => Way::Open,
             false => Way::Closed,
@@ -331,12 +337,12 @@ impl Task {
                 let now = self.now();
                 self.leases.heard_mut().note(address, client, now);
             }
-            Command::Stop => {}
+            Command::Farewell(_) => unreachable!("taken by the loop"),
         }
     }
 
-    /// Tells guests that the router is gone, and sees leases written.
-    async fn end(mut self) -> Stopped {
+    /// Tells guests that the router is going, and sees leases written.
+    async fn farewell(&mut self) {
         self.way = Way::Ending;
         self.advertise(0, Receiver::All);
         loop {
@@ -352,6 +358,5 @@ impl Task {
         }
         // Whether the data path still takes it decides nothing any more.
         let _ = self.channel.flush();
-        Stopped::Asked
     }
 }
