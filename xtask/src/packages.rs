@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 24] = [
+pub const FOR_TESTS: [Tool; 25] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -39,6 +39,7 @@ pub const FOR_TESTS: [Tool; 24] = [
     Tool { file: "busybox", package: "busybox" },
     Tool { file: "dhclient", package: "isc-dhcp-client" },
     Tool { file: "dhcpcd", package: "dhcpcd-base" },
+    Tool { file: "/usr/lib/systemd/systemd-networkd", package: "systemd" },
     Tool { file: "dig", package: "bind9-dnsutils" },
     Tool { file: "traceroute", package: "traceroute" },
     Tool { file: "hping3", package: "hping3" },

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod advertise;
 mod datagrams;
 mod dhcp;
 mod forwards;
