@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use testbed::{Netns, Output, require, wait_until};
+use testbed::{Netns, Output, Process, require, wait_until};
 use vmlan_api::{EventKind, Lease};
 
 use crate::lab::*;
@@ -62,10 +62,19 @@ impl Client {
     /// The same for a guest that says that this is its name.
     fn udhcpc_called(&self, guest: &Netns, name: &str) -> Output {
         let name = format!("hostname:{name}");
+        self.udhcpc_with(guest, &["-O", "mtu", "-O", "search", "-O", "staticroutes", "-x", &name])
+    }
+
+    /// The same with these arguments.
+    pub fn udhcpc_with(&self, guest: &Netns, arguments: &[&str]) -> Output {
         let hook = self.text("hook");
-        let arguments = ["udhcpc", "-i", "t0", "-n", "-q", "-t", "4", "-T", "2", "-s", &hook];
-        let wanted = ["-O", "mtu", "-O", "search", "-O", "staticroutes", "-x", &name];
-        run_within(guest, "busybox", &[&arguments[..], &wanted].concat())
+        let common = ["udhcpc", "-i", "t0", "-n", "-q", "-t", "4", "-T", "2", "-s", &hook];
+        run_within(guest, "busybox", &[&common[..], arguments].concat())
+    }
+
+    /// The same beside the test: it keeps its lease, and asks for it anew at SIGUSR1.
+    pub fn udhcpc_beside(&self, guest: &Netns) -> Process {
+        guest.spawn("busybox", ["udhcpc", "-i", "t0", "-f", "-t", "4", "-T", "2", "-s", &self.text("hook")])
     }
 
     /// ISC dhclient, which ends once it is bound.
@@ -113,7 +122,8 @@ impl Drop for Client {
     }
 }
 
-fn leases(daemon: &Daemon) -> Vec<Lease> {
+/// The addresses of the network's guests.
+pub fn leases(daemon: &Daemon) -> Vec<Lease> {
     daemon.get("/v1/networks/lab/leases")
 }
 

@@ -10,6 +10,7 @@ mod dhcp;
 mod forwards;
 mod ipv6_only;
 mod lab;
+mod leases;
 mod names;
 mod reach;
 mod restart;
