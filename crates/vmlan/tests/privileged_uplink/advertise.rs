@@ -1,31 +1,15 @@
 //! Router advertisements: what guests that hear nothing else make of them, and when they are told a router.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use testbed::{Interface, Netns, require, wait_until};
 
 use crate::lab::*;
-use crate::support::{PATIENCE, assert_balanced, directory};
-
-/// Starts systemd-networkd on a guest, with a `/run` and an `/etc` of its own and without a bus. What it knows of
-/// each interface is then in a directory of the test's. It waits for no udev where `/sys` is read-only, as it is in
-/// containers.
-const NETWORKD: &str = "set -e
-mount -o remount,ro /sys
-mount -t tmpfs none /run
-mkdir -p /run/systemd/netif /run/systemd/network
-chown systemd-network \"$2\"
-mount --bind \"$2\" /run/systemd/netif
-cp \"$1\" /run/systemd/network/t0.network
-export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=debug
-exec /usr/lib/systemd/systemd-networkd";
+use crate::networkd::{Networkd, value};
+use crate::support::{PATIENCE, assert_balanced};
 
 /// IPv6 alone, and what routers say.
-const NETWORK: &str = "[Match]
-Name=t0
-[Network]
+const NETWORK: &str = "[Network]
 DHCP=no
 LinkLocalAddressing=ipv6
 IPv6AcceptRA=yes
@@ -59,21 +43,12 @@ fn kernel_makes_its_address(guest: &Netns) {
 }
 
 fn networkd_makes_its_address(guest: &Netns) {
-    let place = directory();
-    let (network, state) = (place.path().join("network"), place.path().join("state"));
-    fs::write(&network, NETWORK).expect("our own file");
-    fs::create_dir(&state).expect("our own directory");
-    let text = |path: &Path| path.display().to_string();
     guest.ip(["link", "set", "t0", "address", &mac(1)]);
-    let mut networkd = guest.spawn("sh", ["-c", NETWORKD, "sh", &text(&network), &text(&state)]);
-    let known = networkd.wait_while_running("servers and domains", PATIENCE, || {
-        let links = fs::read_dir(state.join("links")).ok()?;
-        let all: String = links.flatten().filter_map(|link| fs::read_to_string(link.path()).ok()).collect();
-        (all.contains("DNS=fd00:1::1") && has_address(guest)).then_some(all)
-    });
-    let domains = known.lines().find_map(|line| line.strip_prefix("DOMAINS=")).unwrap_or_default();
-    let domains: BTreeSet<&str> = domains.split(' ').collect();
+    let mut networkd = Networkd::start(guest, NETWORK);
+    let known = networkd.wait_for("links", &["DNS=fd00:1::1", "example.org"]);
+    let domains: BTreeSet<&str> = value(&known, "DOMAINS").split(' ').collect();
     assert_eq!(domains, BTreeSet::from(["example.org", "lab.internal"]), "{known}");
+    wait_until("an address", PATIENCE, || has_address(guest));
 }
 
 fn has_address(guest: &Netns) -> bool {

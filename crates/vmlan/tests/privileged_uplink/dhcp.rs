@@ -9,6 +9,7 @@ use testbed::{Netns, Output, Process, require, wait_until};
 use vmlan_api::{EventKind, Lease};
 
 use crate::lab::*;
+use crate::networkd::{Networkd, value};
 use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
 use crate::tcp::run_within;
 
@@ -237,6 +238,24 @@ fn case_45_a_pool_runs_out(world: &World, daemon: &Daemon) {
     let third = Client::new();
     third.udhcpc(&world.guests[2]).expect_success();
     assert_eq!(third.seen().get("ip"), Some(&row.address));
+}
+
+#[test]
+fn case_42_networkd_gets_an_address() {
+    require!(namespaces(), file("/usr/lib/systemd/systemd-networkd"));
+    let world = World::new(1);
+    let daemon = world.start(&(world.uplink("") + &world.port(0, "")));
+    let guest = &world.guests[0];
+    guest.ip(["link", "set", "t0", "address", &mac(0)]);
+    let sections = "[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\n[DHCPv4]\nUseDomains=yes\nUseMTU=yes\n";
+    let lease = Networkd::start(guest, sections).wait_for("leases", &["ADDRESS=", "CLIENTID="]);
+    let names = ["NETMASK", "ROUTER", "DNS", "DOMAINNAME", "MTU", "SERVER_ADDRESS"];
+    let values = names.map(|name| value(&lease, name));
+    assert_eq!(values, ["255.255.255.0", GATEWAY, GATEWAY, "lab.internal", "1500", GATEWAY], "{lease}");
+    let address = value(&lease, "ADDRESS");
+    assert!(leases(&daemon).iter().any(|lease| lease.address == address), "{lease}");
+    assert_balanced(&daemon);
+    daemon.stop();
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod ipv6_only;
 mod lab;
 mod leases;
 mod names;
+mod networkd;
 mod reach;
 mod restart;
 mod tcp;
