@@ -195,7 +195,7 @@ fn throughput(world: &World) {
 
 #[test]
 fn many_flows_of_one_guest_leave_room_for_others() {
-    require!(namespaces(), tool("hping3"));
+    require!(namespaces(), tool("hping3"), tool("nft"));
     let world = World::new(2);
     let daemon = world.start_settled(&world.config(""));
     case_27_three_hundred_a_second_connect(&world);
@@ -224,16 +224,61 @@ fn case_27_three_hundred_a_second_connect(world: &World) {
 
 fn case_27_a_flood_leaves_others_alone(world: &World, daemon: &Daemon) {
     let listener = world.listen(&at(SERVER, 80).to_string());
+    let rules = "table inet count { chain in { type filter hook input priority 0; \
+                 tcp dport 81 tcp flags & (syn | ack) == syn counter; }; }";
+    world.internet.exec("nft", [rules]).expect_success();
     let mut events = daemon.events();
+    let started = Instant::now();
     let mut flood = world.guests[0].spawn("hping3", ["-q", "-S", "-p", "81", "-i", "u200", SERVER]);
     let limited = |event: &EventKind| matches!(event, EventKind::FlowLimit { port, .. } if port == "g0");
     events.expect("a limit", limited);
-    for _ in 0..20 {
+    let mut calls = 0;
+    while calls < 20 || started.elapsed() < Duration::from_secs(3) {
         let (mut near, mut far) = join(&world.guests[1], at(SERVER, 80), &listener);
         talk(&mut near, &mut far);
+        calls += 1;
     }
     assert!(flood.is_running(), "{}", flood.log());
+    // Those of a second at once, and then so many a second.
+    let begun = counted(&world.internet);
+    let most = 500.0 * (1.0 + started.elapsed().as_secs_f64());
+    assert!(begun > 0 && (begun as f64) <= most, "{begun} of {most} in {:?}", started.elapsed());
     flood.signal(Signal::KILL);
+}
+
+/// The packets that the only rule of a namespace has counted.
+fn counted(netns: &Netns) -> u64 {
+    let rules = netns.exec("nft", ["list", "ruleset"]).expect_success().stdout;
+    let count = rules.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no counter: {rules}"))
+}
+
+#[test]
+fn case_27_a_guest_has_as_many_flows_as_it_may() {
+    const FLOWS: usize = 20;
+    require!(namespaces());
+    let world = World::new(2);
+    let daemon = world.start_settled(&world.config(&format!("limits = {{ flows = {FLOWS} }}")));
+    let listener = world.listen(&at(SERVER, 80).to_string());
+    let mut events = daemon.events();
+    let mut held: Vec<_> = (0..FLOWS).map(|_| join(&world.guests[0], at(SERVER, 80), &listener)).collect();
+    // What is beyond the limit is not answered.
+    let one_more =
+        || world.guests[0].inside(|| TcpStream::connect_timeout(&at(SERVER, 80), Duration::from_secs(1)));
+    let error = one_more().expect_err("no room");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    let limited = |event: &EventKind| matches!(event, EventKind::FlowLimit { port, limit, .. } if port == "g0" && limit == "flows");
+    events.expect("a limit", limited);
+    let (mut near, mut far) = join(&world.guests[1], at(SERVER, 80), &listener);
+    talk(&mut near, &mut far);
+    for (near, far) in &mut held {
+        talk(near, far);
+    }
+
+    held.pop();
+    wait_until("room again", PATIENCE, || one_more().is_ok());
+    assert_balanced(&daemon);
+    daemon.stop();
 }
 
 #[test]
