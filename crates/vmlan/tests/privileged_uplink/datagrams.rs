@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 
 use rustix::net::sockopt;
 use testbed::{Netns, Ping, ping, require, wait_until};
+use vmlan_sys::inet::{self, Headers, Version};
 
 use crate::lab::*;
 use crate::support::{Daemon, PATIENCE, assert_balanced};
@@ -55,6 +56,38 @@ fn case_30_one_socket_has_one_port_outside(world: &World, daemon: &Daemon) {
         guest.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a timeout");
         guest.recv(&mut heard).is_ok_and(|octets| &heard[..octets] == b"a stranger's")
     });
+}
+
+#[test]
+fn case_38_a_run_of_datagrams_is_one_frame_for_a_tap_that_takes_it() {
+    // TAP devices take runs of datagrams since then.
+    require!(namespaces(), linux(6, 2));
+    let world = World::new(2);
+    let plain = world.fixed(1, "").replace("name = \"t0\"", "name = \"t0\", offloads = false");
+    let daemon = world.start_settled(&(world.uplink("") + &world.fixed(0, "") + &plain));
+    let payload: Vec<u8> = (0..6000_u32).map(|place| (place % 249) as u8).collect();
+    for (version, server) in [(Version::V4, SERVER), (Version::V6, SERVER6)] {
+        let far = udp(&world.internet, &at(server, 9300).to_string());
+        for (guest, wanted) in world.guests.iter().zip([vec![6000], vec![1200; 5]]) {
+            let near = guest.inside(|| inet::udp(version)).expect("a socket");
+            let headers = Headers { hop_limit: 64, class: 0, segment: None };
+            inet::send(&near, at(server, 9300), b"hello", headers).expect("a datagram");
+            let (_, from) = far.recv_from(&mut [0; 99]).expect("the datagram");
+            let headers = Headers { segment: Some(1200), ..headers };
+            inet::send(&far, from, &payload, headers).expect("a run of datagrams");
+            let (mut heard, mut pieces, mut buffer) = (Vec::<u8>::new(), Vec::new(), vec![0; 65_536]);
+            wait_until("all datagrams", PATIENCE, || {
+                while let Ok(piece) = inet::receive(&near, &mut buffer) {
+                    heard.extend(&buffer[..piece.len]);
+                    pieces.push(piece.len);
+                }
+                heard.len() >= payload.len()
+            });
+            assert!(heard == payload && pieces == wanted, "{server}: {pieces:?}");
+        }
+    }
+    assert_balanced(&daemon);
+    daemon.stop();
 }
 
 fn case_31_closed_ports_are_told(world: &World) {
