@@ -5,11 +5,12 @@
 mod support;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket, sockopt};
 use support::{Daemon, PATIENCE, assert_balanced, directory};
 use testbed::{Interface, Netns, require, wait_for, wait_until};
 use vmlan_sys::netns::within;
@@ -18,6 +19,7 @@ const HOST: &str = "198.51.100.1";
 const HOST6: &str = "2001:db8:100::1";
 const SERVER: &str = "198.51.100.7";
 const SERVER6: &str = "2001:db8:100::7";
+const FAR6: &str = "2001:db8:200::7";
 const GUEST: &str = "10.213.5.10";
 const GUEST6: &str = "fd00:1::10";
 const MAC: &str = "52:54:00:00:00:10";
@@ -328,6 +330,66 @@ fn case_60_a_firewall_in_the_way_is_told_with_the_cure() {
     }
     assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST, "the cure is one");
     daemon.stop();
+}
+
+#[test]
+fn case_61_a_host_keeps_the_route_that_it_was_told() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let (host, internet) = (&world.host, &world.internet);
+    // Beyond the router, which is what it is by its own word alone.
+    internet.ip(["address", "add", &format!("{FAR6}/128"), "dev", "lo"]);
+    internet.sysctl("net.ipv6.conf.all.forwarding", "1");
+    host.ip(["-6", "route", "del", "default"]);
+    host.sysctl("net.ipv6.conf.wan.accept_ra", "1");
+    let route = || host.ip(["-6", "route", "show", "default"]).stdout;
+    wait_until("the told route", PATIENCE, || {
+        advertise(internet, 1800);
+        route().contains("proto ra")
+    });
+
+    let daemon = world.start("");
+    world.settle();
+    let is_forced = host.exec("test", ["-e", "/proc/sys/net/ipv6/conf/wan/force_forwarding"]).success();
+    // A kernel that lets single interfaces forward takes the router's word there as before.
+    let wanted = if is_forced { "1" } else { "2" };
+    assert_eq!(world.variable("net/ipv6/conf/wan/accept_ra"), wanted);
+    assert!(route().contains("proto ra"), "{}", route());
+    serve(internet, "[::]:81");
+    assert_eq!(seen(&world.guest, &format!("[{FAR6}]:81")), HOST6);
+    // The router is still listened to: its route is to end sooner now.
+    wait_until("the route's new end", PATIENCE, || {
+        advertise(internet, 600);
+        expires(&route()).is_some_and(|seconds| seconds <= 600)
+    });
+
+    daemon.stop();
+    assert_eq!(world.variable("net/ipv6/conf/wan/accept_ra"), "1");
+    assert_eq!(world.forwards(), ["0", "0"]);
+    assert!(route().contains("proto ra"), "{}", route());
+}
+
+/// Tells a namespace's neighbours that it is a router for so many seconds (RFC 4861 section 4.2).
+fn advertise(router: &Netns, seconds: u16) {
+    let link = router.ip(["-o", "link", "show", "dev", "wan"]).stdout;
+    let index = link.split(':').next().and_then(|index| index.parse().ok()).expect("an index");
+    let all = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, index);
+    let mut message = vec![134, 0, 0, 0, 64, 0];
+    message.extend(seconds.to_be_bytes());
+    message.extend([0; 8]);
+    let sent = within(&router.path(), || {
+        // The kernel adds the checksum and its link-local address.
+        let socket = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
+        sockopt::set_ipv6_multicast_hops(&socket, 255)?;
+        Ok(sendto(&socket, &message, SendFlags::empty(), &all)?)
+    });
+    assert_eq!(sent.expect("an advertisement"), message.len());
+}
+
+/// The seconds until a route ends, as `ip` shows them.
+fn expires(route: &str) -> Option<u32> {
+    let rest = route.split("expires ").nth(1)?;
+    rest.split("sec").next()?.parse().ok()
 }
 
 fn ip(text: &str) -> std::net::IpAddr {
