@@ -1,13 +1,18 @@
 //! Guests that live in the process behind the uplink of a daemon in the process: leases, names, and the way to services
-//! of this host and back.
+//! of this host and back. And a real machine that boots over the network.
 
-use std::io::{Read, Write};
+mod support;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use support::Daemon;
 use tempfile::TempDir;
+use testbed::{Interface, Netns, Nic, Vm, require};
 use vmlan_daemon::StateDirectory;
 use vmlan_daemon::config;
 use vmlan_daemon::embedded::Embedded;
@@ -210,4 +215,98 @@ fn what_no_uplink_gives_is_told() {
     assert!(matches!(unresolved, Error::Unresolved { .. }), "{unresolved}");
     assert!(matches!(unreachable, Error::Unreachable { .. }), "{unreachable}");
     assert!(matches!(ended, Error::Disconnected { .. }), "{ended}");
+}
+
+/// A web server of the internet that has these files, and tells what it was asked for.
+fn web_server(netns: &Netns, address: &str, files: Vec<(&'static str, Vec<u8>)>) -> Arc<Mutex<Vec<String>>> {
+    let listener = netns.inside(|| TcpListener::bind(address)).expect(address);
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let seen = asked.clone();
+    // It ends with the test.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The caller may have gone.
+            let _ = answer(stream, &files, &seen);
+        }
+    });
+    asked
+}
+
+fn answer(mut stream: TcpStream, files: &[(&str, Vec<u8>)], seen: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            match line.trim_end() {
+                "" => break,
+                line => head.push(line.to_owned()),
+            }
+        }
+        let request = head.first().cloned().unwrap_or_default();
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let file = files.iter().find(|(name, _)| *name == path);
+        let (status, content) = file.map_or(("404 Not Found", &[][..]), |(_, content)| ("200 OK", content));
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", content.len());
+        seen.lock().expect("no panic").push(request.clone());
+        stream.write_all(answer.as_bytes())?;
+        if request.starts_with("GET ") {
+            stream.write_all(content)?;
+        }
+    }
+}
+
+#[test]
+fn case_64_a_machine_boots_over_the_network() {
+    const SERVER: &str = "198.51.100.7";
+    require!(namespaces(), qemu(), file("/usr/lib/ipxe/qemu/efi-virtio.rom"));
+    let [host, internet] = ["host", "net"].map(Netns::new);
+    host.veth("wan", &internet, "wan");
+    host.configure("wan", &Interface::new().address("198.51.100.1/24"));
+    internet.configure("wan", &Interface::new().address(&format!("{SERVER}/24")));
+    let config = format!(
+        "[network.lab.uplink]\nsubnet = \"10.77.0.0/24\"\n\
+         dhcp = {{ boot = {{ file = \"none.kpxe\", ipxe = \"http://{SERVER}/boot.ipxe\" }} }}\n\
+         [network.lab.port.web]\nstream = {{ listen = \"web.sock\" }}\n\
+         mac = \"52:54:00:00:00:01\"\naddress = \"10.77.0.9\"\n"
+    );
+    let daemon = Daemon::start_within(&host, support::directory(), &config);
+    daemon.wait_up(&["uplink"]);
+    let machine = Vm::builder("web")
+        .nic(Nic::stream(&daemon.path("web.sock"), "52:54:00:00:00:01"))
+        .boot_from_network();
+    let files = machine.boot_files();
+    let script = format!(
+        "#!ipxe\nkernel http://{SERVER}/vmlinuz {} guest.by=${{net0/ip}}\ninitrd http://{SERVER}/initrd\nboot\n",
+        files.command_line
+    );
+    let asked = web_server(
+        &internet,
+        &format!("{SERVER}:80"),
+        vec![
+            ("/boot.ipxe", script.into_bytes()),
+            ("/vmlinuz", files.kernel),
+            ("/initrd", files.initrd),
+            ("/hello", b"from there".to_vec()),
+        ],
+    );
+
+    let mut machine = machine.start();
+    let asked_for = |name: &str| asked.lock().expect("no panic").iter().any(|line| line.contains(name));
+    testbed::wait_until("the script", Duration::from_secs(60), || asked_for("GET /boot.ipxe "));
+    testbed::wait_until("the kernel", Duration::from_secs(60), || asked_for("GET /vmlinuz "));
+    machine.wait_ready();
+
+    // iPXE had the address that the port has, and the system that it has booted gets the same.
+    let by = machine.run("cat /proc/cmdline").output;
+    assert!(by.contains("guest.by=10.77.0.9"), "{by}");
+    assert_eq!(machine.lease().status, 0);
+    let hello = machine.run(&format!("wget -q -O - http://{SERVER}/hello"));
+    assert!(hello.output.contains("from there"), "{}", hello.output);
+    support::assert_balanced(&daemon);
+    drop(machine);
+    daemon.stop();
 }

@@ -40,6 +40,18 @@ pub struct VmBuilder {
     netns: Option<String>,
     extras: Extras,
     memory: u32,
+    boots_from_network: bool,
+}
+
+/// The files that a guest boots from.
+#[derive(Debug)]
+pub struct BootFiles {
+    /// The kernel image.
+    pub kernel: Vec<u8>,
+    /// The initial file system.
+    pub initrd: Vec<u8>,
+    /// The kernel's command line.
+    pub command_line: String,
 }
 
 impl VmBuilder {
@@ -92,21 +104,43 @@ impl VmBuilder {
         self
     }
 
+    /// Boots the guest by iPXE from its first network interface; [`VmBuilder::boot_files`] has what it needs to find
+    /// there.
+    pub fn boot_from_network(mut self) -> Self {
+        self.boots_from_network = true;
+        self
+    }
+
+    /// Returns what the guest boots from, for one that gets it over the network.
+    ///
+    /// # Panics
+    /// When the kernel cannot be fetched.
+    #[track_caller]
+    pub fn boot_files(&self) -> BootFiles {
+        let (kernel, initrd) = self.files();
+        let kernel = std::fs::read(kernel).expect("the kernel can be read");
+        BootFiles { kernel, initrd, command_line: self.kernel_command_line() }
+    }
+
+    /// The path of the kernel, and the initial file system.
+    #[track_caller]
+    fn files(&self) -> (PathBuf, Vec<u8>) {
+        let files = GuestFiles::prepare()
+            .unwrap_or_else(|error| panic!("no kernel for guest {}: {error}", self.name));
+        let initial = files
+            .initial_file_system(&self.extras)
+            .unwrap_or_else(|error| panic!("no files for guest {}: {error}", self.name));
+        (files.kernel, initial)
+    }
+
     /// Starts the guest and returns while it boots.
     ///
     /// # Panics
     /// When the kernel cannot be fetched, or QEMU cannot be started.
     #[track_caller]
     pub fn start(self) -> Vm {
-        let files = GuestFiles::prepare()
-            .unwrap_or_else(|error| panic!("no kernel for guest {}: {error}", self.name));
         let directory =
             tempfile::Builder::new().prefix("vmlan-guest-").tempdir().expect("a temporary directory");
-        let initial = files
-            .initial_file_system(&self.extras)
-            .unwrap_or_else(|error| panic!("no files for guest {}: {error}", self.name));
-        let initrd = directory.path().join("initrd");
-        std::fs::write(&initrd, initial).expect("a temporary file can be written");
         // QEMU connects to us, so there is no moment in which what the guest says is lost.
         let socket = directory.path().join("commands");
         let listener = UnixListener::bind(&socket).expect("a socket in a new directory");
@@ -137,8 +171,15 @@ impl VmBuilder {
         qemu.arg("-chardev").arg(format!("file,id=console,path={}", console_log.display()));
         qemu.arg("-chardev").arg(format!("socket,id=commands,server=off,path={}", socket.display()));
         qemu.args(["-serial", "chardev:console", "-serial", "chardev:commands"]);
-        qemu.arg("-kernel").arg(&files.kernel).arg("-initrd").arg(&initrd);
-        qemu.arg("-append").arg(self.kernel_command_line());
+        if self.boots_from_network {
+            qemu.args(["-boot", "n"]);
+        } else {
+            let (kernel, initial) = self.files();
+            let initrd = directory.path().join("initrd");
+            std::fs::write(&initrd, initial).expect("a temporary file can be written");
+            qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+            qemu.arg("-append").arg(self.kernel_command_line());
+        }
         for (number, nic) in self.nics.iter().enumerate() {
             qemu.args(nic.arguments(number));
         }
@@ -187,6 +228,7 @@ impl Vm {
             netns: None,
             extras: Extras::default(),
             memory: 128,
+            boots_from_network: false,
         }
     }
 
