@@ -153,6 +153,22 @@ async fn an_uplink_is_listed_and_networks_without_one_say_so() {
 }
 
 #[tokio::test]
+async fn an_uplink_says_farewell_before_it_or_the_daemon_goes() {
+    let daemon = start().await;
+    let (replaced, last) = (Arc::new(Fake::default()), Arc::new(Fake::default()));
+    let place = daemon.fabric.uplinks.register("lab", replaced.clone());
+    let other = config(daemon.directory.path(), "subnet = \"10.0.1.0/24\"", "");
+    daemon.handle.apply(other, false).await.expect("an account");
+    assert_eq!(replaced.asked(), ["farewell"]);
+    drop(place);
+
+    let place = daemon.fabric.uplinks.register("lab", last.clone());
+    daemon.end().await;
+    assert_eq!(last.asked(), ["farewell"]);
+    drop(place);
+}
+
+#[tokio::test]
 async fn changes_reach_an_uplink_that_runs() {
     let daemon = start().await;
     let fake = Arc::new(Fake::default());
