@@ -1,16 +1,16 @@
-//! DHCP, DHCPv6 and router advertisements, with the clients that guests have.
+//! DHCP and DHCPv6, with the clients that guests have.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use testbed::{Netns, Output, Process, require, wait_until};
+use testbed::{Netns, Output, Process, require};
 use vmlan_api::{EventKind, Lease};
 
 use crate::lab::*;
 use crate::networkd::{Networkd, value};
-use crate::support::{Daemon, PATIENCE, assert_balanced, directory};
+use crate::support::{Daemon, assert_balanced, directory};
 use crate::tcp::run_within;
 
 /// The hook of each client: it writes its environment down, and takes the address.
@@ -266,7 +266,6 @@ fn set_addresses_are_their_ports_own() {
     world.plug();
     case_50_anothers_set_address_is_refused(&world);
     case_54_dhcpv6(&world);
-    case_53_a_guest_makes_its_address_itself(&world);
     assert_balanced(&daemon);
     daemon.stop();
 }
@@ -297,20 +296,6 @@ fn case_54_dhcpv6(world: &World) {
     let output = other.dhclient(&world.guests[1], &["-6", "-N"]);
     assert!(output.stderr.contains("no addrs, IA_NA discarded"), "{}", output.stderr);
     assert!(!other.seen().contains_key("new_ip6_address"));
-}
-
-fn case_53_a_guest_makes_its_address_itself(world: &World) {
-    let guest = &world.guests[1];
-    guest.ip(["link", "set", "t0", "down"]);
-    guest.sysctl("net.ipv6.conf.t0.accept_ra", "1");
-    guest.sysctl("net.ipv6.conf.t0.router_solicitations", "3");
-    guest.ip(["link", "set", "t0", "up"]);
-    wait_until("an address", PATIENCE, || {
-        guest.ip(["-6", "address", "show", "dev", "t0", "scope", "global"]).stdout.contains("fd00:1::")
-    });
-    let routes = guest.ip(["-6", "route", "show", "default"]).stdout;
-    assert!(routes.contains("default via fe80::"), "{routes}");
-    assert!(testbed::ping(guest, at(SERVER6, 0).ip(), 1).all());
 }
 
 /// True if the file is there and holds this.
