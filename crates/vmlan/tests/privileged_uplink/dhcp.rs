@@ -94,14 +94,18 @@ impl Client {
         output
     }
 
-    /// Ends a client that went into the background.
+    /// Ends a client that went into the background. It may not have written its id down yet, but it is named like the
+    /// one that it came from, and nobody else has its directory.
     fn end(&self) {
-        let id = fs::read_to_string(self.path("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        let program = id.and_then(|id| fs::read_to_string(format!("/proc/{id}/cmdline")).ok());
-        let is_ours = program.is_some_and(|line| line.contains(&self.text("pid")));
-        if let Some(id) = id.filter(|_| is_ours).and_then(rustix::process::Pid::from_raw) {
-            // It may have ended.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        let entries = fs::read_dir("/proc").expect("the processes").flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for id in ids {
+            let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let is_ours = line.split('\0').any(|word| word == self.text("pid"));
+            if let Some(id) = rustix::process::Pid::from_raw(id).filter(|_| is_ours) {
+                // It may have ended.
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            }
         }
     }
 
