@@ -145,10 +145,11 @@ impl Schedule {
         Schedule { next: now, last: None, soon: AFTER_CHANGE }
     }
 
-    /// Notes that something changed that guests must hear of.
+    /// Notes that something changed that guests must hear of, as soon as another advertisement may follow the last one
+    /// (RFC 4861 section 6.2.6).
     pub fn changed(&mut self, now: Instant) {
         self.soon = AFTER_CHANGE;
-        self.next = now;
+        self.next = self.last.map_or(now, |last| now.max(last + BETWEEN));
     }
 
     /// Decides to whom a solicitation is answered.
@@ -265,5 +266,11 @@ mod tests {
         assert_eq!(schedule.solicited(GUEST, from, at(302)), Receiver::One(GUEST, from));
         assert_eq!(schedule.solicited(GUEST, from, at(303)), Receiver::All);
         assert_eq!(schedule.solicited(GUEST, from, at(304)), Receiver::One(GUEST, from));
+        // A route that comes and goes makes no more of them.
+        let due = (304..310).filter(|second| {
+            schedule.changed(at(*second));
+            schedule.is_due(at(*second), 0)
+        });
+        assert_eq!(due.collect::<Vec<_>>(), [306, 309]);
     }
 }
