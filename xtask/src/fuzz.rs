@@ -1,6 +1,9 @@
 //! Fuzzing with cargo-fuzz (libFuzzer), which needs a nightly toolchain.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, available_parallelism};
 
 use crate::shell::{Error, capture, cargo, program, root, run as run_command};
 
@@ -24,16 +27,31 @@ pub fn run(seconds: u32, targets: &[String]) -> Result<(), Error> {
     let list =
         capture(&mut cargo_fuzz(["list"])).ok_or_else(|| Error::Failed("`cargo fuzz list` failed".into()))?;
     let chosen = choose(&list, targets)?;
-    for target in &chosen {
-        eprintln!("fuzzing {target} for {seconds} s");
-        run_command(&mut cargo_fuzz([
-            "run",
-            target,
-            "--",
-            &format!("-max_total_time={seconds}"),
-            "-verbosity=0",
-        ]))?;
+    // Before any runs, so that none of them waits for another's build.
+    match targets {
+        [] => run_command(&mut cargo_fuzz(["build"]))?,
+        _ => chosen.iter().try_for_each(|target| run_command(&mut cargo_fuzz(["build", target])))?,
     }
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), Error> {
+        while let Some(target) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            eprintln!("fuzzing {target} for {seconds} s");
+            run_command(&mut cargo_fuzz([
+                "run",
+                target,
+                "--",
+                &format!("-max_total_time={seconds}"),
+                "-verbosity=0",
+            ]))?;
+        }
+        Ok(())
+    };
+    // Each uses one processor.
+    let processors = available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).collect::<Result<Vec<()>, _>>()
+    })?;
     eprintln!("{} fuzz targets ran for {seconds} s each without a crash", chosen.len());
     Ok(())
 }
