@@ -15,7 +15,7 @@ use vmlan_nat::datagrams::{
     Settings, SocketKind, Turn,
 };
 use vmlan_nat::envelope::{Subnet4, Subnet6};
-use vmlan_nat::reach::{Egress, Plan, Reach};
+use vmlan_nat::reach::{Plan, Reach};
 use vmlan_nat::{Envelope, Packet};
 
 const GUEST: MacAddr = MacAddr([6, 0, 0, 0, 0, 1]);
@@ -81,7 +81,6 @@ fn settings() -> Settings {
         udp_per_guest: 6,
         echo_per_guest: 3,
         open_filter: false,
-        deny_silently: false,
         key: [1, 2],
     }
 }
@@ -141,12 +140,7 @@ fn frame(pool: &Pool, which: u8, octets: &[u8]) -> Option<Frame> {
 
 fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
     let settings = settings();
-    let plan = Plan {
-        subnet4: settings.subnet4,
-        subnet6: settings.subnet6,
-        egress: Egress::All,
-        services: Vec::new(),
-    };
+    let plan = Plan { subnet4: settings.subnet4, subnet6: settings.subnet6, ..Plan::default() };
     let mut reach = Reach::new(plan, [3, 4]);
     let pool = Pool::new(PoolSizes { small: 256, large: 4, bulk: 0 });
     let mut sockets = Sockets::default();

@@ -13,7 +13,7 @@ use vmlan_frame::wire::{EchoRepr, IpProtocol, UdpRepr};
 use vmlan_frame::{Frame, MacAddr, Pool, PoolSizes};
 use vmlan_nat::datagrams::{Datagrams, Drop, Settings, Turn};
 use vmlan_nat::envelope::{Subnet4, Subnet6};
-use vmlan_nat::reach::{Egress, Plan, Reach};
+use vmlan_nat::reach::{Plan, Reach};
 use vmlan_nat::{Envelope, Packet};
 use vmlan_sys::{Poller, netns};
 
@@ -88,7 +88,7 @@ impl Uplink {
     fn new() -> Uplink {
         let subnet4 = Some(Subnet4 { network: [10, 213, 5, 0].into(), prefix: 24 });
         let subnet6 = Some(Subnet6 { network: "fd00:1:2:3::".parse().expect("an address") });
-        let plan = Plan { subnet4, subnet6, egress: Egress::All, services: Vec::new() };
+        let plan = Plan { subnet4, subnet6, ..Plan::default() };
         let poller = Arc::new(Poller::new().expect("a descriptor"));
         Uplink {
             reach: Reach::new(plan, [1, 2]),
@@ -104,7 +104,6 @@ impl Uplink {
                 udp_per_guest: 32,
                 echo_per_guest: 8,
                 open_filter: false,
-                deny_silently: false,
                 key: [3, 4],
             }),
             out: VecDeque::new(),

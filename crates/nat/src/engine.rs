@@ -128,7 +128,6 @@ impl Nat {
             udp_per_guest: limits.flows as usize,
             echo_per_guest: ECHOES,
             open_filter,
-            deny_silently: false,
             key: key.0,
         });
         Nat {

@@ -12,7 +12,7 @@ use crate::testing::{GATEWAY_MAC, Guest, SUBNET4, SUBNET6, pool};
 use crate::{Nat, Taken};
 
 fn nat(egress: Egress) -> Nat {
-    let plan = Plan { subnet4: Some(SUBNET4), subnet6: Some(SUBNET6), egress, services: Vec::new() };
+    let plan = Plan { subnet4: Some(SUBNET4), subnet6: Some(SUBNET6), egress, ..Plan::default() };
     let settings = Settings {
         mac: GATEWAY_MAC,
         mtu: 1500,

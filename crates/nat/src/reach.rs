@@ -126,6 +126,8 @@ pub struct Plan {
     pub egress: Egress,
     /// Services of the host that are open.
     pub services: Vec<Service>,
+    /// True if guests are not told that a destination is not open.
+    pub deny_silently: bool,
 }
 
 /// Decides which destinations a guest reaches.
@@ -143,6 +145,7 @@ pub struct Reach {
     host: HashSet<IpAddr, Keyed>,
     /// By number of the port.
     ports: Vec<Port>,
+    deny_silently: bool,
     generation: u64,
 }
 
@@ -173,6 +176,7 @@ impl Reach {
             services: HashMap::with_hasher(keyed),
             host: HashSet::with_hasher(keyed),
             ports: Vec::new(),
+            deny_silently: plan.deny_silently,
             generation: 1,
         };
         reach.set_services(plan.services);
@@ -212,6 +216,16 @@ impl Reach {
     pub fn set_egress(&mut self, egress: Egress) {
         self.egress = egress;
         self.generation += 1;
+    }
+
+    /// Has guests told that a destination is not open, or not.
+    pub fn set_deny_silently(&mut self, silently: bool) {
+        self.deny_silently = silently;
+    }
+
+    /// True if guests are not told that a destination is not open.
+    pub fn denies_silently(&self) -> bool {
+        self.deny_silently
     }
 
     /// Sets or removes the stricter egress of one port.

@@ -242,6 +242,11 @@ fn a_network_that_is_closed_ends_its_connections() {
     let error = connect(&world.guest, &format!("{SERVER}:80")).expect_err("no way out");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 
+    daemon.write_config(&world.config("egress = \"none\"\ndeny = \"drop\"", ""));
+    daemon.cli(&["apply"]).expect_success();
+    let error = connect(&world.guest, &format!("{SERVER}:80")).expect_err("no way out");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
     let rules =
         format!("egress = [{{ deny = \"{SERVER}:80\" }}, {{ allow = \"198.51.100.0/24:81-82/tcp\" }}]");
     daemon.write_config(&world.config(&rules, ""));

@@ -20,6 +20,8 @@ table! {
         dns: Switch<DnsConfig>,
         /// The part of the world that guests may reach; `all` when absent.
         egress: EgressConfig,
+        /// The answer to guests about what they may not reach; `reset` when absent.
+        deny: DenyAnswer,
         /// Ports of this host's that guests reach: `5432`, `8000=5432`, `8000=/run/x.sock`; none when absent.
         host: OneOrMany<String>,
         /// Addresses of this host's that lead to guests: `127.0.0.1:2222=web:22`; none when absent.
@@ -186,6 +188,17 @@ pub enum UplinkMode {
     None,
 }
 
+/// The answer to guests about what they may not reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenyAnswer {
+    /// A reset for TCP, an error for all else.
+    #[default]
+    Reset,
+    /// None.
+    Drop,
+}
+
 /// The peers whose datagrams reach a guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -199,4 +212,5 @@ pub enum UdpFilter {
 
 choice!(EgressWord { All = "all", Internet = "internet", None = "none" });
 choice!(UplinkMode { User = "user", Kernel = "kernel", None = "none" });
+choice!(DenyAnswer { Reset = "reset", Drop = "drop" });
 choice!(UdpFilter { Peers = "peers", Open = "open" });

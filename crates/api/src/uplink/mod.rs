@@ -4,7 +4,7 @@ mod config;
 mod state;
 
 pub use config::{
-    BootConfig, DhcpConfig, DnsConfig, EgressConfig, EgressRuleConfig, EgressWord, Switch, UdpFilter,
-    UplinkConfig, UplinkLimitsConfig, UplinkMode, UplinkVlanConfig,
+    BootConfig, DenyAnswer, DhcpConfig, DnsConfig, EgressConfig, EgressRuleConfig, EgressWord, Switch,
+    UdpFilter, UplinkConfig, UplinkLimitsConfig, UplinkMode, UplinkVlanConfig,
 };
 pub use state::{Flow, FlowCounts, FlowDirection, Forward, ForwardRequest, Lease, LeaseSource, Uplink};

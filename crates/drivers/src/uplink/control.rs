@@ -62,6 +62,8 @@ pub enum Command {
     HostAddresses(Vec<IpAddr>),
     /// The part of the world that is open to all guests. Flows that are not any more end.
     Egress(Egress),
+    /// Guests are not told that a destination is not open, or are.
+    DenySilently(bool),
     /// The part that is open to the guest at a port; as to all when `None`.
     PortEgress(u16, Option<Egress>),
     /// Services of the host that are open.

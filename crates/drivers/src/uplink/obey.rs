@@ -39,6 +39,7 @@ impl UplinkQueue {
                 engine.reach.set_egress(egress);
                 engine.recheck(io);
             }
+            Command::DenySilently(silently) => engine.reach.set_deny_silently(silently),
             Command::PortEgress(ingress, egress) => {
                 engine.reach.set_port_egress(ingress, egress);
                 engine.recheck(io);

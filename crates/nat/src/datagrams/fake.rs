@@ -7,7 +7,7 @@ use std::time::Duration;
 use vmlan_frame::{Frame, Instant, MacAddr, Pool, PoolSizes};
 
 use super::*;
-use crate::reach::{Egress, Plan};
+use crate::reach::Plan;
 use crate::testing::{GATEWAY_MAC, GUEST_MAC, INGRESS, SUBNET4, SUBNET6};
 
 /// A datagram that was sent.
@@ -114,7 +114,6 @@ pub(super) fn settings() -> Settings {
         udp_per_guest: 4096,
         echo_per_guest: 64,
         open_filter: false,
-        deny_silently: false,
         key: [3, 4],
     }
 }
@@ -129,12 +128,7 @@ pub(super) fn station(address: IpAddr) -> Option<(MacAddr, u16)> {
 
 impl World {
     pub fn new(settings: Settings) -> World {
-        let plan = Plan {
-            subnet4: Some(SUBNET4),
-            subnet6: Some(SUBNET6),
-            egress: Egress::All,
-            services: Vec::new(),
-        };
+        let plan = Plan { subnet4: Some(SUBNET4), subnet6: Some(SUBNET6), ..Plan::default() };
         World {
             reach: Reach::new(plan, [1, 2]),
             pool: Pool::new(PoolSizes { small: 1024, large: 8, bulk: 0 }),

@@ -69,8 +69,6 @@ pub struct Settings {
     pub echo_per_guest: usize,
     /// True if datagrams of every sender come in by a guest's open port ("full cone").
     pub open_filter: bool,
-    /// True if guests are not told that a destination is not open.
-    pub deny_silently: bool,
     /// Random octets, for tables and for numbers that others should not guess.
     pub key: [u64; 2],
 }
@@ -245,7 +243,7 @@ impl Datagrams {
         Err(Drop::BadProtocol)
     }
 
-    /// Tells the guest that a destination is not open.
+    /// Drops a packet whose destination is not open, and tells the guest unless that is to be silent.
     fn deny(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<(), Drop> {
         let port = match packet.protocol {
             IpProtocol::UDP => UdpDatagram::new_checked(packet.upper).map_or(0, |it| it.destination_port()),
@@ -253,7 +251,7 @@ impl Datagrams {
         };
         let to = SocketAddr::new(packet.destination(), port);
         self.denied = Some(Denied { ingress: packet.ingress, to, protocol: packet.protocol });
-        if !self.settings.deny_silently {
+        if !turn.reach.denies_silently() {
             self.tell(packet, Unreachable::Prohibited, turn);
         }
         Err(Drop::EgressDenied)

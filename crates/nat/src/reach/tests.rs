@@ -14,6 +14,7 @@ fn plan(egress: Egress) -> Plan {
             service(IpProtocol::UDP, 53, Target::Loopback(5353)),
             service(IpProtocol::TCP, 8000, Target::Path("/run/x.sock".into())),
         ],
+        deny_silently: false,
     }
 }
 

@@ -11,6 +11,7 @@ use super::sequence::{ahead, before, within};
 use super::{Beyond, Gathered, Sockets, Tcp, Turn};
 use crate::drop::Drop;
 use crate::packet::Packet;
+use crate::reach::Verdict;
 
 /// Answers a second to a guest's segments that do not fit a flow (RFC 5961 section 7).
 const CHALLENGES: u32 = 10;
@@ -56,8 +57,7 @@ impl Tcp {
             } else if flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK) {
                 self.begin(turn, packet, &tcp)
             } else {
-                self.answer_reset(turn, packet, &tcp);
-                Ok(())
+                self.answer_stray(turn, packet, &tcp)
             };
         };
         let flow = &mut self.flows[slot as usize];
@@ -68,6 +68,24 @@ impl Tcp {
             State::Accepting | State::Open => self.current(turn, slot, &tcp, packet, frame),
             State::Free => Ok(()),
         }
+    }
+
+    /// Answers a segment that belongs to no flow and begins none. Where guests are not told what is not open, such a
+    /// segment tells them neither.
+    fn answer_stray<S>(
+        &self,
+        turn: &mut Turn<'_, S>,
+        packet: &Packet<'_>,
+        tcp: &TcpSegment<&[u8]>,
+    ) -> Result<(), Drop> {
+        let to = SocketAddr::new(packet.destination(), tcp.destination_port());
+        if turn.reach.denies_silently()
+            && turn.reach.decide(packet.ingress, to, IpProtocol::TCP, turn.now) == Verdict::Deny
+        {
+            return Err(Drop::Denied);
+        }
+        self.answer_reset(turn, packet, tcp);
+        Ok(())
     }
 
     /// True if the segment came from where the flow's guest is. The address may have gone to another station: then the

@@ -46,9 +46,10 @@ impl Tcp {
         match turn.reach.decide(packet.ingress, other, IpProtocol::TCP, turn.now) {
             Verdict::Group => return Err(Drop::NotForwarded),
             verdict if target(&verdict, other).is_some() => {}
-            verdict => {
+            Verdict::Deny => return Err(self.deny(turn, packet, tcp)),
+            _ => {
                 self.answer_reset(turn, packet, tcp);
-                return if verdict == Verdict::Deny { Err(Drop::Denied) } else { Ok(()) };
+                return Ok(());
             }
         }
         let (mss, scale) = options(tcp, other.is_ipv6());
@@ -98,6 +99,19 @@ impl Tcp {
     ) {
         let macs = (packet.mac, self.settings.mac);
         turn.out.extend(reset_for(tcp, macs, &packet.addresses, turn.pool));
+    }
+
+    /// Tells a guest that a destination is not open, unless that is to be silent.
+    pub(super) fn deny<S>(
+        &self,
+        turn: &mut Turn<'_, S>,
+        packet: &Packet<'_>,
+        tcp: &TcpSegment<&[u8]>,
+    ) -> Drop {
+        if !turn.reach.denies_silently() {
+            self.answer_reset(turn, packet, tcp);
+        }
+        Drop::Denied
     }
 
     /// Connects flows whose turn it is.

@@ -72,17 +72,17 @@ impl Validator {
         let forwards = self.forwards(&join(path, "forward"), uplink.forward.as_ref(), of);
         let limits = self.flow_limits(&join(path, "limits"), uplink.limits.as_ref());
         let rooms = Rooms { mode, subnet: subnet?, subnet6: subnet6?, mac: mac? };
-        let udp_filter = uplink.udp_filter.unwrap_or_default();
         let settings = UplinkSettings {
             rooms,
             ipv6_only,
             dhcp,
             dns,
             egress: egress?,
+            deny: uplink.deny.unwrap_or_default(),
             host,
             forwards,
             limits,
-            udp_filter,
+            udp_filter: uplink.udp_filter.unwrap_or_default(),
         };
         (self.count() == before).then_some(settings)
     }

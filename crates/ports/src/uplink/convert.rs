@@ -15,7 +15,7 @@ use super::forward::{HostService, HostTarget, Transport};
 use super::services::{Config, Servers};
 use super::{DnsServers, UplinkSettings};
 use crate::{UplinkPort, stable};
-use vmlan_api::{UdpFilter, UplinkMode};
+use vmlan_api::{DenyAnswer, UdpFilter, UplinkMode};
 
 /// Octets that are kept for all guests of an uplink together.
 const MEMORY: usize = 128 << 20;
@@ -37,6 +37,7 @@ pub(super) fn engine(settings: &UplinkSettings, mtu: usize, key: [u64; 2]) -> vm
             subnet6: rooms.subnet6,
             egress: egress(settings),
             services: host_services(settings),
+            deny_silently: deny_silently(settings),
         },
         limits: limits(settings),
         memory: MEMORY,
@@ -52,6 +53,11 @@ pub(super) fn egress(settings: &UplinkSettings) -> Egress {
         UplinkMode::None => Egress::None,
         UplinkMode::User | UplinkMode::Kernel => settings.egress.clone(),
     }
+}
+
+/// True if guests are not told that a destination is not open.
+pub(super) fn deny_silently(settings: &UplinkSettings) -> bool {
+    settings.deny == DenyAnswer::Drop
 }
 
 pub(super) fn limits(settings: &UplinkSettings) -> Limits {

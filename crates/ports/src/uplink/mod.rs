@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmlan_api::{PortKind, UdpFilter, UplinkMode};
+use vmlan_api::{DenyAnswer, PortKind, UdpFilter, UplinkMode};
 use vmlan_frame::MacAddr;
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::Egress;
@@ -56,6 +56,8 @@ pub struct UplinkSettings {
     pub dns: Option<Dns>,
     /// The part of the world that guests may reach.
     pub egress: Egress,
+    /// The answer to guests about what they may not reach.
+    pub deny: DenyAnswer,
     /// Services of this host's that guests reach at host number 2 of their subnet.
     pub host: Vec<HostService>,
     /// Ways from this host to guests.

@@ -18,7 +18,8 @@ use vmlan_services::names::Learned;
 use vmlan_services::{Client, Event};
 
 use super::convert::{
-    egress, host_services, limits, names, open_filter, service_guard, services_config, services_ports,
+    deny_silently, egress, host_services, limits, names, open_filter, service_guard, services_config,
+    services_ports,
 };
 use super::forward::ForwardSpec;
 use super::forwards::Forwards;
@@ -273,6 +274,8 @@ impl Running {
         self.uplink.tell(Command::Limits(limits(settings)));
         self.uplink.tell(Command::OpenFilter(open_filter(settings)));
         self.uplink.tell(Command::Services(host_services(settings)));
+        // Before the rules, so that what they close is not told where it is not to be.
+        self.uplink.tell(Command::DenySilently(deny_silently(settings)));
         self.uplink.tell(Command::Egress(egress(settings)));
         self.services.update(services_config(settings, self.mtu, &self.place.network)).await;
         let result = self.forwards.lock().configure(&self.uplink, &settings.forwards);

@@ -1,8 +1,11 @@
 //! The addresses that a guest may reach, and those that it may use.
 
 use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use testbed::{Interface, Netns, require, wait_until};
+use vmlan_frame::DropReason;
 
 use crate::lab::*;
 use crate::support::{Daemon, PATIENCE, assert_balanced};
@@ -49,6 +52,45 @@ fn case_29_a_set_address_waits_for_its_guest() {
     send(owner, 0, "owner");
     assert_eq!(hear(), "owner");
     daemon.stop();
+}
+
+#[test]
+fn what_is_denied_is_dropped_in_silence() {
+    require!(namespaces());
+    let world = World::new(1);
+    let daemon = world.start_settled(&world.config("egress = \"none\""));
+    let (guest, mut events) = (&world.guests[0], daemon.events());
+    for (address, by_udp) in [(SERVER, ErrorKind::HostUnreachable), (SERVER6, ErrorKind::PermissionDenied)] {
+        assert_eq!(attempt(guest, at(address, 80)), [ErrorKind::ConnectionRefused, by_udp], "{address}");
+        expect_denied(&mut events, &format!("{}/tcp", at(address, 80)));
+    }
+    daemon.write_config(&world.config("egress = \"none\"\ndeny = \"drop\""));
+    daemon.cli(&["apply"]).expect_success();
+    let before = daemon.drops("uplink", DropReason::EgressDenied);
+    for address in [SERVER, SERVER6] {
+        assert_eq!(
+            attempt(guest, at(address, 81)),
+            [ErrorKind::TimedOut, ErrorKind::WouldBlock],
+            "{address}"
+        );
+        expect_denied(&mut events, &format!("{}/tcp", at(address, 81)));
+    }
+    assert!(daemon.drops("uplink", DropReason::EgressDenied) >= before + 4);
+    assert_balanced(&daemon);
+    daemon.stop();
+}
+
+/// Attempts by TCP and UDP to reach what is denied; returns the guest's errors.
+fn attempt(guest: &Netns, to: SocketAddr) -> [ErrorKind; 2] {
+    const A_MOMENT: Duration = Duration::from_millis(500);
+    let error = guest.inside(|| TcpStream::connect_timeout(&to, A_MOMENT));
+    let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = udp(guest, any);
+    socket.set_read_timeout(Some(A_MOMENT)).expect("a timeout");
+    socket.connect(to).expect("a route");
+    socket.send(b"hello").expect("a datagram");
+    let answer = socket.recv(&mut [0; 9]);
+    [error.expect_err("it is denied").kind(), answer.expect_err("it is denied").kind()]
 }
 
 fn case_24_the_host_is_closed(world: &World, daemon: &Daemon) {

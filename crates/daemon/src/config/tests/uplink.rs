@@ -20,6 +20,7 @@ ipv6 = "fd00:1::/64"
 dhcp = { pool = "192.168.70.100-192.168.71.20", lease = 600, ntp = "192.0.2.123", boot = { server = "192.0.2.5", file = "a.0", efi = "a.efi", ipxe = "http://192.0.2.5/a" } }
 dns = { domain = "Lab.", servers = ["192.0.2.53", "[2001:db8::53]:5353"], search = ["example.org"] }
 egress = [{ deny = "192.168.0.0/16" }, { allow = "*.example.org:443" }]
+deny = "drop"
 host = ["5432", "8000=./x.sock"]
 forward = ["127.0.0.1:2222=web:22", "8000-8010=web", "db.sock/s=web:5432"]
 limits = { flows = 7, new_per_second = 8, memory = 9 }
@@ -92,6 +93,7 @@ fn every_key_of_an_uplink_reaches_the_checked_form() {
     let servers = ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|text| text.parse().expect("an address"));
     assert_eq!((&*dns.domain, dns.servers), ("lab", uplink::DnsServers::Listed(servers.into())));
     assert_eq!(uplink::in_words(&of.egress), ["deny 192.168.0.0/16", "allow *.example.org:443"]);
+    assert_eq!(of.deny, vmlan_api::DenyAnswer::Drop);
     let host: Vec<_> = of.host.iter().map(ToString::to_string).collect();
     assert_eq!(host, ["5432", "8000=/etc/vmlan/./x.sock"]);
     let forwards: Vec<_> = of.forwards.iter().map(ForwardSpec::to_string).collect();
@@ -191,6 +193,7 @@ fn what_does_not_fit_together_is_told_at_its_place() {
         ("egress = [{}]", "", "", MissingKey, "uplink.egress[0]"),
         ("egress = [{ allow = \"*\", deny = \"*\" }]", "", "", Conflict, "uplink.egress[0]"),
         ("egress = [{ deny = \"10.0.0.1/8\" }]", "", "", BadAddress, "uplink.egress[0].deny"),
+        ("deny = \"reject\"", "", "", OutOfRange, "uplink.deny"),
         ("host = [\"0\"]", "", "", BadAddress, "uplink.host[0]"),
         ("host = [\"80\", \"80=81\"]", "", "", Conflict, "uplink.host[1]"),
         ("forward = \"80\"", "", "", BadAddress, "uplink.forward"),
@@ -244,6 +247,7 @@ fn case_26_only_other_rooms_replace_an_uplink() {
     use vmlan_api::ActionKind::{ChangePort, ReplacePort};
     for (after, kind) in [
         ("egress = \"none\"", ChangePort),
+        ("deny = \"drop\"", ChangePort),
         ("forward = \"80=web\"", ChangePort),
         ("dns = false", ChangePort),
         ("limits = { memory = 1 }", ChangePort),

@@ -170,8 +170,11 @@ fn refusals_name_their_reason() {
         protocol: IpProtocol::ICMP,
     };
     assert_eq!((world.datagrams.take_denied(), world.datagrams.take_denied()), (Some(denied), None));
-    let mut silent = World::new(Settings { deny_silently: true, ..settings() });
-    assert!(silent.take(&Guest::V4.udp(&silent.pool, 1, "127.0.0.1:9", b"")).is_empty());
+    world.reach.set_deny_silently(true);
+    let before = world.dropped(Drop::EgressDenied);
+    assert!(world.take(&Guest::V4.udp(&world.pool, 1, "127.0.0.1:9", b"")).is_empty());
+    assert!(world.take(&Guest::V4.echo(&world.pool, 1, 1, "192.168.1.10", b"")).is_empty());
+    assert_eq!(world.dropped(Drop::EgressDenied), before + 2);
 }
 
 #[test]

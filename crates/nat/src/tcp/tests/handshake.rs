@@ -34,6 +34,26 @@ fn case_2_a_refused_port_is_refused_at_once() {
 }
 
 #[test]
+fn what_is_denied_is_told_or_not() {
+    let mut world = World::new();
+    for silently in [false, true] {
+        world.reach.set_deny_silently(silently);
+        let peer = Peer::new(GUEST, "169.254.169.254:80", &world.pool);
+        assert_eq!(world.take(&peer.syn()), Err(Drop::Denied));
+        // A segment that begins nothing tells no more.
+        let stray = world.take(&peer.bare(ACK));
+        assert_eq!(stray, if silently { Err(Drop::Denied) } else { Ok(()) });
+        let resets = world.seen().iter().filter(|seen| seen.flags.contains(RST)).count();
+        assert_eq!(resets, if silently { 0 } else { 2 }, "{silently}");
+        // One for an open destination is answered all the same.
+        world.take(&world.peer().bare(ACK)).unwrap();
+        assert_eq!(world.seen().len(), 1);
+    }
+    assert!(world.sockets.connected.is_empty());
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn case_3_what_cannot_be_reached_is_an_error_about_the_syn() {
     for (failure, at_once, code) in [
         (Failure::NetworkUnreachable, true, 0),
