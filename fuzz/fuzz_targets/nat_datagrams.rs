@@ -16,7 +16,7 @@ use vmlan_nat::datagrams::{
 };
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::{Plan, Reach};
-use vmlan_nat::{Envelope, Packet};
+use vmlan_nat::{Envelope, Packet, Rates};
 
 const GUEST: MacAddr = MacAddr([6, 0, 0, 0, 0, 1]);
 const GATEWAY: MacAddr = MacAddr([6, 0, 0, 0, 0, 9]);
@@ -146,10 +146,17 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
     let mut sockets = Sockets::default();
     let mut datagrams = Datagrams::new(settings);
     let mut now = Instant::from_secs(1000);
+    let mut rates = Rates::new(125_000);
     let mut out = VecDeque::new();
     for (what, which, octets) in steps.iter().take(256) {
-        let mut turn =
-            Turn { reach: &reach, now, pool: &pool, station: &|_| Some((GUEST, 1)), out: &mut out };
+        let mut turn = Turn {
+            reach: &reach,
+            rates: &mut rates,
+            now,
+            pool: &pool,
+            station: &|_| Some((GUEST, 1)),
+            out: &mut out,
+        };
         match what % 8 {
             0..=2 => {
                 let made = if what % 8 == 0 { pool.copy(octets) } else { frame(&pool, *which, octets) };
@@ -216,7 +223,8 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
         }
         assert_eq!((pool.out(), datagrams.flows().count()), (0, sockets.open.len()));
     }
-    let mut turn = Turn { reach: &reach, now, pool: &pool, station: &|_| None, out: &mut out };
+    let mut turn =
+        Turn { reach: &reach, rates: &mut rates, now, pool: &pool, station: &|_| None, out: &mut out };
     datagrams.flush(&mut sockets, &mut turn);
     datagrams.expire(&mut sockets, now + Duration::from_secs(1000));
     assert!(sockets.open.is_empty() && datagrams.next_deadline().is_none());

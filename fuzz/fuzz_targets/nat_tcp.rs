@@ -14,7 +14,7 @@ use vmlan_nat::envelope::Subnet4;
 use vmlan_nat::guests::{Guests, Limits, Usage};
 use vmlan_nat::reach::{Plan, Reach};
 use vmlan_nat::tcp::{Failure, FlowId, GuestEnd, Read, Settings, Sockets, Target, Tcp, Turn};
-use vmlan_nat::{Envelope, Keyed, Packet};
+use vmlan_nat::{Envelope, Keyed, Packet, Rates};
 
 const GATEWAY: MacAddr = MacAddr([6, 0, 0, 0, 0, 1]);
 const GUEST: MacAddr = MacAddr([6, 0, 0, 0, 0, 9]);
@@ -98,6 +98,7 @@ struct World {
     sockets: Fake,
     reach: Reach,
     guests: Guests,
+    rates: Rates,
     now: Instant,
     pool: Pool,
     out: VecDeque<Frame>,
@@ -107,8 +108,8 @@ struct World {
 
 impl World {
     fn turn(&mut self) -> (&mut Tcp, Turn<'_, Fake>) {
-        let World { tcp, sockets, reach, guests, now, pool, out, .. } = self;
-        (tcp, Turn { sockets, reach, guests, now: *now, pool, out })
+        let World { tcp, sockets, reach, guests, rates, now, pool, out, .. } = self;
+        (tcp, Turn { sockets, reach, guests, rates, now: *now, pool, out })
     }
 
     /// A segment of a guest, near the numbers that are right.
@@ -192,6 +193,8 @@ fuzz_target!(|steps: Vec<(u8, u8, Vec<u8>)>| {
         sockets: Fake::default(),
         reach: Reach::new(Plan { subnet4: Some(subnet), ..Plan::default() }, key.0),
         guests: Guests::new(Some(subnet), None, LIMITS),
+        // Every other run has a rate.
+        rates: Rates::new(if steps.len() % 2 == 0 { 0 } else { 1_000_000 }),
         now: start,
         pool: Pool::new(PoolSizes { small: 512, large: 4, bulk: 0 }),
         out: VecDeque::new(),

@@ -14,7 +14,7 @@ use vmlan_frame::{Frame, MacAddr, Pool, PoolSizes};
 use vmlan_nat::datagrams::{Datagrams, Drop, Settings, Turn};
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::{Plan, Reach};
-use vmlan_nat::{Envelope, Packet};
+use vmlan_nat::{Envelope, Packet, Rates};
 use vmlan_sys::{Poller, netns};
 
 const GUEST_MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -77,6 +77,7 @@ impl Internet {
 /// A guest and its uplink, in the thread's network namespace.
 struct Uplink {
     reach: Reach,
+    rates: Rates,
     pool: Pool,
     poller: Arc<Poller>,
     host: HostDatagrams,
@@ -92,6 +93,7 @@ impl Uplink {
         let poller = Arc::new(Poller::new().expect("a descriptor"));
         Uplink {
             reach: Reach::new(plan, [1, 2]),
+            rates: Rates::default(),
             pool: Pool::new(PoolSizes { small: 256, large: 4, bulk: 0 }),
             host: HostDatagrams::new(poller.clone(), 64, 7),
             poller,
@@ -116,8 +118,8 @@ impl Uplink {
 
     fn take_packet(&mut self, packet: &Packet<'_>) {
         let now = vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos());
-        let Uplink { reach, pool, host, datagrams, out, .. } = self;
-        let mut turn = Turn { reach, now, pool, station: &|_| None, out };
+        let Uplink { reach, rates, pool, host, datagrams, out, .. } = self;
+        let mut turn = Turn { reach, rates, now, pool, station: &|_| None, out };
         // Counted as well, which the test looks at.
         let _ = datagrams.take(host, packet, &mut turn);
         datagrams.flush(host, &mut turn);
@@ -132,8 +134,8 @@ impl Uplink {
             assert!(Instant::now() < end, "nothing came: {:?}", self.datagrams.counts());
             self.poller.wait(&mut ready, Some(Duration::from_millis(100))).expect("a poller");
             let now = vmlan_frame::Instant::from_nanos(vmlan_sys::monotonic_nanos());
-            let Uplink { reach, pool, host, datagrams, out, .. } = self;
-            let mut turn = Turn { reach, now, pool, station: &|_| None, out };
+            let Uplink { reach, rates, pool, host, datagrams, out, .. } = self;
+            let mut turn = Turn { reach, rates, now, pool, station: &|_| None, out };
             for slot in ready.iter().filter_map(|ready| slot(ready.token)) {
                 while datagrams.ready(host, slot, 64, &mut turn) {}
             }

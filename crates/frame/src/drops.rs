@@ -133,6 +133,8 @@ reasons! {
     BadMss, "bad_mss", Egress;
     /// A new flow beyond the guest's limits.
     FlowLimit, "flow_limit", Egress;
+    /// A datagram beyond the uplink's rate.
+    UplinkRate, "uplink_rate", Egress;
     /// A packet to a port of the gateway, or of the host's, where nothing listens.
     ClosedPort, "closed_port", Egress;
     /// A packet whose last hop the uplink was; its sender is told.

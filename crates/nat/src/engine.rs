@@ -17,6 +17,7 @@ use crate::guests::{Guests, Limits};
 use crate::keyed::Keyed;
 use crate::neighbour;
 use crate::packet::Packet;
+use crate::rate::Rates;
 use crate::reach::{Plan, Reach, Verdict};
 use crate::tcp::{self, FlowId, Sockets, Tcp, Turn};
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Octets that are kept for all guests together.
     pub memory: usize,
+    /// Octets a second of all guests together, each way; any number when 0.
+    pub rate: u64,
     /// Datagram flows of all guests together.
     pub datagram_flows: usize,
     /// True if datagrams of every sender come in by a guest's open port.
@@ -92,6 +95,7 @@ pub struct Nat {
     pub reach: Reach,
     pub(crate) tcp: Tcp,
     pub(crate) datagrams: Datagrams,
+    rates: Rates,
     /// Slots whose sockets have more than a turn took.
     full: VecDeque<u32>,
     /// Whose turn is first this time.
@@ -114,7 +118,7 @@ pub(crate) const NAMES: u16 = 53;
 impl Nat {
     /// An engine without guests.
     pub fn new(settings: Settings, now: Instant) -> Nat {
-        let Settings { mac, mtu, plan, limits, memory, datagram_flows, open_filter, key } = settings;
+        let Settings { mac, mtu, plan, limits, memory, rate, datagram_flows, open_filter, key } = settings;
         // Large ones are used last in first out, so what is in flight to a few guests stays in cache. Memory that was
         // never used costs nothing.
         let pool = Pool::new(PoolSizes { small: 8192, large: 512, bulk: 0 });
@@ -134,6 +138,7 @@ impl Nat {
             mac,
             other_carrier: false,
             datagrams,
+            rates: Rates::new(rate),
             full: VecDeque::new(),
             streams_first: false,
             notices: Vec::new(),
@@ -145,8 +150,8 @@ impl Nat {
     }
 
     fn tcp<'a, S, D>(&'a mut self, io: &'a mut Io<'_, S, D>) -> (&'a mut Tcp, Turn<'a, S>) {
-        let Nat { guests, reach, tcp, out, .. } = self;
-        (tcp, Turn { sockets: io.streams, reach, guests, now: io.now, pool: io.pool, out })
+        let Nat { guests, reach, rates, tcp, out, .. } = self;
+        (tcp, Turn { sockets: io.streams, reach, guests, rates, now: io.now, pool: io.pool, out })
     }
 
     /// Has `work` done with the datagrams.
@@ -155,9 +160,9 @@ impl Nat {
         io: &mut Io<'_, S, D>,
         work: impl FnOnce(&mut Datagrams, &mut D, &mut datagrams::Turn<'_>) -> T,
     ) -> T {
-        let Nat { guests, reach, datagrams, out, .. } = self;
+        let Nat { guests, reach, rates, datagrams, out, .. } = self;
         let station = |address| guests.place(address).map(|place| (place.mac, place.ingress));
-        let mut turn = datagrams::Turn { reach, now: io.now, pool: io.pool, station: &station, out };
+        let mut turn = datagrams::Turn { reach, rates, now: io.now, pool: io.pool, station: &station, out };
         work(datagrams, io.datagrams, &mut turn)
     }
 
@@ -316,6 +321,11 @@ impl Nat {
     pub fn guest_may_be_new<S: Sockets, D>(&mut self, io: &mut Io<'_, S, D>, ingress: u16) {
         let (tcp, mut turn) = self.tcp(io);
         tcp.question(&mut turn, ingress);
+    }
+
+    /// Sets the octets a second of all guests together, each way; any number when 0.
+    pub fn set_rate(&mut self, rate: u64) {
+        self.rates.set(rate);
     }
 
     /// Lets datagrams of strangers in to guests' ports, or not; flows that there are stay.

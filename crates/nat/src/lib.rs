@@ -16,6 +16,7 @@ mod keyed;
 mod neighbour;
 mod outward;
 pub mod packet;
+mod rate;
 pub mod reach;
 pub mod tcp;
 #[cfg(test)]
@@ -29,5 +30,6 @@ pub use engine::{Io, Nat, Notice, Settings, Taken};
 pub use envelope::Envelope;
 pub use keyed::Keyed;
 pub use packet::{Packet, Refusal};
+pub use rate::Rates;
 pub use reach::Reach;
 pub use unreachable::Unreachable;

@@ -19,6 +19,7 @@ fn nat(egress: Egress) -> Nat {
         plan,
         limits: Limits::default(),
         memory: 1 << 20,
+        rate: 0,
         datagram_flows: 16,
         open_filter: false,
         key: Keyed([1, 2]),

@@ -83,7 +83,7 @@ table! {
 }
 
 table! {
-    /// Limits on what each guest may use of an uplink.
+    /// Limits on what each guest may use of an uplink, and all of them.
     pub struct UplinkLimitsConfig {
         /// Most connections of TCP, and as many mappings of UDP.
         flows: u64 = number(1, 65_536, Some(4096)),
@@ -91,6 +91,8 @@ table! {
         new_per_second: u64 = number(1, 1_000_000, Some(500)),
         /// Most memory for what is on its way, in MiB.
         memory: u64 = number(1, 1024, Some(16)),
+        /// Most traffic of all guests together, each way, in Mbit/s; any when 0.
+        rate: u64 = number(0, 1_000_000, Some(0)),
     }
 }
 

@@ -70,6 +70,8 @@ pub enum Command {
     Services(Vec<Service>),
     /// Limits for each guest.
     Limits(Limits),
+    /// Octets a second of all guests together, each way; any number when 0.
+    Rate(u64),
     /// Datagrams of strangers come in to guests' ports, or do not.
     OpenFilter(bool),
     /// A listening TCP or Unix socket of a forward; without a guest's address callers are reset.

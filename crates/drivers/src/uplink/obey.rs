@@ -49,6 +49,7 @@ impl UplinkQueue {
                 engine.recheck(io);
             }
             Command::Limits(limits) => engine.guests.set_limits(limits),
+            Command::Rate(rate) => engine.set_rate(rate),
             Command::OpenFilter(open) => engine.set_open_filter(open),
             // Without memory to watch it, it hears no callers; they wait, as for a listener that is slow.
             Command::Listen(id, socket, guest, calls) => drop(listeners.add((id, calls), socket, guest)),

@@ -329,6 +329,7 @@ fn drop_reason(reason: Drop) -> DropReason {
         Drop::BadMss => DropReason::BadMss,
         Drop::FlowLimit | Drop::Datagram(Datagram::FlowLimit | Datagram::NoSocket) => DropReason::FlowLimit,
         Drop::Busy | Drop::Datagram(Datagram::SocketFull) => DropReason::QueueFull,
+        Drop::Datagram(Datagram::RateLimit) => DropReason::UplinkRate,
         Drop::Datagram(Datagram::Closed) => DropReason::ClosedPort,
         Drop::Datagram(Datagram::HopLimit) => DropReason::HopLimit,
         Drop::Datagram(Datagram::EchoUnavailable) => DropReason::EchoUnavailable,

@@ -21,6 +21,8 @@ pub enum Drop {
     /// From a guest, or a caller of a forward: as many flows as there may be, or as may begin now; or the flow was
     /// closed before the datagram left.
     FlowLimit,
+    /// Beyond the uplink's rate, in either direction.
+    RateLimit,
     /// From a guest: the host has no descriptors or memory for another socket.
     NoSocket,
     /// From a guest: the host permits neither ping sockets nor raw ones.
@@ -50,7 +52,7 @@ pub enum Drop {
 
 impl Drop {
     /// Every reason, in order.
-    pub const ALL: [Drop; 20] = [
+    pub const ALL: [Drop; 21] = [
         Drop::BadHeader,
         Drop::BadChecksum,
         Drop::NotForwarded,
@@ -59,6 +61,7 @@ impl Drop {
         Drop::Closed,
         Drop::HopLimit,
         Drop::FlowLimit,
+        Drop::RateLimit,
         Drop::NoSocket,
         Drop::EchoUnavailable,
         Drop::SocketFull,
@@ -84,6 +87,7 @@ impl Drop {
             Drop::Closed => "closed_port",
             Drop::HopLimit => "hop_limit",
             Drop::FlowLimit => "flow_limit",
+            Drop::RateLimit => "rate_limit",
             Drop::NoSocket => "no_socket",
             Drop::EchoUnavailable => "echo_unavailable",
             Drop::SocketFull => "socket_full",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vmlan_frame::{Frame, Instant, MacAddr, Pool, PoolSizes};
 
 use super::*;
+use crate::Rates;
 use crate::reach::Plan;
 use crate::testing::{GATEWAY_MAC, GUEST_MAC, INGRESS, SUBNET4, SUBNET6};
 
@@ -97,6 +98,7 @@ impl DatagramSockets for FakeSockets {
 /// An uplink of one network.
 pub(super) struct World {
     pub reach: Reach,
+    pub rates: Rates,
     pub pool: Pool,
     pub sockets: FakeSockets,
     pub datagrams: Datagrams,
@@ -131,6 +133,7 @@ impl World {
         let plan = Plan { subnet4: Some(SUBNET4), subnet6: Some(SUBNET6), ..Plan::default() };
         World {
             reach: Reach::new(plan, [1, 2]),
+            rates: Rates::default(),
             pool: Pool::new(PoolSizes { small: 1024, large: 8, bulk: 0 }),
             sockets: FakeSockets::default(),
             datagrams: Datagrams::new(settings),
@@ -146,8 +149,8 @@ impl World {
 
     /// Hands in a batch of frames.
     pub fn take_all<'f>(&mut self, frames: impl IntoIterator<Item = &'f Frame>) -> Vec<Frame> {
-        let World { reach, pool, sockets, datagrams, out, now } = self;
-        let mut turn = Turn { reach, now: *now, pool, station: &station, out };
+        let World { reach, rates, pool, sockets, datagrams, out, now } = self;
+        let mut turn = Turn { reach, rates, now: *now, pool, station: &station, out };
         for frame in frames {
             let packet = Packet::parse(frame).expect("a good packet");
             if packet.fragment.is_none() {
@@ -176,8 +179,8 @@ impl World {
     }
 
     pub fn ready(&mut self, slot: u32) -> Vec<Frame> {
-        let World { reach, pool, sockets, datagrams, out, now } = self;
-        let mut turn = Turn { reach, now: *now, pool, station: &station, out };
+        let World { reach, rates, pool, sockets, datagrams, out, now } = self;
+        let mut turn = Turn { reach, rates, now: *now, pool, station: &station, out };
         assert!(!datagrams.ready(sockets, slot, 1000, &mut turn), "all came at once");
         out.drain(..).collect()
     }

@@ -141,6 +141,9 @@ impl Datagrams {
         let (listener, caller) = (flow.listener, flow.peer);
         let (guest, inside) = (flow.guest, flow.inside);
         self.check_hops(packet, turn)?;
+        if !turn.rates.out.admit(payload.len(), turn.now) {
+            return Err(Drop::RateLimit);
+        }
         self.table.touch(slot, turn.now, |flow| {
             flow.answered = true;
             flow.octets_out += payload.len() as u64;

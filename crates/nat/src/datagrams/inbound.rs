@@ -52,6 +52,7 @@ impl Datagrams {
             self.counts.received += 1;
             let delivered = match kind {
                 _ if received.truncated => Err(Drop::BadAnswer),
+                _ if !turn.rates.inward.admit(received.len, turn.now) => Err(Drop::RateLimit),
                 FlowKind::Udp => self.receive_udp(slot, received, buffer, turn),
                 FlowKind::Echo => self.receive_echo(slot, received, buffer, turn),
                 FlowKind::Forward => self.receive_call(sockets, slot, received, buffer, turn),

@@ -44,7 +44,7 @@ use crate::fragments::{Assembly, Fragments, Whole};
 use crate::keyed::Keyed;
 use crate::reach::{NAT64, Verdict, canonical};
 use crate::unreachable::{Reporter, Unreachable, error};
-use crate::{Packet, Reach};
+use crate::{Packet, Rates, Reach};
 use flow::{Flow, Table};
 use forward::Callers;
 use peers::Peers;
@@ -77,6 +77,8 @@ pub struct Settings {
 pub struct Turn<'a> {
     /// The rules.
     pub reach: &'a Reach,
+    /// The allowances of each way.
+    pub rates: &'a mut Rates,
     /// The time.
     pub now: Instant,
     /// The worker's buffers.

@@ -52,7 +52,7 @@ impl Datagrams {
         let segment = segment(packet.offload, &datagram)?;
         let from = SocketAddr::new(packet.source(), datagram.source_port());
         let to = SocketAddr::new(packet.destination(), datagram.destination_port());
-        if segment.is_none() && finish.is_none() {
+        if segment.is_none() && finish.is_none() && !turn.rates.out.is_limited() {
             let payload = datagram.payload();
             if let Some(flow) = self.run.append(packet, (from, to), payload, turn.reach.generation()) {
                 self.table.count_out(flow, payload.len());
@@ -146,6 +146,9 @@ impl Datagrams {
         out: &Outgoing<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Drop> {
+        if !turn.rates.out.admit(out.payload.len(), turn.now) {
+            return Err(Drop::RateLimit);
+        }
         let slot = self.slot_for(sockets, packet, out, turn)?;
         let serial = self.table.get(slot).map_or(0, |flow| flow.serial);
         self.peers.note(

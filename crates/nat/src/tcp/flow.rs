@@ -97,6 +97,12 @@ pub(super) mod flag {
     pub(in super::super) const SHORT: u32 = 1 << 16;
     /// It is among the flows that wait for a moment.
     pub(in super::super) const PAUSED: u32 = 1 << 17;
+    /// It waits for the uplink's rate before it reads from the socket.
+    pub(in super::super) const HELD_READ: u32 = 1 << 18;
+    /// It waited for that, and is the next to read.
+    pub(in super::super) const NEXT: u32 = 1 << 19;
+    /// It waits for the uplink's rate before it writes to the socket.
+    pub(in super::super) const HELD_WRITE: u32 = 1 << 20;
 }
 
 /// The purpose of a flow's timer.
@@ -296,7 +302,7 @@ impl Flow {
     pub(super) fn is_blocked(&self) -> bool {
         self.repeats()
             || self.has(flag::HOST_END) && !self.has(flag::FIN_SENT)
-            || self.has(flag::READABLE) && !self.has(flag::LISTED | flag::HOST_END)
+            || self.has(flag::READABLE) && !self.has(flag::LISTED | flag::HOST_END | flag::HELD_READ)
     }
 
     /// True if something is to be sent again.

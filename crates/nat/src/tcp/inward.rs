@@ -81,6 +81,9 @@ impl Tcp {
             self.pause(slot, turn.now);
             return false;
         }
+        if turn.rates.inward.is_limited() && !self.may_read(turn, slot) {
+            return false;
+        }
         match self.allowed(turn, slot) {
             Some(room) => self.read(turn, slot, room),
             None => {
@@ -144,6 +147,7 @@ impl Tcp {
     fn read<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32, room: usize) -> bool {
         let id = self.id(slot);
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
+        let room = room.min(turn.rates.inward.turn(turn.now));
         let flow = &mut self.flows[slot as usize];
         let mss = usize::from(flow.mss);
         let whole = |room: usize| if room >= mss { room / mss * mss } else { room };
@@ -200,6 +204,7 @@ impl Tcp {
         let guest = turn.guests.of(flow.ingress);
         guest.memory += cost;
         flow.octets_in += len as u64;
+        turn.rates.inward.take(len, turn.now);
         let sequence = flow.nxt;
         self.sent.push(&mut flow.sent, Sent { frame: payload, sequence, cost: cost as u32 });
         flow.max = flow.max.wrapping_add(len as u32);

@@ -25,6 +25,7 @@ mod chains;
 mod emit;
 mod flow;
 mod handshake;
+mod held;
 mod inward;
 mod outward;
 mod refused;
@@ -47,9 +48,11 @@ pub use self::socket::{Failure, FlowId, GuestEnd, Read, Sockets, Target};
 
 use self::chains::Chains;
 use self::flow::{Flow, Key, Wait, flag};
+use self::held::Held;
 use self::turns::Turns;
 use crate::guests::Guests;
 use crate::keyed::Keyed;
+use crate::rate::Rates;
 use crate::reach::Reach;
 use crate::wheel::Wheel;
 
@@ -74,6 +77,8 @@ pub struct Turn<'a, S> {
     pub reach: &'a Reach,
     /// The guests.
     pub guests: &'a mut Guests,
+    /// The allowances of each way.
+    pub rates: &'a mut Rates,
     /// The time.
     pub now: Instant,
     /// Buffers for small frames, of the worker.
@@ -135,6 +140,9 @@ pub struct Tcp {
     by_key: HashMap<Key, u32, Keyed>,
     /// Whose turn it is.
     turns: Turns,
+    /// Flows that the rate holds back, towards guests and from them.
+    reads: Held,
+    writes: Held,
     /// Flows that wait to be connected.
     queued: VecDeque<u32>,
     /// Flows of this batch.
@@ -188,6 +196,8 @@ impl Tcp {
             free: Vec::new(),
             by_key: HashMap::with_hasher(settings.key),
             turns: Turns::default(),
+            reads: Held::default(),
+            writes: Held::default(),
             queued: VecDeque::new(),
             touched: Vec::with_capacity(64),
             gathered: Chains::with_capacity(64),
@@ -231,7 +241,9 @@ impl Tcp {
 
     /// Returns when [`Tcp::poll`] has something to do, if time alone brings it.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.wheel.deadline(), self.turns.deadline(), self.starved].into_iter().flatten().min()
+        let held = [self.reads.deadline(), self.writes.deadline()];
+        let others = [self.wheel.deadline(), self.turns.deadline(), self.starved];
+        held.into_iter().chain(others).flatten().min()
     }
 
     /// True if [`Tcp::poll`] has something to do now.

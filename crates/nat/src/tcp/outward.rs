@@ -34,31 +34,47 @@ impl Tcp {
     fn hand_over<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let id = self.id(slot);
         let flow = &mut self.flows[slot as usize];
-        let (mut taken, mut skip) = (0, 0);
+        let (mut taken, mut skip, mut is_full) = (0, 0, false);
+        let goes_first = flow.kept.is_empty();
+        // Nor before another flow that the rate holds back.
+        let mut room = if self.writes.is_empty() { turn.rates.out.turn(turn.now) } else { 0 };
         // Before what waits goes nothing.
-        while flow.kept.is_empty() && !flow.gathered.is_empty() {
+        while goes_first && room > 0 && !flow.gathered.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let (mut count, mut octets) = (0, 0);
+            // Whole pieces, and octets of the one behind them that there is no room for as a whole.
+            let (mut count, mut octets, mut cut) = (0, 0, 0);
+            let mut used = 0;
             for (slice, piece) in slices.iter_mut().zip(self.gathered.iter(flow.gathered)) {
-                *slice = IoSlice::new(&piece.frame.octets()[piece.start as usize..][..piece.len as usize]);
-                octets += piece.len;
+                let len = piece.len.min(u32::try_from(room).unwrap_or(u32::MAX) - octets);
+                *slice = IoSlice::new(&piece.frame.octets()[piece.start as usize..][..len as usize]);
+                octets += len;
+                used += 1;
+                if len < piece.len {
+                    cut = len;
+                    break;
+                }
                 count += 1;
             }
-            let sent = match turn.sockets.send(id, &slices[..count]) {
+            let sent = match turn.sockets.send(id, &slices[..used]) {
                 Ok(sent) => u32::try_from(sent).unwrap_or(u32::MAX).min(octets),
                 Err(_) => return self.salvage(turn, slot),
             };
             taken += sent;
+            room -= sent as usize;
             if sent < octets {
                 // There is more room only when the socket says so.
+                is_full = true;
                 skip = sent;
                 break;
             }
             for _ in 0..count {
                 self.gathered.pop(&mut flow.gathered);
             }
+            skip = cut;
         }
         flow.octets_out += u64::from(taken);
+        turn.rates.out.take(taken as usize, turn.now);
+        let is_held = goes_first && !is_full && !flow.gathered.is_empty();
         let mut lost = 0;
         let mut left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &mut self.flows[slot as usize];
@@ -92,6 +108,10 @@ impl Tcp {
             flow.clear(flag::GUEST_FIN);
             flow.set(flag::SHUT);
         }
+        if is_held {
+            self.hold_write(turn, slot);
+        }
+        let flow = &mut self.flows[slot as usize];
         if flow.kept.is_empty() {
             flow.taken = flow.taken.saturating_add(taken);
             if flow.taken >= flow.window {
@@ -105,9 +125,20 @@ impl Tcp {
         }
     }
 
-    /// Writes what waits for a socket that has room again.
+    /// Writes what waits for a socket that has room again, unless the rate holds it back.
     pub(super) fn write<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
+        let flow = &self.flows[slot as usize];
+        if self.writes.is_empty() {
+            self.write_now(turn, slot);
+        } else if !flow.kept.is_empty() || flow.has(flag::SHUT) {
+            self.hold_write(turn, slot);
+        }
+    }
+
+    /// Writes what waits, as far as the socket has room and the rate allows it.
+    pub(super) fn write_now<S: Sockets>(&mut self, turn: &mut Turn<'_, S>, slot: u32) {
         let id = self.id(slot);
+        let mut room = turn.rates.out.turn(turn.now);
         let flow = &mut self.flows[slot as usize];
         if flow.has(flag::SHUT) {
             flow.clear(flag::SHUT);
@@ -117,15 +148,19 @@ impl Tcp {
         if flow.kept.is_empty() {
             return;
         }
-        let mut freed = 0;
+        let (mut freed, mut taken, mut is_full) = (0, 0, false);
         let told = ahead(flow.rcv_nxt, flow.rcv_adv);
-        while !flow.kept.is_empty() {
+        while !flow.kept.is_empty() && room > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let (mut count, mut octets) = (0, 0);
             for (slice, kept) in slices.iter_mut().zip(self.kept.iter(flow.kept)) {
-                *slice = IoSlice::new(&kept.buffer[kept.start as usize..kept.end as usize]);
-                octets += slice.len();
+                let len = ((kept.end - kept.start) as usize).min(room - octets);
+                *slice = IoSlice::new(&kept.buffer[kept.start as usize..][..len]);
+                octets += len;
                 count += 1;
+                if octets == room {
+                    break;
+                }
             }
             let sent = match turn.sockets.send(id, &slices[..count]) {
                 Ok(sent) => sent.min(octets),
@@ -137,6 +172,8 @@ impl Tcp {
             };
             flow.octets_out += sent as u64;
             flow.kept_octets -= sent as u32;
+            taken += sent;
+            room -= sent;
             let mut rest = sent;
             while let Some(kept) = self.kept.first(flow.kept) {
                 let done = rest.min((kept.end - kept.start) as usize);
@@ -149,9 +186,11 @@ impl Tcp {
                 self.kept.pop(&mut flow.kept);
             }
             if sent < octets {
+                is_full = true;
                 break;
             }
         }
+        turn.rates.out.take(taken, turn.now);
         let waited = turn.now.since(flow.kept_since);
         flow.window = next_window(flow.window, flow.most_window(), flow.kept.is_empty(), waited);
         if waited > LONG {
@@ -162,6 +201,8 @@ impl Tcp {
         self.wake(ingress);
         if is_empty {
             self.finish(turn, slot);
+        } else if !is_full {
+            self.hold_write(turn, slot);
         }
         let left = self.left(self.flows[slot as usize].ingress, turn.guests);
         let flow = &self.flows[slot as usize];

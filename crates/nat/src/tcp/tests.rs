@@ -10,5 +10,6 @@ mod outward;
 mod peer;
 mod places;
 mod property;
+mod rate;
 mod timers;
 mod world;

@@ -154,7 +154,13 @@ impl Tcp {
                 list.remove(place);
             }
         }
-        flow.clear(flag::LISTED | flag::STARVED);
+        if flow.has(flag::HELD_READ) {
+            self.reads.remove(flow.ingress, slot);
+        }
+        if flow.has(flag::HELD_WRITE) {
+            self.writes.remove(flow.ingress, slot);
+        }
+        flow.clear(flag::LISTED | flag::STARVED | flag::HELD_READ | flag::HELD_WRITE | flag::NEXT);
     }
 
     /// Gives flows turns, until `room` frames are made or nothing is left to do. Time is what [`Turn::now`] says.
@@ -166,6 +172,8 @@ impl Tcp {
         self.ask(turn);
         self.connect(turn);
         self.starved = None;
+        self.release_writes(turn);
+        self.release_read(turn);
         while turn.out.len() < room && self.starved.is_none() {
             let Some(slot) = self.turns.next() else { return };
             let flow = &mut self.flows[slot as usize];
@@ -189,6 +197,7 @@ impl Tcp {
         if more {
             self.list(slot, 0);
         }
+        self.release_read(turn);
         self.rearm(slot, turn.now, false);
         let flow = &self.flows[slot as usize];
         if !flow.has(flag::STARVED) {

@@ -71,6 +71,11 @@ impl Validator {
         let host = self.host_services(&join(path, "host"), uplink.host.as_ref());
         let forwards = self.forwards(&join(path, "forward"), uplink.forward.as_ref(), of);
         let limits = self.flow_limits(&join(path, "limits"), uplink.limits.as_ref());
+        if mode == UplinkMode::Kernel && limits.rate > 0 {
+            let message = "mode `kernel` has no rate; remove it and limit the uplink's device by `tc`, or write \
+                           `mode = \"user\"`";
+            self.fault(ErrorCode::Conflict, &join(path, "limits.rate"), message);
+        }
         let rooms = Rooms { mode, subnet: subnet?, subnet6: subnet6?, mac: mac? };
         let settings = UplinkSettings {
             rooms,
@@ -232,6 +237,7 @@ impl Validator {
             new_per_second: small(number("new_per_second", table.new_per_second)),
             memory: as_usize(number("memory", table.memory)) << 20,
             // A million bits.
+            rate: number("rate", table.rate) * 125_000,
         }
     }
 

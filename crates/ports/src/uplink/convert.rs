@@ -41,6 +41,7 @@ pub(super) fn engine(settings: &UplinkSettings, mtu: usize, key: [u64; 2]) -> vm
         },
         limits: limits(settings),
         memory: MEMORY,
+        rate: settings.limits.rate,
         datagram_flows: DATAGRAM_FLOWS,
         open_filter: open_filter(settings),
         key: Keyed(key),

@@ -144,7 +144,7 @@ pub enum DnsServers {
     Listed(Vec<SocketAddr>),
 }
 
-/// Limits on what each guest may use of an uplink.
+/// Limits on what each guest may use of an uplink, and all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowLimits {
     /// Most connections of TCP, and as many mappings of UDP.
@@ -153,6 +153,8 @@ pub struct FlowLimits {
     pub new_per_second: u32,
     /// Most octets that are kept.
     pub memory: usize,
+    /// Most octets a second of all guests together, each way; any number when 0.
+    pub rate: u64,
 }
 
 /// The attachment of an uplink's port.

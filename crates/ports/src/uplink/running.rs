@@ -272,6 +272,7 @@ impl Running {
         // Fails only when the port has left the network.
         let _ = network.set_services(Some(service_guard(settings, *port)));
         self.uplink.tell(Command::Limits(limits(settings)));
+        self.uplink.tell(Command::Rate(settings.limits.rate));
         self.uplink.tell(Command::OpenFilter(open_filter(settings)));
         self.uplink.tell(Command::Services(host_services(settings)));
         // Before the rules, so that what they close is not told where it is not to be.

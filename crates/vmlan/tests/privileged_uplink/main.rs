@@ -13,6 +13,7 @@ mod lab;
 mod leases;
 mod names;
 mod networkd;
+mod rate;
 mod reach;
 mod restart;
 mod tcp;

@@ -23,7 +23,7 @@ egress = [{ deny = "192.168.0.0/16" }, { allow = "*.example.org:443" }]
 deny = "drop"
 host = ["5432", "8000=./x.sock"]
 forward = ["127.0.0.1:2222=web:22", "8000-8010=web", "db.sock/s=web:5432"]
-limits = { flows = 7, new_per_second = 8, memory = 9 }
+limits = { flows = 7, new_per_second = 8, memory = 9, rate = 10 }
 vlan = { access = 10 }
 services_on_lan = true
 udp_filter = "open"
@@ -99,7 +99,7 @@ fn every_key_of_an_uplink_reaches_the_checked_form() {
     let forwards: Vec<_> = of.forwards.iter().map(ForwardSpec::to_string).collect();
     assert_eq!(forwards, ["127.0.0.1:2222=web:22", "8000-8010=web", "/etc/vmlan/db.sock/s=web:5432"]);
     assert_eq!((of.limits.flows, of.limits.new_per_second, of.limits.memory), (7, 8, 9 << 20));
-    assert_eq!(of.limits.memory, 9 << 20);
+    assert_eq!((of.limits.memory, of.limits.rate), (9 << 20, 1_250_000));
     let web = &config.port("lab", "web").expect("the port").settings;
     let addresses = ["192.168.71.10", "fd00:1::10"].map(|text| text.parse::<IpAddr>().expect("an address"));
     assert_eq!((&web.addresses[..], &web.egress), (&addresses[..], &Some(Egress::None)));
@@ -153,6 +153,16 @@ fn the_kernel_knows_no_names() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn mode_kernel_has_no_rate() {
+    let of = |mode: &str, rate: u32| lab(&format!("mode = \"{mode}\", limits = {{ rate = {rate} }}"), "", "");
+    assert_eq!(faults(&of("kernel", 50)), [(Conflict, "network.lab.uplink.limits.rate".to_owned())]);
+    for (mode, rate) in [("kernel", 0), ("user", 50), ("none", 50)] {
+        assert!(read(&of(mode, rate)).is_ok(), "{mode} {rate}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_together_is_told_at_its_place() {
     let own = "mac = \"52:54:00:00:00:01\"\n";
     let address = |text: &str| format!("{own}address = {text}");
@@ -200,6 +210,7 @@ fn what_does_not_fit_together_is_told_at_its_place() {
         ("forward = [\"80=wbe\"]", "", "", UnknownPort, "uplink.forward[0]"),
         ("forward = [\"80=web\", \"0.0.0.0:80=web\"]", "", "", DuplicateAttachment, "uplink.forward[1]"),
         ("limits = { flows = 0 }", "", "", OutOfRange, "uplink.limits.flows"),
+        ("limits = { rate = 1000001 }", "", "", OutOfRange, "uplink.limits.rate"),
         ("vlan = { access = 4095 }", "", "", OutOfRange, "uplink.vlan.access"),
         ("", "address = \"::10\"", "", Conflict, "port.web.address"),
         ("", "egress = [{ allow = \"a b\" }]", "", BadAddress, "port.web.egress[0].allow"),
@@ -250,7 +261,7 @@ fn case_26_only_other_rooms_replace_an_uplink() {
         ("deny = \"drop\"", ChangePort),
         ("forward = \"80=web\"", ChangePort),
         ("dns = false", ChangePort),
-        ("limits = { memory = 1 }", ChangePort),
+        ("limits = { memory = 1, rate = 50 }", ChangePort),
         ("subnet = \"10.0.0.0/24\"", ReplacePort),
         ("ipv6 = \"off\"", ReplacePort),
         ("mode = \"none\"", ReplacePort),

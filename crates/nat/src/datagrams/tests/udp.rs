@@ -299,10 +299,29 @@ fn a_run_that_fails_is_told_of_its_first_datagram() {
 fn a_flow_that_ends_takes_what_is_held_along() {
     let mut world = world();
     let frame = Guest::V4.udp(&world.pool, 4000, SERVER, b"hello");
-    let World { reach, pool, sockets, datagrams, out, now } = &mut world;
-    let mut turn = Turn { reach, now: *now, pool, station: &super::super::fake::station, out };
+    let World { reach, rates, pool, sockets, datagrams, out, now } = &mut world;
+    let mut turn = Turn { reach, rates, now: *now, pool, station: &super::super::fake::station, out };
     let _ = datagrams.take(sockets, &Packet::parse(&frame).unwrap(), &mut turn);
     datagrams.forget_guest(sockets, Guest::V4.ingress);
     datagrams.flush(sockets, &mut turn);
     assert!(world.sockets.sent.is_empty() && world.balances());
+}
+
+#[test]
+fn what_is_beyond_the_rate_is_dropped_and_counted() {
+    let mut world = world();
+    // 64 KiB at once.
+    world.rates = Rates::new(125_000);
+    let frame = Guest::V4.udp(&world.pool, 4000, SERVER, &[7; 1000]);
+    world.take_all(std::iter::repeat_n(&frame, 100));
+    assert_eq!((world.datagrams.counts().sent, world.dropped(Drop::RateLimit)), (65, 35));
+    for _ in 0..100 {
+        world.come(0, SERVER, &[7; 1000], None);
+    }
+    assert_eq!((world.datagrams.counts().delivered, world.dropped(Drop::RateLimit)), (65, 70));
+    world.pass(1);
+    world.take(&frame);
+    assert_eq!(world.come(0, SERVER, &[7; 1000], None).len(), 1);
+    assert_eq!((world.datagrams.counts().sent, world.dropped(Drop::RateLimit)), (66, 70));
+    assert!(world.balances());
 }

@@ -9,6 +9,7 @@ use vmlan_frame::{Frame, PoolSizes, Size, WriteBuf};
 use super::peer::Peer;
 use super::world::{World, pattern};
 use crate::guests::Limits;
+use crate::rate::Rates;
 use crate::tcp::{Failure, FlowId};
 
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +73,10 @@ fn step(resets: bool) -> impl Strategy<Value = Step> {
     prop_oneof![40 => calm.boxed(), weight => wild.boxed()]
 }
 
+fn rate() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(500_000)]
+}
+
 /// A flow, and what each end said.
 struct Talk {
     flow: FlowId,
@@ -89,9 +94,11 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Run {
+    /// With so many octets a second; any number when 0.
+    fn new(rate: u64) -> Run {
         let limits = Limits { memory: 1 << 20, ..Limits::default() };
         let mut world = World::with(1500, limits, PoolSizes { small: 64, large: 12, bulk: 0 });
+        world.rates = Rates::new(rate);
         let mut talks = Vec::new();
         for (number, ingress) in [(16, 3), (16, 3), (17, 4)].into_iter().enumerate() {
             let (host, ingress) = ingress;
@@ -280,8 +287,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_same_octets_arrive_whatever_happens(steps in vec(step(false), 1..250)) {
-        let mut run = Run::new();
+    fn the_same_octets_arrive_whatever_happens(rate in rate(), steps in vec(step(false), 1..250)) {
+        let mut run = Run::new(rate);
         for step in steps {
             run.act(step);
         }
@@ -300,8 +307,8 @@ proptest! {
     }
 
     #[test]
-    fn resets_reach_both_ends_and_nothing_is_left(steps in vec(step(true), 1..250)) {
-        let mut run = Run::new();
+    fn resets_reach_both_ends_and_nothing_is_left(rate in rate(), steps in vec(step(true), 1..250)) {
+        let mut run = Run::new(rate);
         for step in steps {
             run.act(step);
         }

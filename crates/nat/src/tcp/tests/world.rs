@@ -11,6 +11,7 @@ use crate::drop::Drop;
 use crate::guests::{Guests, Limits, Usage};
 use crate::keyed::Keyed;
 use crate::packet::Packet;
+use crate::rate::Rates;
 use crate::reach::{Plan, Reach};
 use crate::tcp::{FlowId, Settings, Tcp, Turn};
 use crate::testing::{GATEWAY_MAC, SUBNET4, SUBNET6};
@@ -23,6 +24,7 @@ pub(super) struct World {
     pub(super) sockets: Fake,
     pub(super) reach: Reach,
     pub(super) guests: Guests,
+    pub(super) rates: Rates,
     pub(super) now: Instant,
     /// The worker's buffers, and the uplink's own.
     pub(super) pool: Pool,
@@ -53,6 +55,7 @@ impl World {
             sockets: Fake::default(),
             reach: Reach::new(plan, key.0),
             guests: Guests::new(Some(SUBNET4), Some(SUBNET6), limits),
+            rates: Rates::default(),
             now,
             pool: Pool::new(PoolSizes { small: 16_384, large: 512, bulk: 0 }),
             own,
@@ -64,8 +67,8 @@ impl World {
     }
 
     pub(super) fn turn(&mut self) -> (&mut Tcp, Turn<'_, Fake>) {
-        let World { tcp, sockets, reach, guests, now, pool, out, .. } = self;
-        (tcp, Turn { sockets, reach, guests, now: *now, pool, out })
+        let World { tcp, sockets, reach, guests, rates, now, pool, out, .. } = self;
+        (tcp, Turn { sockets, reach, guests, rates, now: *now, pool, out })
     }
 
     pub(super) fn take(&mut self, frame: &Frame) -> Result<(), Drop> {
@@ -195,6 +198,7 @@ impl World {
         for ingress in 0..8 {
             assert_eq!(self.guests.usage(ingress), Usage::default(), "{ingress}");
         }
+        assert!(self.tcp.reads.is_empty() && self.tcp.writes.is_empty());
         assert_eq!(self.tcp.deadline(), None);
         assert!(!self.tcp.has_work() && self.tcp.queued.is_empty() && self.tcp.touched.is_empty());
     }
