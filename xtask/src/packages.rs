@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 25] = [
+pub const FOR_TESTS: [Tool; 26] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -35,6 +35,7 @@ pub const FOR_TESTS: [Tool; 25] = [
     Tool { file: "tc", package: "iproute2" },
     Tool { file: "bpftool", package: "bpftool" },
     Tool { file: "nft", package: "nftables" },
+    Tool { file: "iptables", package: "iptables" },
     Tool { file: "dnsmasq", package: "dnsmasq-base" },
     Tool { file: "busybox", package: "busybox" },
     Tool { file: "dhclient", package: "isc-dhcp-client" },

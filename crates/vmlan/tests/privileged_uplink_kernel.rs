@@ -397,6 +397,111 @@ fn expires(route: &str) -> Option<u32> {
     rest.split("sec").next()?.parse().ok()
 }
 
+/// Chains for forwarded packets as Docker makes them when it starts, which drop what is not Docker's.
+fn start_docker(host: &Netns) {
+    for program in ["iptables", "ip6tables"] {
+        for rule in [&["-P", "FORWARD", "DROP"][..], &["-F", "FORWARD"]] {
+            host.exec(program, rule).expect_success();
+        }
+        let made = host.exec(program, ["-N", "DOCKER-USER"]).success();
+        if !made {
+            host.exec(program, ["-F", "DOCKER-USER"]).expect_success();
+        }
+        host.exec(program, ["-A", "DOCKER-USER", "-j", "RETURN"]).expect_success();
+        host.exec(program, ["-I", "FORWARD", "-j", "DOCKER-USER"]).expect_success();
+    }
+}
+
+/// Rules of the uplink's device in Docker's chains.
+fn ours(host: &Netns) -> usize {
+    let listings =
+        ["iptables", "ip6tables"].map(|program| host.exec(program, ["-S"]).expect_success().stdout);
+    listings.iter().flat_map(|listing| listing.lines()).filter(|line| line.contains("vmu-lab")).count()
+}
+
+#[test]
+fn case_60_docker_lets_guests_through_where_that_is_wanted() {
+    require!(namespaces(), tool("nft"), tool("iptables"));
+    let world = World::new();
+    start_docker(&world.host);
+    let daemon = world.start("");
+    world.settle();
+    serve(&world.internet, "[::]:80");
+    let targets = [format!("{SERVER}:80"), format!("[{SERVER6}]:80")];
+    let is_through = |target: &String| connect(&world.guest, target).is_ok();
+    daemon.wait_for_log("blocked by docker");
+    assert!(!targets.iter().any(is_through) && ours(&world.host) == 0, "not unless it is wanted");
+
+    daemon.write_config(&world.config("integrate = true", ""));
+    daemon.cli(&["apply"]).expect_success();
+    wait_until("the rules", PATIENCE, || ours(&world.host) == 4);
+    assert!(targets.iter().all(is_through));
+    wait_until("the note to go", PATIENCE, || {
+        !daemon.cli(&["uplink"]).expect_success().stdout.contains("blocked by")
+    });
+
+    start_docker(&world.host);
+    assert_eq!(ours(&world.host), 0);
+    wait_until("the rules again", PATIENCE, || ours(&world.host) == 4);
+    assert!(targets.iter().all(is_through));
+
+    // Nobody is left to remove them, so the next one does, whether it wants some or not.
+    let directory = daemon.kill();
+    assert_eq!(ours(&world.host), 4);
+    let daemon = Daemon::start_within(&world.host, directory, &world.config("", ""));
+    daemon.wait_up(&["uplink", "web"]);
+    assert_eq!(ours(&world.host), 0);
+    daemon.write_config(&world.config("integrate = true", ""));
+    daemon.cli(&["apply"]).expect_success();
+    wait_until("the rules", PATIENCE, || ours(&world.host) == 4);
+    daemon.stop();
+    assert_eq!(ours(&world.host), 0);
+}
+
+/// Stands for firewalld's program: a zone is a chain.
+const FIREWALL_CMD: &str = "#!/bin/sh
+device=${2#*=}
+[ \"$1\" = --zone=trusted ] || exit 1
+case $2 in
+--query-interface=*) nft list chain inet firewalld trusted | grep -qF \"\\\"$device\\\"\" ;;
+--add-interface=*) nft add rule inet firewalld trusted iifname \"$device\" accept ;;
+--remove-interface=*) nft flush chain inet firewalld trusted ;;
+esac
+";
+
+#[test]
+fn case_60_firewalld_lets_guests_through_where_that_is_wanted() {
+    require!(namespaces(), tool("nft"));
+    let world = World::new();
+    let rules = "table inet firewalld { chain trusted { }; chain filter_FORWARD { type filter hook forward priority 10; \
+                 ct state established,related accept; jump trusted; reject with icmpx admin-prohibited; }; }";
+    world.host.exec("nft", [rules]).expect_success();
+    let trusted =
+        || world.host.exec("nft", ["list", "chain", "inet", "firewalld", "trusted"]).expect_success().stdout;
+    let directory = directory();
+    let program = directory.path().join("firewall-cmd");
+    std::fs::write(&program, FIREWALL_CMD).expect("a file of ours");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    let path = format!("PATH={}:{}", directory.path().display(), std::env::var("PATH").unwrap_or_default());
+    let within = ["ip", "netns", "exec", world.host.name(), "env", &path];
+    let daemon = Daemon::start_by(directory, &world.config("integrate = true", ""), &within);
+    daemon.wait_up(&["uplink", "web"]);
+    world.settle();
+    serve(&world.internet, "0.0.0.0:80");
+    let is_there = || trusted().contains("vmu-lab");
+    wait_until("the rule", PATIENCE, is_there);
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+
+    // It forgets what it was told at run time when it is loaded anew.
+    world.host.exec("nft", ["flush", "chain", "inet", "firewalld", "trusted"]).expect_success();
+    wait_until("the rule again", PATIENCE, is_there);
+    assert_eq!(seen(&world.guest, &format!("{SERVER}:80")), HOST);
+    daemon.write_config(&world.config("", ""));
+    daemon.cli(&["apply"]).expect_success();
+    assert!(!is_there(), "{}", trusted());
+    daemon.stop();
+}
+
 fn ip(text: &str) -> std::net::IpAddr {
     text.parse().expect("an address")
 }

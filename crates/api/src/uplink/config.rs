@@ -34,6 +34,8 @@ table! {
         services_on_lan: bool,
         /// The peers whose datagrams reach a guest; `peers` when absent.
         udp_filter: UdpFilter,
+        /// With mode `kernel`, has Docker and firewalld let the guests through; false when absent.
+        integrate: bool,
         /// The gateway's MAC address; one that follows from the machine and the network's name when absent.
         mac: String,
     }

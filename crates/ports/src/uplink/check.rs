@@ -76,6 +76,11 @@ impl Validator {
                            `mode = \"user\"`";
             self.fault(ErrorCode::Conflict, &join(path, "limits.rate"), message);
         }
+        let integrate = uplink.integrate.unwrap_or(false);
+        if integrate && mode != UplinkMode::Kernel {
+            let message = "only mode `kernel` has others' firewalls in its way; remove it, or write `mode = \"kernel\"`";
+            self.fault(ErrorCode::Conflict, &join(path, "integrate"), message);
+        }
         let rooms = Rooms { mode, subnet: subnet?, subnet6: subnet6?, mac: mac? };
         let settings = UplinkSettings {
             rooms,
@@ -88,6 +93,7 @@ impl Validator {
             forwards,
             limits,
             udp_filter: uplink.udp_filter.unwrap_or_default(),
+            integrate,
         };
         (self.count() == before).then_some(settings)
     }

@@ -66,6 +66,8 @@ pub struct UplinkSettings {
     pub limits: FlowLimits,
     /// The peers whose datagrams reach a guest.
     pub udp_filter: UdpFilter,
+    /// In mode `kernel`, true if others' firewalls are made to let the guests through.
+    pub integrate: bool,
 }
 
 /// The mode of an uplink, and the addresses that all else of it hangs on.

@@ -279,6 +279,11 @@ impl Running {
         self.uplink.tell(Command::DenySilently(deny_silently(settings)));
         self.uplink.tell(Command::Egress(egress(settings)));
         self.services.update(services_config(settings, self.mtu, &self.place.network)).await;
+        if let Some(kernel) = &self.kernel
+            && let Err(reason) = kernel.integrate(settings.integrate).await
+        {
+            tracing::warn!(port = %self.place, "{reason}");
+        }
         let result = self.forwards.lock().configure(&self.uplink, &settings.forwards);
         let rules = self.aim().await;
         match &result {

@@ -154,6 +154,20 @@ fn the_kernel_knows_no_names() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn integration_is_for_mode_kernel() {
+    let of = |mode: &str, wanted: bool| lab(&format!("mode = \"{mode}\", integrate = {wanted}"), "", "");
+    for mode in ["user", "none"] {
+        assert_eq!(faults(&of(mode, true)), [(Conflict, "network.lab.uplink.integrate".to_owned())]);
+        assert!(!settings(&of(mode, false)).integrate);
+    }
+    assert!(settings(&of("kernel", true)).integrate && !settings(&of("kernel", false)).integrate);
+    let plan = plan(&read(&of("kernel", false)).expect("one"), &read(&of("kernel", true)).expect("another"));
+    let kinds: Vec<_> = plan.actions().iter().map(Action::kind).collect();
+    assert_eq!(kinds, [vmlan_api::ActionKind::ChangePort]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn mode_kernel_has_no_rate() {
     let of = |mode: &str, rate: u32| lab(&format!("mode = \"{mode}\", limits = {{ rate = {rate} }}"), "", "");
     assert_eq!(faults(&of("kernel", 50)), [(Conflict, "network.lab.uplink.limits.rate".to_owned())]);

@@ -31,6 +31,10 @@ impl Kernel {
         match *self {}
     }
 
+    pub(super) async fn integrate(&self, _wanted: bool) -> Result<(), String> {
+        match *self {}
+    }
+
     pub(super) async fn look(&self) -> Result<Option<Vec<String>>, String> {
         match *self {}
     }

@@ -1,8 +1,7 @@
 //! Other programs' firewalls that keep the guests in.
 //!
 //! An accepting rule of our table does not undo a drop of another table at the same hook. So a chain of forwarded
-//! packets that drops by its policy, in a table that has no rule for our device, is told, with the cure; it is not
-//! changed.
+//! packets that drops by its policy, in a table that has no rule for our device, is told, with the cure.
 
 use serde_json::Value;
 
@@ -13,6 +12,10 @@ pub(super) struct Blocker {
     pub(super) owner: String,
     /// The commands that let the guests through.
     pub(super) cure: String,
+    /// True if it drops IPv6.
+    pub(super) v6: bool,
+    /// True if it is not of nftables.
+    pub(super) legacy: bool,
 }
 
 impl Blocker {
@@ -22,6 +25,7 @@ impl Blocker {
     }
 
     fn new(owner: &str, device: &str, place: (&str, &str, &str)) -> Blocker {
+        let v6 = place.0 == "ip6";
         let cure = match owner {
             "docker" => format!(
                 "run `iptables -I DOCKER-USER -i {device} -j ACCEPT` and `iptables -I DOCKER-USER -o {device} -j ACCEPT`, \
@@ -45,7 +49,7 @@ impl Blocker {
                 )
             }
         };
-        Blocker { owner: owner.to_owned(), cure }
+        Blocker { owner: owner.to_owned(), cure, v6, legacy: false }
     }
 }
 
@@ -126,7 +130,7 @@ fn names_device(expression: &Value, device: &str) -> bool {
 }
 
 /// The firewall in the way by what `iptables-save` says of tables that are not nftables'.
-pub(super) fn in_legacy(listing: &str, device: &str) -> Option<Blocker> {
+pub(super) fn in_legacy(listing: &str, family: &str, device: &str) -> Option<Blocker> {
     let mut in_filter = false;
     let (mut drops, mut names, mut has_rule) = (false, Vec::new(), false);
     for line in listing.lines() {
@@ -139,8 +143,10 @@ pub(super) fn in_legacy(listing: &str, device: &str) -> Option<Blocker> {
             has_rule |= line.split(' ').any(|word| word == device);
         }
     }
-    (drops && !has_rule)
-        .then(|| Blocker::new(owner(&names).unwrap_or("iptables"), device, ("ip", "filter", "FORWARD")))
+    (drops && !has_rule).then(|| {
+        let owner = owner(&names).unwrap_or("iptables");
+        Blocker { legacy: true, ..Blocker::new(owner, device, (family, "filter", "FORWARD")) }
+    })
 }
 
 #[cfg(test)]

@@ -72,8 +72,9 @@ fn legacy_tables_are_told_too() {
             "*nat\n:FORWARD DROP [0:0]\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD {policy} [0:0]\n:DOCKER-USER - [0:0]\n{rule}\nCOMMIT\n"
         )
     };
-    let found = in_legacy(&saved("DROP", ""), "vmu-lab").unwrap();
+    let found = in_legacy(&saved("DROP", ""), "ip6", "vmu-lab").unwrap();
+    assert!(found.legacy && found.v6, "{found:?}");
     assert!(found.owner == "docker" && found.cure.contains("DOCKER-USER -i vmu-lab"), "{found:?}");
-    assert_eq!(in_legacy(&saved("ACCEPT", ""), "vmu-lab"), None);
-    assert_eq!(in_legacy(&saved("DROP", "-A DOCKER-USER -i vmu-lab -j ACCEPT"), "vmu-lab"), None);
+    assert_eq!(in_legacy(&saved("ACCEPT", ""), "ip", "vmu-lab"), None);
+    assert_eq!(in_legacy(&saved("DROP", "-A DOCKER-USER -i vmu-lab -j ACCEPT"), "ip", "vmu-lab"), None);
 }

@@ -2,6 +2,8 @@
 
 mod blocked;
 mod device;
+mod integrate;
+mod ledger;
 mod nft;
 mod routes;
 mod sysctl;
@@ -24,6 +26,9 @@ pub(super) const EXISTS: bool = true;
 /// Time between two looks at other programs' rules and at the ways out.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// The same where rules of ours are to be in others' firewalls, which lose them when they start anew.
+const LOOK_AFTER_OURS: Duration = Duration::from_secs(5);
+
 /// A network's way out by the kernel. Dropped, it goes: the table with its program, and the variables.
 pub(super) struct Kernel {
     rooms: Rooms,
@@ -42,6 +47,9 @@ struct State {
     // The table goes before what it needs.
     table: nft::Table,
     variables: sysctl::Held,
+    integration: integrate::Integration,
+    /// Others' firewalls are to let the guests through.
+    integrates: bool,
     generation: u64,
     /// The rules' sources, as they were last.
     rules: Option<(Egress, Vec<Inward>)>,
@@ -79,6 +87,8 @@ impl Kernel {
         let state = State {
             table: nft::Table::start()?,
             variables,
+            integration: integrate::Integration::begin(network, &names.device)?,
+            integrates: false,
             generation: 0,
             rules: None,
             looked: None,
@@ -122,6 +132,20 @@ impl Kernel {
         Ok(())
     }
 
+    /// Has others' firewalls let the guests through, or leaves them alone.
+    ///
+    /// # Errors
+    /// Rules of ours are not removed.
+    pub(super) async fn integrate(&self, wanted: bool) -> Result<(), String> {
+        let mut state = self.state.lock().await;
+        if state.integrates == wanted {
+            return Ok(());
+        }
+        state.integrates = wanted;
+        state.looked = None;
+        if wanted { Ok(()) } else { state.integration.undo() }
+    }
+
     /// Looks at the host, now and then. Answers with what is in the way, when that has changed.
     ///
     /// # Errors
@@ -131,14 +155,24 @@ impl Kernel {
         if !state.table.is_there() {
             return Err("nft has ended, and the rules with it".to_owned());
         }
-        if state.looked.is_some_and(|at| at.elapsed() < LOOK) {
+        let pause = if state.integrates { LOOK_AFTER_OURS } else { LOOK };
+        if state.looked.is_some_and(|at| at.elapsed() < pause) {
             return Ok(None);
         }
         state.looked = Some(Instant::now());
         let mut notes = Vec::new();
         let wanted = routes::variables(&self.names.device, self.rooms.subnet6.is_some(), sysctl::get);
         notes.extend(state.variables.need(&wanted).err());
-        notes.extend(self.blockers().await.iter().map(blocked::Blocker::note));
+        let mut blockers = self.blockers().await;
+        if state.integrates {
+            let (cured, failed) = cure(&state.integration, &blockers).await;
+            notes.extend(failed);
+            if cured {
+                blockers = self.blockers().await;
+            }
+        }
+        blockers.dedup_by(|one, other| one.owner == other.owner);
+        notes.extend(blockers.iter().map(blocked::Blocker::note));
         let changed = notes != state.notes;
         state.notes.clone_from(&notes);
         Ok(changed.then_some(notes))
@@ -153,21 +187,37 @@ impl Kernel {
                 Vec::new()
             }
         };
-        for (tables, program) in [
-            ("/proc/net/ip_tables_names", "iptables-legacy-save"),
-            ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
+        for (family, tables, program) in [
+            ("ip", "/proc/net/ip_tables_names", "iptables-legacy-save"),
+            ("ip6", "/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
         ] {
             // Only to list tables that are not there would make them.
             if std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"))
                 && let Ok(listing) = nft::output(program, &["-t", "filter"]).await
             {
-                found.extend(blocked::in_legacy(&listing, device));
+                found.extend(blocked::in_legacy(&listing, family, device));
             }
         }
         found.sort();
-        found.dedup_by(|one, other| one.owner == other.owner);
         found
     }
+}
+
+/// Has the firewalls in the way let the guests through. Returns whether one does now, and why others do not.
+async fn cure(integration: &integrate::Integration, blockers: &[blocked::Blocker]) -> (bool, Vec<String>) {
+    let (mut cured, mut failed) = (false, Vec::new());
+    for blocker in blockers {
+        match integration.cure(blocker).await {
+            Ok(is_cured) => cured |= is_cured,
+            Err(reason) => {
+                failed.push(format!(
+                    "`integrate` cannot have {} let the guests through: {reason}",
+                    blocker.owner
+                ));
+            }
+        }
+    }
+    (cured, failed)
 }
 
 #[cfg(test)]
