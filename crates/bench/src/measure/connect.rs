@@ -36,7 +36,8 @@ fn end(netns: &Netns, at: SocketAddr) -> io::Result<()> {
     within(netns, move || TcpStream::connect(at)?.write_all(&[0]))
 }
 
-fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// Does some work in a namespace.
+pub(super) fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let file = fs::File::open(netns.path())?;
     vmlan_sys::netns::enter(file.as_fd(), work)
 }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod ends;
+pub mod forwarder;
 pub mod interface;
 mod ovs;
 mod relay;

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use testbed::{Iperf, Netns, iperf3_by};
 
 use crate::measure;
+use crate::peer::forwarder::{Forwarder, RESOLVER};
 use crate::peer::way_out::{SERVER, WayOut};
 use crate::row::{Bound, Contestant, Figure, Group, Row, Setting, Target};
 use crate::world::World;
@@ -70,6 +71,23 @@ fn contestants(
         })
     };
     ways.iter().map(contestant).collect()
+}
+
+/// One question at a time, with pauses: vmlan drops what a guest asks more often than 200 times a second, which cannot
+/// be configured, so there is no rate to compare.
+fn names() -> Vec<Contestant> {
+    let contestant = |forwarder: Forwarder| {
+        Contestant::new(forwarder.name(), forwarder.programs(), move |setting| {
+            let mut world = World::new()?;
+            let to = forwarder.join(&mut world, &setting.programs)?;
+            setting.wait_for_quiet()?;
+            let ([guest, _], host) = world.ends_and_host();
+            let figures = measure::names(&guest.netns, to, host, RESOLVER, setting.duration)?;
+            world.check()?;
+            Ok(figures.to_vec())
+        })
+    };
+    [Forwarder::Vmlan, Forwarder::Dnsmasq].map(contestant).into()
 }
 
 /// TCP out and in.
@@ -197,6 +215,14 @@ pub(super) fn rows() -> Vec<Row> {
             &[Figure::DATAGRAMS],
             contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], |setting, ends| udp(setting, ends, 1400)),
             vec![],
+        ),
+        Row::new(
+            Group::Nat,
+            "nat-dns",
+            "a question for a name, put to a server on the host",
+            &[Figure::P50, Figure::P99],
+            names(),
+            vec![Target::ratio_at_most(0, Forwarder::Vmlan.name(), Forwarder::Dnsmasq.name(), 2.0)],
         ),
     ]
 }
