@@ -55,13 +55,14 @@ pub const FOR_BENCH: [Tool; 4] = [
 ];
 
 /// The programs that the benchmark compares with.
-pub const PEERS: [Tool; 6] = [
+pub const PEERS: [Tool; 7] = [
     Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "vde_plug2tap", package: "vde2" },
     Tool { file: "ovs-vswitchd", package: "openvswitch-switch" },
     Tool { file: "slirp4netns", package: "slirp4netns" },
     Tool { file: "pasta", package: "passt" },
     Tool { file: "dnsmasq", package: "dnsmasq-base" },
+    Tool { file: "nft", package: "nftables" },
 ];
 
 /// Forbids packages to start their services (policy-rc.d of invoke-rc.d(8)) while the command in its arguments runs,

@@ -6,6 +6,7 @@ pub mod forwarder;
 pub mod interface;
 mod ovs;
 mod relay;
+pub mod router;
 mod vde;
 pub mod vmlan;
 pub mod way_out;

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
-use testbed::{Iperf, Netns, iperf3_by};
+use testbed::{Iperf, IperfReport, Netns, iperf3_by};
 
 use crate::measure;
 use crate::peer::forwarder::{Forwarder, RESOLVER};
+use crate::peer::router::{BEHIND, Router};
 use crate::peer::way_out::{SERVER, WayOut};
 use crate::row::{Bound, Contestant, Figure, Group, Row, Setting, Target};
 use crate::world::World;
@@ -30,6 +31,13 @@ struct Ends<'a> {
     host: &'a Netns,
     /// The process of the way out.
     process: u32,
+}
+
+impl Ends<'_> {
+    /// Measures by iperf3, with a server of the host's.
+    fn iperf(&self, wanted: Iperf) -> IperfReport {
+        iperf3_by(self.guest, self.to, self.host, SERVER, wanted)
+    }
 }
 
 /// Connections of the row of idle ones, as many as half of the descriptors of a process that may have 20,000 leave to
@@ -92,10 +100,30 @@ fn names() -> Vec<Contestant> {
 
 /// TCP out and in.
 fn tcp(setting: &Setting, ends: &Ends<'_>) -> anyhow::Result<Vec<f64>> {
+    out_and_in(setting, |wanted| ends.iperf(wanted))
+}
+
+/// TCP out and in, through the host's kernel.
+fn routed() -> Vec<Contestant> {
+    let contestant = |router: Router| {
+        Contestant::new(router.name(), &["nft"], move |setting| {
+            let mut world = World::new()?;
+            router.join(&mut world, &setting.programs)?;
+            setting.wait_for_quiet()?;
+            let [guest, server] = [&world.a.netns, &world.b.netns];
+            let figures = out_and_in(setting, |wanted| iperf3_by(guest, BEHIND, server, BEHIND, wanted))?;
+            world.check()?;
+            Ok(figures)
+        })
+    };
+    [Router::Vmlan, Router::Bridge].map(contestant).into()
+}
+
+fn out_and_in(setting: &Setting, iperf: impl Fn(Iperf) -> IperfReport) -> anyhow::Result<Vec<f64>> {
     let seconds = setting.duration.as_secs_f64().ceil() as u32;
     let wanted = Iperf { congestion_control: Some("cubic"), ..Iperf::tcp(seconds) };
     let rate = |wanted| {
-        let report = iperf3_by(ends.guest, ends.to, ends.host, SERVER, wanted);
+        let report = iperf(wanted);
         ensure!(report.received_octets > 0, "iperf3 moved nothing");
         Ok(report.bits_per_second / 1e9)
     };
@@ -104,7 +132,7 @@ fn tcp(setting: &Setting, ends: &Ends<'_>) -> anyhow::Result<Vec<f64>> {
 
 fn udp(setting: &Setting, ends: &Ends<'_>, payload: u16) -> anyhow::Result<Vec<f64>> {
     let seconds = setting.duration.as_secs_f64().ceil() as u32;
-    let report = iperf3_by(ends.guest, ends.to, ends.host, SERVER, Iperf::udp_flood(seconds, payload));
+    let report = ends.iperf(Iperf::udp_flood(seconds, payload));
     let arrived = report.datagrams.saturating_sub(report.lost);
     ensure!(arrived > 0, "iperf3 moved nothing");
     Ok(vec![arrived as f64 / f64::from(seconds) / 1e6])
@@ -215,6 +243,16 @@ pub(super) fn rows() -> Vec<Row> {
             &[Figure::DATAGRAMS],
             contestants(&[VMLAN, SLIRP_LARGE, PASTA_LARGE], |setting, ends| udp(setting, ends, 1400)),
             vec![],
+        ),
+        row(
+            "nat-kernel",
+            "TCP between a guest and a server behind the host, by the host's kernel",
+            &[Figure::OUT, Figure::IN],
+            routed(),
+            vec![
+                Target::ratio(0, Router::Vmlan.name(), Router::Bridge.name(), 0.9),
+                Target::ratio(1, Router::Vmlan.name(), Router::Bridge.name(), 0.9),
+            ],
         ),
         Row::new(
             Group::Nat,
