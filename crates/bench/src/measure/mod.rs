@@ -8,6 +8,7 @@ mod names;
 mod processors;
 mod rate;
 mod round_trip;
+mod senders;
 mod taps;
 mod tcp;
 
@@ -18,6 +19,7 @@ pub use names::names;
 pub use processors::{Placement, place};
 pub use rate::{PacketRate, ip_rate, packet_rate, udp_rate};
 pub use round_trip::round_trip;
+pub use senders::senders;
 pub use taps::{large_frames, small_frames};
 pub use tcp::tcp;
 

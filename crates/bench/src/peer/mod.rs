@@ -3,6 +3,7 @@
 mod bridge;
 mod ends;
 pub mod forwarder;
+pub mod guests;
 pub mod interface;
 mod ovs;
 mod relay;

@@ -7,9 +7,10 @@ use testbed::{Iperf, IperfReport, Netns, iperf3_by};
 
 use crate::measure;
 use crate::peer::forwarder::{Forwarder, RESOLVER};
+use crate::peer::guests;
 use crate::peer::router::{BEHIND, Router};
 use crate::peer::way_out::{SERVER, WayOut};
-use crate::row::{Bound, Contestant, Figure, Group, Row, Setting, Target};
+use crate::row::{Bound, Contestant, Figure, Group, Pairs, Row, Setting, Target};
 use crate::world::World;
 
 const VMLAN: WayOut = WayOut::Vmlan { mtu: 1500, offloads: true };
@@ -117,6 +118,19 @@ fn routed() -> Vec<Contestant> {
         })
     };
     [Router::Vmlan, Router::Bridge].map(contestant).into()
+}
+
+/// TCP of so many guests together.
+fn guests(name: &'static str, count: usize) -> Contestant {
+    Contestant::new(name, &[], move |setting| {
+        let guests = guests::namespaces(count);
+        let mut world = World::new()?;
+        let to = guests::join(&mut world, &setting.programs, &guests)?;
+        setting.wait_for_quiet()?;
+        let rate = measure::senders(&guests, to, world.between(), SERVER, setting.duration)?;
+        world.check()?;
+        Ok(vec![rate])
+    })
 }
 
 fn out_and_in(setting: &Setting, iperf: impl Fn(Iperf) -> IperfReport) -> anyhow::Result<Vec<f64>> {
@@ -254,6 +268,17 @@ pub(super) fn rows() -> Vec<Row> {
                 Target::ratio(1, Router::Vmlan.name(), Router::Bridge.name(), 0.9),
             ],
         ),
+        Row {
+            pairs: Pairs::OthersToFirst,
+            ..Row::new(
+                Group::Nat,
+                "nat-guests",
+                "TCP of several guests at once to the host's sockets, all together",
+                &[Figure::OUT],
+                vec![guests("1 guest", 1), guests("16 guests", 16), guests("64 guests", 64)],
+                vec![Target::ratio(0, "64 guests", "1 guest", 0.8)],
+            )
+        },
         Row::new(
             Group::Nat,
             "nat-dns",
