@@ -141,6 +141,16 @@ impl World {
         Ok(())
     }
 
+    /// Has every process end by itself, so that it puts back what it changed on the machine.
+    ///
+    /// # Panics
+    /// When one does not end.
+    pub fn end(&mut self) {
+        for process in self.processes.drain(..) {
+            process.terminate(JOIN_LIMIT);
+        }
+    }
+
     fn logs(&self) -> String {
         self.processes.iter().map(|process| format!("\nlog: {}", process.log().trim_end())).collect()
     }

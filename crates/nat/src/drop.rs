@@ -17,7 +17,7 @@ pub enum Drop {
     BadMss,
     /// A limit on flows.
     FlowLimit,
-    /// Too many frames for guests wait.
+    /// Too many frames for guests wait, or too many messages for services come.
     Busy,
     /// A reason of the datagram half.
     Datagram(crate::datagrams::Drop),

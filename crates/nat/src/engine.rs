@@ -85,6 +85,14 @@ pub enum Notice {
 /// Notices that wait at most.
 const NOTICES: usize = 64;
 
+/// Notices a second, for each guest, of what it was kept from, and that it has as much as it may. Whoever floods is not
+/// to keep those busy who are told.
+const DENIALS: u32 = 32;
+pub(crate) const LIMITS: u32 = 1;
+
+/// Messages of a guest to the network's services, a second.
+const MESSAGES: u32 = 512;
+
 /// An uplink's engine.
 pub struct Nat {
     mac: MacAddr,
@@ -177,7 +185,7 @@ impl Nat {
     ) -> Result<Taken, Drop> {
         let taken = self.take_frame(io, frame);
         if let Err(reason) = taken {
-            self.note(frame, reason);
+            self.note(frame, reason, io.now);
         }
         taken
     }
@@ -191,13 +199,16 @@ impl Nat {
     }
 
     #[cold]
-    fn note(&mut self, frame: &Frame, reason: Drop) {
+    pub(crate) fn note(&mut self, frame: &Frame, reason: Drop, now: Instant) {
         if self.notices.len() >= NOTICES {
             return;
         }
         let ingress = frame.meta.ingress;
         match reason {
             Drop::Denied | Drop::Datagram(datagrams::Drop::EgressDenied) => {
+                if !self.guests.of(ingress).denials.take(DENIALS, now) {
+                    return;
+                }
                 let Ok(packet) = Packet::parse(frame) else { return };
                 let port = match packet.protocol {
                     IpProtocol::TCP | IpProtocol::UDP => packet.upper.get(2..4).and_then(<[u8]>::first_chunk),
@@ -207,10 +218,21 @@ impl Nat {
                 let to = SocketAddr::new(packet.destination(), port);
                 self.notices.push(Notice::Denied(ingress, to, packet.protocol));
             }
-            Drop::FlowLimit | Drop::Datagram(datagrams::Drop::FlowLimit) => {
+            Drop::FlowLimit | Drop::Datagram(datagrams::Drop::FlowLimit)
+                if self.guests.of(ingress).limits.take(LIMITS, now) =>
+            {
                 self.notices.push(Notice::FlowLimit(ingress));
             }
             _ => {}
+        }
+    }
+
+    /// A message for the network's services, which are others' too: more of a guest's than they would ever answer are
+    /// not handed to them.
+    pub(crate) fn service(&mut self, ingress: u16, now: Instant) -> Result<Taken, Drop> {
+        match self.guests.of(ingress).services.take(MESSAGES, now) {
+            true => Ok(Taken::Service),
+            false => Err(Drop::Busy),
         }
     }
 
@@ -235,7 +257,7 @@ impl Nat {
         }
         let packet = Packet::parse(frame)?;
         if packet.protocol == IpProtocol::UDP && self.is_service(&packet) {
-            return Ok(Taken::Service);
+            return self.service(packet.ingress, io.now);
         }
         // What begins a later fragment is no type, and nothing of this may come in fragments (RFC 6980 section 5).
         if packet.protocol == IpProtocol::ICMPV6 && packet.fragment.is_none() {
@@ -246,7 +268,7 @@ impl Nat {
                 return Ok(taken);
             }
             if packet.upper.first() == Some(&Icmpv6Type::ROUTER_SOLICITATION.0) {
-                return Ok(Taken::Service);
+                return self.service(packet.ingress, io.now);
             }
         }
         if to != self.mac {

@@ -102,6 +102,12 @@ pub(crate) struct Guest {
     pub(crate) challenges: Tokens,
     /// For being asked about all its flows.
     pub(crate) questions: Tokens,
+    /// For messages to the network's services.
+    pub(crate) services: Tokens,
+    /// For notices of what it was kept from.
+    pub(crate) denials: Tokens,
+    /// For notices that it has as much as it may.
+    pub(crate) limits: Tokens,
 }
 
 impl Guest {
@@ -121,6 +127,9 @@ impl Guest {
             new_flows: Tokens::default(),
             challenges: Tokens::default(),
             questions: Tokens::default(),
+            services: Tokens::default(),
+            denials: Tokens::default(),
+            limits: Tokens::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::keyed::Keyed;
 use crate::packet::Packet;
 use crate::reach::{Egress, Plan, Rule, To};
 use crate::testing::{GATEWAY_MAC, Guest, SUBNET4, SUBNET6, pool};
-use crate::{Nat, Taken};
+use crate::{Drop, Nat, Taken};
 
 fn nat(egress: Egress) -> Nat {
     let plan = Plan { subnet4: Some(SUBNET4), subnet6: Some(SUBNET6), egress, ..Plan::default() };
@@ -115,4 +115,38 @@ fn neighbours_answers_are_for_both() {
     assert_eq!(nat.told(&asked), Taken::Both);
     nat.other_carrier = false;
     assert_eq!(nat.told(&asked), Taken::Done);
+}
+
+#[test]
+fn who_floods_is_told_of_now_and_then() {
+    let (pool, mut nat) = (pool(), nat(Egress::None));
+    let frame = Guest::V4.udp(&pool, 1000, "192.0.2.7:53", b"hello");
+    let mut other = frame.clone();
+    other.meta.ingress += 1;
+    let mut told = |frame: &Frame, reason, second| {
+        let told = (0..1000).map(|_| {
+            nat.note(frame, reason, Instant::from_secs(second));
+            nat.take_notices().count()
+        });
+        told.sum::<usize>()
+    };
+    for reason in [Drop::Denied, Drop::Datagram(crate::datagrams::Drop::EgressDenied)] {
+        assert_eq!(told(&frame, reason, 10), if reason == Drop::Denied { 32 } else { 0 });
+    }
+    for reason in [Drop::FlowLimit, Drop::Datagram(crate::datagrams::Drop::FlowLimit)] {
+        assert_eq!(told(&frame, reason, 10), usize::from(reason == Drop::FlowLimit));
+    }
+    assert_eq!((told(&other, Drop::Denied, 10), told(&other, Drop::FlowLimit, 10)), (32, 1));
+    assert_eq!((told(&frame, Drop::Denied, 11), told(&frame, Drop::FlowLimit, 11)), (32, 1));
+    assert_eq!(told(&frame, Drop::BadMss, 12), 0);
+}
+
+#[test]
+fn services_get_a_bounded_number_of_messages_of_each_guest() {
+    let mut nat = nat(Egress::All);
+    let mut passed = |ingress, second| {
+        let taken = (0..2000).map(|_| nat.service(ingress, Instant::from_secs(second)));
+        taken.filter(|taken| *taken == Ok(Taken::Service)).count()
+    };
+    assert_eq!([passed(1, 10), passed(2, 10), passed(1, 10), passed(1, 11)], [512, 512, 0, 512]);
 }

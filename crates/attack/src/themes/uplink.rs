@@ -19,7 +19,7 @@ const GUEST: Ipv4Addr = Ipv4Addr::new(10, 213, 5, 20);
 /// The gateway's address, and that of the host's services.
 const NAMES: Ipv4Addr = Ipv4Addr::new(10, 213, 5, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 213, 5, 2);
-/// Nobody listens there, so all of it ends at the host's loopback interface.
+/// The port where nobody listens, so that all of it ends at the host's loopback interface.
 const DISCARD: u16 = 9;
 
 /// Different frames that are sent over and over.

@@ -11,6 +11,7 @@ use super::flow::{Flow, Key, SCALE, State, Wait, flag};
 use super::timers::PATIENCE;
 use super::{Failure, FlowId, GuestEnd, Sockets, Target, Tcp, Turn};
 use crate::drop::Drop;
+use crate::engine::LIMITS;
 use crate::reach::{HostTarget, Verdict};
 use crate::unreachable::{self, Reporter, Unreachable};
 use crate::{Envelope, Packet, neighbour};
@@ -173,7 +174,10 @@ impl Tcp {
             // The guest tries again, and by then there may be one.
             Failure::NoDescriptor => {
                 self.statistics.flow_limit += 1;
-                self.without_descriptor = Some(flow.ingress);
+                let ingress = flow.ingress;
+                if turn.guests.of(ingress).limits.take(LIMITS, turn.now) {
+                    self.without_descriptor = Some(ingress);
+                }
                 return self.abort(turn, slot, true);
             }
         };
