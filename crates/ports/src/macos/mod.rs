@@ -29,6 +29,8 @@ pub(crate) use events::Events;
 #[cfg(target_os = "macos")]
 pub(crate) use hold::hold;
 #[cfg(target_os = "macos")]
+pub(crate) use pair::Pair;
+#[cfg(target_os = "macos")]
 pub(crate) use system::{Host, System, addresses};
 #[cfg(target_os = "macos")]
 pub(crate) use trunk::{Look, Target, Trunk};

@@ -29,7 +29,7 @@ impl Drop for Number {
 }
 
 /// Two feth interfaces: what one sends, the other receives. They go when it is dropped.
-pub(super) struct Pair<K: Kernel> {
+pub(crate) struct Pair<K: Kernel> {
     kernel: K,
     /// Our end.
     pub inner: InterfaceName,
@@ -40,9 +40,9 @@ pub(super) struct Pair<K: Kernel> {
 
 /// Why there is no pair.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PairError {
+pub(crate) enum PairError {
     /// This process has as many as it may.
-    #[error("there are {} trunks on bridges already; remove one", Mark::PAIRS)]
+    #[error("there are {} trunks on bridges and uplinks of the kernel already; remove one", Mark::PAIRS)]
     TooMany,
     /// The system refused.
     #[error("cannot {step}: {source}")]
@@ -56,7 +56,7 @@ pub(super) enum PairError {
 
 impl<K: Kernel + Clone> Pair<K> {
     /// Makes a pair, marked as ours, with both ends up.
-    pub(super) fn make(kernel: &K, mtu: u32) -> Result<Pair<K>, PairError> {
+    pub(crate) fn make(kernel: &K, mtu: u32) -> Result<Pair<K>, PairError> {
         let at = |step| move |source| PairError::System { step, source };
         let number = Number::take().ok_or(PairError::TooMany)?;
         let mac = |is_outer| {

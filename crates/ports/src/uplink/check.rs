@@ -47,7 +47,7 @@ impl Validator {
         }
         let mode = uplink.mode.unwrap_or_default();
         if mode == UplinkMode::Kernel {
-            self.kernel(path, of);
+            self.kernel(of);
         }
         let subnet = self.subnet(&join(path, "subnet"), of.network, uplink.subnet.as_deref());
         let subnet6 = self.subnet6(path, uplink.ipv6.as_deref(), of);
@@ -140,11 +140,7 @@ impl Validator {
     }
 
     /// Checks that mode `kernel` can be.
-    fn kernel(&mut self, path: &str, of: &Surrounding<'_>) {
-        if !super::kernel::EXISTS {
-            let message = "mode `kernel` needs Linux; write `mode = \"user\"`";
-            self.fault(ErrorCode::OutOfRange, &join(path, "mode"), message);
-        }
+    fn kernel(&mut self, of: &Surrounding<'_>) {
         for (name, port) in of.ports {
             let at = join(&join(&join("network", of.network), "port"), name);
             // Faults of the list itself are told where the port is checked.

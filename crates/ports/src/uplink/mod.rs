@@ -14,6 +14,8 @@ mod forwards;
 mod host;
 mod keep;
 mod notes;
+#[cfg(any(target_os = "macos", test))]
+mod pf;
 mod report;
 #[cfg(target_os = "linux")]
 mod rules;
@@ -23,8 +25,8 @@ pub mod services;
 #[cfg(target_os = "linux")]
 #[path = "linux/kernel/mod.rs"]
 mod kernel;
-#[cfg(not(target_os = "linux"))]
-#[path = "without/kernel.rs"]
+#[cfg(target_os = "macos")]
+#[path = "macos/kernel.rs"]
 mod kernel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -20,9 +20,6 @@ use super::forwards::Inward;
 use super::rules::Plan;
 use crate::stable;
 
-/// This system has the mode.
-pub(super) const EXISTS: bool = true;
-
 /// Time between two looks at other programs' rules and at the ways out.
 const LOOK: Duration = Duration::from_secs(30);
 
