@@ -42,7 +42,7 @@ pub(super) fn text(plan: &Plan<'_>) -> String {
     text
 }
 
-/// What a caller's packet is marked with.
+/// The mark of a caller's packet.
 const FORWARDED: &str = "vmlan_forwarded";
 
 fn translation(plan: &Plan<'_>) -> Vec<String> {

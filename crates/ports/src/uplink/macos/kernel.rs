@@ -1,8 +1,8 @@
 //! The way out by the host's kernel: a feth pair, its addresses, an anchor of pf and the variables. Built, never run.
 //!
 //! Theory of operation. The host has the outer end of the pair, with the gateway's addresses; the inner end is read and
-//! written by a packet filter's device. The stock /etc/pf.conf evaluates the anchors `com.apple/*`, so that is where the
-//! rules are, and pf is kept on by a token of our own. Dropped, all of it goes, the rules first. A process that is
+//! written by a packet filter's device. The stock /etc/pf.conf evaluates the anchors `com.apple/*`, so that is where
+//! the rules are, and pf is kept on by a token of our own. Dropped, all of it goes, the rules first. A process that is
 //! killed leaves them: the next one with this network replaces the rules, and `vmlan doctor --clean` takes the inner
 //! end away; the outer one, which has the gateway's MAC address instead of our mark, has to be taken away by hand.
 
