@@ -1,5 +1,6 @@
 //! The headers below the upper layer of a frame for a guest.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vmlan_frame::checksum::Addresses;
@@ -134,6 +135,12 @@ pub struct Subnet4 {
     pub prefix: u8,
 }
 
+impl fmt::Display for Subnet4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
 impl Subnet4 {
     /// The address with this host number.
     pub fn host(&self, number: u32) -> Ipv4Addr {
@@ -157,6 +164,12 @@ impl Subnet4 {
 pub struct Subnet6 {
     /// The network's address: the lower 64 bits are 0.
     pub network: Ipv6Addr,
+}
+
+impl fmt::Display for Subnet6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/64", self.network)
+    }
 }
 
 impl Subnet6 {

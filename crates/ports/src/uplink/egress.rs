@@ -11,6 +11,11 @@ use vmlan_nat::reach::{Rule, To};
 
 use super::forward::{BadSpec, Numbers, bad, range};
 
+/// Private ranges, as `vmlan_nat::reach` knows them (RFC 1918, RFC 6598; RFC 4193, RFC 3879), as nftables and pf write
+/// sets.
+pub(super) const PRIVATE4: &str = "{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }";
+pub(super) const PRIVATE6: &str = "{ fc00::/7, fec0::/10 }";
+
 /// Octets of the addresses of a rule.
 const LONGEST: usize = 300;
 /// Octets of a name, without a final dot (RFC 1035 2.3.4).

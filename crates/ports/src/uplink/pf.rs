@@ -11,11 +11,8 @@ use vmlan_frame::wire::IpProtocol;
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::{Egress, Rule, To};
 
+use super::egress::{PRIVATE4, PRIVATE6};
 use super::forwards::Inward;
-
-/// Private ranges, as `vmlan_nat::reach` knows them (RFC 1918, RFC 6598; RFC 4193, RFC 3879).
-const PRIVATE4: &str = "{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }";
-const PRIVATE6: &str = "{ fc00::/7, fec0::/10 }";
 
 /// Everything that the rules follow from.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +47,8 @@ fn translation(plan: &Plan<'_>) -> Vec<String> {
         way.map(|way| format!("nat on {way} {family} from {subnet} to ! {subnet} -> ({way})"))
     };
     let (subnet, way) = plan.subnet;
-    let v4 = nat("inet", &subnet4(subnet), way);
-    let v6 = plan.subnet6.and_then(|(subnet, way)| nat("inet6", &subnet6(subnet), way));
+    let v4 = nat("inet", &subnet.to_string(), way);
+    let v6 = plan.subnet6.and_then(|(subnet, way)| nat("inet6", &subnet.to_string(), way));
     let forward = |forward: &Inward| {
         let Inward { transport, at, guest } = forward;
         let family = if at.is_ipv4() { "inet" } else { "inet6" };
@@ -79,10 +76,10 @@ fn from_guests(plan: &Plan<'_>) -> Vec<String> {
         format!(
             "pass in quick on {device} inet6 proto icmp6 all icmp6-type {{ neighbrsol, neighbradv }} no state"
         ),
-        closed(&format!("inet from ! {} to any", subnet4(plan.subnet.0))),
+        closed(&format!("inet from ! {} to any", plan.subnet.0)),
     ];
     rules.push(match plan.subnet6 {
-        Some((subnet, _)) => closed(&format!("inet6 from ! {} to any", subnet6(subnet))),
+        Some((subnet, _)) => closed(&format!("inet6 from ! {subnet} to any")),
         None => closed("inet6 all"),
     });
     rules.push(closed("from any to self"));
@@ -139,14 +136,6 @@ fn line(device: &str, rule: &Rule, protocol: Option<&str>) -> Option<String> {
     let ports = ports.unwrap_or_default();
     let (action, state) = if rule.allow { ("pass", " keep state") } else { ("block drop", "") };
     Some(format!("{action} in quick on {device} {family}{protocol}from any to {to}{ports}{state}"))
-}
-
-fn subnet4(subnet: Subnet4) -> String {
-    format!("{}/{}", subnet.network, subnet.prefix)
-}
-
-fn subnet6(subnet: Subnet6) -> String {
-    format!("{}/64", subnet.network)
 }
 
 /// The interface of a default route, by what `route -n get default` says.

@@ -4,18 +4,15 @@
 //! the guests and guests from the host, and hold the network's list once more, for flows that there are already.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use vmlan_frame::wire::IpProtocol;
 use vmlan_nat::envelope::{Subnet4, Subnet6};
 use vmlan_nat::reach::{Egress, Rule, To};
 
+use super::egress::{PRIVATE4, PRIVATE6};
 use super::forwards::Inward;
-
-/// Private ranges, as `vmlan_nat::reach` knows them (RFC 1918, RFC 6598; RFC 4193, RFC 3879).
-const PRIVATE4: &str = "{ 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 }";
-const PRIVATE6: &str = "{ fc00::/7, fec0::/10 }";
 
 /// Everything that the rules follow from.
 #[derive(Debug, Clone, Copy)]
@@ -110,10 +107,10 @@ fn from_guests(plan: &Plan<'_>) -> Vec<String> {
         // Answers to callers, and errors about what is open.
         "ct direction reply ct state established,related accept".to_owned(),
         "ct state related accept".to_owned(),
-        format!("ip saddr != {} drop", subnet4(plan.subnet)),
+        format!("ip saddr != {} drop", plan.subnet),
     ];
     rules.push(match plan.subnet6 {
-        Some(subnet) => format!("ip6 saddr != {} drop", subnet6(subnet)),
+        Some(subnet) => format!("ip6 saddr != {subnet} drop"),
         None => "meta nfproto ipv6 drop".to_owned(),
     });
     match plan.egress {
@@ -199,17 +196,8 @@ fn postrouting(plan: &Plan<'_>) -> Vec<String> {
             plan.device
         )
     };
-    let v6 = plan.subnet6.map(|subnet| masquerade("ip6", &subnet6(subnet)));
-    [masquerade("ip", &subnet4(plan.subnet))].into_iter().chain(v6).collect()
-}
-
-fn subnet4(subnet: Subnet4) -> String {
-    let network: Ipv4Addr = subnet.network;
-    format!("{network}/{}", subnet.prefix)
-}
-
-fn subnet6(subnet: Subnet6) -> String {
-    format!("{}/64", subnet.network)
+    let v6 = plan.subnet6.map(|subnet| masquerade("ip6", &subnet.to_string()));
+    [masquerade("ip", &plan.subnet.to_string())].into_iter().chain(v6).collect()
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ fn ula(network: &str) -> Subnet6 {
 pub(super) fn unfit(subnet: Subnet4, address: Ipv4Addr) -> Option<String> {
     let number = address.to_bits() ^ subnet.network.to_bits();
     if !subnet.contains(address) {
-        Some(format!("is not in the uplink's subnet, {}/{}", subnet.network, subnet.prefix))
+        Some(format!("is not in the uplink's subnet, {subnet}"))
     } else if address == subnet.broadcast() || number == 0 {
         Some("is no address of one host".to_owned())
     } else if number <= 2 {

@@ -32,9 +32,9 @@ fn read(path: &str) -> String {
 pub(super) fn check(rooms: &Rooms) -> Result<(), String> {
     match overlap(&read(ROUTES4), (rooms.subnet.network, rooms.subnet.prefix)) {
         Some((interface, network, prefix)) => Err(format!(
-            "the subnet {}/{} overlaps with the host's route to {network}/{prefix} by {interface}; set `subnet` in the \
+            "the subnet {} overlaps with the host's route to {network}/{prefix} by {interface}; set `subnet` in the \
              uplink to another one",
-            rooms.subnet.network, rooms.subnet.prefix
+            rooms.subnet
         )),
         None => Ok(()),
     }
