@@ -29,9 +29,11 @@ fn plug(
     let key = plane.add_port(&setup);
     let (tell, told) = mpsc::channel();
     let endpoint = Arc::new(stream::Socket::new(PeerSocket::from_birth(socket.into())));
-    plane.connect(key, endpoint, Done::new(move || tell.send(()).expect("somebody waits")));
+    let done = Done::new(move || tell.send(()).expect("somebody waits"));
+    let attachment = plane.connect(key, endpoint, done);
     told.recv()?;
     network.set_active(id, true)?;
+    plane.open(key, attachment);
     Ok(bridge)
 }
 

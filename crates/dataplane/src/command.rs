@@ -106,6 +106,7 @@ pub enum Polling {
 pub(crate) enum Command {
     AddPort { key: PortKey, setup: PortSetup },
     Connect { key: PortKey, attachment: u64, endpoint: Arc<dyn Endpoint>, receives: bool, _done: Done },
+    Open { key: PortKey, attachment: u64 },
     Disconnect { key: PortKey, _done: Done },
     RemovePort { key: PortKey, _done: Done },
     SetPolling { polling: Polling },

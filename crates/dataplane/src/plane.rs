@@ -72,7 +72,7 @@ impl Plane {
     }
 
     /// Attaches a port to `endpoint`, in place of what it was attached to. Answers the attachment's number. The network
-    /// may send to the port when it is done.
+    /// may send to the port when it is done; nothing is received before [`Plane::open`].
     pub fn connect(&self, key: PortKey, endpoint: Arc<dyn Endpoint>, done: Done) -> u64 {
         let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
         // Ports whose medium has one queue are spread over the workers by their slot.
@@ -85,6 +85,12 @@ impl Plane {
             _done: done.clone(),
         });
         attachment
+    }
+
+    /// Receives from an attachment from now on, if it is still the port's. For when the network sends to the port:
+    /// whatever a guest says first may be answered at once.
+    pub fn open(&self, key: PortKey, attachment: u64) {
+        self.tell_all(|_| Command::Open { key, attachment });
     }
 
     /// Takes a port's attachment away.

@@ -41,6 +41,8 @@ pub(crate) struct Attached {
     pub(crate) number: u64,
     pub(crate) queue: Box<dyn Queue>,
     receives: bool,
+    /// Control has opened it: before, nothing is received.
+    open: bool,
     /// The signs for which the poller watches its descriptors.
     watched: Waits,
     /// Times in a row that it was told to have failed and neither frames nor a fault came of it.
@@ -92,7 +94,8 @@ impl Port {
         let share = self.share.clone();
         let settings = Settings { worker, receives, account, backlog, share, longest };
         let queue = endpoint.queue(settings)?;
-        let mut attached = Attached { number, queue, receives, watched: Waits::NONE, empty_failures: 0 };
+        let mut attached =
+            Attached { number, queue, receives, open: false, watched: Waits::NONE, empty_failures: 0 };
         attached.watch(poller, self.key, attached.queue.status().waits)?;
         self.attached = Some(attached);
         Ok(())
@@ -119,9 +122,24 @@ impl Port {
 }
 
 impl Attached {
+    /// True if it has this number.
+    pub(crate) fn is(&self, number: u64) -> bool {
+        self.number == number
+    }
+
+    /// From the next [`Attached::watch`] on, it is received from.
+    pub(crate) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// True if control has opened it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// True if this worker receives from the attachment.
     pub(crate) fn receives(&self) -> bool {
-        self.receives
+        self.receives && self.open
     }
 
     /// The descriptors by which this worker hears that there is something to receive, as a bit for each.
@@ -143,7 +161,7 @@ impl Attached {
     /// Watches for what the queue waits for, and for something to receive only where this worker receives.
     #[inline]
     pub(crate) fn watch(&mut self, poller: &Poller, key: PortKey, waits: Waits) -> io::Result<()> {
-        let wanted = if self.receives { waits } else { waits.without_receiving() };
+        let wanted = if self.receives() { waits } else { waits.without_receiving() };
         if wanted == self.watched { Ok(()) } else { self.watch_anew(poller, key, wanted) }
     }
 

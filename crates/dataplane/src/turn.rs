@@ -10,7 +10,7 @@ use vmlan_lan::Egress;
 use vmlan_sys::Poller;
 
 use crate::command::{Notice, PortKey};
-use crate::port::{Out, Port};
+use crate::port::{Attached, Out, Port};
 use crate::ready::{Pending, ReadyQueue, Timed};
 use crate::translate::Translator;
 use crate::worker::{Worker, WorkerNetwork, now};
@@ -52,7 +52,7 @@ impl Worker {
             mem::swap(&mut port.held, &mut self.batch);
             return self.forward(key, now);
         }
-        if receive == 0 {
+        if receive == 0 || !port.attached.as_ref().is_some_and(Attached::is_open) {
             return;
         }
         // Descriptors that are ready take turns.

@@ -244,6 +244,7 @@ impl Worker {
             Command::Connect { key, attachment, endpoint, receives, .. } => {
                 self.contained(key, |worker| worker.connect((key, attachment), &*endpoint, receives));
             }
+            Command::Open { key, attachment } => self.contained(key, |worker| worker.open(key, attachment)),
             Command::Disconnect { key, .. } => self.contained(key, |worker| {
                 if let Some(port) = worker.ports.get_mut(key) {
                     port.detach(worker.number, &worker.poller);
@@ -266,6 +267,14 @@ impl Worker {
             Err(panic) => Fault::Bug(message(&*panic)),
         };
         (self.notify)(Notice::Fault { port: key, attachment, fault });
+    }
+
+    fn open(&mut self, key: PortKey, attachment: u64) {
+        let attached = self.ports.get_mut(key).and_then(|port| port.attached.as_mut());
+        if let Some(attached) = attached.filter(|attached| attached.is(attachment)) {
+            attached.open();
+            self.set_room(key);
+        }
     }
 
     fn add_port(&mut self, key: PortKey, setup: PortSetup) {

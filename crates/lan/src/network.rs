@@ -257,20 +257,6 @@ impl Network {
         Ok(())
     }
 
-    /// Says that the port is about to become active, so that the first frame of its peer is learnt from, which may come
-    /// before [`Network::set_active`]: who is heard first has the best claim to an address.
-    ///
-    /// # Errors
-    /// When the port is gone.
-    pub fn expect(&self, id: PortId) -> Result<(), PortError> {
-        let control = self.control.lock();
-        let member = control.member(id)?;
-        if member.policy.enabled {
-            self.fdb.set_learning(id, true);
-        }
-        Ok(())
-    }
-
     /// Says whether somebody is there to receive at the port. What was learnt behind it is forgotten when nobody is;
     /// frames that it sends are forwarded all the same.
     ///
@@ -286,7 +272,6 @@ impl Network {
             member.compile(common);
             self.publish(&mut control);
         }
-        // In any case: it may learn already, see `expect`.
         self.set_learning(id, learns);
         Ok(())
     }

@@ -143,13 +143,16 @@ impl Seat {
     pub async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
         let (done, connected) = done();
         let key = self.joined.key;
-        // Fails only when the port has left the network, as below.
-        let _ = self.joined.network.expect(self.joined.id);
         self.fabric.directory.set_endpoint(&self.joined.place, Some(endpoint.clone()));
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
+        // Fails only when the port has left the network.
         let _ = self.joined.network.set_active(self.joined.id, true);
         self.set_state(PortState::Up, None, peer);
+        // Not before: what the guest says first may be answered at once.
+        if let Some(attachment) = self.attachment {
+            self.fabric.with_plane(|plane| plane.open(key, attachment));
+        }
     }
 
     /// Waits until the attachment is of no more use, and says why. Safe to cancel.

@@ -63,6 +63,7 @@ impl Lab {
         let attachment = self.plane.connect(port.key, Arc::new(endpoint), done);
         wait.recv_timeout(LIMIT).unwrap();
         self.network.set_active(port.id, true).unwrap();
+        self.plane.open(port.key, attachment);
         attachment
     }
 
@@ -139,6 +140,31 @@ fn frames_reach_the_other_port_only() {
     wait_until("one frame at c", || c.counters().tx_frames == 1);
     assert_eq!(a.counters().copies, 2);
     assert_balanced(&[&a, &b, &c]);
+}
+
+#[test]
+fn what_a_guest_says_first_is_heard_when_it_can_be_answered() {
+    let lab = Lab::new(1);
+    let (b, mut guest_b) = lab.guest("b");
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let mut guest_a = RawGuest::attach("a", Attachment::Fd(theirs.into()), LIMIT).unwrap();
+    guest_a.send_frame(&frame(MacAddr::BROADCAST, mac(1), 0)).unwrap();
+    let a = lab.port("a", 64);
+    let (sender, wait) = done();
+    let attachment = lab.plane.connect(a.key, Arc::new(datagram::Socket::new(ours.into(), None)), sender);
+    wait.recv_timeout(LIMIT).unwrap();
+    // The worker looks at its ports between commands.
+    (0..10).for_each(|number| drop(lab.guest(&format!("later {number}"))));
+    assert_eq!(a.counters().rx_frames, 0);
+    lab.network.set_active(a.id, true).unwrap();
+    lab.plane.open(a.key, attachment + 1);
+    (0..10).for_each(|number| drop(lab.guest(&format!("other {number}"))));
+    assert_eq!(a.counters().rx_frames, 0, "another attachment was opened");
+    lab.plane.open(a.key, attachment);
+    assert!(guest_b.receive(LIMIT).unwrap().is_some());
+    guest_b.send_frame(&frame(mac(1), mac(2), 1)).unwrap();
+    assert!(guest_a.receive(LIMIT).unwrap().is_some());
+    assert_eq!((a.counters().rx_frames, b.counters().dropped(DropReason::NoDestination)), (1, 0));
 }
 
 #[test]
