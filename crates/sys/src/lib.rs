@@ -23,7 +23,7 @@ pub use inherited::{disinherit, inherit, inherit_all};
 #[cfg(target_os = "linux")]
 pub use linux::tun as tunnel;
 #[cfg(target_os = "linux")]
-pub use linux::{ebpf, netdev, netns, packet, tap, xdp};
+pub use linux::{ebpf, guest_memory, netdev, netns, packet, tap, xdp};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
 #[cfg(target_os = "macos")]

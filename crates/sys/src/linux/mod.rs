@@ -2,6 +2,7 @@
 
 pub mod datagrams;
 pub mod ebpf;
+pub mod guest_memory;
 pub mod inet;
 mod memory;
 pub mod netdev;
