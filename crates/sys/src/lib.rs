@@ -21,9 +21,11 @@ use macos as platform;
 
 pub use inherited::{disinherit, inherit, inherit_all};
 #[cfg(target_os = "linux")]
+pub use linux::eventfd::is_eventfd;
+#[cfg(target_os = "linux")]
 pub use linux::tun as tunnel;
 #[cfg(target_os = "linux")]
-pub use linux::{ebpf, guest_memory, netdev, netns, packet, tap, xdp};
+pub use linux::{bell, ebpf, guest_memory, netdev, netns, packet, tap, xdp};
 #[cfg(target_os = "macos")]
 pub use macos::utun as tunnel;
 #[cfg(target_os = "macos")]

@@ -1,7 +1,9 @@
 //! Linux.
 
+pub mod bell;
 pub mod datagrams;
 pub mod ebpf;
+pub mod eventfd;
 pub mod guest_memory;
 pub mod inet;
 mod memory;
