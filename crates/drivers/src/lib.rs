@@ -28,6 +28,8 @@ mod waits;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod tap;
+#[cfg(target_os = "linux")]
+pub mod vhost_user;
 
 pub use flows::Flows;
 pub use peer::PeerSocket;
