@@ -102,6 +102,17 @@ pub enum Polling {
     Sleep,
 }
 
+impl Polling {
+    /// How many looks in a row at a queue that has to be polled may find nothing before the queue rests.
+    pub(crate) fn empty_looks(self) -> u32 {
+        match self {
+            Polling::Adaptive => 64,
+            Polling::Busy => u32::MAX,
+            Polling::Sleep => 1,
+        }
+    }
+}
+
 /// A request of control to a worker.
 pub(crate) enum Command {
     AddPort { key: PortKey, setup: PortSetup },

@@ -47,6 +47,10 @@ pub(crate) struct Attached {
     watched: Waits,
     /// Times in a row that it was told to have failed and neither frames nor a fault came of it.
     pub(crate) empty_failures: u32,
+    /// Its queue is looked at until it rests, and its descriptors tell nothing meanwhile.
+    polled: bool,
+    /// Looks in a row that found nothing.
+    empty_looks: u32,
 }
 
 impl Port {
@@ -94,8 +98,16 @@ impl Port {
         let share = self.share.clone();
         let settings = Settings { worker, receives, account, backlog, share, longest };
         let queue = endpoint.queue(settings)?;
-        let mut attached =
-            Attached { number, queue, receives, open: false, watched: Waits::NONE, empty_failures: 0 };
+        let mut attached = Attached {
+            number,
+            queue,
+            receives,
+            open: false,
+            watched: Waits::NONE,
+            empty_failures: 0,
+            polled: false,
+            empty_looks: 0,
+        };
         attached.watch(poller, self.key, attached.queue.status().waits)?;
         self.attached = Some(attached);
         Ok(())
@@ -135,6 +147,19 @@ impl Attached {
     /// True if control has opened it.
     pub(crate) fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// True if its queue is to be looked at, since it tells nothing by itself now.
+    pub(crate) fn is_polled(&self) -> bool {
+        self.polled
+    }
+
+    /// Goes on looking at the queue, or has it rest after `most` looks that found nothing. `any` says whether the last one
+    /// found something. True if it is to be looked at again.
+    pub(crate) fn poll(&mut self, any: bool, most: u32) -> bool {
+        self.empty_looks = if any { 0 } else { self.empty_looks.saturating_add(1) };
+        self.polled = self.empty_looks < most || self.queue.rest();
+        self.polled
     }
 
     /// True if this worker receives from the attachment.

@@ -97,6 +97,8 @@ pub(crate) struct Pending {
     pub(crate) room: u8,
     /// Its queue received more than it gave out.
     pub(crate) more: bool,
+    /// Its queue is to be looked at, whatever its descriptors say.
+    pub(crate) look: bool,
     /// Frames that wait are to be sent.
     pub(crate) transmit: bool,
     /// Its descriptor told of a failure.
@@ -175,6 +177,9 @@ impl ReadyQueue {
     /// As [`ReadyQueue::list`], for receiving whatever the medium has.
     #[inline]
     pub(crate) fn list_all(&mut self, port: &mut Port) {
+        if port.attached.as_ref().is_some_and(Attached::is_polled) {
+            return self.list(port, |pending| pending.look = true);
+        }
         let receivers = port.attached.as_ref().map_or(0, Attached::receivers);
         // Of a queue that waits for nothing as well, what its deadline is for.
         self.list(port, |pending| pending.receive |= receivers.max(1));

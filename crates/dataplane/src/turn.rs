@@ -34,7 +34,7 @@ impl Worker {
     /// Gives a port its turn, for whatever it was listed for.
     pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) {
         let Some(port) = self.ports.get_mut(key) else { return };
-        let Pending { receive, room, more, transmit, failed, .. } = mem::take(&mut port.pending);
+        let Pending { receive, room, more, look, transmit, failed, .. } = mem::take(&mut port.pending);
         if transmit {
             if let Some(attached) = &mut port.attached {
                 numbers(room).for_each(|number| attached.queue.is_ready(number));
@@ -47,13 +47,17 @@ impl Worker {
             self.ready.list(port, |pending| {
                 pending.receive |= receive;
                 pending.more |= more;
+                pending.look |= look;
                 pending.failed |= failed;
             });
             mem::swap(&mut port.held, &mut self.batch);
             return self.forward(key, now);
         }
-        if receive == 0 || !port.attached.as_ref().is_some_and(Attached::is_open) {
+        if receive == 0 && !look || !port.attached.as_ref().is_some_and(Attached::is_open) {
             return;
+        }
+        if receive == 0 {
+            return self.receive(key, now, failed);
         }
         // Descriptors that are ready take turns.
         let number = after(port.read_last, receive);
@@ -77,12 +81,19 @@ impl Worker {
         attached.empty_failures =
             if failed && self.batch.is_empty() && result.is_ok() { attached.empty_failures + 1 } else { 0 };
         let stuck = attached.empty_failures >= EMPTY_FAILURES;
+        let looks = match result {
+            Ok(Progress::Polled { any }) => attached.poll(any, self.polling.empty_looks()),
+            _ => false,
+        };
         if let Some(deadline) = attached.queue.status().deadline {
             self.timed.note(port, deadline);
         }
         if matches!(result, Ok(Progress::Again)) {
             port.pending.more = true;
             self.ready.list_all(port);
+        }
+        if looks {
+            self.ready.list(port, |pending| pending.look = true);
         }
         if !self.batch.is_empty() {
             port.link.input(&cx, &mut self.batch);

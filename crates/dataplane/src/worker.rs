@@ -68,7 +68,7 @@ pub(crate) struct Worker {
     /// The port whose code runs, which a panic is the fault of.
     pub(crate) hand: Cell<Option<PortKey>>,
     pub(crate) panics: Panics,
-    polling: Polling,
+    pub(crate) polling: Polling,
     stopping: Option<Duration>,
 }
 

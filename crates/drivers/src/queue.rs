@@ -83,6 +83,13 @@ pub trait Queue {
     /// Why the attachment is of no more use. Frames that were added before stay in the batch.
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault>;
 
+    /// Has the other side tell when there is something to receive, from now on: it is not looked at any more without
+    /// being told. For a queue that answered [`Progress::Polled`]. True if something came meanwhile, or the queue cannot
+    /// rest yet: then it is to be looked at again.
+    fn rest(&mut self) -> bool {
+        false
+    }
+
     /// Sends what waited from before, then every frame of `batch`, and leaves it empty: what the medium does not take
     /// now waits in a bounded backlog, what does not fit there is dropped and counted. An empty batch just sends what
     /// waited.
@@ -112,6 +119,12 @@ pub enum Progress {
     Done,
     /// Received already but not given out: call again before anything else of this queue.
     Again,
+    /// Readiness does not tell when there is more, before [`Queue::rest`]: call again soon, for a while after there was
+    /// `any`.
+    Polled {
+        /// This call found something.
+        any: bool,
+    },
 }
 
 /// The events that a queue waits for.

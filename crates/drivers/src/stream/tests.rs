@@ -41,7 +41,7 @@ impl Fixture {
             frames.extend(batch.iter().map(|frame| frame.octets().to_vec()));
             match result {
                 Ok(Progress::Again) => {}
-                Ok(Progress::Done) => return (Ok(()), frames),
+                Ok(Progress::Done | Progress::Polled { .. }) => return (Ok(()), frames),
                 Err(fault) => return (Err(fault), frames),
             }
         }

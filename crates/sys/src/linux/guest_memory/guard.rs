@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::io;
 use std::os::raw::c_int;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -17,6 +17,17 @@ pub(super) const PLACES: usize = 4096;
 
 /// All mappings of files.
 pub(super) static TABLE: Table<PLACES> = Table::new();
+
+/// How often the handler replaced a mapping.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often a mapping of this process was poisoned: as long as it is the same, there is none to look for.
+#[inline]
+pub fn faults() -> u64 {
+    // As for `Place::is_poisoned`.
+    fence(Ordering::Acquire);
+    FAULTS.load(Ordering::Relaxed)
+}
 
 const FREE: usize = 0;
 const CLAIMED: usize = 1;
@@ -203,6 +214,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 fn replace(found: &Found<'_>, address: usize) -> bool {
     // First the mark: who reads a zero sees it.
     found.entry.poisoned.store(true, Ordering::SeqCst);
+    FAULTS.fetch_add(1, Ordering::SeqCst);
     // All of it at once takes less than page by page, and is the only way with huge pages. Where memory is never
     // promised twice, a large one can fail, and a page does not.
     let page = address - address % found.page;

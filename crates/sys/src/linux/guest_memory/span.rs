@@ -141,12 +141,13 @@ impl<'a> Span<'a> {
         unsafe { access::store_u64(self.place(offset, 8), value) }
     }
 
-    /// Sets bits of an octet, and leaves the others as they are, also those that others set at the same time.
+    /// Sets bits of an octet, and leaves the others as they are, also those that others set at the same time. Accesses
+    /// before it come before it.
     #[inline]
     #[track_caller]
     pub fn set_bits(self, offset: usize, bits: u8) {
         // SAFETY: `place` has checked that the octet is in the mapping; one octet is always aligned.
-        unsafe { AtomicU8::from_ptr(self.place(offset, 1)) }.fetch_or(bits, Ordering::Relaxed);
+        unsafe { AtomicU8::from_ptr(self.place(offset, 1)) }.fetch_or(bits, Ordering::Release);
     }
 
     /// Copies octets from `offset` to all of `into`.

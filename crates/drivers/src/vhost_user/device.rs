@@ -1,0 +1,582 @@
+//! The rings of one connection, as its thread and the workers share them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use vmlan_frame::{MacAddr, Mutex, Takes};
+use vmlan_sys::bell::Bell;
+use vmlan_sys::{Interest, Poller, Waker};
+
+use super::Trouble;
+use super::log::Log;
+use super::memory::Memory;
+use super::packed::{self, Cursor, Packed};
+use super::queue::VhostQueue;
+use super::ring::{AnyLayout, Form, Frames, Ring};
+use super::session::feature;
+use super::split::{self, Split};
+use crate::queue::{Endpoint, Queue, Settings};
+
+/// Announcements that wait for a worker at most.
+const ANNOUNCEMENTS: usize = 16;
+
+/// Octets of the shortest Ethernet frame, without FCS.
+pub(crate) const SHORTEST: usize = 60;
+
+/// Where the areas of a ring are. Of a packed one they are the descriptors, what the driver wants to hear, and what the
+/// device wants to hear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingAddresses {
+    /// The descriptors, as an address of the front end's.
+    pub descriptors: u64,
+    /// What is available, as an address of the front end's.
+    pub driver: u64,
+    /// What is used, as an address of the front end's.
+    pub device: u64,
+    /// The guest address of the used entries, if writes to them are to be logged.
+    pub log: Option<u64>,
+}
+
+/// Everything that a ring begins with.
+pub struct Setup {
+    /// The features that were agreed on.
+    pub features: u64,
+    /// Its entries.
+    pub num: u32,
+    /// Where it goes on, as SET_VRING_BASE says. Of a split ring its own memory says it.
+    pub base: u32,
+    /// Where it is.
+    pub addresses: RingAddresses,
+    /// Where all is.
+    pub memory: Arc<Memory>,
+    /// Where writes are logged.
+    pub log: Option<Arc<Log>>,
+    /// Frames pass.
+    pub enabled: bool,
+    /// By which the guest tells us.
+    pub kick: Option<OwnedFd>,
+    /// By which we tell the guest.
+    pub call: Option<OwnedFd>,
+    /// By which we tell the front end that the ring is broken.
+    pub error: Option<OwnedFd>,
+}
+
+/// What a ring had when it was stopped. Dropping it closes descriptors and may unmap memory, which may take its time.
+pub struct Stopped {
+    /// Where it can go on, as GET_VRING_BASE answers.
+    pub base: u32,
+    _setup: Setup,
+    _ring: Result<Ring, Trouble>,
+}
+
+/// The state of a ring.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RingState {
+    /// It is not there.
+    Stopped,
+    /// It is there, and frames pass if it is enabled.
+    Started {
+        /// Frames pass.
+        enabled: bool,
+    },
+    /// It is there and was found to make no sense.
+    Broken(String),
+}
+
+/// A ring that was started.
+pub(crate) struct Started {
+    setup: Setup,
+    ring: Result<Ring, Trouble>,
+}
+
+/// A place for a ring.
+#[derive(Default)]
+pub(crate) struct Slot {
+    started: Mutex<Option<Started>>,
+    /// What workers have to know without the lock.
+    flags: AtomicU8,
+}
+
+/// Frames are taken from it, or dropped while it is not enabled.
+const RUNS: u8 = 1;
+const ENABLED: u8 = 2;
+/// Nobody tells when it has something.
+const UNKICKED: u8 = 4;
+
+/// The descriptors by which one worker hears of its rings.
+pub(crate) struct Watch {
+    /// Kicks of rings that are received from.
+    pub(crate) receive: Poller,
+    /// Kicks of rings that are sent to.
+    pub(crate) room: Poller,
+    /// Something was changed.
+    poke: Waker,
+}
+
+impl Watch {
+    fn new() -> io::Result<Watch> {
+        let watch = Watch { receive: Poller::new()?, room: Poller::new()?, poke: Waker::new()? };
+        // Nobody clears it: each change is told once.
+        watch.receive.add(&watch.poke, u64::MAX, Interest { edge: true, ..Interest::READ })?;
+        watch.room.add(&watch.poke, u64::MAX, Interest { edge: true, ..Interest::READ })?;
+        Ok(watch)
+    }
+}
+
+/// The rings of a connection. A ring has the index that messages give it: even ones are those to the guest.
+pub struct Rings {
+    slots: Vec<Slot>,
+    watches: Vec<Watch>,
+    /// Grows with each change that workers have to follow.
+    generation: AtomicU64,
+    takes: AtomicU8,
+    announcements: Mutex<VecDeque<[u8; SHORTEST]>>,
+    has_announcements: AtomicBool,
+    /// Something is to be told to the connection's thread.
+    waker: Waker,
+    /// Pairs that are running, for people.
+    pairs: AtomicUsize,
+    /// By which rings are rung when they start or break.
+    bell: Mutex<Bell>,
+}
+
+/// The endpoint of a port whose guest is behind a front end.
+pub struct Device {
+    rings: Arc<Rings>,
+    /// One for each worker, made where its failure is told best.
+    bells: Mutex<Vec<Option<Bell>>>,
+}
+
+impl Device {
+    /// A device with `rings` places for rings, for so many workers.
+    ///
+    /// # Errors
+    /// No descriptors or memory. Of requests of asynchronous I/O there may be too few (`fs.aio-max-nr`).
+    pub fn new(rings: usize, workers: usize) -> io::Result<Device> {
+        let bell = || {
+            Bell::new().map_err(|error| {
+                let hint = "it takes asynchronous I/O to ring guests; raise the sysctl fs.aio-max-nr";
+                io::Error::new(error.kind(), format!("{error}; {hint}"))
+            })
+        };
+        let rings = Arc::new(Rings {
+            slots: (0..rings).map(|_| Slot::default()).collect(),
+            watches: (0..workers.max(1)).map(|_| Watch::new()).collect::<io::Result<_>>()?,
+            generation: AtomicU64::new(1),
+            takes: AtomicU8::new(0),
+            announcements: Mutex::default(),
+            has_announcements: AtomicBool::new(false),
+            waker: Waker::new()?,
+            pairs: AtomicUsize::new(0),
+            bell: Mutex::new(bell()?),
+        });
+        let bells = (0..workers.max(1)).map(|_| bell().map(Some)).collect::<io::Result<_>>()?;
+        Ok(Device { rings, bells: Mutex::new(bells) })
+    }
+
+    /// Its rings.
+    pub fn rings(&self) -> Arc<Rings> {
+        self.rings.clone()
+    }
+}
+
+impl Endpoint for Device {
+    fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
+        let bell = self.bells.lock().get_mut(settings.worker).and_then(Option::take);
+        let bell = bell.map_or_else(Bell::new, Ok)?;
+        Ok(Box::new(VhostQueue::new(self.rings.clone(), settings, bell)))
+    }
+
+    fn has_queue_for(&self, worker: usize) -> bool {
+        worker < self.rings.watches.len()
+    }
+
+    fn mechanism(&self) -> String {
+        self.rings.describe()
+    }
+}
+
+impl Started {
+    fn new(setup: Setup) -> Started {
+        let ring = make(&setup, setup.base);
+        Started { setup, ring }
+    }
+
+    fn base(&self) -> u32 {
+        self.ring.as_ref().map_or(self.setup.base, Ring::base)
+    }
+
+    fn flags(&self) -> u8 {
+        match &self.ring {
+            Ok(_) => {
+                let enabled = if self.setup.enabled { ENABLED } else { 0 };
+                RUNS | enabled | if self.setup.kick.is_none() { UNKICKED } else { 0 }
+            }
+            Err(_) => 0,
+        }
+    }
+
+    /// The ring, and the descriptor that tells its guest, if it is not broken.
+    #[inline]
+    pub(crate) fn ring(&mut self) -> Option<(&mut Ring, Option<&OwnedFd>)> {
+        Some((self.ring.as_mut().ok()?, self.setup.call.as_ref()))
+    }
+}
+
+/// The form of frames that goes with features.
+fn form(features: u64) -> Form {
+    let has = |bits: u64| features & bits == bits;
+    let header = if features & (feature::VERSION_1 | feature::MRG_RXBUF) != 0 { 12 } else { 10 };
+    let mut takes = Takes::NONE;
+    if has(feature::GUEST_CSUM) {
+        takes = takes | Takes::CHECKSUM;
+        let uso = feature::GUEST_USO4 | feature::GUEST_USO6;
+        for (bits, one) in [
+            (feature::GUEST_TSO4, Takes::TSO4),
+            (feature::GUEST_TSO6, Takes::TSO6),
+            (feature::GUEST_ECN, Takes::ECN),
+            (uso, Takes::USO),
+        ] {
+            if has(bits) {
+                takes = takes | one;
+            }
+        }
+    }
+    Form { header, mergeable: has(feature::MRG_RXBUF), takes }
+}
+
+/// Resolves the areas of a ring that goes on at `base`.
+fn make(setup: &Setup, base: u32) -> Result<Ring, Trouble> {
+    let Setup { features, num, addresses, memory, log, enabled, .. } = setup;
+    let event_idx = features & feature::EVENT_IDX != 0;
+    let area = |what: &str, user: u64, len: u64| {
+        memory.area_of_user(user, len).ok_or_else(|| {
+            Trouble(format!("{what} of {len} octets at {user:#x} are in no region of the shared memory"))
+        })
+    };
+    let (RingAddresses { descriptors, driver, device, log: used }, num) = (*addresses, *num);
+    let layout = if features & feature::RING_PACKED != 0 {
+        let areas = packed::Areas {
+            descriptors: area("the descriptors", descriptors, 16 * u64::from(num))?,
+            driver: area("the driver's events", driver, packed::EVENT)?,
+            device: area("the device's events", device, packed::EVENT)?,
+        };
+        let num = u16::try_from(num).ok().filter(|num| (1..=1 << 15).contains(num));
+        let num = num.ok_or_else(|| Trouble(format!("a packed ring cannot have {} entries", setup.num)))?;
+        AnyLayout::Packed(Packed::new(areas, num, event_idx, Cursor::from_bits(base as u16))?)
+    } else {
+        let octets = split::Areas::octets(num, event_idx);
+        let areas = split::Areas {
+            descriptors: area("the descriptors", descriptors, octets[0])?,
+            available: area("the available ring", driver, octets[1])?,
+            used: area("the used ring", device, octets[2])?,
+        };
+        let num = u16::try_from(num).ok().filter(|num| num.is_power_of_two());
+        let num = num.ok_or_else(|| Trouble(format!("a split ring cannot have {} entries", setup.num)))?;
+        AnyLayout::Split(Split::new(areas, num, event_idx)?)
+    };
+    let frames = Frames::new(memory.clone(), log.clone(), used, form(*features));
+    Ok(Ring { layout, frames, enabled: *enabled })
+}
+
+/// Calls for the connection's thread, which may wait for a worker's turn to end.
+impl Rings {
+    /// How many places there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True if there is no place.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Starts a ring, in place of what was there. Its guest is told once, for it may have slept through a change.
+    /// Returns what was there before.
+    pub fn start(&self, index: usize, setup: Setup) -> Option<Stopped> {
+        let slot = &self.slots[index];
+        let before = self.stop(index);
+        let takes = form(setup.features).takes;
+        if index.is_multiple_of(2) {
+            self.takes.store(takes.bits(), Ordering::Relaxed);
+        }
+        let mut started = slot.started.lock();
+        let made = started.insert(Started::new(setup));
+        slot.flags.store(made.flags(), Ordering::Release);
+        self.watch(index, made.setup.kick.as_ref());
+        if let Ok(ring) = &mut made.ring {
+            // What was armed before we came is not known. An error is found in the first turn.
+            let _ = ring.arm();
+        }
+        let told = if made.ring.is_ok() { &made.setup.call } else { &made.setup.error };
+        self.ring_bell(told.as_ref());
+        drop(started);
+        self.changed();
+        before
+    }
+
+    /// Stops a ring; when it returns, no worker uses it.
+    pub fn stop(&self, index: usize) -> Option<Stopped> {
+        let slot = &self.slots[index];
+        let mut started = slot.started.lock();
+        let Started { setup, ring } = started.take()?;
+        slot.flags.store(0, Ordering::Release);
+        self.unwatch(index, setup.kick.as_ref());
+        drop(started);
+        self.changed();
+        let base = ring.as_ref().map_or(setup.base, Ring::base);
+        Some(Stopped { base, _setup: setup, _ring: ring })
+    }
+
+    /// Lets frames pass, or not.
+    pub fn set_enabled(&self, index: usize, enabled: bool) {
+        self.change(index, |started| {
+            started.setup.enabled = enabled;
+            if let Ok(ring) = &mut started.ring {
+                ring.enabled = enabled;
+            }
+        });
+    }
+
+    /// Sets the descriptor that tells the guest, and gives the last one back. The guest is told once.
+    pub fn set_call(&self, index: usize, call: Option<OwnedFd>) -> Option<OwnedFd> {
+        self.change(index, |started| {
+            self.ring_bell(call.as_ref());
+            std::mem::replace(&mut started.setup.call, call)
+        })?
+    }
+
+    /// Sets the descriptor that tells the front end of a broken ring, and gives the last one back.
+    pub fn set_error(&self, index: usize, error: Option<OwnedFd>) -> Option<OwnedFd> {
+        self.change(index, |started| std::mem::replace(&mut started.setup.error, error))?
+    }
+
+    /// Sets the descriptor by which the guest tells us, and gives the last one back.
+    pub fn set_kick(&self, index: usize, kick: Option<OwnedFd>) -> Option<OwnedFd> {
+        self.change(index, |started| {
+            self.unwatch(index, started.setup.kick.as_ref());
+            self.watch(index, kick.as_ref());
+            std::mem::replace(&mut started.setup.kick, kick)
+        })?
+    }
+
+    /// Gives all rings this memory and log at once, and returns what they had, to be dropped. A ring that is not in the
+    /// memory any more is broken.
+    pub fn replace(&self, memory: &Arc<Memory>, log: Option<&Arc<Log>>) -> Vec<Box<dyn Send>> {
+        let mut all: Vec<_> = self.slots.iter().map(|slot| slot.started.lock()).collect();
+        let mut before: Vec<Box<dyn Send>> = Vec::new();
+        for (slot, held) in self.slots.iter().zip(&mut all) {
+            let Some(started) = &mut **held else { continue };
+            let base = started.base();
+            let old_memory = std::mem::replace(&mut started.setup.memory, memory.clone());
+            let old_log = std::mem::replace(&mut started.setup.log, log.cloned());
+            started.setup.base = base;
+            // A broken ring stays so until it is stopped.
+            if started.ring.is_ok() {
+                let ring = make(&started.setup, base);
+                if ring.is_err() {
+                    self.ring_bell(started.setup.error.as_ref());
+                }
+                before.push(Box::new(std::mem::replace(&mut started.ring, ring)));
+            }
+            slot.flags.store(started.flags(), Ordering::Release);
+            before.push(Box::new((old_memory, old_log)));
+        }
+        drop(all);
+        self.changed();
+        before
+    }
+
+    /// Has a frame come in that says where `mac` is (a request of RARP, RFC 903), as switches of the way to a guest that
+    /// has moved have to know.
+    pub fn announce(&self, mac: MacAddr) {
+        let mut frame = [0; SHORTEST];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&mac.0);
+        // RARP; Ethernet and IPv4 addresses; a request.
+        frame[12..22].copy_from_slice(&[0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]);
+        frame[22..28].copy_from_slice(&mac.0);
+        frame[32..38].copy_from_slice(&mac.0);
+        let mut waiting = self.announcements.lock();
+        if waiting.len() < ANNOUNCEMENTS {
+            waiting.push_back(frame);
+        }
+        self.has_announcements.store(true, Ordering::Release);
+        drop(waiting);
+        self.watches[0].poke.wake();
+    }
+
+    /// The states of all rings.
+    pub fn states(&self) -> Vec<RingState> {
+        let states = self.slots.iter().map(|slot| match &*slot.started.lock() {
+            None => RingState::Stopped,
+            Some(Started { ring: Ok(_), setup }) => RingState::Started { enabled: setup.enabled },
+            Some(Started { ring: Err(trouble), .. }) => RingState::Broken(trouble.to_string()),
+        });
+        states.collect()
+    }
+
+    /// True if frames pass both ways: a ring of each is started and enabled.
+    pub fn are_up(&self) -> bool {
+        let runs = |way: usize| {
+            let mut flags = self.slots.iter().skip(way).step_by(2).map(Slot::flags);
+            flags.any(|flags| flags & (RUNS | ENABLED) == RUNS | ENABLED)
+        };
+        runs(0) && runs(1)
+    }
+
+    /// Becomes readable when a ring broke, or memory was found to be gone. To be cleared by the thread.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Takes everything out of all rings, for good.
+    pub fn clear(&self) -> Vec<Stopped> {
+        (0..self.slots.len()).filter_map(|index| self.stop(index)).collect()
+    }
+
+    fn change<T>(&self, index: usize, change: impl FnOnce(&mut Started) -> T) -> Option<T> {
+        let slot = &self.slots[index];
+        let mut held = slot.started.lock();
+        let started = held.as_mut()?;
+        let result = change(started);
+        slot.flags.store(started.flags(), Ordering::Release);
+        drop(held);
+        self.changed();
+        Some(result)
+    }
+
+    fn changed(&self) {
+        let runs = |slot: &&Slot| slot.flags() & (RUNS | ENABLED) == RUNS | ENABLED;
+        self.pairs.store(self.slots.iter().skip(1).step_by(2).filter(runs).count(), Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.watches.iter().for_each(|watch| watch.poke.wake());
+    }
+
+    /// The poller that hears of a ring: its worker's.
+    fn poller(&self, index: usize) -> &Poller {
+        let watch = &self.watches[index / 2 % self.watches.len()];
+        if index.is_multiple_of(2) { &watch.room } else { &watch.receive }
+    }
+
+    fn watch(&self, index: usize, kick: Option<&OwnedFd>) {
+        if let Some(kick) = kick {
+            // Never read: an event comes for each write, and what a guest does to its descriptor is nothing to us. That
+            // it is one of the kind that can be watched was checked.
+            let _ = self.poller(index).add(kick, index as u64, Interest { edge: true, ..Interest::READ });
+        }
+    }
+
+    fn unwatch(&self, index: usize, kick: Option<&OwnedFd>) {
+        if let Some(kick) = kick {
+            let _ = self.poller(index).remove(kick);
+        }
+    }
+
+    fn ring_bell(&self, fd: Option<&OwnedFd>) {
+        if let Some(fd) = fd {
+            // A guest that is not told now is told with the next frames.
+            let _ = self.bell.lock().ring(&[fd.as_fd()]);
+        }
+    }
+
+    fn describe(&self) -> String {
+        let pairs = self.pairs.load(Ordering::Relaxed);
+        let started = self.slots.iter().find_map(|slot| {
+            let held = slot.started.lock();
+            held.as_ref().map(|started| {
+                let Setup { features, num, memory, log, .. } = &started.setup;
+                (*features, *num, memory.clone(), log.is_some())
+            })
+        });
+        let Some((features, num, memory, logs)) = started else { return "no rings".to_owned() };
+        let layout = if features & feature::RING_PACKED != 0 { "packed" } else { "split" };
+        let in_order = if features & feature::IN_ORDER != 0 { " in order" } else { "" };
+        let regions = memory.regions();
+        let is_sealed = regions.iter().all(|region| region.mapping.is_sealed());
+        let (many, size) = (if regions.len() == 1 { "" } else { "s" }, memory.octets() >> 20);
+        format!(
+            "{pairs} of {} pairs, {layout} {num}{in_order}, {} region{many} of {size} MiB {}{}; offloads: {}",
+            self.slots.len() / 2,
+            regions.len(),
+            if is_sealed { "sealed" } else { "guarded" },
+            if logs { ", logging" } else { "" },
+            form(features).takes,
+        )
+    }
+}
+
+/// What workers need.
+impl Rings {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index]
+    }
+
+    pub(crate) fn watch_of(&self, worker: usize) -> &Watch {
+        &self.watches[worker % self.watches.len()]
+    }
+
+    /// The rings that `worker` receives from, whether they are enabled or not, and whether one of them is not kicked.
+    pub(crate) fn transmitters(&self, worker: usize, into: &mut Vec<usize>) -> bool {
+        let workers = self.watches.len();
+        let mine = (1..self.slots.len()).step_by(2).filter(|index| index / 2 % workers == worker % workers);
+        into.clear();
+        into.extend(mine.filter(|index| self.slots[*index].flags() & RUNS != 0));
+        into.iter().any(|index| self.slots[*index].flags() & UNKICKED != 0)
+    }
+
+    /// The ring that `worker` sends to.
+    pub(crate) fn receiver(&self, worker: usize) -> Option<usize> {
+        let runs = |index: &usize| self.slots[*index].flags() & (RUNS | ENABLED) == RUNS | ENABLED;
+        let count = (0..self.slots.len()).step_by(2).filter(runs).count();
+        if count == 0 {
+            return None;
+        }
+        (0..self.slots.len()).step_by(2).filter(runs).nth(worker % count)
+    }
+
+    pub(crate) fn takes(&self) -> Takes {
+        Takes::from_bits(self.takes.load(Ordering::Relaxed))
+    }
+
+    /// Takes the announcements that wait for a worker.
+    #[inline]
+    pub(crate) fn announcements(&self) -> VecDeque<[u8; SHORTEST]> {
+        if !self.has_announcements.load(Ordering::Relaxed) {
+            return VecDeque::new();
+        }
+        self.has_announcements.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.announcements.lock())
+    }
+
+    /// Breaks a ring, whose lock the caller holds.
+    #[cold]
+    pub(crate) fn break_ring(&self, index: usize, started: &mut Started, trouble: Trouble) {
+        started.setup.base = started.base();
+        started.ring = Err(trouble);
+        self.slots[index].flags.store(0, Ordering::Release);
+        self.ring_bell(started.setup.error.as_ref());
+        self.generation.fetch_add(1, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn flags(&self) -> u8 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// The ring that is there, if nobody else has it in hand: then come again.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, Option<Started>>> {
+        self.started.try_lock()
+    }
+}

@@ -1,0 +1,294 @@
+//! A worker's half: which rings it has, and when.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmlan_frame::{Batch, Context, DropReason, Instant, Takes};
+use vmlan_sys::bell::Bell;
+use vmlan_sys::{Ready, guest_memory};
+
+use super::Trouble;
+use super::device::Rings;
+use super::ring::Intake;
+use crate::queue::{Fault, Outbox, Progress, Queue, Sent, Settings, Status};
+use crate::waits::Waits;
+
+/// How often a ring is looked at that nobody kicks.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Kicks in a row without a frame, after which a worker hears of no more for [`DEAF`], and looks by itself.
+const EMPTY_KICKS: u32 = 16;
+const DEAF: Duration = Duration::from_secs(1);
+
+/// The descriptors of the queue: kicks for what came, and for room.
+const RECEIVE: usize = 0;
+const ROOM: usize = 1;
+
+pub(crate) struct VhostQueue {
+    rings: Arc<Rings>,
+    worker: usize,
+    outbox: Outbox,
+    bell: Bell,
+    /// The state of the rings that is followed.
+    generation: u64,
+    transmitters: Vec<usize>,
+    receiver: Option<usize>,
+    takes: Takes,
+    /// The ring that is looked at first in the next turn.
+    turn: usize,
+    /// A ring has something left that no buffer was free for, or another thread had it.
+    left: bool,
+    /// Some ring is not kicked.
+    unkicked: bool,
+    /// When rings are looked at without a kick.
+    look: Option<Instant>,
+    empty_kicks: u32,
+    /// Until then kicks are not heard.
+    deaf: Option<Instant>,
+    kicked: bool,
+    /// Faults of memory in the whole process when ours was looked at.
+    faults: u64,
+    events: Vec<Ready>,
+}
+
+impl VhostQueue {
+    pub(crate) fn new(rings: Arc<Rings>, settings: Settings, bell: Bell) -> VhostQueue {
+        VhostQueue {
+            rings,
+            worker: settings.worker,
+            outbox: Outbox::new(&settings),
+            bell,
+            generation: 0,
+            transmitters: Vec::new(),
+            receiver: None,
+            takes: Takes::NONE,
+            turn: 0,
+            left: false,
+            unkicked: false,
+            look: None,
+            empty_kicks: 0,
+            deaf: None,
+            kicked: false,
+            faults: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// Follows what the connection's thread has changed.
+    #[inline]
+    fn follow(&mut self) {
+        let generation = self.rings.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.unkicked = self.rings.transmitters(self.worker, &mut self.transmitters);
+            self.receiver = self.rings.receiver(self.worker);
+            self.takes = self.rings.takes();
+        }
+    }
+
+    fn take_announcements(&mut self, cx: &Context<'_>, batch: &mut Batch) {
+        for octets in self.rings.announcements() {
+            match cx.pool.copy(&octets).filter(|_| batch.room() > 0) {
+                Some(frame) => batch.push(frame),
+                None => self.outbox.refuse(DropReason::NoBuffer, 1, octets.len()),
+            }
+        }
+    }
+
+    /// # Errors
+    /// A file of the guest's memory was cut short since this was asked last.
+    #[inline]
+    fn check_memory(&mut self) -> Result<(), Fault> {
+        if guest_memory::faults() == self.faults {
+            return Ok(());
+        }
+        self.look_at_memory()
+    }
+
+    #[cold]
+    fn look_at_memory(&mut self) -> Result<(), Fault> {
+        let faults = guest_memory::faults();
+        let rings = self.transmitters.iter().copied().chain(self.receiver);
+        for index in rings {
+            let Some(mut started) = self.rings.slot(index).try_lock() else {
+                // It is looked at with the next turn.
+                return Ok(());
+            };
+            let ring = started.as_mut().and_then(|started| started.ring());
+            if ring.is_some_and(|(ring, _)| ring.frames.memory.is_poisoned()) {
+                let reason = "a file of the guest's memory was cut short, or has no memory behind it";
+                return Err(Fault::Violation(reason.to_owned()));
+            }
+        }
+        self.faults = faults;
+        Ok(())
+    }
+
+    fn receive_all(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<bool, Fault> {
+        let count = self.transmitters.len();
+        let mut any = false;
+        let outbox = &self.outbox;
+        let refuse = |reason, octets| outbox.refuse(reason, 1, octets);
+        let mut intake = Intake { pool: cx.pool, batch, refuse: &refuse, octets: 0 };
+        for step in 0..count {
+            if intake.batch.room() == 0 {
+                self.left = true;
+                break;
+            }
+            let index = self.transmitters[(self.turn + step) % count];
+            let Some(mut held) = self.rings.slot(index).try_lock() else {
+                self.left = true;
+                continue;
+            };
+            let Some(started) = held.as_mut() else { continue };
+            let Some((ring, call)) = started.ring() else { continue };
+            match ring.receive(&mut intake) {
+                Ok(turned) => {
+                    any |= turned.any;
+                    self.left |= turned.left;
+                    if turned.call {
+                        ring_bell(&mut self.bell, call)?;
+                    }
+                }
+                Err(trouble) => self.rings.break_ring(index, started, trouble),
+            }
+        }
+        self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
+        Ok(any)
+    }
+
+    /// A kick storm: a guest that kicks for nothing is looked at in times, and heard no more.
+    fn judge_kicks(&mut self, now: Instant, any: bool) {
+        if any {
+            self.empty_kicks = 0;
+        } else if std::mem::take(&mut self.kicked) {
+            self.empty_kicks += 1;
+            if self.empty_kicks >= EMPTY_KICKS {
+                self.empty_kicks = 0;
+                self.deaf = Some(now + DEAF);
+            }
+        }
+        self.deaf = self.deaf.filter(|until| *until > now);
+        self.look = (self.unkicked || self.deaf.is_some()).then(|| now + LOOK);
+    }
+}
+
+fn ring_bell(bell: &mut Bell, call: Option<&OwnedFd>) -> Result<(), Fault> {
+    match call {
+        Some(call) => bell.ring(&[call.as_fd()]).map_err(Fault::Io),
+        None => Ok(()),
+    }
+}
+
+impl Queue for VhostQueue {
+    fn descriptor(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        let watch = self.rings.watch_of(self.worker);
+        match number {
+            RECEIVE => Some(watch.receive.as_fd()),
+            ROOM => Some(watch.room.as_fd()),
+            _ => None,
+        }
+    }
+
+    fn is_ready(&mut self, number: usize) {
+        let watch = self.rings.watch_of(self.worker);
+        let poller = if number == RECEIVE { &watch.receive } else { &watch.room };
+        // Which of the rings it is does not matter: there are few. An error would be a bug of ours, and costs a look.
+        let _ = poller.wait(&mut self.events, Some(Duration::ZERO));
+        self.kicked |= number == RECEIVE && self.events.iter().any(|event| event.token != u64::MAX);
+    }
+
+    fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
+        self.follow();
+        self.take_announcements(cx, batch);
+        self.left = false;
+        let any = self.receive_all(cx, batch)?;
+        if let Err(fault) = self.check_memory() {
+            // What was read from it is nobody's.
+            let octets = batch.iter().map(|frame| frame.len()).sum();
+            self.outbox.refuse(DropReason::Malformed, batch.len() as u64, octets);
+            batch.clear();
+            return Err(fault);
+        }
+        self.judge_kicks(cx.now, any);
+        Ok(if self.transmitters.is_empty() { Progress::Done } else { Progress::Polled { any } })
+    }
+
+    fn rest(&mut self) -> bool {
+        if std::mem::take(&mut self.left) {
+            return true;
+        }
+        for position in 0..self.transmitters.len() {
+            let index = self.transmitters[position];
+            let Some(mut held) = self.rings.slot(index).try_lock() else { return true };
+            let Some(started) = held.as_mut() else { continue };
+            match started.ring().map(|(ring, _)| ring.arm()) {
+                None | Some(Ok(false)) => {}
+                Some(Ok(true)) => return true,
+                Some(Err(trouble)) => self.rings.break_ring(index, started, trouble),
+            }
+        }
+        false
+    }
+
+    fn transmit(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<(), Fault> {
+        self.follow();
+        let Some(index) = self.receiver else {
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
+            return Ok(());
+        };
+        let Some(mut held) = self.rings.slot(index).try_lock() else {
+            self.outbox.retry(cx, batch.drain());
+            return Ok(());
+        };
+        let Some(started) = held.as_mut() else {
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
+            return Ok(());
+        };
+        let mut wants_call = false;
+        let mut trouble: Option<Trouble> = None;
+        let mut result = Ok(());
+        if let Some((ring, call)) = started.ring() {
+            // The medium's errors are in `trouble`.
+            let _ = self.outbox.send(cx, batch, |entries| {
+                let sent = ring.transmit(entries).and_then(|(mut sent, turned)| {
+                    wants_call |= turned.call;
+                    if sent.full {
+                        sent.full = !ring.arm()?;
+                    }
+                    Ok(sent)
+                });
+                Ok(sent.unwrap_or_else(|found| {
+                    trouble = Some(found);
+                    Sent { full: true, ..Sent::default() }
+                }))
+            });
+            if wants_call {
+                result = ring_bell(&mut self.bell, call);
+            }
+        }
+        if let Some(trouble) = trouble {
+            self.rings.break_ring(index, started, trouble);
+        }
+        drop(held);
+        result.and_then(|()| self.check_memory())
+    }
+
+    fn status(&self) -> Status {
+        let status = self.outbox.status();
+        let mut waits = Waits::NONE;
+        if self.deaf.is_none() {
+            waits = waits.receive(RECEIVE);
+        }
+        if status.waits.is_for_room() {
+            waits = waits.room_told(ROOM);
+        }
+        let deadline = [status.deadline, self.look].into_iter().flatten().min();
+        Status { waits, deadline, ..status }
+    }
+
+    fn takes(&self) -> Takes {
+        self.takes
+    }
+}

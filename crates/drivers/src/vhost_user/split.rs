@@ -1,0 +1,295 @@
+//! Split rings (virtio 1.3, 2.7).
+//!
+//! Theory of operation. All that is taken in one turn is completed in it, so the index of the chain that comes next is
+//! that of the used ring, and a daemon that starts again finds it there.
+
+use vmlan_sys::guest_memory::{Area, fence};
+
+use super::Trouble;
+use super::chain::{Chain, DESCRIPTOR, Descriptor, INDIRECT, LONGEST, NEXT, Way, endless};
+use super::memory::Memory;
+use super::ring::{Layout, Taken, need_event};
+
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT` and `VIRTQ_USED_F_NO_NOTIFY`: whoever set it wants to hear nothing.
+const SILENT: u16 = 1;
+
+/// How many chains ahead what they have is fetched into the cache.
+const AHEAD: u16 = 4;
+
+/// The areas of a split ring.
+pub(crate) struct Areas {
+    pub(crate) descriptors: Area,
+    pub(crate) available: Area,
+    pub(crate) used: Area,
+}
+
+impl Areas {
+    /// Octets of the three areas of a ring with `num` entries.
+    pub(crate) fn octets(num: u32, event_idx: bool) -> [u64; 3] {
+        let (num, event) = (u64::from(num), if event_idx { 2 } else { 0 });
+        [16 * num, 4 + 2 * num + event, 4 + 8 * num + event]
+    }
+}
+
+/// A split ring.
+pub(crate) struct Split {
+    areas: Areas,
+    num: u16,
+    event_idx: bool,
+    /// The index of the used ring: what is below is completed and published.
+    done: u16,
+    /// The index up to which chains are taken; between turns as `done`.
+    taken: u16,
+    /// The index up to which chains are known to be available.
+    seen: u16,
+    /// Completed in this turn.
+    completed: u16,
+    /// The guest is asked to tell of more.
+    armed: bool,
+}
+
+impl Split {
+    /// A ring that begins where its used ring ends.
+    ///
+    /// # Errors
+    /// More is available than the ring has entries, or an area is not aligned.
+    pub(crate) fn new(areas: Areas, num: u16, event_idx: bool) -> Result<Split, Trouble> {
+        for (area, to) in [(&areas.descriptors, 16), (&areas.available, 2), (&areas.used, 4)] {
+            if !area.span().is_aligned(to) {
+                return Err(Trouble("an area of the ring is not aligned".to_owned()));
+            }
+        }
+        let done = areas.used.span().load_u16(2);
+        let mut split = Split {
+            areas,
+            num,
+            event_idx,
+            done,
+            taken: done,
+            seen: done,
+            completed: 0,
+            // What the last device asked for is not known.
+            armed: false,
+        };
+        split.look()?;
+        Ok(split)
+    }
+
+    /// The index of the next chain.
+    pub(crate) fn position(&self) -> u16 {
+        self.done
+    }
+
+    /// Looks how much is available.
+    #[inline]
+    fn look(&mut self) -> Result<(), Trouble> {
+        let available = self.areas.available.span().load_u16_acquire(2);
+        let count = available.wrapping_sub(self.taken);
+        if count > self.num {
+            return Err(self.too_many(available));
+        }
+        self.seen = available;
+        Ok(())
+    }
+
+    #[cold]
+    fn too_many(&self, available: u16) -> Trouble {
+        let (taken, num) = (self.taken, self.num);
+        Trouble(format!(
+            "index {available} of the available ring is more than its {num} entries beyond {taken}"
+        ))
+    }
+
+    #[inline]
+    fn head(&self, index: u16) -> u16 {
+        let slot = usize::from(index & (self.num - 1));
+        self.areas.available.span().load_u16(4 + 2 * slot)
+    }
+
+    /// Fetches what the chain at `index` has into the cache.
+    #[inline]
+    fn fetch(&self, index: u16, memory: &Memory, hint: &mut usize, way: Way) {
+        let head = self.head(index);
+        if head >= self.num {
+            return;
+        }
+        let descriptor = Descriptor::read(self.areas.descriptors.span(), usize::from(head) * DESCRIPTOR);
+        if let Some(span) = memory.find(hint, descriptor.piece.guest, 1) {
+            match way {
+                Way::Out => span.prefetch(0),
+                Way::In => span.prefetch_for_write(0),
+            }
+        }
+    }
+
+    #[cold]
+    fn bad_head(&self, head: u16) -> Trouble {
+        Trouble(format!("descriptor {head} is named, of {}", self.num))
+    }
+}
+
+impl Layout for Split {
+    type Mark = u16;
+
+    #[inline]
+    fn begin(&mut self, memory: &Memory, hint: &mut usize, way: Way) -> Result<bool, Trouble> {
+        if self.seen == self.taken {
+            self.look()?;
+        }
+        let count = self.seen.wrapping_sub(self.taken);
+        let descriptors = self.areas.descriptors.span();
+        for number in 0..count.min(64) {
+            let head = usize::from(self.head(self.taken.wrapping_add(number)));
+            descriptors.prefetch(head * DESCRIPTOR);
+        }
+        for number in 0..count.min(AHEAD) {
+            self.fetch(self.taken.wrapping_add(number), memory, hint, way);
+        }
+        Ok(count > 0)
+    }
+
+    #[inline]
+    fn next(
+        &mut self,
+        chain: &mut Chain,
+        memory: &Memory,
+        hint: &mut usize,
+        way: Way,
+    ) -> Result<Option<Taken>, Trouble> {
+        if self.taken == self.seen {
+            self.look()?;
+            if self.taken == self.seen {
+                return Ok(None);
+            }
+        }
+        let ahead = self.taken.wrapping_add(AHEAD);
+        if self.seen.wrapping_sub(self.taken) > AHEAD {
+            self.fetch(ahead, memory, hint, way);
+        }
+        let head = self.head(self.taken);
+        if head >= self.num {
+            return Err(self.bad_head(head));
+        }
+        let table = self.areas.descriptors.span();
+        let descriptor = Descriptor::read(table, usize::from(head) * DESCRIPTOR);
+        let flags = descriptor.third;
+        if flags & (NEXT | INDIRECT) == 0 {
+            chain.push(descriptor.piece, flags, way)?;
+        } else if flags & INDIRECT == 0 {
+            walk(table, self.num, descriptor, chain, way)?;
+        } else {
+            if flags & NEXT != 0 {
+                return Err(Trouble("a descriptor is a table and has a next one".to_owned()));
+            }
+            let most = usize::from(self.num).min(LONGEST);
+            let (table, count) = Chain::table(memory, hint, descriptor.piece, most)?;
+            let first = Descriptor::read(table, 0);
+            if first.third & INDIRECT != 0 {
+                return Err(nested());
+            }
+            walk(table, count as u16, first, chain, way)?;
+        }
+        self.taken = self.taken.wrapping_add(1);
+        Ok(Some(Taken { id: head, entries: 1 }))
+    }
+
+    #[inline]
+    fn mark(&self) -> u16 {
+        self.taken
+    }
+
+    #[inline]
+    fn rewind(&mut self, mark: u16) {
+        self.taken = mark;
+    }
+
+    #[inline]
+    fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize) {
+        let slot = usize::from(self.done.wrapping_add(self.completed) & (self.num - 1));
+        let (used, offset) = (self.areas.used.span(), 4 + 8 * slot);
+        used.store_u32(offset, chain.id.into());
+        used.store_u32(offset + 4, len);
+        self.completed += 1;
+        (offset, 8)
+    }
+
+    #[inline]
+    fn publish(&mut self) -> bool {
+        if self.completed == 0 {
+            return false;
+        }
+        let before = self.done;
+        self.done = before.wrapping_add(self.completed);
+        self.completed = 0;
+        self.areas.used.span().store_u16_release(2, self.done);
+        // What the guest wants to hear is looked at behind the index that it looks at.
+        fence();
+        let available = self.areas.available.span();
+        if self.event_idx {
+            let event = available.load_u16(4 + 2 * usize::from(self.num));
+            need_event(event, self.done, before)
+        } else {
+            available.load_u16(0) & SILENT == 0
+        }
+    }
+
+    fn index(&self) -> Option<(usize, usize)> {
+        Some((2, 2))
+    }
+
+    #[inline]
+    fn disarm(&mut self) {
+        if self.armed {
+            self.armed = false;
+            // With an event index, one that is left behind tells of nothing.
+            if !self.event_idx {
+                self.areas.used.span().store_u16(0, SILENT);
+            }
+        }
+    }
+
+    fn arm(&mut self) -> Result<bool, Trouble> {
+        let (used, seen) = (self.areas.used.span(), self.seen);
+        if self.event_idx {
+            used.store_u16(4 + 8 * usize::from(self.num), seen);
+        } else if !self.armed {
+            used.store_u16(0, 0);
+        }
+        self.armed = true;
+        fence();
+        self.look()?;
+        Ok(self.seen != seen)
+    }
+}
+
+/// Follows a chain whose first descriptor was read, in a table with `count` entries.
+fn walk(
+    table: vmlan_sys::guest_memory::Span<'_>,
+    count: u16,
+    first: Descriptor,
+    chain: &mut Chain,
+    way: Way,
+) -> Result<(), Trouble> {
+    let mut descriptor = first;
+    for _ in 0..usize::from(count).min(LONGEST) {
+        let flags = descriptor.third;
+        if flags & INDIRECT != 0 {
+            return Err(nested());
+        }
+        chain.push(descriptor.piece, flags, way)?;
+        if flags & NEXT == 0 {
+            return Ok(());
+        }
+        let next = descriptor.fourth;
+        if next >= count {
+            return Err(Trouble(format!("descriptor {next} follows, of {count}")));
+        }
+        descriptor = Descriptor::read(table, usize::from(next) * DESCRIPTOR);
+    }
+    Err(endless())
+}
+
+#[cold]
+fn nested() -> Trouble {
+    Trouble("a table of descriptors is within a chain or another table".to_owned())
+}
