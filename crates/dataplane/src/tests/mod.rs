@@ -1,5 +1,6 @@
 mod asked;
 mod hostile;
+mod polled;
 mod waits;
 
 use std::os::unix::net::UnixDatagram;

@@ -203,7 +203,7 @@ fn case_8_and_9_a_packed_ring_goes_on_where_it_is_told() {
             lab.send(4096 * at, &frame(1, 60));
         });
         assert_eq!(lab.receive().len(), 2, "{base:#x}");
-        let position = u32::from(next) + 2 | if wrap { 0x8000 } else { 0 };
+        let position = (u32::from(next) + 2) | if wrap { 0x8000 } else { 0 };
         assert_eq!(lab.rings.stop(1).unwrap().base, position << 16 | position);
     }
 }
