@@ -140,14 +140,46 @@ pub struct Rings {
     /// Pairs that are running, for people.
     pairs: AtomicUsize,
     /// By which rings are rung when they start or break.
-    bell: Mutex<Bell>,
+    bell: Mutex<KeptBell>,
 }
 
 /// The endpoint of a port whose guest is behind a front end.
 pub struct Device {
     rings: Arc<Rings>,
     /// One for each worker, made where its failure is told best.
-    bells: Mutex<Vec<Option<Bell>>>,
+    bells: Mutex<Vec<Option<KeptBell>>>,
+}
+
+/// A bell of the process: to end one takes the kernel tens of milliseconds, which no worker has, so they are used again.
+pub(crate) struct KeptBell(Option<Bell>);
+
+/// Bells that nobody has.
+static SPARE: Mutex<Vec<Bell>> = Mutex::new(Vec::new());
+
+impl KeptBell {
+    pub(crate) fn take() -> io::Result<KeptBell> {
+        let spare = SPARE.lock().pop();
+        let bell = spare.map_or_else(Bell::new, Ok).map_err(|error| {
+            let hint = "it takes asynchronous I/O to ring guests; raise the sysctl fs.aio-max-nr";
+            io::Error::new(error.kind(), format!("{error}; {hint}"))
+        })?;
+        Ok(KeptBell(Some(bell)))
+    }
+
+    /// Tells the other side of an eventfd, without waiting.
+    ///
+    /// # Errors
+    /// Errors of io_submit(2).
+    #[inline]
+    pub(crate) fn ring(&mut self, eventfd: &OwnedFd) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |bell| bell.ring(&[eventfd.as_fd()]))
+    }
+}
+
+impl Drop for KeptBell {
+    fn drop(&mut self) {
+        SPARE.lock().extend(self.0.take());
+    }
 }
 
 impl Device {
@@ -156,12 +188,6 @@ impl Device {
     /// # Errors
     /// No descriptors or memory. Of requests of asynchronous I/O there may be too few (`fs.aio-max-nr`).
     pub fn new(rings: usize, workers: usize) -> io::Result<Device> {
-        let bell = || {
-            Bell::new().map_err(|error| {
-                let hint = "it takes asynchronous I/O to ring guests; raise the sysctl fs.aio-max-nr";
-                io::Error::new(error.kind(), format!("{error}; {hint}"))
-            })
-        };
         let rings = Arc::new(Rings {
             slots: (0..rings).map(|_| Slot::default()).collect(),
             watches: (0..workers.max(1)).map(|_| Watch::new()).collect::<io::Result<_>>()?,
@@ -171,9 +197,9 @@ impl Device {
             has_announcements: AtomicBool::new(false),
             waker: Waker::new()?,
             pairs: AtomicUsize::new(0),
-            bell: Mutex::new(bell()?),
+            bell: Mutex::new(KeptBell::take()?),
         });
-        let bells = (0..workers.max(1)).map(|_| bell().map(Some)).collect::<io::Result<_>>()?;
+        let bells = (0..workers.max(1)).map(|_| KeptBell::take().map(Some)).collect::<io::Result<_>>()?;
         Ok(Device { rings, bells: Mutex::new(bells) })
     }
 
@@ -186,7 +212,7 @@ impl Device {
 impl Endpoint for Device {
     fn queue(&self, settings: Settings) -> io::Result<Box<dyn Queue>> {
         let bell = self.bells.lock().get_mut(settings.worker).and_then(Option::take);
-        let bell = bell.map_or_else(Bell::new, Ok)?;
+        let bell = bell.map_or_else(KeptBell::take, Ok)?;
         Ok(Box::new(VhostQueue::new(self.rings.clone(), settings, bell)))
     }
 
@@ -479,7 +505,7 @@ impl Rings {
     fn ring_bell(&self, fd: Option<&OwnedFd>) {
         if let Some(fd) = fd {
             // A guest that is not told now is told with the next frames.
-            let _ = self.bell.lock().ring(&[fd.as_fd()]);
+            let _ = self.bell.lock().ring(fd);
         }
     }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmlan_frame::{Batch, Context, DropReason, Instant, Takes};
-use vmlan_sys::bell::Bell;
 use vmlan_sys::{Ready, guest_memory};
 
 use super::Trouble;
-use super::device::Rings;
+use super::device::{KeptBell, Rings};
 use super::ring::Intake;
 use crate::queue::{Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 use crate::waits::Waits;
@@ -29,7 +28,7 @@ pub(crate) struct VhostQueue {
     rings: Arc<Rings>,
     worker: usize,
     outbox: Outbox,
-    bell: Bell,
+    bell: KeptBell,
     /// The state of the rings that is followed.
     generation: u64,
     transmitters: Vec<usize>,
@@ -53,7 +52,7 @@ pub(crate) struct VhostQueue {
 }
 
 impl VhostQueue {
-    pub(crate) fn new(rings: Arc<Rings>, settings: Settings, bell: Bell) -> VhostQueue {
+    pub(crate) fn new(rings: Arc<Rings>, settings: Settings, bell: KeptBell) -> VhostQueue {
         VhostQueue {
             rings,
             worker: settings.worker,
@@ -174,9 +173,9 @@ impl VhostQueue {
     }
 }
 
-fn ring_bell(bell: &mut Bell, call: Option<&OwnedFd>) -> Result<(), Fault> {
+fn ring_bell(bell: &mut KeptBell, call: Option<&OwnedFd>) -> Result<(), Fault> {
     match call {
-        Some(call) => bell.ring(&[call.as_fd()]).map_err(Fault::Io),
+        Some(call) => bell.ring(call).map_err(Fault::Io),
         None => Ok(()),
     }
 }
