@@ -4,8 +4,8 @@
 //! peer reads. The kernel itself does not wait: it adds to the counter as far as there is room. So a [`Bell`] asks for
 //! reads of 0 octets from /dev/null, one for each eventfd and all in one call, and each is done before the call is over
 //! and signals its eventfd. The kernel also puts an event for each into a ring that it shares with this process. The
-//! events are taken out without a call, by moving the ring's head to its tail; where the ring looks other than expected,
-//! io_getevents(2) takes them out.
+//! events are taken out without a call, by moving the ring's head to its tail; where the ring looks other than
+//! expected, io_getevents(2) takes them out.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -177,8 +177,8 @@ impl Bell {
 
     fn events(&self) -> &Ring {
         let ring = std::ptr::with_exposed_provenance::<Ring>(self.context);
-        // SAFETY: the number of a context is the address of its ring, which is mapped until the context is destroyed, and
-        // has more octets than this. Fields that are not atomic never change.
+        // SAFETY: the number of a context is the address of its ring, which is mapped until the context is destroyed,
+        // and has more octets than this. Fields that are not atomic never change.
         unsafe { NonNull::new(ring.cast_mut()).expect("a context has a number").as_ref() }
     }
 }

@@ -20,62 +20,91 @@ pub(super) use instructions::*;
 /// Copies octets from guest memory.
 ///
 /// # Safety
-/// As many octets as `into` has are mapped at `from`.
-#[inline]
+/// As many octets as `into` has are mapped at `from`, and `into` is not among them.
+#[inline(always)]
 pub(super) unsafe fn read(from: *const u8, into: &mut [u8]) {
-    // SAFETY: as the caller says.
-    unsafe { copy(into.as_mut_ptr(), from, into.len()) }
+    let (to, len) = (into.as_mut_ptr(), into.len());
+    // SAFETY: as the caller says; below 16, the octets that are copied are those that the bits of `len` say.
+    unsafe {
+        if len >= 16 {
+            return copy(to, from, len);
+        }
+        // What is written here is plain, so a header that is read stays in registers.
+        let mut done = 0;
+        if len & 8 != 0 {
+            to.cast::<u64>().write_unaligned(load_u64(from));
+            done = 8;
+        }
+        if len & 4 != 0 {
+            to.add(done).cast::<u32>().write_unaligned(load_u32(from.add(done)));
+            done += 4;
+        }
+        if len & 2 != 0 {
+            to.add(done).cast::<u16>().write_unaligned(load_u16(from.add(done)));
+            done += 2;
+        }
+        if len & 1 != 0 {
+            to.add(done).write(load_u8(from.add(done)));
+        }
+    }
 }
 
 /// Copies octets to guest memory.
 ///
 /// # Safety
-/// As many octets as `from` has are mapped at `to`.
-#[inline]
+/// As many octets as `from` has are mapped at `to`, and `from` is not among them.
+#[inline(always)]
 pub(super) unsafe fn write(to: *mut u8, from: &[u8]) {
-    // SAFETY: as the caller says.
-    unsafe { copy(to, from.as_ptr(), from.len()) }
+    let (from, len) = (from.as_ptr(), from.len());
+    // SAFETY: as in `read`.
+    unsafe {
+        if len >= 16 {
+            return copy(to, from, len);
+        }
+        let mut done = 0;
+        if len & 8 != 0 {
+            store_u64(to, from.cast::<u64>().read_unaligned());
+            done = 8;
+        }
+        if len & 4 != 0 {
+            store_u32(to.add(done), from.add(done).cast::<u32>().read_unaligned());
+            done += 4;
+        }
+        if len & 2 != 0 {
+            store_u16(to.add(done), from.add(done).cast::<u16>().read_unaligned());
+            done += 2;
+        }
+        if len & 1 != 0 {
+            store_u8(to.add(done), from.add(done).read());
+        }
+    }
 }
 
-/// Copies `len` octets, of which `from` and `to` have as many. Ends overlap, so that there are no loops for the rest:
-/// an octet may be copied twice.
+/// Copies `len` octets, 16 at least. The last moves overlap, so that there is no loop for the rest: an octet may be
+/// copied twice.
 ///
 /// # Safety
-/// The octets are mapped, and do not overlap.
+/// As many octets are mapped at both, and do not overlap.
 #[inline(always)]
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: every access is within the `len` octets, as the conditions before it say.
+    // SAFETY: every move is within the `len` octets, as the conditions before it say.
     unsafe {
-        match len {
-            LARGE.. => copy_large(to, from, len),
-            16.. => {
-                let mut done = 0;
-                while len - done > 32 {
-                    copy_32(to.add(done), from.add(done));
-                    done += 32;
-                }
-                if len - done > 16 {
-                    copy_16(to.add(done), from.add(done));
-                }
-                copy_16(to.add(len - 16), from.add(len - 16));
+        if copy_at_once(to, from, len) {
+            return;
+        }
+        let mut done = 0;
+        while len - done > 64 {
+            copy_64(to.add(done), from.add(done));
+            done += 64;
+        }
+        if len - done > 32 {
+            copy_32(to.add(done), from.add(done));
+            copy_32(to.add(len - 32), from.add(len - 32));
+        } else {
+            if len - done > 16 {
+                copy_16(to.add(done), from.add(done));
             }
-            8.. => {
-                let last = load_u64(from.add(len - 8));
-                store_u64(to, load_u64(from));
-                store_u64(to.add(len - 8), last);
-            }
-            4.. => {
-                let last = load_u32(from.add(len - 4));
-                store_u32(to, load_u32(from));
-                store_u32(to.add(len - 4), last);
-            }
-            2.. => {
-                let last = load_u16(from.add(len - 2));
-                store_u16(to, load_u16(from));
-                store_u16(to.add(len - 2), last);
-            }
-            1 => store_u8(to, load_u8(from)),
-            0 => {}
+            copy_16(to.add(len - 16), from.add(len - 16));
         }
     }
 }

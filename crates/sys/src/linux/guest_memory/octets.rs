@@ -2,9 +2,6 @@
 
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 
-/// Nothing is large.
-pub(in super::super) const LARGE: usize = usize::MAX;
-
 /// # Safety
 /// `N` octets are mapped.
 #[inline]
@@ -50,29 +47,28 @@ accesses! {
     load_u64, store_u64: u64;
 }
 
-/// # Safety
-/// 16 octets are mapped at both.
-#[inline]
-pub(in super::super) unsafe fn copy_16(to: *mut u8, from: *const u8) {
-    // SAFETY: as the caller says.
-    unsafe { store::<16>(to, load(from)) }
+macro_rules! copies {
+    ($($copy:ident: $octets:literal;)*) => {$(
+        /// # Safety
+        /// So many octets are mapped at both.
+        #[inline]
+        pub(in super::super) unsafe fn $copy(to: *mut u8, from: *const u8) {
+            // SAFETY: as the caller says.
+            unsafe { store::<$octets>(to, load(from)) }
+        }
+    )*};
 }
 
-/// # Safety
-/// 32 octets are mapped at both.
-#[inline]
-pub(in super::super) unsafe fn copy_32(to: *mut u8, from: *const u8) {
-    // SAFETY: as the caller says.
-    unsafe { store::<32>(to, load(from)) }
+copies! {
+    copy_16: 16;
+    copy_32: 32;
+    copy_64: 64;
 }
 
-/// # Safety
-/// `len` octets are mapped at both.
-pub(in super::super) unsafe fn copy_large(to: *mut u8, from: *const u8, len: usize) {
-    for at in 0..len {
-        // SAFETY: as the caller says.
-        unsafe { store_u8(to.add(at), load_u8(from.add(at))) }
-    }
+/// Copies nothing: there is no instruction for many octets.
+#[inline(always)]
+pub(in super::super) unsafe fn copy_at_once(_: *mut u8, _: *const u8, _: usize) -> bool {
+    false
 }
 
 /// Accesses after it come after the loads before it.

@@ -56,11 +56,9 @@ impl<'a> Span<'a> {
     #[inline]
     #[track_caller]
     fn place(self, offset: usize, len: usize) -> *mut u8 {
-        assert!(
-            len <= self.len && offset <= self.len - len,
-            "{len} octets from {offset} are not in a span of {}",
-            self.len
-        );
+        if len > self.len || offset > self.len - len {
+            outside(offset, len, self.len);
+        }
         // SAFETY: the offset is inside, as has just been checked.
         unsafe { self.start.add(offset) }.as_ptr()
     }
@@ -183,6 +181,14 @@ impl<'a> Span<'a> {
             access::prefetch_for_write(self.place(offset, 1));
         }
     }
+}
+
+/// Panics. Apart, so that nothing of the text is made ready before it is needed.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn outside(offset: usize, len: usize, all: usize) -> ! {
+    panic!("{len} octets from {offset} are not in a span of {all}")
 }
 
 /// A [`Span`] that keeps its mapping.

@@ -1,11 +1,10 @@
 //! Instructions of x86-64. Its loads acquire and its stores release, so order is a matter of the compiler alone.
 
 use std::arch::asm;
-use std::arch::x86_64::__m128i;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-/// Octets from which on `rep movsb` is faster than moves.
-pub(in super::super) const LARGE: usize = 257;
+/// Octets from which on `rep movsb` is faster than moves: measured, with both sides in the nearest cache.
+const LARGE: usize = 800;
 
 macro_rules! instructions {
     ($($load:ident, $store:ident: $type:ty, $class:ident, $read:literal, $write:literal;)*) => {$(
@@ -41,33 +40,44 @@ instructions! {
     load_u16, store_u16: u16, reg, "movzx {value:e}, word ptr [{from}]", "mov word ptr [{to}], {value:x}";
     load_u32, store_u32: u32, reg, "mov {value:e}, dword ptr [{from}]", "mov dword ptr [{to}], {value:e}";
     load_u64, store_u64: u64, reg, "mov {value}, qword ptr [{from}]", "mov qword ptr [{to}], {value}";
-    load_16, store_16: __m128i, xmm_reg, "movups {value}, xmmword ptr [{from}]", "movups xmmword ptr [{to}], {value}";
 }
 
-/// # Safety
-/// 16 octets are mapped at both.
-#[inline(always)]
-pub(in super::super) unsafe fn copy_16(to: *mut u8, from: *const u8) {
-    // SAFETY: as the caller says.
-    unsafe { store_16(to, load_16(from)) }
+macro_rules! moves {
+    ($($copy:ident: $($at:literal $value:ident)*;)*) => {$(
+        /// # Safety
+        /// So many octets are mapped at both.
+        #[inline(always)]
+        pub(in super::super) unsafe fn $copy(to: *mut u8, from: *const u8) {
+            // SAFETY: it reads and writes the octets that the caller says are mapped, and nothing else.
+            unsafe {
+                asm!(
+                    $(concat!("movups {", stringify!($value), "}, xmmword ptr [{from} + ", $at, "]"),)*
+                    $(concat!("movups xmmword ptr [{to} + ", $at, "], {", stringify!($value), "}"),)*
+                    from = in(reg) from,
+                    to = in(reg) to,
+                    $($value = out(xmm_reg) _,)*
+                    options(nostack, preserves_flags)
+                );
+            }
+        }
+    )*};
 }
 
-/// # Safety
-/// 32 octets are mapped at both.
-#[inline(always)]
-pub(in super::super) unsafe fn copy_32(to: *mut u8, from: *const u8) {
-    // SAFETY: as the caller says.
-    unsafe {
-        let (first, second) = (load_16(from), load_16(from.add(16)));
-        store_16(to, first);
-        store_16(to.add(16), second);
-    }
+moves! {
+    copy_16: 0 a;
+    copy_32: 0 a 16 b;
+    copy_64: 0 a 16 b 32 c 48 d;
 }
 
+/// Copies many octets by one instruction; false, and nothing is copied, for fewer.
+///
 /// # Safety
 /// `len` octets are mapped at both.
 #[inline(always)]
-pub(in super::super) unsafe fn copy_large(to: *mut u8, from: *const u8, len: usize) {
+pub(in super::super) unsafe fn copy_at_once(to: *mut u8, from: *const u8, len: usize) -> bool {
+    if len < LARGE {
+        return false;
+    }
     // SAFETY: it reads and writes the octets that the caller says are mapped; the direction is forwards, as the ABI of
     // functions and `asm!` says.
     unsafe {
@@ -79,6 +89,7 @@ pub(in super::super) unsafe fn copy_large(to: *mut u8, from: *const u8, len: usi
             options(nostack, preserves_flags)
         );
     }
+    true
 }
 
 /// Accesses after it come after the loads before it.
