@@ -80,7 +80,7 @@ impl Ring {
 pub struct Bell {
     /// Number of the kernel's context: the address of its ring.
     context: usize,
-    /// Whether events are taken out in this process.
+    /// True if events are taken out in this process.
     is_known: bool,
     /// All the same but for the eventfd.
     requests: Box<[Request; Bell::LIMIT]>,
@@ -91,6 +91,8 @@ impl Bell {
     /// Eventfds that one system call rings at most.
     pub const LIMIT: usize = 16;
 
+    /// Makes a bell, which has a context of the kernel's AIO.
+    ///
     /// # Errors
     /// `EAGAIN` when the contexts of all processes have more requests than fs.aio-max-nr; `ENOSYS` where the kernel has
     /// no AIO; what open(2) says of /dev/null.

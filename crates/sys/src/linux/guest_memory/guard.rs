@@ -186,7 +186,7 @@ const DEFAULT: libc::sigaction = unsafe { std::mem::zeroed() };
 fn exchange(action: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut previous = DEFAULT;
     let action = action.map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: both are null or valid; the handler, if it is one, is safe in every thread at every time.
+    // SAFETY: both are null or valid, and the handler may run in every thread at every time.
     match unsafe { libc::sigaction(libc::SIGBUS, action, &mut previous) } {
         0 => Ok(previous),
         _ => Err(io::Error::last_os_error()),
@@ -212,7 +212,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 
 /// Marks the mapping as poisoned and puts zeros in its place. False when the kernel does not let it.
 fn replace(found: &Found<'_>, address: usize) -> bool {
-    // First the mark: who reads a zero sees it.
+    // First the mark: a thread that reads a zero sees it.
     found.entry.poisoned.store(true, Ordering::SeqCst);
     FAULTS.fetch_add(1, Ordering::SeqCst);
     // All of it at once takes less than page by page, and is the only way with huge pages. Where memory is never

@@ -247,7 +247,7 @@ fn bits_that_several_threads_set_are_all_set() {
 
 // Files that are refused.
 
-/// Why a file is refused.
+/// The reason why a file is refused.
 fn refusal(file: impl AsFd, offset: u64, size: u64) -> Refused {
     let refused = Mapping::new(file.as_fd(), offset, size).unwrap_err();
     assert!(refused.to_string().contains("memfd"), "{refused}");
@@ -256,11 +256,14 @@ fn refusal(file: impl AsFd, offset: u64, size: u64) -> Refused {
 
 #[test]
 fn case_33_a_file_that_can_block_or_fail_is_refused() {
-    let file = tempfile::tempfile_in("/var/tmp").unwrap();
-    file.set_len(PAGE).unwrap();
-    let refused = refusal(&file, 0, PAGE);
-    assert!(matches!(refused, Refused::FileSystem(magic) if magic != 0), "{refused}");
-    assert!(refused.to_string().contains("tmpfs or hugetlbfs"), "{refused}");
+    let on_disk = tempfile::tempfile_in("/var/tmp").unwrap();
+    on_disk.set_len(PAGE).unwrap();
+    let of_the_kernel = std::fs::File::options().read(true).write(true).open("/proc/self/comm").unwrap();
+    for file in [on_disk, of_the_kernel] {
+        let refused = refusal(&file, 0, PAGE);
+        assert!(matches!(refused, Refused::FileSystem(_)), "{refused}");
+        assert!(refused.to_string().contains("tmpfs or hugetlbfs"), "{refused}");
+    }
 }
 
 #[test]
@@ -477,6 +480,21 @@ fn a_bus_error_that_is_sent_does_what_it_did() {
         return;
     }
     let (status, text) = in_a_child("a_bus_error_that_is_sent_does_what_it_did");
+    assert_eq!(signal_of(status), Some(libc::SIGBUS), "{text}");
+}
+
+#[test]
+fn without_an_earlier_handler_a_bus_error_that_is_sent_ends_the_process() {
+    if is_child() {
+        leave_no_dump();
+        // SAFETY: it takes the handler of the standard library away, which nothing here needs.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+        guard::install().unwrap();
+        // SAFETY: it sends a signal, which ends this process.
+        unsafe { libc::raise(libc::SIGBUS) };
+        return;
+    }
+    let (status, text) = in_a_child("without_an_earlier_handler_a_bus_error_that_is_sent_ends_the_process");
     assert_eq!(signal_of(status), Some(libc::SIGBUS), "{text}");
 }
 
