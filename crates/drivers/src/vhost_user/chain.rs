@@ -21,14 +21,14 @@ pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
 /// Octets of the guest's memory, not looked up yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Piece {
     pub(crate) guest: u64,
     pub(crate) len: u32,
 }
 
 /// A descriptor as it was read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Descriptor {
     pub(crate) piece: Piece,
     /// Its third word: the flags of a split ring's, the buffer id of a packed ring's.
@@ -41,7 +41,7 @@ impl Descriptor {
     /// Reads the descriptor at `offset`, once.
     #[inline]
     pub(crate) fn read(table: Span<'_>, offset: usize) -> Descriptor {
-        let (guest, rest) = (table.load_u64(offset), table.load_u64(offset + 8));
+        let [guest, rest] = table.load_u64_pair(offset);
         Descriptor {
             piece: Piece { guest, len: rest as u32 },
             third: (rest >> 32) as u16,

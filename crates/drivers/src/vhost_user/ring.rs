@@ -256,7 +256,7 @@ impl Frames {
             (intake.refuse)(DropReason::NotAttached, len);
             return Ok(true);
         }
-        let size = Size::for_octets(len).unwrap_or(Size::Large);
+        let size = if len <= Size::Small.octets() { Size::Small } else { Size::Large };
         let Some(mut buffer) = intake.pool.take(size) else { return Ok(false) };
         let mut header = [0; HEADER];
         let (head, body) = (&mut header[..self.header], &mut buffer[..len]);
@@ -309,7 +309,7 @@ impl Frames {
         for entry in entries {
             let mut tag = [0; 4];
             let parts = parts(entry, &mut tag);
-            let Some(request) = entry.meta.offload.shifted(parts[1].len() as isize) else {
+            let Some(header) = header(entry.meta.offload, parts[1].len()) else {
                 sent.refused = Some(DropReason::TooLong);
                 return Ok(());
             };
@@ -321,7 +321,6 @@ impl Frames {
                 sent.full = true;
                 return Ok(());
             };
-            let header = request.to_virtio();
             if self.chain.octets >= needed {
                 self.write(header, 1, parts)?;
                 let written = layout.complete(id, needed as u32);
@@ -382,6 +381,17 @@ impl Frames {
     #[inline]
     fn write(&mut self, mut header: [u8; HEADER], chains: u16, parts: [&[u8]; 3]) -> Result<(), Trouble> {
         header[10..].copy_from_slice(&chains.to_le_bytes());
+        let header = &header[..self.header];
+        if let [piece] = *self.chain.pieces {
+            let span = look_up(&self.memory, &mut self.hint, piece)?;
+            span.write(0, header);
+            let mut at = header.len();
+            for part in parts {
+                span.write(at, part);
+                at += part.len();
+            }
+            return self.log.as_ref().map_or(Ok(()), |log| log.mark(piece.guest, at as u64));
+        }
         let mut to = Scatter {
             memory: &self.memory,
             hint: &mut self.hint,
@@ -390,7 +400,7 @@ impl Frames {
             at: 0,
             span: None,
         };
-        to.write(&header[..self.header])?;
+        to.write(header)?;
         for part in parts {
             to.write(part)?;
         }
@@ -414,6 +424,15 @@ impl Frames {
             _ => Ok(()),
         }
     }
+}
+
+/// The header of a frame with this request and so many octets of a tag; `None` when a place in it is too far behind.
+#[inline]
+fn header(request: Offload, tag: usize) -> Option<[u8; HEADER]> {
+    if request == Offload::NONE {
+        return Some([0; HEADER]);
+    }
+    Some(request.shifted(tag as isize)?.to_virtio())
 }
 
 /// How writing to several chains went.

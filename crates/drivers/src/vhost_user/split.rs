@@ -13,8 +13,15 @@ use super::ring::{Layout, Taken, need_event};
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` and `VIRTQ_USED_F_NO_NOTIFY`: whoever set it wants to hear nothing.
 const SILENT: u16 = 1;
 
-/// How many chains ahead what they have is fetched into the cache.
+/// How many chains ahead their first descriptors are read, and what these have is fetched into the cache: a power of two.
 const AHEAD: u16 = 4;
+
+/// A chain whose first descriptor was read.
+#[derive(Clone, Copy, Default)]
+struct Head {
+    number: u16,
+    descriptor: Descriptor,
+}
 
 /// The areas of a split ring.
 pub(crate) struct Areas {
@@ -42,6 +49,10 @@ pub(crate) struct Split {
     taken: u16,
     /// The index up to which chains are known to be available.
     seen: u16,
+    /// The chains that come next as far as they are read, each in the place that its index has.
+    heads: [Head; AHEAD as usize],
+    /// The index up to which they are read.
+    read: u16,
     /// Completed in this turn.
     completed: u16,
     /// The guest is asked to tell of more.
@@ -67,6 +78,8 @@ impl Split {
             done,
             taken: done,
             seen: done,
+            heads: Default::default(),
+            read: done,
             completed: 0,
             // What the last device asked for is not known.
             armed: false,
@@ -100,26 +113,24 @@ impl Split {
         ))
     }
 
+    /// Reads the next chain of those that were not read yet, and fetches what it has into the cache.
     #[inline]
-    fn head(&self, index: u16) -> u16 {
-        let slot = usize::from(index & (self.num - 1));
-        self.areas.available.span().load_u16(4 + 2 * slot)
-    }
-
-    /// Fetches what the chain at `index` has into the cache.
-    #[inline]
-    fn fetch(&self, index: u16, memory: &Memory, hint: &mut usize, way: Way) {
-        let head = self.head(index);
-        if head >= self.num {
-            return;
+    fn read(&mut self, memory: &Memory, hint: &mut usize, way: Way) -> Result<(), Trouble> {
+        let slot = usize::from(self.read & (self.num - 1));
+        let number = self.areas.available.span().load_u16(4 + 2 * slot);
+        if number >= self.num {
+            return Err(self.bad_head(number));
         }
-        let descriptor = Descriptor::read(self.areas.descriptors.span(), usize::from(head) * DESCRIPTOR);
+        let descriptor = Descriptor::read(self.areas.descriptors.span(), usize::from(number) * DESCRIPTOR);
         if let Some(span) = memory.find(hint, descriptor.piece.guest, 1) {
             match way {
                 Way::Out => span.prefetch(0),
                 Way::In => span.prefetch_for_write(0),
             }
         }
+        self.heads[usize::from(self.read % AHEAD)] = Head { number, descriptor };
+        self.read = self.read.wrapping_add(1);
+        Ok(())
     }
 
     #[cold]
@@ -133,17 +144,13 @@ impl Layout for Split {
 
     #[inline]
     fn begin(&mut self, memory: &Memory, hint: &mut usize, way: Way) -> Result<bool, Trouble> {
+        self.read = self.taken;
         if self.seen == self.taken {
             self.look()?;
         }
         let count = self.seen.wrapping_sub(self.taken);
-        let descriptors = self.areas.descriptors.span();
-        for number in 0..count.min(64) {
-            let head = usize::from(self.head(self.taken.wrapping_add(number)));
-            descriptors.prefetch(head * DESCRIPTOR);
-        }
-        for number in 0..count.min(AHEAD) {
-            self.fetch(self.taken.wrapping_add(number), memory, hint, way);
+        for _ in 0..count.min(AHEAD) {
+            self.read(memory, hint, way)?;
         }
         Ok(count > 0)
     }
@@ -162,16 +169,14 @@ impl Layout for Split {
                 return Ok(None);
             }
         }
-        let ahead = self.taken.wrapping_add(AHEAD);
-        if self.seen.wrapping_sub(self.taken) > AHEAD {
-            self.fetch(ahead, memory, hint, way);
+        if self.read == self.taken {
+            self.read(memory, hint, way)?;
         }
-        let head = self.head(self.taken);
-        if head >= self.num {
-            return Err(self.bad_head(head));
+        let Head { number: head, descriptor } = self.heads[usize::from(self.taken % AHEAD)];
+        if self.read != self.seen {
+            self.read(memory, hint, way)?;
         }
         let table = self.areas.descriptors.span();
-        let descriptor = Descriptor::read(table, usize::from(head) * DESCRIPTOR);
         let flags = descriptor.third;
         if flags & (NEXT | INDIRECT) == 0 {
             chain.push(descriptor.piece, flags, way)?;
@@ -201,14 +206,15 @@ impl Layout for Split {
     #[inline]
     fn rewind(&mut self, mark: u16) {
         self.taken = mark;
+        // What was read is in the place of what is next.
+        self.read = mark;
     }
 
     #[inline]
     fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize) {
         let slot = usize::from(self.done.wrapping_add(self.completed) & (self.num - 1));
         let (used, offset) = (self.areas.used.span(), 4 + 8 * slot);
-        used.store_u32(offset, chain.id.into());
-        used.store_u32(offset + 4, len);
+        used.store_u32_pair(offset, [chain.id.into(), len]);
         self.completed += 1;
         (offset, 8)
     }

@@ -105,6 +105,27 @@ impl<'a> Span<'a> {
         unsafe { access::load_u64(self.place(offset, 8)) }
     }
 
+    /// Reads 16 octets, as two values of 8.
+    #[inline]
+    #[track_caller]
+    pub fn load_u64_pair(self, offset: usize) -> [u64; 2] {
+        let place = self.place(offset, 16);
+        // SAFETY: `place` has checked that the octets are in the mapping.
+        unsafe { [access::load_u64(place), access::load_u64(place.add(8))] }
+    }
+
+    /// Writes 4 octets twice, one value behind the other.
+    #[inline]
+    #[track_caller]
+    pub fn store_u32_pair(self, offset: usize, [first, second]: [u32; 2]) {
+        let place = self.place(offset, 8);
+        // SAFETY: as above.
+        unsafe {
+            access::store_u32(place, first);
+            access::store_u32(place.add(4), second);
+        }
+    }
+
     /// Writes 2 octets.
     #[inline]
     #[track_caller]
