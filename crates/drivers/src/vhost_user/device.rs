@@ -68,7 +68,8 @@ pub struct Setup {
 pub struct Stopped {
     /// Where it can go on, as GET_VRING_BASE answers.
     pub base: u32,
-    _setup: Setup,
+    /// What it began with, as it was changed since.
+    pub setup: Setup,
     _ring: Result<Ring, Trouble>,
 }
 
@@ -354,7 +355,7 @@ impl Rings {
         drop(started);
         self.changed();
         let base = ring.as_ref().map_or(setup.base, Ring::base);
-        Some(Stopped { base, _setup: setup, _ring: ring })
+        Some(Stopped { base, setup, _ring: ring })
     }
 
     /// Lets frames pass, or not.

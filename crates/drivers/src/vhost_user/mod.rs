@@ -14,8 +14,9 @@
 //! ([`Trouble`]), until the front end stops and starts it. A guest cannot make its monitor's connection end.
 
 mod chain;
-//pub mod connection;
+pub mod connection;
 pub mod device;
+mod holdings;
 pub mod log;
 pub mod memory;
 pub mod message;
@@ -24,6 +25,7 @@ mod queue;
 mod ring;
 pub mod session;
 mod split;
+mod wire;
 
 /// Why a ring is used no more, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
