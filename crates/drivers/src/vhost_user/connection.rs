@@ -1,12 +1,12 @@
 //! The thread of a connection, which does everything that can take as long as the front end likes.
 //!
 //! Theory of operation. [`serve`] makes the device, whose queues go to workers, and a thread that has the socket. The
-//! thread takes one message after the other (`wire`), asks the session what follows
-//! ([`Session`]), does it (`holdings`), and answers. Nothing else ever receives, maps, unmaps or
-//! closes what came from the front end: each of these can take seconds, or hours, and holds up this thread alone. When
-//! the connection ends, the rings are taken from the workers first, then the end is reported, and only then everything
-//! is unmapped and closed. So threads of a port may linger after their connection; [`Lingering`] counts them, and with
-//! [`Lingering::MOST`] of them there is no other connection.
+//! thread takes one message after the other (`wire`), asks the session what follows ([`Session`]), does it
+//! (`holdings`), and answers. Nothing else ever receives, maps, unmaps or closes what came from the front end: each of
+//! these can take seconds, or hours, and holds up this thread alone. When the connection ends, the rings are taken from
+//! the workers first, then the end is reported, and only then everything is unmapped and closed. So threads of a port
+//! may linger after their connection; [`Lingering`] counts them, and with [`Lingering::MOST`] of them there is no other
+//! connection.
 //!
 //! A front end has a budget of messages, and one of changes to rings that are started, for each of those may have a
 //! worker pass over a ring once. A front end that asks for more waits.

@@ -170,7 +170,7 @@ impl Holdings {
         self.memory.is_poisoned() || self.log.as_ref().is_some_and(|log| log.mapping.is_poisoned())
     }
 
-    /// Takes everything out of the rings, to be dropped by this thread. No worker has anything of the front end's after.
+    /// Takes everything out of the rings, to be dropped by this thread. After that no worker has anything of it.
     pub(super) fn clear(&self) -> Vec<Stopped> {
         self.rings.clear()
     }

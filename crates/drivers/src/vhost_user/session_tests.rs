@@ -471,7 +471,7 @@ fn messages() -> impl Strategy<Value = (u32, Vec<u8>, usize)> {
 }
 
 proptest! {
-    /// Whatever is said in whatever order, the session stays inside its bounds, and its actions are about what is there.
+    /// Whatever comes in whatever order, the session stays inside its bounds, and actions are about what is there.
     #[test]
     fn any_messages_leave_the_session_inside_its_bounds(
         messages in prop::collection::vec(messages(), 0..100), config in 0..3, pairs in 1u16..70,
