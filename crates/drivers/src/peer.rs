@@ -76,6 +76,12 @@ impl PeerSocket {
         PeerSocket { fd: Some(fd), refuses, shared: false }
     }
 
+    /// The same, while another descriptor may go on using the socket, or not.
+    pub fn sharing(mut self, shared: bool) -> PeerSocket {
+        self.shared = shared;
+        self
+    }
+
     /// True if another descriptor may go on using the socket.
     pub fn is_shared(&self) -> bool {
         self.shared

@@ -60,10 +60,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // It is closed where that may take its time, with the connections that wait for being accepted.
         if let Some(Ok(socket)) = self.watched.take().map(UnixDatagram::into_std) {
-            drop(match self.shared {
-                true => PeerSocket::inherited(socket.into()),
-                false => PeerSocket::from_parts(socket.into(), self.refuses),
-            });
+            drop(PeerSocket::from_parts(socket.into(), self.refuses).sharing(self.shared));
         }
     }
 }

@@ -328,7 +328,8 @@ impl Row {
 
     /// Tells for what a port that waits is waiting.
     fn awaited(&self) -> Option<String> {
-        let Some(address) = &self.address else { return self.reason.clone() };
+        let expected = self.address.as_ref().filter(|_| self.peer.is_none());
+        let Some(address) = expected else { return self.reason.clone() };
         let what = format!("waiting for a guest at {address}");
         Some(self.reason.as_ref().map_or(what.clone(), |reason| format!("{reason}; {what}")))
     }

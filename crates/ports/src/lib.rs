@@ -16,6 +16,7 @@ mod directory;
 mod emitter;
 mod fabric;
 mod filter;
+mod guests;
 #[cfg(any(not(target_os = "linux"), feature = "netlink", test))]
 mod hold;
 mod interface;

@@ -46,6 +46,8 @@ pub struct Seat {
     ticks: watch::Receiver<u64>,
     /// The attachment that is up.
     attachment: Option<u64>,
+    /// Frames of that attachment are received.
+    is_open: bool,
     ready: Option<Ready>,
 }
 
@@ -56,7 +58,7 @@ impl Seat {
         faults: mpsc::UnboundedReceiver<FaultNotice>,
     ) -> Seat {
         let ticks = fabric.ticks.clone();
-        Seat { fabric, joined, faults, ticks, attachment: None, ready: None }
+        Seat { fabric, joined, faults, ticks, attachment: None, is_open: false, ready: None }
     }
 
     /// Tells `ready` how the first attempt to set the port up went.
@@ -141,17 +143,36 @@ impl Seat {
 
     /// Attaches the port and opens it for traffic.
     pub async fn up(&mut self, endpoint: Arc<dyn Endpoint>, peer: Option<String>) {
+        self.attach(endpoint).await;
+        self.set_part(true, PortState::Up, None, peer);
+    }
+
+    /// Attaches the port. It takes no part in its network yet: see [`Seat::set_part`].
+    pub async fn attach(&mut self, endpoint: Arc<dyn Endpoint>) {
         let (done, connected) = done();
         let key = self.joined.key;
         self.fabric.directory.set_endpoint(&self.joined.place, Some(endpoint.clone()));
+        self.is_open = false;
         self.attachment = self.fabric.with_plane(|plane| plane.connect(key, endpoint, done));
         let _ = connected.await;
+    }
+
+    /// Gives the attached port its part in the network: the network sends to it while it is `active`. The guest's
+    /// frames are received from the first time on that it is.
+    pub fn set_part(
+        &mut self,
+        active: bool,
+        state: PortState,
+        reason: Option<String>,
+        peer: Option<String>,
+    ) {
         // Fails only when the port has left the network.
-        let _ = self.joined.network.set_active(self.joined.id, true);
-        self.set_state(PortState::Up, None, peer);
+        let _ = self.joined.network.set_active(self.joined.id, active);
+        self.set_state(state, reason, peer);
         // Not before: what the guest says first may be answered at once.
-        if let Some(attachment) = self.attachment {
-            self.fabric.with_plane(|plane| plane.open(key, attachment));
+        if let Some(attachment) = self.attachment.filter(|_| active && !self.is_open) {
+            self.fabric.with_plane(|plane| plane.open(self.joined.key, attachment));
+            self.is_open = true;
         }
     }
 

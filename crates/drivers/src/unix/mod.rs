@@ -228,7 +228,19 @@ impl Drop for BoundPath {
 /// # Errors
 /// [`Error`]; a socket that nobody listens at any more is replaced without one.
 pub fn listen(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
-    listen_as(place, SocketType::STREAM, access)
+    listen_by(place, unbound(place, SocketType::STREAM)?, SocketType::STREAM, access)
+}
+
+/// The same for a protocol whose peers send descriptors along: its connections take them, and who receives has to close
+/// them ([`crate::peer`]).
+///
+/// # Errors
+/// The same.
+pub fn listen_for_descriptors(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None);
+    let socket = socket.map_err(|source| system("socket", &place.path(), source))?;
+    prepare_taking(&socket).map_err(|source| system("fcntl", &place.path(), source))?;
+    listen_by(place, socket, SocketType::STREAM, access)
 }
 
 /// A socket that listens at `place` for connections that keep records apart (`SOCK_SEQPACKET`), and does not wait.
@@ -236,11 +248,16 @@ pub fn listen(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Err
 /// # Errors
 /// [`Error`]; a socket that nobody listens at any more is replaced without one. macOS has no such sockets.
 pub fn listen_records(place: &Place, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
-    listen_as(place, SocketType::SEQPACKET, access)
+    listen_by(place, unbound(place, SocketType::SEQPACKET)?, SocketType::SEQPACKET, access)
 }
 
-fn listen_as(place: &Place, kind: SocketType, access: Access) -> Result<(OwnedFd, BoundPath), Error> {
-    let (socket, bound) = bind_at(place, unbound(place, kind)?, kind, access)?;
+fn listen_by(
+    place: &Place,
+    socket: OwnedFd,
+    kind: SocketType,
+    access: Access,
+) -> Result<(OwnedFd, BoundPath), Error> {
+    let (socket, bound) = bind_at(place, socket, kind, access)?;
     start_listening(&socket, BACKLOG).map_err(|source| system("listen", &place.path(), source))?;
     Ok((socket, bound))
 }
@@ -273,6 +290,21 @@ pub fn bind_connected(place: &Place, access: Access, peer: &Node) -> Result<(Own
 /// # Errors
 /// Errors of the system; `WouldBlock` when the listener's queue is full.
 pub fn connect_stream(path: &Path) -> io::Result<OwnedFd> {
+    connect_prepared(path, prepare)
+}
+
+/// The same for a protocol whose peers send descriptors along, as [`listen_for_descriptors`].
+///
+/// # Errors
+/// The same.
+pub fn connect_for_descriptors(path: &Path) -> io::Result<OwnedFd> {
+    connect_prepared(path, prepare_taking)
+}
+
+fn connect_prepared(
+    path: &Path,
+    prepare: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
+) -> io::Result<OwnedFd> {
     let address = address(path).map_err(io::Error::other)?;
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
     prepare(&socket)?;
@@ -359,6 +391,11 @@ pub fn address(path: &Path) -> Result<SocketAddrUnix, Error> {
 /// Closed on exec, not waiting, and taking no descriptors from its first moment on.
 fn prepare(socket: &OwnedFd) -> rustix::io::Result<()> {
     crate::peer::refuse_descriptors(socket);
+    prepare_taking(socket)
+}
+
+/// Closed on exec and not waiting.
+fn prepare_taking(socket: &OwnedFd) -> rustix::io::Result<()> {
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(socket, true)
 }
