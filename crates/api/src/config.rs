@@ -134,7 +134,8 @@ pub struct StaticEntry {
 }
 
 table! {
-    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde`, `tunnel` and `interface`, and its settings.
+    /// One port: exactly one of `tap`, `stream`, `datagram`, `vde`, `tunnel`, `interface` and `vhost_user`, and its
+    /// settings.
     pub struct PortConfig {
         /// A TAP device.
         tap: TapConfig,
@@ -148,6 +149,8 @@ table! {
         tunnel: TunnelConfig,
         /// An interface of this host's, behind which the guest is.
         interface: InterfaceConfig,
+        /// A vhost-user socket, whose guest's rings are served in the guest's own memory.
+        vhost_user: VhostUserConfig,
         /// The addresses that the guest may use; learnt when absent.
         mac: OneOrMany<String>,
         /// The role of the port in VLANs; no VLAN when absent.
@@ -378,6 +381,49 @@ table! {
 }
 
 table! {
+    /// A vhost-user socket: exactly one of `listen`, `connect` and `fd`. An address is a path.
+    pub struct VhostUserConfig {
+        /// The machine monitor connects to this path.
+        listen: String,
+        /// The machine monitor listens at this path.
+        connect: String,
+        /// Number of an inherited descriptor.
+        fd: u64 = number(3, u64::MAX, None),
+        /// Permissions of the socket at a path that we make, in octal; `"0600"` when absent.
+        mode: String,
+        /// User, by name or number as text, that the socket belongs to; the daemon's when absent.
+        owner: String = Value::TextOrNumber,
+        /// Group, by name or number as text, that the socket belongs to; the daemon's when absent.
+        group: String = Value::TextOrNumber,
+        /// Most pairs of queues that the guest may use.
+        queues: u64 = number(1, 64, Some(8)),
+        /// Offers packed rings; true when absent.
+        packed: bool,
+        /// Leaves segmentation and checksums to the receiver where it takes them; true when absent.
+        offloads: bool,
+        /// Offers the device's configuration with its MAC address and MTU; auto when absent.
+        config: ConfigSpace,
+        /// Most memory of the guest that is mapped, with its unit: `"64GiB"`; `"1TiB"` when absent.
+        memory: String,
+        /// Refuses memory whose file the guest's side may still shrink; false when absent.
+        sealed: bool,
+    }
+}
+
+/// The offer of a vhost-user port to tell the device's configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigSpace {
+    /// To machine monitors that take the MAC address and the MTU from it.
+    #[default]
+    Auto,
+    /// To every one.
+    On,
+    /// To none.
+    Off,
+}
+
+table! {
     /// The role of a port in VLANs: `access`, or `tagged` with or without `native`.
     pub struct VlanConfig {
         /// The VLAN of an access port, whose guest sends untagged frames (PVID).
@@ -452,6 +498,7 @@ pub enum Promiscuous {
 }
 
 choice!(Fast { Auto = "auto", Off = "off" });
+choice!(ConfigSpace { Auto = "auto", On = "on", Off = "off" });
 choice!(InterfaceKind { Tap = "tap", Veth = "veth" });
 choice!(Guard { On = "on", Off = "off" });
 choice!(Isolation { None = "none", Isolated = "isolated" });

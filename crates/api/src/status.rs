@@ -143,6 +143,8 @@ pub enum PortKind {
     Tunnel,
     /// An interface of this host's, behind which the guest is.
     Interface,
+    /// A vhost-user socket.
+    VhostUser,
     /// The trunk of the network, which has no port's table.
     Trunk,
     /// The uplink of the network, which has none either.
@@ -151,8 +153,8 @@ pub enum PortKind {
 
 impl PortKind {
     /// Every kind that a port's table can have.
-    pub const ALL: [Self; 6] =
-        [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel, Self::Interface];
+    pub const ALL: [Self; 7] =
+        [Self::Tap, Self::Stream, Self::Datagram, Self::Vde, Self::Tunnel, Self::Interface, Self::VhostUser];
 
     /// The key of the kind in a port's table.
     pub fn as_str(self) -> &'static str {
@@ -163,6 +165,7 @@ impl PortKind {
             Self::Vde => "vde",
             Self::Tunnel => "tunnel",
             Self::Interface => "interface",
+            Self::VhostUser => "vhost_user",
             Self::Trunk => "trunk",
             Self::Uplink => "uplink",
         }

@@ -194,11 +194,7 @@ impl Entrance {
     }
 }
 
-fn listen_at(
-    path: &Path,
-    access: Access,
-    descriptors: Descriptors,
-) -> Result<(Listener, BoundPath), String> {
+fn listen_at(path: &Path, access: Access, descriptors: Descriptors) -> Result<(Listener, BoundPath), String> {
     let listened = Place::of(path).and_then(|place| match descriptors {
         Descriptors::Refused => unix::listen(&place, access),
         Descriptors::Taken => unix::listen_for_descriptors(&place, access),

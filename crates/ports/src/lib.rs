@@ -41,6 +41,7 @@ pub mod uplink;
 mod uplinks;
 pub mod users;
 mod vde;
+mod vhost_user;
 mod wire;
 
 #[cfg(target_os = "linux")]
@@ -110,10 +111,18 @@ pub use stream::Stream;
 pub use tap::{Tap, TapSource};
 pub use tunnel::{Tunnel, TunnelAddresses, TunnelSource};
 pub use vde::Vde;
+pub use vhost_user::{VhostUser, VhostUserSource};
 
 use kind::Entry;
 use task::{Look, Pause, describe, is_absent, recover, report_end, reserved_name};
 
 /// The kinds that there are.
-pub(crate) const KINDS: [Entry; 6] =
-    [tap::ENTRY, stream::ENTRY, datagram::ENTRY, vde::ENTRY, tunnel::ENTRY, interface::ENTRY];
+pub(crate) const KINDS: [Entry; 7] = [
+    tap::ENTRY,
+    stream::ENTRY,
+    datagram::ENTRY,
+    vde::ENTRY,
+    tunnel::ENTRY,
+    interface::ENTRY,
+    vhost_user::ENTRY,
+];

@@ -159,13 +159,7 @@ impl Seat {
 
     /// Gives the attached port its part in the network: the network sends to it while it is `active`. The guest's
     /// frames are received from the first time on that it is.
-    pub fn set_part(
-        &mut self,
-        active: bool,
-        state: PortState,
-        reason: Option<String>,
-        peer: Option<String>,
-    ) {
+    pub fn set_part(&mut self, active: bool, state: PortState, reason: Option<String>, peer: Option<String>) {
         // Fails only when the port has left the network.
         let _ = self.joined.network.set_active(self.joined.id, active);
         self.set_state(state, reason, peer);

@@ -4,7 +4,7 @@ use vmlan_api::ErrorCode::{self, *};
 use super::*;
 use vmlan_drivers::unix::{Access, PRIVATE, mode};
 use vmlan_ports::{Address, Allow};
-use vmlan_ports::{Stream, Tap, TapSource, Vde};
+use vmlan_ports::{Stream, Tap, TapSource, Vde, VhostUser, VhostUserSource};
 
 mod access;
 mod change;
@@ -86,6 +86,43 @@ fn allow_names_networks_and_single_addresses() {
         assert_eq!(allow.admits(address.parse().expect("an address")), admitted, "{address}");
     }
     assert!(Allow::default().admits("192.0.2.2".parse().expect("an address")));
+}
+
+#[test]
+fn every_key_of_vhost_user_reaches_the_checked_form() {
+    let table = |keys: &str| {
+        let config = read(&web(&format!("vhost_user = {{ {keys} }}"))).unwrap_or_else(|e| panic!("{e}"));
+        config.port("lab", "web").expect("the port").attachment.clone()
+    };
+    let plain = VhostUser {
+        source: VhostUserSource::Listen("/etc/vmlan/web.sock".into(), PRIVATE),
+        queues: 8,
+        packed: true,
+        offloads: true,
+        config: vmlan_api::ConfigSpace::Auto,
+        memory: 1 << 40,
+        sealed: false,
+    };
+    assert_eq!(table("listen = \"web.sock\""), Attachment::new(plain.clone()));
+    let source = VhostUserSource::Listen("/a".into(), Access { group: Some(7), ..Access::of(mode(0o660)) });
+    assert_eq!(
+        table(
+            "listen = \"/a\", mode = \"0660\", group = 7, queues = 64, packed = false, offloads = false, \
+             config = \"on\", memory = \"3GiB\", sealed = true"
+        ),
+        Attachment::new(VhostUser {
+            source,
+            queues: 64,
+            packed: false,
+            offloads: false,
+            config: vmlan_api::ConfigSpace::On,
+            memory: 3 << 30,
+            sealed: true,
+        })
+    );
+    let source = VhostUserSource::Connect("/a".into());
+    assert_eq!(table("connect = \"/a\""), Attachment::new(VhostUser { source, ..plain.clone() }));
+    assert_eq!(table("fd = 5"), Attachment::new(VhostUser { source: VhostUserSource::Fd(5), ..plain }));
 }
 
 #[test]
@@ -184,6 +221,22 @@ fn each_fault_has_its_code_and_field() {
         ("tap = { name = \"t0\", address = \"10.0.0.1\" }", BadAddress, "tap.address"),
         ("tap = { fd = 3, address = \"10.0.0.1/24\" }", Conflict, "tap"),
         ("tap = { fd = 3, up = false }", Conflict, "tap"),
+        ("vhost_user = {}", MissingKey, "vhost_user"),
+        ("vhost_user = { listen = \"/a\", connect = \"/b\" }", Conflict, "vhost_user"),
+        ("vhost_user = { listen = \"127.0.0.1:1\" }", BadAddress, "vhost_user.listen"),
+        ("vhost_user = { connect = \"[::1]:1\" }", BadAddress, "vhost_user.connect"),
+        ("vhost_user = { connect = \"\" }", BadPath, "vhost_user.connect"),
+        ("vhost_user = { listen = \"@abstract\" }", BadPath, "vhost_user.listen"),
+        ("vhost_user = { fd = 2 }", OutOfRange, "vhost_user.fd"),
+        ("vhost_user = { listen = \"/a\", mode = \"1777\" }", OutOfRange, "vhost_user.mode"),
+        ("vhost_user = { listen = \"/a\", queues = 0 }", OutOfRange, "vhost_user.queues"),
+        ("vhost_user = { listen = \"/a\", queues = 65 }", OutOfRange, "vhost_user.queues"),
+        ("vhost_user = { listen = \"/a\", config = \"yes\" }", OutOfRange, "vhost_user.config"),
+        ("vhost_user = { listen = \"/a\", memory = 5 }", WrongType, "vhost_user.memory"),
+        ("vhost_user = { listen = \"/a\", memory = \"64G\" }", OutOfRange, "vhost_user.memory"),
+        ("vhost_user = { listen = \"/a\", memory = \"1023KiB\" }", OutOfRange, "vhost_user.memory"),
+        ("vhost_user = { listen = \"/a\", memory = \"17TiB\" }", OutOfRange, "vhost_user.memory"),
+        ("vhost_user = { listen = \"/a\", allow = \"10.0.0.0/8\" }", UnknownKey, "vhost_user.allow"),
         ("stream = {}", MissingKey, "stream"),
         ("stream = { listen = \"/a\", connect = \"/b\" }", Conflict, "stream"),
         ("stream = { listen = \"host:7000\" }", BadAddress, "stream.listen"),
@@ -367,6 +420,8 @@ fn what_only_one_port_can_have_is_given_once() {
         ("stream = { listen = \"/a/s\" }", "datagram = { listen = \"/a//./s\" }", "datagram.listen"),
         ("stream = { listen = \"127.0.0.1:1\" }", "stream = { listen = \"127.0.0.1:1\" }", "stream.listen"),
         ("stream = { fd = 3 }", "tap = { fd = 3 }", "tap.fd"),
+        ("stream = { fd = 3 }", "vhost_user = { fd = 3 }", "vhost_user.fd"),
+        ("stream = { listen = \"/a/s\" }", "vhost_user = { listen = \"/a/s\" }", "vhost_user.listen"),
         ("stream = { listen = \"/a/ctl\" }", "vde = { directory = \"/a\" }", "vde.directory"),
     ] {
         let text = format!("[network.a.port.one]\n{one}\n[network.b.port.two]\n{other}\n");
@@ -381,6 +436,7 @@ fn what_several_ports_may_have_is_no_fault() {
         ("tap = { name = \"t%d\" }", "tap = { name = \"t%d\" }"),
         ("stream = { listen = \"127.0.0.1:1\" }", "datagram = { listen = \"127.0.0.1:1\" }"),
         ("stream = { listen = \"/a/s\" }", "stream = { connect = \"/a/s\" }"),
+        ("vhost_user = { connect = \"/a/s\" }", "vhost_user = { connect = \"/a/s\" }"),
     ] {
         let text = format!("[network.a.port.one]\n{one}\n[network.b.port.two]\n{other}\n");
         assert!(read(&text).is_ok(), "{text}");

@@ -3,6 +3,7 @@
 mod access;
 mod address;
 mod names;
+mod octets;
 mod vlans;
 
 use std::ops::RangeInclusive;

@@ -34,6 +34,9 @@ fn every_socket_of_ours_takes_permissions_an_owner_and_a_group() {
         attachment(&format!("vde = {{ directory = \"/a\", {keys} }}")),
         Attachment::new(Vde { directory: "/a".into(), access })
     );
+    let vhost_user = attachment(&format!("vhost_user = {{ listen = \"/a\", {keys} }}"));
+    let Some(vmlan_ports::VhostUser { source, .. }) = vhost_user.downcast() else { panic!("{vhost_user:?}") };
+    assert_eq!(*source, vmlan_ports::VhostUserSource::Listen("/a".into(), access));
     let tunnel = attachment(&format!("tunnel = {{ listen = \"/a\", address = \"10.0.0.9/24\", {keys} }}"));
     let Some(vmlan_ports::Tunnel { source, .. }) = tunnel.downcast() else { panic!("{tunnel:?}") };
     assert!(matches!(source, vmlan_ports::TunnelSource::Listen { access: found, .. } if *found == access));
@@ -52,6 +55,7 @@ fn users_and_groups_that_do_not_exist_are_faults() {
             "datagram = { listen = \"/a\"",
             "vde = { directory = \"/a\"",
             "tunnel = { listen = \"/a\", address = \"10.0.0.9/24\"",
+            "vhost_user = { listen = \"/a\"",
         ] {
             let table = kind.split(' ').next().expect("a word");
             let path = format!("network.lab.port.web.{table}.{field}");
@@ -67,6 +71,12 @@ fn keys_without_effect_are_noted() {
     for (lines, begin, rest) in [
         ("stream = { connect = \"/a\", mode = \"0660\" }", "stream: `mode` has no effect", "the guest's"),
         ("stream = { fd = 5, owner = 0, group = 7 }", "stream: `owner`, `group` have no effect", "inherited"),
+        (
+            "vhost_user = { connect = \"/a\", group = 7 }",
+            "vhost_user: `group` has no effect",
+            "machine monitor's",
+        ),
+        ("vhost_user = { fd = 5, mode = \"0660\" }", "vhost_user: `mode` has no effect", "inherited"),
         ("datagram = { fd = 5, mode = \"0600\" }", "datagram: `mode` has no effect", "inherited"),
         (
             "datagram = { local = \"127.0.0.1:1\", remote = \"127.0.0.1:2\", mode = \"0600\" }",
