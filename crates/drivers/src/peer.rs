@@ -297,4 +297,27 @@ mod tests {
         let _accepted = vmlan_sys::socket::accept(&listener).unwrap();
         assert!(refused(&client));
     }
+
+    #[test]
+    fn a_listener_for_descriptors_gives_them_to_who_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let place = crate::unix::Place::of(&path).unwrap();
+        let (listener, _path) = crate::unix::listen_for_descriptors(&place, crate::unix::PRIVATE).unwrap();
+        let connecting = crate::unix::connect_for_descriptors(&path).unwrap();
+        let accepted = vmlan_sys::socket::accept(&listener).unwrap();
+        for (from, to) in [(&connecting, &accepted), (&accepted, &connecting)] {
+            let (passed, _other) = UnixStream::pair().unwrap();
+            send_along(from, &passed);
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut octets = [0; 6];
+            recvmsg(to, &mut [IoSliceMut::new(&mut octets)], &mut control, RecvFlags::empty()).unwrap();
+            let came = control.drain().map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
+                _ => 0,
+            });
+            assert_eq!(came.sum::<usize>(), 1);
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
     let mut text: String = rows.map(|(name, value)| line(name, 8, &value)).concat();
     let own = match port.kind {
         PortKind::Interface => interface(&client.get("/v1/config")?, &port),
+        PortKind::VhostUser => vhost_user(&client.get("/v1/config")?, &port),
         _ => lines(&port),
     };
     for (program, what) in own {
@@ -79,9 +80,58 @@ pub fn stable_mac(network: &str, port: &str) -> String {
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
+/// The port's table in the configuration that runs.
+fn settings<'c>(config: &'c vmlan_api::Config, port: &vmlan_api::Port) -> Option<&'c vmlan_api::PortConfig> {
+    config.network.get(&port.network)?.port.get(&port.port)
+}
+
+/// Each program that shares its guest's memory, and what to write there.
+fn vhost_user(config: &vmlan_api::Config, port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
+    let Some(table) = settings(config, port).and_then(|settings| settings.vhost_user.as_ref()) else {
+        return Vec::new();
+    };
+    let mac = guests_mac(port);
+    let memory = "-m 1G -object memory-backend-memfd,id=m,size=1G,share=on -machine memory-backend=m";
+    let qemu = |chardev: String| {
+        format!(
+            "{memory} -chardev socket,id=c,{chardev} -netdev vhost-user,id=n,chardev=c -device virtio-net-pci,netdev=n,mac={mac}"
+        )
+    };
+    let libvirt = |path: &str, mode: &str, reconnect: &str| {
+        format!(
+            "<memoryBacking>\n  <source type='memfd'/>\n  <access mode='shared'/>\n</memoryBacking>\n\
+             <interface type='vhostuser'>\n  <mac address='{mac}'/>\n  <source type='unix' path='{}' \
+             mode='{mode}'{reconnect}\n  <model type='virtio'/>\n</interface>",
+            xml(path)
+        )
+    };
+    let hypervisor =
+        |path: &str| format!("--memory size=1G,shared=on --net vhost_user=true,socket={path},mac={mac}");
+    match (&table.listen, &table.connect) {
+        (Some(path), _) => vec![
+            ("QEMU 9.2 or later", qemu(format!("path={path},reconnect-ms=1000"))),
+            ("QEMU before 9.2", qemu(format!("path={path},reconnect=1"))),
+            (
+                "libvirt",
+                libvirt(path, "client", ">\n    <reconnect enabled='yes' timeout='1'/>\n  </source>"),
+            ),
+            ("Cloud Hypervisor", hypervisor(path)),
+            ("crosvm (`config` must not be off)", format!("--vhost-user type=net,socket={path}")),
+            ("DPDK", format!("--vdev net_virtio_user0,path={path},mac={mac}")),
+        ],
+        (None, Some(path)) => vec![
+            ("QEMU", qemu(format!("path={path},server=on"))),
+            ("libvirt", libvirt(path, "server", "/>")),
+            ("Cloud Hypervisor", format!("{},vhost_mode=server", hypervisor(path))),
+            ("DPDK", format!("--vdev net_virtio_user0,path={path},server=1,mac={mac}")),
+        ],
+        (None, None) => Vec::new(),
+    }
+}
+
 /// The same for a port whose guest is behind an interface of this host's.
 fn interface(config: &vmlan_api::Config, port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
-    let settings = config.network.get(&port.network).and_then(|network| network.port.get(&port.port));
+    let settings = settings(config, port);
     let Some(config) = settings.and_then(|settings| settings.interface.as_ref()) else { return Vec::new() };
     let Some(name) = &config.name else { return Vec::new() };
     if config.create == Some(vmlan_api::InterfaceKind::Veth) {
@@ -238,13 +288,13 @@ fn lines(port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
 /// QEMU's words in a domain of libvirt's.
 fn libvirt(netdev: &str, device: &str) -> String {
     let words = netdev.split(' ').chain(device.split(' '));
-    let arguments = words.map(|word| {
-        format!(
-            "  <qemu:arg value='{}'/>",
-            word.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;")
-        )
-    });
+    let arguments = words.map(|word| format!("  <qemu:arg value='{}'/>", xml(word)));
     format!("<qemu:commandline>\n{}\n</qemu:commandline>", arguments.collect::<Vec<_>>().join("\n"))
+}
+
+/// The text as the value of an attribute.
+fn xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;")
 }
 
 #[cfg(test)]
@@ -292,6 +342,27 @@ mod tests {
         assert!(line(2, "libvirt").contains("<driver queues='2'/>"));
         assert!(line(2, "Cloud").ends_with(",num_queues=4") && line(2, "crosvm").ends_with(",vq-pairs=2"));
         assert!(!line(2, "Firecracker").contains("host_dev_name"));
+    }
+
+    #[test]
+    fn who_shares_memory_connects_or_listens_as_the_port_does_not() {
+        let lines = |table: serde_json::Value| {
+            let text = serde_json::json!({"network": {"lab": {"port": {"web": {"vhost_user": table}}}}});
+            let config = serde_json::from_value(text).expect("a configuration");
+            vhost_user(&config, &port(PortKind::VhostUser, "/a&b"))
+        };
+        let listening = lines(serde_json::json!({"listen": "/a&b"}));
+        let line =
+            |program: &str| &listening.iter().find(|(name, _)| name.starts_with(program)).expect(program).1;
+        assert!(
+            line("QEMU 9.2").contains("share=on") && line("QEMU 9.2").contains("path=/a&b,reconnect-ms=")
+        );
+        assert!(line("libvirt").contains("path='/a&amp;b' mode='client'>"), "{}", line("libvirt"));
+        assert!(line("Cloud").contains("shared=on") && line("crosvm").ends_with("socket=/a&b"));
+        let connecting = lines(serde_json::json!({"connect": "/c"}));
+        let all = |word: &str| connecting.iter().all(|(_, line)| line.contains(word));
+        assert!(all("server") && all("/c"), "{connecting:?}");
+        assert_eq!(lines(serde_json::json!({"fd": 5})), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Checks of what Linux offers.
 
 mod trunk;
+mod vhost_user;
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -43,11 +44,15 @@ pub fn checks() -> Vec<Check> {
         at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
         at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
         interface_ports(),
+        vhost_user::check(),
         ping(),
         nft(),
         Check::ok(
             "kinds",
-            if tap_works { "stream, datagram, vde, tunnel, tap" } else { "stream, datagram, vde, tunnel" },
+            match tap_works {
+                true => "stream, datagram, vde, tunnel, vhost_user, tap",
+                false => "stream, datagram, vde, tunnel, vhost_user",
+            },
         ),
     ]
 }
