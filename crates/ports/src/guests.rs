@@ -1,10 +1,11 @@
 //! Guests that come by a stream socket, one at a time: to a path or an address of TCP, to an inherited socket, or by a
 //! connection of ours.
 //!
-//! Theory of operation. A kind of port says what to do with a connection ([`AttachGuest`]); who comes, who may, and what
-//! follows the end of a guest is decided here. A guest is attached until its attachment is of no more use. While one is
-//! there, another connection is closed at once, unless the first guest's end is heard of within [`SUCCESSION`]: then the
-//! other one is its successor. A path that is swept away is bound again, and a guest that is attached stays meanwhile.
+//! Theory of operation. A kind of port says what to do with a connection ([`AttachGuest`]); who comes, who may, and
+//! what follows the end of a guest is decided here. A guest is attached until its attachment is of no more use. While
+//! one is there, another connection is closed at once, unless the first guest's end is heard of within [`SUCCESSION`]:
+//! then the other one is its successor. A path that is swept away is bound again, and a guest that is attached stays
+//! meanwhile.
 
 use std::future::Future;
 use std::io;

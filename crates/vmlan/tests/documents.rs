@@ -198,6 +198,7 @@ fn types_ranges_and_defaults_of_keys_are_what_the_documents_say() {
         ("### `tap`: a TAP device (Linux)", vmlan_api::TapConfig::KEYS),
         ("### `vde`: a VDE switch (vde_plug, QEMU `-netdev vde`)", vmlan_api::VdeConfig::KEYS),
         ("### `tunnel`: packets instead of frames", vmlan_api::TunnelConfig::KEYS),
+        ("### `vhost_user`: a vhost-user socket (Linux)", vmlan_api::VhostUserConfig::KEYS),
     ] {
         let rows: Vec<_> = rows(section(&document, heading)).collect();
         for (name, key) in dotted(keys) {

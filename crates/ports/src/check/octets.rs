@@ -29,7 +29,7 @@ impl Validator {
     }
 }
 
-/// What is too much for the type becomes the most that it holds.
+/// Reads an amount. One that is too much for the type becomes the most that it holds.
 fn parse(text: &str) -> Option<u64> {
     let (number, shift) = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
     let number = number.bytes().all(|octet| octet.is_ascii_digit()).then_some(number)?;
