@@ -2,8 +2,8 @@
 //! Test support for Linux: network namespaces, real QEMU guests, and other projects' programs as peers.
 //!
 //! A test first says what it needs with [`require!`], then builds its world from guards: [`Netns`], [`Vm`],
-//! [`Process`] and the [`peer`]s. Dropping a guard ends its process by its id and removes what it made, so a test
-//! that panics leaves nothing behind.
+//! [`Process`], [`Testpmd`](testpmd::Testpmd) and the [`peer`]s. Dropping a guard ends its process by its id and
+//! removes what it made, so a test that panics leaves nothing behind.
 //!
 //! Set-up that fails is a panic that says what to do, since a test has nobody to hand an error to; outcomes a test
 //! is about (exit status, pings received, octets moved) are values.
@@ -40,6 +40,7 @@ pub mod peer;
 mod ping;
 mod process;
 pub mod require;
+pub mod testpmd;
 mod vm;
 mod wait;
 

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub use rustix::process::Signal;
@@ -94,6 +95,15 @@ impl Process {
         Self::spawn_logged(command)
     }
 
+    /// The same for a program that takes commands: its standard input is a pipe of the test.
+    #[track_caller]
+    pub(crate) fn spawn_with_stdin(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut process = Self::spawn_logged(command);
+        let stdin = process.child.stdin.take().expect("standard input was asked to be a pipe");
+        (process, stdin)
+    }
+
     #[track_caller]
     fn spawn_logged(mut command: Command) -> Self {
         let log = NamedTempFile::new().expect("a temporary file");
@@ -103,9 +113,7 @@ impl Process {
 
     /// Starts a program whose standard input and output are pipes of the test; standard error goes to its log.
     #[track_caller]
-    pub(crate) fn spawn_piped(
-        mut command: Command,
-    ) -> (Self, std::process::ChildStdin, std::process::ChildStdout) {
+    pub(crate) fn spawn_piped(mut command: Command) -> (Self, ChildStdin, ChildStdout) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let log = NamedTempFile::new().expect("a temporary file");
         command.stderr(append(&log));
@@ -131,6 +139,11 @@ impl Process {
     pub fn log(&self) -> String {
         let octets = std::fs::read(self.log.path()).expect("our own log can be read");
         String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    /// The path of the log, for one who waits for something in it.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.log.path().to_owned()
     }
 
     /// True if the program has not ended yet.
@@ -193,9 +206,18 @@ impl Process {
         if self.is_running() {
             self.signal(Signal::TERM);
         }
+        self.wait_end("SIGTERM", limit)
+    }
+
+    /// Waits until the program ends by itself, and returns its status and log; `cause` is why it is to end.
+    ///
+    /// # Panics
+    /// When it has not ended within `limit`.
+    #[track_caller]
+    pub(crate) fn wait_end(mut self, cause: &str, limit: Duration) -> (ExitStatus, String) {
         let ended = poll_for(limit, || self.child.try_wait().expect("our own child can be waited for"));
         let Some(status) = ended else {
-            panic!("{} did not end within {limit:?} of SIGTERM\nlog: {}", self.program, self.log())
+            panic!("{} did not end within {limit:?} of {cause}\nlog: {}", self.program, self.log())
         };
         (status, self.log())
     }

@@ -53,6 +53,11 @@ pub fn namespaces() -> [Need; 4] {
     [Need::Root, Need::Tool("ip"), Need::Tool("ping"), Need::File("/dev/net/tun")]
 }
 
+/// The needs of [`Testpmd`](crate::testpmd::Testpmd): the program, and one that has it write line by line.
+pub fn testpmd() -> [Need; 2] {
+    [Need::Tool(crate::testpmd::PROGRAM), Need::Tool("stdbuf")]
+}
+
 /// The needs of a trunk in mode `xdp`: AF_XDP, and a kernel that tells of its types.
 pub fn xdp() -> [Need; 2] {
     [Need::Family(44, "AF_XDP"), Need::File("/sys/kernel/btf/vmlinux")]
@@ -154,7 +159,7 @@ macro_rules! require {
         fn here() {}
         let needs: ::std::vec::Vec<$crate::require::Need> = {
             #[allow(unused_imports, reason = "each caller names only the needs it has")]
-            use $crate::require::{file, linux, namespaces, qemu, root, tool, xdp};
+            use $crate::require::{file, linux, namespaces, qemu, root, testpmd, tool, xdp};
             let groups: ::std::vec::Vec<::std::vec::Vec<$crate::require::Need>> = vec![$(::std::convert::Into::into($need)),+];
             groups.concat()
         };
