@@ -1,10 +1,11 @@
 //! DPDK's two ends of a vhost-user socket on each other: shows that both work, and which modes a test can ask for.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use testbed::testpmd::{Device, Forward, HugePages, PortStats, Testpmd};
-use testbed::{require, wait_until};
+use testbed::{Nic, Vm, require, wait_until};
 
 const MACS: [&str; 2] = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
 const LIMIT: Duration = Duration::from_secs(30);
@@ -111,5 +112,29 @@ fn memory_of_huge_pages_comes_and_goes() {
     circulate(&mut guest);
 
     guest.quit();
+    echo.quit();
+}
+
+#[test]
+fn a_machine_pings_what_is_behind_its_device() {
+    require!(qemu(), testpmd());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sockets = [directory.path().join("a"), directory.path().join("b")];
+    let mut echo = Testpmd::builder()
+        .device(Device::vhost(&sockets[0]))
+        .device(Device::vhost_connecting(&sockets[1]))
+        .forward(Forward::IcmpEcho)
+        .start();
+    echo.start();
+    let boot = |name: &str, nic: Nic| Vm::builder(name).nic(nic).address("10.9.0.2/24").start();
+    let connecting = boot("connecting", Nic::vhost_user(&sockets[0], MACS[0]));
+    let listening = boot("listening", Nic::vhost_user_listen(&sockets[1], MACS[1]).option("packed=on"));
+
+    for mut machine in [connecting, listening] {
+        assert!(machine.reaches(Ipv4Addr::new(10, 9, 0, 1), LIMIT), "{}", machine.console());
+        assert!(machine.ping(Ipv4Addr::new(10, 9, 0, 1), 3).all());
+    }
+
+    echo.stop();
     echo.quit();
 }

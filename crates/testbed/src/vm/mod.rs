@@ -155,18 +155,14 @@ impl VmBuilder {
             }
             None => Command::new("qemu-system-x86_64"),
         };
-        qemu.args([
-            "-accel",
-            "tcg,thread=multi,tb-size=256",
-            "-cpu",
-            "max",
-            "-smp",
-            "1",
-            "-m",
-            &format!("{}M", self.memory),
-            "-M",
-            "q35",
-        ]);
+        let memory = format!("{}M", self.memory);
+        qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max", "-smp", "1", "-m", &memory]);
+        if self.nics.iter().any(Nic::shares_memory) {
+            let object = format!("memory-backend-memfd,id=memory,size={memory},share=on");
+            qemu.args(["-object", &object, "-M", "q35,memory-backend=memory"]);
+        } else {
+            qemu.args(["-M", "q35"]);
+        }
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         qemu.arg("-chardev").arg(format!("file,id=console,path={}", console_log.display()));
         qemu.arg("-chardev").arg(format!("socket,id=commands,server=off,path={}", socket.display()));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 pub struct Nic {
     mac: String,
     backend: Backend,
+    options: String,
 }
 
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ enum Backend {
     Datagram { local: PathBuf, remote: PathBuf },
     Tap(String),
     Vde(PathBuf),
+    VhostUser { socket: PathBuf, listens: bool },
 }
 
 impl Nic {
@@ -46,8 +48,30 @@ impl Nic {
         Self::new(mac, Backend::Vde(directory.to_owned()))
     }
 
+    /// A vhost-user back end that listens, to which QEMU connects again each second. The guest's memory is shared.
+    pub fn vhost_user(listener: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::VhostUser { socket: listener.to_owned(), listens: false })
+    }
+
+    /// A vhost-user socket on which QEMU listens; the guest starts when a back end has connected.
+    pub fn vhost_user_listen(path: &Path, mac: &str) -> Self {
+        Self::new(mac, Backend::VhostUser { socket: path.to_owned(), listens: true })
+    }
+
+    /// A further option of the guest's device, as `packed=on`.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(',');
+        self.options.push_str(option);
+        self
+    }
+
     fn new(mac: &str, backend: Backend) -> Self {
-        Self { mac: mac.to_owned(), backend }
+        Self { mac: mac.to_owned(), backend, options: String::new() }
+    }
+
+    /// True if the other end works in the guest's memory, which then has to be a file.
+    pub(super) fn shares_memory(&self) -> bool {
+        matches!(self.backend, Backend::VhostUser { .. })
     }
 
     /// QEMU's arguments for the interface with this number.
@@ -67,9 +91,19 @@ impl Nic {
             ),
             Backend::Tap(name) => format!("tap,id={id},ifname={name},script=no,downscript=no"),
             Backend::Vde(directory) => format!("vde,id={id},sock={}", value(directory)),
+            Backend::VhostUser { .. } => format!("vhost-user,id={id},chardev=back{number}"),
         };
-        let device = format!("virtio-net-pci,netdev={id},mac={}", self.mac);
-        vec!["-netdev".into(), netdev, "-device".into(), device]
+        let mut device = format!("virtio-net-pci,netdev={id},mac={}{}", self.mac, self.options);
+        let mut words = Vec::new();
+        if let Backend::VhostUser { socket, listens } = &self.backend {
+            let how = if *listens { "server=on" } else { "reconnect=1" };
+            words.push("-chardev".into());
+            words.push(format!("socket,id=back{number},path={},{how}", value(socket)));
+            // QEMU 7.2 crashes under emulation with one interrupt for each queue.
+            device.push_str(",vectors=0");
+        }
+        words.extend(["-netdev".into(), netdev, "-device".into(), device]);
+        words
     }
 }
 
@@ -81,6 +115,23 @@ fn value(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_back_end_is_behind_a_socket_of_its_own() {
+        let socket = Path::new("/run/s");
+        let device = "virtio-net-pci,netdev=net1,mac=m,packed=on,vectors=0";
+
+        let connecting = Nic::vhost_user(socket, "m").option("packed=on").arguments(1);
+        let listening = Nic::vhost_user_listen(socket, "m").option("packed=on").arguments(1);
+
+        let netdev = ["-netdev", "vhost-user,id=net1,chardev=back1", "-device", device];
+        assert_eq!(connecting[..2], ["-chardev", "socket,id=back1,path=/run/s,reconnect=1"]);
+        assert_eq!(listening[..2], ["-chardev", "socket,id=back1,path=/run/s,server=on"]);
+        assert_eq!(
+            (&connecting[2..], &listening[2..]),
+            (netdev.map(str::to_owned).as_slice(), netdev.map(str::to_owned).as_slice())
+        );
+    }
 
     #[test]
     fn each_attachment_has_its_netdev() {
