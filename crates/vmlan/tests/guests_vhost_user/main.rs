@@ -1,0 +1,9 @@
+//! Guests on vhost-user ports with drivers that others wrote: DPDK's virtio-user in all its modes, and machines of QEMU.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lab;
+mod machines;
+mod modes;
+mod restart;

@@ -1,0 +1,88 @@
+//! Daemons and guests that are killed while frames circulate.
+
+use testbed::testpmd::Testpmd;
+use testbed::{poll_until, require};
+use vmlan_api::PortState;
+
+use crate::lab::{LIMIT, Listens, assert_counted, circulate, config, pair};
+use crate::support::{Daemon, assert_balanced};
+
+const RESTARTS: usize = 3;
+
+/// Starts frames that circulate, and waits until some have come through to both.
+#[track_caller]
+fn set_out(guests: &mut Testpmd) {
+    guests.start_with(4, 32);
+    let before = guests.stats();
+    let moving = poll_until(LIMIT, || {
+        guests.stats().iter().zip(&before).all(|(now, before)| now.rx_packets > before.rx_packets + 10_000)
+    });
+    assert!(moving, "frames do not circulate: {before:?}, then {:?}", guests.stats());
+}
+
+/// DPDK's driver reconnects only where it listens.
+#[test]
+fn guests_that_listen_outlive_the_daemon() {
+    require!(testpmd());
+    let config = config(Listens::Guest, "");
+    let mut daemon = Daemon::start(&config);
+    let mut guests = pair(&daemon, Listens::Guest, |device| device).start();
+    daemon.wait_up(&["a", "b"]);
+
+    for _ in 0..RESTARTS {
+        set_out(&mut guests);
+        daemon = Daemon::start_in(daemon.kill(), &config);
+        daemon.wait_up(&["a", "b"]);
+        // Frames that the daemon had went with it, so others have to set out; none of these may be lost.
+        guests.stop();
+        guests.drain();
+        let before = guests.stats();
+        let after = circulate(&mut guests);
+        let sum = |of: fn(&testbed::testpmd::PortStats) -> u64| {
+            after.iter().map(of).sum::<u64>() - before.iter().map(of).sum::<u64>()
+        };
+        assert_eq!(sum(|port| port.tx_packets), sum(|port| port.rx_packets), "{:#?}", daemon.ports());
+        assert_balanced(&daemon);
+    }
+
+    guests.quit();
+    daemon.wait_state("a", PortState::Waiting);
+    daemon.stop();
+}
+
+#[test]
+fn a_guest_that_is_killed_leaves_its_port_to_the_next() {
+    require!(testpmd());
+    let daemon = Daemon::start(&config(Listens::Port, ""));
+    let descriptors = daemon.descriptors();
+    for _ in 0..RESTARTS {
+        let mut guests = pair(&daemon, Listens::Port, |device| device).start();
+        daemon.wait_up(&["a", "b"]);
+        set_out(&mut guests);
+        // Kills it.
+        drop(guests);
+        daemon.wait_state("a", PortState::Waiting);
+        daemon.wait_state("b", PortState::Waiting);
+        assert_balanced(&daemon);
+    }
+    let closed = poll_until(LIMIT, || daemon.descriptors() <= descriptors);
+    assert!(closed, "{} descriptors instead of {descriptors}", daemon.descriptors());
+
+    daemon.stop();
+}
+
+#[test]
+fn frames_wait_for_a_guest_that_is_stopped() {
+    require!(testpmd());
+    let daemon = Daemon::start(&config(Listens::Port, ""));
+    let mut guests = pair(&daemon, Listens::Port, |device| device).start();
+    daemon.wait_up(&["a", "b"]);
+    // Both directions, one after the other, again and again: what stands in the queues goes on at the next start.
+    circulate(&mut guests);
+    circulate(&mut guests);
+    let counted = circulate(&mut guests);
+
+    assert_counted(&daemon, &counted);
+    guests.quit();
+    daemon.stop();
+}
