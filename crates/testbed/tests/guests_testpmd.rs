@@ -101,7 +101,7 @@ fn a_guest_that_listens_waits_for_its_back_end() {
 #[test]
 fn memory_of_huge_pages_comes_and_goes() {
     require!(root(), testpmd());
-    let pages = HugePages::reserve(64);
+    let pages = HugePages::reserve(64).expect("huge pages");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let socket = directory.path().join("a");
     let mut echo = Testpmd::builder().device(Device::vhost(&socket)).forward(Forward::MacSwap).start();

@@ -1,6 +1,6 @@
 //! Huge pages of the machine, for as long as they are needed.
 
-use std::fs;
+use std::{fs, io};
 
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
@@ -11,35 +11,29 @@ pub struct HugePages {
 }
 
 impl HugePages {
-    /// Has so many more than there are.
+    /// Has so many more than there are. Needs root.
     ///
-    /// # Panics
-    /// Without root, and when the machine has no memory in one piece for them.
-    #[track_caller]
-    pub fn reserve(pages: u64) -> Self {
-        let before = count();
+    /// # Errors
+    /// When the kernel has none, and when the machine has no memory in one piece for them.
+    pub fn reserve(pages: u64) -> io::Result<Self> {
+        let before = count()?;
         // From here on they are given back.
         let reserved = Self { before };
-        set(before + pages);
-        assert!(count() >= before + pages, "there is no memory in one piece for {pages} huge pages");
-        reserved
+        fs::write(PAGES, (before + pages).to_string())?;
+        if count()? < before + pages {
+            return Err(io::Error::other(format!("no memory in one piece for {pages} huge pages")));
+        }
+        Ok(reserved)
     }
 }
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        // In a panic there may be no root; what cannot be given back was not taken.
+        // Without root none was taken.
         let _ = fs::write(PAGES, self.before.to_string());
     }
 }
 
-#[track_caller]
-fn count() -> u64 {
-    let text = fs::read_to_string(PAGES).unwrap_or_else(|error| panic!("{PAGES}: {error}"));
-    text.trim().parse().expect("a number of pages")
-}
-
-#[track_caller]
-fn set(pages: u64) {
-    fs::write(PAGES, pages.to_string()).unwrap_or_else(|error| panic!("{PAGES}: {error}; run this as root"));
+fn count() -> io::Result<u64> {
+    fs::read_to_string(PAGES)?.trim().parse().map_err(io::Error::other)
 }

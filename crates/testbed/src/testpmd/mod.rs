@@ -23,7 +23,7 @@ use crate::wait::poll_until;
 
 pub use device::Device;
 pub use huge::HugePages;
-pub use stats::PortStats;
+pub use stats::{PortRates, PortStats};
 
 /// The program, in Debian's package dpdk-dev.
 pub const PROGRAM: &str = "dpdk-testpmd";
@@ -134,12 +134,13 @@ impl Builder {
     pub fn start(self) -> Testpmd {
         let directory =
             tempfile::Builder::new().prefix("vmlan-dpdk-").tempdir().expect("a temporary directory");
+        let forward = self.forward;
         // Its output waits in a buffer otherwise, behind the prompt that ends it.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", PROGRAM]).args(self.arguments());
         command.env("RUNTIME_DIRECTORY", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
         let (process, commands) = Process::spawn_with_stdin(command);
-        let mut testpmd = Testpmd { process, commands, answered: 0, _directory: directory };
+        let mut testpmd = Testpmd { process, commands, answered: 0, forward, _directory: directory };
         testpmd.answer("start", START_LIMIT);
         testpmd
     }
@@ -187,6 +188,7 @@ pub struct Testpmd {
     commands: ChildStdin,
     /// Octets of its log that belong to commands before the next one.
     answered: usize,
+    forward: Forward,
     _directory: TempDir,
 }
 
@@ -270,6 +272,17 @@ impl Testpmd {
     #[track_caller]
     pub fn forward(&mut self, forward: Forward) {
         self.say(&format!("set fwd {}", forward.name()));
+        self.forward = forward;
+    }
+
+    /// Waits until the links of all its ports are up, which those of guests that listen are only with a back end.
+    ///
+    /// # Panics
+    /// As [`say`](Self::say), and when one is still down after 60 s.
+    #[track_caller]
+    pub fn wait_up(&mut self) {
+        let up = poll_until(START_LIMIT, || !self.say("show port summary all").contains(" down"));
+        assert!(up, "a link of testpmd stays down: {}", self.say("show port summary all"));
     }
 
     /// Counters of all ports since it was started.
@@ -281,13 +294,23 @@ impl Testpmd {
         PortStats::parse(&self.say("show port stats all"))
     }
 
+    /// Rates of all ports since this or the counters were asked for the last time, or since it was started.
+    ///
+    /// # Panics
+    /// As [`say`](Self::say).
+    #[track_caller]
+    pub fn rates(&mut self) -> Vec<PortRates> {
+        PortRates::parse(&self.say("show port stats all"))
+    }
+
     /// Receives until nothing has come for a moment, and returns the counters. Forwarding has to be stopped, and is
-    /// afterwards.
+    /// afterwards; the next start has the work of the last one.
     ///
     /// # Panics
     /// As [`say`](Self::say), and when it still receives after 30 s.
     #[track_caller]
     pub fn drain(&mut self) -> Vec<PortStats> {
+        let work = self.forward;
         self.forward(Forward::RxOnly);
         self.start();
         let mut before = self.stats();
@@ -297,6 +320,7 @@ impl Testpmd {
         });
         assert!(settled, "testpmd still receives: {before:?}");
         self.stop();
+        self.forward(work);
         before
     }
 

@@ -21,30 +21,46 @@ pub struct PortStats {
     pub tx_bytes: u64,
 }
 
-impl PortStats {
-    /// Reads the answer to `show port stats all`.
+/// The rates of one port since testpmd was asked for counters the last time, by testpmd's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRates {
+    /// Frames received in a second.
+    pub rx_packets: u64,
+    /// Frames sent in a second.
+    pub tx_packets: u64,
+}
+
+/// Reads the answer to `show port stats all`: makes something of the numbers of each port, which it asks for by name.
+fn read<T>(answer: &str, make: impl Fn(&dyn Fn(&str) -> u64) -> T) -> Vec<T> {
+    let of_port = |part: &str| {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let value = |name: &str| {
+            let place = words.iter().position(|word| *word == name)?;
+            words.get(place + 1)?.parse().ok()
+        };
+        make(&|name| value(name).unwrap_or_else(|| panic!("testpmd says nothing of {name} {part}")))
+    };
+    answer.split("NIC statistics for port").skip(1).map(of_port).collect()
+}
+
+impl PortRates {
     pub(super) fn parse(answer: &str) -> Vec<Self> {
-        let mut ports = Vec::new();
-        for part in answer.split("NIC statistics for port").skip(1) {
-            let words: Vec<&str> = part.split_whitespace().collect();
-            let value = |name: &str| {
-                let place = words.iter().position(|word| *word == name)?;
-                words.get(place + 1)?.parse().ok()
-            };
-            let number =
-                |name: &str| value(name).unwrap_or_else(|| panic!("testpmd says nothing of {name} {part}"));
-            ports.push(Self {
-                rx_packets: number("RX-packets:"),
-                rx_missed: number("RX-missed:"),
-                rx_errors: number("RX-errors:"),
-                rx_nombuf: number("RX-nombuf:"),
-                tx_packets: number("TX-packets:"),
-                tx_errors: number("TX-errors:"),
-                rx_bytes: number("RX-bytes:"),
-                tx_bytes: number("TX-bytes:"),
-            });
-        }
-        ports
+        read(answer, |number| Self { rx_packets: number("Rx-pps:"), tx_packets: number("Tx-pps:") })
+    }
+}
+
+impl PortStats {
+    pub(super) fn parse(answer: &str) -> Vec<Self> {
+        read(answer, |number| Self {
+            rx_packets: number("RX-packets:"),
+            rx_missed: number("RX-missed:"),
+            rx_errors: number("RX-errors:"),
+            rx_nombuf: number("RX-nombuf:"),
+            tx_packets: number("TX-packets:"),
+            tx_errors: number("TX-errors:"),
+            rx_bytes: number("RX-bytes:"),
+            tx_bytes: number("TX-bytes:"),
+        })
     }
 }
 
@@ -57,12 +73,19 @@ mod tests {
         let answer = "show port stats all\n\n  ######################## NIC statistics for port 0  ###########\n  \
                       RX-packets: 90336      RX-missed: 1          RX-bytes:  5420160\n  RX-errors: 2\n  \
                       RX-nombuf:  3         \n  TX-packets: 90240      TX-errors: 4          TX-bytes:  5414400\n\n  \
-                      Throughput (since last show)\n  Rx-pps:            0          Rx-bps:            0\n  \
+                      Throughput (since last show)\n  Rx-pps:            8          Rx-bps:            0\n  \
+                      Tx-pps:            9          Tx-bps:            0\n  \
                       ######################## NIC statistics for port 1  ###########\n  \
                       RX-packets: 7          RX-missed: 0          RX-bytes:  0\n  RX-errors: 0\n  \
-                      RX-nombuf:  0         \n  TX-packets: 0      TX-errors: 0          TX-bytes:  0\n";
+                      RX-nombuf:  0         \n  TX-packets: 0      TX-errors: 0          TX-bytes:  0\n  \
+                      Rx-pps:            1          Rx-bps:            0\n  \
+                      Tx-pps:            2          Tx-bps:            0\n";
 
         let ports = PortStats::parse(answer);
+        let rates = PortRates::parse(answer)
+            .iter()
+            .map(|rates| (rates.rx_packets, rates.tx_packets))
+            .collect::<Vec<_>>();
 
         let first = PortStats {
             rx_packets: 90_336,
@@ -75,5 +98,6 @@ mod tests {
             tx_bytes: 5_414_400,
         };
         assert_eq!(ports, [first, PortStats { rx_packets: 7, ..PortStats::default() }]);
+        assert_eq!(rates, [(8, 9), (1, 2)]);
     }
 }

@@ -33,6 +33,7 @@ fn guests_that_listen_outlive_the_daemon() {
         set_out(&mut guests);
         daemon = Daemon::start_in(daemon.kill(), &config);
         daemon.wait_up(&["a", "b"]);
+        guests.wait_up();
         // Frames that the daemon had went with it, so others have to set out; none of these may be lost.
         guests.stop();
         guests.drain();
