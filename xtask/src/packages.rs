@@ -56,7 +56,7 @@ pub const FOR_BENCH: [Tool; 4] = [
 ];
 
 /// The programs that the benchmark compares with.
-pub const PEERS: [Tool; 7] = [
+pub const PEERS: [Tool; 9] = [
     Tool { file: "vde_switch", package: "vde-switch" },
     Tool { file: "vde_plug2tap", package: "vde2" },
     Tool { file: "ovs-vswitchd", package: "openvswitch-switch" },
@@ -64,6 +64,8 @@ pub const PEERS: [Tool; 7] = [
     Tool { file: "pasta", package: "passt" },
     Tool { file: "dnsmasq", package: "dnsmasq-base" },
     Tool { file: "nft", package: "nftables" },
+    Tool { file: "dpdk-testpmd", package: "dpdk-dev" },
+    Tool { file: "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk", package: "openvswitch-switch-dpdk" },
 ];
 
 /// Forbids packages to start their services (policy-rc.d of invoke-rc.d(8)) while the command in its arguments runs,

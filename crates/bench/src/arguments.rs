@@ -14,8 +14,8 @@ pub struct Arguments {
     /// How many times each is measured
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Only these groups and rows, with commas between them: tap, dgram, stream, scale, fair, host, or a row's name
-    /// [see --list]
+    /// Only these groups and rows, with commas between them: tap, dgram, stream, scale, fair, host, iface, nat,
+    /// vhost, or a row's name [see --list]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub only: Vec<String>,
     /// How long a measurement takes; iperf3 takes whole seconds, rounded up

@@ -31,6 +31,8 @@ pub enum Group {
     Iface,
     /// A guest's way out, and in
     Nat,
+    /// Two vhost-user sockets
+    Vhost,
 }
 
 impl Group {
@@ -45,6 +47,7 @@ impl Group {
             Group::Host => "host",
             Group::Iface => "iface",
             Group::Nat => "nat",
+            Group::Vhost => "vhost",
         }
     }
 
@@ -59,6 +62,7 @@ impl Group {
             Group::Host => "Host filter",
             Group::Iface => "Interface ports",
             Group::Nat => "Uplink",
+            Group::Vhost => "vhost-user sockets",
         }
     }
 }
@@ -93,6 +97,8 @@ impl Figure {
     pub const P50: Figure = Figure { name: "RTT p50", unit: "µs", more_is_better: false };
     /// The time that one round trip in a hundred takes or more.
     pub const P99: Figure = Figure { name: "RTT p99", unit: "µs", more_is_better: false };
+    /// Mean of the round-trip time.
+    pub const ROUND_TRIP: Figure = Figure { name: "RTT mean", unit: "µs", more_is_better: false };
     /// Resident memory of the switch.
     pub const MEMORY: Figure = Figure { name: "memory", unit: "MiB", more_is_better: false };
 }

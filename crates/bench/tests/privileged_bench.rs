@@ -69,6 +69,21 @@ fn peers_are_measured_and_told() {
 }
 
 #[test]
+fn guests_on_vhost_user_sockets_are_measured() {
+    require!(namespaces(), testpmd(), tool("iperf3"), tool("ethtool"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("json");
+
+    let output =
+        bench(&["--vmlan", "/bin/false", "--only", "vhost-2q", "--json", file.to_str().expect("UTF-8")]);
+
+    let json = json(&file);
+    let runs = json["runs"].as_array().expect("a list");
+    let run = runs.iter().find(|run| run["contestant"] == "testpmd-io").expect("a relay");
+    assert!(run["figures"][0].as_f64().is_some_and(|figure| figure > 0.0), "{run}: {}", output.stderr);
+}
+
+#[test]
 fn what_is_missing_is_told_and_is_no_failure() {
     require!(namespaces(), tool("iperf3"), tool("ethtool"));
     // Everything that is needed, and no peer.

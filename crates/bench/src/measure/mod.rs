@@ -16,7 +16,7 @@ pub use connect::{connects, idle, is_reached, octet_round_trip};
 pub use flow::{Frames, datagrams, flood_patiently, streams, teach};
 pub use memory::memory;
 pub use names::names;
-pub use processors::{Placement, place};
+pub use processors::{Placement, first_two, place};
 pub use rate::{PacketRate, ip_rate, packet_rate, udp_rate};
 pub use round_trip::round_trip;
 pub use senders::senders;

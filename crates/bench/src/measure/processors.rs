@@ -48,6 +48,16 @@ pub fn place(process: u32, placement: Placement) -> io::Result<()> {
     Ok(())
 }
 
+/// The first two processors that we may use, if there are two.
+///
+/// # Errors
+/// Errors of sched_getaffinity(2).
+pub fn first_two() -> io::Result<Option<[usize; 2]>> {
+    let allowed = sched_getaffinity(None)?;
+    let mut all = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    Ok(all.next().zip(all.next()).map(|(first, second)| [first, second]))
+}
+
 fn choose(allowed: &CpuSet, placement: Placement) -> CpuSet {
     let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("a thread runs somewhere");
     match placement {

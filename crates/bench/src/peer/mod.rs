@@ -9,6 +9,7 @@ mod ovs;
 mod relay;
 pub mod router;
 mod vde;
+pub mod vhost;
 pub mod vmlan;
 pub mod way_out;
 

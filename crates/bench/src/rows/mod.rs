@@ -8,6 +8,7 @@ mod nat;
 mod scale;
 mod stream;
 mod tap;
+mod vhost;
 
 use crate::row::Row;
 
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Row> {
         host::rows(),
         iface::rows(),
         nat::rows(),
+        vhost::rows(),
     ]
     .into_iter()
     .flatten()
