@@ -1,4 +1,4 @@
-mod guest;
+pub(super) mod guest;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
