@@ -12,3 +12,5 @@ mod reconnect;
 mod swept;
 mod tunnel;
 mod uplink_guard;
+#[cfg(target_os = "linux")]
+mod vhost_user;
