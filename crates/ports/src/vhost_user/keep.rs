@@ -22,7 +22,7 @@ use crate::throttle::Throttle;
 use crate::{Address, Allow, Seat};
 
 /// Words for a guest that has not started its rings, where the connection's thread has none.
-const NO_RINGS: &str = "a machine monitor is connected, and its guest does not use the device yet";
+const NO_RINGS: &str = "the guest does not use its device yet";
 
 /// Nothing hinders these ports here.
 pub(super) fn hindrance() -> Option<Hindrance> {
@@ -90,10 +90,10 @@ impl AttachGuest for Keep {
         let teller = news.clone();
         let served = connection::serve(options, move |report| teller.tell(report));
         let (endpoint, connection) =
-            served.map_err(|error| format!("the connection of {peer} cannot be served: {error}"))?;
+            served.map_err(|error| format!("{peer} cannot be served: {error}; it is tried again"))?;
         seat.attach(endpoint).await;
         let attached = Attached { news, throttle: Throttle::new(), peer, _connection: connection };
-        attached.show(seat, State { up: false, announced: false, reason: None });
+        attached.show(seat, State::default());
         Ok(attached)
     }
 

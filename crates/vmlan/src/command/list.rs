@@ -97,6 +97,8 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
 fn short(port: &vmlan_api::Port, aware: bool) -> Vec<String> {
     let last = match (port.state, &port.peer, &port.address, &port.reason) {
         (vmlan_api::PortState::Up, Some(peer), ..) => peer.clone(),
+        // The guest is there, and something of it is not ready.
+        (vmlan_api::PortState::Waiting, Some(_), _, Some(reason)) => reason.clone(),
         (vmlan_api::PortState::Up | vmlan_api::PortState::Waiting, _, Some(address), _) => {
             format!("at {address}")
         }
@@ -234,5 +236,19 @@ mod tests {
         assert_eq!((vlan(None, false), vlan(None, true)), ("-".to_owned(), "1 (default)".to_owned()));
         assert_eq!(role(Some(10), None, None), "10");
         assert_eq!(role(None, Some(vec![10, 20]), Some(1)), "tagged 10,20 native 1");
+    }
+
+    #[test]
+    fn a_port_whose_guest_is_there_and_not_ready_says_for_what_it_waits() {
+        let waiting = |peer: Option<&str>| vmlan_api::Port {
+            state: vmlan_api::PortState::Waiting,
+            address: Some("/web.sock".into()),
+            peer: peer.map(str::to_owned),
+            reason: Some("no rings yet".into()),
+            ..Default::default()
+        };
+        let last = |port| short(&port, false).pop().expect("cells");
+        assert_eq!(last(waiting(None)), "at /web.sock");
+        assert_eq!(last(waiting(Some("pid 7"))), "no rings yet");
     }
 }
