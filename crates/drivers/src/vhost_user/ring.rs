@@ -259,21 +259,30 @@ impl Frames {
         let size = if len <= Size::Small.octets() { Size::Small } else { Size::Large };
         let Some(mut buffer) = intake.pool.take(size) else { return Ok(false) };
         let mut header = [0; HEADER];
-        let (head, body) = (&mut header[..self.header], &mut buffer[..len]);
+        let body = &mut buffer[..len];
         match *self.chain.pieces {
-            [piece] => {
+            // A length that is known here is one move or two.
+            [piece] if self.header == HEADER => {
                 let span = look_up(&self.memory, &mut self.hint, piece)?;
-                span.read(0, head);
-                span.read(head.len(), body);
+                span.read(0, &mut header);
+                span.read(HEADER, body);
             }
-            _ => gather(&self.memory, &mut self.hint, &self.chain.pieces, head, body)?,
+            _ => {
+                let head = &mut header[..self.header];
+                gather(&self.memory, &mut self.hint, &self.chain.pieces, head, body)?;
+            }
         }
-        let request = Offload::from_virtio(&header);
-        let (start, tag) = VlanTag::take(&mut buffer[..len]);
-        let Some(offload) = checked(request, start, &buffer[start..len]) else {
-            (intake.refuse)(DropReason::BadOffload, len);
-            return Ok(true);
-        };
+        let (start, tag) = VlanTag::take(body);
+        let mut offload = Offload::NONE;
+        // The number of buffers is ours.
+        if header[..10] != [0; 10] {
+            let request = Offload::from_virtio(&header);
+            let Some(valid) = checked(request, start, &buffer[start..len]) else {
+                (intake.refuse)(DropReason::BadOffload, len);
+                return Ok(true);
+            };
+            offload = valid;
+        }
         let mut frame = buffer.into_frame(start..len);
         frame.meta.tag = tag;
         frame.meta.offload = offload;
@@ -381,12 +390,14 @@ impl Frames {
     #[inline]
     fn write(&mut self, mut header: [u8; HEADER], chains: u16, parts: [&[u8]; 3]) -> Result<(), Trouble> {
         header[10..].copy_from_slice(&chains.to_le_bytes());
-        let header = &header[..self.header];
-        if let [piece] = *self.chain.pieces {
+        if let ([piece], HEADER) = (&*self.chain.pieces, self.header) {
+            let piece = *piece;
             let span = look_up(&self.memory, &mut self.hint, piece)?;
-            span.write(0, header);
-            let mut at = header.len();
-            for part in parts {
+            span.write(0, &header);
+            span.write(HEADER, parts[0]);
+            let mut at = HEADER + parts[0].len();
+            // Those of a frame with a tag.
+            for part in parts[1..].iter().filter(|part| !part.is_empty()) {
                 span.write(at, part);
                 at += part.len();
             }
@@ -400,7 +411,7 @@ impl Frames {
             at: 0,
             span: None,
         };
-        to.write(header)?;
+        to.write(&header[..self.header])?;
         for part in parts {
             to.write(part)?;
         }
