@@ -245,30 +245,30 @@ impl Queue for VhostQueue {
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
             return Ok(());
         };
+        let Some((ring, call)) = started.ring() else {
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
+            return Ok(());
+        };
         let mut wants_call = false;
         let mut trouble: Option<Trouble> = None;
-        let mut result = Ok(());
-        if let Some((ring, call)) = started.ring() {
-            // The medium's errors are in `trouble`.
-            let _ = self.outbox.send(cx, batch, |entries| {
-                let sent = ring.transmit(entries).and_then(|(mut sent, turned)| {
-                    wants_call |= turned.call;
-                    if sent.full {
-                        sent.full = !ring.arm()?;
-                    }
-                    Ok(sent)
-                });
-                Ok(sent.unwrap_or_else(|found| {
-                    trouble = Some(found);
-                    Sent { full: true, ..Sent::default() }
-                }))
+        // The medium's errors are in `trouble`.
+        let _ = self.outbox.send(cx, batch, |entries| {
+            let sent = ring.transmit(entries).and_then(|(mut sent, turned)| {
+                wants_call |= turned.call;
+                if sent.full {
+                    sent.full = !ring.arm()?;
+                }
+                Ok(sent)
             });
-            if wants_call {
-                result = ring_bell(&mut self.bell, call);
-            }
-        }
+            Ok(sent.unwrap_or_else(|found| {
+                trouble = Some(found);
+                Sent { full: true, ..Sent::default() }
+            }))
+        });
+        let result = if wants_call { ring_bell(&mut self.bell, call) } else { Ok(()) };
         if let Some(trouble) = trouble {
             self.rings.break_ring(index, started, trouble);
+            self.outbox.abandon(cx, batch, DropReason::NoPeer);
         }
         drop(held);
         result.and_then(|()| self.check_memory())

@@ -376,6 +376,7 @@ fn heads_next_ones_and_directions_are_checked() {
     lab.rx.offer(&[(GuestRing::at(0), 2048, false)]);
     lab.transmit(&[&frame(1, 60)]);
     assert!(lab.broken(0).unwrap().contains("not to be written"));
+    assert_eq!(lab.queue.status().waiting, 0);
     lab.transmit(&[&frame(1, 60)]);
     assert_eq!(lab.dropped(DropReason::NoPeer), 2, "nothing waits for a ring that is broken");
 }
