@@ -64,7 +64,6 @@ pub(crate) enum Descriptors {
     /// They are of no use, and refused where the kernel can.
     Refused,
     /// They are received by the reader of the connection, so it is a Unix socket.
-    #[cfg_attr(target_os = "macos", expect(dead_code, reason = "no kind of port takes any there"))]
     Taken,
 }
 
