@@ -46,7 +46,7 @@ impl Monitor {
 
     /// Passes a descriptor, and asks for something: a descriptor that did not arrive ends the connection.
     #[track_caller]
-    fn is_served(&mut self) {
+    fn expect_service(&mut self) {
         let call = eventfd(0, EventfdFlags::empty()).expect("a descriptor");
         self.send(1, SET_VRING_CALL, &0_u64.to_ne_bytes(), Some(call));
         self.send(1, GET_FEATURES, &[], None);
@@ -57,7 +57,7 @@ impl Monitor {
 
     /// Waits for the other end to close.
     #[track_caller]
-    fn is_closed(mut self) {
+    fn expect_end(mut self) {
         assert!(matches!(self.0.read(&mut [0; 1]), Ok(0)), "the connection is open");
     }
 }
@@ -81,16 +81,16 @@ fn a_port_has_one_monitor_at_a_time_and_then_the_next() {
     let path = daemon.path("web.sock");
     assert_eq!(daemon.port("web").address.as_deref(), path.to_str());
     let mut first = Monitor::connect(&path);
-    first.is_served();
+    first.expect_service();
     let reason = wait_for_peer(&daemon);
     assert!(!reason.contains("waiting for a guest"), "{reason}");
 
-    Monitor::connect(&path).is_closed();
-    first.is_served();
+    Monitor::connect(&path).expect_end();
+    first.expect_service();
     // The other one is there before the first one's end is heard of.
     drop(first);
     let mut successor = Monitor::connect(&path);
-    successor.is_served();
+    successor.expect_service();
     drop(successor);
     wait_until("it to be alone", PATIENCE, || daemon.port("web").peer.is_none());
     let port = daemon.port("web");
@@ -109,7 +109,7 @@ fn a_monitor_that_listens_is_connected_to_again_and_again() {
     for _ in 0..3 {
         let listener = UnixListener::bind(&path).expect("a free path");
         let mut monitor = Monitor::new(listener.accept().expect("the daemon's connection").0);
-        monitor.is_served();
+        monitor.expect_service();
         wait_for_peer(&daemon);
         drop((listener, monitor));
         std::fs::remove_file(&path).expect("its path");
@@ -128,7 +128,7 @@ fn inherited_sockets_are_connections_or_listen() {
                   [network.lab.port.pair]\nvhost_user = { fd = 4 }\n";
     let daemon = Daemon::start_with_descriptors(config, listener.into(), ours.into());
     let mut pair = Monitor::new(monitor);
-    pair.is_served();
+    pair.expect_service();
     for round in 0..3 {
         if round == 2 {
             // A change that attaches the port anew leaves the socket that listens what it is.
@@ -136,7 +136,7 @@ fn inherited_sockets_are_connections_or_listen() {
             assert!(daemon.cli(&["apply"]).success());
         }
         let mut monitor = Monitor::connect(&path);
-        monitor.is_served();
+        monitor.expect_service();
         wait_for_peer(&daemon);
         drop(monitor);
         wait_until("it to be alone", PATIENCE, || daemon.port("web").peer.is_none());
@@ -153,10 +153,10 @@ fn a_monitor_that_breaks_the_rules_is_kept_away_for_a_moment() {
     let mut events = daemon.events();
     let mut monitor = Monitor::connect(&daemon.path("web.sock"));
     monitor.send(2, GET_FEATURES, &[], None);
-    monitor.is_closed();
+    monitor.expect_end();
     events.expect("a quarantine", |event| matches!(event, vmlan_api::EventKind::Quarantined { .. }));
     daemon.wait_state("web", PortState::Waiting);
-    Monitor::connect(&daemon.path("web.sock")).is_served();
+    Monitor::connect(&daemon.path("web.sock")).expect_service();
     daemon.stop();
 }
 
@@ -166,7 +166,7 @@ fn a_path_that_is_swept_away_is_bound_again_and_still_takes_descriptors() {
     let path = daemon.path("web.sock");
     std::fs::remove_file(&path).expect("the socket");
     wait_until("the path to be there again", PATIENCE, || path.exists());
-    Monitor::connect(&path).is_served();
+    Monitor::connect(&path).expect_service();
     daemon.stop();
 }
 
@@ -175,7 +175,7 @@ fn monitors_that_come_and_go_leave_nothing_behind() {
     let daemon = start("listen = \"web.sock\"");
     let come_and_go = || {
         let mut monitor = Monitor::connect(&daemon.path("web.sock"));
-        monitor.is_served();
+        monitor.expect_service();
         // Half a message.
         monitor.0.write_all(&[0; 5]).expect("a connection");
         drop(monitor);
