@@ -127,10 +127,36 @@ fn a_machine_that_listens_outlives_the_daemon() {
     outlives(Listens::Guest, |daemon, mac| Nic::vhost_user_listen(&socket(daemon, "a"), mac));
 }
 
+/// The place in a packed ring is in no memory of the guest's, and QEMU does not know it.
 #[test]
-fn a_machine_with_packed_rings_outlives_the_daemon() {
+fn a_machine_with_packed_rings_loads_its_driver_again_after_a_restart() {
     require!(namespaces(), qemu());
-    outlives(Listens::Port, |daemon, mac| Nic::vhost_user(&socket(daemon, "a"), mac).option("packed=on"));
+    let netns = Netns::new("tap");
+    let config = with_tap(&netns, &config(Listens::Port, ""));
+    let mut daemon = Daemon::start(&config);
+    configure(&daemon, &netns);
+    let nic = |mac: &str| Nic::vhost_user(&socket(&daemon, "a"), mac).option("packed=on");
+    let mut guest = machine(1, nic).start();
+    assert!(guest.reaches(v4(HOST), LIMIT), "{}\n{:#?}", guest.console(), daemon.ports());
+
+    for end in [Daemon::kill, Daemon::stop] {
+        daemon = Daemon::start_in(end(daemon), &config);
+        configure(&daemon, &netns);
+        let driver = "/sys/bus/virtio/drivers/virtio_net";
+        let again = guest.run(&format!(
+            "cd {driver} && device=$(basename virtio*) && echo $device > unbind && echo $device > bind && \
+             ip link set eth0 up && ip address add {}/24 dev eth0",
+            v4(1)
+        ));
+        assert_eq!(again.status, 0, "{}", again.output);
+        assert!(guest.reaches(v4(HOST), LIMIT), "{}\n{:#?}", guest.console(), daemon.ports());
+        assert!(ping(&netns, v4(1), 5).all());
+        assert_balanced(&daemon);
+    }
+
+    drop(guest);
+    daemon.wait_state("a", PortState::Waiting);
+    daemon.stop();
 }
 
 /// iPXE's driver has no mergeable buffers and sends at once.

@@ -12,13 +12,15 @@ const MEMORY: u32 = 512;
 const BUFFERS: u32 = 100_000;
 
 #[track_caller]
-fn try_mode(keys: &str, shape: impl Fn(Device) -> Device) {
+fn try_mode(keys: &str, mechanism: &str, shape: impl Fn(Device) -> Device) {
     let daemon = Daemon::start(&config(Listens::Port, keys));
 
     let mut guests = pair(&daemon, Listens::Port, &shape).memory(MEMORY, BUFFERS).start();
     daemon.wait_up(&["a", "b"]);
     let counted = circulate(&mut guests);
     assert_counted(&daemon, &counted);
+    let told = daemon.port("b").mechanism.expect("how frames are moved");
+    assert!(told.contains(mechanism), "{told:?} instead of {mechanism:?}");
     guests.quit();
     daemon.wait_state("a", PortState::Waiting);
     daemon.wait_state("b", PortState::Waiting);
@@ -36,32 +38,32 @@ fn try_mode(keys: &str, shape: impl Fn(Device) -> Device) {
     daemon.stop();
 }
 
-/// A test for each mode: further keys of the ports, and what makes the device.
+/// A test for each mode: further keys of the ports, what the daemon says of a port, and what makes the device.
 macro_rules! modes {
-    ($($name:ident: $keys:literal, $device:expr;)+) => {
+    ($($name:ident: $keys:literal, $told:literal, $device:expr;)+) => {
         $(
             #[test]
             fn $name() {
                 require!(testpmd());
-                try_mode($keys, $device);
+                try_mode($keys, $told, $device);
             }
         )+
     };
 }
 
 modes! {
-    split_rings: "", |device| device.in_order(false);
-    split_rings_in_order: "", |device| device.in_order(true);
-    a_buffer_for_each_frame: "", |device| device.in_order(false).without_mergeable_buffers();
-    a_buffer_for_each_frame_in_order: "", |device| device.in_order(true).without_mergeable_buffers();
-    packed_rings: "", |device| device.packed().in_order(false);
-    packed_rings_in_order: "", |device| device.packed().in_order(true);
-    packed_rings_where_the_port_has_none: ", packed = false", |device| device.packed();
-    two_pairs_of_queues: "", |device| device.queues(2);
-    two_pairs_of_packed_queues: "", |device| device.queues(2).packed();
-    rings_of_256_places: "", |device| device.queue_size(256);
-    rings_of_32768_places: "", |device| device.queue_size(32_768);
-    without_offloads: ", offloads = false", |device| device;
+    split_rings: "", " pairs, split 256,", |device| device.in_order(false);
+    split_rings_in_order: "", "split 256 in order,", |device| device.in_order(true);
+    a_buffer_for_each_frame: "", "split 256,", |device| device.in_order(false).without_mergeable_buffers();
+    a_buffer_for_each_frame_in_order: "", "split 256 in order,", |device| device.in_order(true).without_mergeable_buffers();
+    packed_rings: "", " pairs, packed 256,", |device| device.packed().in_order(false);
+    packed_rings_in_order: "", "packed 256 in order,", |device| device.packed().in_order(true);
+    packed_rings_where_the_port_has_none: ", packed = false", "split 256", |device| device.packed();
+    two_pairs_of_queues: "", "2 of ", |device| device.queues(2);
+    two_pairs_of_packed_queues: "", "packed", |device| device.queues(2).packed();
+    rings_of_256_places: "", "split 256", |device| device.queue_size(256);
+    rings_of_32768_places: "", "split 32768", |device| device.queue_size(32_768);
+    without_offloads: ", offloads = false", "offloads: none", |device| device;
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Daemons and guests that are killed while frames circulate.
 
-use testbed::testpmd::Testpmd;
+use testbed::testpmd::{Device, PortStats, Testpmd};
 use testbed::{poll_until, require, wait_for};
 use vmlan_api::PortState;
 
@@ -21,12 +21,11 @@ fn set_out(guests: &mut Testpmd) {
 }
 
 /// DPDK's driver reconnects only where it listens.
-#[test]
-fn guests_that_listen_outlive_the_daemon() {
-    require!(testpmd());
+#[track_caller]
+fn outlive(shape: impl Fn(Device) -> Device) {
     let config = config(Listens::Guest, "");
     let mut daemon = Daemon::start(&config);
-    let mut guests = pair(&daemon, Listens::Guest, |device| device).start();
+    let mut guests = pair(&daemon, Listens::Guest, shape).start();
     daemon.wait_up(&["a", "b"]);
 
     for _ in 0..RESTARTS {
@@ -39,7 +38,7 @@ fn guests_that_listen_outlive_the_daemon() {
         guests.drain();
         let before = guests.stats();
         let after = circulate(&mut guests);
-        let sum = |of: fn(&testbed::testpmd::PortStats) -> u64| {
+        let sum = |of: fn(&PortStats) -> u64| {
             after.iter().map(of).sum::<u64>() - before.iter().map(of).sum::<u64>()
         };
         assert_eq!(sum(|port| port.tx_packets), sum(|port| port.rx_packets), "{:#?}", daemon.ports());
@@ -49,6 +48,24 @@ fn guests_that_listen_outlive_the_daemon() {
     guests.quit();
     daemon.wait_state("a", PortState::Waiting);
     daemon.stop();
+}
+
+#[test]
+fn guests_that_listen_outlive_the_daemon() {
+    require!(testpmd());
+    outlive(|device| device.in_order(false));
+}
+
+#[test]
+fn guests_with_packed_rings_outlive_the_daemon() {
+    require!(testpmd());
+    outlive(|device| device.packed());
+}
+
+#[test]
+fn guests_with_two_pairs_of_queues_outlive_the_daemon() {
+    require!(testpmd());
+    outlive(|device| device.queues(2));
 }
 
 /// The number of the daemon's descriptors when it has not changed for a moment.
