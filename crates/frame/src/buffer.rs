@@ -164,7 +164,7 @@ impl Pool {
 }
 
 /// Lets go of one reference; the last one puts the buffer back on its pool's free list.
-#[inline]
+#[inline(never)]
 pub(crate) fn release(buffer: Rc<Buffer>) {
     if Rc::strong_count(&buffer) == 1
         && let Some(pool) = buffer.pool.upgrade()

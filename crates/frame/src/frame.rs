@@ -20,10 +20,11 @@ pub enum TrafficClass {
 }
 
 /// The facts about a frame besides its octets.
+// In this order, so that what has no value when there is no tag is at the end: a new frame is then written in one go,
+// and a processor that moves it does not wait for pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Meta {
-    /// The outer customer tag, which is not among the octets.
-    pub tag: Option<VlanTag>,
     /// The service that the frame asks for.
     pub class: TrafficClass,
     /// Seen only because the link takes every address: filters see it, protocols do not.
@@ -36,6 +37,8 @@ pub struct Meta {
     pub ingress: u16,
     /// The port that it came in by wants to hear when a full queue loses it ([`Pool::take_refused`]).
     pub tells_refusal: bool,
+    /// The outer customer tag, which is not among the octets.
+    pub tag: Option<VlanTag>,
 }
 
 /// An Ethernet frame: a range of a pool's buffer, and what is known beside it.
@@ -72,7 +75,7 @@ impl Frame {
     #[inline]
     pub fn octets(&self) -> &[u8] {
         match &self.buffer {
-            Some(buffer) => &buffer.octets()[self.start as usize..][..self.len as usize],
+            Some(buffer) => &buffer.octets()[self.start as usize..self.start as usize + self.len as usize],
             None => &[],
         }
     }
@@ -212,6 +215,7 @@ impl Frame {
 impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
+        // Apart, so that the empty place of a frame that was taken is a comparison everywhere and no call.
         if let Some(buffer) = self.buffer.take() {
             buffer::release(buffer);
         }
