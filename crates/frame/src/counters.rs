@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{DropReason, Frame, Meta, PerReason, TrafficClass, VLAN_TAG};
+use crate::{Batch, DropReason, Frame, Meta, PerReason, TrafficClass, VLAN_TAG};
 
 /// The counters of one port, or of one link.
 pub struct Counters {
@@ -109,13 +109,35 @@ impl Tally {
         self.add_parts(frame.octets(), &frame.meta);
     }
 
+    /// Counts every frame of a batch.
+    #[inline]
+    pub fn of(batch: &Batch) -> Tally {
+        let (mut octets, mut multicasts, mut is_marked) = (0, 0, false);
+        for frame in batch {
+            octets += frame.wire_len() as u64;
+            multicasts += u64::from(is_to_group(frame.octets()));
+            is_marked |=
+                frame.meta.offload.is_segmentation() | (frame.meta.class != TrafficClass::BestEffort);
+        }
+        let mut tally = Tally { frames: batch.len() as u64, octets, multicasts, ..Tally::default() };
+        if is_marked {
+            batch.iter().for_each(|frame| tally.add_marks(frame.octets(), &frame.meta));
+        }
+        tally
+    }
+
     /// Adds one frame that is no longer a [`Frame`].
     #[inline]
     pub fn add_parts(&mut self, frame: &[u8], meta: &Meta) {
-        let octets = (frame.len() + if meta.tag.is_some() { VLAN_TAG } else { 0 }) as u64;
         self.frames += 1;
-        self.octets += octets;
-        self.multicasts += u64::from(frame.first().is_some_and(|octet| octet & 1 != 0));
+        self.octets += wire_len(frame, meta);
+        self.multicasts += u64::from(is_to_group(frame));
+        self.add_marks(frame, meta);
+    }
+
+    /// Adds what is counted of few frames: segments, and classes other than best effort.
+    #[inline]
+    fn add_marks(&mut self, frame: &[u8], meta: &Meta) {
         if meta.offload.is_segmentation() {
             self.large[0] += 1;
             self.large[1] += meta.offload.segments(frame.len()) as u64;
@@ -127,8 +149,18 @@ impl Tally {
             TrafficClass::Voice => 2,
         };
         self.classes[class][0] += 1;
-        self.classes[class][1] += octets;
+        self.classes[class][1] += wire_len(frame, meta);
     }
+}
+
+#[inline]
+fn wire_len(frame: &[u8], meta: &Meta) -> u64 {
+    (frame.len() + if meta.tag.is_some() { VLAN_TAG } else { 0 }) as u64
+}
+
+#[inline]
+fn is_to_group(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|octet| octet & 1 != 0)
 }
 
 impl Counters {
@@ -307,8 +339,9 @@ mod tests {
         tally.add(&frame);
         frame.meta.class = TrafficClass::Voice;
         tally.add(&frame);
+        let both = Tally::of(&Batch::from_iter([pool.copy(&[0xff; 60]).unwrap(), frame]));
         counters.received(0, &tally);
-        counters.received(1, &tally);
+        counters.received(1, &both);
         counters.dropped_unseen(1, DropReason::Runt, 3);
         let sum = counters.snapshot();
         assert_eq!((sum.rx_frames, sum.rx_octets, sum.rx_multicasts), (4, 240, 4));

@@ -27,10 +27,7 @@ impl Link {
             self.classify(batch);
         }
         let counters = self.counters();
-        let mut tally = Tally::default();
-        for frame in batch.iter() {
-            tally.add(frame);
-        }
+        let tally = Tally::of(batch);
         counters.received(cx.worker, &tally);
         let Some(inside) = inside else {
             counters.dropped_unseen(cx.worker, DropReason::NotAttached, tally.frames);
