@@ -1,8 +1,8 @@
 //! Where a frame's time goes in vmlan itself: plain frames of 64 octets in batches of 64, from a guest to 1, 2 and 8
 //! other guests in turns, hop by hop; and to one beside a trunk.
 //!
-//! `cargo bench -p vmlan-dataplane --bench hops` prints two figures a frame for each hop: nanoseconds, the least of many
-//! slices of a run; and instructions, which callgrind counts exactly whatever else the machine does. Without valgrind
+//! `cargo bench -p vmlan-dataplane --bench hops` prints two figures a frame for each hop: nanoseconds, the least of
+//! many slices; and instructions, which callgrind counts exactly whatever else the machine does. Without valgrind
 //! the latter are left out.
 //!
 //! A batch has one flow to each of its receivers. Frames are made of the pool's buffers, as a driver makes them, and
@@ -22,8 +22,10 @@ use vmlan_lan::{
 };
 use vmlan_link::{BridgeGuard, Link, LinkOptions, Registry, Transmit};
 
-/// The hops, each a function of [`Way`] that is not inlined. Callgrind counts in it alone.
-const HOPS: [(&str, fn(&mut Way)); 5] = [
+/// A function of [`Way`] that is not inlined. Callgrind counts in it alone.
+type Hop = fn(&mut Way);
+
+const HOPS: [(&str, Hop); 5] = [
     ("take", Way::take),
     ("input", Way::input),
     ("forward", Way::forward),
@@ -32,8 +34,12 @@ const HOPS: [(&str, fn(&mut Way)); 5] = [
 ];
 
 /// A row of the table: its name, how many receivers there are, and whether there is a trunk.
-const ROWS: [(&str, usize, bool); 4] =
-    [("1 receiver", 1, false), ("2 receivers", 2, false), ("8 receivers", 8, false), ("1 beside a trunk", 1, true)];
+const ROWS: [(&str, usize, bool); 4] = [
+    ("1 receiver", 1, false),
+    ("2 receivers", 2, false),
+    ("8 receivers", 8, false),
+    ("1 beside a trunk", 1, true),
+];
 
 /// Batches that callgrind counts.
 const COUNTED: u64 = 200;
@@ -170,7 +176,10 @@ impl Way {
     fn output(&mut self) {
         let cx = Context { worker: 0, now: vmlan_frame::Instant::from_secs(1), pool: &self.pool };
         while let Some((id, batch)) = self.egress.next_touched() {
-            let Some(link) = self.links.get(id.slot()) else { batch.clear(); continue };
+            let Some(link) = self.links.get(id.slot()) else {
+                batch.clear();
+                continue;
+            };
             let _ = link.output(&cx, batch, black_box(&mut Medium(&mut self.sent[id.slot()])));
         }
     }
@@ -241,7 +250,11 @@ fn main() {
     for (row, (name, receivers, beside_trunk)) in ROWS.into_iter().enumerate() {
         let mut way = Way::new(receivers, beside_trunk);
         let times = way.timed();
-        assert_eq!(way.network.fdb(vmlan_frame::Instant::from_secs(1)).len(), 1 + receivers, "every guest is known");
+        assert_eq!(
+            way.network.fdb(vmlan_frame::Instant::from_secs(1)).len(),
+            1 + receivers,
+            "every guest is known"
+        );
         let figures = HOPS.into_iter().zip(times).map(|((hop, _), time)| {
             let count = counted(hop, row).map_or("-".into(), |count| format!("{count:.1}"));
             format!("{:>16}", format!("{time:.2} {count:>6}"))

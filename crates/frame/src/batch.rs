@@ -1,4 +1,4 @@
-use core::slice;
+use core::{mem, slice};
 use std::vec;
 
 use crate::Frame;
@@ -24,6 +24,14 @@ impl Batch {
     #[inline]
     pub fn push(&mut self, frame: Frame) {
         self.frames.push(frame);
+    }
+
+    /// Takes `frame`, leaves an empty one in its place, and adds it at the end. Returns it there.
+    #[inline]
+    pub fn push_taken(&mut self, frame: &mut Frame) -> &mut Frame {
+        // Room is made before the frame is taken, so that it is moved once.
+        self.frames.reserve(1);
+        self.frames.push_mut(mem::take(frame))
     }
 
     /// How many frames there are.

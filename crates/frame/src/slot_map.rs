@@ -141,10 +141,12 @@ impl<K: SlotKey, V> SecondaryMap<K, V> {
     /// the slot has instead.
     #[inline]
     pub fn get_or_insert_with(&mut self, key: K, new: impl FnOnce(Option<(K, V)>) -> V) -> &mut V {
-        if self.get(key).is_none() {
-            self.replace_with(key, new);
+        // Asked twice, which costs nothing: else the borrow checker has the value borrowed in the other case too.
+        if self.get(key).is_some() {
+            return self.get_mut(key).expect("the value is there");
         }
-        self.get_mut(key).expect("the value is there, or was just inserted")
+        self.replace_with(key, new);
+        self.get_mut(key).expect("the value was just inserted")
     }
 
     #[cold]

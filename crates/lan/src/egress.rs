@@ -14,7 +14,9 @@
 use core::mem;
 use std::collections::VecDeque;
 
-use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Losses, SecondaryMap, Takes};
+use vmlan_frame::{
+    Account, Batch, Context, DropReason, Frame, Losses, Meta, SecondaryMap, Sides, Takes, VlanTag,
+};
 
 use crate::PortId;
 
@@ -31,6 +33,56 @@ pub struct Egress {
     overflowed: Vec<PortId>,
     /// The weight that the copies of this turn may still have.
     allowed: usize,
+}
+
+/// The way of a copy to a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    pub(crate) to: PortId,
+    /// The tag with which it leaves.
+    pub(crate) tag: Option<VlanTag>,
+    /// The sides of a trunk that get it.
+    pub(crate) sides: Sides,
+    /// See [`Meta::ingress`].
+    pub(crate) ingress: u16,
+}
+
+impl Way {
+    #[inline]
+    fn mark(&self, meta: &mut Meta) {
+        meta.tag = self.tag;
+        meta.sides = self.sides;
+        meta.ingress = self.ingress;
+    }
+}
+
+/// The queue of a port, in hand for some frames that go the same way.
+pub(crate) struct Room<'a> {
+    queue: &'a mut Queue,
+    touched: &'a mut Vec<PortId>,
+    allowed: &'a mut usize,
+}
+
+impl Room<'_> {
+    /// True if the queue takes another frame in this turn.
+    #[inline]
+    pub(crate) fn is_free(&self) -> bool {
+        self.queue.waiting.len() < self.queue.room && *self.allowed > 0
+    }
+
+    /// Takes a frame, which goes that way, and leaves an empty one in its place.
+    // As a call it costs each frame a fifth more.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, frame: &mut Frame, way: &Way) {
+        let Room { queue, touched, allowed } = self;
+        **allowed = allowed.saturating_sub(weight(frame, queue));
+        // Marked where it lies then: a processor waits when it has to move what was just stored piece by piece.
+        way.mark(&mut queue.waiting.push_taken(frame).meta);
+        if !queue.listed {
+            queue.listed = true;
+            touched.push(way.to);
+        }
+    }
 }
 
 struct Queues {
@@ -183,20 +235,25 @@ impl Egress {
         self.taken == self.touched.len()
     }
 
+    /// The queue of a port, when it is there.
+    #[inline]
+    pub(crate) fn room(&mut self, port: PortId) -> Option<Room<'_>> {
+        let Egress { queues, touched, allowed, .. } = self;
+        Some(Room { queue: queues.find(port)?, touched, allowed })
+    }
+
     /// Queues a copy for a port, or loses it when the port has no room.
     #[inline]
-    pub(crate) fn push(&mut self, cx: &Context<'_>, (port, account): (PortId, &Account), frame: Frame) {
-        let queue = self.queues.of(port);
-        if queue.waiting.len() >= queue.room {
-            self.allowed = self.allowed.saturating_sub(Egress::REFUSED);
-            return self.refuse(cx, (port, account), &frame);
+    pub(crate) fn push(&mut self, cx: &Context<'_>, (way, account): (&Way, &Account), mut frame: Frame) {
+        let Egress { queues, touched, allowed, .. } = self;
+        let queue = queues.of(way.to);
+        if queue.waiting.len() < queue.room {
+            Room { queue, touched, allowed }.take(&mut frame, way);
+            return;
         }
-        self.allowed = self.allowed.saturating_sub(weight(&frame, queue));
-        queue.waiting.push(frame);
-        if !queue.listed {
-            queue.listed = true;
-            self.touched.push(port);
-        }
+        self.allowed = self.allowed.saturating_sub(Egress::REFUSED);
+        way.mark(&mut frame.meta);
+        self.refuse(cx, (way.to, account), &frame);
     }
 
     /// Loses a copy for which a port has no room, or that could not be made.
@@ -259,12 +316,21 @@ impl Queue {
 #[inline]
 fn weight(frame: &Frame, to: &Queue) -> usize {
     let octets = frame.len() * Egress::COPY / Egress::OCTETS;
+    if frame.meta.offload.is_segmentation() {
+        weight_of_segments(frame, to) + octets
+    } else {
+        to.copy + octets
+    }
+}
+
+#[cold]
+fn weight_of_segments(frame: &Frame, to: &Queue) -> usize {
     let offload = &frame.meta.offload;
-    if !offload.is_segmentation() || to.takes.takes(*offload) {
-        return to.copy + octets;
+    if to.takes.takes(*offload) {
+        return to.copy;
     }
     let payload = frame.len().saturating_sub(offload.header_len.into());
-    to.copy * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1) + octets
+    to.copy * payload.div_ceil(usize::from(offload.gso_size).max(1)).max(1)
 }
 
 #[cfg(test)]
@@ -282,7 +348,11 @@ mod tests {
     fn push(egress: &mut Egress, pool: &Pool, port: PortId, frame: Frame) {
         let cx = Context { worker: 0, now: vmlan_frame::Instant::ZERO, pool };
         let account = Account::from(std::sync::Arc::new(vmlan_frame::Counters::new(1)));
-        egress.push(&cx, (port, &account), frame);
+        egress.push(&cx, (&way(port), &account), frame);
+    }
+
+    fn way(to: PortId) -> Way {
+        Way { to, tag: None, sides: Sides::NONE, ingress: 1 }
     }
 
     fn drained(egress: &mut Egress) -> Vec<(PortId, usize)> {
@@ -348,7 +418,7 @@ mod tests {
         let full = || counters.snapshot().dropped(DropReason::QueueFull);
         let mut egress = Egress::new(10);
         egress.set_room(A, 1);
-        [A, A, B, A].into_iter().for_each(|port| egress.push(&cx, (port, &account), frame(&pool)));
+        [A, A, B, A].into_iter().for_each(|port| egress.push(&cx, (&way(port), &account), frame(&pool)));
         assert_eq!(full(), 0, "they are counted together");
         let mut ports = Vec::new();
         for _ in 0..2 {
@@ -360,7 +430,7 @@ mod tests {
         assert_eq!((ports, full()), (vec![A], 2));
         assert_eq!(drained(&mut egress), [(A, 1), (B, 1)]);
         egress.set_room(A, 0);
-        egress.push(&cx, (A, &account), frame(&pool));
+        egress.push(&cx, (&way(A), &account), frame(&pool));
         egress.settle(|_, losses| losses.settle(&cx, &counters));
         assert_eq!(full(), 3);
     }

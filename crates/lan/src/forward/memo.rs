@@ -1,3 +1,4 @@
+use super::flows::Flows;
 use crate::PortId;
 use crate::fdb::Key;
 
@@ -10,23 +11,32 @@ pub(super) enum Target {
     Unknown,
 }
 
-/// The last answers of the FDB, kept until it changes.
+/// The last answers of the FDB and what follows from them, kept until it changes.
 #[derive(Default)]
 pub(super) struct Memo {
     /// Of the FDB, when the answers were remembered.
     version: u64,
+    /// The second for which flows are remembered.
+    second: u32,
+    /// The flows whose sources need nothing more in that second.
+    pub(super) flows: Flows,
     /// An address whose source needs nothing more in this second: address, port, second.
     source: Option<(Key, PortId, u32)>,
     target: Option<(Key, Target)>,
 }
 
 impl Memo {
-    /// Forgets the answers when the FDB is no longer at the version that gave them.
+    /// Forgets the answers when the FDB is no longer at the version that gave them, and flows when another second has
+    /// begun.
     #[inline]
-    pub(super) fn catch_up(&mut self, version: u64) {
+    pub(super) fn catch_up(&mut self, version: u64, now: u32) {
         if self.version != version {
             self.version = version;
             self.forget();
+        }
+        if self.second != now {
+            self.second = now;
+            self.flows.forget();
         }
     }
 
@@ -34,6 +44,7 @@ impl Memo {
     pub(super) fn forget(&mut self) {
         self.source = None;
         self.target = None;
+        self.flows.forget();
     }
 
     #[inline]

@@ -6,26 +6,28 @@
 //! (guard by other ports' set addresses, learning), the stages of its port (`guard`), its destination. The last step
 //! decides who gets a copy and moves the frame to the last of them, so unicast clones nothing.
 //!
-//! The last source and the last destination are remembered (`memo`) until the FDB changes, so that the frames of one
-//! flow are looked up once.
+//! The last source and the last destination are remembered (`memo`) until the FDB changes, and what follows from them
+//! for all frames of a flow to one receiver (`flows`), so that most frames take none of these steps.
 //!
-//! A network with a trunk goes another way (`trunk`) through the same steps; which of the two is asked once a batch.
+//! A network with a trunk goes another way (`trunk`) through the same steps; flows are the same in both.
 
 mod admission;
 mod budget;
+mod flows;
 mod memo;
 mod shared;
 mod trunk;
 
-use core::iter;
+use core::{iter, mem};
 use std::sync::Arc;
 
-use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Losses, Witness};
+use vmlan_frame::{Account, Batch, Context, DropReason, Frame, Instant, Losses, Sides, Witness};
 
 use self::admission::Header;
 use self::budget::{Allowance, Budgets};
 use self::memo::{Memo, Target};
 use self::trunk::Beside;
+use crate::egress::Way;
 use crate::fdb::{Claimant, EntryKind, Key, Learning};
 use crate::guard::{Challenge, Inspection, Inspector, Stages};
 use crate::port::Port;
@@ -78,29 +80,22 @@ impl Forwarder {
         batch: &mut Batch,
         egress: &mut Egress,
     ) -> bool {
-        self.catch_up();
+        // 2^32 seconds are 136 years.
+        let (started, now) = (cx.now, cx.now.as_secs() as u32);
+        self.catch_up(now);
         let Some(from) = self.ports.port(ingress) else { return false };
         if !from.enabled {
             // It takes nothing from a port that is not enabled.
             from.account.lose_all(cx, batch, DropReason::PortDown);
             return true;
         }
-        let started = cx.now;
         let allowance = self.budgets.start(from, started);
-        // 2^32 seconds are 136 years.
-        let now = started.as_secs() as u32;
         let (network, ports) = (&*self.network, &*self.ports);
         let (memo, left) = (&mut self.memo, &mut self.left);
         let inspection = self.inspector.start(network, ports, from, started);
         let mut lose = Lose { cx, account: &from.account, losses: &mut self.losses };
         let mut pass = Pass { cx, network, ports, from, now, memo, egress, allowance, inspection };
-        let copies = match &ports.trunk {
-            None => each((batch, left), &mut lose, |frame| (pass.frame(frame), pass.egress.is_allowed())),
-            Some(entry) => {
-                let mut beside = Beside { pass: &mut pass, entry };
-                each((batch, left), &mut lose, |frame| (beside.frame(frame), beside.pass.egress.is_allowed()))
-            }
-        };
+        let copies = each((batch, left), &mut lose, &mut pass);
         let allowance = pass.finish();
         self.budgets.finish(from, &allowance, started);
         let counters = from.account.counters();
@@ -120,15 +115,14 @@ impl Forwarder {
     /// Forwards the claims that were held back until `now` and that nobody denied, and loses the others at their
     /// ports.
     pub fn decide(&mut self, cx: &Context<'_>, egress: &mut Egress) {
-        let now = cx.now;
-        self.catch_up();
+        let (now, seconds) = (cx.now, cx.now.as_secs() as u32);
+        self.catch_up(seconds);
         while let Some(held) = self.inspector.next(now) {
             let (network, ports) = (&*self.network, &*self.ports);
             // Nobody has a word to say where the port or the stage has gone meanwhile.
             let examined = ports.port(held.port).filter(|port| port.stages.contains(Stages::CLAIMS));
             let Some(from) = examined else { continue };
             let allowance = self.budgets.start(from, now);
-            let seconds = now.as_secs() as u32;
             let inspection = self.inspector.start(network, ports, from, now);
             let memo = &mut self.memo;
             let kept = kept(&from.account, &held.frame);
@@ -151,12 +145,12 @@ impl Forwarder {
 
     /// Takes up what other threads changed.
     #[inline]
-    fn catch_up(&mut self) {
+    fn catch_up(&mut self, now: u32) {
         if self.network.generation() != self.ports.generation {
             self.ports = self.network.ports();
             self.memo.forget();
         }
-        self.memo.catch_up(self.network.fdb.version());
+        self.memo.catch_up(self.network.fdb.version(), now);
     }
 }
 
@@ -188,28 +182,32 @@ fn kept(account: &Account, frame: &Frame) -> Option<Frame> {
     account.is_present().then(|| frame.clone())
 }
 
-/// Forwards every frame with `forward`, which makes copies or gives a reason, and says whether there may be another:
-/// when not, those behind go to `left`. Returns how many copies were made.
+/// Forwards every frame until the egress allows no more, the first in any case: then those behind go to `left`. Returns
+/// how many copies were made.
 #[inline]
-fn each(
-    (batch, left): (&mut Batch, &mut Batch),
-    lose: &mut Lose<'_>,
-    mut forward: impl FnMut(Frame) -> (Result<u64, DropReason>, bool),
-) -> u64 {
+fn each((batch, left): (&mut Batch, &mut Batch), lose: &mut Lose<'_>, pass: &mut Pass<'_>) -> u64 {
     let mut copies = 0;
     let is_watched = lose.account.is_present();
-    let mut frames = batch.drain();
-    while let Some(frame) = frames.next() {
-        let kept = is_watched.then(|| frame.clone());
-        let (result, goes_on) = forward(frame);
-        match result {
-            Ok(count) => copies += count,
-            Err(reason) => lose.frame(kept.as_ref(), reason),
+    let frames = batch.iter_mut().into_slice();
+    let (mut at, mut goes_on) = (0, true);
+    while goes_on && at < frames.len() {
+        let count = pass.hand_on(&mut frames[at..]);
+        copies += count as u64;
+        at += count;
+        if (count == 0 || pass.egress.is_allowed())
+            && let Some(frame) = frames.get_mut(at)
+        {
+            let kept = is_watched.then(|| frame.clone());
+            match pass.frame(mem::take(frame)) {
+                Ok(count) => copies += count,
+                Err(reason) => lose.frame(kept.as_ref(), reason),
+            }
+            at += 1;
         }
-        if !goes_on {
-            frames.by_ref().for_each(|frame| left.push(frame));
-        }
+        goes_on = pass.egress.is_allowed();
     }
+    frames[at..].iter_mut().for_each(|frame| left.push(mem::take(frame)));
+    batch.clear();
     copies
 }
 
@@ -245,7 +243,7 @@ enum Examined {
     Held,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Ends the batch, and with it the lock that it may hold. Returns the allowance that the port has left.
     #[inline]
     fn finish(self) -> Allowance {
@@ -253,8 +251,16 @@ impl Pass<'_> {
     }
 
     /// Forwards one frame; returns how many copies were made, at least one.
-    #[inline]
+    #[inline(never)]
     fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
+        match &self.ports.trunk {
+            None => self.frame_between_guests(frame),
+            Some(entry) => Beside { pass: self, entry }.frame(frame),
+        }
+    }
+
+    #[inline]
+    fn frame_between_guests(&mut self, frame: Frame) -> Result<u64, DropReason> {
         let header = self.admit(&frame)?;
         if self.examine(&frame, &header)? == Examined::Held {
             return Ok(1);
@@ -314,10 +320,7 @@ impl Pass<'_> {
         let Challenge { key, owner, frame, .. } = held;
         let header = self.admit(&frame)?;
         self.inspection.decide(header.source, key, owner)?;
-        match &self.ports.trunk {
-            None => self.frame(frame),
-            Some(entry) => Beside { pass: self, entry }.frame(frame),
-        }
+        self.frame(frame)
     }
 
     /// Charges the port for a frame to every other one. To a single one it costs no more than any frame. The copies are
@@ -440,7 +443,7 @@ impl Pass<'_> {
             if !to.receives(from, header.vlan) {
                 return Ok(0);
             }
-            self.send(to, frame, header);
+            self.send_alone(to, frame, header, Sides::NONE);
             return Ok(1);
         }
         let listeners = ports.promiscuous.iter().map(|port| &**port).filter(|port| port.id != to.id);
@@ -490,9 +493,14 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn send(&mut self, to: &Port, mut frame: Frame, header: &Header) {
-        frame.meta.tag = to.vlan.egress_tag(header.vlan, frame.meta.tag);
-        frame.meta.ingress = self.from.id.slot() as u16 + 1;
-        self.egress.push(self.cx, (to.id, &to.account), frame);
+    fn send(&mut self, to: &Port, frame: Frame, header: &Header) {
+        let way = self.way(to, &frame, header, frame.meta.sides);
+        self.egress.push(self.cx, (&way, &to.account), frame);
+    }
+
+    #[inline]
+    fn way(&self, to: &Port, frame: &Frame, header: &Header, sides: Sides) -> Way {
+        let tag = to.vlan.egress_tag(header.vlan, frame.meta.tag);
+        Way { to: to.id, tag, sides, ingress: self.from.id.slot() as u16 + 1 }
     }
 }

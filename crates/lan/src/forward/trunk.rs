@@ -82,7 +82,7 @@ pub(super) struct Beside<'a, 'p> {
     pub(super) entry: &'a TrunkEntry,
 }
 
-impl Beside<'_, '_> {
+impl<'a> Beside<'a, '_> {
     /// As [`Pass::frame`].
     #[inline]
     pub(super) fn frame(&mut self, frame: Frame) -> Result<u64, DropReason> {
@@ -104,6 +104,10 @@ impl Beside<'_, '_> {
             return Ok(1);
         }
         let mut route = self.route(&header, Sides::NONE);
+        if let Some((to, sides)) = self.only_receiver(&header, &route) {
+            self.pass.send_alone(to, frame, &header, sides);
+            return Ok(1);
+        }
         match route.guests {
             Guests::All => self.pass.charge_group(&frame, &header)?,
             // The wire gets it in any case, so the guests' copies are what there is to save.
@@ -219,6 +223,22 @@ impl Beside<'_, '_> {
             copies = self.send_guests(frame.clone(), header, guests);
         }
         copies + self.send_sides(frame, header, sides)
+    }
+
+    /// The only port that gets a guest's frame with this route, unchanged, and its sides; `None` where there are
+    /// several or none, or where that follows from a budget.
+    fn only_receiver(&self, header: &Header, route: &Route) -> Option<(&'a Port, Sides)> {
+        let (pass, trunk, guests) = (&*self.pass, &*self.entry.port, route.guests);
+        let sides = route.sides.within(self.entry.trunk.reaches);
+        let receives = |to: &&Port| to.receives(pass.from, header.vlan);
+        match guests {
+            Guests::Owner(id) if sides.is_empty() && pass.ports.promiscuous.is_empty() => {
+                Some((pass.ports.port(id).filter(receives)?, sides))
+            }
+            _ if sides.is_empty() || !self.is_nobody(guests) => None,
+            _ if self.entry.trunk.shared_mac && sides.contains(Sides::WIRE) => None,
+            _ => Some((trunk, sides)).filter(|_| trunk.active && trunk.vlan.includes(header.vlan)),
+        }
     }
 
     /// True if plainly no guest gets the frame, as for most frames to the wire.
