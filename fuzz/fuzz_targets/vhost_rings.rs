@@ -79,7 +79,10 @@ fuzz_target!(|octets: &[u8]| {
             }
             1 => {
                 let lengths = [60, 1514, 4000];
-                lengths.map(|len| pool.copy(&vec![7; len]).expect("a buffer")).into_iter().for_each(|frame| batch.push(frame));
+                lengths
+                    .map(|len| pool.copy(&vec![7; len]).expect("a buffer"))
+                    .into_iter()
+                    .for_each(|frame| batch.push(frame));
                 queue.transmit(&cx, &mut batch).expect("no fault of the memory");
                 assert!(batch.is_empty());
             }

@@ -154,8 +154,8 @@ impl Attached {
         self.polled
     }
 
-    /// Goes on looking at the queue, or has it rest after `most` looks that found nothing. `any` says whether the last one
-    /// found something. True if it is to be looked at again.
+    /// Goes on looking at the queue, or has it rest after `most` looks that found nothing. `any` says whether the last
+    /// one found something. True if it is to be looked at again.
     pub(crate) fn poll(&mut self, any: bool, most: u32) -> bool {
         self.empty_looks = if any { 0 } else { self.empty_looks.saturating_add(1) };
         self.polled = self.empty_looks < most || self.queue.rest();

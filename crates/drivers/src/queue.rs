@@ -84,8 +84,8 @@ pub trait Queue {
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault>;
 
     /// Has the other side tell when there is something to receive, from now on: it is not looked at any more without
-    /// being told. For a queue that answered [`Progress::Polled`]. True if something came meanwhile, or the queue cannot
-    /// rest yet: then it is to be looked at again.
+    /// being told. For a queue that answered [`Progress::Polled`]. True if something came meanwhile, or the queue
+    /// cannot rest yet: then it is to be looked at again.
     fn rest(&mut self) -> bool {
         false
     }

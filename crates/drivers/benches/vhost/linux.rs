@@ -26,8 +26,10 @@ const COUNTED: u64 = 400;
 /// Batches of a slice, and slices.
 const TIMED: (u32, usize) = (200, 200);
 
-/// What is measured, each a function of [`Guest`] that is not inlined.
-const PARTS: [(&str, fn(&mut Guest)); 2] = [("receive", Guest::receive), ("transmit", Guest::transmit)];
+type Part = fn(&mut Guest);
+
+/// The parts that are measured, each a function of [`Guest`] that is not inlined.
+const PARTS: [(&str, Part); 2] = [("receive", Guest::receive), ("transmit", Guest::transmit)];
 
 /// A row of the table: its name, whether rings are packed, and octets of a frame.
 const ROWS: [(&str, bool, u32); 4] = [
@@ -112,7 +114,7 @@ impl Guest {
                 continue;
             }
             for entry in first..*available {
-                let round = if entry / NUM % 2 == 0 { 1 << 7 } else { 1 << 15 };
+                let round = if (entry / NUM).is_multiple_of(2) { 1 << 7 } else { 1 << 15 };
                 let write = if index == 0 { 2 } else { 0 };
                 let at = (at + 16 * (entry % NUM)) as usize;
                 all.store_u32(at + 8, if index == 0 { BUFFER as u32 } else { all.load_u32(at + 8) });

@@ -32,9 +32,9 @@ pub(crate) const SHORTEST: usize = 60;
 pub struct RingAddresses {
     /// The descriptors, as an address of the front end's.
     pub descriptors: u64,
-    /// What is available, as an address of the front end's.
+    /// Its available ring, as an address of the front end's.
     pub driver: u64,
-    /// What is used, as an address of the front end's.
+    /// Its used ring, as an address of the front end's.
     pub device: u64,
     /// The guest address of the used entries, if writes to them are to be logged.
     pub log: Option<u64>,
@@ -64,11 +64,11 @@ pub struct Setup {
     pub error: Option<OwnedFd>,
 }
 
-/// What a ring had when it was stopped. Dropping it closes descriptors and may unmap memory, which may take its time.
+/// The belongings of a ring that was stopped. Dropping it closes descriptors and may unmap memory, which may take its time.
 pub struct Stopped {
     /// Where it can go on, as GET_VRING_BASE answers.
     pub base: u32,
-    /// What it began with, as it was changed since.
+    /// Everything that it began with, as it was changed since.
     pub setup: Setup,
     _ring: Result<Ring, Trouble>,
 }
@@ -97,14 +97,14 @@ pub(crate) struct Started {
 #[derive(Default)]
 pub(crate) struct Slot {
     started: Mutex<Option<Started>>,
-    /// What workers have to know without the lock.
+    /// The part that workers have to know without the lock.
     flags: AtomicU8,
 }
 
 /// Frames are taken from it, or dropped while it is not enabled.
 const RUNS: u8 = 1;
 const ENABLED: u8 = 2;
-/// Nobody tells when it has something.
+/// There is no kick for it.
 const UNKICKED: u8 = 4;
 
 /// The descriptors by which one worker hears of its rings.
@@ -151,7 +151,8 @@ pub struct Device {
     bells: Mutex<Vec<Option<KeptBell>>>,
 }
 
-/// A bell of the process: to end one takes the kernel tens of milliseconds, which no worker has, so they are used again.
+/// A bell of the process: to end one takes the kernel tens of milliseconds, which no worker has, so they are used
+/// again.
 pub(crate) struct KeptBell(Option<Bell>);
 
 /// Bells that nobody has.
@@ -417,8 +418,8 @@ impl Rings {
         before
     }
 
-    /// Has a frame come in that says where `mac` is (a request of RARP, RFC 903), as switches of the way to a guest that
-    /// has moved have to know.
+    /// Has a frame come in that says where `mac` is (a request of RARP, RFC 903), as switches of the way to a guest
+    /// that has moved have to know.
     pub fn announce(&self, mac: MacAddr) {
         let mut frame = [0; SHORTEST];
         frame[..6].fill(0xff);
@@ -536,7 +537,7 @@ impl Rings {
     }
 }
 
-/// What workers need.
+/// Calls for workers.
 impl Rings {
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

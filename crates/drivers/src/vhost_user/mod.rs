@@ -10,8 +10,8 @@
 //! position of a split ring is in the guest's own memory, and a front end that connects to a daemon that was started
 //! again goes on there.
 //!
-//! Two kinds of fault: what a front end does wrong ends its connection; what a guest writes into a ring breaks that ring
-//! ([`Trouble`]), until the front end stops and starts it. A guest cannot make its monitor's connection end.
+//! Two kinds of fault: what a front end does wrong ends its connection; what a guest writes into a ring breaks that
+//! ring ([`Trouble`]), until the front end stops and starts it. A guest cannot make its monitor's connection end.
 
 mod chain;
 pub mod connection;

@@ -15,7 +15,7 @@ use super::ring::{Layout, Taken, need_event};
 const AVAILABLE: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
-/// What an event suppression structure says (virtio 1.3, 2.8.10): tell of everything, of nothing, of one entry.
+/// Flags of an event suppression structure (virtio 1.3, 2.8.10): tell of everything, of nothing, of one entry.
 const ENABLE: u16 = 0;
 const DISABLE: u16 = 1;
 const ENTRY: u16 = 2;
@@ -29,9 +29,9 @@ pub(crate) const EVENT: u64 = 4;
 /// The areas of a packed ring.
 pub(crate) struct Areas {
     pub(crate) descriptors: Area,
-    /// What the guest wants to hear.
+    /// The events that the guest wants to hear of.
     pub(crate) driver: Area,
-    /// What we want to hear.
+    /// The events that we want to hear of.
     pub(crate) device: Area,
 }
 

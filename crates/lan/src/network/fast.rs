@@ -75,7 +75,7 @@ impl Network {
     /// is learnt, as by a frame, unless the port may not have it. False when the address is not known behind the port
     /// now; then the copy must not have it either.
     ///
-    /// As [`Network::expect`], it has the port learn from now on. To be called once the port is a fast one.
+    /// Has the port learn from now on. To be called once the port is a fast one.
     pub fn adopt(&self, mac: MacAddr, vlan: Option<VlanId>, port: PortId, time: Instant) -> bool {
         let control = self.control.lock();
         let Ok(member) = control.member(port) else { return false };
