@@ -50,6 +50,7 @@ fuzz_target!(|octets: &[u8]| {
             memory: memory.clone(),
             log: log.clone(),
             enabled: true,
+            commands: false,
             kick: None,
             call: None,
             error: None,

@@ -88,6 +88,7 @@ impl Guest {
                 memory: memory.clone(),
                 log: None,
                 enabled: true,
+                commands: false,
                 kick: None,
                 call: None,
                 error: None,

@@ -57,6 +57,8 @@ pub(crate) enum Way {
     Out,
     /// To the guest: it lets us write.
     In,
+    /// Commands of the guest, each with room for the answer behind it.
+    Commands,
 }
 
 /// A chain, or several that one frame is written to.
@@ -65,19 +67,24 @@ pub(crate) struct Chain {
     pub(crate) pieces: Vec<Piece>,
     /// Octets of all pieces.
     pub(crate) octets: u64,
+    /// The last piece that is to be written.
+    pub(crate) written: Option<Piece>,
 }
 
 impl Chain {
     pub(crate) fn clear(&mut self) {
         self.pieces.clear();
         self.octets = 0;
+        self.written = None;
     }
 
     /// Adds a descriptor that is no table. `flags` are its own.
     #[inline]
     pub(crate) fn push(&mut self, piece: Piece, flags: u16, way: Way) -> Result<(), Trouble> {
-        if (flags & WRITE != 0) != (way == Way::In) {
-            return Err(Trouble(wrong_way(way)));
+        match (flags & WRITE != 0, way) {
+            (false, Way::Out | Way::Commands) | (true, Way::In) => {}
+            (true, Way::Commands) => self.written = Some(piece),
+            _ => return Err(Trouble(wrong_way(way))),
         }
         self.octets += u64::from(piece.len);
         self.pieces.push(piece);
@@ -114,7 +121,7 @@ impl Chain {
 #[cold]
 fn wrong_way(way: Way) -> String {
     match way {
-        Way::Out => "a buffer that was sent is to be written".to_owned(),
+        Way::Out | Way::Commands => "a buffer that was sent is to be written".to_owned(),
         Way::In => "a buffer for what comes is not to be written".to_owned(),
     }
 }

@@ -56,6 +56,8 @@ pub struct Setup {
     pub log: Option<Arc<Log>>,
     /// Frames pass.
     pub enabled: bool,
+    /// It is the ring of commands, whatever its index.
+    pub commands: bool,
     /// By which the guest tells us.
     pub kick: Option<OwnedFd>,
     /// By which we tell the guest.
@@ -106,6 +108,8 @@ const RUNS: u8 = 1;
 const ENABLED: u8 = 2;
 /// There is no kick for it.
 const UNKICKED: u8 = 4;
+/// It is the ring of commands.
+const COMMANDS: u8 = 8;
 
 /// The descriptors by which one worker hears of its rings.
 pub(crate) struct Watch {
@@ -240,7 +244,11 @@ impl Started {
     fn flags(&self) -> u8 {
         match &self.ring {
             Ok(_) => {
-                let enabled = if self.setup.enabled { ENABLED } else { 0 };
+                let enabled = match (self.setup.commands, self.setup.enabled) {
+                    (true, _) => COMMANDS,
+                    (false, true) => ENABLED,
+                    (false, false) => 0,
+                };
                 RUNS | enabled | if self.setup.kick.is_none() { UNKICKED } else { 0 }
             }
             Err(_) => 0,
@@ -307,7 +315,7 @@ fn make(setup: &Setup, base: u32) -> Result<Ring, Trouble> {
         AnyLayout::Split(Split::new(areas, num, event_idx)?)
     };
     let frames = Frames::new(memory.clone(), log.clone(), used, form(*features));
-    Ok(Ring { layout, frames, enabled: *enabled })
+    Ok(Ring { layout, frames, enabled: *enabled, commands: setup.commands })
 }
 
 /// Calls for the connection's thread, which may wait for a worker's turn to end.
@@ -328,13 +336,13 @@ impl Rings {
         let slot = &self.slots[index];
         let before = self.stop(index);
         let takes = form(setup.features).takes;
-        if index.is_multiple_of(2) {
+        if index.is_multiple_of(2) && !setup.commands {
             self.takes.store(takes.bits(), Ordering::Relaxed);
         }
         let mut started = slot.started.lock();
         let made = started.insert(Started::new(setup));
         slot.flags.store(made.flags(), Ordering::Release);
-        self.watch(index, made.setup.kick.as_ref());
+        self.watch(index, &made.setup);
         if let Ok(ring) = &mut made.ring {
             // What was armed before we came is not known. An error is found in the first turn.
             let _ = ring.arm();
@@ -352,7 +360,7 @@ impl Rings {
         let mut started = slot.started.lock();
         let Started { setup, ring } = started.take()?;
         slot.flags.store(0, Ordering::Release);
-        self.unwatch(index, setup.kick.as_ref());
+        self.unwatch(index, &setup);
         drop(started);
         self.changed();
         let base = ring.as_ref().map_or(setup.base, Ring::base);
@@ -380,15 +388,6 @@ impl Rings {
     /// Sets the descriptor that tells the front end of a broken ring, and gives the last one back.
     pub fn set_error(&self, index: usize, error: Option<OwnedFd>) -> Option<OwnedFd> {
         self.change(index, |started| std::mem::replace(&mut started.setup.error, error))?
-    }
-
-    /// Sets the descriptor by which the guest tells us, and gives the last one back.
-    pub fn set_kick(&self, index: usize, kick: Option<OwnedFd>) -> Option<OwnedFd> {
-        self.change(index, |started| {
-            self.unwatch(index, started.setup.kick.as_ref());
-            self.watch(index, kick.as_ref());
-            std::mem::replace(&mut started.setup.kick, kick)
-        })?
     }
 
     /// Gives all rings this memory and log at once, and returns what they had, to be dropped. A ring that is not in the
@@ -485,22 +484,26 @@ impl Rings {
     }
 
     /// The poller that hears of a ring: its worker's.
-    fn poller(&self, index: usize) -> &Poller {
+    fn poller(&self, index: usize, commands: bool) -> &Poller {
         let watch = &self.watches[index / 2 % self.watches.len()];
-        if index.is_multiple_of(2) { &watch.room } else { &watch.receive }
+        if index.is_multiple_of(2) && !commands { &watch.room } else { &watch.receive }
     }
 
-    fn watch(&self, index: usize, kick: Option<&OwnedFd>) {
-        if let Some(kick) = kick {
+    fn watch(&self, index: usize, setup: &Setup) {
+        if let Some(kick) = &setup.kick {
             // Never read: an event comes for each write, and what a guest does to its descriptor is nothing to us. That
             // it is one of the kind that can be watched was checked.
-            let _ = self.poller(index).add(kick, index as u64, Interest { edge: true, ..Interest::READ });
+            let _ = self.poller(index, setup.commands).add(
+                kick,
+                index as u64,
+                Interest { edge: true, ..Interest::READ },
+            );
         }
     }
 
-    fn unwatch(&self, index: usize, kick: Option<&OwnedFd>) {
-        if let Some(kick) = kick {
-            let _ = self.poller(index).remove(kick);
+    fn unwatch(&self, index: usize, setup: &Setup) {
+        if let Some(kick) = &setup.kick {
+            let _ = self.poller(index, setup.commands).remove(kick);
         }
     }
 
@@ -554,9 +557,13 @@ impl Rings {
     /// The rings that `worker` receives from, whether they are enabled or not, and whether one of them is not kicked.
     pub(crate) fn transmitters(&self, worker: usize, into: &mut Vec<usize>) -> bool {
         let workers = self.watches.len();
-        let mine = (1..self.slots.len()).step_by(2).filter(|index| index / 2 % workers == worker % workers);
+        let mine = (0..self.slots.len()).filter(|index| index / 2 % workers == worker % workers);
+        let is_one = |index: &usize| {
+            let flags = self.slots[*index].flags();
+            flags & RUNS != 0 && (!index.is_multiple_of(2) || flags & COMMANDS != 0)
+        };
         into.clear();
-        into.extend(mine.filter(|index| self.slots[*index].flags() & RUNS != 0));
+        into.extend(mine.filter(is_one));
         into.iter().any(|index| self.slots[*index].flags() & UNKICKED != 0)
     }
 

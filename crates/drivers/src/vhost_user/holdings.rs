@@ -139,7 +139,7 @@ impl Holdings {
             }
             Action::SetCall(index) => {
                 let call = take_eventfd(descriptors)?;
-                if is_served(session, *index) {
+                if session.rings()[*index].started {
                     drop(self.rings.set_call(*index, call));
                 } else {
                     self.ends[*index].call = call;
@@ -147,14 +147,14 @@ impl Holdings {
             }
             Action::SetError(index) => {
                 let error = take_eventfd(descriptors)?;
-                if is_served(session, *index) {
+                if session.rings()[*index].started {
                     drop(self.rings.set_error(*index, error));
                 } else {
                     self.ends[*index].error = error;
                 }
             }
             Action::Enable(rings) => {
-                for index in rings.clone().filter(|&index| is_served(session, index)) {
+                for index in rings.clone().filter(|&index| session.rings()[index].started) {
                     self.rings.set_enabled(index, session.is_enabled(index));
                 }
             }
@@ -181,9 +181,6 @@ impl Holdings {
 
     /// Starts a ring that is stopped.
     fn start(&mut self, session: &Session, index: usize, kick: Option<OwnedFd>) {
-        if session.control_ring() == Some(index) {
-            return;
-        }
         let ring = session.rings()[index];
         let addresses = ring.addresses.expect("the session starts no ring without addresses");
         let ends = std::mem::take(&mut self.ends[index]);
@@ -200,6 +197,7 @@ impl Holdings {
             memory: self.memory.clone(),
             log: self.active_log(session).cloned(),
             enabled: session.is_enabled(index),
+            commands: session.control_ring() == Some(index),
             kick,
             call: ends.call,
             error: ends.error,
@@ -291,11 +289,6 @@ impl Holdings {
         descriptors.clear();
         Ok(())
     }
-}
-
-/// True if the ring is started, and one for frames.
-fn is_served(session: &Session, index: usize) -> bool {
-    session.rings()[index].started && session.control_ring() != Some(index)
 }
 
 /// Takes the descriptor of a message, if it has one.

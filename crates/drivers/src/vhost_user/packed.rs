@@ -134,7 +134,7 @@ impl Packed {
         }
         if let Some(span) = memory.find(hint, self.read(at).piece.guest, 1) {
             match way {
-                Way::Out => span.prefetch(0),
+                Way::Out | Way::Commands => span.prefetch(0),
                 Way::In => span.prefetch_for_write(0),
             }
         }

@@ -142,7 +142,8 @@ impl VhostQueue {
             };
             let Some(started) = held.as_mut() else { continue };
             let Some((ring, call)) = started.ring() else { continue };
-            match ring.receive(&mut intake) {
+            let result = if ring.commands { ring.answer() } else { ring.receive(&mut intake) };
+            match result {
                 Ok(turned) => {
                     any |= turned.any;
                     self.left |= turned.left;

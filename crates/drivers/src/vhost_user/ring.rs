@@ -95,6 +95,8 @@ pub(crate) struct Ring {
     pub(crate) layout: AnyLayout,
     pub(crate) frames: Frames,
     pub(crate) enabled: bool,
+    /// Its chains are commands.
+    pub(crate) commands: bool,
 }
 
 /// What is common to both layouts: how frames lie in chains.
@@ -166,6 +168,14 @@ impl Ring {
         match &mut self.layout {
             AnyLayout::Split(layout) => self.frames.transmit(layout, entries),
             AnyLayout::Packed(layout) => self.frames.transmit(layout, entries),
+        }
+    }
+
+    /// Answers the guest's commands: all are done.
+    pub(crate) fn answer(&mut self) -> Result<Turned, Trouble> {
+        match &mut self.layout {
+            AnyLayout::Split(layout) => self.frames.answer(layout),
+            AnyLayout::Packed(layout) => self.frames.answer(layout),
         }
     }
 
@@ -416,6 +426,32 @@ impl Frames {
             to.write(part)?;
         }
         Ok(())
+    }
+
+    /// Says of every command that it is done (`VIRTIO_NET_OK`, virtio 1.3, 5.1.6.5): how many pairs the guest uses is seen
+    /// by its rings, and all other commands are a matter of the front end's.
+    #[cold]
+    fn answer<L: Layout>(&mut self, layout: &mut L) -> Result<Turned, Trouble> {
+        let mut turned = Turned::default();
+        if !layout.begin(&self.memory, &mut self.hint, Way::Commands)? {
+            return Ok(turned);
+        }
+        layout.disarm();
+        for _ in 0..Batch::LIMIT {
+            self.chain.clear();
+            let next = layout.next(&mut self.chain, &self.memory, &mut self.hint, Way::Commands)?;
+            let Some(id) = next else { break };
+            let room = self.chain.written.filter(|piece| piece.len > 0);
+            if let Some(piece) = room {
+                look_up(&self.memory, &mut self.hint, piece)?.write(0, &[0]);
+                self.log.as_ref().map_or(Ok(()), |log| log.mark(piece.guest, 1))?;
+            }
+            let written = layout.complete(id, u32::from(room.is_some()));
+            self.mark_used(written)?;
+            turned.any = true;
+        }
+        turned.call = self.publish(layout, turned.any)?;
+        Ok(turned)
     }
 
     #[inline]

@@ -9,7 +9,7 @@
 //! The set of features that is offered may only grow from one connection to the next: QEMU refuses to go on with a
 //! back end that lost one.
 //!
-//! A control ring that a front end hands over (crosvm) is known but not served: it never becomes a ring for frames.
+//! A control ring that a front end hands over (crosvm) is known, and never becomes a ring for frames.
 
 use std::ops::Range;
 

@@ -124,7 +124,7 @@ impl Split {
         let descriptor = Descriptor::read(self.areas.descriptors.span(), usize::from(number) * DESCRIPTOR);
         if let Some(span) = memory.find(hint, descriptor.piece.guest, 1) {
             match way {
-                Way::Out => span.prefetch(0),
+                Way::Out | Way::Commands => span.prefetch(0),
                 Way::In => span.prefetch_for_write(0),
             }
         }

@@ -91,6 +91,7 @@ impl GuestRing {
             memory: self.memory(),
             log: None,
             enabled: true,
+            commands: false,
             kick: None,
             call: None,
             error: None,

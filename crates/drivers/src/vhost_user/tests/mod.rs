@@ -588,6 +588,35 @@ fn case_39_writes_are_logged() {
 }
 
 #[test]
+fn case_46_commands_are_answered() {
+    for packed in BOTH {
+        let mut lab = Fixture::with(packed, 8, BASIC);
+        let mut commands = GuestRing::new(packed, 8);
+        let mut setup = commands.setup(BASIC);
+        setup.commands = true;
+        lab.rings.stop(0);
+        lab.rings.start(0, setup);
+        assert!(!lab.rings.are_up(), "nothing can be received");
+        // VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2 pairs, and room for the answer.
+        commands.write(GuestRing::at(0), &[4, 0, 2, 0, 0xff]);
+        let [header, pairs, answer] = [(0, 2, false), (2, 2, false), (4, 1, true)]
+            .map(|(offset, len, write)| (GuestRing::at(offset), len, write));
+        let id = commands.offer(&[header, pairs, answer]);
+        assert_eq!(lab.receive().len(), 0);
+        assert_eq!(commands.used(), [(id, 1)]);
+        assert_eq!(commands.read(GuestRing::at(4), 1), [0]);
+        // Without room there is no answer.
+        let id = commands.offer_indirect(&[header]);
+        lab.receive();
+        assert_eq!(commands.used(), [(id, 0)]);
+        assert!(!lab.queue.rest());
+        assert!(commands.wants_kick());
+        lab.transmit(&[&frame(1, 60)]);
+        assert_eq!(lab.dropped(DropReason::NoPeer), 1, "it is no ring for frames");
+    }
+}
+
+#[test]
 fn case_49_a_ring_that_is_not_enabled_is_drained_or_left_alone() {
     for packed in BOTH {
         let mut lab = Fixture::with(packed, 8, BASIC);
@@ -688,7 +717,7 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (14usize..2000, 1usize..6, any::<bool>()).prop_map(|(len, cut, table)| Act::Send(len, cut, table)),
-        4 => (1usize..3000, 1usize..4).prop_map(|(len, cut)| Act::Give(len, cut)),
+        4 => (12usize..3000, 1usize..4).prop_map(|(len, cut)| Act::Give(len, cut)),
         3 => Just(Act::Receive),
         4 => (14usize..4000).prop_map(Act::Transmit),
         1 => Just(Act::Restart),
