@@ -14,7 +14,7 @@ use crate::world::{INTERFACE, World};
 
 pub(super) const PROGRAMS: [&str; 5] = ["ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ethtool"];
 
-/// The package for vhost-user sockets, where its program is another one.
+/// The programs for vhost-user sockets, where the switch is another one.
 pub(super) const DPDK_PROGRAMS: [&str; 4] = ["ovsdb-tool", "ovsdb-server", DPDK, "ovs-vsctl"];
 
 /// Which Debian's package installs beside the other one.

@@ -8,7 +8,7 @@ use testbed::testpmd::PortRates;
 
 const LARGE: usize = 1514;
 
-/// The size of rings that Linux has as a guest, and 512 frames on their way from each guest.
+/// A guest as Linux is one, and 512 frames on their way from each guest.
 const USUAL: Shape = Shape { packed: false, in_order: false, queues: 1, frame: SMALL, circulating: (16, 32) };
 
 /// Frames that arrive in a second at both guests.

@@ -1,4 +1,5 @@
-//! Guests on vhost-user ports with drivers that others wrote: DPDK's virtio-user in all its modes, and machines of QEMU.
+//! Guests on vhost-user ports with drivers that others wrote: DPDK's virtio-user in all its modes, and machines of
+//! QEMU.
 
 #[path = "../support/mod.rs"]
 mod support;
