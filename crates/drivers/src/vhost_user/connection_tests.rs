@@ -544,10 +544,12 @@ fn case_40_a_log_that_is_short_is_refused_and_others_are_swapped() {
     // No whole pages.
     let least = MEMORY / 32_768;
     let log = memfd(least);
-    assert_eq!(front_end.ask(Kind::SetLogBase, &longs(&[least - 1, 0]), &[&log]), 1);
+    front_end.send(Kind::SetLogBase, &longs(&[least - 1, 0]), &[&log]);
+    assert_eq!(front_end.receive(), [0; 16]);
     front_end.wait_for(|state| state.reason.as_ref().is_some_and(|reason| reason.contains("log")));
     for _ in 0..3 {
-        assert_eq!(front_end.ask(Kind::SetLogBase, &longs(&[least, 0]), &[&log]), 0);
+        front_end.send(Kind::SetLogBase, &longs(&[least, 0]), &[&log]);
+        assert_eq!(front_end.receive(), longs(&[least, 0]));
     }
     front_end.send(Kind::SetFeatures, &longs(&[ACCEPTED]), &[]);
     front_end.base(0);

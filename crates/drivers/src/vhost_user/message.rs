@@ -412,6 +412,12 @@ pub fn answer_base(index: u32, base: u32) -> Vec<u8> {
     answer(Kind::GetVringBase, &[index, base].map(u32::to_ne_bytes).concat())
 }
 
+/// The answer to [`Kind::SetLogBase`]: the size and the offset of the log that was taken, and zeros for one that was
+/// not. The protocol names no body. QEMU takes any, and front ends with the crate `vhost` wait for this one.
+pub fn answer_log((size, offset): (u64, u64)) -> Vec<u8> {
+    answer(Kind::SetLogBase, &[size, offset].map(u64::to_ne_bytes).concat())
+}
+
 /// The answer to [`Kind::GetConfig`]: the octets from `offset` on, and none of them when there are not so many.
 pub fn answer_config(offset: u32, flags: u32, octets: Option<&[u8]>) -> Vec<u8> {
     let Some(octets) = octets else {

@@ -264,6 +264,8 @@ pub enum Answer {
     Number(u64),
     /// The index and the place of a ring.
     Base(usize),
+    /// The log that was taken; `None` for one that was not.
+    Log(Option<LogPlace>),
     /// A part of the configuration space; `None` where it has no such part.
     Config {
         /// Its first octet, as it was asked for.
@@ -414,6 +416,7 @@ impl Session {
             Answer::Nothing => None,
             Answer::Number(number) => Some(message::answer(kind, &number.to_ne_bytes())),
             Answer::Base(index) => Some(message::answer_base(*index as u32, self.rings[*index].base)),
+            Answer::Log(log) => Some(message::answer_log(log.map_or((0, 0), |log| (log.size, log.offset)))),
             Answer::Config { offset, flags, octets } => {
                 Some(message::answer_config(*offset, *flags, octets.as_deref()))
             }
@@ -614,10 +617,10 @@ impl Session {
             self.complaint = Some(format!(
                 "the log of changed memory has {size} octets; {least} to {LARGEST_LOG} are right"
             ));
-            return (Action::Nothing, Reply::Always(Answer::Number(REFUSED)));
+            return (Action::Nothing, Reply::Always(Answer::Log(None)));
         }
         self.log = Some(log);
-        (Action::MapLog(log), Reply::Always(Answer::Number(DONE)))
+        (Action::MapLog(log), Reply::Always(Answer::Log(Some(log))))
     }
 
     fn set_mtu(&mut self, mtu: u64) -> (Action, Reply) {

@@ -275,15 +275,15 @@ fn case_40_a_log_that_is_one_octet_short_is_refused() {
     take(&mut session, Request::SetFeatures(ACCEPTED | feature::LOG_ALL));
     let least = (1 << 20) / 32_768;
     let short = take(&mut session, Request::SetLogBase { size: least - 1, offset: 0 });
-    assert_eq!((short.action, short.answer), (Action::Nothing, Answer::Number(1)));
+    assert_eq!((short.action, short.answer), (Action::Nothing, Answer::Log(None)));
     assert!(session.log().is_none() && session.complaint().unwrap().contains("log"));
     let log = LogPlace { size: least, offset: 0 };
     let enough = take(&mut session, Request::SetLogBase { size: least, offset: 0 });
-    assert_eq!((enough.action, enough.answer), (Action::MapLog(log), Answer::Number(0)));
+    assert_eq!((enough.action, enough.answer), (Action::MapLog(log), Answer::Log(Some(log))));
     assert_eq!(session.log(), Some(log));
     for (size, offset) in [(LARGEST_LOG + 1, 0), (least, u64::MAX)] {
         let refused = take(&mut session, Request::SetLogBase { size, offset });
-        assert_eq!(refused.answer, Answer::Number(1));
+        assert_eq!(refused.answer, Answer::Log(None));
     }
     take(&mut session, Request::SetFeatures(ACCEPTED));
     assert_eq!(session.log(), None);
