@@ -3,10 +3,10 @@
 //! Theory of operation. All that is taken in one turn is completed in it, so the index of the chain that comes next is
 //! that of the used ring, and a daemon that starts again finds it there.
 
-use vmlan_sys::guest_memory::{Area, fence};
+use vmlan_sys::guest_memory::{Area, Span, fence};
 
 use super::Trouble;
-use super::chain::{Chain, DESCRIPTOR, Descriptor, INDIRECT, LONGEST, NEXT, Way, endless};
+use super::chain::{Chain, DESCRIPTOR, Descriptor, INDIRECT, LONGEST, NEXT, Piece, Way, endless};
 use super::memory::Memory;
 use super::ring::{Layout, Taken, need_event};
 
@@ -176,23 +176,14 @@ impl Layout for Split {
         if self.read != self.seen {
             self.read(memory, hint, way)?;
         }
-        let table = self.areas.descriptors.span();
-        let flags = descriptor.third;
-        if flags & (NEXT | INDIRECT) == 0 {
-            chain.push(descriptor.piece, flags, way)?;
-        } else if flags & INDIRECT == 0 {
-            walk(table, self.num, descriptor, chain, way)?;
-        } else {
-            if flags & NEXT != 0 {
-                return Err(Trouble("a descriptor is a table and has a next one".to_owned()));
-            }
+        if descriptor.third & (NEXT | INDIRECT) == 0 {
+            chain.push(descriptor.piece, descriptor.third, way)?;
+        } else if let Some(piece) = walk(self.areas.descriptors.span(), self.num, descriptor, chain, way)? {
             let most = usize::from(self.num).min(LONGEST);
-            let (table, count) = Chain::table(memory, hint, descriptor.piece, most)?;
-            let first = Descriptor::read(table, 0);
-            if first.third & INDIRECT != 0 {
+            let (table, count) = Chain::table(memory, hint, piece, most)?;
+            if walk(table, count as u16, Descriptor::read(table, 0), chain, way)?.is_some() {
                 return Err(nested());
             }
-            walk(table, count as u16, first, chain, way)?;
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(Taken { id: head, entries: 1 }))
@@ -268,23 +259,24 @@ impl Layout for Split {
     }
 }
 
-/// Follows a chain whose first descriptor was read, in a table with `count` entries.
+/// Follows a chain whose first descriptor was read, in a table with `count` entries. Returns the table of descriptors
+/// that it ends with, if it does: one may stand behind others (virtio 1.3, 2.7.5.3.2).
 fn walk(
-    table: vmlan_sys::guest_memory::Span<'_>,
+    table: Span<'_>,
     count: u16,
     first: Descriptor,
     chain: &mut Chain,
     way: Way,
-) -> Result<(), Trouble> {
+) -> Result<Option<Piece>, Trouble> {
     let mut descriptor = first;
     for _ in 0..usize::from(count).min(LONGEST) {
         let flags = descriptor.third;
         if flags & INDIRECT != 0 {
-            return Err(nested());
+            return if flags & NEXT == 0 { Ok(Some(descriptor.piece)) } else { Err(not_last()) };
         }
         chain.push(descriptor.piece, flags, way)?;
         if flags & NEXT == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let next = descriptor.fourth;
         if next >= count {
@@ -296,6 +288,11 @@ fn walk(
 }
 
 #[cold]
+fn not_last() -> Trouble {
+    Trouble("a descriptor is a table and has a next one".to_owned())
+}
+
+#[cold]
 fn nested() -> Trouble {
-    Trouble("a table of descriptors is within a chain or another table".to_owned())
+    Trouble("a table of descriptors is within another table".to_owned())
 }

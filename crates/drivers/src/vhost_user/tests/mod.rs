@@ -352,6 +352,25 @@ fn case_21_tables_are_whole_and_not_nested() {
 }
 
 #[test]
+fn a_chain_of_a_split_ring_may_end_with_a_table() {
+    let mut lab = Fixture::with(false, 8, BASIC);
+    let sent = frame(3, 100);
+    lab.tx.write(GuestRing::at(0), &[&[0; 12][..], &sent].concat());
+    // The table has two entries: 20 octets, and what is behind them.
+    let table = GuestRing::at(4096);
+    for (entry, at, len, flags) in [(0, 12, 20u32, 1u16), (1, 32, 80, 0)] {
+        lab.tx.write(table + 16 * entry, &GuestRing::at(at).to_le_bytes());
+        lab.tx.write(table + 16 * entry + 8, &len.to_le_bytes());
+        lab.tx.write(table + 16 * entry + 12, &[flags.to_le_bytes(), 1u16.to_le_bytes()].concat());
+    }
+    lab.tx.set(5, (GuestRing::at(0), 12, false), 1, 2);
+    lab.tx.set(2, (table, 32, false), 4, 0);
+    lab.tx.name(5);
+    assert_eq!(lab.receive(), [&sent[..]], "{:?}", lab.broken(1));
+    assert_eq!(lab.tx.used(), [(5, 0)]);
+}
+
+#[test]
 fn heads_next_ones_and_directions_are_checked() {
     let broken = |make: &dyn Fn(&mut GuestRing)| {
         let mut lab = Fixture::with(false, 8, BASIC);
