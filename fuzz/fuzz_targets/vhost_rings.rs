@@ -1,5 +1,5 @@
-//! Whatever a guest writes into its rings and buffers, before and while they are walked: nothing panics, and what is sent
-//! is as long as it says.
+//! Whatever a guest writes into its rings and buffers, before and while they are walked: nothing panics, and the books
+//! balance.
 #![no_main]
 
 use std::sync::Arc;

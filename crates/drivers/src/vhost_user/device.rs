@@ -66,7 +66,8 @@ pub struct Setup {
     pub error: Option<OwnedFd>,
 }
 
-/// The belongings of a ring that was stopped. Dropping it closes descriptors and may unmap memory, which may take its time.
+/// The belongings of a ring that was stopped. Dropping it closes descriptors and may unmap memory, which may take its
+/// time.
 pub struct Stopped {
     /// Where it can go on, as GET_VRING_BASE answers.
     pub base: u32,

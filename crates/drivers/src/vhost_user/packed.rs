@@ -69,9 +69,9 @@ pub(crate) struct Packed {
     areas: Areas,
     num: u16,
     event_idx: bool,
-    /// What is before is completed and published.
+    /// All before it is completed and published.
     done: Cursor,
-    /// What is before is taken; between turns as `done`.
+    /// All before it is taken; between turns as `done`.
     taken: Cursor,
     /// The first entry that was not available when it was looked at.
     edge: Cursor,

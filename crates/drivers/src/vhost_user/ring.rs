@@ -99,7 +99,7 @@ pub(crate) struct Ring {
     pub(crate) commands: bool,
 }
 
-/// What is common to both layouts: how frames lie in chains.
+/// The part that is common to both layouts: how frames lie in chains.
 pub(crate) struct Frames {
     pub(crate) memory: Arc<Memory>,
     hint: usize,
@@ -428,8 +428,8 @@ impl Frames {
         Ok(())
     }
 
-    /// Says of every command that it is done (`VIRTIO_NET_OK`, virtio 1.3, 5.1.6.5): how many pairs the guest uses is seen
-    /// by its rings, and all other commands are a matter of the front end's.
+    /// Says of every command that it is done (`VIRTIO_NET_OK`, virtio 1.3, 5.1.6.5): how many pairs the guest uses is
+    /// seen by its rings, and all other commands are a matter of the front end's.
     #[cold]
     fn answer<L: Layout>(&mut self, layout: &mut L) -> Result<Turned, Trouble> {
         let mut turned = Turned::default();

@@ -13,7 +13,8 @@ use super::ring::{Layout, Taken, need_event};
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` and `VIRTQ_USED_F_NO_NOTIFY`: whoever set it wants to hear nothing.
 const SILENT: u16 = 1;
 
-/// How many chains ahead their first descriptors are read, and what these have is fetched into the cache: a power of two.
+/// How many chains ahead their first descriptors are read, and what these have is fetched into the cache: a power of
+/// two.
 const AHEAD: u16 = 4;
 
 /// A chain whose first descriptor was read.

@@ -1,8 +1,8 @@
 //! DPDK's testpmd: guests on vhost-user sockets without a virtual machine, and a switch to compare with.
 //!
 //! A [`Device`] is either end of a vhost-user socket: virtio-user, the driver that a guest has, or vhost, what is
-//! behind a guest's device. testpmd joins its devices as a [`Forward`] says, with a thread that never sleeps. It runs in its
-//! interactive mode: a command is a line, and its answer ends with the next prompt.
+//! behind a guest's device. testpmd joins its devices as a [`Forward`] says, with a thread that never sleeps. It runs
+//! in its interactive mode: a command is a line, and its answer ends with the next prompt.
 //!
 //! Neither root nor huge pages are needed: the memory is then a memfd of 4 KiB pages, which front ends hand over as one
 //! region. With [`HugePages`] there are several regions, and more of them whenever testpmd needs memory. Its runtime

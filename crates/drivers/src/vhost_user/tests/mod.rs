@@ -719,7 +719,7 @@ fn areas_are_inside_and_aligned() {
     assert!(lab.queue.descriptor(0).unwrap().as_fd().try_clone_to_owned().is_ok());
 }
 
-/// What a guest does at a moment.
+/// An act of a guest, or of ours.
 #[derive(Debug, Clone)]
 enum Act {
     /// Sends a frame of so many octets, cut into so many pieces, in a table or not.
