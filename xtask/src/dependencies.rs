@@ -18,7 +18,7 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates of which there are several versions, and the reason.
 const SEVERAL: [(&str, &str); 4] = [
-    ("bitflags", "smoltcp wants 1, everything else 2"),
+    ("bitflags", "smoltcp and, for tests, vmm-sys-util want 1, everything else 2"),
     ("syn", "only at build time: procedural macros of pcap-file want 1, some others 2, the rest 3"),
     ("thiserror", "pcap-file wants 1, we have 2"),
     ("thiserror-impl", "belongs to thiserror"),

@@ -1,4 +1,6 @@
+mod differential;
 pub(super) mod guest;
+mod naive;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
