@@ -61,6 +61,24 @@ pub(crate) enum Way {
     Commands,
 }
 
+/// Octets that are fetched of what comes next, two lines of a cache at most: a short frame with its header, wherever it
+/// begins. Of a longer one the processor sees by itself what follows.
+const FETCHED: usize = 64;
+
+impl Way {
+    /// Has the processor fetch the beginning of a piece.
+    #[inline]
+    pub(crate) fn fetch(self, memory: &Memory, hint: &mut usize, piece: Piece) {
+        let Some(span) = memory.find(hint, piece.guest, FETCHED as u64 + 1) else { return };
+        for offset in [0, FETCHED] {
+            match self {
+                Way::Out | Way::Commands => span.prefetch(offset),
+                Way::In => span.prefetch_for_write(offset),
+            }
+        }
+    }
+}
+
 /// A chain, or several that one frame is written to.
 #[derive(Default)]
 pub(crate) struct Chain {

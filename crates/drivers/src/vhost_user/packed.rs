@@ -21,7 +21,7 @@ const DISABLE: u16 = 1;
 const ENTRY: u16 = 2;
 
 /// How many entries ahead what they have is fetched into the cache.
-const AHEAD: u16 = 4;
+const AHEAD: u16 = 8;
 
 /// Octets of an event suppression structure.
 pub(crate) const EVENT: u64 = 4;
@@ -132,12 +132,7 @@ impl Packed {
         if !self.is_available(at) {
             return;
         }
-        if let Some(span) = memory.find(hint, self.read(at).piece.guest, 1) {
-            match way {
-                Way::Out | Way::Commands => span.prefetch(0),
-                Way::In => span.prefetch_for_write(0),
-            }
-        }
+        way.fetch(memory, hint, self.read(at).piece);
     }
 }
 

@@ -15,7 +15,7 @@ const SILENT: u16 = 1;
 
 /// How many chains ahead their first descriptors are read, and what these have is fetched into the cache: a power of
 /// two.
-const AHEAD: u16 = 4;
+const AHEAD: u16 = 8;
 
 /// A chain whose first descriptor was read.
 #[derive(Clone, Copy, Default)]
@@ -123,12 +123,7 @@ impl Split {
             return Err(self.bad_head(number));
         }
         let descriptor = Descriptor::read(self.areas.descriptors.span(), usize::from(number) * DESCRIPTOR);
-        if let Some(span) = memory.find(hint, descriptor.piece.guest, 1) {
-            match way {
-                Way::Out | Way::Commands => span.prefetch(0),
-                Way::In => span.prefetch_for_write(0),
-            }
-        }
+        way.fetch(memory, hint, descriptor.piece);
         self.heads[usize::from(self.read % AHEAD)] = Head { number, descriptor };
         self.read = self.read.wrapping_add(1);
         Ok(())
