@@ -304,6 +304,10 @@ impl Outbox {
                 self.defer(cx, batch.drain());
                 return Ok(());
             }
+            if sent.paused {
+                self.retry(cx, batch.drain());
+                return Ok(());
+            }
         }
         while !batch.is_empty() {
             let (chunk, count) =
@@ -318,6 +322,8 @@ impl Outbox {
             if sent.full {
                 self.full = true;
                 self.defer(cx, batch.drain());
+            } else if sent.paused {
+                self.retry(cx, batch.drain());
             }
         }
         Ok(())
@@ -361,6 +367,8 @@ pub(crate) struct Sent {
     pub(crate) refused: Option<DropReason>,
     /// It takes no more now.
     pub(crate) full: bool,
+    /// The turn is over, and what is left comes with the next one.
+    pub(crate) paused: bool,
 }
 
 impl Sent {

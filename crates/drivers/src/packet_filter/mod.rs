@@ -197,13 +197,13 @@ fn send(fd: BorrowedFd<'_>, chunk: &[Entry<'_>]) -> io::Result<Sent> {
     for (taken, entry) in chunk.iter().enumerate() {
         let refused = match write(fd, entry) {
             Ok(()) => continue,
-            Err(Errno::AGAIN | Errno::NOBUFS) => return Ok(Sent { taken, full: true, refused: None }),
+            Err(Errno::AGAIN | Errno::NOBUFS) => return Ok(Sent { taken, full: true, ..Sent::default() }),
             Err(error @ (Errno::NXIO | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MSGSIZE) => DropReason::TooLong,
             // The interface is down (ENETDOWN), or it refuses this frame.
             Err(_) => DropReason::TransmitError,
         };
-        return Ok(Sent { taken, full: false, refused: Some(refused) });
+        return Ok(Sent { taken, refused: Some(refused), ..Sent::default() });
     }
     Ok(Sent { taken: chunk.len(), ..Sent::default() })
 }

@@ -55,7 +55,7 @@ impl Sender {
                 if left > 0 {
                     self.keep_rest(entry, left);
                 }
-                return Ok(Sent { taken: i + usize::from(left > 0), refused: None, full: true });
+                return Ok(Sent { taken: i + usize::from(left > 0), full: true, ..Sent::default() });
             }
             left -= len;
         }

@@ -645,3 +645,16 @@ fn case_26_changes_of_started_rings_have_a_rate() {
     let took = start.elapsed();
     assert!(took > Duration::from_millis(150), "{took:?}");
 }
+
+#[test]
+fn case_26_starts_of_started_rings_have_the_same_rate() {
+    let mut front_end = FrontEnd::new();
+    front_end.run(&memfd(MEMORY));
+    let (start, kick) = (Instant::now(), event());
+    for _ in 0..DISTURBANCES.1 + 50 {
+        front_end.send(Kind::SetVringKick, &longs(&[0]), &[&kick]);
+    }
+    front_end.ask_whether(Kind::SetVringEnable, &words(&[0, 1]));
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(150), "{took:?}");
+}

@@ -326,6 +326,11 @@ impl Rings {
         self.slots.len()
     }
 
+    /// True if a ring is there, broken or not.
+    pub fn is_started(&self, index: usize) -> bool {
+        self.slots[index].started.lock().is_some()
+    }
+
     /// True if there is no place.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

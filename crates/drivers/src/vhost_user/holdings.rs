@@ -98,7 +98,9 @@ impl Holdings {
     pub(super) fn disturbs(&self, session: &Session, action: &Action) -> bool {
         let is_started = |index: usize| session.rings()[index].started;
         match action {
-            Action::Nothing | Action::Start(_) | Action::Announce(_) => false,
+            Action::Nothing | Action::Announce(_) => false,
+            // The session calls it started by now; here it may be for the first time.
+            Action::Start(index) => self.rings.is_started(*index),
             Action::Stop(_) | Action::Restart(_) | Action::Reset(_) => true,
             Action::SetCall(index) | Action::SetError(index) => is_started(*index),
             Action::Enable(rings) => rings.clone().any(is_started),

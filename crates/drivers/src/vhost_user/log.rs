@@ -27,6 +27,11 @@ impl Log {
         (self.area.len() as u64).saturating_mul(Log::SCALE) >= end
     }
 
+    /// True if its file was cut short, so that no mark goes anywhere.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.area.is_poisoned()
+    }
+
     /// Marks the pages of `len` octets at `guest` as written. To be called after they were.
     ///
     /// # Errors

@@ -24,6 +24,37 @@ const DEAF: Duration = Duration::from_secs(1);
 const RECEIVE: usize = 0;
 const ROOM: usize = 1;
 
+/// The kicks of one way: a guest that kicks for nothing is looked at in times, and heard no more.
+#[derive(Default)]
+struct Kicks {
+    came: bool,
+    /// So many in a row were for nothing.
+    empty: u32,
+    /// Until then they are not heard.
+    deaf: Option<Instant>,
+}
+
+impl Kicks {
+    /// Notes whether there was `any` frame behind the kicks that came.
+    fn judge(&mut self, now: Instant, any: bool) {
+        let came = std::mem::take(&mut self.came);
+        if any {
+            self.empty = 0;
+        } else if came {
+            self.empty += 1;
+            if self.empty >= EMPTY_KICKS {
+                self.empty = 0;
+                self.deaf = Some(now + DEAF);
+            }
+        }
+        self.deaf = self.deaf.filter(|until| *until > now);
+    }
+
+    fn are_heard(&self) -> bool {
+        self.deaf.is_none()
+    }
+}
+
 pub(crate) struct VhostQueue {
     rings: Arc<Rings>,
     worker: usize,
@@ -42,10 +73,10 @@ pub(crate) struct VhostQueue {
     unkicked: bool,
     /// When rings are looked at without a kick.
     look: Option<Instant>,
-    empty_kicks: u32,
-    /// Until then kicks are not heard.
-    deaf: Option<Instant>,
-    kicked: bool,
+    /// When the ring that is sent to is looked at without a kick.
+    look_for_room: Option<Instant>,
+    kicks: Kicks,
+    kicks_for_room: Kicks,
     /// Faults of memory in the whole process when ours was looked at.
     faults: u64,
     events: Vec<Ready>,
@@ -66,9 +97,9 @@ impl VhostQueue {
             left: false,
             unkicked: false,
             look: None,
-            empty_kicks: 0,
-            deaf: None,
-            kicked: false,
+            look_for_room: None,
+            kicks: Kicks::default(),
+            kicks_for_room: Kicks::default(),
             faults: 0,
             events: Vec::new(),
         }
@@ -115,8 +146,9 @@ impl VhostQueue {
                 return Ok(());
             };
             let ring = started.as_mut().and_then(|started| started.ring());
-            if ring.is_some_and(|(ring, _)| ring.frames.memory.is_poisoned()) {
-                let reason = "a file of the guest's memory was cut short, or has no memory behind it";
+            if ring.is_some_and(|(ring, _)| ring.frames.is_poisoned()) {
+                let reason =
+                    "a file of the guest's memory, or its log, was cut short or has no memory behind it";
                 return Err(Fault::Violation(reason.to_owned()));
             }
         }
@@ -129,9 +161,9 @@ impl VhostQueue {
         let mut any = false;
         let outbox = &self.outbox;
         let refuse = |reason, octets| outbox.refuse(reason, 1, octets);
-        let mut intake = Intake { pool: cx.pool, batch, refuse: &refuse, octets: 0 };
+        let mut intake = Intake { pool: cx.pool, batch, refuse: &refuse, octets: 0, descriptors: 0 };
         for step in 0..count {
-            if intake.batch.room() == 0 {
+            if intake.is_over() {
                 self.left = true;
                 break;
             }
@@ -157,21 +189,6 @@ impl VhostQueue {
         self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
         Ok(any)
     }
-
-    /// A kick storm: a guest that kicks for nothing is looked at in times, and heard no more.
-    fn judge_kicks(&mut self, now: Instant, any: bool) {
-        if any {
-            self.empty_kicks = 0;
-        } else if std::mem::take(&mut self.kicked) {
-            self.empty_kicks += 1;
-            if self.empty_kicks >= EMPTY_KICKS {
-                self.empty_kicks = 0;
-                self.deaf = Some(now + DEAF);
-            }
-        }
-        self.deaf = self.deaf.filter(|until| *until > now);
-        self.look = (self.unkicked || self.deaf.is_some()).then(|| now + LOOK);
-    }
 }
 
 fn ring_bell(bell: &mut KeptBell, call: Option<&OwnedFd>) -> Result<(), Fault> {
@@ -193,10 +210,13 @@ impl Queue for VhostQueue {
 
     fn is_ready(&mut self, number: usize) {
         let watch = self.rings.watch_of(self.worker);
-        let poller = if number == RECEIVE { &watch.receive } else { &watch.room };
+        let (poller, kicks) = match number {
+            RECEIVE => (&watch.receive, &mut self.kicks),
+            _ => (&watch.room, &mut self.kicks_for_room),
+        };
         // Which of the rings it is does not matter: there are few. An error would be a bug of ours, and costs a look.
         let _ = poller.wait(&mut self.events, Some(Duration::ZERO));
-        self.kicked |= number == RECEIVE && self.events.iter().any(|event| event.token != u64::MAX);
+        kicks.came |= self.events.iter().any(|event| event.token != u64::MAX);
     }
 
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
@@ -211,7 +231,8 @@ impl Queue for VhostQueue {
             batch.clear();
             return Err(fault);
         }
-        self.judge_kicks(cx.now, any);
+        self.kicks.judge(cx.now, any);
+        self.look = (self.unkicked || !self.kicks.are_heard()).then(|| cx.now + LOOK);
         Ok(if self.transmitters.is_empty() { Progress::Done } else { Progress::Polled { any } })
     }
 
@@ -250,12 +271,14 @@ impl Queue for VhostQueue {
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
             return Ok(());
         };
-        let mut wants_call = false;
+        let (mut wants_call, mut any) = (false, false);
         let mut trouble: Option<Trouble> = None;
+        ring.begin();
         // The medium's errors are in `trouble`.
         let _ = self.outbox.send(cx, batch, |entries| {
             let sent = ring.transmit(entries).and_then(|(mut sent, turned)| {
                 wants_call |= turned.call;
+                any |= sent.taken > 0;
                 if sent.full {
                     sent.full = !ring.arm()?;
                 }
@@ -272,19 +295,23 @@ impl Queue for VhostQueue {
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
         }
         drop(held);
+        self.kicks_for_room.judge(cx.now, any);
+        self.look_for_room = (!self.kicks_for_room.are_heard()).then(|| cx.now + LOOK);
         result.and_then(|()| self.check_memory())
     }
 
     fn status(&self) -> Status {
         let status = self.outbox.status();
         let mut waits = Waits::NONE;
-        if self.deaf.is_none() {
+        if self.kicks.are_heard() {
             waits = waits.receive(RECEIVE);
         }
-        if status.waits.is_for_room() {
+        let waits_for_room = status.waits.is_for_room();
+        if waits_for_room && self.kicks_for_room.are_heard() {
             waits = waits.room_told(ROOM);
         }
-        let deadline = [status.deadline, self.look].into_iter().flatten().min();
+        let look_for_room = self.look_for_room.filter(|_| waits_for_room);
+        let deadline = [status.deadline, self.look, look_for_room].into_iter().flatten().min();
         Status { waits, deadline, ..status }
     }
 

@@ -18,7 +18,7 @@ use crate::tap::checked;
 /// Octets of one turn, more or less.
 const TURN_OCTETS: usize = 512 << 10;
 
-/// Descriptors of one turn, more or less.
+/// Descriptors of one turn, more or less, whatever comes of them; and of the chains that one frame is written to.
 const TURN_DESCRIPTORS: usize = 1024;
 
 /// Octets of the longest frame that a guest can send: the longest IP packet with a header that has two tags.
@@ -113,12 +113,20 @@ pub(crate) struct Frames {
     chain: Chain,
     /// The chains that a frame is written to when it is written to several, and the octets of each.
     several: Vec<(Taken, u64)>,
+    /// Descriptors of the turn so far, in which frames are sent.
+    walked: usize,
 }
 
 impl Frames {
     pub(crate) fn new(memory: Arc<Memory>, log: Option<Arc<Log>>, used: Option<u64>, form: Form) -> Frames {
         let Form { header, mergeable, .. } = form;
-        Frames { memory, hint: 0, log, used, header, mergeable, chain: Chain::default(), several: Vec::new() }
+        let (chain, several) = (Chain::default(), Vec::new());
+        Frames { memory, hint: 0, log, used, header, mergeable, chain, several, walked: 0 }
+    }
+
+    /// True if a file of the guest's memory, or its log, was cut short.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.memory.is_poisoned() || self.log.as_ref().is_some_and(|log| log.is_poisoned())
     }
 }
 
@@ -138,6 +146,15 @@ pub(crate) struct Intake<'a> {
     pub(crate) refuse: &'a dyn Fn(DropReason, usize),
     /// Octets of the turn.
     pub(crate) octets: usize,
+    /// Descriptors of the turn.
+    pub(crate) descriptors: usize,
+}
+
+impl Intake<'_> {
+    /// True if the turn takes no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.batch.room() == 0 || self.octets >= TURN_OCTETS || self.descriptors >= TURN_DESCRIPTORS
+    }
 }
 
 /// The end of a turn.
@@ -162,7 +179,12 @@ impl Ring {
         }
     }
 
-    /// Sends `entries`, as many as the ring has room for.
+    /// Begins a turn of sending.
+    pub(crate) fn begin(&mut self) {
+        self.frames.walked = 0;
+    }
+
+    /// Sends `entries`, as many as the ring has room for and a turn takes.
     #[inline]
     pub(crate) fn transmit(&mut self, entries: &[Entry<'_>]) -> Result<(Sent, Turned), Trouble> {
         match &mut self.layout {
@@ -226,17 +248,16 @@ impl Frames {
         intake: &mut Intake<'_>,
         turned: &mut Turned,
     ) -> Result<(), Trouble> {
-        let mut descriptors = 0;
         // Those that are dropped count as well.
         for _ in 0..intake.batch.room() {
-            if intake.octets >= TURN_OCTETS || descriptors >= TURN_DESCRIPTORS {
+            if intake.is_over() {
                 break;
             }
             let mark = layout.mark();
             self.chain.clear();
             let next = layout.next(&mut self.chain, &self.memory, &mut self.hint, Way::Out)?;
             let Some(id) = next else { break };
-            descriptors += self.chain.pieces.len();
+            intake.descriptors += self.chain.pieces.len();
             if !self.take(enabled, intake)? {
                 layout.rewind(mark);
                 turned.left = true;
@@ -307,6 +328,8 @@ impl Frames {
         entries: &[Entry<'_>],
     ) -> Result<(Sent, Turned), Trouble> {
         let mut sent = Sent::default();
+        // A guest that shows room and takes it away again does not keep us here.
+        self.walked += 1;
         if !layout.begin(&self.memory, &mut self.hint, Way::In)? {
             sent.full = true;
             return Ok((sent, Turned::default()));
@@ -326,6 +349,10 @@ impl Frames {
         sent: &mut Sent,
     ) -> Result<(), Trouble> {
         for entry in entries {
+            if self.walked >= TURN_DESCRIPTORS {
+                sent.paused = true;
+                return Ok(());
+            }
             let mut tag = [0; 4];
             let parts = parts(entry, &mut tag);
             let Some(header) = header(entry.meta.offload, parts[1].len()) else {
@@ -341,6 +368,7 @@ impl Frames {
                 return Ok(());
             };
             if self.chain.octets >= needed {
+                self.walked += self.chain.pieces.len();
                 self.write(header, 1, parts)?;
                 let written = layout.complete(id, needed as u32);
                 self.mark_used(written)?;
@@ -351,6 +379,7 @@ impl Frames {
                 true => self.write_to_several(layout, id, needed, header, parts)?,
                 false => Several::TooLong,
             };
+            self.walked += self.chain.pieces.len();
             match several {
                 Several::Written => sent.taken += 1,
                 Several::Full => sent.full = true,
@@ -376,7 +405,7 @@ impl Frames {
         self.several.clear();
         self.several.push((first, self.chain.octets));
         while self.chain.octets < needed {
-            if self.several.len() == CHAINS {
+            if self.several.len() == CHAINS || self.chain.pieces.len() > TURN_DESCRIPTORS {
                 return Ok(Several::TooLong);
             }
             let before = self.chain.octets;

@@ -37,7 +37,16 @@ impl Fixture {
     }
 
     fn of(rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
-        let device = Device::new(2, 1).unwrap();
+        Fixture::among(2, rx, tx, features)
+    }
+
+    /// A device with places for more rings.
+    fn rings(count: usize) -> Fixture {
+        Fixture::among(count, GuestRing::new(false, 256), GuestRing::new(false, 256), BASIC)
+    }
+
+    fn among(count: usize, rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
+        let device = Device::new(count, 1).unwrap();
         let counters = Arc::new(Counters::new(1));
         let settings = Settings {
             worker: 0,
@@ -588,6 +597,92 @@ fn kicks_for_nothing_are_not_heard_for_a_while() {
     lab.send(0, &frame(1, 60));
     assert_eq!(lab.receive().len(), 1);
     assert_eq!((lab.queue.status().waits.receivers(), lab.queue.status().deadline), (1, None));
+}
+
+#[test]
+fn kicks_for_room_that_is_not_there_are_not_heard_for_a_while() {
+    let mut lab = Fixture::with(false, 8, BASIC);
+    let kick = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let mut setup = lab.rx.setup(BASIC);
+    setup.kick = Some(kick.try_clone().unwrap());
+    lab.rings.start(0, setup);
+    lab.queue.is_ready(1);
+    lab.transmit(&[&frame(1, 60)]);
+    assert!(lab.queue.status().waits.is_for_room());
+    for _ in 0..16 {
+        rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
+        lab.queue.is_ready(1);
+        lab.transmit(&[]);
+    }
+    let status = lab.queue.status();
+    // At the deadline it is sent whatever waits for no room.
+    assert!(!status.waits.is_for_room() && status.waiting == 1 && status.deadline.is_some());
+    lab.now = Instant::from_secs(2);
+    lab.give(0, 100);
+    lab.transmit(&[]);
+    assert_eq!((lab.rx.used().len(), lab.queue.status().waiting), (1, 0));
+    lab.transmit(&[&frame(2, 60)]);
+    assert!(lab.queue.status().waits.is_for_room());
+}
+
+#[test]
+fn a_log_that_was_cut_short_ends_the_connection() {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    let mut lab = Fixture::with(false, 8, BASIC);
+    let file = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, 4096).unwrap();
+    let marks = Arc::new(Mapping::of_log(file.as_fd(), 0, 4096).unwrap());
+    let log = Arc::new(Log::new(marks.area(0, 4096).unwrap()));
+    lab.rings.replace(&lab.rx.memory(), Some(&log));
+    let mut setup = lab.tx.setup(BASIC);
+    setup.log = Some(log);
+    setup.addresses.log = Some(GUEST);
+    lab.rings.start(1, setup);
+    lab.send(0, &frame(1, 60));
+    ftruncate(&file, 0).unwrap();
+    assert!(matches!(lab.try_receive(), Err(Fault::Violation(text)) if text.contains("log")));
+}
+
+/// Makes all entries of a split ring name a chain of all descriptors, which have no octets.
+fn offer_nothing(ring: &mut GuestRing, flags: u16) {
+    let num = ring.num;
+    for number in 0..num {
+        let flag = if number + 1 == num { 0 } else { 1 };
+        ring.set(number, (GuestRing::at(0), 0, false), flags | flag, (number + 1) % num);
+    }
+    (0..num).for_each(|_| ring.name(0));
+}
+
+#[test]
+fn buffers_without_room_cost_a_turn_no_more_than_others() {
+    let mut lab = Fixture::with(false, 256, BASIC);
+    offer_nothing(&mut lab.rx, 2);
+    let all: Vec<_> = (0..8).map(|number| frame(number, 60)).collect();
+    lab.transmit(&all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    // The first one costs as many descriptors as a turn has.
+    assert_eq!(lab.dropped(DropReason::TooLong), 1);
+    let status = lab.queue.status();
+    assert!(status.retry && status.waiting == 7);
+    (0..7).for_each(|_| lab.transmit(&[]));
+    assert_eq!((lab.dropped(DropReason::TooLong), lab.queue.status().waiting), (8, 0));
+    assert_eq!((lab.broken(0), lab.rx.used().len()), (None, 0));
+}
+
+#[test]
+fn a_turn_has_a_bound_for_all_rings_together() {
+    let mut lab = Fixture::rings(4);
+    offer_nothing(&mut lab.tx, 0);
+    let mut other = GuestRing::new(false, 256);
+    offer_nothing(&mut other, 0);
+    lab.rings.start(3, other.setup(BASIC));
+    lab.rings.start(1, lab.tx.setup(BASIC));
+    assert!(lab.receive().is_empty());
+    let used = |ring: &GuestRing| ring.used_index();
+    assert_eq!((used(&lab.tx), used(&other)), (4, 0));
+    assert!(lab.queue.rest());
+    lab.receive();
+    assert_eq!((used(&lab.tx), used(&other)), (4, 4));
+    assert_eq!(lab.dropped(DropReason::Malformed), 8);
 }
 
 #[test]
