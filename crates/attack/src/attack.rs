@@ -28,6 +28,8 @@ pub struct Card {
     pub least: Duration,
     /// Ports come and go with it, and take their counts along, so that the books of the network cannot balance.
     pub churns: bool,
+    /// Ports that it attacks from: each of them may cause some lines of the log.
+    pub ports: usize,
     /// How the daemon is started for it.
     pub start: Start,
 }
@@ -76,6 +78,7 @@ impl Card {
             judged: Judged::Latency,
             least: Duration::ZERO,
             churns: false,
+            ports: 0,
             start: Start::Usual,
         }
     }
@@ -97,6 +100,11 @@ impl Card {
 
     pub(crate) const fn churning(mut self) -> Card {
         self.churns = true;
+        self
+    }
+
+    pub(crate) const fn at_ports(mut self, ports: usize) -> Card {
+        self.ports = ports;
         self
     }
 

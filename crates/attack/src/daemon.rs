@@ -19,9 +19,13 @@ use vmlan_api::{Port, PortState};
 use crate::attack::Start;
 use crate::peers::connect;
 use crate::shape::stay_on;
+use crate::vhost;
 
 /// How long the start may take.
 const START: Duration = Duration::from_secs(20);
+
+/// The name of a thread that serves a connection which shares memory.
+const SERVES: &str = "vmlan-vhost";
 
 /// Octets of the smallest pipe, a page, and how many of them the log of a stopped reader finds free.
 const PIPE: usize = 4096;
@@ -50,6 +54,10 @@ pub(crate) struct Daemon {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) descriptors: usize,
+    /// Parts of attackers' memory files that are mapped.
+    pub(crate) mappings: usize,
+    /// Threads of connections that share memory.
+    pub(crate) threads: usize,
     /// Resident memory in KiB.
     pub(crate) resident: u64,
     pub(crate) ports: BTreeMap<String, PortState>,
@@ -122,7 +130,10 @@ impl Daemon {
         let status = fs::read_to_string(process.join("status")).context("the daemon's memory")?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let maps = fs::read_to_string(process.join("maps")).context("the daemon's mappings")?;
         Ok(State {
+            mappings: maps.lines().filter(|line| line.contains(vhost::MEMORY)).count(),
+            threads: threads(&process).context("the daemon's threads")?,
             descriptors: fs::read_dir(process.join("fd")).context("the daemon's descriptors")?.count(),
             resident: resident.context("the daemon's memory")?,
             ports: ports
@@ -153,6 +164,14 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The number of a process's threads that serve a connection which shares memory.
+fn threads(process: &Path) -> io::Result<usize> {
+    let threads = fs::read_dir(process.join("task"))?;
+    // One that has ended meanwhile has no name.
+    let names = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    Ok(names.filter(|name| name.trim_end() == SERVES).count())
 }
 
 /// The control socket of the daemon in this directory.

@@ -15,6 +15,7 @@
 //! | `daemon` | the daemon, seen from outside |
 //! | `books` | the rule by which its books balance |
 //! | `peers`, `wire` | attackers' clients and frames |
+//! | `vhost` | a front end of vhost-user and its guest |
 //! | `shape` | the machine's processors, and so the bound for latencies |
 //! | `report` | outcomes as a table, Markdown and JSON |
 //!
@@ -30,6 +31,7 @@ mod probe;
 mod report;
 mod shape;
 pub mod themes;
+mod vhost;
 mod wire;
 
 use std::path::Path;

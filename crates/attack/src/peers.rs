@@ -4,10 +4,11 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -122,9 +123,17 @@ impl Lingering {
 
     /// Sends this end to the peer of `socket`, which becomes the only one that has it.
     pub(crate) fn send(&mut self, socket: impl AsFd, octets: &[u8]) -> io::Result<bool> {
+        self.pass(|near| send_with(socket, octets, near))
+    }
+
+    /// Lets `send` send this end away, which answers whether it did.
+    pub(crate) fn pass(&mut self, send: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>) -> io::Result<bool> {
         let Some(near) = self.near.take() else { return Ok(false) };
-        let sent = send_with(socket, octets, &near);
-        if !matches!(sent, Ok(true)) {
+        let sent = send(near.as_fd());
+        if matches!(sent, Ok(true)) {
+            // The other process may have closed its own already, and then this is the last one.
+            thread::spawn(move || drop(near));
+        } else {
             // Nobody but us will close it.
             self.near = Some(near);
         }

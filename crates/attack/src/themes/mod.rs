@@ -11,6 +11,7 @@ mod offloads;
 mod paths;
 mod trunk;
 mod uplink;
+mod vhost;
 
 use crate::attack::Attack;
 
@@ -38,6 +39,7 @@ pub const ALL: &[Theme] = &[
     Theme { name: "identity", attacks: identity::ALL },
     Theme { name: "uplink", attacks: uplink::ALL },
     Theme { name: "trunk", attacks: trunk::ALL },
+    Theme { name: "vhost", attacks: vhost::ALL },
 ];
 
 /// The attacks of these names, which are of attacks or themes, or all; or the names that there are not.
