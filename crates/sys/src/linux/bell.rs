@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -76,6 +77,20 @@ impl Ring {
     }
 }
 
+/// The descriptor of /dev/null that all bells of the process have: those that are kept cost no other one.
+static NULL: Mutex<Weak<OwnedFd>> = Mutex::new(Weak::new());
+
+fn null() -> io::Result<Arc<OwnedFd>> {
+    let mut kept = NULL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(null) = kept.upgrade() {
+        return Ok(null);
+    }
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let null = Arc::new(null);
+    *kept = Arc::downgrade(&null);
+    Ok(null)
+}
+
 /// A ringer of eventfds that never waits, whatever their owners did to them. Dropping it takes some milliseconds.
 pub struct Bell {
     /// Number of the kernel's context: the address of its ring.
@@ -84,7 +99,7 @@ pub struct Bell {
     is_known: bool,
     /// All the same but for the eventfd.
     requests: Box<[Request; Bell::LIMIT]>,
-    _null: OwnedFd,
+    _null: Arc<OwnedFd>,
 }
 
 impl Bell {
@@ -97,7 +112,7 @@ impl Bell {
     /// `EAGAIN` when the contexts of all processes have more requests than fs.aio-max-nr; `ENOSYS` where the kernel has
     /// no AIO; what open(2) says of /dev/null.
     pub fn new() -> io::Result<Bell> {
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let null = null()?;
         let request =
             Request { operation: READ, fd: null.as_raw_fd() as u32, flags: SIGNALS, ..Request::default() };
         let requests = Box::new([request; Bell::LIMIT]);
@@ -287,6 +302,12 @@ mod tests {
         // SAFETY: the context is none any more, and no requests are given.
         let result = unsafe { libc::syscall(libc::SYS_io_submit, context, 0, std::ptr::null_mut::<usize>()) };
         assert_eq!((result, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EINVAL)));
+    }
+
+    #[test]
+    fn bells_have_one_descriptor_together() {
+        let (one, other) = (Bell::new().unwrap(), Bell::new().unwrap());
+        assert!(Arc::ptr_eq(&one._null, &other._null));
     }
 
     #[test]
