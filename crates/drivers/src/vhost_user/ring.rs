@@ -85,6 +85,7 @@ pub(crate) const fn need_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each ring, and it is not moved")]
 pub(crate) enum AnyLayout {
     Split(Split),
     Packed(Packed),
