@@ -48,5 +48,5 @@ pub use iperf::{Amount, Iperf, IperfReport, Traffic, iperf3, iperf3_by};
 pub use netns::{Interface, Netns};
 pub use ping::{Ping, PingReport, ping};
 pub use process::{Output, Process, Signal, run};
-pub use vm::{BootFiles, GuestOutput, Nic, Vm, VmBuilder};
+pub use vm::{BootFiles, GuestOutput, Move, Nic, Vm, VmBuilder};
 pub use wait::{poll_until, wait_for, wait_until};

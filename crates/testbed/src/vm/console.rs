@@ -37,6 +37,11 @@ impl Console {
         Ok(Self { stream, received: Vec::new(), ready: false, commands: 0 })
     }
 
+    /// Goes on with the commands of another console, whose guest is here now.
+    pub(super) fn resume(&mut self, other: &Console) {
+        (self.ready, self.commands) = (other.ready, other.commands);
+    }
+
     /// Waits until the guest takes commands.
     pub(super) fn wait_ready(&mut self, deadline: Instant) -> io::Result<()> {
         while !self.ready {

@@ -4,6 +4,7 @@
 //! waits for the boot (3 to 7 s on an idle machine). Neither root nor KVM is needed, except by TAP interfaces.
 
 mod console;
+mod migration;
 mod nic;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::process::Process;
 use crate::wait::poll_until;
 use console::Console;
 pub use console::GuestOutput;
+pub use migration::Move;
 pub use nic::Nic;
 
 /// A boot competes with other tests for the machine, and is emulated.
@@ -41,6 +43,7 @@ pub struct VmBuilder {
     extras: Extras,
     memory: u32,
     boots_from_network: bool,
+    awaits_another: bool,
 }
 
 /// The files that a guest boots from.
@@ -108,6 +111,12 @@ impl VmBuilder {
     /// there.
     pub fn boot_from_network(mut self) -> Self {
         self.boots_from_network = true;
+        self
+    }
+
+    /// Boots nothing: a guest that is described the same will move to it, with [`Vm::move_to`].
+    pub fn awaits_another(mut self) -> Self {
+        self.awaits_another = true;
         self
     }
 
@@ -179,12 +188,17 @@ impl VmBuilder {
         for (number, nic) in self.nics.iter().enumerate() {
             qemu.args(nic.arguments(number));
         }
+        let monitor = directory.path().join("monitor");
+        qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        if self.awaits_another {
+            qemu.args(["-incoming", "defer"]);
+        }
         let mut process = Process::spawn(qemu);
         let what = format!("connection of guest {}'s serial port", self.name);
         let (stream, _) =
             process.wait_while_running(&what, Duration::from_secs(30), || listener.accept().ok());
         let console = Console::new(stream).expect("a connected socket takes a timeout");
-        Vm { name: self.name, process, console, console_log, _directory: directory }
+        Vm { name: self.name, process, console, console_log, directory }
     }
 
     /// Faster to boot under emulation: no mitigations, no calibration of timers, no self-tests, entropy at once.
@@ -210,7 +224,7 @@ pub struct Vm {
     process: Process,
     console: Console,
     console_log: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Vm {
@@ -225,6 +239,7 @@ impl Vm {
             extras: Extras::default(),
             memory: 128,
             boots_from_network: false,
+            awaits_another: false,
         }
     }
 

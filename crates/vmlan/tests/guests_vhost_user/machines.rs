@@ -10,23 +10,23 @@ use crate::lab::{LIMIT, Listens, config, socket, v4};
 use crate::support::{self, Daemon, assert_balanced, mac};
 
 /// Number of the namespace on the TAP.
-const HOST: u8 = 9;
+pub const HOST: u8 = 9;
 const RESTARTS: usize = 3;
 
 /// Machine `number` before it boots.
-fn machine(number: u8, nic: impl FnOnce(&str) -> Nic) -> VmBuilder {
+pub fn machine(number: u8, nic: impl FnOnce(&str) -> Nic) -> VmBuilder {
     let name = format!("machine{number}");
     Vm::builder(&name).nic(nic(&mac(number).to_string())).address(&format!("{}/24", v4(number)))
 }
 
-fn with_tap(netns: &Netns, ports: &str) -> String {
+pub fn with_tap(netns: &Netns, ports: &str) -> String {
     format!(
         "{ports}[network.lab.port.tap]\ntap = {{ name = \"t0\", netns = \"{}\" }}\n",
         netns.path().display()
     )
 }
 
-fn configure(daemon: &Daemon, netns: &Netns) {
+pub fn configure(daemon: &Daemon, netns: &Netns) {
     daemon.wait_up(&["tap"]);
     let interface = Interface::new().mac(&mac(HOST).to_string()).address(&format!("{}/24", v4(HOST)));
     netns.configure("t0", &interface);
@@ -77,7 +77,7 @@ fn machines_reach_each_other_and_move_segments() {
 
 /// The number of answers that the ping that runs in a machine has had.
 #[track_caller]
-fn answers(machine: &mut Vm) -> u32 {
+pub fn answers(machine: &mut Vm) -> u32 {
     let output = machine.run("grep -c ' bytes from ' /tmp/ping").output;
     output.trim().parse().unwrap_or_else(|_| panic!("ping has written nothing: {output}"))
 }

@@ -6,5 +6,6 @@ mod support;
 
 mod lab;
 mod machines;
+mod migration;
 mod modes;
 mod restart;
