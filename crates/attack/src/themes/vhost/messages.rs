@@ -99,7 +99,7 @@ impl Attack for Strays {
 /// Messages that break the rules, one for each port.
 pub(super) struct Wrong;
 
-/// What a front end does wrong, in answer to a guest whose rings run.
+/// A step of a front end that is wrong, while its guest's rings run.
 type Fault = fn(&FrontEnd, &Memory) -> anyhow::Result<()>;
 
 /// Passes a descriptor as a ring's kick, call or error.
