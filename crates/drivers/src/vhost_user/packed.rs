@@ -53,8 +53,9 @@ impl Cursor {
         self.index | u16::from(self.wrap) << 15
     }
 
+    /// Goes on by so many entries of a ring with `num` entries, which it has at least.
     #[inline]
-    fn advance(&mut self, by: u16, num: u16) {
+    pub(crate) fn advance(&mut self, by: u16, num: u16) {
         // Both are at most 32,768.
         self.index += by;
         if self.index >= num {

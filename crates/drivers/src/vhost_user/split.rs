@@ -39,6 +39,19 @@ impl Areas {
     }
 }
 
+/// The place of an index in a ring with `num` entries, a power of two.
+#[inline]
+pub(crate) const fn slot(index: u16, num: u16) -> usize {
+    (index & (num - 1)) as usize
+}
+
+/// The number of chains from index `taken` to `index`; `None` if a ring with `num` entries cannot have so many.
+#[inline]
+pub(crate) const fn available(index: u16, taken: u16, num: u16) -> Option<u16> {
+    let count = index.wrapping_sub(taken);
+    if count <= num { Some(count) } else { None }
+}
+
 /// A split ring.
 pub(crate) struct Split {
     areas: Areas,
@@ -97,12 +110,11 @@ impl Split {
     /// Looks how much is available.
     #[inline]
     fn look(&mut self) -> Result<(), Trouble> {
-        let available = self.areas.available.span().load_u16_acquire(2);
-        let count = available.wrapping_sub(self.taken);
-        if count > self.num {
-            return Err(self.too_many(available));
+        let index = self.areas.available.span().load_u16_acquire(2);
+        if available(index, self.taken, self.num).is_none() {
+            return Err(self.too_many(index));
         }
-        self.seen = available;
+        self.seen = index;
         Ok(())
     }
 
@@ -117,7 +129,7 @@ impl Split {
     /// Reads the next chain of those that were not read yet, and fetches what it has into the cache.
     #[inline]
     fn read(&mut self, memory: &Memory, hint: &mut usize, way: Way) -> Result<(), Trouble> {
-        let slot = usize::from(self.read & (self.num - 1));
+        let slot = slot(self.read, self.num);
         let number = self.areas.available.span().load_u16(4 + 2 * slot);
         if number >= self.num {
             return Err(self.bad_head(number));
@@ -199,7 +211,7 @@ impl Layout for Split {
 
     #[inline]
     fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize) {
-        let slot = usize::from(self.done.wrapping_add(self.completed) & (self.num - 1));
+        let slot = slot(self.done.wrapping_add(self.completed), self.num);
         let (used, offset) = (self.areas.used.span(), 4 + 8 * slot);
         used.store_u32_pair(offset, [chain.id.into(), len]);
         self.completed += 1;

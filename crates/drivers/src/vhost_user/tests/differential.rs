@@ -19,7 +19,7 @@ use crate::tap::checked;
 
 const TABLES: usize = 0x3000;
 const TABLE: usize = 0x200;
-/// What buffers may lie in: behind the rings to the end of all regions.
+/// The part that buffers may lie in: behind the rings to the end of all regions.
 const DATA: usize = 0x8000;
 const ALL: usize = REGIONS[0].1 + REGIONS[1].1;
 const LOG: u64 = 4096;
@@ -29,7 +29,7 @@ const LOG: u64 = 4096;
 struct Entry {
     guest: u64,
     len: u32,
-    /// What it is, of a hundred.
+    /// Its kind, of a hundred.
     kind: u8,
     table: usize,
     wild: u16,

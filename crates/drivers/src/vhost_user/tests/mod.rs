@@ -1,4 +1,5 @@
 mod differential;
+mod exhaustive;
 mod front_end;
 pub(super) mod guest;
 mod naive;
