@@ -535,9 +535,10 @@ impl Rings {
         let regions = memory.regions();
         let is_sealed = regions.iter().all(|region| region.mapping.is_sealed());
         let (many, size) = (if regions.len() == 1 { "" } else { "s" }, memory.octets() >> 20);
+        // There are places for twice the rings of the answer to GET_QUEUE_NUM, which is twice the pairs and two.
+        let offered = (self.slots.len() / 2).saturating_sub(2) / 2;
         format!(
-            "{pairs} of {} pairs, {layout} {num}{in_order}, {} region{many} of {size} MiB {}{}; offloads: {}",
-            self.slots.len() / 2,
+            "{pairs} of {offered} pairs, {layout} {num}{in_order}, {} region{many} of {size} MiB {}{}; offloads: {}",
             regions.len(),
             if is_sealed { "sealed" } else { "guarded" },
             if logs { ", logging" } else { "" },
