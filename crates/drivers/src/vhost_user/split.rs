@@ -15,7 +15,7 @@ const SILENT: u16 = 1;
 
 /// How many chains ahead their first descriptors are read, and what these have is fetched into the cache: a power of
 /// two.
-const AHEAD: u16 = 8;
+pub(crate) const AHEAD: u16 = 8;
 
 /// A chain whose first descriptor was read.
 #[derive(Clone, Copy, Default)]

@@ -1,5 +1,5 @@
-//! Rings as the standard's text has them, one octet after the other, on a copy of the memory. Nothing of it is shared
-//! with the walkers that it is compared with.
+//! Rings as the standard's text has them, one octet after the other, on a copy of the memory. All that it
+//! knows of the walkers that it is compared with is how far they read ahead.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ pub const REGIONS: [(u64, usize); 2] = [(0x1_0000, 0x1_0000), (0x2_0000, 0x8000)
 pub const DRIVER: usize = 0x1000;
 pub const DEVICE: usize = 0x2000;
 
-/// Heads that are looked at before the first of them is taken.
-const AHEAD: u16 = 5;
+/// Heads that are looked at before the first of them is taken: itself, and those that are read ahead.
+const AHEAD: u16 = 1 + super::super::split::AHEAD;
 const HEADER: usize = 12;
 /// The longest IP packet, an Ethernet header and two tags.
 const LONGEST: u64 = 65_535 + 22;
