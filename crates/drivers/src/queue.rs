@@ -183,6 +183,9 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// The same, at most: it doubles while the medium takes nothing.
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
+/// Frames of a batch that is short.
+const FEW: usize = 8;
+
 /// Counting and waiting that all queues share.
 pub(crate) struct Outbox {
     pub(crate) worker: usize,
@@ -310,11 +313,11 @@ impl Outbox {
             }
         }
         while !batch.is_empty() {
-            let (chunk, count) =
-                chunk(batch.iter().map(|frame| Entry { octets: frame.octets(), meta: frame.meta }));
-            let sent = send(&chunk[..count])?;
-            let tally = tally(&chunk[..sent.taken]);
-            self.note_taken(sent.taken, &tally);
+            // To make room for a whole batch costs as much as to send a few frames.
+            let sent = match batch.len() {
+                ..=FEW => self.send_chunk::<FEW>(batch, send)?,
+                _ => self.send_chunk::<{ Batch::LIMIT }>(batch, send)?,
+            };
             batch.drain_front(sent.taken);
             if let Some(reason) = sent.refused {
                 batch.drain_front(1).for_each(|frame| self.account.lose(cx, &frame, reason));
@@ -327,6 +330,24 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+
+    /// Sends the first `N` frames of a batch, or as many as it has.
+    #[inline]
+    fn send_chunk<const N: usize>(
+        &mut self,
+        batch: &Batch,
+        send: &mut impl FnMut(&[Entry<'_>]) -> io::Result<Sent>,
+    ) -> io::Result<Sent> {
+        let mut chunk = [Entry::default(); N];
+        let mut count = 0;
+        for (slot, frame) in chunk.iter_mut().zip(batch) {
+            *slot = Entry { octets: frame.octets(), meta: frame.meta };
+            count += 1;
+        }
+        let sent = send(&chunk[..count])?;
+        self.note_taken(sent.taken, &tally(&chunk[..sent.taken]));
+        Ok(sent)
     }
 
     fn note_taken(&mut self, taken: usize, tally: &Tally) {

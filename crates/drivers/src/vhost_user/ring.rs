@@ -305,9 +305,15 @@ impl Frames {
             }
         }
         let (start, tag) = VlanTag::take(body);
-        let mut offload = Offload::NONE;
         // The number of buffers is ours.
-        if header[..10] != [0; 10] {
+        let is_plain = header[..10] == [0; 10];
+        if is_plain && tag.is_none() {
+            // Nothing is written to a new frame, so that it is moved in one go.
+            intake.batch.push(buffer.into_frame(0..len));
+            return Ok(true);
+        }
+        let mut offload = Offload::NONE;
+        if !is_plain {
             let request = Offload::from_virtio(&header);
             let Some(valid) = checked(request, start, &buffer[start..len]) else {
                 (intake.refuse)(DropReason::BadOffload, len);

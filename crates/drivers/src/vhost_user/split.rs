@@ -17,6 +17,9 @@ const SILENT: u16 = 1;
 /// two.
 pub(crate) const AHEAD: u16 = 8;
 
+/// Used entries in a line of a cache.
+const LINE: u16 = 8;
+
 /// A chain whose first descriptor was read.
 #[derive(Clone, Copy, Default)]
 struct Head {
@@ -141,6 +144,12 @@ impl Split {
         Ok(())
     }
 
+    /// Has the processor fetch the place of a used entry, which the guest has read since it was written last.
+    #[inline]
+    fn fetch_used(&self, index: u16) {
+        self.areas.used.span().prefetch_for_write(4 + 8 * slot(index, self.num));
+    }
+
     #[cold]
     fn bad_head(&self, head: u16) -> Trouble {
         Trouble(format!("descriptor {head} is named, of {}", self.num))
@@ -159,6 +168,10 @@ impl Layout for Split {
         let count = self.seen.wrapping_sub(self.taken);
         for _ in 0..count.min(AHEAD) {
             self.read(memory, hint, way)?;
+        }
+        if count > 0 {
+            self.fetch_used(self.done);
+            self.fetch_used(self.done.wrapping_add(LINE));
         }
         Ok(count > 0)
     }
@@ -211,8 +224,11 @@ impl Layout for Split {
 
     #[inline]
     fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize) {
-        let slot = slot(self.done.wrapping_add(self.completed), self.num);
-        let (used, offset) = (self.areas.used.span(), 4 + 8 * slot);
+        let index = self.done.wrapping_add(self.completed);
+        let (used, offset) = (self.areas.used.span(), 4 + 8 * slot(index, self.num));
+        if index.is_multiple_of(LINE) {
+            self.fetch_used(index.wrapping_add(LINE));
+        }
         used.store_u32_pair(offset, [chain.id.into(), len]);
         self.completed += 1;
         (offset, 8)

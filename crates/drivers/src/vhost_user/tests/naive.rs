@@ -78,7 +78,7 @@ impl Naive {
 
     /// An indirect table: its offset and entries.
     fn table(&self, (guest, len): (u64, u32), most: u32) -> Result<(usize, u16), Broken> {
-        if len == 0 || len % 16 != 0 || len / 16 > most || guest % 8 != 0 {
+        if len == 0 || len % 16 != 0 || len / 16 > most {
             return Err(Broken);
         }
         Ok((self.at((guest, len))?, (len / 16) as u16))
