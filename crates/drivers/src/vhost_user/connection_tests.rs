@@ -484,7 +484,7 @@ fn case_35_a_descriptor_that_is_slow_to_close_does_not_delay_the_end() {
 #[test]
 fn case_36_a_message_may_come_slowly_but_not_too_slowly() {
     let octets = message(1, 1, &[]);
-    for (pause, is_served) in [(50, true), (100, false)] {
+    for (pause, is_served) in [(20, true), (250, false)] {
         let mut front_end = FrontEnd::new();
         for octet in &octets {
             front_end.send_octets(&[*octet], &[]);

@@ -1,7 +1,6 @@
 //! Machines of QEMU.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use testbed::{Interface, Iperf, Netns, Nic, Vm, VmBuilder, ping, require, wait_until};
 use vmlan_api::PortState;
@@ -195,9 +194,7 @@ fn a_machine_that_is_killed_boots_on_the_same_port() {
         assert!(guest.ping(host, 3).all());
         // Kills it.
         drop(guest);
-        wait_until("the port to wait", Duration::from_secs(5), || {
-            daemon.port("a").state == PortState::Waiting
-        });
+        wait_until("the port to wait", LIMIT, || daemon.port("a").state == PortState::Waiting);
     }
     assert_balanced(&daemon);
     daemon.stop();
