@@ -321,19 +321,9 @@ fn make(setup: &Setup, base: u32) -> Result<Ring, Trouble> {
 
 /// Calls for the connection's thread, which may wait for a worker's turn to end.
 impl Rings {
-    /// How many places there are.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// True if a ring is there, broken or not.
     pub fn is_started(&self, index: usize) -> bool {
         self.slots[index].started.lock().is_some()
-    }
-
-    /// True if there is no place.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     /// Starts a ring, in place of what was there. Its guest is told once, for it may have slept through a change.

@@ -22,11 +22,6 @@ impl Log {
         Log { area }
     }
 
-    /// True if it has a bit for each page below `end`.
-    pub fn reaches(&self, end: u64) -> bool {
-        (self.area.len() as u64).saturating_mul(Log::SCALE) >= end
-    }
-
     /// True if its file was cut short, so that no mark goes anywhere.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.area.is_poisoned()
@@ -81,7 +76,7 @@ mod tests {
     fn case_40_a_log_that_is_short_is_seen() {
         let mapping = Arc::new(Mapping::plain(2));
         let log = Log::new(mapping.area(0, 2).unwrap());
-        assert!(log.reaches(16 * PAGE) && !log.reaches(16 * PAGE + 1));
+        assert_eq!(Log::SCALE, 8 * PAGE);
         log.mark(16 * PAGE - 1, 1).unwrap();
         assert!(log.mark(16 * PAGE - 1, 2).is_err());
         assert!(log.mark(u64::MAX, 2).is_err());

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use vmlan_frame::MacAddr;
 
+use super::log::Log;
 use super::message::{
     self, Addresses, Kind, LONGEST_CONFIG, RegionDescription, Request, Violation, violation,
 };
@@ -137,9 +138,6 @@ pub const LONGEST_RING: u32 = 32_768;
 
 /// Octets of the largest log.
 pub const LARGEST_LOG: u64 = 512 << 20;
-
-/// Octets of guest memory that one octet of the log stands for: eight pages.
-const LOGGED_BY_OCTET: u64 = 8 * 4096;
 
 /// The smallest MTU (RFC 791).
 const SMALLEST_MTU: u64 = 68;
@@ -612,7 +610,7 @@ impl Session {
     fn set_log(&mut self, log: LogPlace) -> (Action, Reply) {
         // Regions have been checked.
         let end = self.regions.iter().filter_map(|region| region.end().ok()).max().unwrap_or(0);
-        let (size, least) = (log.size, end.div_ceil(LOGGED_BY_OCTET));
+        let (size, least) = (log.size, end.div_ceil(Log::SCALE));
         if size < least.max(1) || size > LARGEST_LOG || log.offset.checked_add(size).is_none() {
             self.complaint = Some(format!(
                 "the log of changed memory has {size} octets; {least} to {LARGEST_LOG} are right"
