@@ -13,6 +13,7 @@
 //! Two kinds of fault: what a front end does wrong ends its connection; what a guest writes into a ring breaks that
 //! ring ([`Trouble`]), until the front end stops and starts it. A guest cannot make its monitor's connection end.
 
+mod bell;
 mod chain;
 pub mod connection;
 pub mod device;

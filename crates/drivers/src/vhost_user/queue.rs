@@ -8,7 +8,8 @@ use vmlan_frame::{Batch, Context, DropReason, Instant, Takes};
 use vmlan_sys::{Ready, guest_memory};
 
 use super::Trouble;
-use super::device::{KeptBell, Rings};
+use super::bell::KeptBell;
+use super::device::Rings;
 use super::ring::Intake;
 use crate::queue::{Fault, Outbox, Progress, Queue, Sent, Settings, Status};
 use crate::waits::Waits;
