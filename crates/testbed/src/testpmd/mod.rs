@@ -2,7 +2,7 @@
 //!
 //! A [`Device`] is either end of a vhost-user socket: virtio-user, the driver that a guest has, or vhost, what is
 //! behind a guest's device. testpmd joins its devices as a [`Forward`] says, with a thread that never sleeps. It runs
-//! in its interactive mode: a command is a line, and its answer ends with the next prompt.
+//! in its interactive mode: a command is a line, and its answer ends with that to a second command.
 //!
 //! Neither root nor huge pages are needed: the memory is then a memfd of 4 KiB pages, which front ends hand over as one
 //! region. With [`HugePages`] there are several regions, and more of them whenever testpmd needs memory. Its runtime
@@ -31,7 +31,10 @@ pub const PROGRAM: &str = "dpdk-testpmd";
 /// It maps its memory and then talks to every back end.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-const PROMPT: &str = "testpmd> ";
+/// Said after each command: its answer, unlike a prompt, is written at once. Other threads, which tell of links, write
+/// between the octets of a prompt.
+const MARK: &str = "set verbose 0";
+const MARKED: &str = "Change verbose level from 0 to 0";
 /// MiB of memory, if these are not huge pages.
 const MEMORY: u32 = 256;
 /// Buffers of packets, 2.4 KiB each.
@@ -135,12 +138,13 @@ impl Builder {
         let directory =
             tempfile::Builder::new().prefix("vmlan-dpdk-").tempdir().expect("a temporary directory");
         let forward = self.forward;
-        // Its output waits in a buffer otherwise, behind the prompt that ends it.
+        // Its output waits in a buffer otherwise, and what ends an answer waits as well.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", PROGRAM]).args(self.arguments());
         command.env("RUNTIME_DIRECTORY", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
         let (process, commands) = Process::spawn_with_stdin(command);
         let mut testpmd = Testpmd { process, commands, answered: 0, forward, _directory: directory };
+        testpmd.tell(MARK);
         testpmd.answer("start", START_LIMIT);
         testpmd
     }
@@ -208,18 +212,23 @@ impl Testpmd {
         }
     }
 
-    /// Says a line and returns what was written until the next prompt.
+    /// Says a line and returns what was written until its answer's end.
     ///
     /// # Panics
     /// When it has ended, or does not answer within 30 s.
     #[track_caller]
     pub fn say(&mut self, command: &str) -> String {
-        let said = writeln!(self.commands, "{command}").and_then(|()| self.commands.flush());
-        said.unwrap_or_else(|error| panic!("testpmd takes no command: {error}\nlog: {}", self.process.log()));
+        self.tell(&format!("{command}\n{MARK}"));
         self.answer(command, COMMAND_LIMIT)
     }
 
-    /// Waits for the next prompt.
+    #[track_caller]
+    fn tell(&mut self, lines: &str) {
+        let said = writeln!(self.commands, "{lines}").and_then(|()| self.commands.flush());
+        said.unwrap_or_else(|error| panic!("testpmd takes no command: {error}\nlog: {}", self.process.log()));
+    }
+
+    /// Waits for the mark.
     #[track_caller]
     fn answer(&mut self, command: &str, limit: Duration) -> String {
         let log = self.process.log_file();
@@ -227,8 +236,8 @@ impl Testpmd {
         let (answer, end) = self.process.wait_while_running(&format!("answer to {command:?}"), limit, || {
             let octets = std::fs::read(&log).ok()?;
             let text = octets.get(answered..)?;
-            let end = text.windows(PROMPT.len()).position(|octets| octets == PROMPT.as_bytes())?;
-            Some((String::from_utf8_lossy(&text[..end]).into_owned(), answered + end + PROMPT.len()))
+            let end = text.windows(MARKED.len()).position(|octets| octets == MARKED.as_bytes())?;
+            Some((String::from_utf8_lossy(&text[..end]).into_owned(), answered + end + MARKED.len()))
         });
         self.answered = end;
         answer
@@ -330,8 +339,7 @@ impl Testpmd {
     /// When it does not end well.
     #[track_caller]
     pub fn quit(mut self) {
-        let said = writeln!(self.commands, "quit").and_then(|()| self.commands.flush());
-        said.unwrap_or_else(|error| panic!("testpmd takes no command: {error}\nlog: {}", self.process.log()));
+        self.tell("quit");
         let (status, log) = self.process.wait_end("quit", COMMAND_LIMIT);
         assert!(status.success(), "testpmd ended with {status}\nlog: {log}");
     }
