@@ -39,9 +39,11 @@ pub(crate) struct Panics {
 }
 
 impl Worker {
-    /// Gives a port its turn, for whatever it was listed for.
-    pub(crate) fn serve(&mut self, key: PortKey, now: Instant) {
-        self.contained(key, |worker| worker.give_turn(key, now));
+    /// Gives a port its turn, for whatever it was listed for. False if it was a look that found nothing.
+    pub(crate) fn serve(&mut self, key: PortKey, now: Instant) -> bool {
+        let mut any = true;
+        self.contained(key, |worker| any = worker.give_turn(key, now));
+        any
     }
 
     /// Does something for a port. A panic costs it, or the port that it is sending to, the attachment.

@@ -31,9 +31,9 @@ const COPIES: usize = Batch::LIMIT;
 const EMPTY_FAILURES: u32 = 16;
 
 impl Worker {
-    /// Gives a port its turn, for whatever it was listed for.
-    pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) {
-        let Some(port) = self.ports.get_mut(key) else { return };
+    /// Gives a port its turn, for whatever it was listed for. False if it was a look that found nothing.
+    pub(crate) fn give_turn(&mut self, key: PortKey, now: Instant) -> bool {
+        let Some(port) = self.ports.get_mut(key) else { return true };
         let Pending { receive, room, more, look, transmit, failed, .. } = mem::take(&mut port.pending);
         if transmit {
             if let Some(attached) = &mut port.attached {
@@ -41,7 +41,7 @@ impl Worker {
             }
             self.transmit_waiting(key, now);
         }
-        let Some(port) = self.ports.get_mut(key) else { return };
+        let Some(port) = self.ports.get_mut(key) else { return true };
         if !port.held.is_empty() {
             // What it received before goes before what comes now.
             self.ready.list(port, |pending| {
@@ -51,13 +51,14 @@ impl Worker {
                 pending.failed |= failed;
             });
             mem::swap(&mut port.held, &mut self.batch);
-            return self.forward(key, now);
+            self.forward(key, now);
+            return true;
         }
         if receive == 0 && !look || !port.attached.as_ref().is_some_and(Attached::is_open) {
-            return;
+            return true;
         }
         if receive == 0 {
-            return self.receive(key, now, failed);
+            return self.receive(key, now, failed) || transmit;
         }
         // Descriptors that are ready take turns.
         let number = after(port.read_last, receive);
@@ -70,13 +71,14 @@ impl Worker {
             attached.queue.is_ready(number.into());
         }
         self.receive(key, now, failed);
+        true
     }
 
-    /// Takes what a port has, once, and carries it all the way.
-    fn receive(&mut self, key: PortKey, now: Instant, failed: bool) {
+    /// Takes what a port has, once, and carries it all the way. False if a look at a queue found nothing.
+    fn receive(&mut self, key: PortKey, now: Instant, failed: bool) -> bool {
         let cx = Context { worker: self.number, now, pool: &self.pool };
-        let Some(port) = self.ports.get_mut(key) else { return };
-        let Some(attached) = &mut port.attached else { return };
+        let Some(port) = self.ports.get_mut(key) else { return true };
+        let Some(attached) = &mut port.attached else { return true };
         let result = attached.queue.receive(&cx, &mut self.batch);
         attached.empty_failures =
             if failed && self.batch.is_empty() && result.is_ok() { attached.empty_failures + 1 } else { 0 };
@@ -95,6 +97,7 @@ impl Worker {
         if looks {
             self.ready.list(port, |pending| pending.look = true);
         }
+        let any = !self.batch.is_empty() || !matches!(result, Ok(Progress::Polled { any: false }));
         if !self.batch.is_empty() {
             port.link.input(&cx, &mut self.batch);
             self.forward(key, now);
@@ -107,6 +110,7 @@ impl Worker {
             Ok(_) => {}
             Err(fault) => self.fault(key, fault),
         }
+        any
     }
 
     /// Forwards the batch, as far as a turn goes, and hands the copies to their ports. The rest is the port's next

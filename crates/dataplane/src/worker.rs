@@ -32,14 +32,15 @@ use crate::port::{Attached, Port};
 use crate::ready::{Due, ReadyQueue, Timed, Turn};
 use crate::translate::Translator;
 
-/// How often the loop looks for more work without sleeping, after it had some.
+/// How often the loop looks for more work without sleeping, after it had some; and how many looks in a row at queues
+/// that found nothing share a look at the clock.
 const LOOKS: u32 = 16;
 
 /// To how many ports a busy worker gives turns unasked.
 const FEW_PORTS: usize = 8;
 
 /// How many rounds of such turns lie at most between two looks at readiness, which tells commands and room for writing.
-const ROUNDS: u32 = 16;
+const ROUNDS: u32 = 64;
 
 /// For how long turns are given, and commands taken, before the loop asks for readiness again. Asking costs about a
 /// hundredth of it.
@@ -131,7 +132,7 @@ impl Worker {
         let mut looks: u32 = 0;
         while self.stopping.is_none() {
             let has_work = self.told || !self.ready.is_empty();
-            let awake = has_work || looks > 0 || self.polling == Polling::Busy;
+            let awake = has_work || looks > 0 || self.polling == Polling::Busy && self.receives();
             let timeout = if awake { Some(Duration::ZERO) } else { self.timeout(now()) };
             self.poller.wait(&mut events, timeout).expect("the poller is ours");
             looks = match self.polling {
@@ -153,7 +154,9 @@ impl Worker {
             }
             match self.polling {
                 Polling::Busy => self.give_rounds(now),
-                _ => self.give_turns(now),
+                _ => {
+                    self.give_turns(now, now);
+                }
             }
         }
         self.drain();
@@ -179,36 +182,49 @@ impl Worker {
     }
 
     /// Gives listed ports their turns, until there is none or readiness is to be asked for again, as it was at `asked`.
-    fn give_turns(&mut self, asked: Instant) {
-        let mut now = asked;
+    /// Returns what time it is.
+    fn give_turns(&mut self, asked: Instant, mut now: Instant) -> Instant {
+        let mut unclocked = 0;
         while let Some(turn) = self.ready.next() {
             let key = match turn {
                 Turn::Port(key) => {
-                    self.serve(key, now);
+                    if !self.serve(key, now) && unclocked < LOOKS {
+                        // Reading the clock takes as long as the look did.
+                        unclocked += 1;
+                        continue;
+                    }
                     Some(key)
                 }
                 Turn::Late(network) => self.serve_late(network, now),
             };
+            unclocked = 0;
             let begun = mem::replace(&mut now, self::now());
             self.ready.set_now(now);
             if let Some(port) = key.and_then(|key| self.ports.get_mut(key)) {
                 self.ready.charge(port, now.since(begun));
             }
             if now.since(asked) >= SLICE {
+                break;
+            }
+        }
+        now
+    }
+
+    /// Gives every port turns without asking whether it is ready, when they are few.
+    fn give_rounds(&mut self, asked: Instant) {
+        let mut now = asked;
+        for _ in 0..ROUNDS {
+            let few = self.list_few();
+            now = self.give_turns(asked, now);
+            if !few || now.since(asked) >= SLICE {
                 return;
             }
         }
     }
 
-    /// Gives every port some turns without asking whether it is ready, when they are few.
-    fn give_rounds(&mut self, asked: Instant) {
-        for _ in 0..ROUNDS {
-            let few = self.list_few();
-            self.give_turns(asked);
-            if !few || now().since(asked) >= SLICE {
-                return;
-            }
-        }
+    /// True if this worker receives from any port; otherwise it has nothing to send either.
+    fn receives(&self) -> bool {
+        self.ports.values().any(|port| port.attached.as_ref().is_some_and(Attached::receives))
     }
 
     /// Lists all ports from which this worker receives; false, and none, when they are many.

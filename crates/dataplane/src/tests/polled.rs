@@ -131,3 +131,27 @@ fn a_busy_worker_lets_no_queue_rest() {
     lab.plane.set_polling(Polling::Adaptive);
     wait_until("a rest", || medium.rests() == 1);
 }
+
+/// A worker that receives from no port has nothing to send either, however busy it is to be.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_busy_worker_without_ports_sleeps() {
+    use std::fs::{read_dir, read_to_string};
+    let lab = Lab::new(9);
+    lab.plane.set_polling(Polling::Busy);
+    let port = lab.port("polled", 64);
+    let medium = Polled::new(0);
+    lab.connect(&port, medium.clone());
+    medium.tell();
+    wait_until("looks of the first", || medium.0.looks.load(SeqCst) > 0);
+    // No other test has so many.
+    let is_last = |task: &str| task.contains("(vmlan-worker-8)");
+    let sleeps = || {
+        let mut tasks = read_dir("/proc/self/task").unwrap().flatten();
+        tasks.any(|task| {
+            let stat = read_to_string(task.path().join("stat")).unwrap_or_default();
+            is_last(&stat) && stat.contains(") S ")
+        })
+    };
+    wait_until("the last one asleep", sleeps);
+}
