@@ -302,5 +302,4 @@ impl Served {
 }
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
 mod tests;

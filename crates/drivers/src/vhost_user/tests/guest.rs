@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use vmlan_sys::guest_memory::{Mapping, Span};
+use vmlan_sys::guest_memory::{Mapping, Span, fence};
 
 use super::super::device::{RingAddresses, Setup};
 use super::super::memory::{Memory, Region};
 use super::super::message::RegionDescription;
+use super::super::ring::need_event;
 use super::super::session::feature;
 
 pub const GUEST: u64 = 0x1_0000;
@@ -256,6 +257,27 @@ impl GuestRing {
             true => self.all().load_u16(DEVICE as usize + 2) != 1,
             false => self.all().load_u16(DEVICE as usize) & 1 == 0,
         }
+    }
+
+    /// Offers one buffer as a driver does. True if the device wants to be told of it.
+    pub fn offer_and_look(&mut self, buffer: Buffer, event_idx: bool) -> bool {
+        let (before, round) = (self.next, u16::from(self.wrap) << 15);
+        self.offer(&[buffer]);
+        // What the device wants is looked at behind what it looks at.
+        fence();
+        match (self.packed, event_idx) {
+            (false, true) => need_event(self.kick_event(), self.next, before),
+            (true, true) if self.all().load_u16_acquire(DEVICE as usize + 2) == 2 => {
+                self.all().load_u16(DEVICE as usize) == before | round
+            }
+            _ => self.wants_kick(),
+        }
+    }
+
+    /// Where the device is, as far as the guest has looked, in the form that GET_VRING_BASE answers.
+    pub fn position(&self) -> u32 {
+        let position = u32::from(self.used) | if self.packed { u32::from(self.used_wrap) << 15 } else { 0 };
+        if self.packed { position << 16 | position } else { position }
     }
 
     /// With an event index of a split ring: of which index the device wants to hear.

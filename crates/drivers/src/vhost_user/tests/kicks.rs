@@ -1,5 +1,6 @@
 //! Kicks and calls: the signs that guest and device give each other.
 
+use super::super::device::Setup;
 use super::*;
 
 #[test]
@@ -127,4 +128,63 @@ fn kicks_for_room_that_is_not_there_are_not_heard_for_a_while() {
     assert_eq!((lab.rx.used().len(), lab.queue.status().waiting), (1, 0));
     lab.transmit(&[&frame(2, 60)]);
     assert!(lab.queue.status().waits.is_for_room());
+}
+
+#[test]
+fn case_47_a_guest_under_load_is_asked_for_no_kick_and_an_idle_one_wakes_nobody() {
+    const TURNS: usize = 500;
+    for (packed, event_idx) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut lab = Fixture::with(packed, 64, BASIC | if event_idx { feature::EVENT_IDX } else { 0 });
+        let (mut kicks, mut came) = ([0, 0], 0);
+        for turn in 0..TURNS {
+            // As many as there is room for in some turns, one in others.
+            let count = if turn % 3 == 0 { 1 } else { 48 };
+            for number in 0..count {
+                let at = GuestRing::at(4096 * number);
+                lab.tx.write(at, &[&[0; 12][..], &frame(number as u8, 60)].concat());
+                kicks[1] += usize::from(lab.tx.offer_and_look((at, 72, false), event_idx));
+                kicks[0] += usize::from(lab.rx.offer_and_look((at, 2048, true), event_idx));
+            }
+            let (_, mut batch) = lab.try_receive().unwrap();
+            came += batch.len();
+            lab.transmit_batch(&mut batch);
+            assert_eq!((lab.tx.used().len(), lab.rx.used().len()), (count as usize, count as usize));
+        }
+        assert!(came > TURNS);
+        // The first turn has one frame, for which the ring was armed when it started.
+        assert_eq!(kicks, [1, 1], "{packed} {event_idx}");
+
+        // Frames that find no room are the only ones for which kicks are asked for: once, however many wait.
+        lab.transmit(&[&frame(1, 60), &frame(2, 60)]);
+        lab.transmit(&[&frame(3, 60)]);
+        let buffers = (0..4).map(|at| (GuestRing::at(4096 * at), 2048, true));
+        let told: Vec<_> = buffers.map(|buffer| lab.rx.offer_and_look(buffer, event_idx)).collect();
+        assert!(told[0], "{packed} {event_idx}");
+        lab.transmit(&[]);
+        assert_eq!(lab.rx.used().len(), 3);
+
+        // It is idle: nothing wakes the worker until there is a frame, and that does with one kick.
+        let kick = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        let stopped = lab.rings.stop(1).unwrap();
+        let setup = Setup { base: stopped.base, kick: Some(kick.try_clone().unwrap()), ..stopped.setup };
+        lab.rings.start(1, setup);
+        let poller = vmlan_sys::Poller::new().unwrap();
+        poller.add(lab.queue.descriptor(0).unwrap(), 1, vmlan_sys::Interest::READ).unwrap();
+        let mut events = Vec::new();
+        let mut wakes = |lab: &mut Fixture| {
+            poller.wait(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+            lab.queue.is_ready(0);
+            events.len()
+        };
+        // That of the start.
+        wakes(&mut lab);
+        assert!(lab.receive().is_empty() && !lab.queue.rest());
+        assert_eq!((0..100).map(|_| wakes(&mut lab)).sum::<usize>(), 0);
+        let at = GuestRing::at(0);
+        lab.tx.write(at, &[&[0; 12][..], &frame(1, 60)].concat());
+        assert!(lab.tx.offer_and_look((at, 72, false), event_idx));
+        rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
+        assert_eq!((wakes(&mut lab), wakes(&mut lab)), (1, 0));
+        assert_eq!(lab.receive().len(), 1);
+    }
 }

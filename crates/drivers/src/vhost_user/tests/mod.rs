@@ -6,6 +6,7 @@ pub(super) mod guest;
 mod kicks;
 mod naive;
 mod properties;
+mod threads;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
