@@ -338,7 +338,7 @@ impl Session {
             Request::SetLogFd => Action::Nothing,
             Request::SetLogBase { size, offset } => return Ok(self.set_log(LogPlace { size, offset })),
             Request::SetMemTable(ref regions) => self.set_memory(Vec::new(), regions)?,
-            Request::AddMemReg(region) => self.set_memory((0..self.regions.len()).collect(), &[region])?,
+            Request::AddMemReg(region) => self.add_region(region)?,
             Request::RemMemReg(ref region) => self.remove_region(region)?,
             Request::SetVringNum { index, num } => self.set_num(index, num)?,
             Request::SetVringBase { index, base } => {
@@ -490,11 +490,18 @@ impl Session {
         Ok(Action::Memory { kept, mapped: mapped.to_vec() })
     }
 
-    /// Front ends leave the offset in the file out here.
+    /// Adds a region, in place of the same one: QEMU before 8.0 says it once for each pair of queues.
+    fn add_region(&mut self, region: RegionDescription) -> Result<Action, Violation> {
+        let kept = (0..self.regions.len()).filter(|&place| self.regions[place] != region).collect();
+        self.set_memory(kept, &[region])
+    }
+
+    /// Removes a region, which may be gone: that as well is said once for each pair of queues. Front ends leave the
+    /// offset in the file out here.
     fn remove_region(&mut self, region: &RegionDescription) -> Result<Action, Violation> {
         let key = |region: &RegionDescription| (region.guest, region.size, region.user);
         let place = self.regions.iter().position(|other| key(other) == key(region));
-        let place = place.ok_or_else(|| violation!("{region} is removed and was not there"))?;
+        let Some(place) = place else { return Ok(Action::Nothing) };
         let kept = (0..self.regions.len()).filter(|&other| other != place).collect();
         self.set_memory(kept, &[])
     }

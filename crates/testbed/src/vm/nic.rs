@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub struct Nic {
     mac: String,
     backend: Backend,
+    /// Pairs of queues, if it is not left to QEMU.
+    queues: Option<u16>,
     options: String,
 }
 
@@ -65,8 +67,14 @@ impl Nic {
         self
     }
 
+    /// So many pairs of queues, of a vhost-user port. The guest uses as many as it has processors.
+    pub fn queues(mut self, pairs: u16) -> Self {
+        self.queues = Some(pairs);
+        self.option("mq=on")
+    }
+
     fn new(mac: &str, backend: Backend) -> Self {
-        Self { mac: mac.to_owned(), backend, options: String::new() }
+        Self { mac: mac.to_owned(), backend, queues: None, options: String::new() }
     }
 
     /// True if the other end works in the guest's memory, which then has to be a file.
@@ -91,7 +99,10 @@ impl Nic {
             ),
             Backend::Tap(name) => format!("tap,id={id},ifname={name},script=no,downscript=no"),
             Backend::Vde(directory) => format!("vde,id={id},sock={}", value(directory)),
-            Backend::VhostUser { .. } => format!("vhost-user,id={id},chardev=back{number}"),
+            Backend::VhostUser { .. } => {
+                let queues = self.queues.map(|pairs| format!(",queues={pairs}")).unwrap_or_default();
+                format!("vhost-user,id={id},chardev=back{number}{queues}")
+            }
         };
         let mut device = format!("virtio-net-pci,netdev={id},mac={}{}", self.mac, self.options);
         let mut words = Vec::new();
@@ -124,6 +135,10 @@ mod tests {
         let connecting = Nic::vhost_user(socket, "m").option("packed=on").arguments(1);
         let listening = Nic::vhost_user_listen(socket, "m").option("packed=on").arguments(1);
 
+        let several = Nic::vhost_user(socket, "m").queues(3).arguments(1);
+
+        assert_eq!(several[3], "vhost-user,id=net1,chardev=back1,queues=3");
+        assert_eq!(several[5], "virtio-net-pci,netdev=net1,mac=m,mq=on,vectors=0");
         let netdev = ["-netdev", "vhost-user,id=net1,chardev=back1", "-device", device];
         assert_eq!(connecting[..2], ["-chardev", "socket,id=back1,path=/run/s,reconnect=1"]);
         assert_eq!(listening[..2], ["-chardev", "socket,id=back1,path=/run/s,server=on"]);

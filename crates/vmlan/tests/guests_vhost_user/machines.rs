@@ -199,3 +199,30 @@ fn a_machine_that_is_killed_boots_on_the_same_port() {
     assert_balanced(&daemon);
     daemon.stop();
 }
+
+/// The answer to GET_QUEUE_NUM is twice the pairs and two, which QEMU takes for pairs.
+#[test]
+fn case_44_a_machine_may_have_as_many_queues_as_it_believes_to_be_offered() {
+    require!(namespaces(), qemu());
+    let netns = Netns::new("tap");
+    let daemon = Daemon::start(&with_tap(&netns, &config(Listens::Port, ", queues = 8")));
+    configure(&daemon, &netns);
+    let machine = |number, port, queues| {
+        machine(number, |mac| Nic::vhost_user(&socket(&daemon, port), mac).queues(queues)).start()
+    };
+
+    let refused = machine(2, "b", 19);
+    wait_until("QEMU to refuse", LIMIT, || refused.log().contains("more queues than supported: 18"));
+    let mut served = machine(1, "a", 18);
+
+    assert!(served.reaches(v4(HOST), LIMIT), "{}\n{:#?}", served.console(), daemon.ports());
+    let report = ping(&netns, v4(1), 5);
+    assert!(report.all(), "{report:?}");
+    let mechanism = daemon.port("a").mechanism.expect("how frames are moved");
+    assert!(mechanism.starts_with("1 of 8 pairs"), "{mechanism}");
+    assert_eq!(daemon.port("b").state, PortState::Waiting);
+    assert_balanced(&daemon);
+    drop((served, refused));
+    daemon.wait_state("a", PortState::Waiting);
+    daemon.stop();
+}

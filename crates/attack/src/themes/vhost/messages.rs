@@ -159,8 +159,10 @@ const FAULTS: &[(&str, &str, Fault)] = &[
         let kick = event()?;
         Ok(front.send(Kind::SetVringKick, &longs(&[2]), &[kick.as_fd()])?)
     }),
-    ("the removal of memory that is not there", "was not there", |front, _| {
-        Ok(front.send(Kind::RemMemReg, &longs(&[0, 1 << 50, 4096, 1 << 50, 0]), &[])?)
+    ("memory over other memory", "overlaps another", |front, memory| {
+        let [guest, octets, user, _] = memory.region();
+        let region = longs(&[0, guest + 4096, octets - 4096, user + (1 << 40), 4096]);
+        Ok(front.send(Kind::AddMemReg, &region, &[memory.file.as_fd()])?)
     }),
 ];
 
