@@ -1,5 +1,7 @@
 //! Frames that pass while front ends do what they do.
 
+use std::sync::atomic::AtomicBool;
+
 use vmlan_frame::{Batch, Context, Counters, Pool, PoolSizes};
 use vmlan_sys::guest_memory::Mapping;
 
@@ -7,32 +9,56 @@ use super::super::super::tests::guest::{GUEST, GuestRing, SIZE};
 use super::*;
 use crate::queue::Settings;
 
-/// Receives what comes in at a port until there is so much of it, as a worker does. Returns the numbers of the frames.
-fn receive(device: &dyn Endpoint, count: usize) -> Vec<u32> {
-    let counters = Arc::new(Counters::new(1));
-    let mut queue = device
-        .queue(Settings {
-            worker: 0,
-            receives: true,
-            account: counters.into(),
-            backlog: 64,
-            share: None,
-            longest: 1518,
-        })
-        .unwrap();
+/// Receives what comes in at a port until there is so much of it, as a worker does that has other ports as well.
+/// Returns the numbers of the frames.
+fn receive(device: &dyn Endpoint, others: &[&dyn Endpoint], count: usize) -> Vec<u32> {
+    let queue = |device: &&dyn Endpoint| {
+        let account = Arc::new(Counters::new(1)).into();
+        let settings =
+            Settings { worker: 0, receives: true, account, backlog: 64, share: None, longest: 1518 };
+        device.queue(settings).unwrap()
+    };
+    let (mut queue, mut others) = (queue(&device), others.iter().map(queue).collect::<Vec<_>>());
     let pool = Pool::new(PoolSizes::default());
     let mut numbers = Vec::new();
     let start = Instant::now();
     while numbers.len() < count && start.elapsed() < SOON {
         let now = vmlan_frame::Instant::from_nanos(start.elapsed().as_nanos() as u64);
+        let cx = Context { worker: 0, now, pool: &pool };
+        for other in &mut others {
+            other.receive(&cx, &mut Batch::new()).unwrap();
+        }
         let mut batch = Batch::new();
-        queue.receive(&Context { worker: 0, now, pool: &pool }, &mut batch).unwrap();
+        queue.receive(&cx, &mut batch).unwrap();
         numbers.extend(batch.iter().map(|frame| {
             u32::from_ne_bytes(frame.octets()[14..18].try_into().expect("a number is behind the header"))
         }));
         thread::yield_now();
     }
     numbers
+}
+
+/// A front end whose guest can send by a ring that is polled, that ring, and the file that it is in.
+fn sender(packed: bool) -> (FrontEnd, GuestRing, OwnedFd) {
+    let mut front_end = FrontEnd::new();
+    let memory = memfd(SIZE);
+    let mut ring = GuestRing::new(packed, 256);
+    ring.mapping = Arc::new(Mapping::new(memory.as_fd(), 0, SIZE).unwrap());
+    let setup = ring.setup(0);
+    let features = ACCEPTED | if packed { feature::RING_PACKED } else { 0 };
+    front_end.send(Kind::SetFeatures, &longs(&[features]), &[]);
+    front_end.send(Kind::SetProtocolFeatures, &longs(&[protocol::REPLY_ACK]), &[]);
+    front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[&memory]);
+    front_end.send(Kind::SetVringEnable, &words(&[1, 1]), &[]);
+    front_end.send(Kind::SetVringNum, &words(&[1, setup.num]), &[]);
+    front_end.send(Kind::SetVringBase, &words(&[1, setup.base]), &[]);
+    let addresses = setup.addresses;
+    let addresses = longs(&[addresses.descriptors, addresses.device, addresses.driver, 0]);
+    front_end.send(Kind::SetVringAddr, &[words(&[1, 0]), addresses].concat(), &[]);
+    front_end.send(Kind::SetVringKick, &longs(&[1 | 1 << 8]), &[]);
+    // The answer comes once all of it is done.
+    assert_eq!(front_end.ask_whether(Kind::SetVringEnable, &words(&[1, 1])), 0);
+    (front_end, ring, memory)
 }
 
 /// Sends numbered frames from the guest, as its driver does.
@@ -59,26 +85,10 @@ fn send_frames(ring: &mut GuestRing, count: u32) {
 fn case_13_memory_grows_while_a_ring_runs_and_no_frame_is_lost() {
     const FRAMES: u32 = 20_000;
     for packed in [false, true] {
-        let mut front_end = FrontEnd::new();
-        let (memory, more) = (memfd(SIZE), memfd(SIZE));
-        let mut ring = GuestRing::new(packed, 256);
-        ring.mapping = Arc::new(Mapping::new(memory.as_fd(), 0, SIZE).unwrap());
-        let setup = ring.setup(0);
-        let features = ACCEPTED | if packed { feature::RING_PACKED } else { 0 };
-        front_end.send(Kind::SetFeatures, &longs(&[features]), &[]);
-        front_end.send(Kind::SetProtocolFeatures, &longs(&[protocol::REPLY_ACK]), &[]);
-        front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[&memory]);
-        front_end.send(Kind::SetVringEnable, &words(&[1, 1]), &[]);
-        front_end.send(Kind::SetVringNum, &words(&[1, setup.num]), &[]);
-        front_end.send(Kind::SetVringBase, &words(&[1, setup.base]), &[]);
-        let addresses = setup.addresses;
-        let addresses = longs(&[addresses.descriptors, addresses.device, addresses.driver, 0]);
-        front_end.send(Kind::SetVringAddr, &[words(&[1, 0]), addresses].concat(), &[]);
-        // Polled.
-        front_end.send(Kind::SetVringKick, &longs(&[1 | 1 << 8]), &[]);
+        let ((mut front_end, mut ring, memory), more) = (sender(packed), memfd(SIZE));
         let device = front_end.device.clone();
         let received = thread::scope(|scope| {
-            let worker = scope.spawn(|| receive(&*device, FRAMES as usize));
+            let worker = scope.spawn(|| receive(&*device, &[], FRAMES as usize));
             let driver = scope.spawn(|| send_frames(&mut ring, FRAMES));
             let table = [[GUEST, SIZE, USER, 0], [GUEST + SIZE, SIZE, USER + SIZE, 0]];
             let mut replaced = 0;
@@ -95,4 +105,44 @@ fn case_13_memory_grows_while_a_ring_runs_and_no_frame_is_lost() {
         });
         assert!(received.iter().copied().eq(0..FRAMES), "{} of {FRAMES}, packed {packed}", received.len());
     }
+}
+
+/// Octets of a message that switches a ring.
+const SWITCH: u64 = HEADER as u64 + 8;
+
+#[test]
+fn case_38_a_front_end_that_switches_its_rings_without_end_is_held_to_a_rate() {
+    const FRAMES: u32 = 20_000;
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let unread = theirs.try_clone().unwrap();
+    let mut hostile = FrontEnd::over(ours, theirs, |_| {});
+    hostile.run(&memfd(MEMORY));
+    let (neighbour, mut ring, _memory) = sender(false);
+    let (socket, over) = (&hostile.socket, AtomicBool::new(false));
+    let start = Instant::now();
+    let (sent, received) = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let mut sent = 0;
+            // More than it may, however soon the neighbour is done: the rest fits into the socket.
+            while sent < DISTURBANCES.1 + 100 || !over.load(Ordering::Relaxed) {
+                let switch = message(Kind::SetVringEnable as u32, 1, &words(&[1, sent % 2]));
+                send_octets(socket, &switch, &[]);
+                sent += 1;
+            }
+            sent
+        });
+        let devices = [&neighbour, &hostile].map(|front_end| front_end.device.clone());
+        let worker = scope.spawn(move || receive(&*devices[0], &[&*devices[1]], FRAMES as usize));
+        let driver = scope.spawn(|| send_frames(&mut ring, FRAMES));
+        let (driven, received) = (driver.join(), worker.join().unwrap());
+        over.store(true, Ordering::Relaxed);
+        driven.unwrap();
+        (flood.join().unwrap(), received)
+    });
+    assert!(received.iter().copied().eq(0..FRAMES), "{} of {FRAMES}", received.len());
+    let done = u64::from(sent) - rustix::io::ioctl_fionread(&unread).unwrap() / SWITCH;
+    // One more is in hand.
+    let most = f64::from(DISTURBANCES.1 + 1) + f64::from(DISTURBANCES.0) * start.elapsed().as_secs_f64();
+    assert!(done as f64 <= most, "{done} of {sent} were done, no more than {most} may be");
+    assert!(hostile.reports.try_iter().all(|report| matches!(report, Report::State(_))));
 }
