@@ -1,66 +1,17 @@
 //! The life of a vhost-user port, as far as it takes no guest: who connects to whom, and what is left of whom.
 
-use std::io::{IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::fs::ftruncate;
 use testbed::{wait_for, wait_until};
 use vmlan_api::PortState;
+use vmlan_drivers::vhost_user::message::Kind;
+use vmlan_frame::MacAddr;
 
-use crate::support::{Daemon, PATIENCE, directory};
-
-/// Requests by their numbers (QEMU's vhost-user.rst).
-const GET_FEATURES: u32 = 1;
-const SET_VRING_CALL: u32 = 13;
-
-/// A machine monitor without a machine.
-struct Monitor(UnixStream);
-
-impl Monitor {
-    fn new(stream: UnixStream) -> Monitor {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Monitor(stream)
-    }
-
-    fn connect(path: &Path) -> Monitor {
-        Monitor::new(UnixStream::connect(path).expect("a listener"))
-    }
-
-    /// Sends a message of this version of the protocol, and perhaps a descriptor along.
-    fn send(&mut self, version: u32, request: u32, body: &[u8], passed: Option<OwnedFd>) {
-        let header = [request, version, body.len() as u32];
-        let octets: Vec<u8> = header.into_iter().flat_map(u32::to_ne_bytes).chain(body.to_vec()).collect();
-        let passed = passed.iter().map(AsFd::as_fd).collect::<Vec<_>>();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !passed.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
-        }
-        let sent = sendmsg(&self.0, &[IoSlice::new(&octets)], &mut control, SendFlags::NOSIGNAL);
-        assert_eq!(sent, Ok(octets.len()));
-    }
-
-    /// Passes a descriptor, and asks for something: a descriptor that did not arrive ends the connection.
-    #[track_caller]
-    fn expect_service(&mut self) {
-        let call = eventfd(0, EventfdFlags::empty()).expect("a descriptor");
-        self.send(1, SET_VRING_CALL, &0_u64.to_ne_bytes(), Some(call));
-        self.send(1, GET_FEATURES, &[], None);
-        let mut answer = [0; 20];
-        self.0.read_exact(&mut answer).expect("an answer");
-        assert_eq!(answer[..4], GET_FEATURES.to_ne_bytes());
-    }
-
-    /// Waits for the other end to close.
-    #[track_caller]
-    fn expect_end(mut self) {
-        assert!(matches!(self.0.read(&mut [0; 1]), Ok(0)), "the connection is open");
-    }
-}
+use crate::support::{
+    Daemon, FRAMES, GuestMemory, Monitor, PATIENCE, assert_balanced, directory, mac, numbered,
+};
 
 fn start(table: &str) -> Daemon {
     Daemon::start(&format!("[network.lab.port.web]\nvhost_user = {{ {table} }}\n"))
@@ -152,7 +103,7 @@ fn a_monitor_that_breaks_the_rules_is_kept_away_for_a_moment() {
     let daemon = start("listen = \"web.sock\"");
     let mut events = daemon.events();
     let mut monitor = Monitor::connect(&daemon.path("web.sock"));
-    monitor.send(2, GET_FEATURES, &[], None);
+    monitor.send(2, Kind::GetFeatures, &[], None);
     monitor.expect_end();
     events.expect("a quarantine", |event| matches!(event, vmlan_api::EventKind::Quarantined { .. }));
     daemon.wait_state("web", PortState::Waiting);
@@ -177,7 +128,7 @@ fn monitors_that_come_and_go_leave_nothing_behind() {
         let mut monitor = Monitor::connect(&daemon.path("web.sock"));
         monitor.expect_service();
         // Half a message.
-        monitor.0.write_all(&[0; 5]).expect("a connection");
+        monitor.socket.write_all(&[0; 5]).expect("a connection");
         drop(monitor);
         wait_until("it to be alone", PATIENCE, || {
             let port = daemon.port("web");
@@ -188,5 +139,81 @@ fn monitors_that_come_and_go_leave_nothing_behind() {
     let before = daemon.descriptors();
     (0..3).for_each(|_| come_and_go());
     wait_until("descriptors to be closed", PATIENCE, || daemon.descriptors() <= before);
+    daemon.stop();
+}
+
+/// What a process has of guests: descriptors, threads of connections, and mappings of their memory.
+fn belongings(daemon: &Daemon) -> [usize; 3] {
+    let process = format!("/proc/{}", daemon.pid());
+    let tasks = std::fs::read_dir(format!("{process}/task")).expect("our own child").flatten();
+    // One that ends meanwhile has no name.
+    let names = tasks.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    let maps = std::fs::read_to_string(format!("{process}/maps")).expect("our own child");
+    let mappings = maps.lines().filter(|line| line.contains(GuestMemory::NAME));
+    [daemon.descriptors(), names.filter(|name| name.starts_with("vmlan-vhost")).count(), mappings.count()]
+}
+
+#[test]
+fn case_50_however_a_guest_ends_its_books_balance_and_nothing_of_it_is_left() {
+    let daemon = start("listen = \"web.sock\"");
+    let frame = numbered(MacAddr::BROADCAST, mac(1), 1);
+    let ends: [(&str, fn(Monitor, &GuestMemory)); 7] = [
+        ("it leaves", |monitor, _| drop(monitor)),
+        ("its memory is cut short", |monitor, memory| {
+            ftruncate(&memory.file, 0).expect("a file");
+            monitor.kick();
+            monitor.expect_end();
+        }),
+        ("its rings lose their memory", |mut monitor, _| {
+            monitor.send(1, Kind::SetMemTable, &[0; 8], None);
+            monitor.expect_service();
+        }),
+        ("its ring is broken", |mut monitor, memory| {
+            memory.break_ring();
+            monitor.kick();
+            monitor.expect_service();
+        }),
+        ("a message has another version", |mut monitor, _| {
+            monitor.send(2, Kind::GetFeatures, &[], None);
+            monitor.expect_end();
+        }),
+        ("a message is half sent", |mut monitor, _| {
+            monitor.socket.write_all(&[0; 5]).expect("a connection");
+            monitor.expect_end();
+        }),
+        ("a descriptor is left unread", |mut monitor, memory| {
+            monitor.send(2, Kind::GetFeatures, &[], None);
+            monitor.send(1, Kind::SetLogFd, &[], Some(&memory.file));
+            monitor.expect_end();
+        }),
+    ];
+    let (mut before, mut sent) = (None, 0);
+    for (what, end) in ends {
+        let memory = GuestMemory::new();
+        let mut monitor = Monitor::connect(&daemon.path("web.sock"));
+        monitor.run(&memory);
+        daemon.wait_up(&["web"]);
+        assert_eq!(belongings(&daemon)[1..], [1, 1], "{what}");
+        memory.receive();
+        for _ in 0..4 {
+            memory.send(&frame);
+            monitor.kick();
+            wait_until("frames to be taken", PATIENCE, || memory.is_sent());
+            sent += FRAMES;
+        }
+        wait_until("the books", PATIENCE, || daemon.port("web").counters.rx_frames == sent);
+
+        end(monitor, &memory);
+
+        wait_until("it to be alone", PATIENCE, || {
+            let port = daemon.port("web");
+            port.peer.is_none() && port.state == PortState::Waiting
+        });
+        wait_until("what it had to be given back", PATIENCE, || belongings(&daemon)[1..] == [0, 0]);
+        let most = *before.get_or_insert_with(|| daemon.descriptors());
+        wait_until("descriptors to be closed", PATIENCE, || daemon.descriptors() <= most);
+        assert_balanced(&daemon);
+        assert_eq!(daemon.port("web").counters.rx_frames, sent, "{what}");
+    }
     daemon.stop();
 }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod huge;
 mod lab;
 mod machines;
 mod migration;

@@ -66,18 +66,39 @@ modes! {
     without_offloads: ", offloads = false", "offloads: none", |device| device;
 }
 
-#[test]
-fn two_workers_share_two_pairs_of_queues() {
-    require!(testpmd());
+#[track_caller]
+fn share_between_two_workers(queues: u16) {
     let daemon = Daemon::start(&format!("workers = 2\n{}", config(Listens::Port, "")));
-    let mut guests = pair(&daemon, Listens::Port, |device| device.queues(2)).start();
+    let mut guests = pair(&daemon, Listens::Port, |device| device.queues(queues)).start();
     daemon.wait_up(&["a", "b"]);
 
     let counted = circulate(&mut guests);
 
     assert_counted(&daemon, &counted);
     guests.quit();
+    daemon.wait_state("a", PortState::Waiting);
+
+    // Order is kept as well.
+    let echo = Device::virtio(&socket(&daemon, "a"), &mac(3).to_string()).queues(queues);
+    let mut echo = Testpmd::builder().device(echo).forward(Forward::MacSwap).start();
+    daemon.wait_up(&["a"]);
+    echo.start();
+    assert_echoed(&daemon, 3);
+    echo.stop();
+    echo.quit();
     daemon.stop();
+}
+
+#[test]
+fn two_workers_share_two_pairs_of_queues() {
+    require!(testpmd());
+    share_between_two_workers(2);
+}
+
+#[test]
+fn case_48_two_workers_share_one_pair_of_queues() {
+    require!(testpmd());
+    share_between_two_workers(1);
 }
 
 /// More of a guest's memory is known with each message, while its rings run.

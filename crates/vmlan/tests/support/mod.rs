@@ -4,6 +4,8 @@
 
 mod balance;
 mod http;
+#[cfg(target_os = "linux")]
+mod monitor;
 mod peer;
 mod probe;
 
@@ -25,6 +27,8 @@ use vmlan_api::{DaemonState, PortState};
 
 pub use balance::assert_balanced;
 pub use http::{Answer, Events};
+#[cfg(target_os = "linux")]
+pub use monitor::{FRAMES, GuestMemory, Monitor};
 pub use peer::{Peer, TYPE, exchange, is_apart, mac, meet, numbered, reach};
 pub use probe::Probe;
 
