@@ -5,47 +5,22 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use vmlan_sys::guest_memory::{Mapping, Refused};
 
 use super::device::{RingAddresses, Rings, Setup, Stopped};
 use super::log::Log;
 use super::memory::{Memory, Region};
-use super::message::{RegionDescription, Violation, violation};
+use super::message::{RegionDescription, violation};
+use super::quota::{Account, Amount, Quota};
 use super::session::{Action, LogPlace, Session};
 use super::wire::End;
-
-/// Octets that all front ends together may have mapped.
-const MAPPED_BY_ALL: u64 = 16 << 40;
-
-/// Octets that all front ends together have mapped.
-static MAPPED: AtomicU64 = AtomicU64::new(0);
-
-/// A part of [`MAPPED`].
-struct Quota(u64);
-
-impl Quota {
-    fn take(octets: u64) -> Result<Quota, Violation> {
-        let add = |mapped: u64| mapped.checked_add(octets).filter(|mapped| *mapped <= MAPPED_BY_ALL);
-        match MAPPED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
-            Ok(_) => Ok(Quota(octets)),
-            Err(_) => Err(violation!("the guests of all ports share more than {} TiB", MAPPED_BY_ALL >> 40)),
-        }
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        MAPPED.fetch_sub(self.0, Ordering::Relaxed);
-    }
-}
 
 /// A region that is mapped. Its quota goes after its mapping.
 #[derive(Clone)]
 struct Held {
     region: Region,
-    _quota: Arc<Quota>,
+    quota: Arc<Quota>,
 }
 
 /// A log that is mapped.
@@ -75,6 +50,7 @@ pub(super) struct Limits {
 pub(super) struct Holdings {
     rings: Arc<Rings>,
     limits: Limits,
+    account: Arc<Account>,
     /// In the order of the session's regions.
     held: Vec<Held>,
     memory: Arc<Memory>,
@@ -87,6 +63,7 @@ impl Holdings {
         Holdings {
             rings,
             limits,
+            account: Account::of_all(),
             held: Vec::new(),
             memory: Arc::default(),
             log: None,
@@ -253,12 +230,13 @@ impl Holdings {
         into: &mut Vec<Held>,
     ) -> Result<(), End> {
         for (description, file) in regions.iter().zip(descriptors) {
-            let quota = Quota::take(description.size)?;
+            let amounts = into.iter().map(|held| held.quota.amount());
+            let quota = Quota::take(&self.account, amounts.sum(), description.size)?;
             let mapping = Mapping::new(file.as_fd(), description.offset, description.size)
                 .map_err(|refused| refusal(&description.to_string(), &refused))?;
             let is_sealed = mapping.is_sealed();
             let region = Region { description: *description, mapping: Arc::new(mapping) };
-            into.push(Held { region, _quota: Arc::new(quota) });
+            into.push(Held { region, quota: Arc::new(quota) });
             if self.limits.sealed && !is_sealed {
                 return Err(violation!(
                     "{description} can be taken away: its file is not sealed (F_SEAL_SHRINK), which the key `sealed` \
@@ -277,7 +255,8 @@ impl Holdings {
         descriptors: &mut Vec<OwnedFd>,
     ) -> Result<(), End> {
         let file = descriptors.first().expect("a log comes with a descriptor");
-        let quota = Quota::take(place.size)?;
+        // A log is small beside the memory that it is of, and every guest that moves to another host has one.
+        let quota = Quota::take(&self.account, Amount::default(), place.size)?;
         let mapping = Mapping::of_log(file.as_fd(), place.offset, place.size)
             .map_err(|refused| refusal("the log of changed memory", &refused))?;
         let mapping = Arc::new(mapping);

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod message;
 mod packed;
 mod queue;
+mod quota;
 mod ring;
 pub mod session;
 mod split;

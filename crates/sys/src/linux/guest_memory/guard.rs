@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-/// Mappings at most.
-pub(super) const PLACES: usize = 4096;
+/// Mappings that there can be at most.
+pub const PLACES: usize = 4096;
 
 /// All mappings of files.
 pub(super) static TABLE: Table<PLACES> = Table::new();

@@ -21,7 +21,7 @@ mod guard;
 mod mapping;
 mod span;
 
-pub use guard::faults;
+pub use guard::{PLACES, faults};
 pub use mapping::{Mapping, Refused};
 pub use span::{Area, Span, fence};
 
