@@ -3,6 +3,7 @@ mod differential;
 mod exhaustive;
 mod front_end;
 pub(super) mod guest;
+mod hostile;
 mod kicks;
 mod naive;
 mod properties;
