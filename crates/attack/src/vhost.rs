@@ -105,6 +105,13 @@ impl Memory {
         Ok(())
     }
 
+    pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; len];
+        let read = rustix::io::pread(&self.file, &mut octets, offset)?;
+        octets.truncate(read);
+        Ok(octets)
+    }
+
     pub(crate) fn read_u16(&self, offset: u64) -> io::Result<u16> {
         let mut octets = [0; 2];
         rustix::io::pread(&self.file, &mut octets, offset)?;
@@ -169,6 +176,15 @@ impl Ring {
 
     pub(crate) fn used(self, memory: &Memory) -> io::Result<u16> {
         memory.read_u16(self.device() + 2)
+    }
+
+    /// The id and the octets of the used entry with this index.
+    pub(crate) fn used_entry(self, memory: &Memory, index: u16) -> io::Result<(u32, u32)> {
+        let octets = memory.read(self.device() + 4 + 8 * u64::from(index % self.num), 8)?;
+        let word = |at: usize| {
+            octets.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_le_bytes(*word))
+        };
+        Ok((word(0), word(4)))
     }
 
     /// Makes everything available again that was used. True if there was something.
@@ -358,6 +374,11 @@ impl FrontEnd {
     /// Shares memory, starts both rings of the first pair, and waits until that is done.
     pub(crate) fn run(&mut self, features: u64, memory: &Memory, rings: [Ring; 2]) -> io::Result<()> {
         self.share(features, memory)?;
+        self.run_shared(rings)
+    }
+
+    /// Starts both rings of the first pair in memory that is shared, and waits until that is done.
+    pub(crate) fn run_shared(&mut self, rings: [Ring; 2]) -> io::Result<()> {
         for ring in rings {
             let (kick, call) = (event()?, event()?);
             self.start(ring, &kick, &call)?;

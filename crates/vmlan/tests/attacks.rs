@@ -67,6 +67,10 @@ attacks! {
     vhost_replace "vhost-replace",
     vhost_log "vhost-log",
     vhost_dying "vhost-dying",
+    vhost_holes "vhost-holes",
+    vhost_sparse "vhost-sparse",
+    vhost_last "vhost-last",
+    vhost_regions "vhost-regions",
     vhost_descriptors "vhost-descriptors",
     vhost_wrong "vhost-wrong",
     vhost_slow "vhost-slow",
@@ -78,4 +82,5 @@ attacks! {
     vhost_rings "vhost-rings",
     vhost_chains "vhost-chains",
     vhost_buffers "vhost-buffers",
+    vhost_headers "vhost-headers",
 }

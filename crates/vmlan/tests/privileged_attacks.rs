@@ -34,4 +34,5 @@ attacks! {
     vde_removal "vde-removal",
     trunk_claims "trunk-claims",
     trunk_forged_lease "trunk-forged-lease",
+    vhost_full "vhost-full",
 }

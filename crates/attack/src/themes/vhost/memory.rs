@@ -137,7 +137,7 @@ fn on_disk(field: &Field) -> Option<File> {
 }
 
 impl Refused {
-    const CASES: usize = 16;
+    const CASES: usize = 17;
 
     fn cases(field: &Field) -> anyhow::Result<Vec<Case>> {
         let whole = [GUEST, OCTETS, USER, 0];
@@ -179,8 +179,9 @@ impl Refused {
             &[whole, [other, 8192, USER + OCTETS - 4096, 0]],
             vec![memory()?, memory()?],
         );
-        let large = 2 << 40;
-        add("two TiB", "the key `memory`", &[[GUEST, large, 0, 0]], vec![Memory::new(large)?.file]);
+        for (what, large) in [("two TiB", 2 << 40), ("all addresses of a process", 1 << 47)] {
+            add(what, "the key `memory`", &[[GUEST, large, 0, 0]], vec![Memory::new(large)?.file]);
+        }
         Ok(cases)
     }
 }

@@ -1,8 +1,11 @@
 //! Machine monitors and guests that share memory by vhost-user, and mean harm by it.
 
+mod headers;
 mod memory;
 mod messages;
+mod pages;
 mod rings;
+mod shares;
 
 use crate::attack::Attack;
 
@@ -12,6 +15,11 @@ pub(super) const ALL: &[&dyn Attack] = &[
     &memory::Replaced,
     &memory::Log,
     &memory::Dying,
+    &pages::Holes::Huge,
+    &pages::Holes::Full,
+    &pages::Sparse,
+    &pages::Last,
+    &shares::Regions,
     &messages::Strays,
     &messages::Wrong,
     &messages::Slow,
@@ -23,6 +31,7 @@ pub(super) const ALL: &[&dyn Attack] = &[
     &rings::Nonsense,
     &rings::Chains,
     &rings::Buffers,
+    &headers::Flips,
 ];
 
 /// The tables of so many ports for machine monitors, whose names are this one and a number.
