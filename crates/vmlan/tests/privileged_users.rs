@@ -5,6 +5,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -146,22 +147,26 @@ fn config(access: &str) -> String {
          [network.lab.port.datagram]\ndatagram = {{ listen = \"datagram.sock\", {access} }}\n\
          [network.lab.port.pair]\ndatagram = {{ local = \"pair.sock\", remote = \"none.sock\", {access} }}\n\
          [network.lab.port.all]\nvde = {{ directory = \"all.vde\", {access} }}\n\
+         [network.lab.port.monitor]\nvhost_user = {{ listen = \"monitor.sock\", {access} }}\n\
          [network.lab.port.vpn]\ntunnel = {{ listen = \"vpn.sock\", address = \"10.0.0.9/24\", {access} }}\n"
     )
 }
 
 /// Every socket of that configuration.
-const SOCKETS: [(SocketType, &str); 5] = [
+const SOCKETS: [(SocketType, &str); 6] = [
     (SocketType::STREAM, "stream.sock"),
     (SocketType::DGRAM, "datagram.sock"),
     (SocketType::DGRAM, "pair.sock"),
     (SocketType::STREAM, "all.vde/ctl"),
+    (SocketType::STREAM, "monitor.sock"),
     (SocketType::SEQPACKET, "vpn.sock"),
 ];
 
 fn wait_for_sockets(daemon: &Daemon) {
     daemon.wait_up(&["all", "vpn"]);
-    ["stream", "datagram", "pair"].iter().for_each(|port| daemon.wait_state(port, PortState::Waiting));
+    ["stream", "datagram", "pair", "monitor"]
+        .iter()
+        .for_each(|port| daemon.wait_state(port, PortState::Waiting));
 }
 
 /// A directory that every user may enter.
@@ -217,7 +222,14 @@ fn guests_of_a_group_talk_over_every_kind_of_socket() {
     let vpn = daemon.path("vpn.sock");
     let tunnel = as_user(MEMBER, &[GROUP], || Client::connect(&vpn, 0, &[]));
     assert!(tunnel.is_ok());
-    drop((guests, tunnel));
+    let path = daemon.path("monitor.sock");
+    let monitor = as_user(MEMBER, &[GROUP], || UnixStream::connect(&path));
+    assert!(monitor.is_ok());
+    let peer = format!("pid {}, uid {MEMBER}", std::process::id());
+    wait_until("the user of a machine monitor to be shown", PATIENCE, || {
+        daemon.port("monitor").peer.as_ref() == Some(&peer)
+    });
+    drop((guests, tunnel, monitor));
     wait_until("clients to go", PATIENCE, || attached(&daemon) == 0);
     daemon.stop();
 }

@@ -53,6 +53,21 @@ fn a_port_has_one_monitor_at_a_time_and_then_the_next() {
 }
 
 #[test]
+fn a_socket_is_the_daemons_user_alone_unless_the_port_says_otherwise() {
+    use std::os::unix::fs::PermissionsExt;
+    for (keys, wanted) in [("", 0o600), (", mode = \"0660\"", 0o660)] {
+        let daemon = start(&format!("listen = \"web.sock\"{keys}"));
+        let path = daemon.path("web.sock");
+        let mode = path.metadata().expect("the socket").permissions().mode() & 0o7777;
+        assert_eq!(mode, wanted, "{mode:o}");
+        let _monitor = Monitor::connect(&path);
+        let peer = format!("pid {}, uid {}", std::process::id(), rustix::process::getuid().as_raw());
+        wait_until("its user to be shown", PATIENCE, || daemon.port("web").peer.as_ref() == Some(&peer));
+        daemon.stop();
+    }
+}
+
+#[test]
 fn a_monitor_that_listens_is_connected_to_again_and_again() {
     let directory = directory();
     let path = directory.path().join("monitor");
