@@ -396,7 +396,7 @@ table! {
         /// Group, by name or number as text, that the socket belongs to; the daemon's when absent.
         group: String = Value::TextOrNumber,
         /// Most pairs of queues that the guest may use.
-        queues: u64 = number(1, 64, Some(8)),
+        queues: u64 = number(1, 63, Some(8)),
         /// Offers packed rings; true when absent.
         packed: bool,
         /// Leaves segmentation and checksums to the receiver where it takes them; true when absent.

@@ -107,12 +107,12 @@ fn every_key_of_vhost_user_reaches_the_checked_form() {
     let source = VhostUserSource::Listen("/a".into(), Access { group: Some(7), ..Access::of(mode(0o660)) });
     assert_eq!(
         table(
-            "listen = \"/a\", mode = \"0660\", group = 7, queues = 64, packed = false, offloads = false, \
+            "listen = \"/a\", mode = \"0660\", group = 7, queues = 63, packed = false, offloads = false, \
              config = \"on\", memory = \"3GiB\", sealed = true"
         ),
         Attachment::new(VhostUser {
             source,
-            queues: 64,
+            queues: 63,
             packed: false,
             offloads: false,
             config: vmlan_api::ConfigSpace::On,
@@ -230,7 +230,7 @@ fn each_fault_has_its_code_and_field() {
         ("vhost_user = { fd = 2 }", OutOfRange, "vhost_user.fd"),
         ("vhost_user = { listen = \"/a\", mode = \"1777\" }", OutOfRange, "vhost_user.mode"),
         ("vhost_user = { listen = \"/a\", queues = 0 }", OutOfRange, "vhost_user.queues"),
-        ("vhost_user = { listen = \"/a\", queues = 65 }", OutOfRange, "vhost_user.queues"),
+        ("vhost_user = { listen = \"/a\", queues = 64 }", OutOfRange, "vhost_user.queues"),
         ("vhost_user = { listen = \"/a\", config = \"yes\" }", OutOfRange, "vhost_user.config"),
         ("vhost_user = { listen = \"/a\", memory = 5 }", WrongType, "vhost_user.memory"),
         ("vhost_user = { listen = \"/a\", memory = \"64G\" }", OutOfRange, "vhost_user.memory"),

@@ -190,10 +190,19 @@ impl Latest {
 
 #[cfg(test)]
 mod tests {
+    use vmlan_api::VhostUserConfig;
+    use vmlan_api::keys::{self, Keyed};
+
     use super::*;
 
     fn state(up: bool) -> Report {
         Report::State(State { up, announced: false, reason: None })
+    }
+
+    #[test]
+    fn the_range_of_queues_ends_at_the_pairs_that_are_served() {
+        let (range, _) = keys::range(VhostUserConfig::KEYS, "queues");
+        assert_eq!(range, 1..=u64::from(Offer::MOST_PAIRS));
     }
 
     #[tokio::test]

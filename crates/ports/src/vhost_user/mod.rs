@@ -36,7 +36,7 @@ pub(crate) const ENTRY: Entry = Entry {
 pub struct VhostUser {
     /// The way to the machine monitor.
     pub source: VhostUserSource,
-    /// Most pairs of queues: 1 to 64.
+    /// Most pairs of queues: 1 to 63.
     pub queues: u16,
     /// True if packed rings are offered.
     pub packed: bool,
