@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use vmlan_drivers::vhost_user::counters::RingCounters;
 use vmlan_drivers::vhost_user::device::{Device, RingAddresses, Setup};
 use vmlan_drivers::vhost_user::log::Log;
 use vmlan_drivers::vhost_user::memory::{Memory, Region};
@@ -39,7 +40,7 @@ fuzz_target!(|octets: &[u8]| {
     let memory = Arc::new(Memory::new(vec![region]).expect("one region"));
     let log = has(5, 1) != 0;
     let log = log.then(|| Arc::new(Log::new(mapping.area(SIZE - 2, 2).expect("it is there"))));
-    let device = Device::new(2, 1).expect("a device");
+    let device = Device::new(2, 1, RingCounters::new(1)).expect("a device");
     let rings = device.rings();
     for (index, [descriptors, driver, device]) in AREAS.into_iter().enumerate() {
         let setup = Setup {

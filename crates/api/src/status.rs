@@ -108,6 +108,24 @@ pub struct Port {
     /// The records of a tunnel, on the link between it and its client or device, while it is up.
     #[serde(default)]
     pub tunnel: Option<Counters>,
+    /// How a vhost-user port and its guest woke each other, while a machine monitor is connected.
+    #[serde(default)]
+    pub rings: Option<RingCounters>,
+}
+
+/// How a vhost-user port and its guest woke each other, since the port was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingCounters {
+    /// Kicks of the guest that workers heard; several that come before a worker looks are one.
+    pub kicks: u64,
+    /// Calls to the guest.
+    pub calls: u64,
+    /// Turns to which kicks had woken a worker, and that found nothing to do.
+    pub empty_wakeups: u64,
+    /// Rings that were found to make no sense, and were left alone from then on.
+    pub broken_rings: u64,
+    /// Changes of started rings, for each of which workers let go of them.
+    pub quiesces: u64,
 }
 
 /// The part of a port's traffic that the kernel carries past the daemon.
@@ -296,6 +314,9 @@ pub struct PortCounters {
     pub port: String,
     /// Traffic through the port.
     pub counters: Counters,
+    /// Those of a vhost-user port's rings, while a machine monitor is connected.
+    #[serde(default)]
+    pub rings: Option<RingCounters>,
 }
 
 /// A rule about a port's frames: an element of `GET /v1/filters`.

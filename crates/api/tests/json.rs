@@ -80,6 +80,7 @@ fn a_port_lists_every_member() {
         counters: Counters { drops: [("queue_full".into(), 3)].into(), ..Counters::default() },
         fast: None,
         tunnel: None,
+        rings: Some(RingCounters { kicks: 5, calls: 4, empty_wakeups: 1, broken_rings: 0, quiesces: 2 }),
     };
     let none = json!({"rx_frames": 0, "rx_octets": 0, "tx_frames": 0, "tx_octets": 0});
     assert_eq!(
@@ -96,6 +97,7 @@ fn a_port_lists_every_member() {
                 "drops": {"queue_full": 3},
             },
             "fast": null, "tunnel": null,
+            "rings": {"kicks": 5, "calls": 4, "empty_wakeups": 1, "broken_rings": 0, "quiesces": 2},
         })
     );
 }

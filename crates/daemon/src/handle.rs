@@ -293,6 +293,7 @@ impl Handle {
             network: port.network,
             port: port.port,
             counters: port.counters,
+            rings: port.rings,
         };
         Ok(ports.into_iter().filter(fits).map(counters).collect())
     }

@@ -33,7 +33,7 @@ pub mod vhost_user;
 
 pub use flows::Flows;
 pub use peer::PeerSocket;
-pub use queue::{Endpoint, Fault, Progress, Queue, Settings, Status};
+pub use queue::{Endpoint, Fault, Progress, Queue, RingCounts, Settings, Status};
 pub use waits::Waits;
 
 /// The examples of the README.

@@ -30,6 +30,11 @@ pub trait Endpoint: Send + Sync {
         None
     }
 
+    /// Returns the counters of the port's rings, where the medium is rings in a guest's memory.
+    fn rings(&self) -> Option<RingCounts> {
+        None
+    }
+
     /// Shows the guest whether its cable is plugged in, as far as the medium can.
     ///
     /// # Errors
@@ -139,6 +144,21 @@ pub struct Status {
     pub retry: bool,
     /// When `transmit`, if frames wait, and `receive` have to be called although nothing is ready.
     pub deadline: Option<Instant>,
+}
+
+/// How guest and workers woke each other about the rings of a port, since the port was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingCounts {
+    /// Kicks of guests that workers heard. Several that come before a worker looks are one.
+    pub kicks: u64,
+    /// Calls to guests.
+    pub calls: u64,
+    /// Turns to which kicks had woken a worker, and that found nothing to do.
+    pub empty_wakeups: u64,
+    /// Rings that were found to make no sense, and were left alone from then on.
+    pub broken_rings: u64,
+    /// Changes of started rings, for each of which workers let go of them.
+    pub quiesces: u64,
 }
 
 /// Why an attachment is of no more use.

@@ -385,6 +385,8 @@ impl Row {
             counters: self.member.as_ref().map(|member| counters(member.link.counters())).unwrap_or_default(),
             fast: None,
             tunnel: endpoint.and_then(|endpoint| endpoint.inner()).map(counters),
+            // A broken ring counts while it keeps the port from being up.
+            rings: self.endpoint.as_ref().and_then(|endpoint| endpoint.rings()).map(rings),
         }
     }
 }
@@ -402,6 +404,11 @@ fn vlan(vlan: &Vlan) -> Option<vmlan_api::VlanConfig> {
             native: native.as_ref().map(number),
         }),
     }
+}
+
+fn rings(counts: vmlan_drivers::RingCounts) -> vmlan_api::RingCounters {
+    let vmlan_drivers::RingCounts { kicks, calls, empty_wakeups, broken_rings, quiesces } = counts;
+    vmlan_api::RingCounters { kicks, calls, empty_wakeups, broken_rings, quiesces }
 }
 
 fn counters(counters: &Counters) -> vmlan_api::Counters {

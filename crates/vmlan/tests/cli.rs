@@ -191,6 +191,7 @@ fn port() -> vmlan_api::Port {
         mtu: 1500,
         counters: vmlan_api::Counters { rx_frames: 7, classes, drops, ..Default::default() },
         tunnel: None,
+        rings: None,
     }
 }
 

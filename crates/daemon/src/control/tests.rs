@@ -178,6 +178,7 @@ fn port() -> vmlan_api::Port {
         mtu: 1500,
         counters: vmlan_api::Counters::default(),
         tunnel: None,
+        rings: None,
     }
 }
 

@@ -3,6 +3,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vmlan_drivers::vhost_user::counters::RingCounters;
 use vmlan_drivers::vhost_user::device::{Device, RingAddresses, Setup};
 use vmlan_drivers::vhost_user::memory::{Memory, Region};
 use vmlan_drivers::vhost_user::message::RegionDescription;
@@ -56,7 +57,7 @@ impl Guest {
         let description = RegionDescription { guest: 0, size: SIZE, user: 0, offset: 0 };
         let region = Region { description, mapping: mapping.clone() };
         let memory = Arc::new(Memory::new(vec![region]).expect("one region"));
-        let device = Device::new(2, 1).expect("a device");
+        let device = Device::new(2, 1, RingCounters::new(1)).expect("a device");
         let rings = device.rings();
         let all = mapping.span(0, SIZE).expect("all of it");
         for index in 0..2u64 {

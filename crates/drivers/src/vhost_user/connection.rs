@@ -23,6 +23,7 @@ use rustix::event::PollFlags;
 use vmlan_frame::MacAddr;
 use vmlan_sys::Waker;
 
+use super::counters::RingCounters;
 use super::device::{Device, RingState, Rings};
 use super::holdings::{Holdings, Limits};
 use super::message::{Header, Request, violation};
@@ -55,6 +56,8 @@ pub struct Options {
     pub workers: usize,
     /// The port's threads that have not ended.
     pub lingering: Lingering,
+    /// The port's counters.
+    pub counters: RingCounters,
 }
 
 /// A count of a port's threads that have not ended, with or without a connection.
@@ -129,11 +132,11 @@ pub fn serve(
     options: Options,
     report: impl Fn(Report) + Send + 'static,
 ) -> io::Result<(Arc<dyn Endpoint>, Connection)> {
-    let Options { socket, offer, memory, sealed, workers, lingering } = options;
+    let Options { socket, offer, memory, sealed, workers, lingering, counters } = options;
     let parts = || {
         let present = lingering.enter()?;
         let stop = Arc::new(Waker::new()?);
-        Ok((present, stop, Device::new(offer.rings(), workers)?))
+        Ok((present, stop, Device::new(offer.rings(), workers, counters.clone())?))
     };
     let (present, stop, device) = match parts() {
         Ok(parts) => parts,
@@ -148,6 +151,7 @@ pub fn serve(
         wire: Wire::new(socket, stop.clone()),
         holdings: Holdings::new(rings.clone(), offer.rings(), Limits { memory, sealed }),
         rings,
+        counters,
         session: Session::new(offer),
         messages: Budget::new(MESSAGES.0, MESSAGES.1),
         disturbances: Budget::new(DISTURBANCES.0, DISTURBANCES.1),
@@ -170,6 +174,7 @@ struct Served {
     session: Session,
     holdings: Holdings,
     rings: Arc<Rings>,
+    counters: RingCounters,
     messages: Budget,
     disturbances: Budget,
     announcements: Budget,
@@ -235,6 +240,7 @@ impl Served {
         let outcome = self.session.request(&request, header.needs_reply)?;
         if self.holdings.disturbs(&self.session, &outcome.action) {
             self.wire.pause(self.disturbances.take(Instant::now()))?;
+            self.counters.quiesced();
         }
         self.holdings.apply(&mut self.session, &outcome.action, &mut self.wire.descriptors)?;
         self.check_memory()?;

@@ -11,6 +11,7 @@ use vmlan_sys::{Interest, Poller, Waker};
 
 use super::Trouble;
 use super::bell::KeptBell;
+use super::counters::RingCounters;
 use super::log::Log;
 use super::memory::Memory;
 use super::packed::{self, Cursor, Packed};
@@ -18,7 +19,7 @@ use super::queue::VhostQueue;
 use super::ring::{AnyLayout, Form, Frames, Ring};
 use super::session::feature;
 use super::split::{self, Split};
-use crate::queue::{Endpoint, Queue, Settings};
+use crate::queue::{Endpoint, Queue, RingCounts, Settings};
 
 /// Announcements that wait for a worker at most.
 const ANNOUNCEMENTS: usize = 16;
@@ -147,6 +148,7 @@ pub struct Rings {
     pairs: AtomicUsize,
     /// By which rings are rung when they start or break.
     bell: Mutex<KeptBell>,
+    counters: RingCounters,
 }
 
 /// The endpoint of a port whose guest is behind a front end.
@@ -157,11 +159,11 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device with `rings` places for rings, for so many workers.
+    /// A device with `rings` places for rings, for so many workers, that counts in `counters`.
     ///
     /// # Errors
     /// No descriptors or memory. Of requests of asynchronous I/O there may be too few (`fs.aio-max-nr`).
-    pub fn new(rings: usize, workers: usize) -> io::Result<Device> {
+    pub fn new(rings: usize, workers: usize, counters: RingCounters) -> io::Result<Device> {
         let rings = Arc::new(Rings {
             slots: (0..rings).map(|_| Slot::default()).collect(),
             watches: (0..workers.max(1)).map(|_| Watch::new()).collect::<io::Result<_>>()?,
@@ -172,6 +174,7 @@ impl Device {
             waker: Waker::new()?,
             pairs: AtomicUsize::new(0),
             bell: Mutex::new(KeptBell::take()?),
+            counters,
         });
         let bells = (0..workers.max(1)).map(|_| KeptBell::take().map(Some)).collect::<io::Result<_>>()?;
         Ok(Device { rings, bells: Mutex::new(bells) })
@@ -196,6 +199,10 @@ impl Endpoint for Device {
 
     fn mechanism(&self) -> String {
         self.rings.describe()
+    }
+
+    fn rings(&self) -> Option<RingCounts> {
+        Some(self.rings.counters.snapshot())
     }
 }
 
@@ -310,8 +317,10 @@ impl Rings {
             // What was armed before we came is not known. An error is found in the first turn.
             let _ = ring.arm();
         }
-        let told = if made.ring.is_ok() { &made.setup.call } else { &made.setup.error };
-        self.ring_bell(told.as_ref());
+        match made.ring {
+            Ok(_) => self.call(made.setup.call.as_ref()),
+            Err(_) => self.tell_of_broken(made.setup.error.as_ref()),
+        }
         drop(started);
         self.changed();
         before
@@ -343,7 +352,7 @@ impl Rings {
     /// Sets the descriptor that tells the guest, and gives the last one back. The guest is told once.
     pub fn set_call(&self, index: usize, call: Option<OwnedFd>) -> Option<OwnedFd> {
         self.change(index, |started| {
-            self.ring_bell(call.as_ref());
+            self.call(call.as_ref());
             std::mem::replace(&mut started.setup.call, call)
         })?
     }
@@ -368,7 +377,7 @@ impl Rings {
             if started.ring.is_ok() {
                 let ring = make(&started.setup, base);
                 if ring.is_err() {
-                    self.ring_bell(started.setup.error.as_ref());
+                    self.tell_of_broken(started.setup.error.as_ref());
                 }
                 before.push(Box::new(std::mem::replace(&mut started.ring, ring)));
             }
@@ -470,6 +479,20 @@ impl Rings {
         }
     }
 
+    /// Tells a guest to look at its ring.
+    fn call(&self, call: Option<&OwnedFd>) {
+        if call.is_some() {
+            self.counters.called_by_thread();
+        }
+        self.ring_bell(call);
+    }
+
+    /// Tells a front end of a ring that is broken from now on.
+    fn tell_of_broken(&self, error: Option<&OwnedFd>) {
+        self.counters.broken();
+        self.ring_bell(error);
+    }
+
     fn ring_bell(&self, fd: Option<&OwnedFd>) {
         if let Some(fd) = fd {
             // A guest that is not told now is told with the next frames.
@@ -508,6 +531,10 @@ impl Rings {
 impl Rings {
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn counters(&self) -> &RingCounters {
+        &self.counters
     }
 
     pub(crate) fn slot(&self, index: usize) -> &Slot {
@@ -561,7 +588,7 @@ impl Rings {
         started.setup.base = started.base();
         started.ring = Err(trouble);
         self.slots[index].flags.store(0, Ordering::Release);
-        self.ring_bell(started.setup.error.as_ref());
+        self.tell_of_broken(started.setup.error.as_ref());
         self.generation.fetch_add(1, Ordering::Release);
         self.waker.wake();
     }

@@ -16,6 +16,7 @@
 mod bell;
 mod chain;
 pub mod connection;
+pub mod counters;
 pub mod device;
 mod holdings;
 pub mod log;

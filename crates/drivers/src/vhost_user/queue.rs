@@ -9,6 +9,7 @@ use vmlan_sys::{Ready, guest_memory};
 
 use super::Trouble;
 use super::bell::KeptBell;
+use super::counters::RingCounters;
 use super::device::Rings;
 use super::ring::Intake;
 use crate::queue::{Fault, Outbox, Progress, Queue, Sent, Settings, Status};
@@ -36,8 +37,8 @@ struct Kicks {
 }
 
 impl Kicks {
-    /// Notes whether there was `any` frame behind the kicks that came.
-    fn judge(&mut self, now: Instant, any: bool) {
+    /// Notes whether there was `any` frame behind the kicks that came. True if they were for nothing.
+    fn judge(&mut self, now: Instant, any: bool) -> bool {
         let came = std::mem::take(&mut self.came);
         if any {
             self.empty = 0;
@@ -49,6 +50,7 @@ impl Kicks {
             }
         }
         self.deaf = self.deaf.filter(|until| *until > now);
+        came && !any
     }
 
     fn are_heard(&self) -> bool {
@@ -163,6 +165,7 @@ impl VhostQueue {
         let outbox = &self.outbox;
         let refuse = |reason, octets| outbox.refuse(reason, 1, octets);
         let mut intake = Intake { pool: cx.pool, batch, refuse: &refuse, octets: 0, descriptors: 0 };
+        let counted = (self.rings.counters(), self.worker);
         for step in 0..count {
             if intake.is_over() {
                 self.left = true;
@@ -181,7 +184,7 @@ impl VhostQueue {
                     any |= turned.any;
                     self.left |= turned.left;
                     if turned.call {
-                        ring_bell(&mut self.bell, call)?;
+                        ring_bell(&mut self.bell, call, counted)?;
                     }
                 }
                 Err(trouble) => self.rings.break_ring(index, started, trouble),
@@ -192,11 +195,15 @@ impl VhostQueue {
     }
 }
 
-fn ring_bell(bell: &mut KeptBell, call: Option<&OwnedFd>) -> Result<(), Fault> {
-    match call {
-        Some(call) => bell.ring(call).map_err(Fault::Io),
-        None => Ok(()),
-    }
+/// Calls a guest, which the worker counts.
+fn ring_bell(
+    bell: &mut KeptBell,
+    call: Option<&OwnedFd>,
+    (counters, worker): (&RingCounters, usize),
+) -> Result<(), Fault> {
+    let Some(call) = call else { return Ok(()) };
+    counters.called(worker);
+    bell.ring(call).map_err(Fault::Io)
 }
 
 impl Queue for VhostQueue {
@@ -217,7 +224,11 @@ impl Queue for VhostQueue {
         };
         // Which of the rings it is does not matter: there are few. An error would be a bug of ours, and costs a look.
         let _ = poller.wait(&mut self.events, Some(Duration::ZERO));
-        kicks.came |= self.events.iter().any(|event| event.token != u64::MAX);
+        let heard = self.events.iter().filter(|event| event.token != u64::MAX).count();
+        if heard > 0 {
+            kicks.came = true;
+            self.rings.counters().kicked(self.worker, heard as u64);
+        }
     }
 
     fn receive(&mut self, cx: &Context<'_>, batch: &mut Batch) -> Result<Progress, Fault> {
@@ -232,7 +243,9 @@ impl Queue for VhostQueue {
             batch.clear();
             return Err(fault);
         }
-        self.kicks.judge(cx.now, any);
+        if self.kicks.judge(cx.now, any) {
+            self.rings.counters().woken_for_nothing(self.worker);
+        }
         self.look = (self.unkicked || !self.kicks.are_heard()).then(|| cx.now + LOOK);
         Ok(if self.transmitters.is_empty() { Progress::Done } else { Progress::Polled { any } })
     }
@@ -290,13 +303,16 @@ impl Queue for VhostQueue {
                 Sent { full: true, ..Sent::default() }
             }))
         });
-        let result = if wants_call { ring_bell(&mut self.bell, call) } else { Ok(()) };
+        let counted = (self.rings.counters(), self.worker);
+        let result = if wants_call { ring_bell(&mut self.bell, call, counted) } else { Ok(()) };
         if let Some(trouble) = trouble {
             self.rings.break_ring(index, started, trouble);
             self.outbox.abandon(cx, batch, DropReason::NoPeer);
         }
         drop(held);
-        self.kicks_for_room.judge(cx.now, any);
+        if self.kicks_for_room.judge(cx.now, any) {
+            self.rings.counters().woken_for_nothing(self.worker);
+        }
         self.look_for_room = (!self.kicks_for_room.are_heard()).then(|| cx.now + LOOK);
         result.and_then(|()| self.check_memory())
     }

@@ -5,7 +5,7 @@
 //! rings that are not enabled have to be taken too; the network sends to the port while a ring of each direction is
 //! enabled, or after the machine monitor announced its guest, as it does behind a migration.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 use vmlan_api::{ConfigSpace, PortState};
@@ -13,6 +13,7 @@ use vmlan_drivers::Fault;
 use vmlan_drivers::vhost_user::connection::{
     self, ConfigOffer, Connection, Lingering, Offer, Options, Report, State,
 };
+use vmlan_drivers::vhost_user::counters::RingCounters;
 use vmlan_frame::Mutex;
 
 use super::{VhostUser, VhostUserSource};
@@ -33,11 +34,13 @@ pub(super) fn hindrance() -> Option<Hindrance> {
 pub(super) struct Keep {
     config: VhostUser,
     lingering: Lingering,
+    /// The port's counters, from the first connection on: that one says how many workers there are.
+    counters: OnceLock<RingCounters>,
 }
 
 impl Keep {
     pub(super) fn new(config: VhostUser) -> Keep {
-        Keep { config, lingering: Lingering::default() }
+        Keep { config, lingering: Lingering::default(), counters: OnceLock::new() }
     }
 
     fn offer(&self, seat: &Seat) -> Offer {
@@ -85,6 +88,7 @@ impl AttachGuest for Keep {
             sealed: self.config.sealed,
             workers: seat.workers(),
             lingering: self.lingering.clone(),
+            counters: self.counters.get_or_init(|| RingCounters::new(seat.workers())).clone(),
         };
         let news = Arc::new(News::default());
         let teller = news.clone();

@@ -1,6 +1,7 @@
 //! Listings of the running state: `status`, `networks`, `ports`, `fdb` and `counters`.
 
 use super::Failure;
+use super::other_side::signals;
 use crate::args::Output;
 use crate::client::{Client, encode};
 use crate::output::{line, or_dash, print, print_json, table};
@@ -151,6 +152,7 @@ pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<
     if output.json {
         return print_json(&ports);
     }
+    let has_rings = ports.iter().any(|port| port.rings.is_some());
     let row = |port: &vmlan_api::PortCounters| {
         let vmlan_api::Counters { rx_frames, rx_octets, tx_frames, tx_octets, drops, .. } = &port.counters;
         let reasons: Vec<_> = drops
@@ -161,11 +163,14 @@ pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<
         let numbers = [rx_frames, rx_octets, tx_frames, tx_octets].map(u64::to_string);
         let names = [port.network.clone(), port.port.clone()];
         let words = [classes(&port.counters.classes), reasons.join(" ")];
-        names.into_iter().chain(numbers).chain(words.map(|word| or_dash(Some(&word)))).collect()
+        let words = words.map(|word| or_dash(Some(&word)));
+        let rings = has_rings.then(|| or_dash(port.rings.as_ref().map(signals).as_deref()));
+        names.into_iter().chain(numbers).chain(words).chain(rings).collect()
     };
     let rows: Vec<Vec<String>> = ports.iter().map(row).collect();
-    let head =
-        ["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "CLASSES RX/TX", "DROPS"];
+    let mut head =
+        vec!["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "CLASSES RX/TX", "DROPS"];
+    head.extend(has_rings.then_some("RINGS"));
     print(&table(&head, &rows))
 }
 

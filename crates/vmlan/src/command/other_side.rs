@@ -37,6 +37,9 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         ("drops", or_dash(Some(&drops.join(" ")))),
     ];
     let mut text: String = rows.map(|(name, value)| line(name, 8, &value)).concat();
+    if let Some(rings) = &port.rings {
+        text.push_str(&line("rings", 8, &signals(rings)));
+    }
     let own = match port.kind {
         PortKind::Interface => interface(&client.get("/v1/config")?, &port),
         PortKind::VhostUser => vhost_user(&client.get("/v1/config")?, &port),
@@ -47,6 +50,14 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         what.lines().for_each(|one| text.push_str(&format!("  {}\n", vmlan_api::escaped(one))));
     }
     print(&text)
+}
+
+/// Says how a vhost-user port and its guest woke each other.
+pub(super) fn signals(rings: &vmlan_api::RingCounters) -> String {
+    let vmlan_api::RingCounters { kicks, calls, empty_wakeups, broken_rings, quiesces } = rings;
+    format!(
+        "kicks={kicks} calls={calls} empty_wakeups={empty_wakeups} broken_rings={broken_rings} quiesces={quiesces}"
+    )
 }
 
 /// Says where guests of a port that was just added connect.

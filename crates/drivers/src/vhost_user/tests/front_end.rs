@@ -70,7 +70,9 @@ impl Machine {
         let config = ConfigOffer::Auto;
         let offer = Offer { pairs: 8, packed: true, offloads: true, config, mac, mtu: 1500 };
         let (socket, lingering) = (theirs.into(), Lingering::default());
-        let options = Options { socket, offer, memory: 1 << 30, sealed: false, workers: 1, lingering };
+        let counters = RingCounters::new(1);
+        let options =
+            Options { socket, offer, memory: 1 << 30, sealed: false, workers: 1, lingering, counters };
         let (sender, reports) = channel();
         let (device, connection) = serve(options, move |report| drop(sender.send(report))).unwrap();
         let settings = Settings {

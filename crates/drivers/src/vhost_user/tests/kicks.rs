@@ -2,6 +2,7 @@
 
 use super::super::device::Setup;
 use super::*;
+use crate::queue::RingCounts;
 
 #[test]
 fn case_26_the_guest_is_told_when_its_index_is_passed() {
@@ -187,4 +188,37 @@ fn case_47_a_guest_under_load_is_asked_for_no_kick_and_an_idle_one_wakes_nobody(
         assert_eq!((wakes(&mut lab), wakes(&mut lab)), (1, 0));
         assert_eq!(lab.receive().len(), 1);
     }
+}
+
+#[test]
+fn kicks_calls_and_broken_rings_are_counted() {
+    let mut lab = Fixture::with(false, 8, BASIC);
+    let event = || rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let kick = event();
+    let mut setup = lab.tx.setup(BASIC);
+    setup.kick = Some(kick.try_clone().unwrap());
+    setup.call = Some(event());
+    lab.rings.start(1, setup);
+    let counts = |lab: &Fixture| lab.rings.counters().snapshot();
+    let kick_and_receive = |lab: &mut Fixture| {
+        rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
+        lab.queue.is_ready(0);
+        lab.receive();
+    };
+    // A guest may have slept through what was before.
+    let mut expected = RingCounts { calls: 1, ..RingCounts::default() };
+    assert_eq!(counts(&lab), expected);
+    lab.send(0, &frame(1, 60));
+    kick_and_receive(&mut lab);
+    expected = RingCounts { kicks: 1, calls: 2, ..expected };
+    assert_eq!(counts(&lab), expected);
+    kick_and_receive(&mut lab);
+    expected = RingCounts { kicks: 2, empty_wakeups: 1, ..expected };
+    assert_eq!(counts(&lab), expected);
+    lab.receive();
+    assert_eq!(counts(&lab), expected, "nobody kicked");
+    lab.tx.offer(&[(1, 100, false)]);
+    kick_and_receive(&mut lab);
+    assert!(lab.broken(1).is_some());
+    assert_eq!(counts(&lab), RingCounts { kicks: 3, empty_wakeups: 2, broken_rings: 1, ..expected });
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use vmlan_frame::{Batch, Context, Counters, DropReason, Instant, Offload, Pool, PoolSizes, Takes, VlanTag};
 use vmlan_sys::guest_memory::Mapping;
 
+use super::counters::RingCounters;
 use super::device::{Device, RingState, Rings};
 use super::log::Log;
 use super::session::feature;
@@ -51,7 +52,7 @@ impl Fixture {
     }
 
     fn among(count: usize, rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
-        let device = Device::new(count, 1).unwrap();
+        let device = Device::new(count, 1, RingCounters::new(1)).unwrap();
         let counters = Arc::new(Counters::new(1));
         let settings = Settings {
             worker: 0,

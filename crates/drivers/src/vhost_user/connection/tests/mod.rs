@@ -100,6 +100,7 @@ impl FrontEnd {
             sealed: false,
             workers: 1,
             lingering: lingering.clone(),
+            counters: RingCounters::new(1),
         };
         change(&mut options);
         let (sender, reports) = channel();

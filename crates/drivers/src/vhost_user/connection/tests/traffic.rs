@@ -146,3 +146,25 @@ fn case_38_a_front_end_that_switches_its_rings_without_end_is_held_to_a_rate() {
     assert!(done as f64 <= most, "{done} of {sent} were done, no more than {most} may be");
     assert!(hostile.reports.try_iter().all(|report| matches!(report, Report::State(_))));
 }
+
+#[test]
+fn changes_of_started_rings_and_broken_ones_are_counted_from_connection_to_connection() {
+    let counters = RingCounters::new(1);
+    for round in 1..=2 {
+        let mut front_end = FrontEnd::with(|options| options.counters = counters.clone());
+        front_end.run(&memfd(MEMORY));
+        let before = counters.snapshot();
+        assert_eq!(before.broken_rings, 2 * (round - 1));
+        // Nothing is started there.
+        assert_eq!(front_end.ask_whether(Kind::SetVringEnable, &words(&[2, 1])), 0);
+        assert_eq!(counters.snapshot(), before);
+        for enabled in [0, 1] {
+            assert_eq!(front_end.ask_whether(Kind::SetVringEnable, &words(&[0, enabled])), 0);
+        }
+        assert_eq!(counters.snapshot().quiesces, before.quiesces + 2);
+        front_end.send(Kind::RemMemReg, &longs(&[0, 0, MEMORY, USER, 0]), &[]);
+        front_end.wait_for(|state| !state.up);
+        assert_eq!(front_end.device.rings(), Some(counters.snapshot()));
+        assert_eq!(counters.snapshot().broken_rings, 2 * round);
+    }
+}
