@@ -42,6 +42,7 @@ fuzz_target!(|octets: &[u8]| {
     let log = log.then(|| Arc::new(Log::new(mapping.area(SIZE - 2, 2).expect("it is there"))));
     let device = Device::new(2, 1, RingCounters::new(1)).expect("a device");
     let rings = device.rings();
+    rings.admit();
     for (index, [descriptors, driver, device]) in AREAS.into_iter().enumerate() {
         let setup = Setup {
             features,

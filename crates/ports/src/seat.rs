@@ -164,7 +164,15 @@ impl Seat {
         let _ = self.joined.network.set_active(self.joined.id, active);
         self.set_state(state, reason, peer);
         // Not before: what the guest says first may be answered at once.
-        if let Some(attachment) = self.attachment.filter(|_| active && !self.is_open) {
+        if active {
+            self.open();
+        }
+    }
+
+    /// Has the attached port receive, whether it has a part in the network or not: its driver holds back what the
+    /// network is not to get yet.
+    pub fn open(&mut self) {
+        if let Some(attachment) = self.attachment.filter(|_| !self.is_open) {
             self.fabric.with_plane(|plane| plane.open(self.joined.key, attachment));
             self.is_open = true;
         }

@@ -59,6 +59,7 @@ impl Guest {
         let memory = Arc::new(Memory::new(vec![region]).expect("one region"));
         let device = Device::new(2, 1, RingCounters::new(1)).expect("a device");
         let rings = device.rings();
+        rings.admit();
         let all = mapping.span(0, SIZE).expect("all of it");
         for index in 0..2u64 {
             let at = index * RING;

@@ -116,6 +116,15 @@ pub struct State {
 /// A connection. When it is dropped, the thread ends without another report; the drop does not wait for it.
 pub struct Connection {
     stop: Arc<Waker>,
+    rings: Arc<Rings>,
+}
+
+impl Connection {
+    /// Has frames of enabled rings received from now on: the network sends to the port by now, so that what the guest
+    /// says is answered. Until then only rings that are not enabled are looked at, whose frames are dropped.
+    pub fn admit(&self) {
+        self.rings.admit();
+    }
 }
 
 impl Drop for Connection {
@@ -147,8 +156,9 @@ pub fn serve(
         }
     };
     let rings = device.rings();
+    let connection = Connection { stop: stop.clone(), rings: rings.clone() };
     let served = Served {
-        wire: Wire::new(socket, stop.clone()),
+        wire: Wire::new(socket, stop),
         holdings: Holdings::new(rings.clone(), offer.rings(), Limits { memory, sealed }),
         rings,
         counters,
@@ -165,7 +175,7 @@ pub fn serve(
         drop(present);
     };
     thread::Builder::new().name("vmlan-vhost".into()).spawn(run)?;
-    Ok((Arc::new(device), Connection { stop }))
+    Ok((Arc::new(device), connection))
 }
 
 /// The thread's half of a connection.

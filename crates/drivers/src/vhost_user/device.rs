@@ -139,6 +139,8 @@ pub struct Rings {
     watches: Vec<Watch>,
     /// Grows with each change that workers have to follow.
     generation: AtomicU64,
+    /// The network knows of the guest, so that frames of enabled rings are received. Before, an answer would be lost.
+    admitted: AtomicBool,
     takes: AtomicU8,
     announcements: Mutex<VecDeque<[u8; SHORTEST]>>,
     has_announcements: AtomicBool,
@@ -168,6 +170,7 @@ impl Device {
             slots: (0..rings).map(|_| Slot::default()).collect(),
             watches: (0..workers.max(1)).map(|_| Watch::new()).collect::<io::Result<_>>()?,
             generation: AtomicU64::new(1),
+            admitted: AtomicBool::new(false),
             takes: AtomicU8::new(0),
             announcements: Mutex::default(),
             has_announcements: AtomicBool::new(false),
@@ -337,6 +340,13 @@ impl Rings {
         self.changed();
         let base = ring.as_ref().map_or(setup.base, Ring::base);
         Some(Stopped { base, setup, _ring: ring })
+    }
+
+    /// Has frames of enabled rings received from now on. Until then only the others are, whose frames are dropped.
+    pub fn admit(&self) {
+        if !self.admitted.swap(true, Ordering::Relaxed) {
+            self.changed();
+        }
     }
 
     /// Lets frames pass, or not.
@@ -545,13 +555,20 @@ impl Rings {
         &self.watches[worker % self.watches.len()]
     }
 
-    /// The rings that `worker` receives from, whether they are enabled or not, and whether one of them is not kicked.
+    /// True if frames of enabled rings are received.
+    pub(crate) fn are_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// The rings that `worker` receives from, and whether one of them is not kicked. Enabled ones are among them once
+    /// they are admitted.
     pub(crate) fn transmitters(&self, worker: usize, into: &mut Vec<usize>) -> bool {
         let workers = self.watches.len();
         let mine = (0..self.slots.len()).filter(|index| index / 2 % workers == worker % workers);
+        let waits = if self.are_admitted() { 0 } else { ENABLED };
         let is_one = |index: &usize| {
             let flags = self.slots[*index].flags();
-            flags & RUNS != 0 && (!index.is_multiple_of(2) || flags & COMMANDS != 0)
+            flags & RUNS != 0 && flags & waits == 0 && (!index.is_multiple_of(2) || flags & COMMANDS != 0)
         };
         into.clear();
         into.extend(mine.filter(is_one));

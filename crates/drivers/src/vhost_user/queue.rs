@@ -66,6 +66,7 @@ pub(crate) struct VhostQueue {
     /// The state of the rings that is followed.
     generation: u64,
     transmitters: Vec<usize>,
+    admitted: bool,
     receiver: Option<usize>,
     takes: Takes,
     /// The ring that is looked at first in the next turn.
@@ -94,6 +95,7 @@ impl VhostQueue {
             bell,
             generation: 0,
             transmitters: Vec::new(),
+            admitted: false,
             receiver: None,
             takes: Takes::NONE,
             turn: 0,
@@ -114,6 +116,7 @@ impl VhostQueue {
         let generation = self.rings.generation();
         if generation != self.generation {
             self.generation = generation;
+            self.admitted = self.rings.are_admitted();
             self.unkicked = self.rings.transmitters(self.worker, &mut self.transmitters);
             self.receiver = self.rings.receiver(self.worker);
             self.takes = self.rings.takes();
@@ -178,6 +181,10 @@ impl VhostQueue {
             };
             let Some(started) = held.as_mut() else { continue };
             let Some((ring, call)) = started.ring() else { continue };
+            if ring.enabled && !self.admitted {
+                // It was enabled since the rings were looked through, which is done again now.
+                continue;
+            }
             let result = if ring.commands { ring.answer() } else { ring.receive(&mut intake) };
             match result {
                 Ok(turned) => {

@@ -2,8 +2,9 @@
 //! the machine monitor's messages, maps its guest's memory, and starts and stops rings. What the thread has to say
 //! comes here as [`News`]: only the latest state is kept, so a guest that starts and stops its rings for ever fills no
 //! queue, and states are passed on at a bounded rate. The endpoint is the workers' from the beginning, since frames of
-//! rings that are not enabled have to be taken too; the network sends to the port while a ring of each direction is
-//! enabled, or after the machine monitor announced its guest, as it does behind a migration.
+//! rings that are not enabled have to be taken too, and are dropped; the network sends to the port while a ring of each
+//! direction is enabled, or after the machine monitor announced its guest, as it does behind a migration. From the first
+//! time on that it does, frames of enabled rings are received: what the guest says before stays in its ring.
 
 use std::sync::{Arc, OnceLock};
 
@@ -96,7 +97,8 @@ impl AttachGuest for Keep {
         let (endpoint, connection) =
             served.map_err(|error| format!("{peer} cannot be served: {error}; it is tried again"))?;
         seat.attach(endpoint).await;
-        let attached = Attached { news, throttle: Throttle::new(), peer, _connection: connection };
+        seat.open();
+        let attached = Attached { news, throttle: Throttle::new(), peer, connection };
         attached.show(seat, State::default());
         Ok(attached)
     }
@@ -121,7 +123,7 @@ pub(super) struct Attached {
     throttle: Throttle,
     peer: String,
     /// Ends the connection's thread when it is dropped.
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Attached {
@@ -143,6 +145,9 @@ impl Attached {
             false => (PortState::Waiting, reason.or_else(|| Some(NO_RINGS.into()))),
         };
         seat.set_part(up || announced, state, reason, Some(self.peer.clone()));
+        if up || announced {
+            self.connection.admit();
+        }
     }
 }
 

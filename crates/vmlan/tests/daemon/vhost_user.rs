@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use rustix::fs::ftruncate;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::{pread, pwrite};
 use testbed::{wait_for, wait_until};
 use vmlan_api::PortState;
 use vmlan_drivers::vhost_user::message::Kind;
@@ -123,6 +125,50 @@ fn a_monitor_that_breaks_the_rules_is_kept_away_for_a_moment() {
     events.expect("a quarantine", |event| matches!(event, vmlan_api::EventKind::Quarantined { .. }));
     daemon.wait_state("web", PortState::Waiting);
     Monitor::connect(&daemon.path("web.sock")).expect_service();
+    daemon.stop();
+}
+
+#[test]
+fn what_a_ring_that_is_never_enabled_sends_is_dropped_and_counted() {
+    const MEMORY: u64 = 1 << 20;
+    const USER: u64 = 0x7f00_0000_0000;
+    /// Where the ring's parts and its buffer are.
+    const AVAILABLE: u64 = 0x1000;
+    const USED: u64 = 0x2000;
+    const BUFFER: u64 = 0x8000;
+    const FRAME: u32 = 60;
+    let daemon = start("listen = \"web.sock\"");
+    let memory = memfd_create("guest", MemfdFlags::CLOEXEC).expect("memory");
+    ftruncate(&memory, MEMORY).expect("memory");
+    let write = |offset: u64, octets: &[u8]| assert_eq!(pwrite(&memory, octets, offset), Ok(octets.len()));
+    let longs = |longs: &[u64]| longs.iter().flat_map(|long| long.to_ne_bytes()).collect::<Vec<_>>();
+    // One descriptor of a buffer with a header and a frame, which is available.
+    write(0, &[&BUFFER.to_le_bytes()[..], &(12 + FRAME).to_le_bytes()].concat());
+    write(AVAILABLE, &[0, 0, 1, 0, 0, 0]);
+
+    let mut monitor = Monitor::connect(&daemon.path("web.sock"));
+    // Version 1, and rings that are not enabled by themselves.
+    monitor.send(1, Kind::SetFeatures, &longs(&[1 << 32 | 1 << 30]), None);
+    let region = longs(&[1, 0, MEMORY, USER, 0]);
+    monitor.send(1, Kind::SetMemTable, &region, Some(&memory));
+    let tx = 1_u64;
+    monitor.send(1, Kind::SetVringNum, &longs(&[tx | 8 << 32]), None);
+    monitor.send(1, Kind::SetVringAddr, &longs(&[tx, USER, USER + USED, USER + AVAILABLE, 0]), None);
+    let kick = eventfd(0, EventfdFlags::empty()).expect("a descriptor");
+    monitor.send(1, Kind::SetVringKick, &longs(&[tx]), Some(&kick));
+    wait_until("the frame to be dropped", PATIENCE, || {
+        daemon.port("web").counters.drops.get("not_attached") == Some(&1)
+    });
+
+    let port = daemon.port("web");
+    assert_eq!((port.state, port.counters.rx_frames), (PortState::Waiting, 1));
+    wait_until("the guest to get its buffer back", PATIENCE, || {
+        let mut used = [0; 2];
+        assert_eq!(pread(&memory, &mut used, USED + 2), Ok(2));
+        u16::from_le_bytes(used) == 1
+    });
+    monitor.expect_service();
+    drop(monitor);
     daemon.stop();
 }
 

@@ -83,6 +83,7 @@ impl Machine {
             share: None,
             longest: 1518,
         };
+        connection.admit();
         let queue = device.queue(settings).unwrap();
         let memory = memfd(MEMORY);
         let mapping = Mapping::new(memory.as_fd(), 0, MEMORY).unwrap();

@@ -52,6 +52,13 @@ impl Fixture {
     }
 
     fn among(count: usize, rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
+        let fixture = Fixture::unknown(count, rx, tx, features);
+        fixture.rings.admit();
+        fixture
+    }
+
+    /// A device of a guest that the network does not know yet.
+    fn unknown(count: usize, rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
         let device = Device::new(count, 1, RingCounters::new(1)).unwrap();
         let counters = Arc::new(Counters::new(1));
         let settings = Settings {
@@ -472,6 +479,26 @@ fn case_49_a_ring_that_is_not_enabled_is_drained_or_left_alone() {
         assert!(lab.rings.are_up());
         lab.transmit(&[&frame(1, 60)]);
         assert_eq!(lab.rx.used().len(), 1);
+    }
+}
+
+#[test]
+fn case_49_before_the_network_knows_a_guest_only_rings_that_are_not_enabled_are_looked_at() {
+    for packed in BOTH {
+        let [rx, tx] = [(); 2].map(|()| GuestRing::new(packed, 8));
+        let mut lab = Fixture::unknown(2, rx, tx, BASIC);
+        lab.send(0, &frame(1, 60));
+        assert_eq!((lab.receive().len(), lab.tx.used().len()), (0, 0));
+        assert!(!lab.queue.rest(), "what is left alone is not looked at again and again");
+        lab.rings.set_enabled(1, false);
+        assert_eq!((lab.receive().len(), lab.tx.used().len()), (0, 1));
+        assert_eq!(lab.dropped(DropReason::NotAttached), 1);
+        lab.rings.set_enabled(1, true);
+        lab.send(0, &frame(2, 60));
+        assert_eq!((lab.receive().len(), lab.tx.used().len()), (0, 0));
+        lab.rings.admit();
+        assert_eq!(lab.receive(), [frame(2, 60)]);
+        assert_eq!(lab.dropped(DropReason::NotAttached), 1);
     }
 }
 

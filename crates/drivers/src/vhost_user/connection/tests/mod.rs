@@ -106,6 +106,7 @@ impl FrontEnd {
         let (sender, reports) = channel();
         let report = move |report| drop(sender.send(report));
         let (device, connection) = serve(options, report).unwrap();
+        connection.admit();
         FrontEnd { socket: ours, reports, lingering, device, connection: Some(connection) }
     }
 
