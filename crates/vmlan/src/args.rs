@@ -11,7 +11,9 @@ use vmlan_api::PortKind;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use crate::names;
-pub use uplink::{FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, VmArguments};
+pub use uplink::{
+    Attach, FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, VmArguments,
+};
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]

@@ -95,12 +95,27 @@ pub enum ForwardCommand {
     },
 }
 
+/// How a machine is joined to a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Attach {
+    /// By vhost-user where the command of QEMU shares the machine's memory already, else by a socket
+    #[default]
+    Auto,
+    /// By a stream or datagram socket
+    Socket,
+    /// By vhost-user: vmlan works in the memory of QEMU's machine, which is shared for that
+    VhostUser,
+}
+
 /// Which virtual machine, on which network.
 #[derive(Debug, Args)]
 pub struct VmArguments {
     /// Network [default: the only one, or `lab`]
     #[arg(add = ArgValueCompleter::new(names::networks))]
     pub network: Option<String>,
+    /// How the machine is joined to the network
+    #[arg(long, value_name = "WAY", value_enum, default_value_t)]
+    pub attach: Attach,
     /// The command that runs the machine: qemu-system-…, krunkit or vfkit, without anything about networks
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -5,6 +5,7 @@
 
 mod child;
 mod program;
+mod qemu;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,12 +16,16 @@ use anyhow::Context;
 use serde_json::json;
 use vmlan_api::{ApplyReport, ErrorCode};
 
-use crate::args::VmArguments;
+use crate::args::{Attach, VmArguments};
 use crate::client::{Client, ClientError, encode};
 use crate::command::{Failure, port_path, stable_mac};
 use crate::output::tell;
 use child::Keeper;
 use program::{Program, Socket};
+use qemu::Memory;
+
+/// vmlan has ports of this kind here.
+const HAS_VHOST_USER: bool = cfg!(target_os = "linux");
 
 /// Names that are tried for a machine.
 const MOST_NAMES: usize = 1000;
@@ -34,24 +39,31 @@ pub fn run(client: &Client, arguments: VmArguments) -> Result<(), Failure> {
     let shown = arguments.network.as_deref().unwrap_or("NETWORK");
     let program = Program::of(program_name, shown).map_err(Failure::Usage)?;
     if let Some(network) = program.own_network(own) {
-        let added = program.network(&command, "PATH", "MAC").join(" ");
+        let added = program.network(program.socket(), &command, "PATH", "MAC").join(" ");
         return Err(Failure::Usage(format!(
             "`{}` gives the machine a network already; leave it out, and vmlan puts in\n  {added}\nor keep it and add a \
              port by hand, whose lines `vmlan port show` has:\n  vmlan port add {shown} NAME stream listen=NAME.sock",
             vmlan_api::escaped(&network)
         )));
     }
+    let netdevs = match program {
+        Program::Qemu => Netdevs::of(program_name)?,
+        Program::Krunkit | Program::Vfkit => Netdevs::default(),
+    };
+    let (socket, memory) =
+        attachment(arguments.attach, program, &command, &netdevs).map_err(Failure::Usage)?;
     if program == Program::Qemu {
-        check_qemu(program_name)?;
+        netdevs.check(program_name, socket)?;
     }
     let wanted = program.name(own);
     // From here on a signal is the command's, or ends it before it begins.
     let mut keeper = Keeper::new().context("signals cannot be waited for")?;
     let network = network(client, arguments.network)?;
-    let port = Port::add(client, &network, &wanted, program.socket())?;
-    let added = program.network(&command, &port.socket, &port.mac);
-    tell(&format!("{} is on network {network} as {}, {}", wanted, port.name, port.mac));
-    command.extend(added.into_iter().map(OsString::from));
+    let port = Port::add(client, &network, &wanted, socket)?;
+    let added = program.network(socket, &command, &port.socket, &port.mac);
+    let by = if socket == Socket::VhostUser { ", by vhost-user" } else { "" };
+    tell(&format!("{} is on network {network} as {}, {}{by}", wanted, port.name, port.mac));
+    command.extend(memory.into_iter().chain(added).map(OsString::from));
     let ended = keeper.run(&command);
     port.remove();
     let program = command[0].to_string_lossy().into_owned();
@@ -84,26 +96,89 @@ fn network(client: &Client, named: Option<String>) -> Result<String, Failure> {
     }
 }
 
-/// Checks that QEMU can connect to a stream socket, which those before 7.2 cannot.
-fn check_qemu(program: &OsString) -> anyhow::Result<()> {
-    let name = program.to_string_lossy();
-    let ask = |arguments: &[&str]| Command::new(program).args(arguments).output();
-    let output = ask(&["-netdev", "help"]).with_context(|| format!("{name} cannot be run"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if text.lines().any(|line| line.trim() == "stream") {
-        return Ok(());
+/// Chooses the kind of socket for a machine, and the arguments that share its memory where it needs some.
+///
+/// # Errors
+/// A sentence with the cure where vhost-user was asked for and cannot be.
+fn attachment(
+    wanted: Attach,
+    program: Program,
+    command: &[OsString],
+    netdevs: &Netdevs,
+) -> Result<(Socket, Vec<String>), String> {
+    match (wanted, program) {
+        (Attach::VhostUser, Program::Qemu) => match qemu::memory(command) {
+            Memory::Shared => Ok((Socket::VhostUser, Vec::new())),
+            Memory::Plain(Some(size)) => Ok((Socket::VhostUser, qemu::shared_memory(&size).into())),
+            Memory::Plain(None) => {
+                Err("the machine's memory is to be shared: say how much it has, as `-m 1G`".into())
+            }
+            Memory::Own(why) => Err(format!(
+                "the machine's memory cannot be shared: {why}. Change that, or join it by `--attach socket`"
+            )),
+        },
+        (Attach::VhostUser, Program::Krunkit | Program::Vfkit) => {
+            Err("only QEMU is joined by vhost-user; leave out `--attach`".into())
+        }
+        (Attach::Auto, Program::Qemu)
+            if HAS_VHOST_USER
+                && netdevs.has(Socket::VhostUser)
+                && qemu::memory(command) == Memory::Shared =>
+        {
+            Ok((Socket::VhostUser, Vec::new()))
+        }
+        (Attach::Auto | Attach::Socket, _) => Ok((program.socket(), Vec::new())),
     }
-    let version = ask(&["--version"]).ok().and_then(|output| {
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .map(|line| vmlan_api::escaped(line).into_owned())
-    });
-    anyhow::bail!(
-        "{name} has no `-netdev stream`, which came with QEMU 7.2; it says of itself: {}. An older one joins by VDE \
-         (`-netdev vde`) or by a TAP: `vmlan port add` and `vmlan port show`",
-        version.as_deref().unwrap_or("nothing")
-    )
+}
+
+/// The kinds of network that QEMU has, as it lists them.
+#[derive(Default)]
+struct Netdevs(String);
+
+impl Netdevs {
+    fn of(program: &OsString) -> anyhow::Result<Netdevs> {
+        let output = Command::new(program).args(["-netdev", "help"]).output();
+        let output = output.with_context(|| format!("{} cannot be run", program.to_string_lossy()))?;
+        Ok(Netdevs(String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    fn has(&self, socket: Socket) -> bool {
+        self.0.lines().any(|line| line.trim() == netdev(socket))
+    }
+
+    /// Checks that QEMU can connect to the socket: those before 7.2 cannot to a stream socket, and some are built
+    /// without vhost-user.
+    fn check(&self, program: &OsString, socket: Socket) -> anyhow::Result<()> {
+        if self.has(socket) {
+            return Ok(());
+        }
+        let name = program.to_string_lossy();
+        if socket == Socket::VhostUser {
+            anyhow::bail!(
+                "{name} was built without `-netdev vhost-user`; join the machine by `--attach socket`"
+            );
+        }
+        let version = Command::new(program).arg("--version").output().ok().and_then(|output| {
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .map(|line| vmlan_api::escaped(line).into_owned())
+        });
+        anyhow::bail!(
+            "{name} has no `-netdev stream`, which came with QEMU 7.2; it says of itself: {}. An older one joins by \
+             VDE (`-netdev vde`) or by a TAP: `vmlan port add` and `vmlan port show`",
+            version.as_deref().unwrap_or("nothing")
+        )
+    }
+}
+
+/// QEMU's word for a network by such a socket.
+fn netdev(socket: Socket) -> &'static str {
+    match socket {
+        Socket::Stream => "stream",
+        Socket::Datagram => "dgram",
+        Socket::VhostUser => "vhost-user",
+    }
 }
 
 /// The port of a machine.
@@ -131,6 +206,7 @@ impl<'c> Port<'c> {
             let table = match kind {
                 Socket::Stream => json!({ "stream": listen, "mac": mac }),
                 Socket::Datagram => json!({ "datagram": listen, "mac": mac }),
+                Socket::VhostUser => json!({ "vhost_user": listen, "mac": mac }),
             };
             let port = Port { client, path: port_path(network, &name), name, mac, socket };
             match client.post::<ApplyReport>(&port.path, &table) {

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use super::qemu;
+
 /// A program that runs a virtual machine with a network of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
@@ -21,6 +23,8 @@ pub enum Socket {
     Stream,
     /// Datagrams.
     Datagram,
+    /// Messages about the rings of a device, which are in memory that the machine shares.
+    VhostUser,
 }
 
 impl Program {
@@ -49,7 +53,7 @@ impl Program {
         }
     }
 
-    /// The kind of socket that it connects to.
+    /// The kind of socket that it connects to whatever its memory is.
     pub fn socket(self) -> Socket {
         match self {
             Program::Qemu | Program::Krunkit => Socket::Stream,
@@ -57,15 +61,26 @@ impl Program {
         }
     }
 
-    /// The arguments that join the machine to the socket at `path`, with this MAC address. `command` is the user's.
-    pub fn network(self, command: &[OsString], path: &str, mac: &str) -> Vec<String> {
+    /// The arguments that join the machine to the socket of this kind at `path`, with this MAC address. `command` is
+    /// the user's.
+    pub fn network(self, socket: Socket, command: &[OsString], path: &str, mac: &str) -> Vec<String> {
         match self {
             Program::Qemu => {
                 // QEMU's own way to write a comma in a value.
                 let path = path.replace(',', ",,");
-                let netdev = format!("stream,id=vmlan0,server=off,addr.type=unix,addr.path={path}");
-                let device = format!("{},netdev=vmlan0,mac={mac}", qemus_device(command));
-                ["-netdev", &netdev, "-device", &device].map(str::to_owned).into()
+                let card = qemus_device(command);
+                let mut device = format!("{card},netdev=vmlan0,mac={mac}");
+                if socket != Socket::VhostUser {
+                    let netdev = format!("stream,id=vmlan0,server=off,addr.type=unix,addr.path={path}");
+                    return ["-netdev", &netdev, "-device", &device].map(str::to_owned).into();
+                }
+                // QEMU 7.2 ends under emulation when a driver of Linux asks for an interrupt for each queue.
+                if card == PCI_CARD && !qemu::is_accelerated(command) {
+                    device.push_str(",vectors=0");
+                }
+                let chardev = format!("socket,id=vmlan0,path={path}");
+                let netdev = "vhost-user,id=vmlan0,chardev=vmlan0";
+                ["-chardev", &chardev, "-netdev", netdev, "-device", &device].map(str::to_owned).into()
             }
             Program::Krunkit => {
                 vec!["--device".to_owned(), format!("virtio-net,type=unixstream,path={path},mac={mac}")]
@@ -143,7 +158,7 @@ impl Program {
 }
 
 /// An option without its hyphens, and its value where that is in the same word.
-fn option(word: &str) -> (&str, Option<String>) {
+pub(super) fn option(word: &str) -> (&str, Option<String>) {
     let Some(rest) = word.strip_prefix('-') else { return ("", None) };
     let rest = rest.strip_prefix('-').unwrap_or(rest);
     match rest.split_once('=') {
@@ -162,6 +177,9 @@ fn as_name(text: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
+/// The network card of a machine with PCI.
+const PCI_CARD: &str = "virtio-net-pci";
+
 /// The network card that fits the machine.
 fn qemus_device(command: &[OsString]) -> &'static str {
     let word = |word: &OsString| word.to_string_lossy().into_owned();
@@ -171,7 +189,7 @@ fn qemus_device(command: &[OsString]) -> &'static str {
     match command.first().map(word) {
         Some(program) if program.ends_with("s390x") => "virtio-net-ccw",
         _ if is_microvm => "virtio-net-device",
-        _ => "virtio-net-pci",
+        _ => PCI_CARD,
     }
 }
 
@@ -244,7 +262,8 @@ mod tests {
     #[test]
     fn each_program_is_told_of_its_network_in_its_words() {
         let told = |program: Program, command: &str| {
-            program.network(&words(command), "/run/a,b.sock", "52:54:00:00:00:01").join(" ")
+            let socket = program.socket();
+            program.network(socket, &words(command), "/run/a,b.sock", "52:54:00:00:00:01").join(" ")
         };
         assert_eq!(
             told(Program::Qemu, "qemu-system-x86_64 -m 1G"),
@@ -258,5 +277,18 @@ mod tests {
             "--device virtio-net,type=unixstream,path=/run/a,b.sock,mac=52:54:00:00:00:01"
         );
         assert!(told(Program::Vfkit, "vfkit").starts_with("--device virtio-net,unixSocketPath="));
+        let rings = |command: &str| {
+            let socket = Socket::VhostUser;
+            Program::Qemu.network(socket, &words(command), "/run/a,b.sock", "52:54:00:00:00:01").join(" ")
+        };
+        assert_eq!(
+            rings("qemu-system-x86_64 -enable-kvm -m 1G"),
+            "-chardev socket,id=vmlan0,path=/run/a,,b.sock -netdev vhost-user,id=vmlan0,chardev=vmlan0 \
+             -device virtio-net-pci,netdev=vmlan0,mac=52:54:00:00:00:01"
+        );
+        assert!(rings("qemu-system-x86_64 -m 1G").ends_with(",mac=52:54:00:00:00:01,vectors=0"));
+        assert!(
+            rings("qemu-system-s390x -m 1G").ends_with("virtio-net-ccw,netdev=vmlan0,mac=52:54:00:00:00:01")
+        );
     }
 }

@@ -9,7 +9,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A program that says what it was started with, and then does as `script` says.
 fn program(daemon: &Daemon, name: &str, script: &str) -> String {
-    let netdevs = "if [ \"$1 $2\" = \"-netdev help\" ]; then echo socket; echo stream; exit 0; fi";
+    let netdevs =
+        "if [ \"$1 $2\" = \"-netdev help\" ]; then echo socket; echo stream; echo vhost-user; exit 0; fi";
     let path = daemon.write(name, &format!("#!/bin/sh\n{netdevs}\necho \"$@\"\n{script}\n"));
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a mode");
     path
@@ -35,6 +36,61 @@ fn a_machine_gets_a_port_of_its_name_for_as_long_as_it_runs() {
     let table = json!({"mac": mac, "stream": {"listen": socket}});
     assert_eq!(daemon.asked.recv().ok(), Some(format!("add lab db {table}")));
     assert_eq!(daemon.asked.recv().ok().as_deref(), Some("remove lab db"));
+}
+
+/// Memory that the user shares.
+const SHARED: [&str; 4] =
+    ["-object", "memory-backend-memfd,id=m,size=1G", "-machine", "q35,memory-backend=m"];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_machine_whose_memory_is_shared_is_joined_by_vhost_user() {
+    let daemon = Daemon::start();
+    let qemu = program(&daemon, "qemu-system-x86_64", "");
+    let (chardev, netdev) =
+        ("-chardev socket,id=vmlan0,path=", "-netdev vhost-user,id=vmlan0,chardev=vmlan0");
+    let own = [&[&*qemu, "-m", "1G"], &SHARED[..]].concat();
+    let plain = [&*qemu, "-m", "1G", "-machine", "q35"];
+    let added =
+        "-object memory-backend-memfd,id=vmlan-mem,size=1G,share=on -machine memory-backend=vmlan-mem";
+    for (way, command, memory) in
+        [("auto", &own[..], None), ("vhost-user", &own, None), ("vhost-user", &plain, Some(added))]
+    {
+        let output = daemon.vm(&["vm", "lab", "--attach", way], command);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = text(&output.stdout);
+        let expected = [command[1..].join(" "), memory.unwrap_or_default().to_owned(), chardev.to_owned()];
+        let expected = expected.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        assert!(said.starts_with(&expected) && said.contains(netdev), "{way}: {said}");
+        assert!(text(&output.stderr).contains(", by vhost-user"), "{output:?}");
+        let asked = daemon.asked.recv().expect("a request");
+        assert!(asked.contains("\"vhost_user\":{\"listen\":"), "{asked}");
+        assert_eq!(daemon.asked.recv().ok().as_deref(), Some("remove lab vm"));
+    }
+}
+
+#[test]
+fn a_machine_is_joined_by_a_socket_where_that_is_asked_for_or_its_memory_is_its_own() {
+    let daemon = Daemon::start();
+    let qemu = program(&daemon, "qemu-system-x86_64", "");
+    let without = daemon.write("qemu-system-arm", "#!/bin/sh\necho stream\n");
+    std::fs::set_permissions(&without, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let [ours, theirs] = [&qemu, &without].map(|program| [&[program.as_str()], &SHARED[..]].concat());
+    for (way, command) in [
+        ("socket", ours),
+        ("auto", vec![&*qemu, "-m", "1G"]),
+        (
+            "auto",
+            vec![&*qemu, "-object", "memory-backend-memfd,id=m,size=1G,share=off", "-M", "memory-backend=m"],
+        ),
+        ("auto", theirs),
+    ] {
+        let output = daemon.vm(&["vm", "lab", "--attach", way], &command);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let asked = daemon.asked.recv().expect("a request");
+        assert!(asked.contains("\"stream\":{\"listen\":"), "{asked}");
+        daemon.asked.recv().expect("a request");
+    }
 }
 
 #[test]
@@ -75,6 +131,8 @@ fn a_signal_is_passed_on_to_the_machine() {
 fn what_cannot_be_run_is_told_with_what_to_write() {
     let daemon = Daemon::start();
     let qemu = program(&daemon, "qemu-system-x86_64", "");
+    let without = daemon.write("qemu-system-ppc", "#!/bin/sh\necho stream\n");
+    std::fs::set_permissions(&without, PermissionsExt::from_mode(0o755)).expect("a mode");
     let old = daemon.write("qemu-system-arm", "#!/bin/sh\necho \"QEMU emulator version 6.2\"\n");
     std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).expect("a mode");
     for (command, code, complaint) in [
@@ -89,6 +147,16 @@ fn what_cannot_be_run_is_told_with_what_to_write() {
         (&["/nonexistent/qemu-system-x86_64"], 1, "/nonexistent/qemu-system-x86_64 cannot be run"),
     ] {
         let output = daemon.vm(&["vm", "lab"], command);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(text(&output.stderr).contains(complaint), "{complaint}: {output:?}");
+    }
+    for (command, code, complaint) in [
+        (&[&*qemu, "-M", "q35"][..], 2, "say how much it has, as `-m 1G`"),
+        (&[&*qemu, "-m", "1G", "-mem-path", "/srv"], 2, "cannot be shared: `-mem-path`"),
+        (&["vfkit"], 2, "only QEMU is joined by vhost-user"),
+        (&[&*without, "-m", "1G"], 1, "was built without `-netdev vhost-user`"),
+    ] {
+        let output = daemon.vm(&["vm", "lab", "--attach", "vhost-user"], command);
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(text(&output.stderr).contains(complaint), "{complaint}: {output:?}");
     }

@@ -1,9 +1,12 @@
 //! Machines of QEMU.
 
+use std::fs::{self, Permissions};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use testbed::{Interface, Iperf, Netns, Nic, Vm, VmBuilder, ping, require, wait_until};
-use vmlan_api::PortState;
+use testbed::{Interface, Iperf, Netns, Nic, Process, Vm, VmBuilder, ping, require, wait_until};
+use vmlan_api::{PortKind, PortState};
 
 use crate::lab::{LIMIT, Listens, config, socket, v4};
 use crate::support::{self, Daemon, assert_balanced, mac};
@@ -178,6 +181,42 @@ fn a_machine_without_a_system_asks_for_its_address() {
     assert_balanced(&daemon);
     drop(machine);
     daemon.wait_state("a", PortState::Waiting);
+    daemon.stop();
+}
+
+/// `vmlan vm` shares the memory of a machine itself, or finds that it is shared.
+#[test]
+fn a_machine_of_vmlan_vm_asks_for_its_address() {
+    const SHARED: &str = "-object memory-backend-memfd,id=m,size=256M -machine memory-backend=m";
+    require!(namespaces(), qemu(), file("/usr/lib/ipxe/qemu/efi-virtio.rom"));
+    let host = Netns::new("host");
+    let config = format!("[network.lab.uplink]\nsubnet = \"10.77.0.0/24\"\n{}", config(Listens::Port, ""));
+    let daemon = Daemon::start_within(&host, support::directory(), &config);
+    daemon.wait_up(&["uplink"]);
+    // QEMU ends with the command that runs it, also when that is killed.
+    let qemu = daemon.path("qemu-system-x86_64");
+    fs::write(&qemu, "#!/bin/sh\nexec setpriv --pdeathsig KILL qemu-system-x86_64 \"$@\"\n").expect("a file");
+    fs::set_permissions(&qemu, Permissions::from_mode(0o755)).expect("a mode");
+    for (name, way, memory) in [("added", "vhost-user", ""), ("found", "auto", SHARED)] {
+        let mut command = Command::new(support::VMLAN);
+        command.args(["vm", "lab", "--attach", way, "--control"]).arg(daemon.control()).arg("--").arg(&qemu);
+        command.args(["-name", name, "-m", "256", "-display", "none"]).args(memory.split_whitespace());
+        let mut machine = Process::spawn(command);
+
+        machine.wait_for_log("by vhost-user", LIMIT);
+        machine.wait_while_running("a lease", LIMIT, || {
+            let leases: Vec<vmlan_api::Lease> = daemon.get("/v1/leases");
+            leases.into_iter().find(|lease| lease.port.as_deref() == Some(name))
+        });
+
+        let port = daemon.port(name);
+        assert_eq!(port.kind, PortKind::VhostUser);
+        let rings = port.rings.expect("counters of rings");
+        assert!(rings.kicks > 0 && rings.calls > 0 && rings.broken_rings == 0, "{rings:?}");
+        assert_balanced(&daemon);
+        machine.terminate(LIMIT);
+        wait_until("the port to go", LIMIT, || daemon.find_port(name).is_none());
+    }
     daemon.stop();
 }
 
