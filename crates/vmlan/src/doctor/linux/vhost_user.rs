@@ -6,9 +6,10 @@ use rustix::process::{Resource, getrlimit};
 use super::super::Check;
 use super::sysctl;
 
-/// Descriptors that one port may take at most: those of rings, memory and messages.
-const OF_A_PORT: u64 = 600;
-/// Descriptors for a few ports with many rings beside everything else.
+/// Descriptors that a port with the default number of queues may take: three for each of 36 rings, those of a message
+/// that comes with too many, which are two times 253, and about a dozen of the connection and of workers.
+const OF_A_PORT: u64 = 3 * 36 + 2 * 253 + 16;
+/// Descriptors for a few such ports at their worst, beside everything else.
 const WANTED_DESCRIPTORS: u64 = 8 * OF_A_PORT;
 /// Mappings for the most regions of memory that there can be, with a guard on either side of each, and for the rest of
 /// the process.
@@ -54,7 +55,7 @@ impl Limits {
         let mut hints = Vec::new();
         if is_low(self.descriptors, WANTED_DESCRIPTORS) {
             hints.push(format!(
-                "a port may take {OF_A_PORT} descriptors: raise the hard limit to {WANTED_DESCRIPTORS} (LimitNOFILE=)"
+                "a port with 8 queues may take {OF_A_PORT} descriptors: raise the hard limit to {WANTED_DESCRIPTORS} (LimitNOFILE=)"
             ));
         }
         if is_low(self.mappings, WANTED_MAPPINGS) {
