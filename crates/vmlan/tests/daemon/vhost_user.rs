@@ -214,11 +214,14 @@ fn belongings(daemon: &Daemon) -> [usize; 3] {
     [daemon.descriptors(), names.filter(|name| name.starts_with("vmlan-vhost")).count(), mappings.count()]
 }
 
+/// The way in which a guest ends.
+type End = fn(Monitor, &GuestMemory);
+
 #[test]
 fn case_50_however_a_guest_ends_its_books_balance_and_nothing_of_it_is_left() {
     let daemon = start("listen = \"web.sock\"");
     let frame = numbered(MacAddr::BROADCAST, mac(1), 1);
-    let ends: [(&str, fn(Monitor, &GuestMemory)); 7] = [
+    let ends: [(&str, End); 7] = [
         ("it leaves", |monitor, _| drop(monitor)),
         ("its memory is cut short", |monitor, memory| {
             ftruncate(&memory.file, 0).expect("a file");
