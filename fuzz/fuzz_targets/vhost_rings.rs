@@ -48,6 +48,7 @@ fuzz_target!(|octets: &[u8]| {
             features,
             num: ENTRIES,
             base: 0x8000,
+            checkpoint: None,
             addresses: RingAddresses { descriptors, driver, device, log: log.as_ref().map(|_| GUEST) },
             memory: memory.clone(),
             log: log.clone(),

@@ -23,14 +23,40 @@ impl StateDirectory {
         }
     }
 
+    /// The file for the positions of a vhost-user port's rings, which has to be in memory; none where nothing is kept.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rings_file(&self, place: &crate::Place) -> Option<PathBuf> {
+        let directory = match self {
+            StateDirectory::Usual => runtime()?,
+            StateDirectory::At(path) => path.clone(),
+            StateDirectory::None => return None,
+        };
+        // No name has a colon.
+        let extension = vmlan_drivers::vhost_user::checkpoint::EXTENSION;
+        Some(directory.join(format!("{}:{}.{extension}", place.network, place.port)))
+    }
+
     /// The file for a network's leases; none where nothing is kept.
     pub(crate) fn lease_file(&self, network: &str) -> Option<PathBuf> {
         Some(self.path()?.join("leases").join(format!("{network}.json")))
     }
 }
 
+/// The path in a variable; a relative one counts as none (XDG Base Directory Specification).
+fn of(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// The directory for what need not outlive the system: the service manager's, the system's for root, the user's.
+#[cfg(target_os = "linux")]
+fn runtime() -> Option<PathBuf> {
+    of("RUNTIME_DIRECTORY").or_else(|| match rustix::process::geteuid().is_root() {
+        true => Some(PathBuf::from("/run/vmlan")),
+        false => of("XDG_RUNTIME_DIR").map(|directory| directory.join("vmlan")),
+    })
+}
+
 fn usual() -> Option<PathBuf> {
-    let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // A service manager's directory, the user's, the system's.
     of("STATE_DIRECTORY").or_else(|| {
         let home = || of("HOME").map(|home| home.join(".local/state"));
@@ -50,5 +76,14 @@ mod tests {
         let at = StateDirectory::At("/state".into());
         assert_eq!(at.lease_file("lab").as_deref(), Some(Path::new("/state/leases/lab.json")));
         assert_eq!(StateDirectory::None.lease_file("lab"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn positions_of_rings_are_where_they_were_told_to_be_or_nowhere() {
+        let place = crate::Place { network: "lab".into(), port: "web".into() };
+        let at = StateDirectory::At("/state".into());
+        assert_eq!(at.rings_file(&place).as_deref(), Some(Path::new("/state/lab:web.rings")));
+        assert_eq!(StateDirectory::None.rings_file(&place), None);
     }
 }

@@ -81,6 +81,7 @@ impl Guest {
                     | if packed { feature::RING_PACKED } else { 0 },
                 num: NUM as u32,
                 base: 0x8000,
+                checkpoint: None,
                 addresses: RingAddresses {
                     descriptors: at,
                     driver: at + AREA,

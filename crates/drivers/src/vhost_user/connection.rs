@@ -23,8 +23,9 @@ use rustix::event::PollFlags;
 use vmlan_frame::MacAddr;
 use vmlan_sys::Waker;
 
+use super::checkpoint::{Checkpoints, Process};
 use super::counters::RingCounters;
-use super::device::{Device, RingState, Rings};
+use super::device::{Device, RingState, Rings, Stopped};
 use super::holdings::{Holdings, Limits};
 use super::message::{Header, Request, violation};
 use super::session::{Action, Session};
@@ -58,6 +59,9 @@ pub struct Options {
     pub lingering: Lingering,
     /// The port's counters.
     pub counters: RingCounters,
+    /// Where positions of packed rings are noted, so that they outlive us, and the process of the front end, for which
+    /// they are.
+    pub checkpoints: Option<(Arc<Checkpoints>, Process)>,
 }
 
 /// A count of a port's threads that have not ended, with or without a connection.
@@ -141,7 +145,7 @@ pub fn serve(
     options: Options,
     report: impl Fn(Report) + Send + 'static,
 ) -> io::Result<(Arc<dyn Endpoint>, Connection)> {
-    let Options { socket, offer, memory, sealed, workers, lingering, counters } = options;
+    let Options { socket, offer, memory, sealed, workers, lingering, counters, checkpoints } = options;
     let parts = || {
         let present = lingering.enter()?;
         let stop = Arc::new(Waker::new()?);
@@ -159,7 +163,7 @@ pub fn serve(
     let connection = Connection { stop: stop.clone(), rings: rings.clone() };
     let served = Served {
         wire: Wire::new(socket, stop),
-        holdings: Holdings::new(rings.clone(), offer.rings(), Limits { memory, sealed }),
+        holdings: Holdings::new(rings.clone(), offer.rings(), Limits { memory, sealed }, checkpoints),
         rings,
         counters,
         session: Session::new(offer),
@@ -207,6 +211,10 @@ impl Served {
         };
         // From here on no worker has anything of the front end's.
         let taken = self.holdings.clear();
+        if matches!(end, End::Fault(Fault::Closed)) {
+            taken.iter().for_each(Stopped::erase_checkpoint);
+        }
+        self.holdings.release_checkpoints();
         self.wire.end();
         if let End::Fault(fault) = end {
             report(Report::Ended(fault));

@@ -11,6 +11,7 @@ use vmlan_sys::{Interest, Poller, Waker};
 
 use super::Trouble;
 use super::bell::KeptBell;
+use super::checkpoint::{Checkpoint, Starting};
 use super::counters::RingCounters;
 use super::log::Log;
 use super::memory::Memory;
@@ -47,8 +48,11 @@ pub struct Setup {
     pub features: u64,
     /// Its entries.
     pub num: u32,
-    /// Where it goes on, as SET_VRING_BASE says. Of a split ring its own memory says it.
+    /// Where it goes on, as SET_VRING_BASE says. Of a split ring its own memory says it, of a packed one the checkpoint
+    /// where that is the ring's.
     pub base: u32,
+    /// What outlives us of a packed ring, where anything does.
+    pub checkpoint: Option<Checkpoint>,
     /// Where it is.
     pub addresses: RingAddresses,
     /// Where all is.
@@ -75,6 +79,15 @@ pub struct Stopped {
     /// Everything that it began with, as it was changed since.
     pub setup: Setup,
     _ring: Result<Ring, Trouble>,
+}
+
+impl Stopped {
+    /// Forgets where it was, since the front end knows it or is gone.
+    pub fn erase_checkpoint(&self) {
+        if let Some(checkpoint) = &self.setup.checkpoint {
+            checkpoint.erase();
+        }
+    }
 }
 
 /// The state of a ring.
@@ -210,8 +223,8 @@ impl Endpoint for Device {
 }
 
 impl Started {
-    fn new(setup: Setup) -> Started {
-        let ring = make(&setup, setup.base);
+    fn new(mut setup: Setup) -> Started {
+        let ring = resume(&mut setup).and_then(|()| make(&setup, setup.base));
         Started { setup, ring }
     }
 
@@ -262,6 +275,32 @@ fn form(features: u64) -> Form {
     Form { header, mergeable: has(feature::MRG_RXBUF), takes }
 }
 
+/// Finds where a packed ring goes on that has a checkpoint.
+fn resume(setup: &mut Setup) -> Result<(), Trouble> {
+    let Setup { features, num, addresses, memory, log, .. } = &*setup;
+    let Some(checkpoint) = setup.checkpoint.as_ref().filter(|_| features & feature::RING_PACKED != 0) else {
+        return Ok(());
+    };
+    let RingAddresses { descriptors: address, log: used, .. } = *addresses;
+    let octets = 16 * u64::from(*num);
+    // What is wrong with the ring is found when it is made.
+    let (Some(table), Ok(num)) = (memory.area_of_user(address, octets), u16::try_from(*num)) else {
+        return Ok(());
+    };
+    let table = table.span();
+    let base = Cursor::from_bits(setup.base as u16);
+    if !table.is_aligned(16) || base.index >= num {
+        return Ok(());
+    }
+    let (position, wrote) = checkpoint.begin(Starting { address, table, num, base });
+    if let (true, Some(log), Some(used)) = (wrote, log, used) {
+        log.mark(used, octets)?;
+    }
+    let position = u32::from(position.bits());
+    setup.base = position << 16 | position;
+    Ok(())
+}
+
 /// Resolves the areas of a ring that goes on at `base`.
 fn make(setup: &Setup, base: u32) -> Result<Ring, Trouble> {
     let Setup { features, num, addresses, memory, log, enabled, .. } = setup;
@@ -280,7 +319,9 @@ fn make(setup: &Setup, base: u32) -> Result<Ring, Trouble> {
         };
         let num = u16::try_from(num).ok().filter(|num| (1..=1 << 15).contains(num));
         let num = num.ok_or_else(|| Trouble(format!("a packed ring cannot have {} entries", setup.num)))?;
-        AnyLayout::Packed(Packed::new(areas, num, event_idx, Cursor::from_bits(base as u16))?)
+        let (position, checkpoint) = (Cursor::from_bits(base as u16), setup.checkpoint.as_ref());
+        let word = checkpoint.map(Checkpoint::word);
+        AnyLayout::Packed(Packed::new(areas, num, event_idx, position, word)?)
     } else {
         let octets = split::Areas::octets(num, event_idx);
         let areas = split::Areas {

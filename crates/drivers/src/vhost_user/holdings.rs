@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use vmlan_sys::guest_memory::{Mapping, Refused};
 
+use super::checkpoint::{Checkpoint, Checkpoints, Process};
 use super::device::{RingAddresses, Rings, Setup, Stopped};
 use super::log::Log;
 use super::memory::{Memory, Region};
 use super::message::{RegionDescription, violation};
 use super::quota::{Account, Amount, Quota};
-use super::session::{Action, LogPlace, Session};
+use super::session::{Action, LogPlace, Session, feature};
 use super::wire::End;
 
 /// A region that is mapped. Its quota goes after its mapping.
@@ -46,11 +47,22 @@ pub(super) struct Limits {
     pub(super) sealed: bool,
 }
 
+/// Why a ring stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The front end wants it, and knows where it was.
+    InOrder,
+    /// It is to be started anew.
+    ToStart,
+}
+
 /// All that a front end has handed over.
 pub(super) struct Holdings {
     rings: Arc<Rings>,
     limits: Limits,
     account: Arc<Account>,
+    /// Where positions of packed rings are noted, and for which front end.
+    checkpoints: Option<(Arc<Checkpoints>, Process)>,
     /// In the order of the session's regions.
     held: Vec<Held>,
     memory: Arc<Memory>,
@@ -59,11 +71,17 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    pub(super) fn new(rings: Arc<Rings>, count: usize, limits: Limits) -> Holdings {
+    pub(super) fn new(
+        rings: Arc<Rings>,
+        count: usize,
+        limits: Limits,
+        checkpoints: Option<(Arc<Checkpoints>, Process)>,
+    ) -> Holdings {
         Holdings {
             rings,
             limits,
             account: Account::of_all(),
+            checkpoints,
             held: Vec::new(),
             memory: Arc::default(),
             log: None,
@@ -99,20 +117,21 @@ impl Holdings {
             Action::Nothing | Action::Announce(_) => {}
             Action::Start(index) => {
                 let kick = take_eventfd(descriptors)?;
-                self.stop(session, *index);
+                self.stop(session, *index, Stop::ToStart);
                 self.start(session, *index, kick);
             }
             Action::Restart(index) => {
-                let kick = self.stop(session, *index);
+                let kick = self.stop(session, *index, Stop::ToStart);
                 self.start(session, *index, kick);
             }
             Action::Stop(index) => {
-                self.stop(session, *index);
+                self.stop(session, *index, Stop::InOrder);
+                session.answered(*index);
                 self.ends[*index].call = None;
             }
             Action::Reset(rings) => {
                 for index in rings {
-                    self.stop(session, *index);
+                    self.stop(session, *index, Stop::InOrder);
                 }
                 self.log = None;
             }
@@ -154,6 +173,11 @@ impl Holdings {
         self.rings.clear()
     }
 
+    /// Lets go of the file of checkpoints, for the next connection.
+    pub(super) fn release_checkpoints(&mut self) {
+        self.checkpoints = None;
+    }
+
     fn active_log(&self, session: &Session) -> Option<&Arc<Log>> {
         self.log.as_ref().filter(|_| session.log().is_some()).map(|log| &log.log)
     }
@@ -167,6 +191,7 @@ impl Holdings {
             features: session.features(),
             num: ring.num,
             base: ring.base,
+            checkpoint: self.checkpoint(session, index),
             addresses: RingAddresses {
                 descriptors: addresses.descriptors,
                 driver: addresses.driver,
@@ -184,10 +209,20 @@ impl Holdings {
         drop(self.rings.start(index, setup));
     }
 
+    fn checkpoint(&self, session: &Session, index: usize) -> Option<Checkpoint> {
+        let (checkpoints, front_end) = self.checkpoints.as_ref()?;
+        let is_packed = session.features() & feature::RING_PACKED != 0;
+        let entry = || checkpoints.entry(index, *front_end, session.rings()[index].known_base);
+        is_packed.then(entry).flatten()
+    }
+
     /// Stops a ring, if it is started, and takes its descriptors back. Returns that of kicks.
-    fn stop(&mut self, session: &mut Session, index: usize) -> Option<OwnedFd> {
+    fn stop(&mut self, session: &mut Session, index: usize, why: Stop) -> Option<OwnedFd> {
         let mut stopped = self.rings.stop(index)?;
         session.stopped(index, stopped.base);
+        if why == Stop::InOrder {
+            stopped.erase_checkpoint();
+        }
         let setup = &mut stopped.setup;
         self.ends[index] = Ends { call: setup.call.take(), error: setup.error.take() };
         setup.kick.take()

@@ -7,14 +7,15 @@
 //! memory and closes whatever it was sent, since all of that can take as long as a front end likes (`connection`).
 //!
 //! All that is taken from a ring in one turn is copied and completed in it. So nothing is under way between turns, the
-//! position of a split ring is in the guest's own memory, and a front end that connects to a daemon that was started
-//! again goes on there.
+//! position of a split ring is in the guest's own memory, that of a packed ring in a file of ours (`checkpoint`), and a
+//! front end that connects to a daemon that was started again goes on there.
 //!
 //! Two kinds of fault: what a front end does wrong ends its connection; what a guest writes into a ring breaks that
 //! ring ([`Trouble`]), until the front end stops and starts it. A guest cannot make its monitor's connection end.
 
 mod bell;
 mod chain;
+pub mod checkpoint;
 pub mod connection;
 pub mod counters;
 pub mod device;

@@ -3,11 +3,17 @@
 //! Theory of operation. Guest and device go round one table, and each entry says by two bits whose it is: those that
 //! differ in the guest's round are available, and what the device is done with it overwrites with equal ones. As all
 //! that is taken in one turn is completed in it, one position is enough.
+//!
+//! A turn writes nothing to the table before it is published. Then its checkpoint is stored first, the last entry next,
+//! and the first entry at the end, which shows all of them to the guest; each entry is one store. So a turn that a
+//! killed daemon had not published is either not in the table at all, or can be finished ([`finish`]).
 
-use vmlan_sys::guest_memory::{Area, fence};
+use vmlan_frame::Batch;
+use vmlan_sys::guest_memory::{Area, Span, fence};
 
 use super::Trouble;
 use super::chain::{Chain, DESCRIPTOR, Descriptor, INDIRECT, LONGEST, NEXT, WRITE, Way, endless};
+use super::checkpoint::{Turn, Word};
 use super::memory::Memory;
 use super::ring::{Layout, Taken, need_event};
 
@@ -38,11 +44,14 @@ pub(crate) struct Areas {
 /// A place in the ring, and in which round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Cursor {
-    index: u16,
-    wrap: bool,
+    pub(crate) index: u16,
+    pub(crate) wrap: bool,
 }
 
 impl Cursor {
+    /// The first entry in the first round, where a driver that has reset its ring begins.
+    pub(crate) const BEGINNING: Cursor = Cursor { index: 0, wrap: true };
+
     /// From its form in a message: the index, and the wrap counter above it.
     pub(crate) fn from_bits(bits: u16) -> Cursor {
         Cursor { index: bits & 0x7fff, wrap: bits >> 15 != 0 }
@@ -51,6 +60,11 @@ impl Cursor {
     /// The same form.
     pub(crate) fn bits(self) -> u16 {
         self.index | u16::from(self.wrap) << 15
+    }
+
+    /// The entries from here to `to`, which is at most a round ahead.
+    pub(crate) fn distance(self, to: Cursor, num: u16) -> u16 {
+        if to.wrap == self.wrap { to.index - self.index } else { num - self.index + to.index }
     }
 
     /// Goes on by so many entries of a ring with `num` entries, which it has at least.
@@ -63,6 +77,94 @@ impl Cursor {
             self.wrap = !self.wrap;
         }
     }
+}
+
+/// The half of a descriptor that a device writes: the octets written, the id of the chain, and the flags, as one value,
+/// so that whoever reads it later finds it written or not.
+#[inline]
+fn used(at: Cursor, id: u16, len: u32, writes: bool) -> u64 {
+    let written = if writes { WRITE } else { 0 };
+    let flags = if at.wrap { AVAILABLE | USED } else { 0 } | written;
+    u64::from(len) | u64::from(id) << 32 | u64::from(flags) << 48
+}
+
+/// A chain that is completed, and not shown to the guest yet.
+#[derive(Clone, Copy)]
+struct Completed {
+    at: Cursor,
+    id: u16,
+    len: u32,
+}
+
+impl Completed {
+    #[inline]
+    fn write(self, table: Span<'_>) {
+        let Completed { at, id, len } = self;
+        table.store_u64_release(usize::from(at.index) * DESCRIPTOR + 8, used(at, id, len, len > 0));
+    }
+}
+
+/// True if a device has completed anything in this table since its driver zeroed it, the last of it being `turn`. A
+/// driver sets the bit only in an entry that it comes to again, and in its first round it fills none without
+/// [`AVAILABLE`].
+pub(crate) fn was_used(table: Span<'_>, num: u16, turn: Turn) -> bool {
+    let from = Descriptor::read(table, usize::from(turn.from.index) * DESCRIPTOR);
+    let is_filled = from.piece.guest != 0 || from.piece.len != 0;
+    let is_ours = turn.from != turn.to && !turn.from.wrap && is_filled && from.fourth & AVAILABLE == 0;
+    is_ours || (0..usize::from(num)).any(|index| table.load_u16(index * DESCRIPTOR + 14) & USED != 0)
+}
+
+/// The state in which the end of the last daemon left its last turn in a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LastTurn {
+    /// The guest could see all of it.
+    Published,
+    /// It was completed, and is published now.
+    Finished,
+    /// The table has something else there.
+    Unknown,
+}
+
+/// Publishes a turn, if it was not. Entries of the table that it had written are the last ones of the turn. The others
+/// are as the guest has made them. One that was written to gets the length of its buffer, for no other is known: the
+/// guest finds a frame with octets behind its end, as if it were padded.
+pub(crate) fn finish(table: Span<'_>, num: u16, turn: Turn) -> LastTurn {
+    let Turn { from, to, writes } = turn;
+    let read = |at: Cursor| Descriptor::read(table, usize::from(at.index) * DESCRIPTOR);
+    let bits = |at: Cursor, flags: u16| (flags & AVAILABLE != 0, flags & USED != 0) == (at.wrap, at.wrap);
+    // Only a device gives the bit its round's value; the guest leaves it so when it comes to the entry again.
+    if from == to || (read(from).fourth & USED != 0) == from.wrap {
+        return LastTurn::Published;
+    }
+    let mut chains = Vec::new();
+    let mut at = from;
+    while at != to {
+        let mut left = at.distance(to, num);
+        let head = read(at);
+        if bits(at, head.fourth) {
+            break;
+        }
+        if (head.fourth & AVAILABLE != 0) != at.wrap || (head.fourth & USED != 0) == at.wrap {
+            return LastTurn::Unknown;
+        }
+        let (start, len) = (at, if writes { head.piece.len } else { 0 });
+        let mut last = head;
+        at.advance(1, num);
+        left -= 1;
+        while head.fourth & INDIRECT == 0 && last.fourth & NEXT != 0 {
+            if left == 0 {
+                return LastTurn::Unknown;
+            }
+            last = read(at);
+            at.advance(1, num);
+            left -= 1;
+        }
+        chains.push((start, used(start, last.third, len, writes)));
+    }
+    for (at, value) in chains.into_iter().rev() {
+        table.store_u64_release(usize::from(at.index) * DESCRIPTOR + 8, value);
+    }
+    LastTurn::Finished
 }
 
 /// A packed ring.
@@ -78,17 +180,27 @@ pub(crate) struct Packed {
     edge: Cursor,
     /// Where the next completed chain is written.
     written: Cursor,
-    /// The flags of the first chain that was completed in this turn, which are written last.
-    first: Option<(usize, u16)>,
+    /// The chains that were completed in this turn.
+    completed: Vec<Completed>,
+    /// Where the last turn began and ended, and whether it wrote to buffers.
+    turn: Turn,
+    /// What a daemon that is started again knows the position by.
+    checkpoint: Option<Word>,
     armed: bool,
 }
 
 impl Packed {
-    /// A ring that goes on at `position`.
+    /// A ring that goes on at `position`, which is noted in the checkpoint with every turn.
     ///
     /// # Errors
     /// The position is none of the ring's, or an area is not aligned.
-    pub(crate) fn new(areas: Areas, num: u16, event_idx: bool, position: Cursor) -> Result<Packed, Trouble> {
+    pub(crate) fn new(
+        areas: Areas,
+        num: u16,
+        event_idx: bool,
+        position: Cursor,
+        checkpoint: Option<Word>,
+    ) -> Result<Packed, Trouble> {
         for (area, to) in [(&areas.descriptors, 16), (&areas.driver, 4), (&areas.device, 4)] {
             if !area.span().is_aligned(to) {
                 return Err(Trouble("an area of the ring is not aligned".to_owned()));
@@ -105,7 +217,9 @@ impl Packed {
             taken: position,
             edge: position,
             written: position,
-            first: None,
+            completed: Vec::with_capacity(Batch::LIMIT),
+            turn: Turn::none(position),
+            checkpoint,
             armed: false,
         })
     }
@@ -210,26 +324,27 @@ impl Layout for Packed {
     }
 
     #[inline]
-    fn complete(&mut self, Taken { id, entries }: Taken, len: u32) -> (usize, usize) {
-        let (ring, at) = (self.areas.descriptors.span(), self.written);
-        let offset = usize::from(at.index) * DESCRIPTOR;
-        ring.store_u32(offset + 8, len);
-        ring.store_u16(offset + 12, id);
-        let written = if len > 0 { WRITE } else { 0 };
-        let flags = if at.wrap { AVAILABLE | USED } else { 0 } | written;
-        match self.first {
-            // The guest reads in order: what is behind the first is nothing to it until that is.
-            Some(_) => ring.store_u16_release(offset + 14, flags),
-            None => self.first = Some((offset + 14, flags)),
-        }
+    fn complete(&mut self, Taken { id, entries }: Taken, len: u32) -> Option<(usize, usize)> {
+        self.completed.push(Completed { at: self.written, id, len });
         self.written.advance(entries, self.num);
-        (offset, DESCRIPTOR)
+        // It is written when it is published.
+        None
     }
 
     #[inline]
     fn publish(&mut self) -> bool {
-        let Some((offset, flags)) = self.first.take() else { return false };
-        self.areas.descriptors.span().store_u16_release(offset, flags);
+        let Some((first, others)) = self.completed.split_first() else { return false };
+        self.turn = Turn { from: self.done, to: self.written, writes: first.len > 0 };
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.store(self.turn);
+        }
+        let table = self.areas.descriptors.span();
+        // The guest reads in order: what is behind the first is nothing to it until that is.
+        for completed in others.iter().rev() {
+            completed.write(table);
+        }
+        first.write(table);
+        self.completed.clear();
         let before = self.done;
         self.done = self.written;
         fence();
@@ -247,8 +362,14 @@ impl Layout for Packed {
         need_event(event, new, old)
     }
 
-    fn index(&self) -> Option<(usize, usize)> {
-        None
+    fn published(&self) -> [(usize, usize); 2] {
+        let Turn { from, to, .. } = self.turn;
+        let octets =
+            |from: u16, to: u16| (usize::from(from) * DESCRIPTOR, usize::from(to - from) * DESCRIPTOR);
+        match from.wrap == to.wrap {
+            true => [octets(from.index, to.index), (0, 0)],
+            false => [octets(from.index, self.num), octets(0, to.index)],
+        }
     }
 
     #[inline]

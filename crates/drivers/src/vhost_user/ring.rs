@@ -63,14 +63,14 @@ pub(crate) trait Layout {
     fn rewind(&mut self, mark: Self::Mark);
 
     /// Completes the chain, into which `len` octets were written. Chains are completed in the order in which they were
-    /// taken. Returns where it wrote that, in the area that the log of used entries is about.
-    fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize);
+    /// taken. Returns where it wrote that, in the area that the log of used entries is about, if it did.
+    fn complete(&mut self, chain: Taken, len: u32) -> Option<(usize, usize)>;
 
     /// Shows the guest what was completed. True if the guest wants to be told.
     fn publish(&mut self) -> bool;
 
-    /// Where publishing writes, in the same area as [`Layout::complete`].
-    fn index(&self) -> Option<(usize, usize)>;
+    /// Where the last publishing wrote, in the same area as [`Layout::complete`]: up to two places with their octets.
+    fn published(&self) -> [(usize, usize); 2];
 
     /// The guest need not tell of more.
     fn disarm(&mut self);
@@ -85,7 +85,6 @@ pub(crate) const fn need_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each ring, and it is not moved")]
 pub(crate) enum AnyLayout {
     Split(Split),
     Packed(Packed),
@@ -493,17 +492,21 @@ impl Frames {
     #[inline]
     fn publish<L: Layout>(&self, layout: &mut L, any: bool) -> Result<bool, Trouble> {
         let call = layout.publish();
-        if any && let Some(written) = layout.index() {
-            self.mark_used(written)?;
+        if any && self.log.is_some() {
+            for written in layout.published() {
+                self.mark_used(Some(written))?;
+            }
         }
         Ok(call)
     }
 
     /// Marks what was written to the area of used entries.
     #[inline]
-    fn mark_used(&self, (offset, len): (usize, usize)) -> Result<(), Trouble> {
-        match (&self.log, self.used) {
-            (Some(log), Some(used)) => log.mark(used.saturating_add(offset as u64), len as u64),
+    fn mark_used(&self, written: Option<(usize, usize)>) -> Result<(), Trouble> {
+        match (&self.log, self.used, written) {
+            (Some(log), Some(used), Some((offset, len))) => {
+                log.mark(used.saturating_add(offset as u64), len as u64)
+            }
             _ => Ok(()),
         }
     }

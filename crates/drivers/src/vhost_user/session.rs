@@ -98,6 +98,8 @@ pub struct Ring {
     pub num: u32,
     /// The place to go on, as the front end set it or as the ring stood when it stopped.
     pub base: u32,
+    /// The place to go on as far as the front end knows it.
+    pub known_base: u32,
     /// Its places.
     pub addresses: Option<Addresses>,
     /// There is a descriptor for kicks.
@@ -286,6 +288,11 @@ impl Session {
         self.rings[index].base = base;
     }
 
+    /// Notes that the front end knows by an answer where a ring stopped.
+    pub fn answered(&mut self, index: usize) {
+        self.rings[index].known_base = self.rings[index].base;
+    }
+
     /// Takes a request.
     ///
     /// # Errors
@@ -342,7 +349,8 @@ impl Session {
             Request::RemMemReg(ref region) => self.remove_region(region)?,
             Request::SetVringNum { index, num } => self.set_num(index, num)?,
             Request::SetVringBase { index, base } => {
-                self.ring(index)?.1.base = base;
+                let ring = self.ring(index)?.1;
+                (ring.base, ring.known_base) = (base, base);
                 Action::Nothing
             }
             Request::SetVringAddr { index, addresses } => {
@@ -372,6 +380,8 @@ impl Session {
                 let action = if ring.started { Action::Stop(index) } else { Action::Nothing };
                 if ring.started {
                     *ring = Ring { started: false, kick: false, call: false, ..*ring };
+                } else {
+                    self.answered(index);
                 }
                 return Ok((action, Reply::Always(Answer::Base(index))));
             }

@@ -223,7 +223,7 @@ impl Layout for Split {
     }
 
     #[inline]
-    fn complete(&mut self, chain: Taken, len: u32) -> (usize, usize) {
+    fn complete(&mut self, chain: Taken, len: u32) -> Option<(usize, usize)> {
         let index = self.done.wrapping_add(self.completed);
         let (used, offset) = (self.areas.used.span(), 4 + 8 * slot(index, self.num));
         if index.is_multiple_of(LINE) {
@@ -231,7 +231,7 @@ impl Layout for Split {
         }
         used.store_u32_pair(offset, [chain.id.into(), len]);
         self.completed += 1;
-        (offset, 8)
+        Some((offset, 8))
     }
 
     #[inline]
@@ -254,8 +254,8 @@ impl Layout for Split {
         }
     }
 
-    fn index(&self) -> Option<(usize, usize)> {
-        Some((2, 2))
+    fn published(&self) -> [(usize, usize); 2] {
+        [(2, 2), (0, 0)]
     }
 
     #[inline]

@@ -5,12 +5,19 @@
 //! rings that are not enabled have to be taken too, and are dropped; the network sends to the port while a ring of each
 //! direction is enabled, or after the machine monitor announced its guest, as it does behind a migration. From the first
 //! time on that it does, frames of enabled rings are received: what the guest says before stays in its ring.
+//!
+//! Where packed rings are offered, the positions of the rings are noted in a file that outlives the daemon
+//! (`vmlan_drivers::vhost_user::checkpoint`). Without one the port works as well, and says so once.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use vmlan_api::{ConfigSpace, PortState};
 use vmlan_drivers::Fault;
+use vmlan_drivers::vhost_user::checkpoint::{Checkpoints, Process};
 use vmlan_drivers::vhost_user::connection::{
     self, ConfigOffer, Connection, Lingering, Offer, Options, Report, State,
 };
@@ -18,13 +25,22 @@ use vmlan_drivers::vhost_user::counters::RingCounters;
 use vmlan_frame::Mutex;
 
 use super::{VhostUser, VhostUserSource};
+use crate::connection::Connection as Peer;
 use crate::guests::{self, AttachGuest, Descriptors, Guest};
 use crate::kind::{Hindrance, KeepGuest, Work};
 use crate::throttle::Throttle;
-use crate::{Address, Allow, Seat};
+use crate::{Address, Allow, Seat, StateDirectory};
 
 /// Words for a guest that has not started its rings, where the connection's thread has none.
 const NO_RINGS: &str = "the guest does not use its device yet";
+
+/// Said once where the positions of packed rings do not outlive the daemon.
+const NOT_KEPT: &str = "positions of packed rings are not kept, and guests with packed rings have to load their \
+                        drivers again after a restart of vmlan";
+
+/// How often, and after which time, the file is tried that the connection before this attachment has not let go of yet.
+const TRIES: usize = 20;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Nothing hinders these ports here.
 pub(super) fn hindrance() -> Option<Hindrance> {
@@ -37,11 +53,37 @@ pub(super) struct Keep {
     lingering: Lingering,
     /// The port's counters, from the first connection on: that one says how many workers there are.
     counters: OnceLock<RingCounters>,
+    checkpoints: Option<Arc<Checkpoints>>,
 }
 
 impl Keep {
     pub(super) fn new(config: VhostUser) -> Keep {
-        Keep { config, lingering: Lingering::default(), counters: OnceLock::new() }
+        Keep { config, lingering: Lingering::default(), counters: OnceLock::new(), checkpoints: None }
+    }
+
+    /// Opens the file for the positions of packed rings, if there are such rings and the daemon keeps anything.
+    async fn open_checkpoints(&mut self, seat: &Seat) {
+        let state = &seat.fabric().state;
+        if !self.config.packed || *state == StateDirectory::None {
+            return;
+        }
+        let Some(path) = state.rings_file(seat.place()) else {
+            tracing::info!(port = %seat.place(), "{NOT_KEPT}: there is no runtime directory; set XDG_RUNTIME_DIR");
+            return;
+        };
+        for left in (0..TRIES).rev() {
+            match Checkpoints::open(&path) {
+                Ok(checkpoints) => {
+                    self.checkpoints = Some(Arc::new(checkpoints));
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && left > 0 => sleep(AGAIN).await,
+                Err(error) => {
+                    tracing::info!(port = %seat.place(), "{NOT_KEPT}: {}: {error}", path.display());
+                    return;
+                }
+            }
+        }
     }
 
     fn offer(&self, seat: &Seat) -> Offer {
@@ -59,6 +101,9 @@ impl Keep {
 impl KeepGuest for Keep {
     fn keep<'a>(&'a mut self, seat: &'a mut Seat) -> Work<'a> {
         Box::pin(async move {
+            if self.checkpoints.is_none() {
+                self.open_checkpoints(seat).await;
+            }
             let keep = &*self;
             match &keep.config.source {
                 VhostUserSource::Listen(path, access) => {
@@ -82,6 +127,11 @@ impl AttachGuest for Keep {
 
     async fn attach(&self, seat: &mut Seat, guest: Guest) -> Result<Attached, String> {
         let Guest { socket, peer, .. } = guest;
+        let failed = |error| format!("{peer} cannot be served: {error}; it is tried again");
+        let connection = Peer::new(socket).map_err(failed)?;
+        let process = connection.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+        let front_end = process.and_then(Process::of);
+        let socket = connection.into_socket().map_err(failed)?;
         let options = Options {
             socket: socket.into_parts().0,
             offer: self.offer(seat),
@@ -90,12 +140,12 @@ impl AttachGuest for Keep {
             workers: seat.workers(),
             lingering: self.lingering.clone(),
             counters: self.counters.get_or_init(|| RingCounters::new(seat.workers())).clone(),
+            checkpoints: self.checkpoints.clone().zip(front_end),
         };
         let news = Arc::new(News::default());
         let teller = news.clone();
         let served = connection::serve(options, move |report| teller.tell(report));
-        let (endpoint, connection) =
-            served.map_err(|error| format!("{peer} cannot be served: {error}; it is tried again"))?;
+        let (endpoint, connection) = served.map_err(failed)?;
         seat.attach(endpoint).await;
         seat.open();
         let attached = Attached { news, throttle: Throttle::new(), peer, connection };

@@ -204,6 +204,7 @@ impl Lab {
         let setup = Setup {
             num: image.num.into(),
             base: u32::from(image.place.0) | if image.place.1 { 0x8000 } else { 0 },
+            checkpoint: None,
             addresses: RingAddresses {
                 descriptors: user,
                 driver: user + DRIVER as u64,

@@ -71,8 +71,16 @@ impl Machine {
         let offer = Offer { pairs: 8, packed: true, offloads: true, config, mac, mtu: 1500 };
         let (socket, lingering) = (theirs.into(), Lingering::default());
         let counters = RingCounters::new(1);
-        let options =
-            Options { socket, offer, memory: 1 << 30, sealed: false, workers: 1, lingering, counters };
+        let options = Options {
+            socket,
+            offer,
+            memory: 1 << 30,
+            sealed: false,
+            workers: 1,
+            lingering,
+            counters,
+            checkpoints: None,
+        };
         let (sender, reports) = channel();
         let (device, connection) = serve(options, move |report| drop(sender.send(report))).unwrap();
         let settings = Settings {

@@ -83,6 +83,7 @@ impl GuestRing {
             features: features | packed,
             num: self.num.into(),
             base: 1 << 15 | 1 << 31,
+            checkpoint: None,
             addresses: RingAddresses {
                 descriptors: USER,
                 driver: USER + DRIVER,

@@ -7,6 +7,7 @@ mod hostile;
 mod kicks;
 mod naive;
 mod properties;
+mod restarts;
 mod threads;
 
 use std::os::fd::AsFd;

@@ -160,6 +160,16 @@ impl<'a> Span<'a> {
         unsafe { access::store_u64(self.place(offset, 8), value) }
     }
 
+    /// Writes 8 octets. Accesses before it come before it.
+    #[inline]
+    #[track_caller]
+    pub fn store_u64_release(self, offset: usize, value: u64) {
+        let place = self.place(offset, 8);
+        access::release();
+        // SAFETY: as above.
+        unsafe { access::store_u64(place, value) }
+    }
+
     /// Sets bits of an octet, and leaves the others as they are, also those that others set at the same time. Accesses
     /// before it come before it.
     #[inline]

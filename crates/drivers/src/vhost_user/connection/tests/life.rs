@@ -115,6 +115,7 @@ fn threads_that_linger_keep_others_from_being_started() {
         workers: 1,
         lingering: lingering.clone(),
         counters: RingCounters::new(1),
+        checkpoints: None,
     };
     assert_eq!(serve(options, |_| {}).err().map(|error| error.kind()), Some(io::ErrorKind::Other));
     theirs.set_read_timeout(Some(SOON)).unwrap();

@@ -101,6 +101,7 @@ impl FrontEnd {
             workers: 1,
             lingering: lingering.clone(),
             counters: RingCounters::new(1),
+            checkpoints: None,
         };
         change(&mut options);
         let (sender, reports) = channel();

@@ -168,3 +168,78 @@ fn changes_of_started_rings_and_broken_ones_are_counted_from_connection_to_conne
         assert_eq!(counters.snapshot().broken_rings, 2 * round);
     }
 }
+
+/// A front end with this file, which starts ring 1 as QEMU does, whatever became of it before.
+fn with_checkpoints(checkpoints: &Arc<Checkpoints>, ring: &GuestRing, memory: &OwnedFd) -> FrontEnd {
+    let process = Process::of(std::process::id()).unwrap();
+    let front_end = FrontEnd::with(|options| options.checkpoints = Some((checkpoints.clone(), process)));
+    let setup = ring.setup(0);
+    front_end.send(Kind::SetFeatures, &longs(&[ACCEPTED | feature::RING_PACKED]), &[]);
+    front_end.send(Kind::SetProtocolFeatures, &longs(&[protocol::REPLY_ACK]), &[]);
+    front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[memory]);
+    front_end.send(Kind::SetVringEnable, &words(&[1, 1]), &[]);
+    front_end.send(Kind::SetVringNum, &words(&[1, setup.num]), &[]);
+    front_end.send(Kind::SetVringBase, &words(&[1, setup.base]), &[]);
+    let addresses = setup.addresses;
+    let addresses = longs(&[addresses.descriptors, addresses.device, addresses.driver, 0]);
+    front_end.send(Kind::SetVringAddr, &[words(&[1, 0]), addresses].concat(), &[]);
+    front_end.send(Kind::SetVringKick, &longs(&[1 | 1 << 8]), &[]);
+    front_end
+}
+
+#[test]
+fn packed_rings_go_on_unless_the_front_end_stopped_them_or_left() {
+    const FRAMES: u32 = 3000;
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = directory.path().join("lab:a.rings");
+    let checkpoints = Arc::new(Checkpoints::open(&path).unwrap());
+    let memory = memfd(SIZE);
+    let mut ring = GuestRing::new(true, 256);
+    ring.mapping = Arc::new(Mapping::new(memory.as_fd(), 0, SIZE).unwrap());
+    let beginning = 0x8000_8000;
+    let at = |frames: u32| {
+        let round = if (frames / 256).is_multiple_of(2) { 0x8000 } else { 0 };
+        let position = (frames % 256) | round;
+        position << 16 | position
+    };
+
+    // Twice an end of ours: the ring goes on behind what was used.
+    for turn in 0..2 {
+        let front_end = with_checkpoints(&checkpoints, &ring, &memory);
+        let device = front_end.device.clone();
+        let received = thread::scope(|scope| {
+            let worker = scope.spawn(|| receive(&*device, &[], FRAMES as usize));
+            send_frames(&mut ring, FRAMES);
+            worker.join().unwrap()
+        });
+        assert_eq!(received, (0..FRAMES).collect::<Vec<_>>(), "{turn}");
+        ring.used();
+        let FrontEnd { socket: _socket, connection, lingering, .. } = front_end;
+        drop(connection);
+        let deadline = Instant::now() + SOON;
+        while lingering.count() != 0 {
+            assert!(Instant::now() < deadline);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    // It is stopped in order, and started at the same BASE: so it was set up anew, whatever is in it.
+    let mut front_end = with_checkpoints(&checkpoints, &ring, &memory);
+    assert_eq!(front_end.base(1), words(&[1, at(2 * FRAMES)]));
+    drop(front_end);
+    let mut front_end = with_checkpoints(&checkpoints, &ring, &memory);
+    assert_eq!(front_end.base(1), words(&[1, beginning]));
+    drop(front_end);
+
+    // A front end that leaves takes its entries along.
+    let front_end = with_checkpoints(&checkpoints, &ring, &memory);
+    let FrontEnd { socket, reports, connection: _connection, .. } = front_end;
+    drop(socket);
+    let ended = reports.iter().any(|report| matches!(report, Report::Ended(Fault::Closed)));
+    assert!(ended);
+    drop(checkpoints);
+    let deadline = Instant::now() + SOON;
+    while path.exists() {
+        assert!(Instant::now() < deadline, "the file stays");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
