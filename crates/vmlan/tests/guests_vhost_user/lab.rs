@@ -2,11 +2,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use testbed::testpmd::{Builder, Device, PortStats, Testpmd};
 use testbed::{poll_until, wait_until};
 use vmlan_guest::{Attachment, ethernet};
 
-use crate::support::{Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
+use crate::support::{self, Daemon, PATIENCE, Peer, TYPE, assert_balanced, mac};
 
 /// How long frames may take to circulate so many times, or a machine to answer: others use this machine too.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -45,6 +46,13 @@ pub fn config(listens: Listens, keys: &str) -> String {
     let port =
         |name: &str| format!("[network.lab.port.{name}]\nvhost_user = {{ {key} = \"{name}.sock\"{keys} }}\n");
     format!("{}[network.lab.port.raw]\nstream = {{ listen = \"raw.sock\" }}\n", PORTS.map(port).concat())
+}
+
+/// A directory for a daemon in which it cannot keep the positions of packed rings.
+pub fn without_runtime_directory() -> TempDir {
+    let directory = support::directory();
+    std::fs::write(directory.path().join("runtime"), "").expect("a file in our own directory");
+    directory
 }
 
 /// The socket of a port.

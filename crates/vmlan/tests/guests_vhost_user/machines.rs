@@ -8,7 +8,7 @@ use std::process::Command;
 use testbed::{Interface, Iperf, Netns, Nic, Process, Vm, VmBuilder, ping, require, wait_until};
 use vmlan_api::{PortKind, PortState};
 
-use crate::lab::{LIMIT, Listens, config, socket, v4};
+use crate::lab::{LIMIT, Listens, config, socket, v4, without_runtime_directory};
 use crate::support::{self, Daemon, assert_balanced, mac};
 
 /// Number of the namespace on the TAP.
@@ -89,7 +89,7 @@ pub fn answers(machine: &mut Vm) -> u32 {
 fn outlives(listens: Listens, nic: impl Fn(&Daemon, &str) -> Nic) {
     let netns = Netns::new("tap");
     let config = with_tap(&netns, &config(listens, ""));
-    let mut daemon = Daemon::start(&config);
+    let mut daemon = Daemon::start_in(support::directory_in_memory(), &config);
     configure(&daemon, &netns);
     let mut guest = machine(1, |mac| nic(&daemon, mac)).start();
     assert!(guest.reaches(v4(HOST), LIMIT), "{}\n{:#?}", guest.console(), daemon.ports());
@@ -131,11 +131,25 @@ fn a_machine_that_listens_outlives_the_daemon() {
 
 /// The place in a packed ring is in no memory of the guest's, and QEMU does not know it.
 #[test]
-fn a_machine_with_packed_rings_loads_its_driver_again_after_a_restart() {
+fn a_machine_with_packed_rings_outlives_the_daemon() {
+    require!(namespaces(), qemu());
+    outlives(Listens::Port, |daemon, mac| Nic::vhost_user(&socket(daemon, "a"), mac).option("packed=on"));
+}
+
+#[test]
+fn a_machine_with_packed_rings_that_listens_outlives_the_daemon() {
+    require!(namespaces(), qemu());
+    outlives(Listens::Guest, |daemon, mac| {
+        Nic::vhost_user_listen(&socket(daemon, "a"), mac).option("packed=on")
+    });
+}
+
+#[test]
+fn a_machine_with_packed_rings_that_are_not_kept_loads_its_driver_again_after_a_restart() {
     require!(namespaces(), qemu());
     let netns = Netns::new("tap");
     let config = with_tap(&netns, &config(Listens::Port, ""));
-    let mut daemon = Daemon::start(&config);
+    let mut daemon = Daemon::start_in(without_runtime_directory(), &config);
     configure(&daemon, &netns);
     let nic = |mac: &str| Nic::vhost_user(&socket(&daemon, "a"), mac).option("packed=on");
     let mut guest = machine(1, nic).start();

@@ -1,11 +1,15 @@
 //! Daemons and guests that are killed while frames circulate.
 
+use std::os::unix::fs::PermissionsExt;
+
 use testbed::testpmd::{Device, PortStats, Testpmd};
-use testbed::{poll_until, require, wait_for};
+use testbed::{poll_until, require, wait_for, wait_until};
 use vmlan_api::PortState;
 
-use crate::lab::{LIMIT, Listens, assert_counted, circulate, config, pair};
-use crate::support::{Daemon, assert_balanced};
+use crate::lab::{
+    LIMIT, Listens, PORTS, assert_counted, circulate, config, pair, socket, without_runtime_directory,
+};
+use crate::support::{self, Daemon, assert_balanced};
 
 const RESTARTS: usize = 3;
 
@@ -66,6 +70,40 @@ fn guests_with_packed_rings_outlive_the_daemon() {
 fn guests_with_two_pairs_of_queues_outlive_the_daemon() {
     require!(testpmd());
     outlive(|device| device.queues(2));
+}
+
+/// Waits until both ports listen, which comes after the file is opened.
+#[track_caller]
+fn wait_set_up(daemon: &Daemon) {
+    PORTS.iter().for_each(|port| wait_until("a socket", LIMIT, || socket(daemon, port).exists()));
+}
+
+#[test]
+fn positions_of_packed_rings_are_kept_in_memory_while_a_port_has_them() {
+    let files = |daemon: &Daemon| PORTS.map(|port| daemon.path(&format!("runtime/lab:{port}.rings")));
+    let daemon = Daemon::start_in(support::directory_in_memory(), &config(Listens::Port, ""));
+    wait_set_up(&daemon);
+    for file in files(&daemon) {
+        assert_eq!(file.metadata().expect("the file").permissions().mode() & 0o777, 0o600);
+    }
+    let directory = daemon.stop();
+    // Nothing is in them.
+    let left = |port| directory.path().join(format!("runtime/lab:{port}.rings")).exists();
+    assert_eq!(PORTS.map(left), [false; 2]);
+
+    let daemon = Daemon::start_in(directory, &config(Listens::Port, ", packed = false"));
+    wait_set_up(&daemon);
+    assert!(files(&daemon).iter().all(|file| !file.exists()));
+    daemon.stop();
+}
+
+#[test]
+fn a_port_says_once_that_positions_of_packed_rings_are_not_kept() {
+    let daemon = Daemon::start_in(without_runtime_directory(), &config(Listens::Port, ""));
+    wait_set_up(&daemon);
+    let log = daemon.log();
+    assert_eq!(log.matches("positions of packed rings are not kept").count(), PORTS.len(), "{log}");
+    daemon.stop();
 }
 
 /// The number of the daemon's descriptors when it has not changed for a moment.

@@ -145,6 +145,8 @@ impl Daemon {
         command.arg("--control").arg(path.join("control.sock"));
         // Leases of an uplink are kept there.
         command.env("XDG_STATE_HOME", path.join("state"));
+        // Positions of packed rings are, if it is in memory (`directory_in_memory`).
+        command.env("RUNTIME_DIRECTORY", path.join("runtime"));
         let child = command.stdin(stdin).stdout(stdout).stderr(log).spawn().expect("vmlan can be started");
         let mut daemon = Daemon { directory, child, departed: RefCell::default(), logs_elsewhere };
         daemon.wait_ready();
@@ -364,6 +366,12 @@ impl Drop for Daemon {
 /// A directory whose name leaves room for socket paths in it.
 pub fn directory() -> TempDir {
     tempfile::Builder::new().prefix("vmlan-it-").tempdir().expect("a temporary directory")
+}
+
+/// The same on a file system in memory, for what has to be there.
+pub fn directory_in_memory() -> TempDir {
+    let shm = tempfile::Builder::new().prefix("vmlan-it-").tempdir_in("/dev/shm");
+    shm.expect("a temporary directory in memory")
 }
 
 /// A TCP and UDP port of the loopback interface that is free, and that no other test is given: it is below those that
