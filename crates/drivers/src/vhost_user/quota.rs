@@ -52,7 +52,7 @@ const UNRESERVED: Amount =
 /// The most that all front ends together may have mapped.
 const ALL: Amount = UNRESERVED.add(RESERVED);
 
-/// What all front ends together have mapped.
+/// The memory that all front ends together have mapped.
 #[derive(Default)]
 pub(super) struct Account {
     regions: AtomicU64,

@@ -203,7 +203,7 @@ fn monitors_that_come_and_go_leave_nothing_behind() {
     daemon.stop();
 }
 
-/// What a process has of guests: descriptors, threads of connections, and mappings of their memory.
+/// Counts the descriptors that a process has, its threads of connections, and its mappings of guests' memory.
 fn belongings(daemon: &Daemon) -> [usize; 3] {
     let process = format!("/proc/{}", daemon.pid());
     let tasks = std::fs::read_dir(format!("{process}/task")).expect("our own child").flatten();

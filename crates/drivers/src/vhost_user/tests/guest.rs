@@ -275,7 +275,7 @@ impl GuestRing {
         }
     }
 
-    /// Where the device is, as far as the guest has looked, in the form that GET_VRING_BASE answers.
+    /// Answers the place of the device, as far as the guest has looked, in the form of GET_VRING_BASE.
     pub fn position(&self) -> u32 {
         let position = u32::from(self.used) | if self.packed { u32::from(self.used_wrap) << 15 } else { 0 };
         if self.packed { position << 16 | position } else { position }

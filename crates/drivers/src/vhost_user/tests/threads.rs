@@ -182,7 +182,7 @@ fn case_11_nothing_is_written_to_a_ring_that_was_stopped() {
     }
 }
 
-/// Rounds of case 27. As many as its name says take minutes: `VMLAN_REST_ROUNDS=10000000`.
+/// Rounds of case 27 for each kind of ring. `VMLAN_REST_ROUNDS` asks for others; 300,000 take some minutes.
 const ROUNDS: u64 = 5_000;
 
 #[test]
