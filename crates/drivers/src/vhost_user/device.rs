@@ -51,7 +51,7 @@ pub struct Setup {
     /// Where it goes on, as SET_VRING_BASE says. Of a split ring its own memory says it, of a packed one the checkpoint
     /// where that is the ring's.
     pub base: u32,
-    /// What outlives us of a packed ring, where anything does.
+    /// The part of a packed ring that outlives us, where there is one.
     pub checkpoint: Option<Checkpoint>,
     /// Where it is.
     pub addresses: RingAddresses,

@@ -184,7 +184,7 @@ pub(crate) struct Packed {
     completed: Vec<Completed>,
     /// Where the last turn began and ended, and whether it wrote to buffers.
     turn: Turn,
-    /// What a daemon that is started again knows the position by.
+    /// The note of the position for a daemon that is started again.
     checkpoint: Option<Word>,
     armed: bool,
 }

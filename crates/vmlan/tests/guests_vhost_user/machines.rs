@@ -205,13 +205,14 @@ fn a_machine_of_vmlan_vm_asks_for_its_address() {
     require!(namespaces(), qemu(), file("/usr/lib/ipxe/qemu/efi-virtio.rom"));
     let host = Netns::new("host");
     let config = format!("[network.lab.uplink]\nsubnet = \"10.77.0.0/24\"\n{}", config(Listens::Port, ""));
-    let daemon = Daemon::start_within(&host, support::directory(), &config);
-    daemon.wait_up(&["uplink"]);
-    // QEMU ends with the command that runs it, also when that is killed.
-    let qemu = daemon.path("qemu-system-x86_64");
-    fs::write(&qemu, "#!/bin/sh\nexec setpriv --pdeathsig KILL qemu-system-x86_64 \"$@\"\n").expect("a file");
-    fs::set_permissions(&qemu, Permissions::from_mode(0o755)).expect("a mode");
     for (name, way, memory) in [("added", "vhost-user", ""), ("found", "auto", SHARED)] {
+        let daemon = Daemon::start_within(&host, support::directory(), &config);
+        daemon.wait_up(&["uplink"]);
+        // QEMU ends with the command that runs it, also when that is killed.
+        let qemu = daemon.path("qemu-system-x86_64");
+        fs::write(&qemu, "#!/bin/sh\nexec setpriv --pdeathsig KILL qemu-system-x86_64 \"$@\"\n")
+            .expect("a file");
+        fs::set_permissions(&qemu, Permissions::from_mode(0o755)).expect("a mode");
         let mut command = Command::new(support::VMLAN);
         command.args(["vm", "lab", "--attach", way, "--control"]).arg(daemon.control()).arg("--").arg(&qemu);
         command.args(["-name", name, "-m", "256", "-display", "none"]).args(memory.split_whitespace());
@@ -230,8 +231,8 @@ fn a_machine_of_vmlan_vm_asks_for_its_address() {
         assert_balanced(&daemon);
         machine.terminate(LIMIT);
         wait_until("the port to go", LIMIT, || daemon.find_port(name).is_none());
+        daemon.stop();
     }
-    daemon.stop();
 }
 
 #[test]

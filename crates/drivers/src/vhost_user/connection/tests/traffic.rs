@@ -163,7 +163,7 @@ fn changes_of_started_rings_and_broken_ones_are_counted_from_connection_to_conne
         }
         assert_eq!(counters.snapshot().quiesces, before.quiesces + 2);
         front_end.send(Kind::RemMemReg, &longs(&[0, 0, MEMORY, USER, 0]), &[]);
-        front_end.wait_for(|state| !state.up);
+        front_end.wait_for(|state| state.reason.as_ref().is_some_and(|reason| reason.contains("is broken")));
         assert_eq!(front_end.device.rings(), Some(counters.snapshot()));
         assert_eq!(counters.snapshot().broken_rings, 2 * round);
     }
