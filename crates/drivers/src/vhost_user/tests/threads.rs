@@ -82,6 +82,13 @@ fn numbered(sender: usize, number: u32) -> Vec<u8> {
     octets
 }
 
+/// A device with a pair of rings, whose frames are received.
+fn admitted(workers: usize) -> Device {
+    let device = Device::new(2, workers, RingCounters::new(workers)).unwrap();
+    device.rings().admit();
+    device
+}
+
 fn number(frame: &[u8]) -> u32 {
     u32::from_ne_bytes(frame[14..18].try_into().unwrap())
 }
@@ -90,7 +97,7 @@ fn number(frame: &[u8]) -> u32 {
 fn case_11_a_ring_is_stopped_after_the_turn_that_has_it() {
     for packed in BOTH {
         let mut tx = GuestRing::new(packed, 64);
-        let device = Device::new(2, 1, RingCounters::new(1)).unwrap();
+        let device = admitted(1);
         let rings = device.rings();
         rings.start(1, tx.setup(BASIC));
         (0..32).for_each(|_| {
@@ -133,7 +140,7 @@ fn case_11_nothing_is_written_to_a_ring_that_was_stopped() {
     const ROUNDS: usize = 20;
     for packed in BOTH {
         let mut guest = [GuestRing::new(packed, 256), GuestRing::new(packed, 256)];
-        let device = Device::new(2, 1, RingCounters::new(1)).unwrap();
+        let device = admitted(1);
         let rings = device.rings();
         for (index, ring) in guest.iter().enumerate() {
             rings.start(index, ring.setup(BASIC));
@@ -190,7 +197,7 @@ fn case_27_no_wake_up_is_lost_on_the_way_to_rest() {
     let rounds = std::env::var("VMLAN_REST_ROUNDS").map_or(ROUNDS, |count| count.parse().expect("a number"));
     for (packed, event_idx) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut tx = GuestRing::new(packed, 8);
-        let device = Device::new(2, 1, RingCounters::new(1)).unwrap();
+        let device = admitted(1);
         let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
         let mut setup = tx.setup(BASIC | if event_idx { feature::EVENT_IDX } else { 0 });
         setup.kick = Some(kick.try_clone().unwrap());
@@ -292,7 +299,7 @@ fn case_48_two_workers_share_one_pair() {
     const FRAMES: u32 = 2_000;
     for packed in BOTH {
         let (mut rx, mut tx) = (GuestRing::new(packed, 256), GuestRing::new(packed, 256));
-        let device = Device::new(2, 2, RingCounters::new(2)).unwrap();
+        let device = admitted(2);
         let rings = device.rings();
         rings.start(0, rx.setup(BASIC));
         rings.start(1, tx.setup(BASIC));
@@ -364,7 +371,7 @@ fn case_38_a_ring_that_is_switched_without_end_costs_a_neighbour_nothing() {
     const FRAMES: u32 = 5_000;
     const TOGGLES: u32 = 200_000;
     let device = || {
-        let device = Device::new(2, 1, RingCounters::new(1)).unwrap();
+        let device = admitted(1);
         let ring = GuestRing::new(false, 256);
         device.rings().start(1, ring.setup(BASIC));
         (device, ring)
