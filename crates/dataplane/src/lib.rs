@@ -15,6 +15,7 @@
 
 mod command;
 mod contain;
+mod effort;
 mod plane;
 mod port;
 mod ready;
@@ -23,6 +24,7 @@ mod turn;
 mod worker;
 
 pub use command::{Done, Notice, Polling, PortKey, PortSetup};
+pub use effort::Effort;
 pub use plane::{Options, Plane};
 
 #[cfg(test)]

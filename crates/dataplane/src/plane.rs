@@ -11,6 +11,7 @@ use vmlan_sys::Waker;
 
 use crate::command::{Command, Done, Notice, Polling, PortKey, PortSetup};
 use crate::contain::message;
+use crate::effort::{Effort, Ledger};
 use crate::worker::Worker;
 
 /// How the data plane is made.
@@ -39,6 +40,7 @@ pub struct Plane {
 struct Thread {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    ledger: Arc<Ledger>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,6 +64,11 @@ impl Plane {
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Tells what each worker has done, in the order of their numbers. Costs the workers nothing.
+    pub fn efforts(&self) -> Vec<Effort> {
+        self.workers.iter().map(|worker| worker.ledger.read()).collect()
     }
 
     /// Makes a port known to every worker. It has no attachment yet.
@@ -146,18 +153,20 @@ fn start_worker(
     let waker = Arc::new(Waker::new()?);
     let (sender, receiver) = mpsc::channel();
     let poller = Worker::poller(&waker)?;
-    let inside = waker.clone();
+    let ledger = Arc::<Ledger>::default();
+    let (inside, written) = (waker.clone(), ledger.clone());
     let run = move || {
         // Guests wait for it, and for no other thread of the process.
         vmlan_sys::priority::in_front();
-        let mut worker = Worker::new(number, sizes, poller, inside, receiver, notify.clone());
+        let mut worker = Worker::new(number, sizes, poller, inside, receiver, notify.clone(), written);
         // No panic is final.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run())) {
             let reason = message(&*panic);
+            worker.effort.restarts += 1;
             let _ = catch_unwind(AssertUnwindSafe(|| worker.recover(&reason)));
             notify(Notice::WorkerPanicked { worker: number, reason });
         }
     };
     let thread = thread::Builder::new().name(format!("vmlan-worker-{number}")).spawn(run)?;
-    Ok(Thread { commands: sender, waker, thread: Some(thread) })
+    Ok(Thread { commands: sender, waker, ledger, thread: Some(thread) })
 }

@@ -99,6 +99,7 @@ impl Worker {
         }
         let any = !self.batch.is_empty() || !matches!(result, Ok(Progress::Polled { any: false }));
         if !self.batch.is_empty() {
+            self.effort.batch(self.batch.len());
             port.link.input(&cx, &mut self.batch);
             self.forward(key, now);
         }
@@ -116,6 +117,7 @@ impl Worker {
     /// Forwards the batch, as far as a turn goes, and hands the copies to their ports. The rest is the port's next
     /// turn.
     fn forward(&mut self, key: PortKey, now: Instant) {
+        self.found_any = true;
         let cx = Context { worker: self.number, now, pool: &self.pool };
         let Some(port) = self.ports.get_mut(key) else { return self.batch.clear() };
         let Some(network) = &mut self.networks[port.network] else { return self.batch.clear() };
@@ -214,6 +216,7 @@ impl Worker {
     pub(crate) fn serve_late(&mut self, place: usize, now: Instant) -> Option<PortKey> {
         let network = self.networks.get_mut(place)?.as_mut()?;
         network.is_listed = false;
+        self.found_any = true;
         let of = network.late_of;
         self.contained(of, |worker| worker.send(place, now, Egress::next_late));
         // Also after a panic.
@@ -251,6 +254,7 @@ impl Worker {
 
     /// Sends what waited for a port's medium.
     pub(crate) fn transmit_waiting(&mut self, key: PortKey, now: Instant) {
+        self.found_any = true;
         let cx = Context { worker: self.number, now, pool: &self.pool };
         let Some(port) = self.ports.get_mut(key) else { return };
         let Some(attached) = &mut port.attached else { return };

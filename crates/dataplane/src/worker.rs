@@ -28,6 +28,7 @@ use vmlan_sys::{Interest, Poller, Ready, Waker};
 
 use crate::command::{Command, Notice, Polling, PortKey, PortSetup};
 use crate::contain::{Panics, message};
+use crate::effort::{Effort, Ledger};
 use crate::port::{Attached, Port};
 use crate::ready::{Due, ReadyQueue, Timed, Turn};
 use crate::translate::Translator;
@@ -70,6 +71,10 @@ pub(crate) struct Worker {
     pub(crate) hand: Cell<Option<PortKey>>,
     pub(crate) panics: Panics,
     pub(crate) polling: Polling,
+    pub(crate) effort: Effort,
+    ledger: Arc<Ledger>,
+    /// The turn that is being given received, sent or decided something.
+    pub(crate) found_any: bool,
     stopping: Option<Duration>,
 }
 
@@ -104,6 +109,7 @@ impl Worker {
         waker: Arc<Waker>,
         commands: mpsc::Receiver<Command>,
         notify: Arc<dyn Fn(Notice) + Send + Sync>,
+        ledger: Arc<Ledger>,
     ) -> Worker {
         Worker {
             number,
@@ -123,6 +129,9 @@ impl Worker {
             hand: Cell::new(None),
             panics: Panics::default(),
             polling: Polling::default(),
+            effort: Effort::default(),
+            ledger,
+            found_any: false,
             stopping: None,
         }
     }
@@ -134,6 +143,8 @@ impl Worker {
             let has_work = self.told || !self.ready.is_empty();
             let awake = has_work || looks > 0 || self.polling == Polling::Busy && self.receives();
             let timeout = if awake { Some(Duration::ZERO) } else { self.timeout(now()) };
+            self.effort.polls += 1;
+            self.ledger.write(&self.effort);
             self.poller.wait(&mut events, timeout).expect("the poller is ours");
             looks = match self.polling {
                 Polling::Sleep => 0,
@@ -186,6 +197,7 @@ impl Worker {
     fn give_turns(&mut self, asked: Instant, mut now: Instant) -> Instant {
         let mut unclocked = 0;
         while let Some(turn) = self.ready.next() {
+            self.found_any = false;
             let key = match turn {
                 Turn::Port(key) => {
                     if !self.serve(key, now) && unclocked < LOOKS {
@@ -200,6 +212,7 @@ impl Worker {
             unclocked = 0;
             let begun = mem::replace(&mut now, self::now());
             self.ready.set_now(now);
+            self.effort.turn(now.since(begun), self.found_any);
             if let Some(port) = key.and_then(|key| self.ports.get_mut(key)) {
                 self.ready.charge(port, now.since(begun));
             }

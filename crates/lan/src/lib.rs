@@ -34,7 +34,7 @@ mod vlan;
 pub use egress::Egress;
 pub use event::{Event, Events};
 pub use fast::{FastEntry, FastPath, FastPort, SlowReason};
-pub use fdb::{EntryKind, FdbConfig, FdbEntry};
+pub use fdb::{EntryKind, FdbConfig, FdbEntry, FdbTally};
 pub use forward::Forwarder;
 pub use group::Group;
 pub use guard::addresses::HostAddress;

@@ -6,7 +6,7 @@ use vmlan_drivers::inject;
 use vmlan_frame::Mutex;
 use vmlan_lan::Network;
 
-use super::directory::{Place, Row};
+use super::directory::{Place, Row, Unrest};
 use super::fabric::{Fabric, Joining};
 use super::seat::{Ready, Seat};
 use crate::PortSettings;
@@ -67,6 +67,7 @@ impl Clients {
             state: PortState::Waiting,
             address: None,
             reason: None,
+            unrest: Unrest::default(),
             peer: None,
             endpoint: None,
             settings,

@@ -53,6 +53,8 @@ pub struct Row {
     pub address: Option<String>,
     /// The reason of the state, for people to read.
     pub reason: Option<String>,
+    /// How often a guest came and how often the port failed, since the port is there.
+    pub unrest: Unrest,
     /// The attached peer, for people to read.
     pub peer: Option<String>,
     /// The endpoint that the port is attached to while it is up.
@@ -67,6 +69,15 @@ pub struct Row {
     pub parent: Option<String>,
     /// The rules about its frames; none where clients become ports of their own.
     pub rules: Option<Rules>,
+}
+
+/// The comings of a port's guests, and its failures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unrest {
+    /// Times that a guest was connected, or another one instead.
+    pub connections: u64,
+    /// Times that the port came to be failed.
+    pub failures: u64,
 }
 
 /// A port's part in its network.
@@ -149,6 +160,8 @@ impl Directory {
         let old_peer = std::mem::replace(&mut row.peer, peer.clone());
         let old_state = row.state;
         (row.state, row.reason) = (state, reason.clone());
+        row.unrest.connections += u64::from(peer.is_some() && old_peer != peer);
+        row.unrest.failures += u64::from(state == PortState::Failed && old_state != state);
         let shown = row.shown(place);
         drop(rows);
 
@@ -312,6 +325,11 @@ fn of<'r>(
 }
 
 impl Row {
+    /// True if everybody is told that frames flow.
+    pub fn is_up(&self) -> bool {
+        self.state == PortState::Up && self.settings.enabled
+    }
+
     /// The state, and its reason, that everybody is told.
     fn shown(&self, place: &Place) -> (PortState, Option<String>) {
         match self.state {

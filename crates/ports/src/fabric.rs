@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use vmlan_dataplane::{Done, Notice, Options, Plane, Polling, PortKey, PortSetup};
+use vmlan_dataplane::{Done, Effort, Notice, Options, Plane, Polling, PortKey, PortSetup};
 use vmlan_drivers::Fault;
 use vmlan_frame::{Counters, ETHERNET_HEADER, Mutex, Takes, VLAN_TAG, VlanId};
 use vmlan_lan::{
@@ -14,7 +14,7 @@ use vmlan_lan::{
 };
 use vmlan_link::{BridgeGuard, LinkOptions, Registry};
 
-use super::directory::{Directory, Member, Place, Row};
+use super::directory::{Directory, Member, Place, Row, Unrest};
 use super::seat::Seat;
 use super::trunks::Trunks;
 use super::uplinks::Uplinks;
@@ -150,6 +150,11 @@ impl Fabric {
         self.workers
     }
 
+    /// Tells what each worker has done; none when the data plane has ended.
+    pub fn efforts(&self) -> Vec<Effort> {
+        self.with_plane(Plane::efforts).unwrap_or_default()
+    }
+
     /// Lets the workers wait for traffic in another way.
     pub fn set_poll(&self, poll: vmlan_api::Poll) {
         let polling = match poll {
@@ -266,6 +271,7 @@ impl Fabric {
                 state,
                 address: None,
                 reason,
+                unrest: Unrest::default(),
                 peer: None,
                 endpoint: None,
                 settings: settings.clone(),

@@ -1,3 +1,5 @@
+//! The rate at which connections of strangers are accepted.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -5,21 +7,28 @@ use tokio::time::{Instant, sleep_until};
 /// Lets through a burst, then a steady rate (a token bucket).
 ///
 /// A client that comes too fast waits in the kernel's queue; nothing spins and nothing is kept here.
-pub(super) struct Throttle {
+pub struct Throttle {
     /// When the bucket would be full if nobody came.
     full_at: Instant,
+}
+
+impl Default for Throttle {
+    fn default() -> Throttle {
+        Throttle::new()
+    }
 }
 
 impl Throttle {
     const BURST: u32 = 64;
     const INTERVAL: Duration = Duration::from_millis(10);
 
-    pub(super) fn new() -> Throttle {
+    /// A full bucket.
+    pub fn new() -> Throttle {
         Throttle { full_at: Instant::now() }
     }
 
     /// Takes a token, after waiting for one if need be.
-    pub(super) async fn pass(&mut self) {
+    pub async fn pass(&mut self) {
         let empty_until = self.full_at.checked_sub(Throttle::INTERVAL * (Throttle::BURST - 1));
         if let Some(moment) = empty_until.filter(|moment| *moment > Instant::now()) {
             sleep_until(moment).await;

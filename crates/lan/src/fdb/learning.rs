@@ -123,6 +123,8 @@ pub(super) struct State {
     loads: SecondaryMap<PortId, Load>,
     /// By place in the table.
     moves: Box<[Moves]>,
+    /// Times that a learnt address changed its port.
+    pub(super) moved: u64,
     /// Where ageing goes on.
     cursor: usize,
     /// For how many seconds a silent address is remembered.
@@ -145,6 +147,7 @@ impl State {
         State {
             loads: SecondaryMap::new(),
             moves,
+            moved: 0,
             cursor: 0,
             ageing,
             events: EventQueue::new(),
@@ -359,6 +362,7 @@ impl State {
 
     fn transfer(&mut self, table: &Table, entry: &Entry, to: PortId, now: u32) {
         self.withdraw(entry);
+        self.moved += 1;
         table.write(entry.index, entry.key, EntryKind::Learnt, to, now);
         self.subtract(entry.port);
         self.add(to);

@@ -102,6 +102,15 @@ pub struct FdbEntry {
     pub kind: EntryKind,
 }
 
+/// The size of a network's FDB, and its unrest.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FdbTally {
+    /// Addresses that it holds now, fixed ones included.
+    pub entries: usize,
+    /// Times that a learnt address changed its port, since the network was made.
+    pub moves: u64,
+}
+
 pub(crate) struct Fdb {
     table: Table,
     state: Mutex<State>,
@@ -263,6 +272,11 @@ impl Fdb {
             kind: entry.kind,
         };
         self.table.entries().map(listed).collect()
+    }
+
+    /// How many addresses there are, and how often a learnt one changed its port.
+    pub(crate) fn tally(&self) -> FdbTally {
+        FdbTally { entries: self.table.len(), moves: self.state.lock().moved }
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -15,7 +15,7 @@
 
 use core::array;
 use core::sync::atomic::{
-    AtomicU64,
+    AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -83,6 +83,8 @@ struct Bucket {
 
 pub(super) struct Table {
     buckets: Box<[Bucket]>,
+    /// Places that are not empty; only the writer changes it.
+    used: AtomicUsize,
     hasher: SipHasher13,
 }
 
@@ -91,11 +93,16 @@ impl Table {
     pub(super) fn new(size: usize, seed: [u64; 2]) -> Table {
         let buckets = size.clamp(2 * WAYS, 1 << 20).next_power_of_two() / WAYS;
         let buckets = Vec::from_iter((0..buckets).map(|_| Bucket::default())).into();
-        Table { buckets, hasher: SipHasher13::new_with_keys(seed[0], seed[1]) }
+        Table { buckets, used: AtomicUsize::new(0), hasher: SipHasher13::new_with_keys(seed[0], seed[1]) }
     }
 
     pub(super) fn capacity(&self) -> usize {
         self.buckets.len() * WAYS
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.used.load(Relaxed)
     }
 
     /// The two buckets that may hold `key`.
@@ -162,6 +169,9 @@ impl Table {
     pub(super) fn write(&self, index: usize, key: Key, kind: EntryKind, port: PortId, seen: u32) {
         debug_assert!(self.entry(index).is_none_or(|entry| entry.key == key));
         let bucket = &self.buckets[index / WAYS];
+        if bucket.keys[index % WAYS].load(Relaxed) == 0 {
+            self.used.store(self.len() + 1, Relaxed);
+        }
         bucket.values[index % WAYS].store(u64::from(port.bits()) << 32 | u64::from(seen), Release);
         bucket.keys[index % WAYS].store(key.0 | kind.bits(), Release);
     }
@@ -169,6 +179,9 @@ impl Table {
     /// Empties the place `index`. One writer at a time.
     pub(super) fn clear(&self, index: usize) {
         let bucket = &self.buckets[index / WAYS];
+        if bucket.keys[index % WAYS].load(Relaxed) != 0 {
+            self.used.store(self.len() - 1, Relaxed);
+        }
         bucket.keys[index % WAYS].store(0, Relaxed);
         bucket.values[index % WAYS].store(0, Release);
     }

@@ -73,6 +73,25 @@ fn the_same_address_in_two_vlans_is_two_entries() {
 }
 
 #[test]
+fn entries_and_moves_are_counted_as_they_come_and_go() {
+    let fdb = fdb(64, 100);
+    let tally = |fdb: &Fdb| (fdb.tally().entries, fdb.tally().moves);
+    (0..3).for_each(|n| _ = hear(&fdb, key(n), A, 0));
+    assert!(fdb.insert_fixed(key(9), EntryKind::Static, B));
+    // An address that was learnt and is set by hand is one still.
+    assert!(fdb.insert_fixed(key(2), EntryKind::Static, A));
+    assert_eq!(tally(&fdb), (4, 0));
+    assert_eq!(hear(&fdb, key(1), B, 1), Learning::Changed);
+    assert_eq!(tally(&fdb), (4, 1));
+    assert!(fdb.remove_fixed(key(9), EntryKind::Static));
+    fdb.flush(None);
+    assert_eq!(tally(&fdb), (1, 1));
+    assert_eq!(fdb.entries(1).len(), fdb.tally().entries);
+    fdb.dismiss_port(A);
+    assert_eq!(tally(&fdb), (0, 1));
+}
+
+#[test]
 fn a_locked_fdb_is_busy_and_still_read() {
     let fdb = fdb(64, 100);
     hear(&fdb, key(1), A, 0);

@@ -4,7 +4,7 @@ use vmlan_frame::{Instant, MacAddr, VlanId};
 
 use super::{Network, StaticEntry};
 use crate::event::{Event, Events};
-use crate::fdb::{EntryKind, FdbEntry, Key};
+use crate::fdb::{EntryKind, FdbEntry, FdbTally, Key};
 use crate::{PortError, PortId};
 
 impl Network {
@@ -45,6 +45,11 @@ impl Network {
         let mut entries = self.fdb.entries(now.as_secs() as u32);
         entries.iter_mut().filter(|_| !aware).for_each(|entry| entry.vlan = None);
         entries
+    }
+
+    /// How many addresses the network knows, and how often one moved. Cheap whatever the size of the FDB.
+    pub fn fdb_tally(&self) -> FdbTally {
+        self.fdb.tally()
     }
 
     /// How many addresses the network can know.
