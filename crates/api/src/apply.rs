@@ -89,6 +89,8 @@ pub enum ActionKind {
     SetWorkers,
     /// Workers wait for traffic in another way from now on.
     SetPoll,
+    /// Metrics are served at another address from now on, or at none.
+    SetMetrics,
     /// Users may hold another part of what all share from now on.
     SetLimits,
 }
@@ -109,6 +111,7 @@ impl ActionKind {
             Self::AddTrunk => "add_trunk",
             Self::SetWorkers => "set_workers",
             Self::SetPoll => "set_poll",
+            Self::SetMetrics => "set_metrics",
             Self::SetLimits => "set_limits",
         }
     }

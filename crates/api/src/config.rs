@@ -19,6 +19,9 @@ pub struct Config {
     /// How workers wait for traffic; adaptive when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll: Option<Poll>,
+    /// Settings of the daemon as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<DaemonConfig>,
     /// Limits on what all share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsConfig>,
@@ -48,6 +51,14 @@ impl Poll {
             Self::Busy => "busy",
             Self::Sleep => "sleep",
         }
+    }
+}
+
+table! {
+    /// Settings of the daemon as a whole.
+    pub struct DaemonConfig {
+        /// Numeric address and port at which metrics are served over TCP: `127.0.0.1:9477`; nowhere when absent.
+        metrics: String,
     }
 }
 

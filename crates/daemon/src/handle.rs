@@ -13,6 +13,7 @@ pub use vmlan_ports::PortLink;
 use vmlan_ports::users::Users;
 
 use crate::config::{Change, ValidConfig};
+use crate::metrics::Format;
 pub use crate::uplink::UplinkQuery;
 
 /// Requests that may wait for the supervisor; further senders wait.
@@ -67,6 +68,8 @@ pub enum Query {
     },
     /// Answers when no frame passes by something that was withdrawn before.
     Settle(Reply<()>),
+    /// Everything that is measured, in this notation.
+    Metrics(Format, Reply<String>),
     /// Something about uplinks, or a change of what one carries.
     Uplink(UplinkQuery),
 }
@@ -336,6 +339,14 @@ impl Handle {
         dry_run: bool,
     ) -> Result<vmlan_api::ApplyReport, vmlan_api::Error> {
         self.ask(|reply| Request::Change { change, dry_run, reply }).await
+    }
+
+    /// Everything that is measured, as text in the notation `format` (docs/metrics.md).
+    ///
+    /// # Errors
+    /// See [`Handle::status`].
+    pub async fn metrics(&self, format: Format) -> Result<String, vmlan_api::Error> {
+        self.query(|reply| Query::Metrics(format, reply)).await
     }
 
     /// The rules about ports' frames and what they matched, of one network or of all.

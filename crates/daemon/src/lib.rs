@@ -17,6 +17,7 @@ pub mod expression;
 pub mod handle;
 #[cfg(feature = "control")]
 mod log;
+pub mod metrics;
 #[cfg(feature = "control")]
 mod notify;
 pub mod plan;

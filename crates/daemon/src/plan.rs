@@ -5,6 +5,7 @@
 //! action, and neither is a network whose own settings did not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use crate::config::{
@@ -101,6 +102,11 @@ pub enum Action {
         /// How.
         poll: vmlan_api::Poll,
     },
+    /// Serve metrics at another address.
+    SetMetrics {
+        /// Where; nowhere without it.
+        address: Option<SocketAddr>,
+    },
     /// Let users hold another part of what all share.
     SetLimits {
         /// How much.
@@ -135,6 +141,7 @@ impl Action {
             Self::AddTrunk { .. } => vmlan_api::ActionKind::AddTrunk,
             Self::SetWorkers { .. } => vmlan_api::ActionKind::SetWorkers,
             Self::SetPoll { .. } => vmlan_api::ActionKind::SetPoll,
+            Self::SetMetrics { .. } => vmlan_api::ActionKind::SetMetrics,
             Self::SetLimits { .. } => vmlan_api::ActionKind::SetLimits,
         }
     }
@@ -152,7 +159,10 @@ impl Action {
             | Self::RemoveTrunk { network }
             | Self::ReplaceTrunk { network, .. }
             | Self::AddTrunk { network, .. } => Some(network),
-            Self::SetWorkers { .. } | Self::SetPoll { .. } | Self::SetLimits { .. } => None,
+            Self::SetWorkers { .. }
+            | Self::SetPoll { .. }
+            | Self::SetMetrics { .. }
+            | Self::SetLimits { .. } => None,
         }
     }
 
@@ -240,6 +250,9 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
     }
     if running.poll() != wanted.poll() {
         actions.push(Action::SetPoll { poll: wanted.poll() });
+    }
+    if running.metrics() != wanted.metrics() {
+        actions.push(Action::SetMetrics { address: wanted.metrics() });
     }
     Plan { actions }
 }

@@ -131,6 +131,7 @@ fn every_key_of_the_configuration_is_explained() {
     let mut known: Words =
         plain.iter().flat_map(|table| members(&source, &format!("pub struct {table} {{"))).collect();
     let keyed = [
+        vmlan_api::DaemonConfig::KEYS,
         vmlan_api::LimitsConfig::KEYS,
         vmlan_api::PortConfig::KEYS,
         vmlan_api::TrunkConfig::KEYS,

@@ -26,7 +26,7 @@ struct Table<'n> {
 impl Reader {
     /// A whole configuration.
     pub(super) fn config(&mut self, node: &Node) -> vmlan_api::Config {
-        let Some(table) = self.table("", node, &["workers", "poll", "limits", "network"]) else {
+        let Some(table) = self.table("", node, &["workers", "poll", "daemon", "limits", "network"]) else {
             return vmlan_api::Config::default();
         };
         vmlan_api::Config {
@@ -35,6 +35,7 @@ impl Reader {
                 let modes = [vmlan_api::Poll::Adaptive, vmlan_api::Poll::Busy, vmlan_api::Poll::Sleep];
                 r.choice(at, n, &modes.map(|mode| (mode.as_str(), mode)))
             }),
+            daemon: self.member(&table, "daemon", Self::keyed::<vmlan_api::DaemonConfig>),
             limits: self.member(&table, "limits", Self::keyed::<vmlan_api::LimitsConfig>),
             network: self
                 .member(&table, "network", |r, at, n| r.named(at, n, Self::network))

@@ -1,6 +1,7 @@
 //! The checked form of a configuration: what the rest of the daemon acts on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub struct ValidConfig {
     pub(super) workers: NonZeroUsize,
     pub(super) poll: vmlan_api::Poll,
     pub(super) limits: UserLimits,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) networks: BTreeMap<String, Network>,
     /// Notes on what is no fault.
     pub(super) notes: Vec<String>,
@@ -36,6 +38,7 @@ impl ValidConfig {
             workers,
             poll: vmlan_api::Poll::default(),
             limits: UserLimits::default(),
+            metrics: None,
             networks: BTreeMap::new(),
             notes: Vec::new(),
         }
@@ -54,6 +57,11 @@ impl ValidConfig {
     /// Limits for one user of the sockets.
     pub fn limits(&self) -> &UserLimits {
         &self.limits
+    }
+
+    /// The address at which metrics are served, where they are.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// The networks by name.

@@ -6,7 +6,7 @@
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     let mut checker = Checker::default();
     let workers = checker.in_range(config.workers, "workers", WORKERS, 1);
     let limits = checker.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
+    let metrics = config.daemon.as_ref().and_then(|daemon| daemon.metrics.as_deref());
+    let metrics = metrics.and_then(|address| checker.metrics(address));
     let networks: BTreeMap<_, _> = config
         .network
         .iter()
@@ -62,7 +64,7 @@ pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
     let notes = checker.0.notes();
-    Ok(ValidConfig { source: config, workers, poll, limits, networks, notes })
+    Ok(ValidConfig { source: config, workers, poll, limits, metrics, networks, notes })
 }
 
 /// Checks what is neither a kind's nor a trunk's, and has the rest checked by theirs.
@@ -98,6 +100,29 @@ impl Checker {
             addresses: number(user.addresses, "addresses"),
             backlog: backlog.unwrap_or(UserLimits::DEFAULT_BACKLOG),
         }
+    }
+
+    /// The address for metrics. Whoever reaches it may read them.
+    fn metrics(&mut self, text: &str) -> Option<SocketAddr> {
+        let path = "daemon.metrics";
+        let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
+        let Some(address) = address else {
+            let message = format!(
+                "`{}` is no address for metrics; write a numeric address with a port, as in 127.0.0.1:9477 or \
+                 [::1]:9477",
+                shown(text)
+            );
+            return self.refuse(ErrorCode::BadAddress, path, message);
+        };
+        if !address.ip().to_canonical().is_loopback() {
+            let note = format!(
+                "everybody who reaches this host can read the names of networks and ports and their traffic at \
+                 {address}; write 127.0.0.1:{}, or guard the port",
+                address.port()
+            );
+            self.note(path, &note);
+        }
+        Some(address)
     }
 
     fn name(&mut self, path: &str, what: &str, name: &str) {

@@ -17,8 +17,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 use vmlan_frame::Mutex;
 
-use vmlan_ports::connection::Connection;
-
 /// A connection's state, shared by its task, its requests and the server.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -143,15 +141,15 @@ pub(super) struct Patience {
 
 /// A connection whose writes fail when the peer reads nothing for too long.
 #[derive(Debug)]
-pub(super) struct Watched {
-    stream: Connection,
+pub(super) struct Watched<S> {
+    stream: S,
     life: Arc<Life>,
     patience: Patience,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    pub(super) fn new(stream: Connection, life: Arc<Life>, patience: Patience) -> Watched {
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, life: Arc<Life>, patience: Patience) -> Watched<S> {
         Watched { stream, life, patience, deadline: None }
     }
 
@@ -180,7 +178,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -190,7 +188,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod json;
 mod life;
+pub(crate) mod metrics;
 mod places;
 mod query;
 mod routes;

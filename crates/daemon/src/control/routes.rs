@@ -21,6 +21,7 @@ use super::capture_request::CaptureRequest;
 use super::events;
 use super::failure::{Answer, Failure, Json};
 use super::life::Life;
+use super::metrics;
 use super::query::{Query, takes};
 use super::uplink;
 use crate::config::{self, Change};
@@ -101,6 +102,7 @@ pub(super) fn router(shared: Shared) -> Router {
     let network = takes(CHANGE, get(one_network).post(add_network).delete(remove_network));
     let port = takes(CHANGE, get(one_port).post(add_port).patch(change_port).delete(remove_port));
     Router::new()
+        .route("/metrics", takes(&[], get(metrics::scrape)))
         .route("/v1/status", takes(&[], get(status)))
         .route("/v1/config", takes(&["format"], get(running_config)))
         .route("/v1/networks", takes(&[], get(networks)))

@@ -14,6 +14,7 @@ use crate::config::Change;
 use crate::handle::{self, Query, Request, UplinkQuery};
 
 mod connections;
+mod metrics;
 mod socket;
 mod uplink;
 
@@ -93,6 +94,9 @@ async fn supervise(
                     vmlan_api::ErrorCode::UnknownNetwork,
                     "there is no such network",
                 ))));
+            }
+            Request::Query(Query::Metrics(format, reply)) => {
+                drop(reply.send(Ok(format!("{format:?}\n"))));
             }
             Request::Query(Query::Settle(reply)) => drop(reply.send(Ok(()))),
             Request::Query(Query::Links { reply, .. }) => drop(reply.send(Ok(Vec::new()))),

@@ -11,6 +11,7 @@ struct Model {
     workers: NonZeroUsize,
     poll: vmlan_api::Poll,
     limits: UserLimits,
+    metrics: Option<SocketAddr>,
     networks: BTreeMap<String, Network>,
 }
 
@@ -20,6 +21,7 @@ impl Model {
             workers: config.workers(),
             poll: config.poll(),
             limits: config.limits().clone(),
+            metrics: config.metrics(),
             networks: config.networks().clone(),
         }
     }
@@ -66,6 +68,7 @@ impl Model {
             Action::SetWorkers { workers } => self.workers = workers,
             Action::SetPoll { poll } => self.poll = poll,
             Action::SetLimits { limits } => self.limits = limits,
+            Action::SetMetrics { address } => self.metrics = address,
         }
         self.check_belongings();
     }
@@ -133,8 +136,8 @@ fn config() -> impl Strategy<Value = ValidConfig> {
     let trunk = proptest::option::of((0..3_u8, any::<bool>()));
     let network = (ports, proptest::option::of(1500..1502_u64), trunk);
     let small = || proptest::option::of(1..3_u64);
-    (proptest::collection::btree_map("[x-z]", network, 0..4), small(), small(), poll()).prop_map(
-        |(networks, workers, backlog, poll)| {
+    (proptest::collection::btree_map("[x-z]", network, 0..4), small(), small(), poll(), small()).prop_map(
+        |(networks, workers, backlog, poll, metrics)| {
             let mut taken = BTreeSet::new();
             let empty = networks.iter().map(|(name, (_, mtu, trunk))| {
                 let trunk = trunk.filter(|(interface, _)| taken.insert(*interface)).map(trunk_config);
@@ -142,7 +145,9 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             });
             let user = backlog.map(|_| vmlan_api::UserLimitsConfig { backlog, ..Default::default() });
             let limits = Some(vmlan_api::LimitsConfig { user });
-            let empty = vmlan_api::Config { workers, poll, limits, network: empty.collect() };
+            let metrics = metrics.map(|number| format!("127.0.0.1:947{number}"));
+            let daemon = Some(vmlan_api::DaemonConfig { metrics });
+            let empty = vmlan_api::Config { workers, poll, daemon, limits, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
             let ports = networks.into_iter().flat_map(|(network, (ports, ..))| {
                 ports.into_iter().map(move |(name, port)| (network.clone(), name, port))
@@ -186,8 +191,10 @@ proptest! {
                         config.network(network).map(|n| (n.settings.clone(), n.trunk.clone()))
                     };
                     let same = settings(&running) == settings(&wanted);
-                    let of_all =
-                        [vmlan_api::ActionKind::SetWorkers, vmlan_api::ActionKind::SetPoll, vmlan_api::ActionKind::SetLimits];
+                    let of_all = {
+                        use vmlan_api::ActionKind::*;
+                        [SetWorkers, SetPoll, SetLimits, SetMetrics]
+                    };
                     prop_assert!(!same || of_all.contains(&action.kind()));
                 }
             }
@@ -214,6 +221,7 @@ fn each_change_has_its_action() {
         (web.to_owned(), format!("[network.lab]\nmtu = 9000\n{web}"), vec![ChangeNetwork]),
         (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
         (web.to_owned(), format!("poll = \"busy\"\n{web}"), vec![SetPoll]),
+        (web.to_owned(), format!("daemon = {{ metrics = \"127.0.0.1:9477\" }}\n{web}"), vec![SetMetrics]),
         (web.to_owned(), format!("limits = {{ user = {{ ports = 5 }} }}\n{web}"), vec![SetLimits]),
         (web.to_owned(), format!("{web}{trunk}"), vec![AddTrunk]),
         (format!("{web}{trunk}"), web.to_owned(), vec![RemoveTrunk]),

@@ -14,6 +14,7 @@ use vmlan_ports::{
 
 use super::{Departure, Running, Supervisor, Task, place};
 use crate::config::{NetworkSettings, Port};
+use crate::metrics::Scrape;
 use crate::plan::{Action, Plan};
 
 /// How long a report waits for ports that are being set up.
@@ -93,6 +94,14 @@ impl Supervisor {
             Action::SetLimits { limits } => {
                 self.fabric.users.set(limits.clone());
                 Progress::Done
+            }
+            Action::SetMetrics { address } => {
+                let view = self.view.clone();
+                let scrape: Scrape = Arc::new(move |format| view.metrics(format));
+                match self.metrics.set(*address, scrape).await {
+                    Ok(()) => Progress::Done,
+                    Err(reason) => Progress::Failed(reason),
+                }
             }
             Action::SetPoll { poll } => {
                 self.fabric.set_poll(*poll);

@@ -32,6 +32,7 @@ use vmlan_ports::{Emitter, Fabric, Place, StateDirectory, follow_links};
 
 use crate::config::{self, Belonging, Change, ValidConfig};
 use crate::handle::{Reply, Request, Requests};
+use crate::metrics::Listener;
 use crate::plan::plan;
 use vmlan_ports::panics::{self, caught};
 
@@ -49,6 +50,8 @@ pub struct Supervisor {
     ticks: watch::Sender<u64>,
     /// The same for whoever asks.
     view: Arc<View>,
+    /// Where metrics are served besides.
+    metrics: Listener,
 }
 
 /// A network that runs.
@@ -161,6 +164,7 @@ impl Supervisor {
             file,
             ticks,
             view,
+            metrics: Listener::default(),
         })
     }
 
@@ -220,6 +224,7 @@ impl Supervisor {
 
     async fn end(&mut self) {
         self.view.set_state(vmlan_api::DaemonState::Stopping);
+        self.metrics.stop().await;
         self.farewell(None).await;
         let fabric = self.fabric.clone();
         // Frames that wait are sent while the ports are still there.

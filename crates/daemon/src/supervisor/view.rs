@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vmlan_api::{Error, PortKind};
 use vmlan_drivers::inject;
@@ -15,14 +15,16 @@ use super::now;
 use super::uplinks::{name_ports, name_stations};
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
+use crate::metrics::{self, Facts, Format, NetworkFacts, PortFacts};
 use vmlan_ports::panics;
-use vmlan_ports::{Fabric, Place};
+use vmlan_ports::{Fabric, Place, Row};
 
 /// The state that the supervisor shows, besides what ports and trunks write down themselves.
 pub(super) struct View {
     pub(super) fabric: Arc<Fabric>,
     file: Option<PathBuf>,
     started: Instant,
+    started_at: Duration,
     shown: Mutex<Shown>,
 }
 
@@ -55,7 +57,9 @@ impl View {
             state: vmlan_api::DaemonState::Running,
             config: Arc::default(),
         };
-        View { fabric, file, started: Instant::now(), shown: Mutex::new(shown) }
+        // A clock that is set before 1970 tells nothing.
+        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        View { fabric, file, started: Instant::now(), started_at, shown: Mutex::new(shown) }
     }
 
     /// Shows a network as it is from now on.
@@ -103,6 +107,7 @@ impl View {
                 self.fabric.settle();
                 drop(reply.send(Ok(())));
             }
+            Query::Metrics(format, reply) => drop(reply.send(Ok(self.metrics(format)))),
             Query::Uplink(query) => self.about_uplinks(query),
             Query::Fdb { network, reply } => {
                 self.with_guests(reply, Some(&network), self.fdb(&network), name_stations);
@@ -165,6 +170,31 @@ impl View {
             ports,
             config: self.file.as_ref().map(|file| file.display().to_string()),
         }
+    }
+
+    /// Everything that is measured, as text. Asks no worker.
+    pub(super) fn metrics(&self, format: Format) -> String {
+        self.fabric.count();
+        let facts = |(place, row): (&Place, &Row)| PortFacts {
+            network: place.network.clone(),
+            port: place.port.clone(),
+            kind: row.kind,
+            is_up: row.is_up(),
+            unrest: row.unrest,
+            traffic: row.member.as_ref().map(|member| member.link.counters().snapshot()),
+        };
+        let ports: Vec<PortFacts> = self.fabric.directory.rows().iter().map(facts).collect();
+        let networks = self.shown().networks.clone();
+        let facts = |(name, Running { settings, network }): (String, Running)| NetworkFacts {
+            mtu: settings.mtu.octets(),
+            ports: ports.iter().filter(|port| port.network == name).count(),
+            fdb: network.fdb_tally(),
+            fdb_capacity: network.fdb_capacity(),
+            name,
+        };
+        let networks = networks.into_iter().map(facts).collect();
+        let started = self.started_at;
+        metrics::write(&Facts { started, networks, workers: self.fabric.efforts(), ports }, format)
     }
 
     fn networks(&self) -> Vec<vmlan_api::Network> {
