@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 27] = [
+pub const FOR_TESTS: [Tool; 28] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -45,6 +45,7 @@ pub const FOR_TESTS: [Tool; 27] = [
     Tool { file: "traceroute", package: "traceroute" },
     Tool { file: "hping3", package: "hping3" },
     Tool { file: "dpdk-testpmd", package: "dpdk-dev" },
+    Tool { file: "promtool", package: "prometheus" },
 ];
 
 /// The tools that the benchmark cannot do without.
