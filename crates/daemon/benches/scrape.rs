@@ -1,5 +1,6 @@
 //! The time that control needs for a scrape of metrics of a daemon with 512 ports, in both notations. Workers have no
 //! part in it.
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 use std::fmt::Write;
 

@@ -10,7 +10,7 @@ pub(crate) type Scrape = Arc<dyn Fn(Format) -> String + Send + Sync>;
 
 /// Nothing that could listen.
 #[derive(Default)]
-pub(crate) struct Listener;
+pub(crate) struct Listener {}
 
 impl Listener {
     /// Does nothing without an address.
