@@ -203,6 +203,7 @@ impl Worker {
                     if !self.serve(key, now) && unclocked < LOOKS {
                         // Reading the clock takes as long as the look did.
                         unclocked += 1;
+                        self.effort.turns += 1;
                         continue;
                     }
                     Some(key)
