@@ -127,7 +127,9 @@ impl AttachGuest for Keep {
 
     async fn attach(&self, seat: &mut Seat, guest: Guest) -> Result<Attached, String> {
         let Guest { socket, peer, .. } = guest;
-        let failed = |error| format!("{peer} cannot be served: {error}; it is tried again");
+        let failed = |error: io::Error| format!("{peer} cannot be served: {error}; it is tried again");
+        // One that was inherited may be one that waits.
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|error| failed(error.into()))?;
         let connection = Peer::new(socket).map_err(failed)?;
         let process = connection.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
         let front_end = process.and_then(Process::of);

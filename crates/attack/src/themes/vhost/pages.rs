@@ -68,17 +68,19 @@ impl Holes {
         }
     }
 
-    /// Octets of a huge page of a size of which the system has none.
+    /// Octets of the largest huge pages of which the system has none: those that others are least likely to ask for
+    /// meanwhile.
     fn unavailable() -> Option<u64> {
         let sizes = fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
-        sizes.flatten().find_map(|size| {
-            let has_none = ["free_hugepages", "nr_overcommit_hugepages"].iter().all(|name| {
+        let none = sizes.flatten().filter_map(|size| {
+            let has_none = ["nr_hugepages", "nr_overcommit_hugepages"].iter().all(|name| {
                 fs::read_to_string(size.path().join(name)).is_ok_and(|text| text.trim_end() == "0")
             });
             let name = size.file_name();
             let kib = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?;
             has_none.then_some(kib << 10)
-        })
+        });
+        none.max()
     }
 
     /// A file without pages, and its octets; nothing where the system has pages for all.
