@@ -8,6 +8,7 @@ mod attack;
 mod bench;
 mod ci;
 mod dependencies;
+mod drops;
 mod features;
 mod fuzz;
 mod links;
@@ -35,7 +36,7 @@ Tasks:
   ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
                                   package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
-  man                             write the manual page vmlan.toml(5) of docs/configuration.md
+  man                             write what is made of documents: the manual page vmlan.toml(5), and the web page's drop reasons
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
@@ -81,7 +82,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Ci { steps } => ci::run(&steps)?,
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Macos => macos::run()?,
-        Task::Man => man::write()?,
+        Task::Man => man::write().and(drops::write())?,
         Task::Bench { arguments } => bench::run(&arguments)?,
         Task::Attack { arguments } => attack::run(&arguments)?,
     }

@@ -2,6 +2,7 @@
 
 mod uplink;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -159,6 +160,18 @@ pub enum Command {
                             vmlan capture lab -w - | wireshark -k -i -\n  vmlan capture --drops"
     )]
     Capture(CaptureArguments),
+    /// Show the networks in a web browser, until Ctrl-C
+    ///
+    /// It serves a page on this host alone and prints the link that opens it. Without the token in the link nothing is
+    /// answered, so other users of this machine see nothing. The page only reads, and captures.
+    Ui {
+        /// Address of this host to listen at; port 0 is any free one
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// Let the page apply a configuration, and take ports down and up
+        #[arg(long)]
+        writes: bool,
+    },
     /// Add or remove a network
     #[command(subcommand)]
     Network(NetworkCommand),

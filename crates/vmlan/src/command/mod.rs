@@ -11,6 +11,7 @@ mod other_side;
 mod place;
 mod port;
 mod trunk;
+mod ui;
 mod uplink;
 
 use anyhow::Context;
@@ -94,6 +95,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Counters { which } => list::counters(&client()?, which.as_deref(), output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
+        Command::Ui { listen, writes } => ui::run(control_path(control.as_deref())?, listen, writes),
         Command::Network(command) => network::run(&client()?, command, output),
         Command::Port(command) => port::run(&client()?, command, output),
         Command::Filter(command) => filter::run(&client()?, command, output),
@@ -129,6 +131,7 @@ fn without_json(command: &Command) -> Option<&'static str> {
         Command::Vm(_) => Some("vm"),
         Command::Capture(_) => Some("capture"),
         Command::Tunnel(_) => Some("tunnel"),
+        Command::Ui { .. } => Some("ui"),
         Command::Host(_) => Some("host"),
         #[cfg(feature = "demo")]
         Command::Demo => Some("demo"),
