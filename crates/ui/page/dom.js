@@ -37,18 +37,30 @@ export function heading(text) {
   return h("h1", { tabindex: "-1" }, text);
 }
 
+let labels = 0;
+
+/** A control with its label in front. */
+function labelled(label, control) {
+  labels += 1;
+  control.id = `control-${labels}`;
+  return h("span", { class: "labelled" }, h("label", { for: control.id }, label), " ", control);
+}
+
 /** A choice with its label. */
 export function select(label, options, chosen, change) {
   const element = h("select", { onchange: () => change(element.value) });
   offer(element, options, chosen);
-  return { element: h("label", {}, `${label} `, element), select: element };
+  return { element: labelled(label, element), select: element };
 }
+
+/** What choices offer now. */
+const offered = new WeakMap();
 
 /** Replaces the options of a choice by `[value, text]` pairs, where they are others. */
 export function offer(element, options, chosen) {
   const now = JSON.stringify(options);
-  if (element.dataset.options !== now) {
-    element.dataset.options = now;
+  if (offered.get(element) !== now) {
+    offered.set(element, now);
     element.replaceChildren(...options.map(([value, text]) => h("option", { value }, text)));
   }
   if (element.value !== chosen) element.value = chosen;
@@ -63,5 +75,5 @@ export function checkbox(label, checked, change) {
 /** A number with its label. */
 export function number(label, attributes) {
   const input = h("input", { type: "number", inputmode: "numeric", ...attributes });
-  return { element: h("label", {}, `${label} `, input), input };
+  return { element: labelled(label, input), input };
 }

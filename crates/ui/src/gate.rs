@@ -72,10 +72,9 @@ impl Gate {
         if only(headers, &header::HOST) != Ok(Some(&self.host)) || uri.authority().is_some() {
             return Err(WRONG_HOST);
         }
-        if *method == Method::GET && uri.path() == "/" {
-            if let Some(token) = uri.query().and_then(|query| query.strip_prefix("token=")) {
-                return if self.token.is(token) { Ok(Pass::Enter) } else { Err(NO_TOKEN) };
-            }
+        let token = uri.query().and_then(|query| query.strip_prefix("token="));
+        if let Some(token) = token.filter(|_| *method == Method::GET && uri.path() == "/") {
+            return if self.token.is(token) { Ok(Pass::Enter) } else { Err(NO_TOKEN) };
         }
         if !self.has_cookie(headers) {
             return Err(NO_TOKEN);
