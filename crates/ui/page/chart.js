@@ -3,6 +3,9 @@
 import { h, s, setAttribute, setText } from "./dom.js";
 import { KEPT } from "./store.js";
 
+/** Samples that a chart has room for at least. */
+const LEAST = 60;
+
 const WIDTH = 600;
 const HEIGHT = 140;
 
@@ -24,6 +27,7 @@ export function chart(title, names, show) {
   const lines = names.map(({ name }) => s("polyline", { class: `line ${name}`, fill: "none", "vector-effect": "non-scaling-stroke" }));
   const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", class: "chart" }, lines);
   const top = h("span");
+  const since = h("span");
   const legend = names.map(({ name, title }) => ({ text: h("span"), element: null, name, title }));
   for (const entry of legend) entry.element = h("li", { class: entry.name }, `${entry.title} `, entry.text);
   const element = h(
@@ -32,14 +36,16 @@ export function chart(title, names, show) {
     h("figcaption", {}, title, h("ul", { class: "legend" }, legend.map((entry) => entry.element))),
     h("p", { class: "axis" }, top),
     svg,
-    h("p", { class: "axis" }, h("span", {}, `${KEPT / 60} minutes ago`), h("span", {}, "now")),
+    h("p", { class: "axis" }, since, h("span", {}, "now")),
   );
   return {
     element,
     update(history) {
       const series = names.map(({ name }) => history?.series(name) ?? []);
       const most = ceiling(Math.max(0, ...series.flat()));
-      lines.forEach((line, i) => setAttribute(line, "points", points(series[i], most, WIDTH, HEIGHT, KEPT)));
+      const kept = Math.min(KEPT, Math.max(LEAST, series[0].length));
+      setText(since, `${kept} seconds ago`);
+      lines.forEach((line, i) => setAttribute(line, "points", points(series[i], most, WIDTH, HEIGHT, kept)));
       legend.forEach((entry, i) => setText(entry.text, show(series[i].at(-1) ?? 0)));
       setText(top, show(most));
       const said = names.map(({ title }, i) => `${title} ${show(series[i].at(-1) ?? 0)}, at most ${show(Math.max(0, ...series[i]))}`);

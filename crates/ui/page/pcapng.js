@@ -23,7 +23,12 @@ function mac(octets, offset) {
   return Array.from(octets.subarray(offset, offset + 6), (octet) => octet.toString(16).padStart(2, "0")).join(":");
 }
 
-/** The frames of a capture: `{port, from, to, octets}`; a frame that leaves a port is not among them. */
+/** The time of a frame, in seconds; the daemon writes nanoseconds. */
+function time(view, offset) {
+  return (view.getUint32(offset + 12, true) * 2 ** 32 + view.getUint32(offset + 16, true)) / 1e9;
+}
+
+/** The frames of a capture: `{port, from, to, octets, time}`, in seconds; a frame that leaves a port is not among them. */
 export function frames(octets) {
   const view = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
   const interfaces = [];
@@ -48,7 +53,7 @@ export function frames(octets) {
       const outbound = flags && flags.length === 4 && (view.getUint32(flags.offset, true) & 3) === OUTBOUND;
       const port = interfaces[view.getUint32(offset + 8, true)];
       if (!outbound && port !== undefined && kept >= 12) {
-        found.push({ port, to: mac(octets, data), from: mac(octets, data + 6), octets: view.getUint32(offset + 24, true) });
+        found.push({ port, to: mac(octets, data), from: mac(octets, data + 6), octets: view.getUint32(offset + 24, true), time: time(view, offset) });
       }
     }
     offset += length;

@@ -17,17 +17,18 @@ export const thickness = (bits) => (bits < 1 ? 0.75 : Math.min(12, 1 + 1.4 * Mat
 /** Places on rings: as many on each as fit. */
 function places(count) {
   const found = [];
-  const node = count > NAMED ? 24 : NODE;
-  let radius = Math.max(RADIUS, Math.min(count, NAMED) * NODE / (2 * Math.PI));
-  for (let left = count; left > 0; radius += node * (count > NAMED ? 1 : 2)) {
+  const named = count <= NAMED;
+  const node = named ? NODE : 24;
+  let radius = named ? Math.max(RADIUS, (count * NODE) / (2 * Math.PI)) : RADIUS;
+  for (let left = count; left > 0; radius += node) {
     const here = Math.min(left, Math.max(1, Math.floor((2 * Math.PI * radius) / node)));
     for (let i = 0; i < here; i += 1) {
       const angle = (2 * Math.PI * i) / here - Math.PI / 2;
-      found.push({ x: radius * Math.cos(angle), y: radius * Math.sin(angle), angle });
+      found.push({ x: radius * Math.cos(angle), y: radius * Math.sin(angle) });
     }
     left -= here;
   }
-  return { found, radius };
+  return { found, radius: radius - node };
 }
 
 function shape(kind, size) {
@@ -43,7 +44,7 @@ export function picture(open) {
   const nodes = s("g", { class: "nodes" });
   const centre = s("g", { class: "centre" }, s("circle", { r: 34 }), s("text", { "text-anchor": "middle", dy: "0.35em" }));
   const svg = s("svg", { class: "picture", role: "group" }, links, between, centre, nodes);
-  const hint = h("p", { class: "hint", "aria-live": "off" });
+  const hint = h("p", { class: "hint" }, "Point at a port, or go there with the arrow keys. Red: it drops frames now. Broken line: it waits for its guest. Crossed out: down or failed.");
   const made = new Map();
   const chords = new Map();
   let order = "";
@@ -76,7 +77,7 @@ export function picture(open) {
   function make(port, place, size, named) {
     const { x, y } = place;
     const link = s("line", { x1: 0, y1: 0, x2: x, y2: y });
-    const label = s("text", { class: "name", "text-anchor": "middle", y: size + 14 });
+    const label = s("text", { class: "name", "text-anchor": "middle", y: place.y < 0 ? -size - 6 : size + 14 });
     const letter = s("text", { class: "letter", "text-anchor": "middle", dy: "0.35em" }, size > 9 ? (LETTERS[port.kind] ?? "?") : "");
     const node = s(
       "g",
@@ -104,7 +105,7 @@ export function picture(open) {
     nodes.replaceChildren();
     made.clear();
     ports.forEach((port, i) => made.set(port.id, make(port, found[i], size, named)));
-    const half = radius + (named ? 10 : 0);
+    const half = radius + (named ? 40 : 16);
     svg.setAttribute("viewBox", `${-half} ${-half} ${2 * half} ${2 * half}`);
     focus(made.has(current) ? current : (ports[0]?.id ?? null));
   }

@@ -44,11 +44,16 @@ async function octetsOf(network, stop) {
 
 /** Bits a second between ports now: a list of `{from, to, rate}` with the ids of ports; `to` is `null` for floods. */
 export async function talks(network, signal) {
-  const { octets, seconds } = await octetsOf(network, signal);
+  const { octets, seconds: waited } = await octetsOf(network, signal);
   const fdb = await get(`/v1/networks/${part(network)}/fdb`, { signal });
   const behind = new Map(fdb.map((entry) => [entry.mac, `${network}/${entry.port}`]));
   const sums = new Map();
-  for (const frame of frames(octets)) {
+  const list = frames(octets);
+  const times = list.map((frame) => frame.time);
+  // A full sample took as long as its frames say, which can be much less than it took to come here.
+  const full = list.length >= FRAMES;
+  const seconds = full ? Math.max(1e-6, Math.max(...times) - Math.min(...times)) : waited;
+  for (const frame of list) {
     const to = behind.get(frame.to) ?? null;
     const pair = JSON.stringify([frame.port, to]);
     sums.set(pair, (sums.get(pair) ?? 0) + frame.octets * 8);

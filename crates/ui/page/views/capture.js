@@ -66,6 +66,8 @@ export function capture({ query }) {
   const begin = h("button", { type: "submit" }, "Start");
   const end = h("button", { type: "button", onclick: () => stop() }, "Stop");
   const status = h("p", { role: "status", class: "status" });
+  // Not told by screen readers with each second.
+  const length = h("p", { class: "status" });
   const save = h("a", { hidden: true, class: "button" }, "Download the capture");
   const same = h("code");
   const form = h(
@@ -100,7 +102,8 @@ export function capture({ query }) {
     const runs = now.controller !== null;
     begin.disabled = runs;
     end.disabled = !runs || !now.number;
-    setText(status, runs ? `The capture runs: ${octets(now.length)}` : now.said);
+    setText(status, runs ? "The capture runs." : now.said);
+    setText(length, runs ? `${octets(now.length)} so far` : "");
     save.hidden = now.url === null;
     if (now.url && save.getAttribute("href") !== now.url) {
       save.href = now.url;
@@ -114,7 +117,7 @@ export function capture({ query }) {
 
   return {
     title: "Capture",
-    element: [heading("Capture"), form, status, h("p", {}, "The same in a terminal, where it can be filtered (-f) and has no limit of size: ", same)],
+    element: [heading("Capture"), form, status, length, h("p", {}, "The same in a terminal, where it can be filtered (-f) and has no limit of size: ", same)],
     update,
   };
 }

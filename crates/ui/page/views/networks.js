@@ -48,7 +48,7 @@ export function networks({ query, go }) {
           // The samples of the counters say what is wrong.
         }
       }
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
 

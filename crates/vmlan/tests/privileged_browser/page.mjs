@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { join } from "node:path";
+
+import { small } from "./png.mjs";
 
 const settings = JSON.parse(process.env.SETTINGS);
 const { chromium } = await import(settings.playwright);
@@ -31,6 +33,10 @@ const VIEWS = [
 
 const faults = [];
 const vmlan = (...words) => execFileSync(settings.vmlan, ["--control", settings.control, ...words], { encoding: "utf8" });
+
+const take = () => vmlan("port", "remove", "lab", "spare");
+const give = () => vmlan("port", "add", "lab", "spare", "stream", `listen=${join(settings.control, "../spare.sock")}`);
+const move = () => [take, give].forEach((act) => act());
 
 /** A page of a browser that has nothing yet. */
 async function fresh(options = {}) {
@@ -185,9 +191,9 @@ const steps = {
     await view(page, "/port/lab/spare");
     const status = page.getByRole("status").filter({ hasText: /waiting/ });
     await status.waitFor();
-    vmlan("port", "remove", "lab", "spare");
+    take();
     await page.getByText("The port is not there. It is shown again when it comes back.").waitFor();
-    vmlan("port", "add", "lab", "spare", "stream", `listen=${join(settings.control, "../spare.sock")}`);
+    give();
     await status.waitFor();
     await view(page, "/events");
     await page.getByRole("log").getByText(/^.*port_removed network=lab port=spare$/).waitFor();
@@ -237,7 +243,7 @@ const steps = {
     await view(page, "/capture?ports=lab%2Fweb");
     await until("the port's choice", async () => (await page.getByLabel("What", { exact: true }).inputValue()) === "lab/web");
     await page.getByRole("button", { name: "Start" }).click();
-    await page.getByText(/^The capture runs: [1-9]/).waitFor();
+    await page.getByText(/^[1-9][\d.]* k?B so far$/).waitFor();
     await page.getByRole("button", { name: "Stop" }).click();
     await page.getByText(/^The capture has ended with/).waitFor();
     const download = page.waitForEvent("download");
@@ -357,6 +363,10 @@ const steps = {
 async function settled(page, path) {
   const wanted = { "/": /^web db/, "/ports": /^web/, "/fdb": /^52:54/, "/trunks": /^office/, "/leases": /^198/, "/flows": /^198/, "/drops": /^source_guard/ }[path];
   if (wanted) await page.getByRole("row", { name: wanted }).first().waitFor();
+  if (path === "/events") {
+    move();
+    await page.getByRole("log").getByText("port_added").first().waitFor();
+  }
   if (path === "/config") await until("the configuration", async () => (await page.locator("#config").inputValue()) !== "");
   if (path.startsWith("/port/")) await until("lines", async () => (await page.locator(".chart .line.rx").getAttribute("points"))?.includes(" "));
 }
@@ -407,7 +417,7 @@ function examine() {
 async function shot(page, name, wanted = true) {
   if (!settings.screenshots || !wanted) return;
   mkdirSync(settings.screenshots, { recursive: true });
-  await page.screenshot({ path: join(settings.screenshots, `${name}.png`) });
+  writeFileSync(join(settings.screenshots, `${name}.png`), small(await page.screenshot()));
 }
 
 try {
