@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 28] = [
+pub const FOR_TESTS: [Tool; 31] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -46,6 +46,9 @@ pub const FOR_TESTS: [Tool; 28] = [
     Tool { file: "hping3", package: "hping3" },
     Tool { file: "dpdk-testpmd", package: "dpdk-dev" },
     Tool { file: "promtool", package: "prometheus" },
+    Tool { file: "chromium", package: "chromium" },
+    Tool { file: "node", package: "nodejs" },
+    Tool { file: "npm", package: "npm" },
 ];
 
 /// The tools that the benchmark cannot do without.

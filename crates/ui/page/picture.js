@@ -103,6 +103,7 @@ export function picture(open) {
     const size = named ? 15 : 8;
     links.replaceChildren();
     nodes.replaceChildren();
+    svg.classList.toggle("crowded", !named);
     made.clear();
     ports.forEach((port, i) => made.set(port.id, make(port, found[i], size, named)));
     const half = radius + (named ? 40 : 16);

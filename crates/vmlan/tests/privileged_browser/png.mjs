@@ -50,7 +50,7 @@ function pixels(png) {
 export function small(png) {
   const { width, height, channels, out } = pixels(png);
   const counts = new Map();
-  const colour = (at) => ((out[at] & 0xf0) << 16) | ((out[at + 1] & 0xf0) << 8) | (out[at + 2] & 0xf0);
+  const colour = (at) => ((out[at] & 0xf8) << 16) | ((out[at + 1] & 0xf8) << 8) | (out[at + 2] & 0xf8);
   const exact = new Map();
   for (let at = 0; at < out.length; at += channels) {
     const key = colour(at);
