@@ -59,8 +59,8 @@ impl Gate {
         format!("{}/?token={}", self.origin, self.token.reveal())
     }
 
-    /// The value of `Set-Cookie`, and that of `Location`, for a client that has the token. The key is in the part of the
-    /// address that browsers keep for themselves.
+    /// The value of `Set-Cookie`, and that of `Location`, for a client that has the token. The key is in the part of
+    /// the address that browsers keep for themselves.
     pub(crate) fn welcome(&self) -> (String, String) {
         let cookie =
             format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie_name, self.cookie.reveal());

@@ -29,13 +29,20 @@ impl Endings {
 
     /// Waits for the next one; those that came since it was made count.
     pub fn wait(&mut self) {
+        // Nothing else ends this.
+        let _: Option<()> = self.run_until_one(std::future::pending());
+    }
+
+    /// Does `work` until it is done, or until the next one comes: then `None`.
+    pub fn run_until_one<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let [interrupt, terminate, hang_up] = &mut self.signals;
         self.runtime.block_on(async {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
+                _ = interrupt.recv() => None,
+                _ = terminate.recv() => None,
+                _ = hang_up.recv() => None,
+                done = work => Some(done),
             }
-        });
+        })
     }
 }

@@ -95,7 +95,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Counters { which } => list::counters(&client()?, which.as_deref(), output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
-        Command::Ui { listen, writes } => ui::run(control_path(control.as_deref())?, listen, writes),
+        Command::Ui { listen, writes } => ui::run(&client()?, listen, writes),
         Command::Network(command) => network::run(&client()?, command, output),
         Command::Port(command) => port::run(&client()?, command, output),
         Command::Filter(command) => filter::run(&client()?, command, output),

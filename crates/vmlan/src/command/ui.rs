@@ -1,44 +1,31 @@
 //! `ui`: a web page about the daemon.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use tokio::signal::unix::{SignalKind, signal};
-use vmlan_api::{Config, Error};
+use vmlan_api::{Config, Error, Status};
 use vmlan_daemon::config;
 use vmlan_ui::{Limits, Options, Server};
 
 use super::Failure;
+use crate::client::Client;
 use crate::output::print;
+use crate::signals::Endings;
 
 /// Serves the page until a signal ends it.
-pub fn run(control: PathBuf, listen: SocketAddr, writes: bool) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::new)?;
-    runtime.block_on(async {
-        let options = Options { listen, control, writes, read_config, limits: Limits::default() };
+pub fn run(client: &Client, listen: SocketAddr, writes: bool) -> Result<(), Failure> {
+    // A daemon that is not there is told here rather than in the browser.
+    client.get::<Status>("/v1/status")?;
+    let control = client.path().to_owned();
+    let options = Options { listen, control, writes, read_config, limits: Limits::default() };
+    let mut endings = Endings::new().map_err(anyhow::Error::new)?;
+    let served = endings.run_until_one(async {
         let server = Server::bind(options).await.map_err(anyhow::Error::new)?;
-        let [mut interrupt, mut terminate, mut hang_up] = signals().map_err(anyhow::Error::new)?;
-        print(&format!(
-            "{}\nThe link is for you alone: it opens the page. Ctrl-C ends it.\n",
-            server.link()
-        ))?;
-        let stop = async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        };
-        server.serve(stop).await;
+        let link = server.link();
+        print(&format!("{link}\nThe link is for you alone: it opens the page. Ctrl-C ends it.\n"))?;
+        server.serve(std::future::pending()).await;
         Ok(())
-    })
-}
-
-fn signals() -> std::io::Result<[tokio::signal::unix::Signal; 3]> {
-    let [interrupt, terminate, hang_up] =
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    Ok([signal(interrupt)?, signal(terminate)?, signal(hang_up)?])
+    });
+    served.unwrap_or(Ok(()))
 }
 
 /// Reads a configuration file's text, as `vmlan apply` reads a file.

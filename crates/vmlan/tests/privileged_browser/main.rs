@@ -1,8 +1,8 @@
 //! The web page in a real Chromium: every view, a port that goes and comes, attacks without the token, both colour
 //! schemes, phone width, and a network of 512 ports.
 //!
-//! The steps in the browser are in `page.mjs`, which playwright-core runs; it is installed below Cargo's target directory.
-//! With `VMLAN_SCREENSHOTS=DIR` the pictures of the views are written there: docs/ui has what came of it.
+//! The steps in the browser are in `page.mjs`, by way of playwright-core, which is installed below Cargo's target
+//! directory. With `VMLAN_SCREENSHOTS=DIR` the pictures of the views are written there: docs/ui has what came of it.
 
 #[path = "../support/mod.rs"]
 mod support;
