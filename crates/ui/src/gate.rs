@@ -23,7 +23,7 @@ pub(crate) struct Gate {
     key: Secret,
 }
 
-/// What a request may have.
+/// The part of the server that a request may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// The cookie and the key, for the token.
@@ -34,7 +34,7 @@ pub(crate) enum Pass {
     Data,
 }
 
-/// Why a request gets nothing; a text for people.
+/// The reason why a request gets nothing; a text for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) &'static str);
 

@@ -11,7 +11,7 @@
 //!   another user of the machine listens at, so it opens no more than the page's own files;
 //! - the key, which the page keeps in storage of its origin, port included, and sends along with each request for data.
 //!
-//! What strangers can make the server hold is bounded ([`Limits`]): connections, the octets of a header and a body, and
+//! Everything that strangers can make the server hold is bounded ([`Limits`]): connections, the octets of a header and a body, and
 //! the time for each. A connection that has not shown the cookie gives its place to a new one where all are taken
 //! (`places`).
 
@@ -42,7 +42,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The daemon's control socket.
     pub control: PathBuf,
-    /// Whether the page may change the configuration.
+    /// True if the page may change the configuration.
     pub writes: bool,
     /// The reader of configuration files.
     pub read_config: ReadConfig,

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 pub(crate) struct Patient {
     stream: TcpStream,
     patience: Duration,
-    /// When the write that waits has waited too long.
+    /// The end of the patience with the write that waits.
     end: Option<Pin<Box<Sleep>>>,
 }
 

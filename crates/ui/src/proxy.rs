@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-/// How long the daemon may take to accept a connection.
+/// The most that the daemon may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Asks the daemon. The connection ends when the answer is dropped.

@@ -2,10 +2,10 @@
 
 use hyper::Method;
 
-/// What becomes of a request for data.
+/// The way of a request for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// What the server says of itself.
+    /// The server tells of itself.
     About,
     /// Goes on to the daemon as it is.
     Daemon,

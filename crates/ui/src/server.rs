@@ -25,12 +25,12 @@ use crate::{Options, StartError, assets, proxy};
 const HEADER: usize = 16 * 1024;
 /// Octets of a body: a configuration.
 const LARGEST_BODY: usize = 1 << 20;
-/// How long to wait when no connection can be accepted, for want of descriptors for instance.
+/// The pause when no connection can be accepted, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The header in which the daemon numbers a capture.
 const CAPTURE: HeaderName = HeaderName::from_static("vmlan-capture");
 
-/// What every answer says to the browser: nothing from elsewhere, nothing within lines, nothing within frames.
+/// The headers of every answer, which tell the browser: nothing from elsewhere, nothing within lines, nothing within frames.
 const HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,

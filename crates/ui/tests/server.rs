@@ -86,7 +86,7 @@ impl Ui {
         stream
     }
 
-    /// What comes for these octets until the server closes.
+    /// The answer to these octets, until the server closes.
     fn send(&self, octets: &[u8]) -> String {
         let mut stream = self.connect();
         // The server may have closed before it has all.

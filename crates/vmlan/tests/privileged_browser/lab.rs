@@ -1,4 +1,4 @@
-//! What the page is to show: two networks with guests that talk, one that breaks a rule, leases, a flow and a trunk.
+//! The daemon that the page is to show: two networks with guests that talk, one that breaks a rule, leases, a flow and a trunk.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,14 +16,19 @@ use crate::support::{Daemon, PATIENCE, TYPE, directory, mac};
 
 /// Ports of the crowded network.
 pub const MANY: usize = 512;
-/// Where guests reach the services of the host.
+/// The address at which guests reach the services of the host.
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// The description that a client of a VDE directory gives of itself.
+pub const HOSTILE: &str = "<img src=x onerror=document.title='owned'>";
 
 /// A daemon with something to see.
 pub struct Lab {
     pub daemon: Daemon,
     chatter: Vec<Chatter>,
     flow: Flow,
+    /// A client that chose what is shown of it.
+    _hostile: RawGuest,
     _namespaces: [Netns; 2],
 }
 
@@ -89,7 +94,10 @@ impl Lab {
         let flow = flow(&daemon, &listener, service);
         daemon.wait_up(&["web", "db", "mail", "rogue", "app"]);
         wait_until("a drop", PATIENCE, || daemon.drops("rogue", DropReason::SourceGuard) > 0);
-        Lab { daemon, chatter, flow, _namespaces: namespaces }
+        let attachment = Attachment::Vde { directory: daemon.path("office.vde") };
+        let _hostile = RawGuest::attach(HOSTILE, attachment, PATIENCE).expect("a client");
+        daemon.wait_up(&["guests.0"]);
+        Lab { daemon, chatter, flow, _hostile, _namespaces: namespaces }
     }
 
     #[track_caller]
@@ -121,7 +129,8 @@ fn configuration(service: u16) -> String {
     format!(
         "[network.lab.uplink]\nsubnet = \"198.51.100.0/24\"\nipv6 = \"off\"\nhost = [\"{service}\"]\n{}\
          [network.office.trunk]\ninterface = \"eth0\"\nmode = \"packet\"\n\
-         [network.office.port.desk]\nstream = {{ listen = \"desk.sock\" }}\n",
+         [network.office.port.desk]\nstream = {{ listen = \"desk.sock\" }}\n\
+         [network.office.port.guests]\nvde = {{ directory = \"office.vde\" }}\n",
         ports.concat()
     )
 }

@@ -84,6 +84,7 @@ fn the_page_shows_and_guards_what_runs() {
         "writing": writing.link,
         "crowded": crowded.link,
         "ports": lab::MANY,
+        "hostile": lab::HOSTILE,
         "screenshots": std::env::var_os("VMLAN_SCREENSHOTS").map(PathBuf::from),
     });
 

@@ -147,7 +147,7 @@ const steps = {
     const width = (pair) => widths.find(([text]) => text.startsWith(pair))?.[1] ?? 0;
     assert.ok(width("lab/web to lab/db") > width("lab/mail to lab/db"), JSON.stringify(widths));
     await page.getByLabel("Network", { exact: true }).selectOption("office");
-    await page.getByRole("group", { name: /^Network office with 2 ports/ }).waitFor();
+    await page.getByRole("group", { name: /^Network office with 4 ports/ }).waitFor();
     await page.context().close();
   },
 
@@ -235,6 +235,15 @@ const steps = {
     await row(page, "tcp").waitFor();
     await page.getByLabel("Filter flows").fill("no such flow");
     await page.getByText("0 rows").waitFor();
+    await page.context().close();
+  },
+
+  async "what a guest says of itself is text and nothing else"() {
+    const page = await opened(settings.reading);
+    await view(page, "/port/office/guests.0");
+    await page.getByText(settings.hostile).first().waitFor();
+    assert.equal(await page.locator("img").count(), 0);
+    assert.equal(await page.title(), "office/guests.0 – vmlan");
     await page.context().close();
   },
 
