@@ -11,9 +11,9 @@
 //!   another user of the machine listens at, so it opens no more than the page's own files;
 //! - the key, which the page keeps in storage of its origin, port included, and sends along with each request for data.
 //!
-//! Everything that strangers can make the server hold is bounded ([`Limits`]): connections, the octets of a header and a body, and
-//! the time for each. A connection that has not shown the cookie gives its place to a new one where all are taken
-//! (`places`).
+//! Everything that strangers can make the server hold is bounded ([`Limits`]): connections, the octets of a header and
+//! a body, and the time for each. A connection that has not shown the cookie gives its place to a new one where all are
+//! taken (`places`).
 
 mod assets;
 mod gate;

@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The header in which the daemon numbers a capture.
 const CAPTURE: HeaderName = HeaderName::from_static("vmlan-capture");
 
-/// The headers of every answer, which tell the browser: nothing from elsewhere, nothing within lines, nothing within frames.
+/// The headers of every answer: nothing is loaded from elsewhere, runs within HTML, or is framed.
 const HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,

@@ -1,4 +1,5 @@
-//! The daemon that the page is to show: two networks with guests that talk, one that breaks a rule, leases, a flow and a trunk.
+//! The daemon that the page is to show: two networks with guests that talk, one that breaks a rule, leases, a flow
+//! and a trunk.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

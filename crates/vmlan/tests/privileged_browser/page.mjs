@@ -360,8 +360,9 @@ const steps = {
         const found = await page.evaluate(examine);
         assert.deepEqual(found, [], where);
         const name = path === "/" ? "networks" : path.split("/")[1];
-        if (width === 960) await shot(page, scheme === "light" ? name : `${name}-dark`, ["networks", "drops"].includes(name) || scheme === "light");
-        else if (scheme === "light" && ["networks", "port"].includes(name)) await shot(page, `${name}-phone`);
+        if (width === 960 && scheme === "light") await shot(page, name);
+        else if (width === 960 && name === "networks") await shot(page, `${name}-dark`);
+        else if (scheme === "light" && name === "networks") await shot(page, `${name}-phone`);
       }
       await page.context().close();
     }
@@ -423,8 +424,8 @@ function examine() {
 }
 
 /** Writes a picture of the page where pictures are wanted. */
-async function shot(page, name, wanted = true) {
-  if (!settings.screenshots || !wanted) return;
+async function shot(page, name) {
+  if (!settings.screenshots) return;
   mkdirSync(settings.screenshots, { recursive: true });
   writeFileSync(join(settings.screenshots, `${name}.png`), small(await page.screenshot()));
 }
