@@ -1,6 +1,8 @@
 //! The command line.
 
+mod capture;
 mod uplink;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,9 +14,11 @@ use vmlan_api::PortKind;
 use vmlan_drivers::tunnel::message::Prefixed;
 
 use crate::names;
+pub use capture::CaptureArguments;
 pub use uplink::{
     Attach, FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, VmArguments,
 };
+pub use watch::Watch;
 
 /// Networks for virtual machines, from user space.
 #[derive(Debug, Parser)]
@@ -102,11 +106,16 @@ pub enum Command {
         /// Show what the kernel carries of interface ports, past the daemon; of two ports, why it does not
         #[arg(long, num_args = 0..=2, value_name = "NETWORK/PORT")]
         fast: Option<Vec<String>>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Show the configuration that runs, as a file: with what was added and changed since it was read
     Config,
     /// List the networks
-    Networks,
+    Networks {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// List the ports
     Ports {
         /// Only those of this network
@@ -115,24 +124,32 @@ pub enum Command {
         /// Show everything: address, MTU, and by what means frames are moved
         #[arg(short, long)]
         verbose: bool,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// List the forwarding database of a network
     Fdb {
         /// Network
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: String,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Show how networks are joined to the host's interfaces
     Trunk {
         /// Only this network's
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Show the uplinks: what guests get by them, and what is in the way
     Uplink {
         /// Only this network's
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// List the addresses that guests have, or take one back
     Leases(LeasesArguments),
@@ -146,6 +163,8 @@ pub enum Command {
         /// Only these: NETWORK, NETWORK/PORT, or the ports of this name
         #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
         which: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Follow what happens
     Events,
@@ -213,39 +232,6 @@ pub enum Command {
     Version,
     /// Write the manual page: `vmlan man | man -l -`
     Man,
-}
-
-/// Frames to capture, and where to write them.
-#[derive(Debug, Args)]
-pub struct CaptureArguments {
-    /// Only these: NETWORK or NETWORK/PORT; a VDE port stands for its clients
-    #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
-    pub ports: Vec<String>,
-    /// Write a pcapng file; - is standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub write: Option<PathBuf>,
-    /// Only frames that match: an expression, which tcpdump compiles, or a program as `tcpdump -ddd -y EN10MB` writes
-    /// it, or @FILE with one
-    #[arg(short, long)]
-    pub filter: Option<String>,
-    /// Octets kept of each frame [default: all with -w, else 256]
-    #[arg(short, long, value_name = "OCTETS", value_parser = clap::value_parser!(u64).range(1..=262_144))]
-    pub snaplen: Option<u64>,
-    /// Begin another file, FILE with -0001, -0002 … in its name, before one is larger than this: 500K, 10M, 1G
-    #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
-    pub rotate: Option<u64>,
-    /// End after so many frames
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Capture what was dropped, and why, instead of what passes
-    ///
-    /// That is what the network drops of what ports receive, and what links drop. Drivers and queues only count
-    /// (`vmlan counters`).
-    #[arg(long)]
-    pub drops: bool,
-    /// Capture every port in both directions, so that a frame is there once for each port that it passes
-    #[arg(long)]
-    pub both: bool,
 }
 
 /// Which interface this machine gets.
@@ -317,6 +303,8 @@ pub enum FilterCommand {
         /// Only those of this network
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Add a rule about a port's frames
     ///
@@ -359,18 +347,6 @@ pub enum FilterCommand {
         /// Which rule, as `vmlan filter list` counts them
         number: u64,
     },
-}
-
-/// Octets, with K, M or G for the powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text[..at], 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 30),
-        _ => (text, 0),
-    };
-    let octets = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    octets.filter(|octets| *octets > 0).ok_or_else(|| "write a size as in 500K, 10M or 1G".to_owned())
 }
 
 /// A command about ports.
@@ -489,19 +465,6 @@ pub enum NetworkCommand {
 pub struct Output {
     /// JSON instead of text.
     pub json: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_have_suffixes() {
-        for (text, octets) in [("1", 1), ("500K", 512_000), ("10m", 10 << 20), ("1G", 1 << 30)] {
-            assert_eq!(size(text), Ok(octets), "{text}");
-        }
-        for text in ["", "0", "K", "-1", "1T", "1.5M", "99999999999G", "é"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
+    /// JSON without line ends in it: a document a line.
+    pub compact: bool,
 }

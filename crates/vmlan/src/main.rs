@@ -12,9 +12,11 @@ mod host;
 mod names;
 mod output;
 mod signals;
+mod table;
 mod tunnel;
 mod up;
 mod vm;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
 //! How answers and errors are written.
 //!
 //! Answers hold text that guests and other peers chose. So everything for people passes [`vmlan_api::escaped`], and no
-//! terminal obeys it; a value that must not break its line is escaped before it is put into one ([`table`], `line`).
+//! terminal obeys it; a value that must not break its line is escaped before it is put into one
+//! ([`table`](crate::table), `line`).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,11 +15,42 @@ use serde::Serialize;
 
 use vmlan_daemon::config::ConfigErrors;
 
+use crate::args::Output;
 use crate::client::ClientError;
 use crate::command::Failure;
 
 /// How long the end of the daemon may wait for the reader of its last words.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The answer of a command, as text for people or as JSON. No terminal obeys anything in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer(String);
+
+impl Answer {
+    /// A text for people.
+    pub fn text(text: &str) -> Self {
+        Self(plain(text))
+    }
+
+    /// A value as JSON.
+    pub fn json(value: &impl Serialize, output: Output) -> Result<Self, Failure> {
+        let text = match output.compact {
+            true => serde_json::to_string(value),
+            false => serde_json::to_string_pretty(value),
+        };
+        Ok(Self(json(&text.map_err(anyhow::Error::new)?) + "\n"))
+    }
+
+    /// The text with its line ends.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Writes it to stdout.
+    pub fn write(&self) -> Result<(), Failure> {
+        print_verbatim(&self.0)
+    }
+}
 
 /// Writes a text for people to stdout.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -101,26 +133,6 @@ pub fn line(name: &str, width: usize, value: &str) -> String {
     format!("{name:width$}  {}\n", vmlan_api::escaped(value))
 }
 
-/// A table with columns as wide as their widest cell, two blanks between them.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let clean = |cell: &String| vmlan_api::escaped(cell).into_owned();
-    let head: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head).chain(rows.iter().map(|row| row.iter().map(clean).collect())).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 /// `-` for what is not there.
 pub fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
@@ -155,16 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_nothing_trails() {
-        let rows = [vec!["a".to_owned(), "-".to_owned()], vec!["long\u{1b}".to_owned(), "é".to_owned()]];
-        assert_eq!(table(&["X", "YY"], &rows), "X           YY\na           -\nlong\\u{1b}  é\n");
-    }
-
-    #[test]
     fn no_terminal_obeys_an_answer() {
         let peer = "uid 5 (red\u{1b}[2J\u{9b}1m\u{202e}\nFAKE  ROW\u{e0041})";
         let shown = r"uid 5 (red\u{1b}[2J\u{9b}1m\u{202e}\nFAKE  ROW\u{e0041})";
-        assert_eq!(table(&["PEER"], &[vec![peer.to_owned()]]), format!("PEER\n{shown}\n"));
         assert_eq!(line("peer", 5, peer), format!("peer   {shown}\n"));
         assert_eq!(plain("a\u{1b}[2J\nb\n"), "a\\u{1b}[2J\nb\n");
         let text = serde_json::to_string_pretty(&[peer]).expect("text");

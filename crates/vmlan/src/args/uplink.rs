@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
+use super::Watch;
 use crate::names;
 
 /// Whose leases.
@@ -15,6 +16,8 @@ pub struct LeasesArguments {
     /// Only those of this network
     #[arg(add = ArgValueCompleter::new(names::networks))]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub watch: Watch,
     /// The command about one lease.
     #[command(subcommand)]
     pub command: Option<LeasesCommand>,
@@ -43,6 +46,8 @@ pub struct FlowsArguments {
     /// Only those of this network, or of the guest at this port
     #[arg(value_name = "NETWORK[/PORT]", add = ArgValueCompleter::new(names::places))]
     pub which: Option<String>,
+    #[command(flatten)]
+    pub watch: Watch,
     /// The command about one flow.
     #[command(subcommand)]
     pub command: Option<FlowsCommand>,
@@ -84,6 +89,8 @@ pub enum ForwardCommand {
         /// Only those of this network
         #[arg(add = ArgValueCompleter::new(names::networks))]
         network: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Remove a forward, and end what it carries
     Remove {

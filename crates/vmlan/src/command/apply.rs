@@ -8,7 +8,8 @@ use vmlan_daemon::config::{self, ConfigErrors, Located, ValidConfig};
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::{self, or_dash, print, print_json, table};
+use crate::output::{self, or_dash, print, print_json};
+use crate::table::table;
 
 /// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up; with `here`
 /// also what this machine lacks for it.

@@ -6,20 +6,21 @@ use super::Failure;
 use super::list::vlan;
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::{or_dash, print, print_json, table};
+use crate::output::{Answer, or_dash};
+use crate::table::table;
 
 /// Shows all interface ports and the trunks beside them, or why frames between two ports go by the daemon.
-pub fn show(client: &Client, pair: &[String], output: Output) -> Result<(), Failure> {
+pub fn show(client: &Client, pair: &[String], output: Output) -> Result<Answer, Failure> {
     let ports: Vec<Port> = client.get("/v1/ports")?;
     let [one, other] = pair else { return list(&ports, output) };
     let (one, other) = (find(&ports, one)?, find(&ports, other)?);
     let config: vmlan_api::Config = client.get("/v1/config")?;
     let reasons = reasons(one, other, &config);
     if output.json {
-        return print_json(&serde_json::json!({ "fast": reasons.is_empty(), "reasons": reasons }));
+        return Answer::json(&serde_json::json!({ "fast": reasons.is_empty(), "reasons": reasons }), output);
     }
     let names = format!("{}/{} and {}/{}", one.network, one.port, other.network, other.port);
-    print(&match reasons.is_empty() {
+    Ok(Answer::text(&match reasons.is_empty() {
         true => format!(
             "frames between {names} go fast: the kernel carries unicast IPv4 and IPv6 between addresses that it has\n"
         ),
@@ -28,19 +29,19 @@ pub fn show(client: &Client, pair: &[String], output: Output) -> Result<(), Fail
                 reasons.iter().map(|reason| format!("  {}\n", vmlan_api::escaped(reason))).collect();
             format!("frames between {names} go by the daemon:\n{reasons}")
         }
-    })
+    }))
 }
 
-fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
+fn list(ports: &[Port], output: Output) -> Result<Answer, Failure> {
     let fast: Vec<_> = ports.iter().filter_map(|port| Some((port, port.fast.as_ref()?))).collect();
     if output.json {
         let shown = |(port, fast): &(&Port, &vmlan_api::PortFast)| serde_json::json!({ "network": port.network, "port": port.port, "fast": fast });
-        return print_json(&fast.iter().map(shown).collect::<Vec<_>>());
+        return Answer::json(&fast.iter().map(shown).collect::<Vec<_>>(), output);
     }
     if fast.is_empty() {
-        return print(
+        return Ok(Answer::text(
             "no port is an interface of this host's; the kernel carries frames between such ports only\n",
-        );
+        ));
     }
     let row = |(port, fast): &(&Port, &vmlan_api::PortFast)| {
         vec![
@@ -54,8 +55,8 @@ fn list(ports: &[Port], output: Output) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = fast.iter().map(row).collect();
-    print(&table(&["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"], &rows))?;
-    print(&without_daemon(&fast))
+    let head = ["NETWORK", "PORT", "FAST", "ADDRESSES", "RX FAST", "TX FAST", "WHY NOT"];
+    Ok(Answer::text(&(table(&head, &rows) + &without_daemon(&fast))))
 }
 
 /// Tells how far the kernel goes on when the daemon is killed.

@@ -5,12 +5,16 @@ use serde_json::json;
 use super::{Failure, apply, port};
 use crate::args::{FilterCommand, Output};
 use crate::client::{Client, encode};
-use crate::output::{print, print_json, table};
+use crate::output::Answer;
+use crate::table::table;
+use crate::watch;
 
 /// Lists, adds or removes rules about ports' frames.
 pub fn run(client: &Client, command: FilterCommand, output: Output) -> Result<(), Failure> {
     match command {
-        FilterCommand::List { network } => list(client, network.as_deref(), output),
+        FilterCommand::List { network, watch } => {
+            watch::show(watch, output, |output| list(client, network.as_deref(), output))
+        }
         FilterCommand::Add { network, port, action, expression, program, direction, at } => {
             let program = program.map(std::path::absolute).transpose().map_err(anyhow::Error::new)?;
             let rule = json!({
@@ -26,11 +30,11 @@ pub fn run(client: &Client, command: FilterCommand, output: Output) -> Result<()
     }
 }
 
-fn list(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
+fn list(client: &Client, network: Option<&str>, output: Output) -> Result<Answer, Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
     let filters: Vec<vmlan_api::Filter> = client.get(&format!("/v1/filters{query}"))?;
     if output.json {
-        return print_json(&filters);
+        return Answer::json(&filters, output);
     }
     let row = |filter: &vmlan_api::Filter| {
         let program = filter.program.as_ref().map(|path| format!("program {path}"));
@@ -47,5 +51,5 @@ fn list(client: &Client, network: Option<&str>, output: Output) -> Result<(), Fa
     };
     let rows: Vec<_> = filters.iter().map(row).collect();
     let head = ["NETWORK", "PORT", "NUMBER", "DIRECTION", "ACTION", "FRAMES", "OCTETS", "MATCHES"];
-    print(&table(&head, &rows))
+    Ok(Answer::text(&table(&head, &rows)))
 }

@@ -4,12 +4,13 @@ use super::Failure;
 use super::other_side::signals;
 use crate::args::Output;
 use crate::client::{Client, encode};
-use crate::output::{line, or_dash, print, print_json, table};
+use crate::output::{Answer, line, or_dash};
+use crate::table::table;
 
-pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
+pub fn status(client: &Client, output: Output) -> Result<Answer, Failure> {
     let status: vmlan_api::Status = client.get("/v1/status")?;
     if output.json {
-        return print_json(&status);
+        return Answer::json(&status, output);
     }
     let state = serde_json::to_value(status.state).ok();
     let rows = [
@@ -23,13 +24,13 @@ pub fn status(client: &Client, output: Output) -> Result<(), Failure> {
         ("ports", status.ports.to_string()),
         ("configuration", or_dash(status.config.as_deref())),
     ];
-    print(&rows.map(|(name, value)| line(name, 13, &value)).concat())
+    Ok(Answer::text(&rows.map(|(name, value)| line(name, 13, &value)).concat()))
 }
 
-pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
+pub fn networks(client: &Client, output: Output) -> Result<Answer, Failure> {
     let networks: Vec<vmlan_api::Network> = client.get("/v1/networks")?;
     if output.json {
-        return print_json(&networks);
+        return Answer::json(&networks, output);
     }
     let row = |network: &vmlan_api::Network| {
         vec![
@@ -41,30 +42,35 @@ pub fn networks(client: &Client, output: Output) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = networks.iter().map(row).collect();
-    print(&table(&["NETWORK", "MTU", "PORTS UP", "FDB", "AGEING"], &rows))
+    Ok(Answer::text(&table(&["NETWORK", "MTU", "PORTS UP", "FDB", "AGEING"], &rows)))
 }
 
-pub fn config(client: &Client, output: Output) -> Result<(), Failure> {
+pub fn config(client: &Client, output: Output) -> Result<Answer, Failure> {
     if output.json {
-        return print_json(&client.get::<vmlan_api::Config>("/v1/config")?);
+        return Answer::json(&client.get::<vmlan_api::Config>("/v1/config")?, output);
     }
-    print(&client.get_text("/v1/config?format=toml")?)
+    Ok(Answer::text(&client.get_text("/v1/config?format=toml")?))
 }
 
-pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Output) -> Result<(), Failure> {
+pub fn ports(
+    client: &Client,
+    network: Option<&str>,
+    verbose: bool,
+    output: Output,
+) -> Result<Answer, Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
     let ports: Vec<vmlan_api::Port> = client.get(&format!("/v1/ports{query}"))?;
     if output.json {
-        return print_json(&ports);
+        return Answer::json(&ports, output);
     }
     let names_a_vlan =
         |network: &str| ports.iter().any(|port| port.network == network && port.vlan.is_some());
     if !verbose {
         let rows: Vec<_> = ports.iter().map(|port| short(port, names_a_vlan(&port.network))).collect();
-        return print(&table(
+        return Ok(Answer::text(&table(
             &["NETWORK", "PORT", "KIND", "STATE", "VLAN", "RX", "TX", "DROPS", "PEER"],
             &rows,
-        ));
+        )));
     }
     let row = |port: &vmlan_api::Port| {
         vec![
@@ -91,7 +97,7 @@ pub fn ports(client: &Client, network: Option<&str>, verbose: bool, output: Outp
         "NETWORK", "PORT", "KIND", "STATE", "ADDRESS", "PEER", "MAC", "GUEST", "NAME", "VLAN", "MTU", "RX",
         "TX", "DROPS", "BY", "REASON",
     ];
-    print(&table(&head, &rows))
+    Ok(Answer::text(&table(&head, &rows)))
 }
 
 /// The cells of a port that fit a terminal: of its peer, address and reason the one that matters now.
@@ -119,10 +125,10 @@ fn short(port: &vmlan_api::Port, aware: bool) -> Vec<String> {
     ]
 }
 
-pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure> {
+pub fn fdb(client: &Client, network: &str, output: Output) -> Result<Answer, Failure> {
     let entries: Vec<vmlan_api::FdbEntry> = client.get(&format!("/v1/networks/{}/fdb", encode(network)))?;
     if output.json {
-        return print_json(&entries);
+        return Answer::json(&entries, output);
     }
     let row = |entry: &vmlan_api::FdbEntry| {
         vec![
@@ -136,10 +142,10 @@ pub fn fdb(client: &Client, network: &str, output: Output) -> Result<(), Failure
         ]
     };
     let rows: Vec<_> = entries.iter().map(row).collect();
-    print(&table(&["MAC", "VLAN", "PORT", "AGE", "BY", "ADDRESS", "NAME"], &rows))
+    Ok(Answer::text(&table(&["MAC", "VLAN", "PORT", "AGE", "BY", "ADDRESS", "NAME"], &rows)))
 }
 
-pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<(), Failure> {
+pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<Answer, Failure> {
     let query = match which {
         Some(which) => {
             let networks: Vec<vmlan_api::Network> = client.get("/v1/networks")?;
@@ -150,7 +156,7 @@ pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<
     };
     let ports: Vec<vmlan_api::PortCounters> = client.get(&format!("/v1/counters{query}"))?;
     if output.json {
-        return print_json(&ports);
+        return Answer::json(&ports, output);
     }
     let has_rings = ports.iter().any(|port| port.rings.is_some());
     let row = |port: &vmlan_api::PortCounters| {
@@ -171,7 +177,7 @@ pub fn counters(client: &Client, which: Option<&str>, output: Output) -> Result<
     let mut head =
         vec!["NETWORK", "PORT", "RX FRAMES", "RX OCTETS", "TX FRAMES", "TX OCTETS", "CLASSES RX/TX", "DROPS"];
     head.extend(has_rings.then_some("RINGS"));
-    print(&table(&head, &rows))
+    Ok(Answer::text(&table(&head, &rows)))
 }
 
 /// Returns the frames received and sent of each class that has some: `video=3/0 voice=2/5`.

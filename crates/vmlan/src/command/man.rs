@@ -38,6 +38,7 @@ vmlan check vmlan.toml \-\-here
 vmlan run vmlan.toml
 vmlan port add lab web stream listen=web.sock
 vmlan port show lab/web
+vmlan counters \-\-watch=5 \-\-json
 vmlan config > vmlan.toml
 .fi
 .SH "SEE ALSO"

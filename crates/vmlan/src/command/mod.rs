@@ -25,7 +25,7 @@ use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::output::{print, print_json, print_verbatim};
-use crate::{capture, doctor, host, tunnel, up, vm};
+use crate::{capture, doctor, host, tunnel, up, vm, watch};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl From<ClientError> for Failure {
 /// Does what the command line says.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let control = arguments.control;
-    let output = Output { json: arguments.json };
+    let output = Output { json: arguments.json, compact: false };
     if let Some(name) = without_json(&arguments.command).filter(|_| output.json) {
         return Err(Failure::Usage(format!("`vmlan {name}` writes no JSON; leave --json out")));
     }
@@ -73,26 +73,54 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Check { file, here } => apply::check(&file, here, output),
         Command::Apply { file, dry_run } => apply::apply(&client()?, file.as_deref(), dry_run, output),
-        Command::Status { fast: None } => list::status(&client()?, output),
-        Command::Status { fast: Some(pair) } => {
+        Command::Status { fast: None, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| list::status(&client, output))
+        }
+        Command::Status { fast: Some(pair), watch } => {
             if pair.len() == 1 {
                 let message = "`--fast` takes two ports, or none for all interface ports";
                 return Err(Failure::Usage(message.to_owned()));
             }
-            fast::show(&client()?, &pair, output)
+            let client = client()?;
+            watch::show(watch, output, |output| fast::show(&client, &pair, output))
         }
-        Command::Config => list::config(&client()?, output),
-        Command::Networks => list::networks(&client()?, output),
-        Command::Ports { network, verbose } => list::ports(&client()?, network.as_deref(), verbose, output),
-        Command::Fdb { network } => list::fdb(&client()?, &network, output),
-        Command::Trunk { network } => trunk::show(&client()?, network.as_deref(), output),
-        Command::Uplink { network } => uplink::show(&client()?, network.as_deref(), output),
-        Command::Leases(arguments) => uplink::leases(&client()?, arguments, output),
-        Command::Flows(arguments) => uplink::flows(&client()?, arguments, output),
+        Command::Config => list::config(&client()?, output)?.write(),
+        Command::Networks { watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| list::networks(&client, output))
+        }
+        Command::Ports { network, verbose, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| list::ports(&client, network.as_deref(), verbose, output))
+        }
+        Command::Fdb { network, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| list::fdb(&client, &network, output))
+        }
+        Command::Trunk { network, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| trunk::show(&client, network.as_deref(), output))
+        }
+        Command::Uplink { network, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| uplink::show(&client, network.as_deref(), output))
+        }
+        Command::Leases(arguments) => {
+            let client = client()?;
+            watch::show(arguments.watch, output, |output| uplink::leases(&client, &arguments, output))
+        }
+        Command::Flows(arguments) => {
+            let client = client()?;
+            watch::show(arguments.watch, output, |output| uplink::flows(&client, &arguments, output))
+        }
         Command::Forward(command) => uplink::forward(&client()?, command, output),
         Command::Up { name } => up::run(&name, control.as_deref()),
         Command::Vm(arguments) => vm::run(&client()?, arguments),
-        Command::Counters { which } => list::counters(&client()?, which.as_deref(), output),
+        Command::Counters { which, watch } => {
+            let client = client()?;
+            watch::show(watch, output, |output| list::counters(&client, which.as_deref(), output))
+        }
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Ui { listen, writes } => ui::run(&client()?, listen, writes),

@@ -3,18 +3,20 @@
 use super::Failure;
 use crate::args::Output;
 use crate::client::{Client, encode};
-use crate::output::{line, or_dash, print, print_json};
+use crate::output::{Answer, line, or_dash};
 
-pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
+pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<Answer, Failure> {
     let query = network.map(|network| format!("?network={}", encode(network))).unwrap_or_default();
     let trunks: Vec<vmlan_api::Trunk> = client.get(&format!("/v1/trunks{query}"))?;
     if output.json {
-        return print_json(&trunks);
+        return Answer::json(&trunks, output);
     }
     if trunks.is_empty() {
-        return print("no network is joined to an interface of the host; add [network.NAME.trunk]\n");
+        return Ok(Answer::text(
+            "no network is joined to an interface of the host; add [network.NAME.trunk]\n",
+        ));
     }
-    print(&trunks.iter().map(describe).collect::<Vec<_>>().join("\n"))
+    Ok(Answer::text(&trunks.iter().map(describe).collect::<Vec<_>>().join("\n")))
 }
 
 /// A trunk as a paragraph.

@@ -9,39 +9,43 @@ use super::Failure;
 use super::list::duration;
 use crate::args::{FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, Output};
 use crate::client::{Client, encode};
-use crate::output::{line, or_dash, print, print_json, table};
+use crate::output::{Answer, line, or_dash};
+use crate::table::table;
+use crate::watch;
 
 /// Shows the uplink of a network, or those of all.
-pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<(), Failure> {
+pub fn show(client: &Client, network: Option<&str>, output: Output) -> Result<Answer, Failure> {
     let uplinks: Vec<Uplink> = client.get(&listing("uplinks", network, None))?;
     if output.json {
-        return print_json(&uplinks);
+        return Answer::json(&uplinks, output);
     }
     if uplinks.is_empty() {
-        return print("no network has an uplink; add `uplink = {}` to [network.NAME], or try `vmlan up`\n");
+        return Ok(Answer::text(
+            "no network has an uplink; add `uplink = {}` to [network.NAME], or try `vmlan up`\n",
+        ));
     }
-    print(&uplinks.iter().map(describe).collect::<Vec<_>>().join("\n"))
+    Ok(Answer::text(&uplinks.iter().map(describe).collect::<Vec<_>>().join("\n")))
 }
 
 /// Lists leases, or ends one.
-pub fn leases(client: &Client, arguments: LeasesArguments, output: Output) -> Result<(), Failure> {
-    let leases: Vec<Lease> = match arguments.command {
+pub fn leases(client: &Client, arguments: &LeasesArguments, output: Output) -> Result<Answer, Failure> {
+    let leases: Vec<Lease> = match &arguments.command {
         None => client.get(&listing("leases", arguments.network.as_deref(), None))?,
         Some(LeasesCommand::Release { network, address }) => {
-            let path = format!("/v1/networks/{}/leases/{address}", encode(&network));
+            let path = format!("/v1/networks/{}/leases/{address}", encode(network));
             let lease: Lease = client.delete(&path)?;
             if output.json {
-                return print_json(&lease);
+                return Answer::json(&lease, output);
             }
-            return print(&format!("{} is free; {} had it\n", lease.address, lease.mac));
+            return Ok(Answer::text(&format!("{} is free; {} had it\n", lease.address, lease.mac)));
         }
     };
     if output.json {
-        return print_json(&leases);
+        return Answer::json(&leases, output);
     }
     let now = Timestamp::now();
     let rows: Vec<_> = leases.iter().map(|lease| lease_row(lease, now)).collect();
-    print(&table(&["NETWORK", "ADDRESS", "NAME", "PORT", "MAC", "ENDS", "SOURCE"], &rows))
+    Ok(Answer::text(&table(&["NETWORK", "ADDRESS", "NAME", "PORT", "MAC", "ENDS", "SOURCE"], &rows)))
 }
 
 fn lease_row(lease: &Lease, now: Timestamp) -> Vec<String> {
@@ -61,8 +65,8 @@ fn lease_row(lease: &Lease, now: Timestamp) -> Vec<String> {
 }
 
 /// Lists flows, or ends one.
-pub fn flows(client: &Client, arguments: FlowsArguments, output: Output) -> Result<(), Failure> {
-    let flows: Vec<Flow> = match arguments.command {
+pub fn flows(client: &Client, arguments: &FlowsArguments, output: Output) -> Result<Answer, Failure> {
+    let flows: Vec<Flow> = match &arguments.command {
         None => {
             let which = arguments.which.as_deref();
             let (network, port) = match which.and_then(|which| which.split_once('/')) {
@@ -72,16 +76,16 @@ pub fn flows(client: &Client, arguments: FlowsArguments, output: Output) -> Resu
             client.get(&listing("flows", network, port))?
         }
         Some(FlowsCommand::Close { network, id }) => {
-            let flow: Flow = client.delete(&format!("/v1/networks/{}/flows/{id}", encode(&network)))?;
+            let flow: Flow = client.delete(&format!("/v1/networks/{}/flows/{id}", encode(network)))?;
             if output.json {
-                return print_json(&flow);
+                return Answer::json(&flow, output);
             }
             let peer = or_dash(flow.peer.as_deref());
-            return print(&format!("ended: {} {} {peer}\n", flow.protocol, flow.guest));
+            return Ok(Answer::text(&format!("ended: {} {} {peer}\n", flow.protocol, flow.guest)));
         }
     };
     if output.json {
-        return print_json(&flows);
+        return Answer::json(&flows, output);
     }
     let row = |flow: &Flow| {
         vec![
@@ -116,7 +120,7 @@ pub fn flows(client: &Client, arguments: FlowsArguments, output: Output) -> Resu
         "AGE",
         "IDLE",
     ];
-    print(&table(&head, &rows))
+    Ok(Answer::text(&table(&head, &rows)))
 }
 
 /// Adds, lists or removes forwards.
@@ -127,43 +131,47 @@ pub fn forward(client: &Client, command: ForwardCommand, output: Output) -> Resu
             let directory = std::env::current_dir().map_err(anyhow::Error::new)?;
             resolve(&mut forward, true, &directory);
             let added: Forward = client.post(&forwards(&network), &vmlan_api::ForwardRequest { forward })?;
-            told(&added, "leads", output)
+            told(&added, "leads", output)?.write()
         }
         ForwardCommand::Remove { network, id } => {
             let removed: Forward = client.delete(&format!("{}/{id}", forwards(&network)))?;
-            told(&removed, "no longer leads", output)
+            told(&removed, "no longer leads", output)?.write()
         }
-        ForwardCommand::List { network } => {
-            let forwards: Vec<Forward> = client.get(&listing("forwards", network.as_deref(), None))?;
-            if output.json {
-                return print_json(&forwards);
-            }
-            let row = |forward: &Forward| {
-                vec![
-                    forward.network.clone(),
-                    forward.id.to_string(),
-                    forward.spec.clone(),
-                    if forward.configured { "configuration" } else { "command" }.to_owned(),
-                    forward.calls.to_string(),
-                    forward.reason.clone().unwrap_or_else(|| "listening".to_owned()),
-                ]
-            };
-            let rows: Vec<_> = forwards.iter().map(row).collect();
-            print(&table(&["NETWORK", "ID", "FORWARD", "FROM", "CALLS", "STATE"], &rows))
+        ForwardCommand::List { network, watch } => {
+            watch::show(watch, output, |output| forwards_of(client, network.as_deref(), output))
         }
     }
 }
 
-fn told(forward: &Forward, leads: &str, output: Output) -> Result<(), Failure> {
+fn forwards_of(client: &Client, network: Option<&str>, output: Output) -> Result<Answer, Failure> {
+    let forwards: Vec<Forward> = client.get(&listing("forwards", network, None))?;
     if output.json {
-        return print_json(forward);
+        return Answer::json(&forwards, output);
+    }
+    let row = |forward: &Forward| {
+        vec![
+            forward.network.clone(),
+            forward.id.to_string(),
+            forward.spec.clone(),
+            if forward.configured { "configuration" } else { "command" }.to_owned(),
+            forward.calls.to_string(),
+            forward.reason.clone().unwrap_or_else(|| "listening".to_owned()),
+        ]
+    };
+    let rows: Vec<_> = forwards.iter().map(row).collect();
+    Ok(Answer::text(&table(&["NETWORK", "ID", "FORWARD", "FROM", "CALLS", "STATE"], &rows)))
+}
+
+fn told(forward: &Forward, leads: &str, output: Output) -> Result<Answer, Failure> {
+    if output.json {
+        return Answer::json(forward, output);
     }
     let Forward { network, id, listen, port, protocol, .. } = forward;
     let place = match &listen[..] {
         [first, .., last] if listen.len() > 2 => format!("{first} to {last}"),
         all => all.join(" and "),
     };
-    print(&format!("forward {id}: {place} ({protocol}) {leads} to {network}/{port}\n"))
+    Ok(Answer::text(&format!("forward {id}: {place} ({protocol}) {leads} to {network}/{port}\n")))
 }
 
 /// The path of a listing, of one network or of all.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::measure::{RoundTrips, Spread, Throughput};
 use super::uplink::Step;
 use super::{CAPTURE, Results};
-use crate::output::table;
+use crate::table::table;
 
 /// Everything that was found, for a person to read.
 pub fn text(results: &Results, left_out: &[String], capture: &Path, elapsed: Duration) -> String {

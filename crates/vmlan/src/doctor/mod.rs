@@ -20,7 +20,8 @@ pub use platform::ROOT_RUNTIME_DIRECTORY;
 
 use crate::args::Output;
 use crate::command::Failure;
-use crate::output::{print, print_json, table};
+use crate::output::{print, print_json};
+use crate::table::table;
 
 /// Descriptors that a daemon with many ports wants.
 const WANTED_DESCRIPTORS: u64 = 4096;
