@@ -53,7 +53,10 @@ impl Log {
     pub(crate) fn to_stderr() -> anyhow::Result<Log> {
         let stderr = io::stderr();
         let time = !is_journal(stderr.as_fd());
-        let log = Log { queue: Queue::new(Style { time, colour: stderr.is_terminal() }) };
+        // https://no-color.org
+        let colour =
+            stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let log = Log { queue: Queue::new(Style { time, colour }) };
         let filter = match std::env::var_os(VARIABLE) {
             Some(wish) => wanted(&wish.to_string_lossy()).map_err(anyhow::Error::msg)?,
             None => Targets::new().with_default(Level::INFO),
