@@ -12,13 +12,14 @@ use crate::shell::{Error, capture, cargo};
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Licences that ask for no more than to be named. Of several a crate offers, one is enough.
-const LICENCES: [&str; 6] = ["0BSD", "Apache-2.0", "BSD-3-Clause", "MIT", "NCSA", "Unicode-3.0"];
+const LICENCES: [&str; 7] = ["0BSD", "Apache-2.0", "BSD-3-Clause", "MIT", "NCSA", "Unicode-3.0", "Zlib"];
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates of which there are several versions, and the reason.
-const SEVERAL: [(&str, &str); 4] = [
+const SEVERAL: [(&str, &str); 5] = [
     ("bitflags", "smoltcp and, for tests, vmm-sys-util want 1, everything else 2"),
+    ("itertools", "for tests, criterion wants 0.13; ratatui 0.14"),
     ("syn", "only at build time: procedural macros of pcap-file want 1, some others 2, the rest 3"),
     ("thiserror", "pcap-file wants 1, we have 2"),
     ("thiserror-impl", "belongs to thiserror"),

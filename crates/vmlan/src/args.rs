@@ -166,6 +166,15 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Show the traffic of the ports as it goes
+    ///
+    /// The busiest port is first; `?` shows the keys. It asks the daemon once a second, and needs a terminal:
+    /// `vmlan counters --watch` is for a pipe.
+    Top {
+        /// Only those of this network
+        #[arg(add = ArgValueCompleter::new(names::networks))]
+        network: Option<String>,
+    },
     /// Follow what happens
     Events,
     /// Capture what passes ports, or what they drop

@@ -13,6 +13,7 @@ mod names;
 mod output;
 mod signals;
 mod table;
+mod top;
 mod tunnel;
 mod up;
 mod vm;

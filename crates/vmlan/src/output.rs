@@ -133,6 +133,11 @@ pub fn line(name: &str, width: usize, value: &str) -> String {
     format!("{name:width$}  {}\n", vmlan_api::escaped(value))
 }
 
+/// True unless the user set `NO_COLOR` (<https://no-color.org>).
+pub fn colours_are_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// `-` for what is not there.
 pub fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()

@@ -20,6 +20,9 @@ What the daemon writes to its log: off, error, warn, info (the default), debug o
 (daemon, dataplane, drivers, link, ports), as in daemon=debug,info.
 Lines of debug and trace are not limited in number.
 .TP
+NO_COLOR
+When it is set and not empty, nothing is coloured; elsewhere than on a terminal nothing is anyhow.
+.TP
 XDG_RUNTIME_DIR, XDG_CONFIG_HOME
 Where the control socket and the configuration file of a user other than root are.
 .SH FILES
@@ -38,6 +41,7 @@ vmlan check vmlan.toml \-\-here
 vmlan run vmlan.toml
 vmlan port add lab web stream listen=web.sock
 vmlan port show lab/web
+vmlan top lab
 vmlan counters \-\-watch=5 \-\-json
 vmlan config > vmlan.toml
 .fi

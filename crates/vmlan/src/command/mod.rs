@@ -25,7 +25,7 @@ use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::output::{print, print_json, print_verbatim};
-use crate::{capture, doctor, host, tunnel, up, vm, watch};
+use crate::{capture, doctor, host, top, tunnel, up, vm, watch};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -121,6 +121,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let client = client()?;
             watch::show(watch, output, |output| list::counters(&client, which.as_deref(), output))
         }
+        Command::Top { network } => top::run(client()?, network.as_deref()),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Ui { listen, writes } => ui::run(&client()?, listen, writes),
@@ -157,6 +158,7 @@ fn without_json(command: &Command) -> Option<&'static str> {
         Command::Run { .. } => Some("run"),
         Command::Up { .. } => Some("up"),
         Command::Vm(_) => Some("vm"),
+        Command::Top { .. } => Some("top"),
         Command::Capture(_) => Some("capture"),
         Command::Tunnel(_) => Some("tunnel"),
         Command::Ui { .. } => Some("ui"),

@@ -1,10 +1,11 @@
-//! The program at a terminal, which is a pseudo-terminal of the test: listings with `--watch`.
+//! The program at a terminal, which is a pseudo-terminal of the test: `vmlan top`, and listings with `--watch`.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod pty;
 mod screen;
+mod top;
 mod watch;
 
 /// Two ports, of which one has a long path.
