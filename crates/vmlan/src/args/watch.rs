@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-/// How often a listing is shown again.
+/// The interval at which a listing is shown again.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Watch {
     /// Show it again and again, every SECONDS, until Ctrl-C [default: every 2 seconds]
