@@ -8,14 +8,14 @@ use smoltcp::socket::icmp;
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress};
 
 use crate::guest::Reply;
-use crate::stack::{Resolver, Stack};
+use crate::stack::{BATCH, Resolver, Stack};
 use crate::worker::{Step, Task};
 use crate::{Error, pattern};
 
 /// Octets of the largest payload of an echo request.
 const MAX_PAYLOAD: u16 = 65_000;
-/// Requests or replies that a socket holds.
-const PACKETS: usize = 16;
+/// Requests or replies that a socket holds: all that come before the task that reads them has its turn.
+const PACKETS: usize = BATCH;
 
 /// The echo requests to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::neighbour::solicitation;
 use crate::{Error, Ipv4, Ipv6, Lease};
 
 /// Frames received, and rounds of sending, before others get their turn.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 /// First of the dynamic ports (RFC 6335 6).
 const FIRST_PORT: u16 = 49_152;
 /// Between two solicitations for the same neighbour.

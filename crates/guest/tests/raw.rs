@@ -154,3 +154,38 @@ fn a_second_client_finds_the_listener_gone() {
     assert!(matches!(again.err(), Some(Error::Attach { .. })));
     drop(one);
 }
+
+#[test]
+fn echo_replies_that_come_all_at_once_are_all_received() {
+    const COUNT: u16 = 60;
+    let (socket, peer) = UnixStream::pair().unwrap();
+    let one = spawn(1, Attachment::StreamFd(socket.into()));
+    let mut peer = raw("peer", Attachment::StreamFd(peer.into()));
+    let ping = Ping { count: COUNT, interval: Duration::ZERO, ..Ping::default() };
+    let report = std::thread::scope(|scope| {
+        let report = scope.spawn(|| one.ping(ipv4(2).into(), ping));
+        // Who has 10.77.0.2? It is at this address.
+        let question = peer.expect(|frame| frame[12..14] == [8, 6]).unwrap();
+        let answer =
+            [&[0, 1, 8, 0, 6, 4, 0, 2], &mac(2).0[..], &question[38..42], &question[22..32]].concat();
+        peer.send_frame(&ethernet(mac(1), mac(2), 0x0806, &answer)).unwrap();
+        let mut replies = Vec::new();
+        for _ in 0..COUNT {
+            // A request becomes its reply by exchanged addresses and another type, for which its checksum makes up.
+            let mut reply = peer.expect(|frame| frame[12..14] == [8, 0] && frame[34] == 8).unwrap();
+            let request = reply.clone();
+            reply[..6].copy_from_slice(&request[6..12]);
+            reply[6..12].copy_from_slice(&request[..6]);
+            reply[26..30].copy_from_slice(&request[30..34]);
+            reply[30..34].copy_from_slice(&request[26..30]);
+            reply[34] = 0;
+            let sum = u32::from(u16::from_be_bytes([request[36], request[37]])) + 0x800;
+            reply[36..38].copy_from_slice(&(((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+            replies.extend_from_slice(&(reply.len() as u32).to_be_bytes());
+            replies.extend_from_slice(&reply);
+        }
+        peer.send_octets(&replies).unwrap();
+        report.join().unwrap().unwrap()
+    });
+    assert_eq!((report.received, report.corrupt), (COUNT, 0));
+}
