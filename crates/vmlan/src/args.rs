@@ -13,7 +13,7 @@ use clap_complete::engine::ArgValueCompleter;
 use vmlan_api::PortKind;
 use vmlan_drivers::tunnel::message::Prefixed;
 
-use crate::names;
+use crate::{names, version};
 pub use capture::CaptureArguments;
 pub use uplink::{
     Attach, FlowsArguments, FlowsCommand, ForwardCommand, LeasesArguments, LeasesCommand, VmArguments,
@@ -25,6 +25,7 @@ pub use watch::Watch;
 #[command(
     name = "vmlan",
     version,
+    long_version = version::long(),
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true
@@ -231,16 +232,37 @@ pub enum Command {
         #[arg(long)]
         clean: bool,
     },
+    /// Write an archive for a bug report, and say what is in it
+    ///
+    /// It has versions, configuration, doctor's findings, counters twice, listings, events that come meanwhile, and
+    /// facts about the daemon's process: vmlan-support-DATE.tar.gz, which only its owner can read. Nothing is sent. It
+    /// needs no running daemon. Secrets of the configuration are never in it.
+    #[command(after_help = "Example: vmlan support --mask --seconds 10")]
+    Support(SupportArguments),
     /// Write the completions for a shell, which know the networks and ports that run
     #[command(after_help = "Example, for ~/.bashrc: source <(vmlan completions bash)")]
     Completions {
         /// Shell
         shell: clap_complete::Shell,
     },
-    /// Show the version
+    /// Show the version, the commit and the features
     Version,
     /// Write the manual page: `vmlan man | man -l -`
     Man,
+}
+
+/// How to write the archive of `vmlan support`.
+#[derive(Debug, Args)]
+pub struct SupportArguments {
+    /// The archive, which must not be there yet [default: vmlan-support-DATE.tar.gz]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace MAC and IP addresses, names of hosts and users, and paths: everywhere the same by the same
+    #[arg(long)]
+    pub mask: bool,
+    /// Seconds between the two looks at counters and threads, in which events are collected
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub seconds: u64,
 }
 
 /// Which interface this machine gets.

@@ -23,6 +23,24 @@ const LONGEST_LINE: usize = 1 << 20;
 /// How long the daemon may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// The most that an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Time from the connection to the last octet; forever without one.
+    pub time: Option<Duration>,
+    /// Octets of the body.
+    pub octets: usize,
+}
+
+/// The process that listens, as the kernel knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// None where the system does not tell.
+    pub pid: Option<i32>,
+    /// Its user.
+    pub uid: u32,
+}
+
 /// Why a request got no answer, or not the one hoped for.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -48,6 +66,14 @@ pub enum ClientError {
     Broken {
         /// The socket.
         path: PathBuf,
+    },
+    /// The answer was not there in time.
+    #[error("vmlan at {} did not answer in {} seconds", .path.display(), .time.as_secs())]
+    Slow {
+        /// The socket.
+        path: PathBuf,
+        /// The time that it had.
+        time: Duration,
     },
     /// The program that answers does not speak the interface.
     #[error("what answers at {} is not vmlan, or of another version: {what}", .path.display())]
@@ -94,6 +120,7 @@ impl ClientError {
 pub struct Client {
     runtime: Runtime,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 impl Client {
@@ -103,7 +130,23 @@ impl Client {
     /// When the system gives no event queue.
     pub fn new(path: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, path: path.to_owned() })
+        Ok(Self { runtime, path: path.to_owned(), bounds: Bounds { time: None, octets: LARGEST_ANSWER } })
+    }
+
+    /// The same client with other bounds for each answer, but for streams.
+    pub fn bounded(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Connects, and asks the kernel which process listens; it needs not answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub fn peer(&self) -> Result<Option<Peer>, ClientError> {
+        self.runtime.block_on(async {
+            let peer = self.connect().await?.peer_cred().ok();
+            Ok(peer.map(|peer| Peer { pid: peer.pid(), uid: peer.uid() }))
+        })
     }
 
     /// Asks for `path`.
@@ -156,30 +199,50 @@ impl Client {
     pub fn follow<E>(
         &self,
         path: &str,
+        take: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ClientError> {
+        self.runtime.block_on(self.stream(path, take))
+    }
+
+    /// The same, for so long at most.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the inner result is what `take` said.
+    pub fn follow_for<E>(
+        &self,
+        time: Duration,
+        path: &str,
+        take: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ClientError> {
+        let stream = async { tokio::time::timeout(time, self.stream(path, take)).await };
+        self.runtime.block_on(stream).unwrap_or(Ok(Ok(())))
+    }
+
+    async fn stream<E>(
+        &self,
+        path: &str,
         mut take: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<Result<(), E>, ClientError> {
-        self.runtime.block_on(async {
-            let response = self.send(Method::GET, path, Bytes::new()).await?;
-            if !response.status().is_success() {
-                return Err(self.refused(self.body_of(response).await?));
-            }
-            let mut body = response.into_body();
-            let mut pending = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let Ok(frame) = frame else { break };
-                pending.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
-                while let Some(end) = pending.iter().position(|octet| *octet == b'\n') {
-                    let line: Vec<u8> = pending.drain(..=end).collect();
-                    if let Err(error) = take(String::from_utf8_lossy(&line).trim_end()) {
-                        return Ok(Err(error));
-                    }
-                }
-                if pending.len() > LONGEST_LINE {
-                    return Err(self.foreign("an endless line".to_owned()));
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(self.body_of(response).await?));
+        }
+        let mut body = response.into_body();
+        let mut pending = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { break };
+            pending.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            while let Some(end) = pending.iter().position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                if let Err(error) = take(String::from_utf8_lossy(&line).trim_end()) {
+                    return Ok(Err(error));
                 }
             }
-            Ok(Ok(()))
-        })
+            if pending.len() > LONGEST_LINE {
+                return Err(self.foreign("an endless line".to_owned()));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Sends `body` in JSON to `path`, and gives the answer piece by piece as it comes.
@@ -215,20 +278,29 @@ impl Client {
 
     /// The body of an answer that is none of an error.
     fn fetch(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        self.runtime.block_on(async {
+        let answer = async {
             let response = self.send(method, path, body).await?;
             let success = response.status().is_success();
             let octets = self.body_of(response).await?;
             if success { Ok(octets) } else { Err(self.refused(octets)) }
+        };
+        self.runtime.block_on(async {
+            let Some(time) = self.bounds.time else { return answer.await };
+            let slow = |_| Err(ClientError::Slow { path: self.path.clone(), time });
+            tokio::time::timeout(time, answer).await.unwrap_or_else(slow)
         })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
         let unreachable = |source| ClientError::Unreachable { path: self.path.clone(), source };
-        let stream = tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
+        tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(unreachable)?;
+            .map_err(unreachable)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.foreign(error.to_string()))?;
@@ -247,7 +319,7 @@ impl Client {
     }
 
     async fn body_of(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        let body = Limited::new(response.into_body(), self.bounds.octets).collect().await;
         body.map(http_body_util::Collected::to_bytes).map_err(|error| self.foreign(error.to_string()))
     }
 

@@ -12,10 +12,12 @@ mod host;
 mod names;
 mod output;
 mod signals;
+mod support;
 mod table;
 mod top;
 mod tunnel;
 mod up;
+mod version;
 mod vm;
 mod watch;
 

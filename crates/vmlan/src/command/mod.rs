@@ -18,14 +18,14 @@ use anyhow::Context;
 use clap_complete::env::Shells;
 
 pub use self::other_side::{lines_for, stable_mac};
-pub use self::place::{check_private, control_path, others};
+pub use self::place::{check_private, control_path, default_file, others};
 pub use self::port::{path as port_path, port_keys, words};
 use crate::args::{Arguments, Command, Output};
 use crate::client::{Client, ClientError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::output::{print, print_json, print_verbatim};
-use crate::{capture, doctor, host, top, tunnel, up, vm, watch};
+use crate::{capture, doctor, host, support, top, tunnel, up, version, vm, watch};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -144,10 +144,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             written.context("the completions cannot be written")?;
             print_verbatim(&String::from_utf8_lossy(&script))
         }
-        Command::Version if output.json => {
-            print_json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }))
-        }
-        Command::Version => print(concat!("vmlan ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Version if output.json => print_json(&serde_json::json!({
+            "version": version::NUMBER, "commit": version::COMMIT, "features": version::features()
+        })),
+        Command::Version => print(&format!("vmlan {}\n", version::long())),
+        Command::Support(arguments) => support::run(control_path(control.as_deref()), &arguments, output),
         Command::Man => print_verbatim(&man::page().map_err(anyhow::Error::new)?),
     }
 }

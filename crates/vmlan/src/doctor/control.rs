@@ -2,11 +2,14 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Check;
-use crate::client::{Client, ClientError};
+use crate::client::{Bounds, Client, ClientError};
 
 const NAME: &str = "control_socket";
+/// The most that a daemon's answer may take: one that hangs is a finding.
+const BOUNDS: Bounds = Bounds { time: Some(Duration::from_secs(5)), octets: 64 << 10 };
 
 pub fn check(path: anyhow::Result<PathBuf>) -> Check {
     let path = match path {
@@ -15,7 +18,7 @@ pub fn check(path: anyhow::Result<PathBuf>) -> Check {
     };
     let shown = path.display().to_string();
     let client = match Client::new(&path) {
-        Ok(client) => client,
+        Ok(client) => client.bounded(BOUNDS),
         Err(error) => return Check::fail(NAME, shown, error.to_string()),
     };
     match client.get::<vmlan_api::Status>("/v1/status") {

@@ -26,6 +26,9 @@ use crate::table::table;
 /// Descriptors that a daemon with many ports wants.
 const WANTED_DESCRIPTORS: u64 = 4096;
 
+/// Columns of the findings.
+const HEAD: [&str; 4] = ["STATUS", "CHECK", "VALUE", "HINT"];
+
 /// One look at the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -77,6 +80,21 @@ impl Check {
 
 /// Looks at everything, and with `clean` removes what was left behind; fails when vmlan cannot run here.
 pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Result<(), Failure> {
+    let checks = checks(control, clean);
+    if output.json {
+        print_json(&checks)?;
+    } else {
+        print(&table(&HEAD, &checks.iter().map(row).collect::<Vec<_>>()))?;
+    }
+    if checks.iter().any(|check| check.status == Level::Fail) { Err(Failure::Told) } else { Ok(()) }
+}
+
+/// Looks at everything, as text for a report.
+pub fn report(control: anyhow::Result<PathBuf>) -> String {
+    table(&HEAD, &checks(control, false).iter().map(row).collect::<Vec<_>>())
+}
+
+fn checks(control: anyhow::Result<PathBuf>, clean: bool) -> Vec<Check> {
     let mut checks = vec![user()];
     checks.extend(platform::checks());
     checks.push(leftovers(clean));
@@ -84,12 +102,7 @@ pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Res
     checks.push(descriptors());
     checks.push(resolver());
     checks.push(control::check(control));
-    if output.json {
-        print_json(&checks)?;
-    } else {
-        print(&table(&["STATUS", "CHECK", "VALUE", "HINT"], &checks.iter().map(row).collect::<Vec<_>>()))?;
-    }
-    if checks.iter().any(|check| check.status == Level::Fail) { Err(Failure::Told) } else { Ok(()) }
+    checks
 }
 
 fn row(check: &Check) -> Vec<String> {

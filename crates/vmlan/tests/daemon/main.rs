@@ -4,6 +4,7 @@
 mod support;
 
 mod attach;
+mod bug_report;
 mod change;
 mod filter;
 mod lifecycle;
