@@ -3,11 +3,13 @@
 //! In order: the variable of the same name, for distributors; what `cargo package` wrote into the crate; git, where the
 //! crate lies in its own repository. Nothing is fetched, and a build without any of them knows no commit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the crate is in its repository.
 const PLACE: &str = "crates/vmlan/";
+/// Crates beside it that are for tests and measurements.
+const OTHERS: [&str; 4] = ["attack", "bench", "testbed", "uring"];
 /// Digits of a commit that are shown.
 const DIGITS: usize = 12;
 const VARIABLE: &str = "VMLAN_COMMIT";
@@ -56,11 +58,13 @@ fn of_repository() -> Option<String> {
     for source in ["src", "Cargo.toml", "../../Cargo.lock"] {
         println!("cargo::rerun-if-changed={source}");
     }
-    // Those that the program is not built from change often, and cost nothing to look at again.
+    // What the program is not built from would have it built again for nothing.
+    let is_part = |path: &PathBuf| !OTHERS.iter().any(|other| path.ends_with(format!("{other}/src")));
     let others =
         std::fs::read_dir("..").into_iter().flatten().flatten().map(|entry| entry.path().join("src"));
     others
         .filter(|path| path.is_dir())
+        .filter(is_part)
         .for_each(|path| println!("cargo::rerun-if-changed={}", path.display()));
     let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
     shown(&head, !changes.is_empty())

@@ -110,6 +110,7 @@ fn everything_of_a_daemon_is_there_and_told() {
 fn a_masked_archive_has_nothing_of_this_machine() {
     let daemon = Daemon::start(CONFIG);
     let guest = Peer::attach(9, Attachment::Stream { path: daemon.path("db.sock") });
+    let guest_address = guest.mac.to_string();
     daemon.wait_up(&["db"]);
     let archive = daemon.path("masked.tar.gz");
     let output = daemon.cli(&["support", "--mask", "--seconds", "1", "--output", "masked.tar.gz", "--json"]);
@@ -127,6 +128,7 @@ fn a_masked_archive_has_nothing_of_this_machine() {
         "web.sock",
         "db.sock",
         "52:54:00:77:00:01",
+        &guest_address,
         "10.77.5.",
         "192.0.2.53",
         "kaleidoscope",

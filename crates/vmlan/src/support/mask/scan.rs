@@ -128,7 +128,7 @@ fn ip(text: &str, behind: Option<&u8>, before: Option<char>) -> Option<Found> {
         return (!goes_on).then(|| Found { octets, kind, original: address.to_string() });
     }
     let address = text.parse::<Ipv6Addr>().ok()?;
-    // Colons are in other things too, such as `a::b`.
+    // Colons are in other things too, such as `sys::poll`. What could be both, as `a::b`, is replaced.
     let goes_on = behind.is_some_and(|octet| octet.is_ascii_alphanumeric())
         || before.is_some_and(|before| before.is_alphanumeric());
     let is_of_one = !(address.is_loopback() || address.is_unspecified());

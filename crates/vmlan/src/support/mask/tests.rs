@@ -16,7 +16,7 @@ fn what_looks_like_an_address_or_a_path_is_replaced() {
         ("[fd00::1]:53 FD00:0::1/64 fe80::1%eth0", "[ip6-1]:53 ip6-1/64 ip6-2%eth0"),
         ("::ffff:10.1.2.3", "ip6-1"),
         ("127.0.0.1 ::1 :: 0.0.0.0/0 ff:ff:ff:ff:ff:ff", "127.0.0.1 ::1 :: 0.0.0.0/0 ff:ff:ff:ff:ff:ff"),
-        ("2026-03-01T13:00:00.000Z 1.2.3 a::b::c std::fs", "2026-03-01T13:00:00.000Z 1.2.3 a::b::c std::fs"),
+        ("2026-03-01T13:00:00.000Z 1.2.3 x::y std::fs", "2026-03-01T13:00:00.000Z 1.2.3 x::y std::fs"),
         ("/home/alice/vm.sock: No such file", "path-1: No such file"),
         ("path=/a/b,server=on '/a/b' unix:/a/b.", "path=path-1,server=on 'path-1' unix:path-1."),
         ("lab/web, and/or / // 1/2", "lab/web, and/or / // 1/2"),
@@ -42,7 +42,7 @@ fn names_are_replaced_wherever_they_stand_alone() {
     }
     assert!(masked.contains(r#""rate":5"#) && masked.contains(r#""lab":"#), "{masked}");
     let text = masker.text("gitea.lab.example and GITEA of bob the vm at my web.sock; giteas, alicent");
-    assert_eq!(text, "host-3.host-1 and host-3 of user-2 at path-1; giteas, alicent");
+    assert_eq!(text, "host-1.host-2 and host-1 of user-2 at path-1; giteas, alicent");
 }
 
 #[test]
@@ -88,7 +88,7 @@ proptest! {
             for original in &all {
                 text.push_str(filler);
                 // After a letter a slash begins no path, and a digit no address of its own.
-                text.push_str(&format!(" {original} {name} {original}"));
+                text.push_str(&format!(" {original} {name} {original} "));
             }
             originals.extend(all);
         }
