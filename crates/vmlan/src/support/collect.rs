@@ -1,4 +1,4 @@
-//! What goes into the archive, each with a bound on its size and on the time that it takes.
+//! Collecting the files of the archive, each with a bound on its size and on the time that it takes.
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Read, Write};

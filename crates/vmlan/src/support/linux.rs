@@ -16,7 +16,7 @@ const MOST_DESCRIPTORS: usize = 1 << 20;
 /// A file of the archive, a line about it, and how it is read of a process.
 pub type Fact = (&'static str, &'static str, fn(i32) -> Result<String, String>);
 
-/// What is told of the daemon's process beside its threads.
+/// Facts that are told of the daemon's process beside its threads.
 pub const FACTS: [Fact; 4] = [
     ("process/status.txt", "the daemon's process as the kernel describes it", |pid| of(pid, "status")),
     ("process/limits.txt", "its limits", |pid| of(pid, "limits")),

@@ -3,7 +3,7 @@
 /// A file of the archive, a line about it, and how it is read of a process.
 pub type Fact = (&'static str, &'static str, fn(i32) -> Result<String, String>);
 
-/// What is told of the daemon's process beside its threads.
+/// Facts that are told of the daemon's process beside its threads.
 pub const FACTS: [Fact; 0] = [];
 
 /// The name of the system.

@@ -1,8 +1,8 @@
 //! `support`: one archive for a bug report, and a list of what is in it.
 //!
 //! It is collected first ([`collect`]), then secrets are taken out and, if asked for, addresses, names and paths
-//! ([`mask`]), and what is left is written to a file that was not there ([`archive`]). Nothing leaves the machine. All of
-//! it is in memory meanwhile, which [`MOST`] bounds.
+//! ([`mask`]), and what is left is written to a file that was not there ([`archive`]). Nothing leaves the machine. All
+//! of it is in memory meanwhile, which [`MOST`] bounds.
 
 mod archive;
 mod collect;

@@ -38,7 +38,8 @@ pub fn mask(value: &mut Value) {
     }
 }
 
-/// The file with its comments, and without its secrets. One that is no TOML loses the rest of every line that may hold one.
+/// The file with its comments, and without its secrets. One that is no TOML loses the rest of every line that may hold
+/// one.
 pub fn mask_file(text: &str) -> String {
     let Ok(table) = DeTable::parse(text) else { return mask_broken(text) };
     let mut spans = Vec::new();

@@ -1,4 +1,4 @@
-//! `vmlan support`: the archive for a bug report, of a daemon that runs, of none, and of what answers as no daemon does.
+//! `vmlan support`: the archive for a bug report, of a daemon that runs, of none, and of one that answers as none does.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

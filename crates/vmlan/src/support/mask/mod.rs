@@ -1,9 +1,9 @@
 //! Masking: addresses, names and paths are replaced by pseudonyms, each everywhere by the same.
 //!
 //! It is done in two passes. [`Masker::learn`] reads every document and remembers what stands where a name or a path
-//! stands, such as `owner` or `listen` of the configuration. Then [`Masker::value`] and [`Masker::text`] replace what was
-//! learnt wherever it stands, and what looks like an address or a path by itself. A pseudonym is never looked at again.
-//! Nothing here keeps more than it was given.
+//! stands, such as `owner` or `listen` of the configuration. Then [`Masker::value`] and [`Masker::text`] replace what
+//! was learnt wherever it stands, and what looks like an address or a path by itself. A pseudonym is never looked at
+//! again. Nothing here keeps more than it was given.
 
 mod scan;
 #[cfg(test)]
@@ -75,8 +75,8 @@ const LONGEST: usize = 4096;
 /// A shorter name is replaced only where a name stands: it would be found in every other word.
 const SHORTEST: usize = 3;
 
-/// Words of the documents themselves. A guest that calls itself by one is masked only where a guest's name stands, so that
-/// it cannot make the archive unreadable.
+/// Words of the documents themselves. A guest that calls itself by one is masked only where a guest's name stands, so
+/// that it cannot make the archive unreadable.
 const WORDS: [&str; 64] = [
     "tap",
     "stream",
@@ -144,7 +144,7 @@ const WORDS: [&str; 64] = [
     "masked",
 ];
 
-/// What was seen, and by what it is replaced.
+/// Originals that were seen, and their pseudonyms.
 #[derive(Debug, Default)]
 pub struct Masker {
     pseudonyms: HashMap<(Kind, String), usize>,

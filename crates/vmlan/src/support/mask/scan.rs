@@ -135,7 +135,8 @@ fn ip(text: &str, behind: Option<&u8>, before: Option<char>) -> Option<Found> {
     (!goes_on).then(|| Found { octets, kind: is_of_one.then_some(Kind::Ipv6), original: address.to_string() })
 }
 
-/// An absolute path, up to what cannot be told from the sentence around it. A known one is found with all that is in it.
+/// An absolute path, up to what cannot be told from the sentence around it. A known one is found with all that is in
+/// it.
 fn path(text: &str, before: Option<char>) -> Option<Found> {
     let begins = text.starts_with('/')
         && !before.is_some_and(|before| is_of_word(before) || matches!(before, '-' | ']' | ')' | '*'));
