@@ -28,7 +28,7 @@ fn is_plain(commit: &str) -> bool {
     !commit.is_empty() && commit.len() <= 80 && commit.bytes().all(is_allowed)
 }
 
-/// The commit that `cargo package` noted. A packaged crate has no tables of JSON at build time, but this file is cargo's.
+/// The commit that `cargo package` noted, in a file whose form is cargo's.
 fn of_package() -> Option<String> {
     const FILE: &str = ".cargo_vcs_info.json";
     let text = std::fs::read_to_string(FILE).ok()?;
