@@ -14,6 +14,7 @@ mod fuzz;
 mod links;
 mod macos;
 mod man;
+mod openapi;
 mod packages;
 mod processors;
 mod prose;
@@ -36,6 +37,7 @@ Tasks:
   ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
                                   package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
+  openapi                         write the description of the control interface, crates/api/openapi.json
   man                             write what is made of documents: the manual page vmlan.toml(5), and the web page's drop reasons
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
@@ -56,6 +58,7 @@ enum Task {
     Fuzz { seconds: u32, targets: Vec<String> },
     Macos,
     Man,
+    Openapi,
     Bench { arguments: Vec<String> },
     Attack { arguments: Vec<String> },
 }
@@ -83,6 +86,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Macos => macos::run()?,
         Task::Man => man::write().and(drops::write())?,
+        Task::Openapi => openapi::write()?,
         Task::Bench { arguments } => bench::run(&arguments)?,
         Task::Attack { arguments } => attack::run(&arguments)?,
     }
@@ -103,9 +107,10 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
         "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
         "attack" => attack::check(&rest).map(|()| Task::Attack { arguments: rest }),
         "man" if rest.is_empty() => Ok(Task::Man),
+        "openapi" if rest.is_empty() => Ok(Task::Openapi),
         "macos" if rest.is_empty() => Ok(Task::Macos),
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "macos" | "man" => Err(Error::Usage(format!("{task} takes no arguments"))),
+        "macos" | "man" | "openapi" => Err(Error::Usage(format!("{task} takes no arguments"))),
         other => Err(Error::Usage(format!("there is no task {other:?}"))),
     }
 }
@@ -165,6 +170,7 @@ mod tests {
             ("fuzz", Task::Fuzz { seconds: 60, targets: vec![] }),
             ("fuzz --seconds 5 a b", Task::Fuzz { seconds: 5, targets: vec!["a".into(), "b".into()] }),
             ("macos", Task::Macos),
+            ("openapi", Task::Openapi),
             ("bench", Task::Bench { arguments: vec![] }),
             ("bench --list", Task::Bench { arguments: vec!["--list".into()] }),
             (
@@ -194,6 +200,7 @@ mod tests {
             "fuzz --seconds 0",
             "fuzz -x",
             "macos x",
+            "openapi x",
             "bench 5",
             "bench --round 5",
             "bench --rounds",

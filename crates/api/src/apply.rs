@@ -8,6 +8,7 @@ use crate::Config;
 ///
 /// Unlike in a bare [`Config`], unknown keys are found by the daemon only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("additionalProperties" = false)))]
 pub struct ApplyRequest {
     /// Only tell what would be done.
     #[serde(default)]
@@ -19,6 +20,7 @@ pub struct ApplyRequest {
 
 /// The body of `POST /v1/reload`: read the daemon's own file again and apply it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReloadRequest {
     /// Only tell what would be done.
@@ -28,6 +30,7 @@ pub struct ReloadRequest {
 
 /// The actions that lead from the running to the wanted configuration, done or only planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ApplyReport {
     /// True if this was a dry run, so that nothing was done.
     pub dry_run: bool,
@@ -47,6 +50,7 @@ impl ApplyReport {
 
 /// One action and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ActionReport {
     /// The kind of change.
     pub action: ActionKind,
@@ -62,6 +66,7 @@ pub struct ActionReport {
 
 /// A kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ActionKind {
@@ -119,6 +124,7 @@ impl ActionKind {
 
 /// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was done.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The frames to capture. Without any member: everything, whole, for ever.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("additionalProperties" = false)))]
 pub struct CaptureRequest {
     /// `NETWORK` or `NETWORK/PORT` each; all ports when empty.
     #[serde(default)]
@@ -28,6 +29,7 @@ pub struct CaptureRequest {
 
 /// The answer to `DELETE /v1/capture/{capture}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CaptureEnded {
     /// The number of the capture that ends.
     pub capture: u64,

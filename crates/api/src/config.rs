@@ -11,6 +11,7 @@ use crate::{EgressConfig, OneOrMany, TrunkConfig, UplinkConfig};
 
 /// A whole configuration: what the daemon shall bring about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Worker threads of the data plane; 1 when absent.
@@ -32,6 +33,7 @@ pub struct Config {
 
 /// How a worker waits for traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Poll {
     /// It looks for more for a moment after work, then sleeps: idle it costs nothing.
@@ -91,6 +93,7 @@ table! {
 
 /// One network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
     /// Largest packet in octets, without Ethernet header and FCS; 1500 when absent.
@@ -118,6 +121,7 @@ pub struct NetworkConfig {
 
 /// Settings of a network's forwarding database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FdbConfig {
     /// Most addresses it holds.
@@ -133,6 +137,7 @@ pub struct FdbConfig {
 
 /// An address that is always in the forwarding database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StaticEntry {
     /// The address: `52:54:00:00:00:01`.
@@ -219,6 +224,7 @@ table! {
 
 /// Which way a frame goes, from the port's view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FilterDirection {
     /// From the guest.
@@ -232,6 +238,7 @@ pub enum FilterDirection {
 
 /// The fate of a frame that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FilterAction {
     /// It is dropped, as `input_filter` or `output_filter`.
@@ -423,6 +430,7 @@ table! {
 
 /// The offer of a vhost-user port to tell the device's configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigSpace {
     /// To machine monitors that take the MAC address and the MTU from it.
@@ -448,6 +456,7 @@ table! {
 
 /// A kind of interface that vmlan makes for a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InterfaceKind {
     /// A persistent TAP, for a machine monitor to open by its name.
@@ -458,6 +467,7 @@ pub enum InterfaceKind {
 
 /// The carrier of frames between two ports whose guests are behind interfaces of this host's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Fast {
     /// The kernel, where the network would only pass them on.
@@ -469,6 +479,7 @@ pub enum Fast {
 
 /// The restriction of a port with a set MAC to frames from that MAC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {
     /// Frames from another source are dropped as `source_guard`.
@@ -480,6 +491,7 @@ pub enum Guard {
 
 /// A role that a guest may be trusted with beyond its own affairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// It is a DHCP server.
@@ -488,6 +500,7 @@ pub enum Role {
 
 /// The ports that a port is kept apart from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// None.
@@ -499,6 +512,7 @@ pub enum Isolation {
 
 /// The permission of a port to see frames that are for others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Promiscuous {
     /// It never does.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An error: a stable code for programs, a message for people, and the member of the request that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Error {
     /// The kind of error, for programs.
     pub code: ErrorCode,
@@ -139,6 +140,7 @@ impl std::error::Error for Error {}
 
 /// The kind of an error, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -214,5 +216,24 @@ pub enum ErrorCode {
     BadFilter,
     /// A code that this version of the types does not know.
     #[serde(other)]
+    #[cfg_attr(test, schemars(skip))]
     Other,
+}
+
+impl ErrorCode {
+    /// The status of HTTP that an answer with this code has.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::BadJson | Self::TooDeep => 400,
+            Self::NotFound | Self::UnknownNetwork | Self::UnknownPort => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::NetworkExists | Self::PortExists | Self::NoConfigFile => 409,
+            Self::TooLarge => 413,
+            Self::Internal => 500,
+            Self::Unavailable | Self::NotSetUp => 503,
+            // The request is well-formed, its configuration is not.
+            _ => 422,
+        }
+    }
 }

@@ -6,6 +6,7 @@ use crate::Timestamp;
 
 /// Something that happened, when, and to what: `{"time":"…","event":"port_up","network":"lab","port":"web"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     /// Wall clock of the moment.
     pub time: Timestamp,
@@ -16,6 +17,7 @@ pub struct Event {
 
 /// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the members are the network and port concerned and repeat in every variant")]
 #[non_exhaustive]

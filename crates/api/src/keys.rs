@@ -122,7 +122,9 @@ macro_rules! table {
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(deny_unknown_fields)]
+        #[cfg_attr(test, schemars(transform = $crate::openapi::say_keys::<$table>))]
         pub struct $table {
             $(
                 $(#[$doc])+

@@ -15,6 +15,9 @@ mod error;
 mod event;
 pub mod keys;
 mod list;
+#[cfg(test)]
+mod openapi;
+mod operations;
 mod status;
 mod text;
 mod time;
@@ -27,6 +30,7 @@ pub use config::*;
 pub use error::{Error, ErrorCode};
 pub use event::{Event, EventKind};
 pub use list::OneOrMany;
+pub use operations::{Body, Method, Operation, OperationId};
 pub use status::*;
 pub use text::{escaped, is_plain, nearest};
 pub use time::{ParseTimestampError, Timestamp};
@@ -35,3 +39,8 @@ pub use uplink::*;
 
 /// The first part of every path of this version of the interface: `/v1/ports`.
 pub const PATH_PREFIX: &str = "/v1";
+
+/// The description of this version of the interface in OpenAPI 3.1, as `GET /v1/openapi.json` answers it.
+///
+/// It is made of the types and of [`Operation::ALL`] by `cargo xtask openapi`; a test compares.
+pub const OPENAPI: &str = include_str!("../openapi.json");

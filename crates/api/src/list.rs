@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One item, or a list of them: `"a"` and `["a", "b"]` are both legal; one item is written without brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     /// A single item.

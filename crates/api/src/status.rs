@@ -8,6 +8,7 @@ use crate::{FilterAction, FilterDirection, OneOrMany, Poll, VlanConfig};
 
 /// The daemon as a whole: `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
@@ -31,6 +32,7 @@ pub struct Status {
 
 /// The state of the daemon, from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonState {
     /// It is setting up its first configuration.
@@ -43,6 +45,7 @@ pub enum DaemonState {
 
 /// A network: an element of `GET /v1/networks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Network {
     /// Its name.
     pub network: String,
@@ -64,6 +67,7 @@ pub struct Network {
 
 /// A port: an element of `GET /v1/ports`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Port {
     /// Its network.
     pub network: String,
@@ -115,6 +119,7 @@ pub struct Port {
 
 /// How a vhost-user port and its guest woke each other, since the port was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RingCounters {
     /// Kicks of the guest that workers heard; several that come before a worker looks are one.
     pub kicks: u64,
@@ -130,6 +135,7 @@ pub struct RingCounters {
 
 /// The part of a port's traffic that the kernel carries past the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PortFast {
     /// How many of its guest's addresses the kernel forwards to.
     pub stations: u64,
@@ -146,6 +152,7 @@ pub struct PortFast {
 
 /// The kind of a port's attachment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PortKind {
     /// A TAP device.
@@ -192,6 +199,7 @@ impl PortKind {
 
 /// The state of a port: it tells if a guest can be reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PortState {
     /// Frames flow.
@@ -219,6 +227,7 @@ impl PortState {
 
 /// Traffic through a port; RX and TX from the port's view: RX came from the guest, TX went to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Counters {
     /// Frames from the guest.
     pub rx_frames: u64,
@@ -276,6 +285,7 @@ pub struct Counters {
 /// Traffic by class. A frame asks for its class by the priority of its VLAN tag, or without a tag by the DSCP of its
 /// packet. Best effort is what the other classes leave of the port's frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Classes {
     /// Priorities 1 and 2, DSCP CS1 and LE.
     pub background: ClassCounters,
@@ -294,6 +304,7 @@ impl Classes {
 
 /// Traffic of one class through a port; octets with Ethernet header, without FCS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClassCounters {
     /// Frames from the guest.
     pub rx_frames: u64,
@@ -307,6 +318,7 @@ pub struct ClassCounters {
 
 /// The counters of a port: an element of `GET /v1/counters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PortCounters {
     /// Its network.
     pub network: String,
@@ -321,6 +333,7 @@ pub struct PortCounters {
 
 /// A rule about a port's frames: an element of `GET /v1/filters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Filter {
     /// Its network.
     pub network: String,
@@ -344,6 +357,7 @@ pub struct Filter {
 
 /// An address in a network's forwarding database: an element of `GET /v1/networks/{n}/fdb`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FdbEntry {
     /// The address.
     pub mac: String,

@@ -33,6 +33,7 @@ table! {
 
 /// How a trunk uses the host's interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrunkMode {
     /// The best that the interface and the kernel can do.
@@ -52,6 +53,7 @@ pub enum TrunkMode {
 
 /// The hooks for the programs of a trunk in mode `filter`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrunkHooks {
     /// tcx where the kernel has it, else clsact.
@@ -65,6 +67,7 @@ pub enum TrunkHooks {
 
 /// The use of the host's address by guests that send to the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SharedMac {
     /// On for Wi-Fi, which takes frames from one address only; else off.
@@ -78,6 +81,7 @@ pub enum SharedMac {
 
 /// The state of a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrunkState {
     /// It is being joined to the interface, or could not be; the reason says why.
@@ -104,6 +108,7 @@ impl TrunkState {
 
 /// A trunk as it is: an element of `GET /v1/trunks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Trunk {
     /// Its network.
     pub network: String,
@@ -141,6 +146,7 @@ pub struct Trunk {
 
 /// Traffic through one side of a trunk; RX and TX from the trunk's view: RX came from that side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrunkFlow {
     /// Frames from that side.
     pub rx_frames: u64,

@@ -118,6 +118,7 @@ table! {
 
 /// A table, or only whether there is what it describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "{T}Switch"))]
 #[serde(untagged)]
 pub enum Switch<T> {
     /// With all that is usual, or not at all.
@@ -147,6 +148,7 @@ impl<T: Keyed> Typed for Switch<T> {
 
 /// The part of the world that guests may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum EgressConfig {
     /// A part with a name.
@@ -161,6 +163,7 @@ impl Typed for EgressConfig {
 
 /// A part of the world with a name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EgressWord {
     /// The internet and the host's local networks.
@@ -181,6 +184,7 @@ impl EgressWord {
 
 /// The carrier of what leaves a network by its uplink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UplinkMode {
     /// Sockets of the daemon's.
@@ -194,6 +198,7 @@ pub enum UplinkMode {
 
 /// The answer to guests about what they may not reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DenyAnswer {
     /// A reset for TCP, an error for all else.
@@ -205,6 +210,7 @@ pub enum DenyAnswer {
 
 /// The peers whose datagrams reach a guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UdpFilter {
     /// Those at addresses that the guest sent to.

@@ -9,6 +9,7 @@ use crate::{PortState, Timestamp};
 
 /// An uplink as it is: `GET /v1/networks/{n}/uplink`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Uplink {
     /// Its network.
     pub network: String,
@@ -54,6 +55,7 @@ pub struct Uplink {
 
 /// Numbers of flows by protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FlowCounts {
     /// Connections of TCP.
     pub tcp: u64,
@@ -65,6 +67,7 @@ pub struct FlowCounts {
 
 /// An address that a guest has: an element of `GET /v1/networks/{n}/leases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lease {
     /// Its network.
     pub network: String,
@@ -84,6 +87,7 @@ pub struct Lease {
 
 /// The way in which a guest came to its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseSource {
     /// It is set on the guest's port.
@@ -107,6 +111,7 @@ impl LeaseSource {
 
 /// A connection of a guest's, or what is kept as one: an element of `GET /v1/networks/{n}/flows`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Flow {
     /// Its network.
     pub network: String,
@@ -138,6 +143,7 @@ pub struct Flow {
 
 /// The side that began a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FlowDirection {
     /// The guest.
@@ -158,6 +164,7 @@ impl FlowDirection {
 
 /// A forward: an element of `GET /v1/networks/{n}/forwards`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Forward {
     /// Its network.
     pub network: String,
@@ -181,6 +188,7 @@ pub struct Forward {
 
 /// The body of `POST /v1/networks/{n}/forwards`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ForwardRequest {
     /// The forward: `127.0.0.1:2222=web:22`.

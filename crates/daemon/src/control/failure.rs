@@ -68,22 +68,8 @@ impl IntoResponse for Failure {
             Ok(json) => json.into_response(),
             Err(_) => Response::new(Body::empty()),
         };
-        *response.status_mut() = status(self.0.code);
+        *response.status_mut() =
+            StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response
-    }
-}
-
-fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::BadRequest | ErrorCode::BadJson | ErrorCode::TooDeep => StatusCode::BAD_REQUEST,
-        ErrorCode::NotFound | ErrorCode::UnknownNetwork | ErrorCode::UnknownPort => StatusCode::NOT_FOUND,
-        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::Timeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::NetworkExists | ErrorCode::PortExists | ErrorCode::NoConfigFile => StatusCode::CONFLICT,
-        ErrorCode::Unavailable | ErrorCode::NotSetUp => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        // The request is well-formed, its configuration is not.
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

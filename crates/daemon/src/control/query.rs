@@ -1,4 +1,4 @@
-//! Queries of requests (the part of the path behind `?`). A member that the path does not take is refused, like an
+//! Queries of requests (the part of the path behind `?`). A member that the operation does not take is refused, like an
 //! unknown key of a configuration: whoever misspells `dry_run` must not find the change made.
 
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ pub(super) fn takes<S: Clone + Send + Sync + 'static>(
     known: &'static [&'static str],
     methods: MethodRouter<S>,
 ) -> MethodRouter<S> {
-    methods.layer(middleware::from_fn(async |request: Request, next: Next| -> Response<_> {
+    methods.route_layer(middleware::from_fn(async |request: Request, next: Next| -> Response<_> {
         match Query::of(request.uri().query()).check(known) {
             Ok(()) => next.run(request).await,
             Err(error) => Failure::from(error).into_response(),
@@ -51,7 +51,7 @@ impl Query {
         for (number, (name, _)) in self.members.iter().enumerate() {
             let refuse = |message| Err(Error::at(ErrorCode::BadRequest, shown(name), message));
             if known.is_empty() {
-                return refuse(format!("the path takes no query, and so no `{}`", shown(name)));
+                return refuse(format!("the request takes no query, and so no `{}`", shown(name)));
             }
             if !known.contains(&name.as_str()) {
                 let hint = suggestion(name, known);

@@ -9,10 +9,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Response, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use vmlan_api::{Error, ErrorCode, Outcome};
+use vmlan_api::{Error, ErrorCode, Method, Operation, OperationId, Outcome};
 
 use super::Limits;
 use super::body::{self, LARGEST, LARGEST_CONFIG};
@@ -96,35 +96,66 @@ impl Shared {
     }
 }
 
+/// The operations of the interface, the metrics, which have notations of their own, and nothing else.
 pub(super) fn router(shared: Shared) -> Router {
-    const NETWORK: &[&str] = &["network"];
-    const CHANGE: &[&str] = &["dry_run"];
-    let network = takes(CHANGE, get(one_network).post(add_network).delete(remove_network));
-    let port = takes(CHANGE, get(one_port).post(add_port).patch(change_port).delete(remove_port));
-    Router::new()
+    let with = |router: Router<Shared>, operation: &Operation| {
+        router.route(operation.path, takes(operation.query, function(operation)))
+    };
+    Operation::ALL
+        .iter()
+        .fold(Router::new(), with)
         .route("/metrics", takes(&[], get(metrics::scrape)))
-        .route("/v1/status", takes(&[], get(status)))
-        .route("/v1/config", takes(&["format"], get(running_config)))
-        .route("/v1/networks", takes(&[], get(networks)))
-        .route("/v1/networks/{network}", network)
-        .route("/v1/networks/{network}/fdb", takes(&[], get(fdb)))
-        .route("/v1/networks/{network}/ports", takes(&[], get(network_ports)))
-        .route("/v1/networks/{network}/ports/{port}", port)
-        .route("/v1/networks/{network}/ports/{port}/filters", takes(CHANGE, post(add_filter)))
-        .route("/v1/networks/{network}/ports/{port}/filters/{number}", takes(CHANGE, delete(remove_filter)))
-        .route("/v1/ports", takes(NETWORK, get(ports)))
-        .route("/v1/filters", takes(NETWORK, get(filters)))
-        .route("/v1/trunks", takes(NETWORK, get(trunks)))
-        .route("/v1/counters", takes(&["network", "port"], get(counters)))
-        .route("/v1/apply", takes(CHANGE, post(apply)))
-        .route("/v1/reload", takes(CHANGE, post(reload)))
-        .route("/v1/events", takes(&[], get(event_stream)))
-        .route("/v1/capture", takes(&[], post(capture)))
-        .route("/v1/capture/{capture}", takes(&[], delete(end_capture)))
-        .merge(uplink::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
+}
+
+/// The function that carries out an operation, behind its method.
+fn function(operation: &Operation) -> MethodRouter<Shared> {
+    let method = match operation.method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Patch => MethodFilter::PATCH,
+        Method::Delete => MethodFilter::DELETE,
+    };
+    match operation.id {
+        OperationId::Openapi => on(method, openapi),
+        OperationId::Status => on(method, status),
+        OperationId::Config => on(method, running_config),
+        OperationId::Networks => on(method, networks),
+        OperationId::Network => on(method, one_network),
+        OperationId::AddNetwork => on(method, add_network),
+        OperationId::RemoveNetwork => on(method, remove_network),
+        OperationId::Fdb => on(method, fdb),
+        OperationId::NetworkPorts => on(method, network_ports),
+        OperationId::Port => on(method, one_port),
+        OperationId::AddPort => on(method, add_port),
+        OperationId::ChangePort => on(method, change_port),
+        OperationId::RemovePort => on(method, remove_port),
+        OperationId::AddFilter => on(method, add_filter),
+        OperationId::RemoveFilter => on(method, remove_filter),
+        OperationId::Ports => on(method, ports),
+        OperationId::Filters => on(method, filters),
+        OperationId::Trunks => on(method, trunks),
+        OperationId::Counters => on(method, counters),
+        OperationId::Uplinks => on(method, uplink::uplinks),
+        OperationId::Uplink => on(method, uplink::uplink),
+        OperationId::Leases => on(method, uplink::leases),
+        OperationId::NetworkLeases => on(method, uplink::network_leases),
+        OperationId::Release => on(method, uplink::release),
+        OperationId::Flows => on(method, uplink::flows),
+        OperationId::NetworkFlows => on(method, uplink::network_flows),
+        OperationId::CloseFlow => on(method, uplink::close_flow),
+        OperationId::Forwards => on(method, uplink::forwards),
+        OperationId::NetworkForwards => on(method, uplink::network_forwards),
+        OperationId::AddForward => on(method, uplink::add_forward),
+        OperationId::RemoveForward => on(method, uplink::remove_forward),
+        OperationId::Apply => on(method, apply),
+        OperationId::Reload => on(method, reload),
+        OperationId::Events => on(method, event_stream),
+        OperationId::Capture => on(method, capture),
+        OperationId::EndCapture => on(method, end_capture),
+    }
 }
 
 async fn not_found() -> Failure {
@@ -140,6 +171,11 @@ fn not_set_up(action: &vmlan_api::ActionReport) -> Error {
     let place: Vec<_> = [&action.network, &action.port].into_iter().flatten().map(String::as_str).collect();
     let reason = action.reason.as_deref().unwrap_or("the log says why");
     Error::not_set_up(&place.join("/"), reason)
+}
+
+/// The description of all this, which is the same whatever runs.
+async fn openapi() -> Response<Body> {
+    ([(header::CONTENT_TYPE, "application/json")], vmlan_api::OPENAPI).into_response()
 }
 
 async fn status(State(shared): State<Shared>) -> Answer {

@@ -242,6 +242,7 @@ async fn read_until(stream: &mut UnixStream, end: &str) -> String {
 async fn every_listing_answers_with_its_json() {
     let daemon = start(Limits::default());
     for (path, expected) in [
+        ("/v1/openapi.json", serde_json::from_str(vmlan_api::OPENAPI).expect("JSON")),
         ("/v1/status", json!(status())),
         ("/v1/networks", json!([])),
         ("/v1/ports", json!([port()])),
@@ -253,11 +254,11 @@ async fn every_listing_answers_with_its_json() {
         ("/v1/networks/lab/fdb", json!([])),
         (
             "/v1/counters",
-            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default()}]),
+            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default(), "rings": null}]),
         ),
         (
             "/v1/counters?port=lab%2Fweb",
-            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default()}]),
+            json!([{"network": "lab", "port": "web", "counters": vmlan_api::Counters::default(), "rings": null}]),
         ),
     ] {
         assert_eq!(daemon.ask("GET", path, "").await, (200, expected), "{path}");
@@ -279,6 +280,8 @@ async fn errors_are_json_with_code_message_and_field() {
         ("GET", "/v1/ports?netwrok=lab", "", 400, "bad_request"),
         ("GET", "/v1/status?pretty", "", 400, "bad_request"),
         ("GET", "/v1/events?network=lab", "", 400, "bad_request"),
+        ("GET", "/v1/networks/lab?dry_run=true", "", 400, "bad_request"),
+        ("DELETE", "/v1/networks/lab/forwards?dry_run=true", "", 405, "method_not_allowed"),
         ("POST", "/v1/networks/lab/ports/web?dryrun=true", "{}", 400, "bad_request"),
         ("DELETE", "/v1/networks/lab/ports/web?dry_run=yes", "", 400, "bad_request"),
         ("DELETE", "/v1/networks/lab/ports/web?dry_run=false&dry_run=true", "", 400, "bad_request"),

@@ -2,51 +2,32 @@
 
 use std::net::IpAddr;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::{delete, get};
 use vmlan_api::{Error, ErrorCode};
 
 use super::body::LARGEST;
 use super::failure::{Answer, Failure, Json};
-use super::query::{Query, takes};
+use super::query::Query;
 use super::routes::{PathArguments, Shared, path_of};
 
-/// The paths of this module.
-pub(super) fn routes() -> Router<Shared> {
-    const NETWORK: &[&str] = &["network"];
-    Router::new()
-        .route("/v1/uplinks", takes(NETWORK, get(uplinks)))
-        .route("/v1/leases", takes(NETWORK, get(leases)))
-        .route("/v1/flows", takes(&["network", "port"], get(flows)))
-        .route("/v1/forwards", takes(NETWORK, get(forwards)))
-        .route("/v1/networks/{network}/uplink", takes(&[], get(uplink)))
-        .route("/v1/networks/{network}/leases", takes(&[], get(network_leases)))
-        .route("/v1/networks/{network}/leases/{address}", takes(&[], delete(release)))
-        .route("/v1/networks/{network}/flows", takes(&["port"], get(network_flows)))
-        .route("/v1/networks/{network}/flows/{flow}", takes(&[], delete(close_flow)))
-        .route("/v1/networks/{network}/forwards", takes(&[], get(network_forwards).post(add_forward)))
-        .route("/v1/networks/{network}/forwards/{forward}", takes(&[], delete(remove_forward)))
-}
-
-async fn uplinks(State(shared): State<Shared>, query: Query) -> Answer {
+pub(super) async fn uplinks(State(shared): State<Shared>, query: Query) -> Answer {
     Json::of(&shared.handle.uplinks(query.text("network")).await?)
 }
 
-async fn uplink(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+pub(super) async fn uplink(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
     Json::of(&shared.handle.uplink(path_of(network)?).await?)
 }
 
-async fn leases(State(shared): State<Shared>, query: Query) -> Answer {
+pub(super) async fn leases(State(shared): State<Shared>, query: Query) -> Answer {
     Json::of(&shared.handle.leases(query.text("network")).await?)
 }
 
-async fn network_leases(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+pub(super) async fn network_leases(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
     Json::of(&shared.handle.leases(Some(path_of(network)?)).await?)
 }
 
-async fn release(State(shared): State<Shared>, lease: PathArguments<(String, String)>) -> Answer {
+pub(super) async fn release(State(shared): State<Shared>, lease: PathArguments<(String, String)>) -> Answer {
     let (network, address) = path_of(lease)?;
     let address = address.parse::<IpAddr>().map_err(|_| {
         let message = "the address of a lease is an IP address, as in /leases/10.213.5.16";
@@ -55,7 +36,7 @@ async fn release(State(shared): State<Shared>, lease: PathArguments<(String, Str
     Json::of(&shared.handle.release(network, address).await?)
 }
 
-async fn flows(State(shared): State<Shared>, query: Query) -> Answer {
+pub(super) async fn flows(State(shared): State<Shared>, query: Query) -> Answer {
     let (network, port) = (query.text("network"), query.text("port"));
     if network.is_none() && port.is_some() {
         let message = "a port is one of a network; name that too: ?network=N&port=P";
@@ -64,24 +45,32 @@ async fn flows(State(shared): State<Shared>, query: Query) -> Answer {
     Json::of(&shared.handle.flows(network, port).await?)
 }
 
-async fn network_flows(State(shared): State<Shared>, network: PathArguments<String>, query: Query) -> Answer {
+pub(super) async fn network_flows(
+    State(shared): State<Shared>,
+    network: PathArguments<String>,
+    query: Query,
+) -> Answer {
     Json::of(&shared.handle.flows(Some(path_of(network)?), query.text("port")).await?)
 }
 
-async fn close_flow(State(shared): State<Shared>, flow: PathArguments<(String, u64)>) -> Answer {
+pub(super) async fn close_flow(State(shared): State<Shared>, flow: PathArguments<(String, u64)>) -> Answer {
     let (network, id) = path_of(flow)?;
     Json::of(&shared.handle.close_flow(network, id).await?)
 }
 
-async fn forwards(State(shared): State<Shared>, query: Query) -> Answer {
+pub(super) async fn forwards(State(shared): State<Shared>, query: Query) -> Answer {
     Json::of(&shared.handle.forwards(query.text("network")).await?)
 }
 
-async fn network_forwards(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
+pub(super) async fn network_forwards(State(shared): State<Shared>, network: PathArguments<String>) -> Answer {
     Json::of(&shared.handle.forwards(Some(path_of(network)?)).await?)
 }
 
-async fn add_forward(State(shared): State<Shared>, network: PathArguments<String>, body: Body) -> Answer {
+pub(super) async fn add_forward(
+    State(shared): State<Shared>,
+    network: PathArguments<String>,
+    body: Body,
+) -> Answer {
     let network = path_of(network)?;
     let empty = r#"the body is empty; send a forward: {"forward": "127.0.0.1:2222=web:22"}"#;
     let value = shared.read(body, LARGEST, empty).await?;
@@ -92,7 +81,10 @@ async fn add_forward(State(shared): State<Shared>, network: PathArguments<String
     Json::of(&shared.handle.add_forward(network, request.forward).await?)
 }
 
-async fn remove_forward(State(shared): State<Shared>, forward: PathArguments<(String, u64)>) -> Answer {
+pub(super) async fn remove_forward(
+    State(shared): State<Shared>,
+    forward: PathArguments<(String, u64)>,
+) -> Answer {
     let (network, id) = path_of(forward)?;
     Json::of(&shared.handle.remove_forward(network, id).await?)
 }
