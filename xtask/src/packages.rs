@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 31] = [
+pub const FOR_TESTS: [Tool; 32] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -49,6 +49,7 @@ pub const FOR_TESTS: [Tool; 31] = [
     Tool { file: "chromium", package: "chromium" },
     Tool { file: "node", package: "nodejs" },
     Tool { file: "npm", package: "npm" },
+    Tool { file: "python3", package: "python3-venv" },
 ];
 
 /// The tools that the benchmark cannot do without.

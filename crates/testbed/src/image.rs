@@ -168,7 +168,7 @@ fn parse_libraries(ldd: &str) -> Vec<String> {
     ldd.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
-fn cache_directory() -> PathBuf {
+pub(crate) fn cache_directory() -> PathBuf {
     if let Some(directory) = env::var_os("VMLAN_TESTBED_CACHE") {
         return directory.into();
     }

@@ -41,6 +41,7 @@ mod ping;
 mod process;
 pub mod require;
 pub mod testpmd;
+pub mod venv;
 mod vm;
 mod wait;
 

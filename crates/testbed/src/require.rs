@@ -21,6 +21,8 @@ pub enum Need {
     Linux(u32, u32),
     /// Sockets of this address family, by its number and its name.
     Family(u16, &'static str),
+    /// A package of Python's, which is installed when it is not there: `schemathesis==4.32.5`.
+    Python(&'static str),
 }
 
 /// Effective user 0.
@@ -36,6 +38,11 @@ pub fn tool(name: &'static str) -> Need {
 /// A file or device that exists, such as `/dev/net/tun`.
 pub fn file(path: &'static str) -> Need {
     Need::File(path)
+}
+
+/// A package of Python's, by pip's requirement: `schemathesis==4.32.5`. It is installed under the target directory.
+pub fn python(requirement: &'static str) -> Need {
+    Need::Python(requirement)
 }
 
 /// A Linux kernel of this version, or a later one.
@@ -77,6 +84,7 @@ impl Need {
                 let family = AddressFamily::from_raw(*number);
                 rustix::net::socket(family, SocketType::RAW, None).is_ok()
             }
+            Need::Python(requirement) => crate::venv::programs(requirement).is_some(),
         }
     }
 }
@@ -89,6 +97,7 @@ impl fmt::Display for Need {
             Need::File(path) => f.write_str(path),
             Need::Linux(major, minor) => write!(f, "Linux {major}.{minor}"),
             Need::Family(_, name) => write!(f, "sockets of {name}"),
+            Need::Python(requirement) => write!(f, "Python's {requirement}, or a network to install it from"),
         }
     }
 }
@@ -132,6 +141,16 @@ pub fn met(test: &str, needs: &[Need]) -> bool {
     false
 }
 
+/// True if the need is met. Says so as [`met`] does where it is not, and never fails: for what is too large to be
+/// installed for one test.
+pub fn optional(test: &str, need: &Need) -> bool {
+    let is_met = !flag("VMLAN_QUICK") && need.is_met();
+    if !is_met {
+        skip(test, &format!("would need {need}"));
+    }
+    is_met
+}
+
 fn flag(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| value == "1")
 }
@@ -159,7 +178,7 @@ macro_rules! require {
         fn here() {}
         let needs: ::std::vec::Vec<$crate::require::Need> = {
             #[allow(unused_imports, reason = "each caller names only the needs it has")]
-            use $crate::require::{file, linux, namespaces, qemu, root, testpmd, tool, xdp};
+            use $crate::require::{file, linux, namespaces, python, qemu, root, testpmd, tool, xdp};
             let groups: ::std::vec::Vec<::std::vec::Vec<$crate::require::Need>> = vec![$(::std::convert::Into::into($need)),+];
             groups.concat()
         };

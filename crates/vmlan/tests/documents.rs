@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use vmlan_api::Operation;
 use vmlan_api::keys::{Key, Keyed, Value};
 use vmlan_frame::{Direction, DropReason};
 
@@ -93,6 +94,17 @@ fn every_event_is_explained() {
     let events = section(&api, "## GET /v1/events");
     let explained = words(rows(events).filter(|row| row[0] != "Event").flat_map(|row| quoted(row[0])));
     assert_eq!(explained, members(&text("crates/api/src/event.rs"), "pub enum EventKind {"));
+}
+
+#[test]
+fn every_operation_is_in_the_reference() {
+    let api = text("docs/api.md");
+    let requests = rows(&api).flat_map(|row| quoted(row[0]).map(str::to_owned).collect::<Vec<_>>());
+    let explained: Words = requests.filter(|request| request.contains(" /v1/")).collect();
+    let named = |operation: &Operation| {
+        format!("{} {}", format!("{:?}", operation.method).to_uppercase(), operation.path)
+    };
+    assert_eq!(explained, Operation::ALL.iter().map(named).collect());
 }
 
 #[test]

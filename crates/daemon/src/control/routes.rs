@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Response, header};
 use axum::response::IntoResponse;
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use vmlan_api::{Error, ErrorCode, Method, Operation, OperationId, Outcome};
