@@ -1,10 +1,10 @@
 //! The operations of the interface, each defined once.
 //!
-//! The daemon routes by this table, and the description in OpenAPI is made of it: a path that is not described cannot be
-//! served, and one that is described has to be. The macro `operations!` takes for each operation its documentation, its
-//! name, method and path, the members of its query in brackets, the type of its body (`takes` where it has to be there,
-//! `may_take` where it need not), the type of its answer, media types besides JSON behind `as`, and behind `fails` the
-//! statuses that it can have beyond those of every operation.
+//! The daemon routes by this table, and the description in OpenAPI is made of it: a path that is not described cannot
+//! be served, and one that is described has to be. The macro `operations!` takes for each operation its
+//! documentation, its name, method and path, the members of its query in brackets, the type of its body (`takes`
+//! where it has to be there, `may_take` where it need not), the type of its answer, media types behind `as` where
+//! they are not JSON alone, and behind `fails` the statuses that it can have beyond those of every operation.
 
 /// A method of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
