@@ -116,9 +116,9 @@ fn document() -> String {
         "info": {
             "title": "vmlan control interface",
             "summary": "Version 1 of the interface, as vmlan of the version below serves it.",
-            "description": "HTTP/1.1 with JSON over a Unix socket; see docs/api.md for limits, and for what the members mean. \
-                            Within version 1 members, words and paths are added, never renamed or removed: a client \
-                            passes over what it does not know.",
+            "description": "HTTP/1.1 with JSON over a Unix socket; see docs/api.md for limits, and for what \
+                            the members mean. Within version 1 members, words and paths are added, never \
+                            renamed or removed: a client passes over what it does not know.",
             "version": env!("CARGO_PKG_VERSION"),
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
