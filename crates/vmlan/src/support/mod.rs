@@ -28,7 +28,8 @@ use self::collect::{Collector, Form, Found};
 use self::mask::{Document, Kind, Masker};
 use crate::args::{Output, SupportArguments};
 use crate::command::Failure;
-use crate::output::{print, print_json, table};
+use crate::output::{print, print_json};
+use crate::table::table;
 
 /// Octets of all files together.
 const MOST: usize = 32 << 20;
