@@ -130,8 +130,8 @@ impl Word {
     }
 }
 
-/// The file of a port, which no other process has meanwhile. When it is dropped without any entry, it is removed; one of
-/// a port that is no more is removed when another port opens its own and the front ends in it are gone.
+/// The file of a port, which no other process has meanwhile. When it is dropped without any entry, it is removed; one
+/// of a port that is no more is removed when another port opens its own and the front ends in it are gone.
 pub struct Checkpoints {
     mapping: Arc<Mapping>,
     file: OwnedFd,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::queue::RingCounts;
 
-/// What one worker counts.
+/// The counters of one worker.
 #[repr(align(128))]
 #[derive(Default)]
 struct Shard {
@@ -18,7 +18,7 @@ struct Shard {
     empty_wakeups: AtomicU64,
 }
 
-/// What is counted rarely, by any thread.
+/// Counters of rare things, for any thread.
 #[derive(Default)]
 struct Rare {
     calls: AtomicU64,

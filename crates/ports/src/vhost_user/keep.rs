@@ -3,8 +3,8 @@
 //! comes here as [`News`]: only the latest state is kept, so a guest that starts and stops its rings for ever fills no
 //! queue, and states are passed on at a bounded rate. The endpoint is the workers' from the beginning, since frames of
 //! rings that are not enabled have to be taken too, and are dropped; the network sends to the port while a ring of each
-//! direction is enabled, or after the machine monitor announced its guest, as it does behind a migration. From the first
-//! time on that it does, frames of enabled rings are received: what the guest says before stays in its ring.
+//! direction is enabled, or after the machine monitor announced its guest, as it does behind a migration. From the
+//! first time on that it does, frames of enabled rings are received: what the guest says before stays in its ring.
 //!
 //! Where packed rings are offered, the positions of the rings are noted in a file that outlives the daemon
 //! (`vmlan_drivers::vhost_user::checkpoint`). Without one the port works as well, and says so once.

@@ -2,8 +2,8 @@
 //! of its network card in that memory (vhost-user).
 //!
 //! QEMU's own rules are followed: an option that is there several times is merged, and the last value of a key counts.
-//! What is written in another way than by these options (JSON, a file of `-readconfig`) is not understood, and then
-//! memory counts as not shared.
+//! Options that are written in another way (JSON, a file of `-readconfig`) are not understood, and then memory counts
+//! as not shared.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
