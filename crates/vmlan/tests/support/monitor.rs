@@ -128,6 +128,17 @@ impl Monitor {
 
     /// Sends a message of this version of the protocol, and perhaps a descriptor along.
     pub fn send(&mut self, version: u32, request: Kind, body: &[u8], passed: Option<&OwnedFd>) {
+        assert_eq!(self.try_send(version, request, body, passed), Ok(12 + body.len()));
+    }
+
+    /// As [`Monitor::send`], to one that may have closed the connection.
+    pub fn try_send(
+        &mut self,
+        version: u32,
+        request: Kind,
+        body: &[u8],
+        passed: Option<&OwnedFd>,
+    ) -> rustix::io::Result<usize> {
         let header = [request as u32, version, body.len() as u32];
         let octets: Vec<u8> = header.into_iter().flat_map(u32::to_ne_bytes).chain(body.to_vec()).collect();
         let passed: Vec<_> = passed.into_iter().map(AsFd::as_fd).collect();
@@ -136,8 +147,7 @@ impl Monitor {
         if !passed.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
         }
-        let sent = sendmsg(&self.socket, &[IoSlice::new(&octets)], &mut control, SendFlags::NOSIGNAL);
-        assert_eq!(sent, Ok(octets.len()));
+        sendmsg(&self.socket, &[IoSlice::new(&octets)], &mut control, SendFlags::NOSIGNAL)
     }
 
     /// Passes a descriptor, and asks for something: a descriptor that did not arrive ends the connection.
