@@ -258,7 +258,7 @@ fn case_50_however_a_guest_ends_its_books_balance_and_nothing_of_it_is_left() {
         let mut monitor = Monitor::connect(&daemon.path("web.sock"));
         monitor.run(&memory);
         daemon.wait_up(&["web"]);
-        assert_eq!(belongings(&daemon)[1..], [1, 1], "{what}");
+        wait_until("one thread and one mapping", PATIENCE, || belongings(&daemon)[1..] == [1, 1]);
         memory.receive();
         for _ in 0..4 {
             memory.send(&frame);
