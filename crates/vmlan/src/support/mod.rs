@@ -45,6 +45,8 @@ pub fn run(
     let path = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{directory}.tar.gz")));
     // Better now than after all the work.
     archive::check_free(&path)?;
+    // One that is not absolute looks like no path.
+    let relative = control.as_ref().ok().filter(|control| control.is_relative()).cloned();
     let mut collector = Collector::new(&control);
     collector.collect(control, Duration::from_secs(arguments.seconds));
     collector.done();
@@ -55,6 +57,7 @@ pub fn run(
     if arguments.mask {
         let mut masker = Masker::default();
         seeds(&mut masker);
+        relative.iter().for_each(|control| masker.know(Kind::Path, &control.to_string_lossy()));
         found.iter().for_each(|found| learn(&mut masker, found));
         if let Some(leases) = &leases {
             masker.learn(Document::Answer, leases);

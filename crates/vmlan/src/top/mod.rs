@@ -10,12 +10,15 @@ mod rate;
 mod view;
 
 use std::io::{self, IsTerminal as _};
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyEvent};
+use ratatui::crossterm::execute;
 use vmlan_api::Port;
 
 use self::model::{Action, Model};
@@ -64,7 +67,8 @@ pub fn run(client: Client, network: Option<&str>) -> Result<(), Failure> {
         endings.wait();
         let _ = tell.send(Happening::Ended);
     })?;
-    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    // When it is dropped it tells a terminal that is gone what went wrong with it, and panics for that.
+    let mut terminal = ManuallyDrop::new(ratatui::try_init().context("the terminal cannot be used")?);
     let mut restored = Restored { is_due: true };
     let (pace, paces) = mpsc::channel();
     spawn(&tell, keys)?;
@@ -102,10 +106,11 @@ struct Restored {
 
 impl Drop for Restored {
     fn drop(&mut self) {
+        // A terminal that was closed has nothing to put back.
         if self.is_due && !thread::panicking() {
-            // A terminal that was closed has nothing to put back.
             let _ = ratatui::try_restore();
         }
+        let _ = execute!(io::stdout(), Show);
     }
 }
 

@@ -129,7 +129,10 @@ pub fn memory(command: &[OsString]) -> Memory {
     }
     let faults = used.iter().find_map(|id| match objects.get(id) {
         Some(object) => hindrance(object).map(|why| format!("memory `{}` {why}", vmlan_api::escaped(id))),
-        None => Some(format!("memory `{}` is no -object of the command line", vmlan_api::escaped(id))),
+        None => Some(format!(
+            "memory `{}` is no -object of the command line with `key=value`; JSON and -readconfig are not understood",
+            vmlan_api::escaped(id)
+        )),
     });
     faults.map_or(Memory::Shared, Memory::Own)
 }

@@ -263,8 +263,11 @@ fn role(document: Document, key: &str, text: &str) -> Option<Kind> {
     }
 }
 
-/// Names that a peer gave of itself: those in parentheses, as in `uid 1000 (alice)`.
+/// Names that a peer gave of itself: all that is between the first parenthesis and the last one, as in
+/// `uid 1000 (alice)`, and the words of it, since a peer may write parentheses too, and other documents cut it off.
 fn described<'a>(key: &str, text: &'a str) -> impl Iterator<Item = &'a str> {
     let text = if key == "peer" { text } else { "" };
-    text.split('(').skip(1).filter_map(|rest| rest.split(')').next())
+    let own = text.split_once('(').map_or("", |(_, own)| own.rsplit_once(')').map_or(own, |(own, _)| own));
+    let words = own.split(|character: char| character.is_whitespace() || "()".contains(character));
+    std::iter::once(own).chain(words.filter(|word| word.len() > SHORTEST))
 }

@@ -6,8 +6,6 @@ use super::{Kind, Masker};
 
 /// The longest address in characters: of IPv6 with one of IPv4 in it.
 const LONGEST_ADDRESS: usize = 45;
-/// Octets of a MAC address in text.
-const MAC: usize = 17;
 
 /// Paths that are the same on every machine.
 const KNOWN: [&str; 8] = [
@@ -98,24 +96,43 @@ fn address(text: &str, before: Option<char>) -> Option<Found> {
     mac(octets, before).or_else(|| ends.into_iter().find_map(|end| ip(&text[..end], octets.get(end), before)))
 }
 
-/// A MAC address, with colons or hyphens.
+/// A MAC address as six numbers with colons or hyphens, or as three with dots.
 fn mac(octets: &[u8], before: Option<char>) -> Option<Found> {
-    let address = octets.get(..MAC)?;
-    let separator = address[2];
-    let is_right = |(place, octet): (usize, &u8)| match place % 3 {
-        2 => *octet == separator,
-        _ => octet.is_ascii_hexdigit(),
+    let number =
+        |at: usize| octets[at..].iter().take(5).take_while(|octet| octet.is_ascii_hexdigit()).count();
+    let separator = *octets.get(number(0))?;
+    let (count, digits) = match separator {
+        b':' | b'-' => (6, 1..=2),
+        b'.' => (3, 4..=4),
+        _ => return None,
     };
-    let is_alone = !before.is_some_and(|before| before.is_ascii_hexdigit())
-        && !octets.get(MAC).is_some_and(u8::is_ascii_hexdigit);
-    if !matches!(separator, b':' | b'-') || !is_alone || !address.iter().enumerate().all(is_right) {
+    let (mut at, mut all) = (0, String::new());
+    for place in 0..count {
+        if place > 0 {
+            if octets.get(at) != Some(&separator) {
+                return None;
+            }
+            at += 1;
+        }
+        let len = number(at);
+        if !digits.contains(&len) {
+            return None;
+        }
+        all.extend(std::iter::repeat_n('0', digits.end() - len));
+        all.extend(octets[at..at + len].iter().map(|octet| char::from(*octet)));
+        at += len;
+    }
+    let goes_on = match octets.get(at) {
+        Some(octet) if *octet == separator => octets.get(at + 1).is_some_and(u8::is_ascii_hexdigit),
+        Some(octet) => octet.is_ascii_alphanumeric(),
+        None => false,
+    };
+    if goes_on || before.is_some_and(char::is_alphanumeric) {
         return None;
     }
-    let original: String =
-        address.iter().map(|octet| if *octet == b'-' { ':' } else { char::from(*octet) }).collect();
     // That to all is nobody's, and so is that of nobody.
-    let is_of_one = original != "ff:ff:ff:ff:ff:ff" && original != "00:00:00:00:00:00";
-    Some(Found { octets: MAC, kind: is_of_one.then_some(Kind::Mac), original })
+    let is_of_one = all != "ffffffffffff" && all != "000000000000";
+    Some(Found { octets: at, kind: is_of_one.then_some(Kind::Mac), original: all })
 }
 
 fn ip(text: &str, behind: Option<&u8>, before: Option<char>) -> Option<Found> {

@@ -12,6 +12,8 @@ fn what_looks_like_an_address_or_a_path_is_replaced() {
     for (text, wanted) in [
         ("52:54:00:12:34:56 is 52-54-00-12-34-56", "mac-1 is mac-1"),
         ("52:54:00:AB:CD:EF,52:54:00:ab:cd:ef", "mac-1,mac-1"),
+        ("ether src 5254.00ab.cdef or 52:54:0:ab:cd:ef", "ether src mac-1 or mac-1"),
+        ("0:1:2:3:4:5:6:7", "ip6-1"),
         ("10.0.0.1/24 10.0.0.2:80 10.0.0.1-10.0.0.2.", "ip4-1/24 ip4-2:80 ip4-1-ip4-2."),
         ("[fd00::1]:53 FD00:0::1/64 fe80::1%eth0", "[ip6-1]:53 ip6-1/64 ip6-2%eth0"),
         ("::ffff:10.1.2.3", "ip6-1"),
@@ -43,6 +45,15 @@ fn names_are_replaced_wherever_they_stand_alone() {
     assert!(masked.contains(r#""rate":5"#) && masked.contains(r#""lab":"#), "{masked}");
     let text = masker.text("gitea.lab.example and GITEA of bob the vm at my web.sock; giteas, alicent");
     assert_eq!(text, "host-1.host-2 and host-1 of user-2 at path-1; giteas, alicent");
+}
+
+#[test]
+fn a_peer_that_writes_parentheses_is_masked_as_well() {
+    let mut masker = Masker::default();
+    masker.learn(Document::Answer, &json!({"peer": "uid 5 (ab) alice.private-host (cd) 52540000aabb zeta)"}));
+    let text =
+        masker.text("uid 5 (ab) alice.private-host (cd) 52540000aabb zeta) and zeta of alice.private-host");
+    assert_eq!(text, "uid 5 (user-1) and user-2 of user-3");
 }
 
 #[test]
