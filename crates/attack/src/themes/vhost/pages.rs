@@ -140,6 +140,8 @@ impl Holes {
             for index in 0..front.kicks.len() {
                 front.ring(index as u32);
             }
+            // Frames that it sent before its ring was enabled were dropped, and nobody has looked at them.
+            keep_busy(&front, &memory)?;
             keep_busy(sender.0, sender.1)?;
         }
         Ok(true)
