@@ -186,7 +186,8 @@ pub(crate) struct Packed {
     turn: Turn,
     /// The note of the position for a daemon that is started again.
     checkpoint: Option<Word>,
-    armed: bool,
+    /// As of a split ring.
+    armed: Option<bool>,
 }
 
 impl Packed {
@@ -220,7 +221,7 @@ impl Packed {
             completed: Vec::with_capacity(Batch::LIMIT),
             turn: Turn::none(position),
             checkpoint,
-            armed: false,
+            armed: None,
         })
     }
 
@@ -374,8 +375,8 @@ impl Layout for Packed {
 
     #[inline]
     fn disarm(&mut self) {
-        if self.armed {
-            self.armed = false;
+        if self.armed != Some(false) {
+            self.armed = Some(false);
             self.areas.device.span().store_u16(2, DISABLE);
         }
     }
@@ -385,10 +386,10 @@ impl Layout for Packed {
         if self.event_idx {
             device.store_u16(0, self.edge.bits());
             device.store_u16_release(2, ENTRY);
-        } else if !self.armed {
+        } else if self.armed != Some(true) {
             device.store_u16(2, ENABLE);
         }
-        self.armed = true;
+        self.armed = Some(true);
         fence();
         Ok(self.is_available(self.edge))
     }

@@ -72,8 +72,9 @@ pub(crate) struct Split {
     read: u16,
     /// Completed in this turn.
     completed: u16,
-    /// The guest is asked to tell of more.
-    armed: bool,
+    /// Whether the guest was asked to tell of more; not known of a ring that another device had, or ourselves before the
+    /// memory changed.
+    armed: Option<bool>,
 }
 
 impl Split {
@@ -98,8 +99,7 @@ impl Split {
             heads: Default::default(),
             read: done,
             completed: 0,
-            // What the last device asked for is not known.
-            armed: false,
+            armed: None,
         };
         split.look()?;
         Ok(split)
@@ -260,8 +260,8 @@ impl Layout for Split {
 
     #[inline]
     fn disarm(&mut self) {
-        if self.armed {
-            self.armed = false;
+        if self.armed != Some(false) {
+            self.armed = Some(false);
             // With an event index, one that is left behind tells of nothing.
             if !self.event_idx {
                 self.areas.used.span().store_u16(0, SILENT);
@@ -273,10 +273,10 @@ impl Layout for Split {
         let (used, seen) = (self.areas.used.span(), self.seen);
         if self.event_idx {
             used.store_u16(4 + 8 * usize::from(self.num), seen);
-        } else if !self.armed {
+        } else if self.armed != Some(true) {
             used.store_u16(0, 0);
         }
-        self.armed = true;
+        self.armed = Some(true);
         fence();
         self.look()?;
         Ok(self.seen != seen)

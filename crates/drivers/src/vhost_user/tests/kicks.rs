@@ -222,3 +222,20 @@ fn kicks_calls_and_broken_rings_are_counted() {
     assert!(lab.broken(1).is_some());
     assert_eq!(counts(&lab), RingCounts { kicks: 3, empty_wakeups: 2, broken_rings: 1, ..expected });
 }
+
+#[test]
+fn a_guest_whose_memory_grew_is_asked_for_no_kick_while_it_is_polled() {
+    for packed in BOTH {
+        let mut lab = Fixture::with(packed, 8, BASIC);
+        assert!(lab.tx.wants_kick(), "nothing came yet");
+        // As when a guest maps more, of which only this ring's part matters here.
+        drop(lab.rings.replace(&lab.tx.memory(), None));
+        lab.send(0, &frame(1, 60));
+        assert_eq!(lab.receive().len(), 1);
+        assert!(!lab.tx.wants_kick(), "{packed}");
+        // Whatever was asked for before, it is said anew.
+        drop(lab.rings.replace(&lab.tx.memory(), None));
+        assert!(!lab.queue.rest());
+        assert!(lab.tx.wants_kick(), "{packed}");
+    }
+}
