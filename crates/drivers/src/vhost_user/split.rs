@@ -72,8 +72,8 @@ pub(crate) struct Split {
     read: u16,
     /// Completed in this turn.
     completed: u16,
-    /// Whether the guest was asked to tell of more; not known of a ring that another device had, or ourselves before the
-    /// memory changed.
+    /// True if the guest was asked to tell of more. Not known of a ring that another device had, or that we had before
+    /// the memory changed.
     armed: Option<bool>,
 }
 
