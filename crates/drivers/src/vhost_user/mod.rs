@@ -29,6 +29,7 @@ mod quota;
 mod ring;
 pub mod session;
 mod split;
+mod started;
 mod wire;
 
 /// Why a ring is used no more, in words for people.
