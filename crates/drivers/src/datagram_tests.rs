@@ -18,14 +18,7 @@ fn fixture(socket: std::os::fd::OwnedFd, peer: Option<SocketAddrAny>) -> Fixture
 
 fn fixture_of(socket: &Socket) -> Fixture {
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings {
-        worker: 0,
-        receives: true,
-        account: counters.clone().into(),
-        backlog: 4,
-        share: None,
-        longest: 1518,
-    };
+    let settings = Settings::of_test(0, counters.clone(), 4);
     let queue = socket.queue(settings).unwrap();
     Fixture { pool: Pool::new(PoolSizes::default()), counters, queue }
 }

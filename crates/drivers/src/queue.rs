@@ -67,6 +67,12 @@ impl Settings {
     /// Octets that the waiting frames of one queue take together at most.
     pub const BACKLOG_OCTETS: usize = 512 << 10;
 
+    /// Those of a test's queue: it receives, is the port's only one for its user, and frames are of the usual length.
+    #[cfg(test)]
+    pub(crate) fn of_test(worker: usize, account: impl Into<Account>, backlog: usize) -> Settings {
+        Settings { worker, receives: true, account: account.into(), backlog, share: None, longest: 1518 }
+    }
+
     pub(crate) fn backlog(&self) -> Backlog {
         Backlog::new(self.backlog, Settings::BACKLOG_OCTETS).sharing(self.share.clone())
     }

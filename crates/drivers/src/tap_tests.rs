@@ -20,14 +20,7 @@ impl Fixture {
         let (ours, kernel) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let counters = Arc::new(Counters::new(1));
-        let settings = Settings {
-            worker: 0,
-            receives: true,
-            account: counters.clone().into(),
-            backlog: 4,
-            share: None,
-            longest: 1518,
-        };
+        let settings = Settings::of_test(0, counters.clone(), 4);
         let queue = Device::new(vec![ours.into()], takes).queue(settings).unwrap();
         Fixture { pool: Pool::new(sizes), counters, queue, kernel }
     }

@@ -38,14 +38,7 @@ fn fixture(fd: OwnedFd, buffer: usize) -> Fixture {
     });
     let device = Device::new(Parts { fd, buffer, sides: Sides::WIRE, stations, set_filter, losses });
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings {
-        worker: 0,
-        receives: true,
-        account: counters.clone().into(),
-        backlog: 64,
-        share: None,
-        longest: 1518,
-    };
+    let settings = Settings::of_test(0, counters.clone(), 64);
     let queue = device.queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     Fixture { pool, counters, device, queue, filters, lost, now: Instant::ZERO }
@@ -320,14 +313,7 @@ fn a_filter_that_cannot_be_set_ends_the_attachment() {
         losses: Box::new(|| Ok(0)),
     };
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings {
-        worker: 0,
-        receives: true,
-        account: counters.clone().into(),
-        backlog: 64,
-        share: None,
-        longest: 1518,
-    };
+    let settings = Settings::of_test(0, counters.clone(), 64);
     let mut queue = Device::new(parts).queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     let mut batch: Batch = [pool.copy(&frame_from(GUEST, 0)).unwrap()].into_iter().collect();

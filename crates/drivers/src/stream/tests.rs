@@ -17,14 +17,7 @@ struct Fixture {
 fn fixture() -> (Fixture, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings {
-        worker: 0,
-        receives: true,
-        account: counters.clone().into(),
-        backlog: 64,
-        share: None,
-        longest: 1518,
-    };
+    let settings = Settings::of_test(0, counters.clone(), 64);
     let queue = Socket::new(ours.into()).queue(settings).unwrap();
     let pool = Pool::new(PoolSizes::default());
     (Fixture { pool, counters, queue, now: Instant::ZERO }, theirs)

@@ -68,14 +68,7 @@ impl Bench {
         };
         let tunnel = Tunnel::to_client(socket.into(), &host, interface.clone()).unwrap();
         let counters = Arc::new(Counters::new(1));
-        let settings = Settings {
-            worker: 0,
-            receives: true,
-            account: counters.clone().into(),
-            backlog: 16,
-            share: None,
-            longest: 1518,
-        };
+        let settings = Settings::of_test(0, counters.clone(), 16);
         let queue = tunnel.queue(settings).unwrap();
         let seen = Arc::default();
         interface.link().attach_tap(Arc::new(Seen(Arc::clone(&seen)))).unwrap();

@@ -27,14 +27,7 @@ fn fixture() -> Option<Fixture> {
     let ((to_host, host), (to_wire, wire)) = (socket(), socket());
     let flows = Flows::new(1);
     let counters = Arc::new(Counters::new(1));
-    let settings = Settings {
-        worker: 0,
-        receives: true,
-        account: counters.clone().into(),
-        backlog: 4,
-        share: None,
-        longest: 1518,
-    };
+    let settings = Settings::of_test(0, counters.clone(), 4);
     let known = (stations.clone(), Longest::of_mtu(1500));
     let queue = TwoSides::new(to_host, to_wire, known, flows.clone(), 1).queue(settings).unwrap();
     Some(Fixture { stations, pool: Pool::new(PoolSizes::default()), counters, flows, queue, host, wire })

@@ -83,14 +83,7 @@ impl Machine {
         };
         let (sender, reports) = channel();
         let (device, connection) = serve(options, move |report| drop(sender.send(report))).unwrap();
-        let settings = Settings {
-            worker: 0,
-            receives: true,
-            account: Arc::new(Counters::new(1)).into(),
-            backlog: 64,
-            share: None,
-            longest: 1518,
-        };
+        let settings = Settings::of_test(0, Arc::new(Counters::new(1)), 64);
         connection.admit();
         let queue = device.queue(settings).unwrap();
         let memory = memfd(MEMORY);

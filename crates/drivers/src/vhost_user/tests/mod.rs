@@ -62,14 +62,7 @@ impl Fixture {
     fn unknown(count: usize, rx: GuestRing, tx: GuestRing, features: u64) -> Fixture {
         let device = Device::new(count, 1, RingCounters::new(1)).unwrap();
         let counters = Arc::new(Counters::new(1));
-        let settings = Settings {
-            worker: 0,
-            receives: true,
-            account: counters.clone().into(),
-            backlog: 64,
-            share: None,
-            longest: 1518,
-        };
+        let settings = Settings::of_test(0, counters.clone(), 64);
         let queue = device.queue(settings).unwrap();
         let rings = device.rings();
         assert!(rings.start(0, rx.setup(features)).is_none() && rings.start(1, tx.setup(features)).is_none());

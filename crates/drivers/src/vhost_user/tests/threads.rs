@@ -30,14 +30,7 @@ struct Worker {
 impl Worker {
     fn new(device: &Device, number: usize) -> Worker {
         let counters = Arc::new(Counters::new(2));
-        let settings = Settings {
-            worker: number,
-            receives: true,
-            account: counters.clone().into(),
-            backlog: 64,
-            share: None,
-            longest: 1518,
-        };
+        let settings = Settings::of_test(number, counters.clone(), 64);
         let queue = device.queue(settings).unwrap();
         Worker { queue, pool: Pool::new(PoolSizes::default()), counters }
     }

@@ -193,14 +193,7 @@ fn queues_are_shared_out() {
     let attached = sockets.unwrap().into_iter().map(|socket| Attached { socket, sends: true }).collect();
     let endpoint = XdpSockets::new(attached, false, packet(), 2);
     assert_eq!([0, 1, 2].map(|worker| endpoint.has_queue_for(worker)), [true, true, false]);
-    let settings = |worker| Settings {
-        worker,
-        receives: true,
-        account: Arc::new(Counters::new(2)).into(),
-        backlog: 1,
-        share: None,
-        longest: 1518,
-    };
+    let settings = |worker| Settings::of_test(worker, Arc::new(Counters::new(2)), 1);
     let shares = [0, 1, 1].map(|worker| endpoint.share(&settings(worker)).len());
     assert_eq!(shares, [2, 1, 0], "a worker gets its share once");
 }

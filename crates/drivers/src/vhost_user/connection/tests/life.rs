@@ -107,17 +107,8 @@ fn threads_that_linger_keep_others_from_being_started() {
     let lingering = Lingering::default();
     let presents: Vec<_> = (0..Lingering::MOST).map(|_| lingering.enter().unwrap()).collect();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let options = Options {
-        socket: ours.into(),
-        offer: offer(),
-        memory: 1 << 30,
-        sealed: false,
-        workers: 1,
-        lingering: lingering.clone(),
-        counters: RingCounters::new(1),
-        checkpoints: None,
-    };
-    assert_eq!(serve(options, |_| {}).err().map(|error| error.kind()), Some(io::ErrorKind::Other));
+    let refused = serve(options(ours, &lingering), |_| {});
+    assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::Other));
     theirs.set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     drop(presents);

@@ -80,6 +80,19 @@ struct FrontEnd {
     connection: Option<Connection>,
 }
 
+fn options(socket: UnixStream, lingering: &Lingering) -> Options {
+    Options {
+        socket: socket.into(),
+        offer: offer(),
+        memory: 1 << 30,
+        sealed: false,
+        workers: 1,
+        lingering: lingering.clone(),
+        counters: RingCounters::new(1),
+        checkpoints: None,
+    }
+}
+
 impl FrontEnd {
     fn new() -> FrontEnd {
         FrontEnd::with(|_| {})
@@ -93,16 +106,7 @@ impl FrontEnd {
     fn over(ours: UnixStream, theirs: UnixStream, change: impl FnOnce(&mut Options)) -> FrontEnd {
         ours.set_read_timeout(Some(SOON)).unwrap();
         let lingering = Lingering::default();
-        let mut options = Options {
-            socket: theirs.into(),
-            offer: offer(),
-            memory: 1 << 30,
-            sealed: false,
-            workers: 1,
-            lingering: lingering.clone(),
-            counters: RingCounters::new(1),
-            checkpoints: None,
-        };
+        let mut options = options(theirs, &lingering);
         change(&mut options);
         let (sender, reports) = channel();
         let report = move |report| drop(sender.send(report));

@@ -13,9 +13,7 @@ use crate::queue::Settings;
 /// Returns the numbers of the frames.
 fn receive(device: &dyn Endpoint, others: &[&dyn Endpoint], count: usize) -> Vec<u32> {
     let queue = |device: &&dyn Endpoint| {
-        let account = Arc::new(Counters::new(1)).into();
-        let settings =
-            Settings { worker: 0, receives: true, account, backlog: 64, share: None, longest: 1518 };
+        let settings = Settings::of_test(0, Arc::new(Counters::new(1)), 64);
         device.queue(settings).unwrap()
     };
     let (mut queue, mut others) = (queue(&device), others.iter().map(queue).collect::<Vec<_>>());
@@ -38,17 +36,13 @@ fn receive(device: &dyn Endpoint, others: &[&dyn Endpoint], count: usize) -> Vec
     numbers
 }
 
-/// A front end whose guest can send by a ring that is polled, that ring, and the file that it is in.
-fn sender(packed: bool) -> (FrontEnd, GuestRing, OwnedFd) {
-    let mut front_end = FrontEnd::new();
-    let memory = memfd(SIZE);
-    let mut ring = GuestRing::new(packed, 256);
-    ring.mapping = Arc::new(Mapping::new(memory.as_fd(), 0, SIZE).unwrap());
+/// Starts ring 1, which is in the file and is polled, as QEMU does.
+fn start(front_end: &FrontEnd, ring: &GuestRing, memory: &OwnedFd) {
     let setup = ring.setup(0);
-    let features = ACCEPTED | if packed { feature::RING_PACKED } else { 0 };
+    let features = ACCEPTED | if ring.packed { feature::RING_PACKED } else { 0 };
     front_end.send(Kind::SetFeatures, &longs(&[features]), &[]);
     front_end.send(Kind::SetProtocolFeatures, &longs(&[protocol::REPLY_ACK]), &[]);
-    front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[&memory]);
+    front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[memory]);
     front_end.send(Kind::SetVringEnable, &words(&[1, 1]), &[]);
     front_end.send(Kind::SetVringNum, &words(&[1, setup.num]), &[]);
     front_end.send(Kind::SetVringBase, &words(&[1, setup.base]), &[]);
@@ -56,6 +50,15 @@ fn sender(packed: bool) -> (FrontEnd, GuestRing, OwnedFd) {
     let addresses = longs(&[addresses.descriptors, addresses.device, addresses.driver, 0]);
     front_end.send(Kind::SetVringAddr, &[words(&[1, 0]), addresses].concat(), &[]);
     front_end.send(Kind::SetVringKick, &longs(&[1 | 1 << 8]), &[]);
+}
+
+/// A front end whose guest can send by a ring that is polled, that ring, and the file that it is in.
+fn sender(packed: bool) -> (FrontEnd, GuestRing, OwnedFd) {
+    let mut front_end = FrontEnd::new();
+    let memory = memfd(SIZE);
+    let mut ring = GuestRing::new(packed, 256);
+    ring.mapping = Arc::new(Mapping::new(memory.as_fd(), 0, SIZE).unwrap());
+    start(&front_end, &ring, &memory);
     // The answer comes once all of it is done.
     assert_eq!(front_end.ask_whether(Kind::SetVringEnable, &words(&[1, 1])), 0);
     (front_end, ring, memory)
@@ -173,17 +176,7 @@ fn changes_of_started_rings_and_broken_ones_are_counted_from_connection_to_conne
 fn with_checkpoints(checkpoints: &Arc<Checkpoints>, ring: &GuestRing, memory: &OwnedFd) -> FrontEnd {
     let process = Process::of(std::process::id()).unwrap();
     let front_end = FrontEnd::with(|options| options.checkpoints = Some((checkpoints.clone(), process)));
-    let setup = ring.setup(0);
-    front_end.send(Kind::SetFeatures, &longs(&[ACCEPTED | feature::RING_PACKED]), &[]);
-    front_end.send(Kind::SetProtocolFeatures, &longs(&[protocol::REPLY_ACK]), &[]);
-    front_end.send(Kind::AddMemReg, &longs(&[0, GUEST, SIZE, USER, 0]), &[memory]);
-    front_end.send(Kind::SetVringEnable, &words(&[1, 1]), &[]);
-    front_end.send(Kind::SetVringNum, &words(&[1, setup.num]), &[]);
-    front_end.send(Kind::SetVringBase, &words(&[1, setup.base]), &[]);
-    let addresses = setup.addresses;
-    let addresses = longs(&[addresses.descriptors, addresses.device, addresses.driver, 0]);
-    front_end.send(Kind::SetVringAddr, &[words(&[1, 0]), addresses].concat(), &[]);
-    front_end.send(Kind::SetVringKick, &longs(&[1 | 1 << 8]), &[]);
+    start(&front_end, ring, memory);
     front_end
 }
 
@@ -205,7 +198,7 @@ fn packed_rings_go_on_unless_the_front_end_stopped_them_or_left() {
 
     // Twice an end of ours: the ring goes on behind what was used.
     for turn in 0..2 {
-        let front_end = with_checkpoints(&checkpoints, &ring, &memory);
+        let mut front_end = with_checkpoints(&checkpoints, &ring, &memory);
         let device = front_end.device.clone();
         let received = thread::scope(|scope| {
             let worker = scope.spawn(|| receive(&*device, &[], FRAMES as usize));
@@ -214,13 +207,8 @@ fn packed_rings_go_on_unless_the_front_end_stopped_them_or_left() {
         });
         assert_eq!(received, (0..FRAMES).collect::<Vec<_>>(), "{turn}");
         ring.used();
-        let FrontEnd { socket: _socket, connection, lingering, .. } = front_end;
-        drop(connection);
-        let deadline = Instant::now() + SOON;
-        while lingering.count() != 0 {
-            assert!(Instant::now() < deadline);
-            thread::sleep(Duration::from_millis(5));
-        }
+        drop(front_end.connection.take());
+        front_end.wait_for_threads(0);
     }
     // It is stopped in order, and started at the same BASE: so it was set up anew, whatever is in it.
     let mut front_end = with_checkpoints(&checkpoints, &ring, &memory);
@@ -237,9 +225,5 @@ fn packed_rings_go_on_unless_the_front_end_stopped_them_or_left() {
     let ended = reports.iter().any(|report| matches!(report, Report::Ended(Fault::Closed)));
     assert!(ended);
     drop(checkpoints);
-    let deadline = Instant::now() + SOON;
-    while path.exists() {
-        assert!(Instant::now() < deadline, "the file stays");
-        thread::sleep(Duration::from_millis(5));
-    }
+    testbed::wait_until("the file to go", SOON, || !path.exists());
 }
