@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{dependencies, drops, features, fuzz, links, macos, man, processors, prose, test, version};
+use crate::{book, dependencies, drops, features, fuzz, links, macos, man, processors, prose, test, version};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -23,6 +23,8 @@ pub enum Step {
     Dependencies,
     /// Documentation without warnings, pages without dead links, and lines of prose that are not too long.
     Docs,
+    /// The documents as a book, in which every link leads somewhere.
+    Book,
     /// Every crate that others may use can be packaged.
     Package,
     /// Type-check for macOS.
@@ -37,13 +39,14 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Format,
         Self::Version,
         Self::Clippy,
         Self::Features,
         Self::Dependencies,
         Self::Docs,
+        Self::Book,
         Self::Package,
         Self::Macos,
         Self::Processors,
@@ -59,6 +62,7 @@ impl Step {
             Self::Features => "features",
             Self::Dependencies => "dependencies",
             Self::Docs => "docs",
+            Self::Book => "book",
             Self::Package => "package",
             Self::Macos => "macos",
             Self::Processors => "processors",
@@ -97,6 +101,7 @@ impl Step {
             Self::Docs => links::run().and(prose::run()).and(man::check()).and(drops::check()).and(
                 run_command(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
             ),
+            Self::Book => book::check(),
             Self::Package => package(),
             Self::Macos => macos::run(),
             Self::Processors => processors::run(),
@@ -111,7 +116,7 @@ impl Step {
 fn package() -> Result<(), Error> {
     let mut command =
         cargo(["package", "--locked", "--allow-dirty", "--no-verify", "--quiet", "--workspace"]);
-    for own in ["vmlan-attack", "vmlan-bench", "vmlan-testbed", "vmlan-uring", "xtask"] {
+    for own in ["vmlan-attack", "vmlan-bench", "vmlan-book", "vmlan-testbed", "vmlan-uring", "xtask"] {
         command.args(["--exclude", own]);
     }
     run_command(&mut command)

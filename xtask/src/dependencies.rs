@@ -12,13 +12,33 @@ use crate::shell::{Error, capture, cargo};
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Licences that ask for no more than to be named. Of several a crate offers, one is enough.
-const LICENCES: [&str; 7] = ["0BSD", "Apache-2.0", "BSD-3-Clause", "MIT", "NCSA", "Unicode-3.0", "Zlib"];
+const LICENCES: [&str; 8] =
+    ["0BSD", "Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "NCSA", "Unicode-3.0", "Zlib"];
+
+/// Licences that ask for more, of crates which only the project's own tools have. Nothing that others get is built of
+/// them: MPL-2.0 is about changes to the crate's own files, CC-BY-4.0 about the icons of the book.
+const OF_TOOLS: [(&str, &str); 8] = [
+    ("font-awesome-as-a-crate", "CC-BY-4.0 AND MIT"),
+    ("mdbook-core", "MPL-2.0"),
+    ("mdbook-driver", "MPL-2.0"),
+    ("mdbook-html", "MPL-2.0"),
+    ("mdbook-markdown", "MPL-2.0"),
+    ("mdbook-preprocessor", "MPL-2.0"),
+    ("mdbook-renderer", "MPL-2.0"),
+    ("mdbook-summary", "MPL-2.0"),
+];
+
+/// The tools that may have these.
+const TOOLS: [&str; 1] = ["vmlan-book"];
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates of which there are several versions, and the reason.
-const SEVERAL: [(&str, &str); 5] = [
+const SEVERAL: [(&str, &str); 8] = [
     ("bitflags", "smoltcp and, for tests, vmm-sys-util want 1, everything else 2"),
+    ("darling", "only at build time: handlebars of the book wants 0.20, ratatui 0.24"),
+    ("darling_core", "belongs to darling"),
+    ("darling_macro", "belongs to darling"),
     ("itertools", "for tests, criterion wants 0.13; ratatui 0.14"),
     ("syn", "only at build time: procedural macros of pcap-file want 1, some others 2, the rest 3"),
     ("thiserror", "pcap-file wants 1, we have 2"),
@@ -43,6 +63,7 @@ pub fn run() -> Result<(), Error> {
         };
         let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
         troubles.extend(packages.iter().filter_map(trouble));
+        troubles.extend(users_of_tools(&metadata));
         for package in packages {
             let [name, version] = ["name", "version"].map(|key| text_of(package, key).to_owned());
             versions.entry(name).or_default().insert(version);
@@ -68,9 +89,39 @@ fn trouble(package: &Value) -> Option<String> {
             "{name} {version} comes from {source:?}, {manifest}; only crates.io is allowed"
         ));
     }
-    (!is_ours && !is_allowed(licence)).then(|| {
+    let is_for_tools = OF_TOOLS.contains(&(name, licence));
+    (!is_ours && !is_for_tools && !is_allowed(licence)).then(|| {
         format!("{name} {version} has the licence {licence:?}; see `LICENCES` in xtask/src/dependencies.rs")
     })
+}
+
+/// The packages of the workspace, but for tools, of which a crate is a part that only tools may have.
+fn users_of_tools(metadata: &Value) -> Vec<String> {
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let names: BTreeMap<String, String> = array(&metadata["packages"])
+        .iter()
+        .map(|package| (text_of(package, "id").to_owned(), text_of(package, "name").to_owned()))
+        .collect();
+    let needs: BTreeMap<String, Vec<Value>> = array(&metadata["resolve"]["nodes"])
+        .iter()
+        .map(|node| (text_of(node, "id").to_owned(), array(&node["dependencies"])))
+        .collect();
+    let mut users = Vec::new();
+    for member in array(&metadata["workspace_members"]) {
+        let member = member.as_str().unwrap_or_default();
+        let name = names.get(member).map_or(member, String::as_str);
+        let mut seen = BTreeSet::new();
+        let mut ahead = vec![member];
+        while let Some(package) = ahead.pop().filter(|_| !TOOLS.contains(&name)) {
+            if seen.insert(package) {
+                ahead.extend(needs.get(package).into_iter().flatten().filter_map(Value::as_str));
+            }
+        }
+        let parts = seen.into_iter().filter_map(|package| names.get(package));
+        let part = parts.into_iter().find(|part| OF_TOOLS.iter().any(|(of_tools, _)| part == of_tools));
+        users.extend(part.map(|part| format!("{part} is a part of {name}; only {TOOLS:?} may have it")));
+    }
+    users
 }
 
 /// Crates with several versions and no reason, and reasons that are not needed any more.
@@ -162,6 +213,29 @@ mod tests {
         assert!(trouble(&package(Value::Null, "/elsewhere/Cargo.toml", "MIT")).is_some());
         assert!(trouble(&package("git+https://example.org/x".into(), "/git/x/Cargo.toml", "MIT")).is_some());
         assert!(trouble(&package(REGISTRY.into(), "/registry/x/Cargo.toml", "GPL-3.0-only")).is_some());
+    }
+
+    #[test]
+    fn only_tools_may_have_some_crates_and_these_only_with_the_licence_that_is_known() {
+        let mdbook = json!({"id": "m", "name": "mdbook-core", "version": "1.0.0", "source": REGISTRY,
+            "license": "MPL-2.0", "manifest_path": "/registry/m/Cargo.toml"});
+        let mut changed = mdbook.clone();
+        changed["license"] = "GPL-3.0-only".into();
+        assert_eq!(trouble(&mdbook), None);
+        assert!(trouble(&changed).is_some());
+
+        let workspace = |user: &str| {
+            json!({
+                "packages": [mdbook, {"id": "u", "name": user}, {"id": "d", "name": "between"}],
+                "workspace_members": ["u"],
+                "resolve": {"nodes": [{"id": "u", "dependencies": ["d"]}, {"id": "d", "dependencies": ["m"]}]},
+            })
+        };
+        assert_eq!(users_of_tools(&workspace("vmlan-book")), [""; 0]);
+        assert_eq!(
+            users_of_tools(&workspace("vmlan")),
+            ["mdbook-core is a part of vmlan; only [\"vmlan-book\"] may have it"]
+        );
     }
 
     #[test]

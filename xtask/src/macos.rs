@@ -21,8 +21,9 @@ pub(crate) const NEEDED: [Tool; 2] = [
 const PIP: Tool = Tool { file: "/usr/bin/pip3", package: "python3-pip" };
 /// From PyPI, with versions that are known to work together.
 const LINKER: [&str; 2] = ["ziglang==0.17.1", "cargo-zigbuild==0.24.0"];
-/// Test support and the benchmark for Linux, and this program.
-const LINUX_ONLY: [&str; 5] = ["vmlan-testbed", "vmlan-bench", "vmlan-attack", "vmlan-uring", "xtask"];
+/// Test support and the benchmark for Linux, the book, and this program.
+const NOT_THERE: [&str; 6] =
+    ["vmlan-testbed", "vmlan-bench", "vmlan-book", "vmlan-attack", "vmlan-uring", "xtask"];
 
 /// Builds what can be built; says so and does nothing where the compiler is missing and may not be installed.
 ///
@@ -47,7 +48,7 @@ pub fn run() -> Result<(), Error> {
 /// Type-checks libraries and binaries of the workspace.
 fn check() -> Result<(), Error> {
     let mut check = cargo(["check", "--workspace", "--lib", "--bins"]);
-    for package in LINUX_ONLY {
+    for package in NOT_THERE {
         check.args(["--exclude", package]);
     }
     run_command(for_target(&mut check, TARGET))

@@ -6,6 +6,7 @@
 
 mod attack;
 mod bench;
+mod book;
 mod ci;
 mod dependencies;
 mod drops;
@@ -35,10 +36,11 @@ Tasks:
                                   --quick leaves out tests that need root, QEMU or other programs;
                                   ARGS go to the test runner, for example a part of a test's name
   ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
-                                  package, macos, processors, fuzz, test
+                                  book, package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   openapi                         write the description of the control interface, crates/api/openapi.json
   man                             write what is made of documents: the manual page vmlan.toml(5), and the web page's drop reasons
+  book [--open]                   build the documents as a book, target/book/html/index.html, and check its links
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
@@ -56,6 +58,7 @@ enum Task {
     Test { quick: bool, runner_arguments: Vec<String> },
     Ci { steps: Vec<ci::Step> },
     Fuzz { seconds: u32, targets: Vec<String> },
+    Book { open: bool },
     Macos,
     Man,
     Openapi,
@@ -84,6 +87,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Test { quick, runner_arguments } => test::run(quick, false, &runner_arguments)?,
         Task::Ci { steps } => ci::run(&steps)?,
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
+        Task::Book { open } => book::run(open)?,
         Task::Macos => macos::run()?,
         Task::Man => man::write().and(drops::write())?,
         Task::Openapi => openapi::write()?,
@@ -106,11 +110,13 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
         "fuzz" => parse_fuzz(rest),
         "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
         "attack" => attack::check(&rest).map(|()| Task::Attack { arguments: rest }),
+        "book" if rest.iter().all(|word| word == "--open") => Ok(Task::Book { open: !rest.is_empty() }),
         "man" if rest.is_empty() => Ok(Task::Man),
         "openapi" if rest.is_empty() => Ok(Task::Openapi),
         "macos" if rest.is_empty() => Ok(Task::Macos),
         "help" | "--help" | "-h" => Ok(Task::Help),
         "macos" | "man" | "openapi" => Err(Error::Usage(format!("{task} takes no arguments"))),
+        "book" => Err(Error::Usage("book takes --open and nothing else".into())),
         other => Err(Error::Usage(format!("there is no task {other:?}"))),
     }
 }
@@ -170,6 +176,8 @@ mod tests {
             ("fuzz", Task::Fuzz { seconds: 60, targets: vec![] }),
             ("fuzz --seconds 5 a b", Task::Fuzz { seconds: 5, targets: vec!["a".into(), "b".into()] }),
             ("macos", Task::Macos),
+            ("book", Task::Book { open: false }),
+            ("book --open", Task::Book { open: true }),
             ("openapi", Task::Openapi),
             ("bench", Task::Bench { arguments: vec![] }),
             ("bench --list", Task::Bench { arguments: vec!["--list".into()] }),
@@ -200,6 +208,7 @@ mod tests {
             "fuzz --seconds 0",
             "fuzz -x",
             "macos x",
+            "book x",
             "openapi x",
             "bench 5",
             "bench --round 5",

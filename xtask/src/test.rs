@@ -46,7 +46,8 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
         cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests"])
     };
     if !names_package(runner_arguments) {
-        runner.arg("--workspace");
+        // The book has a step of its own.
+        runner.args(["--workspace", "--exclude", "vmlan-book"]);
     }
     runner.args(runner_arguments).env("VMLAN_SKIP_LOG", &skipped);
     if quick {
