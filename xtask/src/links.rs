@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::shell::{Error, root};
 
 /// Where pages are.
-const PLACES: [&str; 2] = ["", "docs"];
+const PLACES: [&str; 3] = ["", "docs", "docs/recipes"];
 
 /// Looks whether there is a file behind every link.
 ///

@@ -4,22 +4,24 @@
 //! A block behind `<!-- readme-run -->` is run. One behind `<!-- readme-watch -->` is run until it shows what the block
 //! behind it says, in form: numbers, users and directories differ, and what is on the way may still come.
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "support/page.rs"]
+mod page;
+#[path = "support/shell.rs"]
+mod shell;
+
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use page::{block, form, word};
 use testbed::{poll_until, require};
 
 /// An ordinary user, whom no system knows.
 const USER: u32 = 64_321;
 /// How long a command may take, and what it shows may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Ends what a command wrote.
-const MARK: &str = "-- that was all --";
 
 /// A block that is run, and what it shows in the end.
 struct Step {
@@ -77,46 +79,11 @@ fn demo(text: &str) -> String {
     block(behind).0.to_owned()
 }
 
-/// The next block of code, and what is behind it.
-fn block(text: &str) -> (&str, &str) {
-    let (_, inside) = text.split_once("```").expect("a block");
-    let (_, inside) = inside.split_once('\n').expect("a line");
-    inside.split_once("```").expect("the end of a block")
-}
-
-/// The lines of a text without what differs from one run to the next: numbers, directories, the user, widths.
-fn form(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    lines.map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
-}
-
-fn word(word: &str) -> String {
-    let bare = word.trim_matches('"');
-    if bare.starts_with('/') && bare.len() > 1 {
-        let name = bare.rsplit('/').next().unwrap_or_default();
-        return if name.starts_with("vmlan-demo-") { "/demo".to_owned() } else { format!("/{name}") };
-    }
-    if word.starts_with("user=") {
-        return "user".to_owned();
-    }
-    let mut form = String::new();
-    for character in word.chars() {
-        match character {
-            '0'..='9' if form.ends_with('#') => {}
-            '0'..='9' => form.push('#'),
-            '.' | ',' if form.ends_with('#') => {}
-            other => form.push(other),
-        }
-    }
-    form
-}
-
 /// A shell, in a directory of its own, that ends what it started.
 struct Shell {
     _directory: tempfile::TempDir,
-    shell: Child,
-    stdin: ChildStdin,
-    lines: Receiver<String>,
+    child: Child,
+    shell: shell::Shell,
 }
 
 impl Shell {
@@ -146,36 +113,25 @@ impl Shell {
             chown(&home, Some(USER), Some(USER)).expect("root");
             command.uid(USER).gid(USER);
         }
-        let mut shell = command.spawn().expect("bash");
-        let stdin = shell.stdin.take().expect("a pipe");
-        let stdout = BufReader::new(shell.stdout.take().expect("a pipe"));
-        let (tell, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Shell { _directory: directory, shell, stdin, lines }
+        let mut child = command.spawn().expect("bash");
+        let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        Shell { _directory: directory, child, shell: shell::Shell::new(stdin, stdout) }
     }
 
     /// Runs commands, and returns what they wrote. One that fails is a failure of the test.
+    #[track_caller]
     fn run(&mut self, commands: &str) -> String {
-        let text = format!("set -e\n{commands}\nset +e\necho '{MARK}'\n");
-        self.stdin.write_all(text.as_bytes()).expect("a shell that goes on");
-        let mut output = String::new();
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            match line.unwrap_or_else(|error| panic!("{commands}: {error}\n{output}")) {
-                line if line == MARK => return output,
-                line => output.push_str(&(line + "\n")),
-            }
-        }
+        self.shell.run(commands, PATIENCE)
     }
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
         // It may have ended already, by a command that failed.
-        let _ = self.stdin.write_all(b"set +e\nkill $(jobs -p)\nwait\nexit\n");
-        poll_until(PATIENCE, || !matches!(self.shell.try_wait(), Ok(None)));
-        let _ = self.shell.kill();
-        let _ = self.shell.wait();
+        let _ = self.shell.try_run("set +e\nkill $(jobs -p)\nwait\nexit", PATIENCE);
+        poll_until(PATIENCE, || !matches!(self.child.try_wait(), Ok(None)));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -10,5 +10,4 @@ mod lab;
 mod namespace;
 mod offloads;
 mod program;
-mod recipe;
 mod traffic;

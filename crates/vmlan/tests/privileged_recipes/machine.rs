@@ -1,0 +1,127 @@
+//! Machines of a recipe: a shell with namespaces of its own.
+//!
+//! A machine has its own network, mounts and processes: a fresh /run, /var/lib, /var/log and /var/cache, and everything
+//! that was started in it ends with its first process. What a recipe writes elsewhere it writes to this system, so
+//! recipes stay within those directories and their own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::page::form;
+use crate::recipe::Action;
+use crate::shell::Shell;
+use crate::support::VMLAN;
+
+/// How long a command may take, and what it shows may take to come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes the namespaces a system of their own, and says so when that is done.
+const BEGIN: &str = "\
+for place in /run /var/lib /var/log /var/cache; do mount -t tmpfs none $place; done
+mkdir -p /var/lib/misc
+mount -t sysfs none /sys
+mount -t cgroup2 none /sys/fs/cgroup
+ip link set lo up
+cd work
+";
+
+/// A shell in namespaces of its own; all processes in them end with it.
+pub struct Machine {
+    name: String,
+    directory: TempDir,
+    child: Child,
+    shell: Shell,
+}
+
+impl Machine {
+    #[track_caller]
+    pub fn new(name: &str) -> Machine {
+        let directory =
+            tempfile::Builder::new().prefix("vmlan-recipe-").tempdir_in("/tmp").expect("a directory");
+        let path = directory.path();
+        for part in ["bin", "work"] {
+            std::fs::create_dir(path.join(part)).expect("a directory");
+        }
+        // Its own directory may be one that is covered.
+        std::fs::copy(VMLAN, path.join("bin/vmlan")).expect("the program");
+        let search = std::env::var("PATH").expect("a search path");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"])
+            .env("PATH", format!("{}:{search}:/usr/sbin:/sbin", path.join("bin").display()))
+            .env("HOME", path)
+            .env_remove("XDG_RUNTIME_DIR")
+            .current_dir(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("unshare");
+        let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut shell = Shell::new(stdin, stdout);
+        shell.run(BEGIN, PATIENCE);
+        Machine { name: name.to_owned(), directory, child, shell }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory in which the recipe's commands are run.
+    pub fn work(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    /// Runs commands, and returns what they wrote. One that fails is a failure of the test.
+    #[track_caller]
+    pub fn run(&mut self, commands: &str) -> String {
+        self.shell.run(commands, PATIENCE)
+    }
+
+    /// Takes one step of a recipe.
+    #[track_caller]
+    pub fn step(&mut self, action: &Action) {
+        match action {
+            Action::Run(commands) => drop(self.run(commands)),
+            Action::Watch { commands, shows } => watch(&mut self.shell, commands, shows),
+            Action::File { name, content } => {
+                let path = self.work().join(name);
+                std::fs::write(&path, content).expect("a file of the recipe's");
+            }
+        }
+    }
+
+    /// Joins two machines with a veth that has this name on both.
+    #[track_caller]
+    pub fn join(&self, other: &Machine, interface: &str) {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.child.id()));
+        command.args(["ip", "link", "add", interface, "type", "veth", "peer", "name", interface, "netns"]);
+        command.arg(other.child.id().to_string());
+        testbed::run(command, PATIENCE).expect_success();
+    }
+}
+
+/// Runs commands until they write what the page shows, in form.
+#[track_caller]
+pub fn watch(shell: &mut Shell, commands: &str, shows: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = shell.run(commands, PATIENCE);
+        let (is, wanted) = (form(&output), form(shows));
+        if is == wanted {
+            return;
+        }
+        let late = Instant::now() >= deadline;
+        assert!(!late, "{commands}shows\n{output}\nin form {is:#?}\nand not {wanted:#?}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The processes of a namespace end with its first one, which ends with `unshare`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
