@@ -74,6 +74,8 @@ const HOST_MODULES: [&str; 21] = [
 pub(crate) struct Extras {
     /// Names or paths of programs of this machine, which become `/bin/NAME`.
     pub(crate) programs: Vec<String>,
+    /// The first process in the place of the one that takes a test's commands.
+    pub(crate) init: Option<String>,
     /// Paths, without the leading slash, and contents of files.
     pub(crate) files: Vec<(String, String)>,
     /// True if it has the modules of a host.
@@ -117,7 +119,7 @@ impl GuestFiles {
         for directory in ["bin", "dev", "proc", "run", "sys", "tmp", "modules"] {
             archive.directory(directory);
         }
-        archive.file("init", 0o755, INIT.as_bytes());
+        archive.file("init", 0o755, extras.init.as_deref().unwrap_or(INIT).as_bytes());
         archive.file("bin/lease", 0o755, LEASE.as_bytes());
         archive.file("bin/busybox", 0o755, &fs::read(self.directory.join("busybox"))?);
         let further: &[&str] = if extras.host { &HOST_MODULES } else { &[] };

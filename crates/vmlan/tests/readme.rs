@@ -143,4 +143,5 @@ fn what_differs_between_runs_is_no_form() {
     );
     assert_ne!(form("lab db up"), form("lab db waiting"));
     assert_eq!(word("user=you"), word("user=64321"));
+    assert_ne!(form("0% packet loss"), form("33% packet loss"));
 }

@@ -88,6 +88,13 @@ impl VmBuilder {
         self
     }
 
+    /// Gives the guest another first process, a script for busybox, for one that is started by something else than
+    /// [`VmBuilder::start`]. Modules are in `/modules`, in the order of `/modules/order`.
+    pub fn init(mut self, script: &str) -> Self {
+        self.extras.init = Some(script.to_owned());
+        self
+    }
+
     /// Gives the guest a file; the path begins with a slash.
     pub fn file(mut self, path: &str, content: &str) -> Self {
         self.extras.files.push((path.trim_start_matches('/').to_owned(), content.to_owned()));

@@ -83,12 +83,10 @@ impl Machine {
     #[track_caller]
     pub fn step(&mut self, action: &Action) {
         match action {
-            Action::Run(commands) => drop(self.run(commands)),
-            Action::Watch { commands, shows } => watch(&mut self.shell, commands, shows),
             Action::File { name, content } => {
-                let path = self.work().join(name);
-                std::fs::write(&path, content).expect("a file of the recipe's");
+                std::fs::write(self.work().join(name), content).expect("a file of the recipe's");
             }
+            Action::Run(_) | Action::Watch { .. } => step(&mut self.shell, action),
         }
     }
 
@@ -103,9 +101,19 @@ impl Machine {
     }
 }
 
+/// Takes a step in a shell.
+#[track_caller]
+pub fn step(shell: &mut Shell, action: &Action) {
+    match action {
+        Action::Run(commands) => drop(shell.run(commands, PATIENCE)),
+        Action::Watch { commands, shows } => watch(shell, commands, shows),
+        Action::File { name, .. } => panic!("{name}: a guest's files are its own"),
+    }
+}
+
 /// Runs commands until they write what the page shows, in form.
 #[track_caller]
-pub fn watch(shell: &mut Shell, commands: &str, shows: &str) {
+fn watch(shell: &mut Shell, commands: &str, shows: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let output = shell.run(commands, PATIENCE);

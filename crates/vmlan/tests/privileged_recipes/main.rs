@@ -1,15 +1,19 @@
 //! The recipes of docs/recipes: each page's own blocks, run in their order on machines that are namespaces.
 
 mod documents;
+mod guest;
 mod machine;
 #[path = "../support/page.rs"]
 mod page;
+mod qemu;
 mod recipe;
 mod router;
 #[path = "../support/shell.rs"]
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;
+
+use std::collections::BTreeMap;
 
 use machine::Machine;
 
@@ -29,14 +33,22 @@ macro_rules! recipes {
 }
 
 recipes! {
+    qemu: "qemu.md";
     router: "router.md";
 }
 
-/// Takes all steps of a page, each on the machine of its name.
+/// Takes all steps of a page, each on the machine of its name. A machine that is not there yet is a guest of the first
+/// one, whose serial port is the socket NAME.console.
 #[track_caller]
 fn follow(page: &str, machines: &mut [&mut Machine]) {
+    let mut guests = BTreeMap::new();
     for step in recipe::steps(&recipe::text(page)) {
-        let machine = machines.iter_mut().find(|machine| machine.name() == step.machine);
-        machine.unwrap_or_else(|| panic!("{page} has a step on {}", step.machine)).step(&step.action);
+        if let Some(machine) = machines.iter_mut().find(|machine| machine.name() == step.machine) {
+            machine.step(&step.action);
+            continue;
+        }
+        let serial = machines[0].work().join(format!("{}.console", step.machine));
+        let shell = guests.entry(step.machine).or_insert_with(|| guest::shell(&serial));
+        machine::step(shell, &step.action);
     }
 }

@@ -8,7 +8,8 @@ pub fn block(text: &str) -> (&str, &str) {
     inside.split_once("```").expect("the end of a block")
 }
 
-/// The lines of a text without what differs from one run to the next: numbers, directories, the user, widths.
+/// The lines of a text without what differs from one run to the next: numbers but for shares, directories, the user,
+/// widths.
 pub fn form(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
     lines.map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
@@ -20,6 +21,9 @@ pub fn word(word: &str) -> String {
     if bare.starts_with('/') && bare.len() > 1 {
         let name = bare.rsplit('/').next().unwrap_or_default();
         return if name.starts_with("vmlan-demo-") { "/demo".to_owned() } else { format!("/{name}") };
+    }
+    if word.ends_with('%') {
+        return word.to_owned();
     }
     if word.starts_with("user=") {
         return "user".to_owned();

@@ -41,7 +41,7 @@ impl Shell {
         }
     }
 
-    /// The same, where a failure is one of the test's.
+    /// Does the same as [`Shell::try_run`], where a failure is one of the test's.
     #[track_caller]
     pub fn run(&mut self, commands: &str, limit: Duration) -> String {
         match self.try_run(commands, limit) {

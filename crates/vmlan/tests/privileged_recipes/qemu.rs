@@ -1,0 +1,14 @@
+//! Machines of QEMU that are started by hand, without KVM.
+
+use testbed::require;
+
+use crate::guest;
+use crate::machine::Machine;
+
+#[track_caller]
+pub fn run(page: &str) {
+    require!(namespaces(), tool("unshare"), tool("bash"), qemu());
+    let mut host = Machine::new("host");
+    guest::write_system(&host.work());
+    crate::follow(page, &mut [&mut host]);
+}
