@@ -8,6 +8,7 @@ mod attack;
 mod bench;
 mod book;
 mod ci;
+mod debian;
 mod dependencies;
 mod drops;
 mod features;
@@ -41,6 +42,8 @@ Tasks:
   openapi                         write the description of the control interface, crates/api/openapi.json
   man                             write what is made of documents: the manual page vmlan.toml(5), and the web page's drop reasons
   book [--open]                   build the documents as a book, target/book/html/index.html, and check its links
+  package [--arch amd64|arm64] [--profile PROFILE] [--binary FILE] [--version V]
+                                  make the Debian package, of a release build unless told otherwise
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
@@ -62,6 +65,7 @@ enum Task {
     Macos,
     Man,
     Openapi,
+    Package(debian::Package),
     Bench { arguments: Vec<String> },
     Attack { arguments: Vec<String> },
 }
@@ -91,6 +95,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Macos => macos::run()?,
         Task::Man => man::write().and(drops::write())?,
         Task::Openapi => openapi::write()?,
+        Task::Package(package) => debian::run(&package).map(drop)?,
         Task::Bench { arguments } => bench::run(&arguments)?,
         Task::Attack { arguments } => attack::run(&arguments)?,
     }
@@ -108,6 +113,7 @@ fn parse(arguments: Vec<String>) -> Result<Task, Error> {
             Ok(Task::Ci { steps: if steps.is_empty() { ci::Step::ALL.to_vec() } else { steps } })
         }
         "fuzz" => parse_fuzz(rest),
+        "package" => debian::parse(rest).map(Task::Package),
         "bench" => bench::check(&rest).map(|()| Task::Bench { arguments: rest }),
         "attack" => attack::check(&rest).map(|()| Task::Attack { arguments: rest }),
         "book" if rest.iter().all(|word| word == "--open") => Ok(Task::Book { open: !rest.is_empty() }),
@@ -179,6 +185,7 @@ mod tests {
             ("book", Task::Book { open: false }),
             ("book --open", Task::Book { open: true }),
             ("openapi", Task::Openapi),
+            ("package", Task::Package(debian::Package::default())),
             ("bench", Task::Bench { arguments: vec![] }),
             ("bench --list", Task::Bench { arguments: vec!["--list".into()] }),
             (
@@ -210,6 +217,7 @@ mod tests {
             "macos x",
             "book x",
             "openapi x",
+            "package x",
             "bench 5",
             "bench --round 5",
             "bench --rounds",

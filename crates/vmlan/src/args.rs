@@ -248,7 +248,11 @@ pub enum Command {
     /// Show the version, the commit and the features
     Version,
     /// Write the manual page: `vmlan man | man -l -`
-    Man,
+    Man {
+        /// Write a page for each command into this directory instead, as packages have them
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// How to write the archive of `vmlan support`.

@@ -1,6 +1,7 @@
-//! The manual page: the command line as clap knows it, one section a command.
+//! The manual pages: the command line as clap knows it, in one page with a section a command, or in a page a command.
 
-use std::io;
+use std::path::Path;
+use std::{fs, io};
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
@@ -66,6 +67,30 @@ pub fn page() -> io::Result<String> {
     }
     page.push_str(CLOSING);
     Ok(page)
+}
+
+/// Writes the pages into a directory, which is made: vmlan.1 with all, and one for each command, as vmlan-port-add.1.
+///
+/// # Errors
+/// When the directory cannot be made, or a page cannot be written.
+pub fn write_pages(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("vmlan.1"), page()?)?;
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    command.get_subcommands().try_for_each(|subcommand| write_page(subcommand, directory))
+}
+
+fn write_page(command: &Command, directory: &Path) -> io::Result<()> {
+    if command.is_hide_set() {
+        return Ok(());
+    }
+    let man = Man::new(command.clone()).manual("vmlan manual");
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    page.extend_from_slice(b".SH \"SEE ALSO\"\nvmlan(1), vmlan.toml(5)\n");
+    fs::write(directory.join(man.get_filename()), page)?;
+    command.get_subcommands().try_for_each(|subcommand| write_page(subcommand, directory))
 }
 
 fn section(page: &mut String, command: &mut Command) {

@@ -149,7 +149,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         })),
         Command::Version => print(&format!("vmlan {}\n", version::long())),
         Command::Support(arguments) => support::run(control_path(control.as_deref()), &arguments, output),
-        Command::Man => print_verbatim(&man::page().map_err(anyhow::Error::new)?),
+        Command::Man { directory: None } => print_verbatim(&man::page().map_err(anyhow::Error::new)?),
+        Command::Man { directory: Some(directory) } => {
+            man::write_pages(&directory).with_context(|| format!("no pages in {}", directory.display()))?;
+            Ok(())
+        }
     }
 }
 
@@ -167,7 +171,7 @@ fn without_json(command: &Command) -> Option<&'static str> {
         #[cfg(feature = "demo")]
         Command::Demo => Some("demo"),
         Command::Completions { .. } => Some("completions"),
-        Command::Man => Some("man"),
+        Command::Man { .. } => Some("man"),
         _ => None,
     }
 }
