@@ -296,8 +296,10 @@ fn lines(port: &vmlan_api::Port) -> Vec<(&'static str, String)> {
     }
 }
 
-/// QEMU's words in a domain of libvirt's.
+/// QEMU's words in a domain of libvirt's. They come in front of its own devices, so a card without a place would take
+/// the one of the first of these.
 fn libvirt(netdev: &str, device: &str) -> String {
+    let device = format!("{device},addr=0x10");
     let words = netdev.split(' ').chain(device.split(' '));
     let arguments = words.map(|word| format!("  <qemu:arg value='{}'/>", xml(word)));
     format!("<qemu:commandline>\n{}\n</qemu:commandline>", arguments.collect::<Vec<_>>().join("\n"))
@@ -388,5 +390,6 @@ mod tests {
     fn what_libvirt_gets_is_xml() {
         let text = for_program(&port(PortKind::Datagram, "/tmp/a'b&c<d.sock"), "libvirt");
         assert!(text.contains("remote.path=/tmp/a&apos;b&amp;c&lt;d.sock'/>"), "{text}");
+        assert!(text.ends_with(",addr=0x10'/>\n</qemu:commandline>"), "{text}");
     }
 }

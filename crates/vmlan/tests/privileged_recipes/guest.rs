@@ -1,10 +1,11 @@
 //! The guest of the recipes: a kernel and an initial file system where the pages have a machine of the reader's.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::channel;
 
-use testbed::{Vm, poll_until};
+use testbed::Vm;
 
 use crate::machine::PATIENCE;
 use crate::shell::Shell;
@@ -17,26 +18,31 @@ pub fn write_system(directory: &Path) {
     std::fs::write(directory.join("initrd"), files.initrd).expect("a file");
 }
 
-/// The shell of a guest whose serial port is this socket, once it is there.
+/// The shell of a guest whose serial port is this socket.
 #[track_caller]
-pub fn shell(serial: &Path) -> Shell {
-    let mut stream = None;
-    poll_until(PATIENCE, || {
-        stream = UnixStream::connect(serial).ok();
-        stream.is_some()
-    });
-    let mut stream = stream.unwrap_or_else(|| panic!("there is no {}", serial.display()));
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
-    let mut seen = Vec::new();
-    for line in lines {
-        let line = line.unwrap_or_else(|error| panic!("the guest does not come up: {error}\n{seen:#?}"));
-        if line.trim_end() == "press Enter" {
-            break;
+pub fn serial(path: &Path) -> Shell {
+    let connect = || UnixStream::connect(path).ok();
+    let stream = testbed::wait_for(&format!("the socket {}", path.display()), PATIENCE, connect);
+    shell(stream.try_clone().expect("a descriptor"), stream)
+}
+
+/// The shell at the other end of a serial port, once the guest is up.
+#[track_caller]
+pub fn shell(mut input: impl Write + 'static, output: impl Read + Send + 'static) -> Shell {
+    let (tell, ready) = channel();
+    std::thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            if line.trim_ascii() == b"press Enter" {
+                // The test may have given up.
+                let _ = tell.send(output);
+                return;
+            }
+            line.clear();
         }
-        seen.push(line);
-    }
-    stream.write_all(b"\n").unwrap_or_else(|error| panic!("the guest has ended: {error}\n{seen:#?}"));
-    stream.set_read_timeout(None).expect("a socket");
-    Shell::new(stream.try_clone().expect("a descriptor"), stream)
+    });
+    let output = ready.recv_timeout(PATIENCE).expect("a guest that comes up");
+    input.write_all(b"\n").expect("a guest that reads");
+    Shell::new(input, output)
 }

@@ -1,8 +1,8 @@
 //! Machines of a recipe: a shell with namespaces of its own.
 //!
-//! A machine has its own network, mounts and processes: a fresh /run, /var/lib, /var/log and /var/cache, and everything
-//! that was started in it ends with its first process. What a recipe writes elsewhere it writes to this system, so
-//! recipes stay within those directories and their own.
+//! A machine has its own network, mounts and processes: a fresh /run, /var/lib, /var/log and /var/cache, and a copy of
+//! /etc. Everything that was started in it ends with its first process. What a recipe writes elsewhere it writes to this
+//! system, so recipes stay within those directories and their own.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN: &str = "\
 for place in /run /var/lib /var/log /var/cache; do mount -t tmpfs none $place; done
 mkdir -p /var/lib/misc
+cp --archive /etc /run/etc
+mount --bind /run/etc /etc
+umount --recursive --lazy /sys
 mount -t sysfs none /sys
 mount -t cgroup2 none /sys/fs/cgroup
 ip link set lo up
