@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 use testbed::Vm;
@@ -18,11 +18,11 @@ pub fn write_system(directory: &Path) {
     std::fs::write(directory.join("initrd"), files.initrd).expect("a file");
 }
 
-/// The shell of a guest whose serial port is this socket.
+/// The shell of a guest whose serial port is one of these sockets.
 #[track_caller]
-pub fn serial(path: &Path) -> Shell {
-    let connect = || UnixStream::connect(path).ok();
-    let stream = testbed::wait_for(&format!("the socket {}", path.display()), PATIENCE, connect);
+pub fn serial(paths: &[PathBuf]) -> Shell {
+    let connect = || paths.iter().find_map(|path| UnixStream::connect(path).ok());
+    let stream = testbed::wait_for(&format!("one of {paths:?}"), PATIENCE, connect);
     shell(stream.try_clone().expect("a descriptor"), stream)
 }
 

@@ -29,8 +29,8 @@ pub fn run(page: &str) {
 
 /// The shell of a domain, on the terminal that `virsh console` opens.
 #[track_caller]
-fn terminal(host: &mut Machine, domain: &str) -> Shell {
-    let name = host.run(&format!("virsh ttyconsole {domain}"));
+fn terminal(machines: &mut [&mut Machine], domain: &str) -> Shell {
+    let name = machines[0].run(&format!("virsh ttyconsole {domain}"));
     let terminal = File::options().read(true).write(true).open(Path::new(name.trim()));
     let terminal = terminal.unwrap_or_else(|error| panic!("{name}: {error}"));
     guest::shell(terminal.try_clone().expect("a descriptor"), terminal)

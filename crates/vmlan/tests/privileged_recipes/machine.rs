@@ -1,8 +1,8 @@
 //! Machines of a recipe: a shell with namespaces of its own.
 //!
 //! A machine has its own network, mounts and processes: a fresh /run, /var/lib, /var/log and /var/cache, and a copy of
-//! /etc. Everything that was started in it ends with its first process. What a recipe writes elsewhere it writes to this
-//! system, so recipes stay within those directories and their own.
+//! /etc. Everything that was started in it ends with its first process. What a recipe writes elsewhere it writes to
+//! this system, so recipes stay within those directories and their own.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -93,12 +93,12 @@ impl Machine {
         }
     }
 
-    /// Joins two machines with a veth that has this name on both.
+    /// Joins two machines with a veth, of these names.
     #[track_caller]
-    pub fn join(&self, other: &Machine, interface: &str) {
+    pub fn join(&self, interface: &str, other: &Machine, others: &str) {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.child.id()));
-        command.args(["ip", "link", "add", interface, "type", "veth", "peer", "name", interface, "netns"]);
+        command.args(["ip", "link", "add", interface, "type", "veth", "peer", "name", others, "netns"]);
         command.arg(other.child.id().to_string());
         testbed::run(command, PATIENCE).expect_success();
     }

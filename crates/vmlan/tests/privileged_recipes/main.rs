@@ -2,6 +2,7 @@
 
 mod documents;
 mod guest;
+mod laptops;
 mod libvirt;
 mod machine;
 #[path = "../support/page.rs"]
@@ -13,6 +14,7 @@ mod router;
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;
+mod vlans;
 
 use std::collections::BTreeMap;
 
@@ -35,30 +37,39 @@ macro_rules! recipes {
 }
 
 recipes! {
+    laptops: "laptops.md";
+    vlans: "vlans.md";
     libvirt: "libvirt.md";
     qemu: "qemu.md";
     router: "router.md";
 }
 
-/// Takes all steps of a page, each on the machine of its name. A machine that is not there is a guest of the first one,
-/// whose serial port is the socket NAME.console.
+/// Takes all steps of a page, each on the machines of its names. A machine that is not there is a guest, whose serial
+/// port is the socket NAME.console of one of the others.
 #[track_caller]
 fn follow(page: &str, machines: &mut [&mut Machine]) {
-    follow_with(page, machines, |host, name| guest::serial(&host.work().join(format!("{name}.console"))));
+    follow_with(page, machines, |machines, name| {
+        let paths = machines.iter().map(|machine| machine.work().join(format!("{name}.console")));
+        guest::serial(&paths.collect::<Vec<_>>())
+    });
 }
 
 /// The same, where a guest's shell is opened by `connect`.
 #[track_caller]
-fn follow_with(page: &str, machines: &mut [&mut Machine], connect: impl Fn(&mut Machine, &str) -> Shell) {
+fn follow_with(
+    page: &str,
+    machines: &mut [&mut Machine],
+    connect: impl Fn(&mut [&mut Machine], &str) -> Shell,
+) {
     let mut guests = BTreeMap::new();
     for step in recipe::steps(&recipe::text(page)) {
-        match machines.iter_mut().find(|machine| machine.name() == step.machine) {
-            Some(machine) => machine.step(&step.action),
-            None => {
-                let name = &step.machine;
-                let shell = guests.entry(name.clone()).or_insert_with(|| connect(machines[0], name));
-                machine::step(shell, &step.action);
+        for name in &step.machines {
+            if let Some(machine) = machines.iter_mut().find(|machine| machine.name() == name) {
+                machine.step(&step.action);
+                continue;
             }
+            let shell = guests.entry(name.clone()).or_insert_with(|| connect(machines, name));
+            machine::step(shell, &step.action);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `<!-- recipe: run -->` | commands for a shell of the host, which has to succeed |
 //! | `<!-- recipe: watch -->` | commands that are run until they write what the next block shows, in form |
 //! | `<!-- recipe: file NAME -->` | the content of a file of the host |
-//! | `<!-- recipe: … on MACHINE -->` | the same on another machine of the test |
+//! | `<!-- recipe: … on MACHINE -->` | the same on another machine of the test; `on A and B` on each of them |
 //!
 //! Every machine has a directory of its own, and one shell for the whole page.
 
@@ -16,7 +16,7 @@ use crate::page::block;
 /// One block of a page, on one machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step {
-    pub machine: String,
+    pub machines: Vec<String>,
     pub action: Action,
 }
 
@@ -60,20 +60,24 @@ pub fn steps(text: &str) -> Vec<Step> {
             Some(("file", name)) => Action::File { name: name.to_owned(), content },
             _ => panic!("there is no such step: {words}"),
         };
-        steps.push(Step { machine: machine.to_owned(), action });
+        let machines = machine.split(" and ").map(str::to_owned).collect();
+        steps.push(Step { machines, action });
     }
     steps
 }
 
 #[test]
 fn steps_are_read_in_their_order() {
-    let text = "# A\n<!-- recipe: file a.toml -->\n```toml\nworkers = 1\n```\nand\n<!-- recipe: run on red -->\n\
+    let text = "# A\n<!-- recipe: file a.toml -->\n```toml\nworkers = 1\n```\nand\n<!-- recipe: run on red and blue -->\n\
                 ```sh\ntrue\n```\n```sh\nfalse\n```\n<!-- recipe: watch -->\n```sh\nls\n```\n\n```\na.toml\n```\n";
-    let step = |machine: &str, action| Step { machine: machine.to_owned(), action };
+    let step = |machines: &[&str], action| Step {
+        machines: machines.iter().map(|&name| name.to_owned()).collect(),
+        action,
+    };
     let expected = [
-        step("host", Action::File { name: "a.toml".into(), content: "workers = 1\n".into() }),
-        step("red", Action::Run("true\n".into())),
-        step("host", Action::Watch { commands: "ls\n".into(), shows: "a.toml\n".into() }),
+        step(&["host"], Action::File { name: "a.toml".into(), content: "workers = 1\n".into() }),
+        step(&["red", "blue"], Action::Run("true\n".into())),
+        step(&["host"], Action::Watch { commands: "ls\n".into(), shows: "a.toml\n".into() }),
     ];
     assert_eq!(steps(text), expected);
 }

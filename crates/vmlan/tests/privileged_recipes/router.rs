@@ -24,7 +24,7 @@ until ip netns exec guest ping -c 1 -W 1 192.0.2.2; do :; done
 pub fn run(page: &str) {
     require!(namespaces(), tool("unshare"), tool("bash"), tool("nft"), tool("dnsmasq"), tool("busybox"));
     let (mut host, mut internet) = (Machine::new("host"), Machine::new("internet"));
-    host.join(&internet, "eth0");
+    host.join("eth0", &internet, "eth0");
     host.run("ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up");
     internet.run("ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up");
 
