@@ -2,6 +2,7 @@
 
 mod documents;
 mod guest;
+mod hosts;
 mod laptops;
 mod libvirt;
 mod machine;
@@ -41,6 +42,7 @@ recipes! {
     vlans: "vlans.md";
     libvirt: "libvirt.md";
     qemu: "qemu.md";
+    hosts: "several-hosts.md";
     router: "router.md";
 }
 

@@ -39,6 +39,14 @@ pub fn text(page: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The part of a page's text from a heading to the next one, of any level.
+#[track_caller]
+pub fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("{heading}\n")).unwrap_or_else(|| panic!("there is no {heading}"));
+    let rest = &text[start + heading.len()..];
+    rest.find("\n##").map_or(rest, |end| &rest[..end])
+}
+
 /// The steps of a page's text.
 #[track_caller]
 pub fn steps(text: &str) -> Vec<Step> {
@@ -80,4 +88,13 @@ fn steps_are_read_in_their_order() {
         step(&["host"], Action::Watch { commands: "ls\n".into(), shows: "a.toml\n".into() }),
     ];
     assert_eq!(steps(text), expected);
+}
+
+#[test]
+fn a_section_ends_at_the_next_heading() {
+    let text = "# A\n\n## B\n1\n### C\n2\n## D\n3\n";
+    assert_eq!(
+        (section(text, "## B"), section(text, "### C"), section(text, "## D")),
+        ("\n1", "\n2", "\n3\n")
+    );
 }
