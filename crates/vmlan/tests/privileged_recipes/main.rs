@@ -10,6 +10,9 @@ mod machine;
 mod page;
 mod qemu;
 mod recipe;
+mod replacing_linux_bridge;
+mod replacing_open_vswitch;
+mod replacing_vde;
 mod router;
 #[path = "../support/shell.rs"]
 mod shell;
@@ -43,6 +46,9 @@ recipes! {
     libvirt: "libvirt.md";
     qemu: "qemu.md";
     hosts: "several-hosts.md";
+    replacing_linux_bridge: "replacing-linux-bridge.md";
+    replacing_open_vswitch: "replacing-open-vswitch.md";
+    replacing_vde: "replacing-vde.md";
     router: "router.md";
 }
 

@@ -1,0 +1,22 @@
+//! VDE's switch with two clients, replaced by a network at the same directory.
+
+use testbed::require;
+
+use crate::machine::Machine;
+
+#[track_caller]
+pub fn run(page: &str) {
+    require!(
+        namespaces(),
+        tool("unshare"),
+        tool("bash"),
+        tool("pidof"),
+        tool("vde_switch"),
+        tool("vde_plug2tap")
+    );
+    let mut host = Machine::new("host");
+    crate::follow(page, &mut [&mut host]);
+
+    let seen = host.run("ip netns exec db ping -c 3 -i 0.2 -W 1 10.0.0.1");
+    assert!(seen.contains("3 received"), "{seen}");
+}
