@@ -17,6 +17,20 @@ pub fn run(open: bool) -> Result<(), Error> {
     run_command(program(opener, []).arg(directory.join("html/index.html")))
 }
 
+/// The test that compares the pages on the commands, or writes them when it is asked to. It is the program's own, which
+/// alone knows its command line.
+const COMMANDS: &str = "the_pages_are_those_of_the_definitions";
+
+/// Writes what is made of definitions.
+///
+/// # Errors
+/// When a crate cannot be built, or a file cannot be written.
+pub fn write() -> Result<(), Error> {
+    let commands = ["test", "--quiet", "--locked", "-p", "vmlan", "--bin", "vmlan", COMMANDS];
+    run_command(&mut cargo(["run", "--quiet", "--locked", "--package", "vmlan-book", "--", "write"]))
+        .and(run_command(cargo(commands).env("VMLAN_WRITE_COMMANDS", "1")))
+}
+
 /// Tests the crate and builds the book: the tests of the workspace are without it, so that mdBook is built once.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{book, dependencies, drops, features, fuzz, links, macos, man, processors, prose, test, version};
+use crate::{book, dependencies, features, fuzz, links, macos, man, processors, prose, test, version};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -98,9 +98,9 @@ impl Step {
             ])),
             Self::Features => features::run(),
             Self::Dependencies => dependencies::run(),
-            Self::Docs => links::run().and(prose::run()).and(man::check()).and(drops::check()).and(
-                run_command(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
-            ),
+            Self::Docs => links::run().and(prose::run()).and(man::check()).and(run_command(
+                cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+            )),
             Self::Book => book::check(),
             Self::Package => package(),
             Self::Macos => macos::run(),

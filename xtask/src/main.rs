@@ -10,7 +10,6 @@ mod book;
 mod ci;
 mod debian;
 mod dependencies;
-mod drops;
 mod features;
 mod fuzz;
 mod links;
@@ -40,7 +39,8 @@ Tasks:
                                   book, package, macos, processors, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   openapi                         write the description of the control interface, crates/api/openapi.json
-  man                             write what is made of documents: the manual page vmlan.toml(5), and the web page's drop reasons
+  man                             write what is made of definitions: the manual page vmlan.toml(5), the pages on commands, error
+                                  codes and drop reasons, the web page's drop reasons, and the pictures
   book [--open]                   build the documents as a book, target/book/html/index.html, and check its links
   package [--arch amd64|arm64] [--profile PROFILE] [--binary FILE] [--version V]
                                   make the Debian package, of a release build unless told otherwise
@@ -93,7 +93,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets)?,
         Task::Book { open } => book::run(open)?,
         Task::Macos => macos::run()?,
-        Task::Man => man::write().and(drops::write())?,
+        Task::Man => man::write().and(book::write())?,
         Task::Openapi => openapi::write()?,
         Task::Package(package) => debian::run(&package).map(drop)?,
         Task::Bench { arguments } => bench::run(&arguments)?,

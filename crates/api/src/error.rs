@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ErrorCode;
+
 /// An error: a stable code for programs, a message for people, and the member of the request that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -137,103 +139,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// The kind of an error, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ErrorCode {
-    /// The request is not well-formed HTTP for this interface.
-    BadRequest,
-    /// There is no such path.
-    NotFound,
-    /// The path does not take this method.
-    MethodNotAllowed,
-    /// The body is longer than allowed.
-    TooLarge,
-    /// The body did not arrive in time.
-    Timeout,
-    /// The body is no JSON.
-    BadJson,
-    /// The body is nested deeper than allowed.
-    TooDeep,
-    /// The network does not exist.
-    UnknownNetwork,
-    /// The port does not exist.
-    UnknownPort,
-    /// A network of that name exists.
-    NetworkExists,
-    /// A port of that name exists.
-    PortExists,
-    /// The change was made, but what it asks for could not be set up; it is tried again.
-    NotSetUp,
-    /// The daemon has no configuration file to read again.
-    NoConfigFile,
-    /// The daemon is ending or does not answer.
-    Unavailable,
-    /// A fault of the daemon itself.
-    Internal,
-    /// The configuration has several faults; they are in `details`.
-    InvalidConfig,
-    /// The configuration cannot be read from its file.
-    UnreadableFile,
-    /// The text is no TOML.
-    Syntax,
-    /// There is no such key.
-    UnknownKey,
-    /// The value is of another type than the key takes.
-    WrongType,
-    /// A key that has to be there is not.
-    MissingKey,
-    /// Keys that exclude each other are both there.
-    Conflict,
-    /// The name of a network or port breaks the rules for names.
-    BadName,
-    /// The number is outside its range.
-    OutOfRange,
-    /// The MAC address is none, or not one that a guest can have.
-    BadMac,
-    /// Two ports of a network, or two entries, claim one MAC address.
-    DuplicateMac,
-    /// A port has no attachment.
-    NoAttachment,
-    /// A port has several attachments.
-    SeveralAttachments,
-    /// Two ports claim one device, socket or descriptor.
-    DuplicateAttachment,
-    /// The device name is not one that the kernel takes.
-    BadDeviceName,
-    /// The path is relative, too long or otherwise unusable.
-    BadPath,
-    /// The network address is none.
-    BadAddress,
-    /// The user does not exist.
-    UnknownUser,
-    /// A program to run is missing or cannot be executed.
-    MissingProgram,
-    /// A capture's filter is no program in the form of `tcpdump -ddd`, or breaks a rule.
-    BadFilter,
-    /// A code that this version of the types does not know.
-    #[serde(other)]
-    #[cfg_attr(test, schemars(skip))]
-    Other,
-}
-
-impl ErrorCode {
-    /// The status of HTTP that an answer with this code has.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest | Self::BadJson | Self::TooDeep => 400,
-            Self::NotFound | Self::UnknownNetwork | Self::UnknownPort => 404,
-            Self::MethodNotAllowed => 405,
-            Self::Timeout => 408,
-            Self::NetworkExists | Self::PortExists | Self::NoConfigFile => 409,
-            Self::TooLarge => 413,
-            Self::Internal => 500,
-            Self::Unavailable | Self::NotSetUp => 503,
-            // The request is well-formed, its configuration is not.
-            _ => 422,
-        }
-    }
-}

@@ -3,8 +3,9 @@
 //!
 //! `docs/SUMMARY.md` names the pages. They are copied to a directory that is laid out as the tree, so that a page's
 //! links are the same in the book as in the repository, and rendered by mdBook. Then every link of what was rendered
-//! is followed.
+//! is followed. Pages that are made of definitions are checked in and compared.
 
+mod generated;
 mod links;
 mod source;
 
@@ -16,7 +17,9 @@ use anyhow::{Context, Result, bail};
 use mdbook_driver::MDBook;
 use mdbook_driver::config::Config;
 
-const USAGE: &str = "Usage: vmlan-book build DIRECTORY";
+const USAGE: &str = "\
+Usage: vmlan-book build DIRECTORY    the book, of which every link is followed
+       vmlan-book write              the files of the tree that are made of definitions";
 
 /// The configuration of mdBook. Preprocessors are off: what is in a page is not for them.
 const CONFIG: &str = r#"
@@ -57,7 +60,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
-        ["build", directory] => build(Path::new(directory)),
+        ["build", directory] => generated::check(&root()).and_then(|()| build(Path::new(directory))),
+        ["write"] => generated::write(&root()),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -1,4 +1,7 @@
 //! The source of the book: the pages that the summary names, and the files that these refer to, copied.
+//!
+//! A folder of pages is named by its README.md alone. Its other pages come below that, in the order in which it links
+//! to them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +25,7 @@ const STYLE: &str = include_str!("book.css");
 /// When a page below docs is not in the summary, the summary names a page that is not there, or a file cannot be read
 /// or written.
 pub fn write(root: &Path, directory: &Path) -> Result<usize> {
-    let summary = read(&root.join(SUMMARY))?;
+    let summary = with_folders(root, &read(&root.join(SUMMARY))?)?;
     let pages = pages(&summary)?;
     let left_out = left_out(root, &pages)?;
     if !left_out.is_empty() {
@@ -65,6 +68,42 @@ fn plain_headings(text: &str) -> String {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The summary with the pages of the folders whose README.md it names.
+fn with_folders(root: &Path, summary: &str) -> Result<String> {
+    let mut whole = String::new();
+    for line in summary.lines() {
+        whole.push_str(line);
+        whole.push('\n');
+        let folder = targets(line).next().and_then(|target| target.strip_suffix("/README.md"));
+        let Some(folder) = folder.filter(|folder| !folder.starts_with('.')) else { continue };
+        let directory = root.join("docs").join(folder);
+        let indent = line.len() - line.trim_start().len();
+        for (name, title) in folder_pages(&directory)? {
+            whole.push_str(&format!("{:indent$}  - [{title}]({folder}/{name})\n", ""));
+        }
+    }
+    Ok(whole)
+}
+
+/// The names and titles of the pages beside a folder's README.md: as that links to them, then by name.
+fn folder_pages(directory: &Path) -> Result<Vec<(String, String)>> {
+    let readme = read(&directory.join("README.md"))?;
+    let order: Vec<&str> = targets(&readme).collect();
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "README.md" {
+            let text = read(&directory.join(&name))?;
+            let title = text.lines().find_map(|line| line.strip_prefix("# "));
+            let title = title.with_context(|| format!("{}/{name} has no title", directory.display()))?;
+            let place = order.iter().position(|target| *target == name).unwrap_or(order.len());
+            pages.push((place, name, title.replace(['`', '[', ']'], "")));
+        }
+    }
+    pages.sort();
+    Ok(pages.into_iter().map(|(_, name, title)| (name, title)).collect())
 }
 
 /// The pages of a summary, from the root of the tree.
@@ -171,6 +210,26 @@ mod tests {
         assert_eq!(from_root(summary).unwrap(), "[vmlan](<./README.md>)\n- [Install](<./docs/install.md>)\n");
         assert!(pages("- [a](a.md)\n- [b](a.md)\n").is_err());
         assert!(pages("- [a](../../a.md)\n").is_err());
+    }
+
+    #[test]
+    fn a_folder_brings_its_pages_in_the_order_of_its_readme() {
+        let tree = tempfile::tempdir().unwrap();
+        let folder = tree.path().join("docs/recipes");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("README.md"), "# R\n[z](z.md) [a](a.md#x)").unwrap();
+        for (name, title) in [("a.md", "A"), ("b.md", "`vmlan` B"), ("z.md", "Z")] {
+            fs::write(folder.join(name), format!("<!-- -->\n\n# {title}\n")).unwrap();
+        }
+
+        let whole =
+            with_folders(tree.path(), "# P\n- [R](recipes/README.md)\n- [T](../README.md)\n").unwrap();
+
+        assert_eq!(
+            whole,
+            "# P\n- [R](recipes/README.md)\n  - [Z](recipes/z.md)\n  - [A](recipes/a.md)\n  - [vmlan B](recipes/b.md)\n\
+             - [T](../README.md)\n"
+        );
     }
 
     #[test]

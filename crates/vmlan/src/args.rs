@@ -232,6 +232,13 @@ pub enum Command {
         #[arg(long)]
         clean: bool,
     },
+    /// Explain an error's code or a drop reason, and what to do about it
+    #[command(after_help = "Example: vmlan explain source_guard")]
+    Explain {
+        /// The word, as errors and counters have it
+        #[arg(add = ArgValueCompleter::new(names::explained))]
+        word: String,
+    },
     /// Write an archive for a bug report, and say what is in it
     ///
     /// It has versions, configuration, doctor's findings, counters twice, listings, events that come meanwhile, and

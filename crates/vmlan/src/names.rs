@@ -1,5 +1,5 @@
 //! Completions of a shell that only the running daemon knows: names of networks and ports. Without an answer there are
-//! none.
+//! none. And words that the program itself knows.
 
 use std::ffi::OsStr;
 
@@ -13,6 +13,13 @@ use crate::command::{control_path, port_keys, words};
 pub fn networks(word: &OsStr) -> Vec<CompletionCandidate> {
     let networks: Vec<vmlan_api::Network> = asked("/v1/networks");
     beginning(word, networks.into_iter().map(|network| network.network))
+}
+
+/// The words that `vmlan explain` explains.
+pub fn explained(word: &OsStr) -> Vec<CompletionCandidate> {
+    let codes = vmlan_api::ErrorCode::ALL.iter().map(|code| code.name());
+    let reasons = vmlan_frame::DropReason::ALL.iter().map(|reason| reason.name());
+    beginning(word, codes.chain(reasons).map(str::to_owned))
 }
 
 /// The networks, and the ports as NETWORK/PORT.

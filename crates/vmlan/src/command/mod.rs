@@ -2,12 +2,15 @@
 
 mod apply;
 mod events;
+mod explain;
 mod fast;
 mod filter;
 mod list;
 mod man;
 mod network;
 mod other_side;
+#[cfg(all(test, feature = "demo"))]
+mod pages;
 mod place;
 mod port;
 mod trunk;
@@ -122,6 +125,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             watch::show(watch, output, |output| list::counters(&client, which.as_deref(), output))
         }
         Command::Top { network } => top::run(client()?, network.as_deref()),
+        Command::Explain { word } => explain::run(&word, output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
         Command::Ui { listen, writes } => ui::run(&client()?, listen, writes),

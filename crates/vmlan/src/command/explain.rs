@@ -1,0 +1,88 @@
+//! `explain`: the meaning of a word that an error or a counter has, and the remedy.
+
+use serde::Serialize;
+use vmlan_api::{ErrorCode, nearest};
+use vmlan_frame::{Direction, DropReason};
+
+use super::Failure;
+use crate::args::Output;
+use crate::output::{print, print_json};
+
+/// An explanation.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Explanation {
+    /// The word.
+    word: &'static str,
+    /// The kind of the word, for people.
+    kind: String,
+    /// The cause of an error, or the case in which a reason is counted.
+    meaning: &'static str,
+    /// Advice.
+    remedy: &'static str,
+}
+
+/// Prints the explanation of an error's code or of a drop reason.
+pub fn run(word: &str, output: Output) -> Result<(), Failure> {
+    let Some(found) = find(word) else {
+        let known = ErrorCode::ALL.iter().map(|code| code.name());
+        let near = nearest(word, known.chain(DropReason::ALL.iter().map(|reason| reason.name())));
+        let meant = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+        let message = format!("there is no error code or drop reason `{}`{meant}", vmlan_api::escaped(word));
+        return Err(Failure::Failed(anyhow::anyhow!(message)));
+    };
+    if output.json {
+        return print_json(&found);
+    }
+    let Explanation { word, kind, meaning, remedy } = found;
+    print(&format!("{word}: {kind}\n\n{meaning}\n\nWhat to do: {remedy}\n"))
+}
+
+fn find(word: &str) -> Option<Explanation> {
+    let of_code = ErrorCode::ALL.iter().find(|code| code.name() == word).map(|code| Explanation {
+        word: code.name(),
+        kind: format!("an error code (status {})", code.status()),
+        meaning: code.cause(),
+        remedy: code.remedy(),
+    });
+    let of_reason = || {
+        DropReason::ALL.iter().find(|reason| reason.name() == word).map(|reason| Explanation {
+            word: reason.name(),
+            kind: of_reason(*reason).to_owned(),
+            meaning: reason.meaning(),
+            remedy: reason.remedy(),
+        })
+    };
+    of_code.or_else(of_reason)
+}
+
+fn of_reason(reason: DropReason) -> &'static str {
+    match (reason, reason.direction()) {
+        (DropReason::NoReceiver, _) => "a counter of frames that the port sent; no drop",
+        (_, Direction::Ingress) => "a drop reason of frames that the port sent to the network",
+        (_, Direction::Egress) => "a drop reason of copies that were on their way to the port",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_reasons_are_found_by_name() {
+        let code = find("unknown_key").expect("an explanation");
+        assert_eq!(
+            (code.kind.as_str(), code.meaning),
+            ("an error code (status 422)", ErrorCode::UnknownKey.cause())
+        );
+        let reason = find("queue_full").expect("an explanation");
+        assert_eq!(reason.remedy, DropReason::QueueFull.remedy());
+        assert_eq!(find("queue"), None);
+    }
+
+    #[test]
+    fn no_word_is_a_code_and_a_reason() {
+        for reason in DropReason::ALL {
+            assert!(ErrorCode::ALL.iter().all(|code| code.name() != reason.name()), "{}", reason.name());
+        }
+    }
+}
