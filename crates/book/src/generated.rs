@@ -1,5 +1,5 @@
-//! The files of the tree that are made of definitions: the pages on error codes and drop reasons, and the web page's
-//! drop reasons. They are checked in, so that the repository shows them, and compared.
+//! The files of the tree that are made of definitions: the pages on error codes and drop reasons, the web page's drop
+//! reasons, and the pictures. They are checked in, so that the repository shows them, and compared.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, json};
 use vmlan_api::ErrorCode;
 use vmlan_frame::{Direction, DropReason};
+
+use crate::pictures;
 
 /// The line at the top of every page.
 const NOTE: &str = "<!-- Made of the definitions in SOURCE by `cargo xtask man`. -->\n\n";
@@ -42,22 +44,33 @@ pub fn check(root: &Path) -> Result<()> {
 
 /// The files with their texts.
 fn files() -> Result<Vec<(String, String)>> {
-    Ok(vec![
+    let pages = [
         ("docs/errors.md".to_owned(), errors()),
         ("docs/drops.md".to_owned(), drops()),
         ("crates/ui/page/drops.json".to_owned(), explained_drops()?),
-    ])
+    ];
+    let mut files = Vec::from(pages);
+    for (name, picture) in pictures::all() {
+        let faults = picture.faults();
+        if !faults.is_empty() {
+            bail!("the picture {name} cannot be read: {}", faults.join(", "));
+        }
+        files.push((format!("docs/pictures/{name}.svg"), picture.svg()));
+    }
+    Ok(files)
 }
 
 /// The page on error codes.
 fn errors() -> String {
     let mut page = NOTE.replace("SOURCE", "crates/api/src/error_code.rs");
-    page.push_str(
-        "# Error codes\n\n\
-         An error has a code for programs: `code` in an answer of the [control interface](api.md#errors), and in errors of \
-         commands with\n`--json`. Its `message` has the details, its `field` the place. `vmlan explain CODE` says what is \
-         here. Symptoms without a code are in\n[troubleshooting](troubleshooting.md), drop reasons have [their page](drops.md).\n",
-    );
+    page.push_str("# Error codes\n\n");
+    page.push_str(&wrapped(
+        "An error has a code for programs: `code` in an answer of the [control interface](api.md#errors), and in \
+         errors of commands with `--json`. Its `message` has the details, its `field` the place. `vmlan explain CODE` \
+         says what is here. Symptoms without a code are in [troubleshooting](troubleshooting.md), drop reasons have \
+         [their page](drops.md).",
+    ));
+    page.push('\n');
     let is_about_configuration = |code: &ErrorCode| code.status() == 422;
     let (configuration, requests): (Vec<ErrorCode>, Vec<ErrorCode>) =
         ErrorCode::ALL.iter().copied().partition(is_about_configuration);
@@ -77,11 +90,12 @@ fn errors() -> String {
 /// The page on drop reasons.
 fn drops() -> String {
     let mut page = NOTE.replace("SOURCE", "crates/frame/src/drops.rs");
-    page.push_str(
-        "# Drop reasons\n\n\
-         Every frame that vmlan does not pass on is counted at a port under one of these reasons: `vmlan counters`, \
-         `GET /v1/counters`,\n`vmlan capture --drops`. `vmlan explain REASON` says what is here.\n",
-    );
+    page.push_str("# Drop reasons\n\n");
+    page.push_str(&wrapped(
+        "Every frame that vmlan does not pass on is counted at a port under one of these reasons: `vmlan counters`, \
+         `GET /v1/counters`, `vmlan capture --drops`. `vmlan explain REASON` says what is here.",
+    ));
+    page.push('\n');
     for (direction, title, text) in [
         (Direction::Ingress, "On the way in", "Frames that the port sent to the network."),
         (Direction::Egress, "On the way out", "Copies that were on their way to the port."),
@@ -94,10 +108,12 @@ fn drops() -> String {
     page.push_str("\n## No drop\n");
     let lone = DropReason::NoReceiver;
     entry(&mut page, lone.name(), lone.meaning(), lone.remedy());
-    page.push_str(
-        "\nIt is a counter of its own, `no_receiver` beside `drops`, so `DROPS` in `vmlan ports` stays 0 for a lone guest, \
-         and `vmlan capture --drops`\ndoes not show these frames. The sender's address is learnt all the same.\n",
-    );
+    page.push('\n');
+    page.push_str(&wrapped(
+        "It is a counter of its own, `no_receiver` beside `drops`, so `DROPS` in `vmlan ports` stays 0 for a lone \
+         guest, and `vmlan capture --drops` does not show these frames. The sender's address is learnt all the same.",
+    ));
+    page.push('\n');
     page
 }
 

@@ -5,8 +5,10 @@
 //! links are the same in the book as in the repository, and rendered by mdBook. Then every link of what was rendered
 //! is followed. Pages that are made of definitions are checked in and compared.
 
+mod drawing;
 mod generated;
 mod links;
+mod pictures;
 mod source;
 
 use std::path::{Path, PathBuf};

@@ -16,8 +16,8 @@ pub const ENVIRONMENT: [(&str, &str); 4] = [
     ("VMLAN_CONTROL", "Control socket, where --control does not name one."),
     (
         "VMLAN_LOG",
-        "What the daemon writes to its log: off, error, warn, info (the default), debug or trace, for all or for a part\n\
-         (daemon, dataplane, drivers, link, ports), as in daemon=debug,info.\n\
+        "What the daemon writes to its log: off, error, warn, info (the default), debug or trace, for all or for a \
+         part\n(daemon, dataplane, drivers, link, ports), as in daemon=debug,info.\n\
          Lines of debug and trace are not limited in number.",
     ),
     (

@@ -51,8 +51,8 @@ fn pages() -> Vec<(String, String)> {
     command.build();
     let visible = || command.get_subcommands().filter(|command| !command.is_hide_set());
     let mut index = format!(
-        "{NOTE}# Commands\n\nOne page a command, each with what `vmlan COMMAND --help` says; `vmlan man` writes the same as a \
-         manual page.\n\n| Command | Does |\n|---|---|\n"
+        "{NOTE}# Commands\n\nOne page a command, each with what `vmlan COMMAND --help` says; `vmlan man` writes the \
+         same as a manual page.\n\n| Command | Does |\n|---|---|\n"
     );
     for command in visible() {
         let name = command.get_name();
