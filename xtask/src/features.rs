@@ -6,7 +6,7 @@ use crate::shell::{Error, cargo, run as run_command};
 /// and the tests have it where that is installed.
 const FEATURES: [(&str, &[&str]); 3] = [
     ("vmlan-ports", &["", "netlink"]),
-    ("vmlan-daemon", &["", "control", "netlink"]),
+    ("vmlan-daemon", &["", "control", "netlink", "ui"]),
     ("vmlan", &["", "demo", "netlink"]),
 ];
 

@@ -96,6 +96,8 @@ pub enum ActionKind {
     SetPoll,
     /// Metrics are served at another address from now on, or at none.
     SetMetrics,
+    /// The web page is served at another address from now on, or at none, or may change more or less.
+    SetUi,
     /// Users may hold another part of what all share from now on.
     SetLimits,
 }
@@ -117,6 +119,7 @@ impl ActionKind {
             Self::SetWorkers => "set_workers",
             Self::SetPoll => "set_poll",
             Self::SetMetrics => "set_metrics",
+            Self::SetUi => "set_ui",
             Self::SetLimits => "set_limits",
         }
     }

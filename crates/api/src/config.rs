@@ -61,6 +61,10 @@ table! {
     pub struct DaemonConfig {
         /// Numeric address and port at which metrics are served over TCP: `127.0.0.1:9477`; nowhere when absent.
         metrics: String,
+        /// Numeric loopback address and port at which the web page is served: `127.0.0.1:7070`; nowhere when absent.
+        ui: String,
+        /// Leave to change the configuration by the web page; false when absent.
+        ui_writes: bool,
     }
 }
 

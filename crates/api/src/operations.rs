@@ -124,6 +124,9 @@ operations! {
     Openapi: Get "/v1/openapi.json" => Document;
     /// Tells of the daemon.
     Status: Get "/v1/status" => Status;
+    /// Returns the link to the daemon's web page.
+    /// The link holds a secret: it opens the page for anybody on this host. Only a daemon with `[daemon] ui` has one.
+    Ui: Get "/v1/ui" => WebPage, fails 404;
     /// Returns the configuration that runs, in a form that can be applied again.
     Config: Get "/v1/config" ["format"] => Config, as "application/json", "application/toml";
     /// Lists the networks.

@@ -28,6 +28,52 @@ pub struct Status {
     pub ports: u64,
     /// The configuration file, as an absolute path.
     pub config: Option<String>,
+    /// Its TCP sockets, for metrics and for the web page, where the configuration has them.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+}
+
+/// A TCP socket of the daemon's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Listener {
+    /// The service behind it.
+    pub service: Service,
+    /// The address of the configuration.
+    pub address: String,
+    /// Why nothing is served there; it is tried again every two seconds. None where all is well.
+    pub reason: Option<String>,
+}
+
+/// A service that the daemon offers over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// Metrics for Prometheus.
+    Metrics,
+    /// The web page.
+    Ui,
+}
+
+impl Service {
+    /// The service as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Ui => "ui",
+        }
+    }
+}
+
+/// The web page that the daemon serves: `GET /v1/ui`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WebPage {
+    /// The link that opens it. It holds a secret, which is made anew when the page is served anew.
+    pub link: String,
+    /// True if the configuration may be changed by it.
+    pub writes: bool,
 }
 
 /// The state of the daemon, from its start to its end.

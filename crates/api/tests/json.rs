@@ -152,6 +152,7 @@ fn the_examples_of_the_reference_are_complete() {
     let [
         error,
         status,
+        page,
         networks,
         fdb,
         ports,
@@ -176,6 +177,7 @@ fn the_examples_of_the_reference_are_complete() {
     };
     same::<Error>(error);
     same::<Status>(status);
+    same::<vmlan_api::WebPage>(page);
     same::<Vec<Network>>(networks);
     same::<Vec<FdbEntry>>(fdb);
     same::<Vec<Port>>(ports);

@@ -27,6 +27,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, vmlan_api::Error>>;
 pub enum Query {
     /// The state of the daemon.
     Status(Reply<vmlan_api::Status>),
+    /// The link to the web page.
+    Ui(Reply<vmlan_api::WebPage>),
     /// The configuration that runs, with paths made absolute.
     Config(Reply<vmlan_api::Config>),
     /// All networks, by name.
@@ -199,6 +201,15 @@ impl Handle {
     /// [`vmlan_api::ErrorCode::Unavailable`] when the supervisor is gone, here and in every method.
     pub async fn status(&self) -> Result<vmlan_api::Status, vmlan_api::Error> {
         self.query(Query::Status).await
+    }
+
+    /// The link to the web page that the daemon serves.
+    ///
+    /// # Errors
+    /// [`vmlan_api::ErrorCode::NotFound`] where the configuration has none, [`vmlan_api::ErrorCode::Unavailable`] while
+    /// its address cannot be had.
+    pub async fn ui(&self) -> Result<vmlan_api::WebPage, vmlan_api::Error> {
+        self.query(Query::Ui).await
     }
 
     /// All networks, by name.

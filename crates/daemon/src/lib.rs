@@ -6,6 +6,7 @@
 //! socket and speaks to the supervisor through a [`handle::Handle`].
 //!
 //! The feature `control` is the daemon in a process of its own: without it there is only [`embedded`], and no HTTP.
+//! With the feature `ui` the daemon can serve the web page.
 //! The feature `netlink` is what Linux needs for trunks, and for devices that move to another network namespace.
 
 pub mod capture;
@@ -15,6 +16,7 @@ pub mod control;
 pub mod embedded;
 pub mod expression;
 pub mod handle;
+mod listeners;
 #[cfg(feature = "control")]
 mod log;
 pub mod metrics;

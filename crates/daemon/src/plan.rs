@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 
 use crate::config::{
     Attachment, Belonging, Network, NetworkSettings, Port, PortSettings, Trunk, UserLimits, ValidConfig,
+    WebPage,
 };
 
 #[cfg(test)]
@@ -107,6 +108,11 @@ pub enum Action {
         /// Where; nowhere without it.
         address: Option<SocketAddr>,
     },
+    /// Serve the web page otherwise.
+    SetUi {
+        /// How; not at all without it.
+        page: Option<WebPage>,
+    },
     /// Let users hold another part of what all share.
     SetLimits {
         /// How much.
@@ -142,6 +148,7 @@ impl Action {
             Self::SetWorkers { .. } => vmlan_api::ActionKind::SetWorkers,
             Self::SetPoll { .. } => vmlan_api::ActionKind::SetPoll,
             Self::SetMetrics { .. } => vmlan_api::ActionKind::SetMetrics,
+            Self::SetUi { .. } => vmlan_api::ActionKind::SetUi,
             Self::SetLimits { .. } => vmlan_api::ActionKind::SetLimits,
         }
     }
@@ -162,6 +169,7 @@ impl Action {
             Self::SetWorkers { .. }
             | Self::SetPoll { .. }
             | Self::SetMetrics { .. }
+            | Self::SetUi { .. }
             | Self::SetLimits { .. } => None,
         }
     }
@@ -242,6 +250,13 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
     if running.limits() != wanted.limits() {
         actions.push(Action::SetLimits { limits: wanted.limits().clone() });
     }
+    // Their addresses may be a removed port's, and an added one's.
+    if running.metrics() != wanted.metrics() {
+        actions.push(Action::SetMetrics { address: wanted.metrics() });
+    }
+    if running.ui() != wanted.ui() {
+        actions.push(Action::SetUi { page: wanted.ui() });
+    }
     actions.append(&mut steps.networks);
     actions.append(&mut steps.changes);
     actions.append(&mut steps.additions);
@@ -250,9 +265,6 @@ pub fn plan(running: &ValidConfig, wanted: &ValidConfig) -> Plan {
     }
     if running.poll() != wanted.poll() {
         actions.push(Action::SetPoll { poll: wanted.poll() });
-    }
-    if running.metrics() != wanted.metrics() {
-        actions.push(Action::SetMetrics { address: wanted.metrics() });
     }
     Plan { actions }
 }

@@ -92,6 +92,7 @@ async fn serve(
     let file = file.map(std::path::absolute).transpose()?;
     let mut supervisor = Supervisor::start(requests, config.workers(), file, StateDirectory::Usual)
         .context("cannot start the data plane")?;
+    supervisor.set_control(control_path);
     supervisor.take_over(control_path, &config);
     let report = supervisor.apply(config, false).await;
 

@@ -38,7 +38,7 @@ pub(crate) enum Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) &'static str);
 
-const NO_TOKEN: Refusal = Refusal("Open the link that `vmlan ui` printed.\n");
+const NO_TOKEN: Refusal = Refusal("Open the link that `vmlan ui`, or `vmlan ui --link`, printed.\n");
 const WRONG_HOST: Refusal = Refusal("This is not the address of the page.\n");
 const WRONG_ORIGIN: Refusal = Refusal("Only the page itself may ask for this.\n");
 

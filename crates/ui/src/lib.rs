@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
 //! A web page about a running vmlan: a small HTTP server on loopback, and the page, which is in the program.
 //!
-//! Theory of operation. The server runs as its user and has no rights beside: what the page asks for goes on to the
+//! Theory of operation. The server is a process of its user (`vmlan ui`), or a part of the daemon's, and has no rights
+//! beside: what the page asks for goes on to the
 //! daemon's control socket, each request by a connection of its own, where it is one of a list (`routes`). Whether a
 //! request comes from the page is decided before anything looks at it (`gate`), by three secrets that are made anew
 //! with each server:
@@ -27,10 +28,12 @@ mod server;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use assets::{ASSETS, Asset};
-pub use server::Server;
+pub use server::{Connections, Server};
 
 /// Reads a configuration file's text: the configuration, or the fault to tell.
 pub type ReadConfig = fn(&str) -> Result<vmlan_api::Config, vmlan_api::Error>;
@@ -42,8 +45,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The daemon's control socket.
     pub control: PathBuf,
-    /// True if the page may change the configuration.
-    pub writes: bool,
+    /// True if the page may change the configuration, which may change while the page is served.
+    pub writes: Arc<AtomicBool>,
     /// The reader of configuration files.
     pub read_config: ReadConfig,
     /// Bounds.

@@ -27,6 +27,8 @@ pub(crate) fn of(method: &Method, path: &str, query: Option<&str>, writes: bool)
     };
     match (method, path) {
         (&Method::GET, "/ui/about") => Route::About,
+        // It opens another page, with rights that this one may not have.
+        (&Method::GET, "/v1/ui") => Route::Unknown,
         (&Method::GET, path) if path.starts_with("/v1/") => Route::Daemon,
         (&Method::POST, "/v1/capture") if query.is_none() => Route::Daemon,
         (&Method::DELETE, path) if query.is_none() && is_capture(path) => Route::Daemon,
@@ -53,6 +55,7 @@ mod tests {
             ("GET", "/v1/ports", Some("network=lab"), Route::Daemon, Route::Daemon),
             ("GET", "/v1/events", None, Route::Daemon, Route::Daemon),
             ("GET", "/ui/about", None, Route::About, Route::About),
+            ("GET", "/v1/ui", None, Route::Unknown, Route::Unknown),
             ("GET", "/v2/ports", None, Route::Unknown, Route::Unknown),
             ("POST", "/v1/capture", None, Route::Daemon, Route::Daemon),
             ("DELETE", "/v1/capture/7", None, Route::Daemon, Route::Daemon),

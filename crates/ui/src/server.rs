@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
@@ -70,9 +71,21 @@ impl Server {
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(listen));
         }
-        let failed = |source| StartError::Listen { listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listener =
+            TcpListener::bind(listen).await.map_err(|source| StartError::Listen { listen, source })?;
+        Server::on(listener, options)
+    }
+
+    /// Serves at a socket that listens already.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn on(listener: TcpListener, options: Options) -> Result<Server, StartError> {
+        let listen = options.listen;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { listen, source })?;
+        if !address.ip().is_loopback() {
+            return Err(StartError::NotLoopback(address));
+        }
         let gate = Gate::new(address).map_err(StartError::Random)?;
         Ok(Server { listener, shared: Arc::new(Shared { options, gate }) })
     }
@@ -91,18 +104,11 @@ impl Server {
     }
 
     /// Serves until `stop` is ready; then every connection ends.
-    pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let mut places = Places::new(self.shared.options.limits.connections);
+    pub async fn serve(&self, stop: impl Future<Output = ()>) {
+        let mut connections = self.connections();
         let accept = async {
             loop {
-                match self.listener.accept().await {
-                    Ok((stream, _)) => {
-                        let known = Known::default();
-                        let connection = serve_connection(stream, self.shared.clone(), known.clone());
-                        places.add(known, connection).await;
-                    }
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                }
+                self.accept(&mut connections).await;
             }
         };
         tokio::select! {
@@ -110,7 +116,28 @@ impl Server {
             () = stop => {}
         }
     }
+
+    /// No connections yet, for [`Server::accept`].
+    pub fn connections(&self) -> Connections {
+        Connections(Places::new(self.shared.options.limits.connections))
+    }
+
+    /// Waits for a connection, and serves it among `connections` from then on.
+    pub async fn accept(&self, connections: &mut Connections) {
+        match self.listener.accept().await {
+            Ok((stream, _)) => {
+                let known = Known::default();
+                let connection = serve_connection(stream, self.shared.clone(), known.clone());
+                connections.0.add(known, connection).await;
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
 }
+
+/// The connections that are served. Dropping it ends them.
+#[derive(Debug)]
+pub struct Connections(Places);
 
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, known: Known) {
     let limits = shared.options.limits;
@@ -154,13 +181,14 @@ impl Shared {
                 _ => error(&Error::new(ErrorCode::MethodNotAllowed, "the page is only read")),
             };
         }
-        match routes::of(method, uri.path(), uri.query(), self.options.writes) {
+        match routes::of(method, uri.path(), uri.query(), self.writes()) {
             Route::About => self.about(),
             Route::Daemon => self.pass_on(request).await,
             Route::Apply => self.apply(request).await,
             Route::ReadOnly => error(&Error::new(
                 ErrorCode::MethodNotAllowed,
-                "this page changes nothing; `vmlan ui --writes` may",
+                "this page changes nothing; `vmlan ui --writes` may, and the daemon's own with `ui_writes = true` in \
+                 `[daemon]`",
             )),
             Route::Unknown => error(&Error::new(ErrorCode::NotFound, "there is no such path")),
         }
@@ -178,11 +206,15 @@ impl Shared {
         response
     }
 
+    fn writes(&self) -> bool {
+        self.options.writes.load(Ordering::Relaxed)
+    }
+
     fn about(&self) -> Response<Body> {
         let about = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "control": self.options.control.to_string_lossy(),
-            "writes": self.options.writes,
+            "writes": self.writes(),
         });
         of(StatusCode::OK, "application/json", Bytes::from(about.to_string()))
     }

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,8 +43,13 @@ impl Ui {
                     "good" => Ok(vmlan_api::Config::default()),
                     _ => Err(vmlan_api::Error::new(vmlan_api::ErrorCode::Syntax, "not good")),
                 };
-                let mut options =
-                    Options { listen, control, writes: false, read_config, limits: Limits::default() };
+                let mut options = Options {
+                    listen,
+                    control,
+                    writes: Arc::default(),
+                    read_config,
+                    limits: Limits::default(),
+                };
                 change(&mut options);
                 let server = Server::bind(options).await.expect("a server");
                 tell.send((server.address().expect("an address"), server.link())).expect("a test");
@@ -265,7 +271,7 @@ fn what_would_change_something_is_refused_unless_it_was_asked_for() {
     let bad = reading.request("POST /ui/apply?dry_run=true", &all(&entered), "bad");
     assert!(bad.starts_with("HTTP/1.1 422 ") && bad.contains("not good"), "{bad}");
 
-    let writing = Ui::with(|options| options.writes = true);
+    let writing = Ui::with(|options| options.writes = Arc::new(AtomicBool::new(true)));
     let asked = writing.daemon(answer);
     let entered = writing.enter();
     for (line, told) in [("POST /ui/apply", "POST /v1/apply "), ("POST /v1/reload", "POST /v1/reload ")] {
@@ -369,7 +375,7 @@ async fn it_listens_on_this_host_alone() {
     let options = |listen: &str| Options {
         listen: listen.parse().expect("an address"),
         control: Path::new("/nowhere").to_owned(),
-        writes: false,
+        writes: Arc::default(),
         read_config: |_| Ok(vmlan_api::Config::default()),
         limits: Limits::default(),
     };

@@ -200,6 +200,9 @@ pub enum Command {
         /// Let the page apply a configuration, and take ports down and up
         #[arg(long)]
         writes: bool,
+        /// Print the link to the page that the daemon itself serves, where its configuration has `ui`
+        #[arg(long, conflicts_with_all = ["listen", "writes"])]
+        link: bool,
     },
     /// Add or remove a network
     #[command(subcommand)]

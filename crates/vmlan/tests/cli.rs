@@ -105,7 +105,12 @@ async fn supervise(mut requests: handle::Requests, tell: mpsc::Sender<String>) {
                 networks: 1,
                 ports: 1,
                 config: Some("/etc/vmlan.toml".into()),
+                listeners: Vec::new(),
             }))),
+            Request::Query(Query::Ui(reply)) => drop(reply.send(Err(vmlan_api::Error::new(
+                vmlan_api::ErrorCode::NotFound,
+                "the daemon serves no web page",
+            )))),
             Request::Query(Query::Metrics(_, reply)) => drop(reply.send(Ok(String::new()))),
             Request::Query(Query::Config(reply)) => {
                 let lab = vmlan_api::NetworkConfig { mtu: Some(9000), ..Default::default() };

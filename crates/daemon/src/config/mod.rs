@@ -37,7 +37,7 @@ pub use here::here;
 pub use hindrance::hindrances;
 pub use notes::notes;
 pub use report::{ConfigErrors, Located, Place};
-pub use valid::{Network, NetworkSettings, Port, ValidConfig};
+pub use valid::{Network, NetworkSettings, Port, ValidConfig, WebPage};
 pub use validate::validate;
 
 use fault::{Fault, Faults};
@@ -93,6 +93,26 @@ pub fn parse(text: &str, file: &str, directory: Option<&Path>) -> Result<ValidCo
     let config = reader.config(&Node::from_toml(&document));
     check(config, reader.faults, directory)
         .map_err(|faults| ConfigErrors::new(file.to_owned(), text, faults.into_sorted()))
+}
+
+/// Reads and checks TOML that came without a file, for a web page: what runs, or the faults with their lines.
+///
+/// # Errors
+/// Every fault found.
+pub fn read_posted(text: &str) -> Result<vmlan_api::Config, Error> {
+    match parse(text, "configuration", None) {
+        Ok(config) => Ok(config.as_api().clone()),
+        Err(errors) => {
+            let fault = |located: &Located| {
+                let mut error = located.error.clone();
+                if let Some(place) = &located.place {
+                    error.message = format!("line {}: {}", place.line, error.message);
+                }
+                error
+            };
+            Err(Error::from_faults(errors.faults().iter().map(fault).collect()))
+        }
+    }
 }
 
 /// Reads and checks a configuration in JSON whose depth was bounded before.

@@ -500,6 +500,16 @@ fn a_syntax_error_is_shown_at_its_place() {
 }
 
 #[test]
+fn a_fault_of_posted_text_has_its_line() {
+    let config = read_posted("[network.lab]\nmtu = 9000\n").expect("a configuration");
+    assert_eq!(config.network["lab"].mtu, Some(9000));
+
+    let error = read_posted("[network.lab]\nmtuu = 9000\n").expect_err("no such key");
+
+    assert!(error.message.starts_with("line 2: unknown key"), "{}", error.message);
+}
+
+#[test]
 fn a_port_without_attachment_lists_the_kinds() {
     let shown = read(&web("queue = 5")).expect_err("no attachment").to_string();
     assert!(shown.contains("`tap`, `stream`, `datagram`, `vde`"), "{shown}");

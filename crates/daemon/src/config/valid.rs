@@ -18,6 +18,7 @@ pub struct ValidConfig {
     pub(super) poll: vmlan_api::Poll,
     pub(super) limits: UserLimits,
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) ui: Option<WebPage>,
     pub(super) networks: BTreeMap<String, Network>,
     /// Notes on what is no fault.
     pub(super) notes: Vec<String>,
@@ -39,6 +40,7 @@ impl ValidConfig {
             poll: vmlan_api::Poll::default(),
             limits: UserLimits::default(),
             metrics: None,
+            ui: None,
             networks: BTreeMap::new(),
             notes: Vec::new(),
         }
@@ -62,6 +64,11 @@ impl ValidConfig {
     /// The address at which metrics are served, where they are.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// The web page, where one is served.
+    pub fn ui(&self) -> Option<WebPage> {
+        self.ui
     }
 
     /// The networks by name.
@@ -89,6 +96,15 @@ impl ValidConfig {
     pub fn as_api(&self) -> &vmlan_api::Config {
         &self.source
     }
+}
+
+/// The web page that the daemon serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebPage {
+    /// Loopback address at which it is.
+    pub address: SocketAddr,
+    /// True if it may change the configuration.
+    pub writes: bool,
 }
 
 /// A network.

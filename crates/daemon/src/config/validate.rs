@@ -22,7 +22,7 @@ use vmlan_ports::{
     shown,
 };
 
-use super::valid::{Network, NetworkSettings, Port, ValidConfig};
+use super::valid::{Network, NetworkSettings, Port, ValidConfig, WebPage};
 
 /// Worker threads.
 const WORKERS: RangeInclusive<u64> = 1..=64;
@@ -47,8 +47,10 @@ pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     let mut checker = Checker::default();
     let workers = checker.in_range(config.workers, "workers", WORKERS, 1);
     let limits = checker.limits(config.limits.as_ref().and_then(|limits| limits.user.as_ref()));
-    let metrics = config.daemon.as_ref().and_then(|daemon| daemon.metrics.as_deref());
-    let metrics = metrics.and_then(|address| checker.metrics(address));
+    let no_settings = vmlan_api::DaemonConfig::default();
+    let daemon = config.daemon.as_ref().unwrap_or(&no_settings);
+    let metrics = daemon.metrics.as_deref().and_then(|address| checker.metrics(address));
+    let ui = checker.ui(daemon);
     let networks: BTreeMap<_, _> = config
         .network
         .iter()
@@ -64,7 +66,7 @@ pub fn validate(config: vmlan_api::Config) -> Result<ValidConfig, Vec<Error>> {
     let workers = NonZeroUsize::new(as_usize(workers)).unwrap_or(NonZeroUsize::MIN);
     let poll = config.poll.unwrap_or_default();
     let notes = checker.0.notes();
-    Ok(ValidConfig { source: config, workers, poll, limits, metrics, networks, notes })
+    Ok(ValidConfig { source: config, workers, poll, limits, metrics, ui, networks, notes })
 }
 
 /// Checks what is neither a kind's nor a trunk's, and has the rest checked by theirs.
@@ -105,15 +107,7 @@ impl Checker {
     /// The address for metrics. Whoever reaches it may read them.
     fn metrics(&mut self, text: &str) -> Option<SocketAddr> {
         let path = "daemon.metrics";
-        let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
-        let Some(address) = address else {
-            let message = format!(
-                "`{}` is no address for metrics; write a numeric address with a port, as in 127.0.0.1:9477 or \
-                 [::1]:9477",
-                shown(text)
-            );
-            return self.refuse(ErrorCode::BadAddress, path, message);
-        };
+        let address = self.own_address(path, "metrics", text, 9477)?;
         if !address.ip().to_canonical().is_loopback() {
             let note = format!(
                 "everybody who reaches this host can read the names of networks and ports and their traffic at \
@@ -122,6 +116,42 @@ impl Checker {
             );
             self.note(path, &note);
         }
+        Some(address)
+    }
+
+    /// The web page, which is for this host alone.
+    fn ui(&mut self, daemon: &vmlan_api::DaemonConfig) -> Option<WebPage> {
+        let path = "daemon.ui";
+        let Some(text) = daemon.ui.as_deref() else {
+            if daemon.ui_writes.is_some() {
+                let note =
+                    "there is no web page that it could be about; write `ui = \"127.0.0.1:7070\"` as well";
+                self.note("daemon.ui_writes", note);
+            }
+            return None;
+        };
+        let address = self.own_address(path, "the web page", text, 7070)?;
+        if !address.ip().is_loopback() {
+            let message = format!(
+                "{address} can be reached from elsewhere, and the page is for this host alone; write 127.0.0.1:{0}, \
+                 and look from another host by `ssh -L {0}:127.0.0.1:{0} HOST`",
+                address.port()
+            );
+            return self.refuse(ErrorCode::BadAddress, path, message);
+        }
+        Some(WebPage { address, writes: daemon.ui_writes.unwrap_or(false) })
+    }
+
+    /// An address at which the daemon itself listens. `usual` is the port of the advice.
+    fn own_address(&mut self, path: &str, what: &str, text: &str, usual: u16) -> Option<SocketAddr> {
+        let Some(address) = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0) else {
+            let message = format!(
+                "`{}` is no address for {what}; write a numeric address with a port, as in 127.0.0.1:{usual} or \
+                 [::1]:{usual}",
+                shown(text)
+            );
+            return self.refuse(ErrorCode::BadAddress, path, message);
+        };
         Some(address)
     }
 

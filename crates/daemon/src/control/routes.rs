@@ -121,6 +121,7 @@ fn function(operation: &Operation) -> MethodRouter<Shared> {
     match operation.id {
         OperationId::Openapi => on(method, openapi),
         OperationId::Status => on(method, status),
+        OperationId::Ui => on(method, web_page),
         OperationId::Config => on(method, running_config),
         OperationId::Networks => on(method, networks),
         OperationId::Network => on(method, one_network),
@@ -180,6 +181,11 @@ async fn openapi() -> Response<Body> {
 
 async fn status(State(shared): State<Shared>) -> Answer {
     Json::of(&shared.handle.status().await?)
+}
+
+/// The link to the web page.
+async fn web_page(State(shared): State<Shared>) -> Answer {
+    Json::of(&shared.handle.ui().await?)
 }
 
 /// The configuration that runs, in a form that can be applied again.

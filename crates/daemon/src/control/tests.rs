@@ -95,6 +95,10 @@ async fn supervise(
                     "there is no such network",
                 ))));
             }
+            Request::Query(Query::Ui(reply)) => {
+                let link = "http://127.0.0.1:7070/?token=00".to_owned();
+                drop(reply.send(Ok(vmlan_api::WebPage { link, writes: false })));
+            }
             Request::Query(Query::Metrics(format, reply)) => {
                 drop(reply.send(Ok(format!("{format:?}\n"))));
             }
@@ -160,6 +164,7 @@ fn status() -> vmlan_api::Status {
         networks: 1,
         ports: 1,
         config: None,
+        listeners: Vec::new(),
     }
 }
 

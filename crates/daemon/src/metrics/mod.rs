@@ -9,15 +9,13 @@
 //! a label.
 
 #[cfg(feature = "control")]
-mod listener;
-#[cfg(not(feature = "control"))]
-#[path = "without.rs"]
-mod listener;
+mod answers;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vmlan_api::PortKind;
@@ -26,10 +24,12 @@ use vmlan_lan::FdbTally;
 use vmlan_ports::{Effort, Unrest};
 
 #[cfg(feature = "control")]
-pub(crate) use listener::Answers;
-pub(crate) use listener::{Listener, Scrape};
+pub(crate) use answers::Answers;
 pub use text::Format;
 use text::{Exposition, Kind, Labels};
+
+/// Gathers and writes the metrics.
+pub(crate) type Scrape = Arc<dyn Fn(Format) -> String + Send + Sync>;
 
 /// All that a scrape tells.
 pub(crate) struct Facts {

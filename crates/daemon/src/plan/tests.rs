@@ -12,6 +12,7 @@ struct Model {
     poll: vmlan_api::Poll,
     limits: UserLimits,
     metrics: Option<SocketAddr>,
+    ui: Option<WebPage>,
     networks: BTreeMap<String, Network>,
 }
 
@@ -22,6 +23,7 @@ impl Model {
             poll: config.poll(),
             limits: config.limits().clone(),
             metrics: config.metrics(),
+            ui: config.ui(),
             networks: config.networks().clone(),
         }
     }
@@ -69,6 +71,7 @@ impl Model {
             Action::SetPoll { poll } => self.poll = poll,
             Action::SetLimits { limits } => self.limits = limits,
             Action::SetMetrics { address } => self.metrics = address,
+            Action::SetUi { page } => self.ui = page,
         }
         self.check_belongings();
     }
@@ -146,7 +149,9 @@ fn config() -> impl Strategy<Value = ValidConfig> {
             let user = backlog.map(|_| vmlan_api::UserLimitsConfig { backlog, ..Default::default() });
             let limits = Some(vmlan_api::LimitsConfig { user });
             let metrics = metrics.map(|number| format!("127.0.0.1:947{number}"));
-            let daemon = Some(vmlan_api::DaemonConfig { metrics });
+            let page = [None, Some(false), Some(true)][(networks.len() + backlog.unwrap_or(0) as usize) % 3];
+            let ui = page.map(|_| "127.0.0.1:7070".to_owned());
+            let daemon = Some(vmlan_api::DaemonConfig { metrics, ui, ui_writes: page });
             let empty = vmlan_api::Config { workers, poll, daemon, limits, network: empty.collect() };
             let start = validate(empty).expect("networks without ports");
             let ports = networks.into_iter().flat_map(|(network, (ports, ..))| {
@@ -193,7 +198,7 @@ proptest! {
                     let same = settings(&running) == settings(&wanted);
                     let of_all = {
                         use vmlan_api::ActionKind::*;
-                        [SetWorkers, SetPoll, SetLimits, SetMetrics]
+                        [SetWorkers, SetPoll, SetLimits, SetMetrics, SetUi]
                     };
                     prop_assert!(!same || of_all.contains(&action.kind()));
                 }
@@ -222,6 +227,12 @@ fn each_change_has_its_action() {
         (web.to_owned(), format!("workers = 2\n{web}"), vec![SetWorkers]),
         (web.to_owned(), format!("poll = \"busy\"\n{web}"), vec![SetPoll]),
         (web.to_owned(), format!("daemon = {{ metrics = \"127.0.0.1:9477\" }}\n{web}"), vec![SetMetrics]),
+        (web.to_owned(), format!("daemon = {{ ui = \"127.0.0.1:7070\" }}\n{web}"), vec![SetUi]),
+        (
+            format!("daemon = {{ ui = \"127.0.0.1:7070\" }}\n{web}"),
+            format!("daemon = {{ ui = \"127.0.0.1:7070\", ui_writes = true }}\n{web}"),
+            vec![SetUi],
+        ),
         (web.to_owned(), format!("limits = {{ user = {{ ports = 5 }} }}\n{web}"), vec![SetLimits]),
         (web.to_owned(), format!("{web}{trunk}"), vec![AddTrunk]),
         (format!("{web}{trunk}"), web.to_owned(), vec![RemoveTrunk]),

@@ -98,11 +98,15 @@ impl Supervisor {
             Action::SetMetrics { address } => {
                 let view = self.view.clone();
                 let scrape: Scrape = Arc::new(move |format| view.metrics(format));
-                match self.metrics.set(*address, scrape).await {
+                match self.listeners.set_metrics(*address, scrape).await {
                     Ok(()) => Progress::Done,
                     Err(reason) => Progress::Failed(reason),
                 }
             }
+            Action::SetUi { page } => match self.listeners.set_page(*page).await {
+                Ok(()) => Progress::Done,
+                Err(reason) => Progress::Failed(reason),
+            },
             Action::SetPoll { poll } => {
                 self.fabric.set_poll(*poll);
                 Progress::Done

@@ -32,7 +32,7 @@ use vmlan_ports::{Emitter, Fabric, Place, StateDirectory, follow_links};
 
 use crate::config::{self, Belonging, Change, ValidConfig};
 use crate::handle::{Reply, Request, Requests};
-use crate::metrics::Listener;
+use crate::listeners::Listeners;
 use crate::plan::plan;
 use vmlan_ports::panics::{self, caught};
 
@@ -50,8 +50,8 @@ pub struct Supervisor {
     ticks: watch::Sender<u64>,
     /// The same for whoever asks.
     view: Arc<View>,
-    /// Where metrics are served besides.
-    metrics: Listener,
+    /// Where metrics and the web page are served.
+    listeners: Listeners,
 }
 
 /// A network that runs.
@@ -155,6 +155,7 @@ impl Supervisor {
         let users = requests.users().clone();
         let fabric = Fabric::start(workers.get(), requests.emitter(), users, ticked, state)?;
         let view = Arc::new(View::new(fabric.clone(), file.clone()));
+        let listeners = Listeners::new(view.listeners.clone());
         Ok(Supervisor {
             requests,
             fabric,
@@ -164,8 +165,14 @@ impl Supervisor {
             file,
             ticks,
             view,
-            metrics: Listener::default(),
+            listeners,
         })
+    }
+
+    /// Names the control socket of this daemon, which its web page asks. To be called before a configuration is
+    /// applied.
+    pub fn set_control(&mut self, control: &Path) {
+        self.listeners.set_control(control);
     }
 
     /// Has the kernel keep what it carries of interface ports when this process is killed, for the next one with this
@@ -224,7 +231,7 @@ impl Supervisor {
 
     async fn end(&mut self) {
         self.view.set_state(vmlan_api::DaemonState::Stopping);
-        self.metrics.stop().await;
+        self.listeners.stop().await;
         self.farewell(None).await;
         let fabric = self.fabric.clone();
         // Frames that wait are sent while the ports are still there.

@@ -15,6 +15,7 @@ use super::now;
 use super::uplinks::{name_ports, name_stations};
 use crate::config::NetworkSettings;
 use crate::handle::{Queries, Query, Reply};
+use crate::listeners;
 use crate::metrics::{self, Facts, Format, NetworkFacts, PortFacts};
 use vmlan_ports::panics;
 use vmlan_ports::{Fabric, Place, Row};
@@ -25,6 +26,8 @@ pub(super) struct View {
     file: Option<PathBuf>,
     started: Instant,
     started_at: Duration,
+    /// The daemon's own sockets.
+    pub(super) listeners: Arc<listeners::Shown>,
     shown: Mutex<Shown>,
 }
 
@@ -59,7 +62,14 @@ impl View {
         };
         // A clock that is set before 1970 tells nothing.
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        View { fabric, file, started: Instant::now(), started_at, shown: Mutex::new(shown) }
+        View {
+            fabric,
+            file,
+            started: Instant::now(),
+            started_at,
+            listeners: Arc::default(),
+            shown: Mutex::new(shown),
+        }
     }
 
     /// Shows a network as it is from now on.
@@ -87,6 +97,7 @@ impl View {
         let directory = &self.fabric.directory;
         match query {
             Query::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Query::Ui(reply) => drop(reply.send(self.listeners.page())),
             Query::Config(reply) => {
                 let config = self.shown().config.clone();
                 drop(reply.send(Ok(vmlan_api::Config::clone(&config))));
@@ -169,6 +180,7 @@ impl View {
             networks: shown.networks.len() as u64,
             ports,
             config: self.file.as_ref().map(|file| file.display().to_string()),
+            listeners: self.listeners.list(),
         }
     }
 

@@ -13,7 +13,7 @@ pub fn status(client: &Client, output: Output) -> Result<Answer, Failure> {
         return Answer::json(&status, output);
     }
     let state = serde_json::to_value(status.state).ok();
-    let rows = [
+    let mut rows = vec![
         ("version", status.version.clone()),
         ("pid", status.pid.to_string()),
         ("state", or_dash(state.as_ref().and_then(|state| state.as_str()))),
@@ -24,7 +24,20 @@ pub fn status(client: &Client, output: Output) -> Result<Answer, Failure> {
         ("ports", status.ports.to_string()),
         ("configuration", or_dash(status.config.as_deref())),
     ];
-    Ok(Answer::text(&rows.map(|(name, value)| line(name, 13, &value)).concat()))
+    rows.extend(status.listeners.iter().map(|listener| (listener.service.as_str(), served_at(listener))));
+    Ok(Answer::text(&rows.iter().map(|(name, value)| line(name, 13, value)).collect::<String>()))
+}
+
+/// The address of a service of the daemon's, or why it is not there.
+fn served_at(listener: &vmlan_api::Listener) -> String {
+    let address = &listener.address;
+    match (&listener.reason, listener.service) {
+        (Some(reason), _) => format!("{address}, failed: {reason}"),
+        (None, vmlan_api::Service::Metrics) => format!("http://{address}/metrics"),
+        (None, vmlan_api::Service::Ui) => {
+            format!("{address}; `vmlan ui --link` prints the link that opens it")
+        }
+    }
 }
 
 pub fn networks(client: &Client, output: Output) -> Result<Answer, Failure> {

@@ -128,7 +128,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Explain { word } => explain::run(&word, output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
-        Command::Ui { listen, writes } => ui::run(&client()?, listen, writes),
+        Command::Ui { link: true, .. } => ui::link(&client()?, output)?.write(),
+        Command::Ui { listen, writes, link: false } => ui::run(&client()?, listen, writes),
         Command::Network(command) => network::run(&client()?, command, output),
         Command::Port(command) => port::run(&client()?, command, output),
         Command::Filter(command) => filter::run(&client()?, command, output),
@@ -170,7 +171,7 @@ fn without_json(command: &Command) -> Option<&'static str> {
         Command::Top { .. } => Some("top"),
         Command::Capture(_) => Some("capture"),
         Command::Tunnel(_) => Some("tunnel"),
-        Command::Ui { .. } => Some("ui"),
+        Command::Ui { link: false, .. } => Some("ui"),
         Command::Host(_) => Some("host"),
         #[cfg(feature = "demo")]
         Command::Demo => Some("demo"),

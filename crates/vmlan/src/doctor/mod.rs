@@ -101,7 +101,7 @@ fn checks(control: anyhow::Result<PathBuf>, clean: bool) -> Vec<Check> {
     checks.extend(control.as_ref().ok().map(|control| sockets::check(control)));
     checks.push(descriptors());
     checks.push(resolver());
-    checks.push(control::check(control));
+    checks.extend(control::checks(control));
     checks
 }
 

@@ -15,3 +15,4 @@ mod tunnel;
 mod uplink_guard;
 #[cfg(target_os = "linux")]
 mod vhost_user;
+mod web_page;

@@ -13,7 +13,7 @@ use testbed::{Interface, Netns, wait_until};
 use vmlan_frame::{DropReason, MacAddr};
 use vmlan_guest::{Amount, Attachment, Guest, GuestConfig, RawGuest, ethernet};
 
-use crate::support::{Daemon, PATIENCE, TYPE, directory, mac};
+use crate::support::{Daemon, PATIENCE, TYPE, directory, free_port, mac};
 
 /// Ports of the crowded network.
 pub const MANY: usize = 512;
@@ -166,10 +166,11 @@ fn flow(daemon: &Daemon, listener: &TcpListener, service: u16) -> Flow {
     Flow { stop, sink, sender }
 }
 
-/// A daemon with one network of many ports that wait for their guests.
+/// A daemon with one network of many ports that wait for their guests, which serves the page itself.
 #[track_caller]
 pub fn many_ports() -> Daemon {
+    let page = format!("[daemon]\nui = \"127.0.0.1:{}\"\n", free_port());
     let port =
         |number| format!("[network.crowd.port.p{number}]\nstream = {{ listen = \"p{number}.sock\" }}\n");
-    Daemon::start(&(0..MANY).map(port).collect::<String>())
+    Daemon::start(&(page + &(0..MANY).map(port).collect::<String>()))
 }
