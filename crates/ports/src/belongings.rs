@@ -51,6 +51,20 @@ impl fmt::Display for Belonging {
 pub(crate) struct Holders(BTreeMap<Belonging, String>);
 
 impl Holders {
+    /// Returns what is taken already and cannot be had beside `wanted`, with its holder: the same thing, or a TCP
+    /// address of which one is all of the host's.
+    fn in_the_way(&self, wanted: &Belonging) -> Option<(&Belonging, &String)> {
+        if let Some(same) = self.0.get_key_value(wanted) {
+            return Some(same);
+        }
+        let Belonging::Tcp(wanted) = wanted else { return None };
+        self.0.iter().find(|(taken, _)| {
+            let Belonging::Tcp(taken) = taken else { return false };
+            let is_all = taken.ip().is_unspecified() || wanted.ip().is_unspecified();
+            is_all && taken.port() == wanted.port() && taken.is_ipv4() == wanted.is_ipv4()
+        })
+    }
+
     /// Gives the trunk of the network `network`, whose table is at `path`, its interface.
     ///
     /// # Errors
@@ -77,8 +91,11 @@ impl Holders {
     /// # Errors
     /// When another one has it.
     pub(crate) fn take_at(&mut self, field: &str, holder: &str, belonging: Belonging) -> Result<(), Error> {
-        if let Some(other) = self.0.get(&belonging) {
-            let message = format!("{belonging} is that of {other} already; choose another");
+        if let Some((taken, other)) = self.in_the_way(&belonging) {
+            let message = match *taken == belonging {
+                true => format!("{belonging} is that of {other} already; choose another"),
+                false => format!("{belonging} clashes with {taken}, that of {other}; choose another"),
+            };
             return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
         }
         self.0.insert(belonging, holder.to_owned());
@@ -91,9 +108,12 @@ impl Holders {
     /// The first thing that another port has.
     pub(crate) fn take(&mut self, port: &str, attachment: &Attachment) -> Result<(), Error> {
         for (belonging, key) in attachment.belongings() {
-            if let Some(holder) = self.0.get(&belonging) {
+            if let Some((taken, holder)) = self.in_the_way(&belonging) {
                 let field = format!("{port}.{}.{key}", attachment.kind().as_str());
-                let message = format!("{belonging} is that of {holder} already; each port needs its own");
+                let message = match *taken == belonging {
+                    true => format!("{belonging} is that of {holder} already; each port needs its own"),
+                    false => format!("{belonging} clashes with {taken}, that of {holder}; choose another"),
+                };
                 return Err(Error::at(ErrorCode::DuplicateAttachment, field, message));
             }
             self.0.insert(belonging, port.to_owned());

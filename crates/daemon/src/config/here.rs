@@ -17,6 +17,12 @@ use vmlan_ports::{Belonging, join};
 /// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned.
 pub fn here(config: &ValidConfig) -> Vec<Error> {
     let mut found = Vec::new();
+    for (at, address) in
+        [("daemon.metrics", config.metrics()), ("daemon.ui", config.ui().map(|page| page.address))]
+    {
+        let fault = address.and_then(|address| look(&Belonging::Tcp(address)));
+        found.extend(fault.map(|(code, message)| Error::at(code, at, message)));
+    }
     for (network, settings) in config.networks() {
         let at = join("network", network);
         if let Some(trunk) = &settings.trunk {

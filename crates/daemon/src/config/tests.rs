@@ -10,6 +10,7 @@ mod access;
 mod change;
 mod filter;
 mod notes;
+mod own_sockets;
 mod trunk;
 mod tunnel;
 mod uplink;

@@ -6,7 +6,7 @@
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Checker {
             );
             self.note(path, &note);
         }
-        Some(address)
+        self.listen_at(path, address)
     }
 
     /// The web page, which is for this host alone.
@@ -139,6 +139,7 @@ impl Checker {
             );
             return self.refuse(ErrorCode::BadAddress, path, message);
         }
+        let address = self.listen_at(path, address)?;
         Some(WebPage { address, writes: daemon.ui_writes.unwrap_or(false) })
     }
 
@@ -152,7 +153,19 @@ impl Checker {
             );
             return self.refuse(ErrorCode::BadAddress, path, message);
         };
-        Some(address)
+        let is_local = |ip: Ipv6Addr| ip.is_unicast_link_local();
+        let unfit = match address {
+            _ if address.ip().to_canonical().is_multicast() => "a multicast address",
+            SocketAddr::V4(address) if address.ip().is_broadcast() => "the broadcast address",
+            SocketAddr::V6(address) if is_local(*address.ip()) && address.scope_id() == 0 => {
+                "a link-local address without its interface, as in [fe80::1%2]:9477"
+            }
+            _ => return Some(address),
+        };
+        let message = format!(
+            "{address} is {unfit}, at which no server can listen; write an address of this host, as 127.0.0.1:{usual}"
+        );
+        self.refuse(ErrorCode::BadAddress, path, message)
     }
 
     fn name(&mut self, path: &str, what: &str, name: &str) {

@@ -6,6 +6,7 @@ mod names;
 mod octets;
 mod vlans;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
@@ -16,7 +17,7 @@ pub(crate) use access::AccessKeys;
 pub use address::{Address, Allow, misunderstood, resolve_port};
 pub(crate) use address::{family, is_host};
 
-use crate::belongings::Holders;
+use crate::belongings::{Belonging, Holders};
 use crate::{Attachment, KINDS};
 
 /// Collects faults and what belongs to each port.
@@ -70,6 +71,18 @@ impl Validator {
         let attachment = (entry.check)(self, &join(path, entry.kind.as_str()), port)?;
         self.holders.take(path, &attachment).map_err(|error| self.faults.push(error)).ok()?;
         Some(attachment)
+    }
+
+    /// Gives the daemon itself the TCP address that the member at the dotted path `field` names. At all of IPv6 it
+    /// listens for IPv4 too, unlike ports. An address that another one has is a fault.
+    pub fn listen_at(&mut self, field: &str, address: SocketAddr) -> Option<SocketAddr> {
+        let as_ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let is_all = address.is_ipv6() && address.ip().is_unspecified();
+        for address in [address].into_iter().chain(is_all.then_some(as_ipv4)) {
+            let taken = self.holders.take_at(field, field, Belonging::Tcp(address));
+            taken.map_err(|error| self.faults.push(error)).ok()?;
+        }
+        Some(address)
     }
 
     fn not_one_attachment(&mut self, path: &str, kinds: &[vmlan_api::PortKind]) {
