@@ -117,3 +117,24 @@ fn what_is_no_bridge_is_told() {
     assert!(reason.contains("eth0 is no bridge"), "{reason}");
     daemon.stop();
 }
+
+#[test]
+fn the_bridge_forgets_a_guest_that_left_and_no_other() {
+    require!(namespaces(), tool("bridge"));
+    let lab = Lab::new();
+    lab.add_bridge();
+    let daemon = lab.start(&lab.bridge_config());
+    lab.all_ping();
+    let knows = |number| {
+        let known = lab.host.exec("bridge", ["fdb", "show", "br", "br0"]).expect_success().stdout;
+        known.lines().any(|line| line.starts_with(&mac(number).to_string()) && line.contains("dev vmlb"))
+    };
+    assert!(knows(3) && knows(4), "both were heard");
+
+    daemon.remove_port("lab", "guest3");
+    wait_until("the bridge to forget the guest", PATIENCE, || !knows(3));
+
+    assert!(knows(4));
+    lab.pings(WIRE, 4);
+    daemon.stop();
+}

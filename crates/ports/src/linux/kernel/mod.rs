@@ -12,12 +12,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
+use vmlan_frame::MacAddr;
 
 pub(crate) use interface::{Interface, Kind, MARK};
 pub(crate) use traffic::{Filter, Rule};
@@ -179,6 +181,19 @@ impl Kernel {
     pub(crate) async fn delete(&self, index: u32, name: &str) -> Result<(), KernelError> {
         let what = format!("delete {name}");
         unless_gone(said(&what, self.handle.link().del(index).execute().await))
+    }
+
+    /// Lets the bridge of which an interface is a port forget what it learnt of an address there, in every VLAN;
+    /// nothing happens when it has learnt nothing, or that the address is behind another port.
+    pub(crate) async fn forget_station(&self, port: u32, mac: MacAddr) -> Result<(), KernelError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = port;
+        // The bridge's table, and not one of the interface's own.
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        let what = format!("have the bridge forget {mac}");
+        unless_gone(said(&what, self.handle.neighbours().del(message).execute().await))
     }
 
     /// Sends a request that rtnetlink has no method for, and answers all that comes back.

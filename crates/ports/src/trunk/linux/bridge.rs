@@ -3,7 +3,13 @@
 //! A TAP is made a port of the bridge. A bridge takes the lowest MTU and the lowest address of its ports for itself
 //! unless it was given others, so the TAP has the bridge's address, and the lowest MTU of the other ports: the bridge
 //! keeps what it had. Leaving the bridge is a change of the TAP's, which the kernel tells, and which is undone.
+//!
+//! The bridge learns which guests are behind the TAP, and would remember one that left for as long as one that is
+//! silent. Where the guest is elsewhere now, behind another port or on another host (VXLAN), it would not be found
+//! meanwhile. So the bridge is told to forget it.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,7 +31,13 @@ pub(super) struct Bridge {
     /// The host's address, by which its frames are told from those of the wire.
     host: Arc<AtomicU64>,
     longest: Longest,
+    guests: BTreeSet<MacAddr>,
+    /// Guests that left, which the bridge may remember still.
+    departed: BTreeSet<MacAddr>,
 }
+
+/// Guests that left of which the bridge is told at once; it forgets others by itself.
+const DEPARTED: usize = 1024;
 
 impl Bridge {
     /// Makes a TAP and puts it into the bridge.
@@ -41,7 +53,8 @@ impl Bridge {
         let longest = Longest::of_mtu(bridge.mtu);
         let endpoint = Arc::new(BySource::new(Arc::new(medium), host.clone(), flows));
         let endpoint = Bounded::new(endpoint, longest.clone());
-        let made = Bridge { tap, host, longest };
+        let (guests, departed) = (BTreeSet::new(), BTreeSet::new());
+        let made = Bridge { tap, host, longest, guests, departed };
         made.follow(kernel, bridge, mac).await?;
         made.join(kernel, bridge).await?;
         Ok((made, Arc::new(endpoint)))
@@ -50,6 +63,16 @@ impl Bridge {
     async fn join(&self, kernel: &Kernel, bridge: &Interface) -> Result<(), KernelError> {
         let what = format!("make {} a port of {}", self.tap.name, bridge.name);
         kernel.set(self.tap.index, &what, |link| link.controller(bridge.index)).await
+    }
+
+    /// Notes which guests there are now, and which there were.
+    fn note(&mut self, guests: BTreeSet<MacAddr>) {
+        let former = mem::replace(&mut self.guests, guests);
+        self.departed.extend(former);
+        self.departed.retain(|mac| !self.guests.contains(mac));
+        while self.departed.len() > DEPARTED {
+            self.departed.pop_last();
+        }
     }
 
     /// Follows the bridge's address and the other ports' MTU.
@@ -84,6 +107,24 @@ impl Medium for Bridge {
 
     fn devices(&self) -> Vec<u32> {
         vec![self.tap.index]
+    }
+
+    fn sync(&mut self, seat: &Seat) -> Result<bool, Apart> {
+        self.note(seat.network().stations().into_iter().map(|guest| guest.mac).collect());
+        Ok(false)
+    }
+
+    /// Has the bridge forget the guests that left.
+    fn divert<'a>(&'a mut self, kernel: &'a Kernel, bridge: &'a Interface, _seat: &'a Seat) -> Attempt<'a> {
+        attempt(async move {
+            for mac in mem::take(&mut self.departed) {
+                if let Err(error) = kernel.forget_station(self.tap.index, mac).await {
+                    // It forgets by itself later.
+                    tracing::debug!(trunk = %bridge.name, "{error}: {}", error.source);
+                }
+            }
+            Ok(())
+        })
     }
 
     fn resize<'a>(&'a mut self, kernel: &'a Kernel, interface: &'a Interface, mac: MacAddr) -> Attempt<'a> {
