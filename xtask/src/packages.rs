@@ -17,7 +17,7 @@ pub struct Tool {
 pub const LIBPCAP: &str = "/usr/include/pcap/pcap.h";
 
 /// The tools of the tests. Kernel and busybox of the QEMU guests are downloaded by the tests, not installed.
-pub const FOR_TESTS: [Tool; 36] = [
+pub const FOR_TESTS: [Tool; 37] = [
     Tool { file: "ip", package: "iproute2" },
     Tool { file: "ping", package: "iputils-ping" },
     Tool { file: "iperf3", package: "iperf3" },
@@ -50,6 +50,7 @@ pub const FOR_TESTS: [Tool; 36] = [
     Tool { file: "node", package: "nodejs" },
     Tool { file: "npm", package: "npm" },
     Tool { file: "python3", package: "python3-venv" },
+    Tool { file: "crun", package: "crun" },
     Tool { file: "virsh", package: "libvirt-clients" },
     Tool { file: "/etc/libvirt/qemu.conf", package: "libvirt-daemon-system" },
     Tool { file: "vtysh", package: "frr" },

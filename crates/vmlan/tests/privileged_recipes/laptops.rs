@@ -17,7 +17,7 @@ dnsmasq --interface=br0 --bind-interfaces --except-interface=lo --port=0 --user=
 ";
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(namespaces(), tool("unshare"), tool("bash"), tool("dnsmasq"), qemu());
     let [mut lan, mut first, mut second] = ["lan", "laptop1", "laptop2"].map(Machine::new);
     lan.join("eth1", &first, "eth0");

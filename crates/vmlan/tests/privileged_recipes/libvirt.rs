@@ -18,7 +18,7 @@ until virsh -c qemu:///system list > /dev/null 2>&1; do sleep 0.1; done
 ";
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(namespaces(), tool("unshare"), tool("bash"), qemu());
     require!(tool("virsh"), tool("libvirtd"), tool("virtlogd"), file("/etc/libvirt/qemu.conf"));
     let mut host = Machine::new("host");

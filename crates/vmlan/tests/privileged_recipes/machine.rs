@@ -4,6 +4,7 @@
 //! /etc. Everything that was started in it ends with its first process. What a recipe writes elsewhere it writes to
 //! this system, so recipes stay within those directories and their own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,8 @@ impl Machine {
         for part in ["bin", "work"] {
             std::fs::create_dir(path.join(part)).expect("a directory");
         }
+        // Recipes have programs of other users in it.
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a mode");
         // Its own directory may be one that is covered.
         std::fs::copy(VMLAN, path.join("bin/vmlan")).expect("the program");
         let search = std::env::var("PATH").expect("a search path");
@@ -119,7 +122,7 @@ pub fn step(shell: &mut Shell, action: &Action) {
 fn watch(shell: &mut Shell, commands: &str, shows: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let output = shell.run(commands, PATIENCE);
+        let output = shell.attempt(commands, PATIENCE);
         let (is, wanted) = (form(&output), form(shows));
         if is == wanted {
             return;

@@ -3,6 +3,7 @@
 mod documents;
 mod guest;
 mod hosts;
+mod interfaces;
 mod laptops;
 mod libvirt;
 mod machine;
@@ -27,29 +28,34 @@ use shell::Shell;
 
 /// Makes a test of each page that is run, and a list of these pages.
 macro_rules! recipes {
-    ($($name:ident: $page:literal;)*) => {
+    ($($name:ident: $page:literal, $follow:path;)*) => {
         /// The pages whose blocks a test runs.
         const RUN: &[&str] = &[$($page),*];
 
         $(
             #[test]
             fn $name() {
-                $name::run($page);
+                $follow($page);
             }
         )*
     };
 }
 
 recipes! {
-    laptops: "laptops.md";
-    vlans: "vlans.md";
-    libvirt: "libvirt.md";
-    qemu: "qemu.md";
-    hosts: "several-hosts.md";
-    replacing_linux_bridge: "replacing-linux-bridge.md";
-    replacing_open_vswitch: "replacing-open-vswitch.md";
-    replacing_vde: "replacing-vde.md";
-    router: "router.md";
+    containers: "containers.md", interfaces::containers;
+    killed: "killed.md", interfaces::namespaces;
+    hosts: "several-hosts.md", hosts::follow;
+    laptops: "laptops.md", laptops::follow;
+    libvirt: "libvirt.md", libvirt::follow;
+    namespaces: "namespaces.md", interfaces::namespaces;
+    other_user: "other-user.md", interfaces::other_user;
+    qemu: "qemu.md", qemu::follow;
+    qemu_tap: "qemu-tap.md", qemu::follow;
+    replacing_linux_bridge: "replacing-linux-bridge.md", replacing_linux_bridge::follow;
+    replacing_open_vswitch: "replacing-open-vswitch.md", replacing_open_vswitch::follow;
+    replacing_vde: "replacing-vde.md", replacing_vde::follow;
+    router: "router.md", router::follow;
+    vlans: "vlans.md", vlans::follow;
 }
 
 /// Takes all steps of a page, each on the machines of its names. A machine that is not there is a guest, whose serial

@@ -6,7 +6,7 @@ use crate::guest;
 use crate::machine::Machine;
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(namespaces(), tool("unshare"), tool("bash"), qemu());
     let mut host = Machine::new("host");
     guest::write_system(&host.work());

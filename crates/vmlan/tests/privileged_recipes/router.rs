@@ -21,7 +21,7 @@ until ip netns exec guest ping -c 1 -W 1 192.0.2.2; do :; done
 "#;
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(namespaces(), tool("unshare"), tool("bash"), tool("nft"), tool("dnsmasq"), tool("busybox"));
     let (mut host, mut internet) = (Machine::new("host"), Machine::new("internet"));
     host.join("eth0", &internet, "eth0");

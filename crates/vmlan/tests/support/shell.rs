@@ -25,9 +25,19 @@ impl Shell {
 
     /// Runs commands, and returns what they wrote, or why there is no answer. One that fails ends the shell.
     pub fn try_run(&mut self, commands: &str, limit: Duration) -> Result<String, String> {
+        self.pass(&format!("set -e\n{}\nset +e\n", commands.trim_end()), limit)
+    }
+
+    /// Runs commands, any of which may fail, and returns what they wrote.
+    #[track_caller]
+    pub fn attempt(&mut self, commands: &str, limit: Duration) -> String {
+        self.pass(commands, limit).unwrap_or_else(|error| panic!("{commands}\n{error}"))
+    }
+
+    fn pass(&mut self, commands: &str, limit: Duration) -> Result<String, String> {
         self.runs += 1;
         let (begin, end) = (format!("-- {} begins --", self.runs), format!("-- {} ended --", self.runs));
-        let text = format!("echo '{begin}'\nset -e\n{}\nset +e\necho '{end}'\n", commands.trim_end());
+        let text = format!("echo '{begin}'\n{commands}echo '{end}'\n");
         self.input.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
         let mut output = String::new();
         loop {
