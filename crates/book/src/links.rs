@@ -1,5 +1,5 @@
 //! The links of the rendered book: each file and each anchor that one names has to be there. Nothing is fetched; of
-//! links to elsewhere only the form is looked at.
+//! links to elsewhere only the form is looked at. Rows of tables that were not taken for such are found as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,21 +31,24 @@ struct Page {
 /// Follows all links of the pages below a directory; returns their number.
 ///
 /// # Errors
-/// When one leads nowhere; names all of them.
+/// When one leads nowhere, or a table is broken; names all of them.
 pub fn check(directory: &Path) -> Result<usize> {
     let mut files = BTreeSet::new();
     list(directory, Path::new(""), &mut files)?;
     let mut pages = BTreeMap::new();
+    let mut troubles = Vec::new();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
         if file != Path::new(NOT_FOUND) {
             let path = directory.join(file);
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            if text.contains("<p>| ") {
+                troubles.push(format!("{}: a row of a table stands apart from its table", file.display()));
+            }
             pages.insert(file.clone(), read(&text));
         }
     }
     let mut checked = 0;
-    let mut troubles = Vec::new();
     for (file, page) in &pages {
         checked += page.links.len();
         let faults = page.links.iter().filter_map(|link| Some((link, fault(file, link, &files, &pages)?)));
@@ -56,7 +59,7 @@ pub fn check(directory: &Path) -> Result<usize> {
     if more > 0 {
         troubles.push(format!("and {more} more"));
     }
-    if troubles.is_empty() { Ok(checked) } else { bail!("links that lead nowhere:\n{}", troubles.join("\n")) }
+    if troubles.is_empty() { Ok(checked) } else { bail!("faults of the book:\n{}", troubles.join("\n")) }
 }
 
 fn list(directory: &Path, below: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
@@ -263,10 +266,11 @@ mod tests {
         fs::write(book.path().join("404.html"), "<a href=\"none\">").unwrap();
         assert_eq!(check(book.path()).unwrap(), 2);
 
-        fs::write(book.path().join("d/b.html"), "<a href=\"../b.html\">").unwrap();
+        fs::write(book.path().join("d/b.html"), "<a href=\"../b.html\"><p>| x | y |</p>").unwrap();
 
         let error = check(book.path()).unwrap_err().to_string();
         assert!(error.contains("a.html: d/b.html#x: there is no such anchor"), "{error}");
         assert!(error.contains("d/b.html: ../b.html: there is no such file"), "{error}");
+        assert!(error.contains("d/b.html: a row of a table"), "{error}");
     }
 }

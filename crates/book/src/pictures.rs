@@ -225,7 +225,7 @@ fn fast() -> Picture {
     let mut picture = Picture::new(
         760.0,
         290.0,
-        "The kernel's fast path",
+        "The kernel's fast way",
         "Between two interface ports a program at the interface asks the kernel's tables. What the network has \
          decided goes straight to the other interface. Everything else goes to a worker of the daemon, which decides \
          and writes the decision into the tables.",
@@ -315,7 +315,7 @@ fn restart() -> Picture {
         270.0,
         "A restart",
         "What the daemon finds again when it starts: the configuration file, leases and names of an uplink, \
-         positions of packed rings, tables of the kernel's fast path after a kill. What it makes anew: sockets, TAPs, \
+         positions of packed rings, tables of the kernel's fast way after a kill. What it makes anew: sockets, TAPs, \
          the forwarding database and the flows of an uplink.",
     );
     picture.boxed(Own, (14.0, 100.0, 126.0, 54.0), &["daemon", "ends or is killed"]);
@@ -324,7 +324,7 @@ fn restart() -> Picture {
     picture.boxed(Table, (196.0, 46.0, 180.0, 34.0), &["configuration file"]);
     picture.boxed(Table, (196.0, 88.0, 180.0, 34.0), &["leases and names"]);
     picture.boxed(Table, (386.0, 46.0, 180.0, 34.0), &["packed rings"]);
-    picture.boxed(Table, (386.0, 88.0, 180.0, 34.0), &["fast path, if killed"]);
+    picture.boxed(Table, (386.0, 88.0, 180.0, 34.0), &["fast way, if killed"]);
     picture.boxed(Area, (180.0, 142.0, 400.0, 112.0), &["made anew"]);
     picture.boxed(Host, (196.0, 172.0, 180.0, 34.0), &["sockets, TAPs"]);
     picture.boxed(Host, (196.0, 214.0, 180.0, 34.0), &["learnt addresses"]);
