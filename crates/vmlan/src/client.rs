@@ -1,5 +1,10 @@
 //! The client of the control interface: one connection a request.
+//!
+//! A daemon that hangs still accepts connections, for its kernel does. So a client for people ([`Client::telling`])
+//! says after a moment that no answer comes, and gives up on a question after [`QUESTION`]. A change may take long,
+//! with many ports for instance: that has no limit, and a line on the terminal shows how far it is.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +20,8 @@ use tokio::runtime::Runtime;
 use vmlan_api::{Error, ErrorCode};
 
 use crate::command::others;
+use crate::output::tell;
+use crate::progress::Progress;
 
 /// Octets of an answer that is still read.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -22,6 +29,12 @@ const LARGEST_ANSWER: usize = 256 << 20;
 const LONGEST_LINE: usize = 1 << 20;
 /// How long the daemon may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// The time without an answer after which a client for people says so.
+const QUIET: Duration = Duration::from_secs(3);
+/// The time from one look at how far a change is to the next.
+const LOOK: Duration = Duration::from_secs(1);
+/// The most that the answer to a question may take, for a client for people.
+const QUESTION: Duration = Duration::from_secs(60);
 
 /// The most that an answer may take.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +115,11 @@ impl ClientError {
                     false => format!("root's own daemon does not run; other users' daemons do:{seen}"),
                 })
             }
+            Self::Slow { .. } => Some(
+                "it is busy or hangs: `vmlan doctor` names its process, and `vmlan support` collects what a bug report \
+                 needs"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -121,6 +139,9 @@ pub struct Client {
     runtime: Runtime,
     path: PathBuf,
     bounds: Bounds,
+    tells: bool,
+    /// The process that listens, since the last connection.
+    pid: Cell<Option<i32>>,
 }
 
 impl Client {
@@ -130,7 +151,18 @@ impl Client {
     /// When the system gives no event queue.
     pub fn new(path: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, path: path.to_owned(), bounds: Bounds { time: None, octets: LARGEST_ANSWER } })
+        let bounds = Bounds { time: None, octets: LARGEST_ANSWER };
+        Ok(Self { runtime, path: path.to_owned(), bounds, tells: false, pid: Cell::new(None) })
+    }
+
+    /// The same client for a command at which somebody waits.
+    pub fn telling(self) -> Self {
+        Self { tells: true, ..self }
+    }
+
+    /// The same client for a command that has the terminal to itself.
+    pub fn silent(self) -> Self {
+        Self { tells: false, ..self }
     }
 
     /// The same client with other bounds for each answer, but for streams.
@@ -223,7 +255,7 @@ impl Client {
         path: &str,
         mut take: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<Result<(), E>, ClientError> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let response = self.watched(self.send(Method::GET, path, Bytes::new())).await?;
         if !response.status().is_success() {
             return Err(self.refused(self.body_of(response).await?));
         }
@@ -252,7 +284,7 @@ impl Client {
     pub fn post_for_stream(&self, path: &str, body: &impl Serialize) -> Result<Pieces<'_>, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| self.foreign(error.to_string()))?;
         let response = self.runtime.block_on(async {
-            let response = self.send(Method::POST, path, Bytes::from(body)).await?;
+            let response = self.watched(self.send(Method::POST, path, Bytes::from(body))).await?;
             match response.status().is_success() {
                 true => Ok(response),
                 false => Err(self.refused(self.body_of(response).await?)),
@@ -278,25 +310,81 @@ impl Client {
 
     /// The body of an answer that is none of an error.
     fn fetch(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let answer = async {
-            let response = self.send(method, path, body).await?;
-            let success = response.status().is_success();
-            let octets = self.body_of(response).await?;
-            if success { Ok(octets) } else { Err(self.refused(octets)) }
-        };
+        let is_question = method == Method::GET;
+        let answer = self.ask(method, path, body);
         self.runtime.block_on(async {
-            let Some(time) = self.bounds.time else { return answer.await };
+            let time = self.bounds.time.or((self.tells && is_question).then_some(QUESTION));
+            let answer = async {
+                match is_question {
+                    true => self.watched(answer).await,
+                    false => self.shown(answer).await,
+                }
+            };
+            let Some(time) = time else { return answer.await };
             let slow = |_| Err(ClientError::Slow { path: self.path.clone(), time });
             tokio::time::timeout(time, answer).await.unwrap_or_else(slow)
         })
     }
 
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let response = self.send(method, path, body).await?;
+        let success = response.status().is_success();
+        let octets = self.body_of(response).await?;
+        if success { Ok(octets) } else { Err(self.refused(octets)) }
+    }
+
+    /// Waits for an answer, and says when none comes.
+    async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        if !self.tells {
+            return answer.await;
+        }
+        match tokio::time::timeout(QUIET, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let process = self.pid.get().map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                tell(&format!(
+                    "vmlan at {}{process} has not answered for {} seconds: it is busy or hangs; Ctrl-C ends the wait, \
+                     and `vmlan support` collects what a bug report needs",
+                    self.path.display(),
+                    QUIET.as_secs()
+                ));
+                answer.await
+            }
+        }
+    }
+
+    /// Waits until a change is made, and shows on a terminal how far it is; elsewhere says when no answer comes.
+    async fn shown<T>(&self, answer: impl Future<Output = T>) -> T {
+        let progress = self.tells.then(|| Progress::start("waiting for vmlan")).filter(Progress::is_seen);
+        let Some(progress) = progress else { return self.watched(answer).await };
+        let look = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let status = self.ask(Method::GET, "/v1/status", Bytes::new());
+                let status = tokio::time::timeout(LOOK, status).await.ok().and_then(Result::ok);
+                let status =
+                    status.and_then(|octets| serde_json::from_slice::<vmlan_api::Status>(&octets).ok());
+                progress.say(match status {
+                    Some(status) => format!("{} ports", status.ports),
+                    None => "it does not answer".to_owned(),
+                });
+            }
+        };
+        tokio::select! {
+            answer = answer => answer,
+            () = look => unreachable!("it never ends"),
+        }
+    }
+
     async fn connect(&self) -> Result<UnixStream, ClientError> {
         let unreachable = |source| ClientError::Unreachable { path: self.path.clone(), source };
-        tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
+        let stream = tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(unreachable)
+            .map_err(unreachable)?;
+        self.pid.set(stream.peer_cred().ok().and_then(|peer| peer.pid()));
+        Ok(stream)
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {

@@ -11,6 +11,7 @@ mod doctor;
 mod host;
 mod names;
 mod output;
+mod progress;
 mod signals;
 mod support;
 mod table;
@@ -30,9 +31,24 @@ use command::Failure;
 /// The variable by which a shell asks for completions.
 pub const COMPLETE: &str = "VMLAN_COMPLETE";
 
+/// Tells what the arguments ask for by themselves, help and version, or what is wrong with them.
+fn told_by_arguments(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if wants_json && error.kind() == clap::error::ErrorKind::DisplayVersion {
+        return match output::print_json(&version::json()) {
+            Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(1),
+        };
+    }
+    error.exit()
+}
+
 fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(args::Arguments::command).var(COMPLETE).complete();
-    let arguments = args::Arguments::parse();
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return told_by_arguments(&error),
+    };
     let json = arguments.json;
     // The daemon ends although nobody reads what it says.
     let tell = match arguments.command {

@@ -19,6 +19,11 @@ pub fn features() -> Vec<&'static str> {
     FEATURES.iter().filter(|(_, is_built_in)| *is_built_in).map(|(name, _)| *name).collect()
 }
 
+/// The version, commit and features for programs.
+pub fn json() -> serde_json::Value {
+    serde_json::json!({ "version": NUMBER, "commit": COMMIT, "features": features() })
+}
+
 /// The version, commit and features, one a line, without the program's name in front.
 pub fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {

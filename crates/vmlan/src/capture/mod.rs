@@ -27,6 +27,7 @@ use crate::args::CaptureArguments;
 use crate::client::{Client, Pieces};
 use crate::command::Failure;
 use crate::output::{print, tell};
+use crate::progress::Progress;
 
 /// The header with the capture's number.
 const NUMBER: &str = "vmlan-capture";
@@ -90,6 +91,8 @@ pub fn run(client: &Client, arguments: &CaptureArguments) -> Result<(), Failure>
 /// Takes the capture to its end, and tells what became of it.
 fn take(client: &Client, number: u64, mut pieces: Pieces<'_>, mut output: Output) -> Result<(), Failure> {
     let (mut blocks, mut counts) = (Blocks::default(), Counts::default());
+    // A listing is its own progress, and what reads a pipe may write to the terminal itself.
+    let progress = matches!(output, Output::Files(_)).then(|| Progress::start("capturing"));
     let mut failed = None;
     let broken = loop {
         match pieces.next() {
@@ -104,6 +107,9 @@ fn take(client: &Client, number: u64, mut pieces: Pieces<'_>, mut output: Output
                 written = output.block(&piece);
             }
         }
+        if let Some(progress) = &progress {
+            progress.say(format!("{} frames", counts.arrived));
+        }
         if failed.is_none()
             && let Err(failure) = written.and_then(|()| output.flush())
         {
@@ -114,6 +120,7 @@ fn take(client: &Client, number: u64, mut pieces: Pieces<'_>, mut output: Output
             signals::end(client, number)?;
         }
     };
+    drop(progress);
     output.tell(&counts);
     match (failed, broken) {
         (Some(failure), _) => Err(failure),

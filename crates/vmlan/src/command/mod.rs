@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let client = || -> Result<Client, Failure> {
         let path = control_path(control.as_deref())?;
-        Client::new(&path).map_err(|error| Failure::Failed(error.into()))
+        Client::new(&path).map(Client::telling).map_err(|error| Failure::Failed(error.into()))
     };
     match arguments.command {
         Command::Run { file, config } => {
@@ -124,7 +124,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let client = client()?;
             watch::show(watch, output, |output| list::counters(&client, which.as_deref(), output))
         }
-        Command::Top { network } => top::run(client()?, network.as_deref()),
+        Command::Top { network } => top::run(client()?.silent(), network.as_deref()),
         Command::Explain { word } => explain::run(&word, output),
         Command::Events => events::follow(&client()?, output),
         Command::Capture(arguments) => capture::run(&client()?, &arguments),
@@ -149,9 +149,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             written.context("the completions cannot be written")?;
             print_verbatim(&String::from_utf8_lossy(&script))
         }
-        Command::Version if output.json => print_json(&serde_json::json!({
-            "version": version::NUMBER, "commit": version::COMMIT, "features": version::features()
-        })),
+        Command::Version if output.json => print_json(&version::json()),
         Command::Version => print(&format!("vmlan {}\n", version::long())),
         Command::Support(arguments) => support::run(control_path(control.as_deref()), &arguments, output),
         Command::Man { directory: None } => print_verbatim(&man::page().map_err(anyhow::Error::new)?),

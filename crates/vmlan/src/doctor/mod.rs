@@ -21,6 +21,7 @@ pub use platform::ROOT_RUNTIME_DIRECTORY;
 use crate::args::Output;
 use crate::command::Failure;
 use crate::output::{print, print_json};
+use crate::progress::Progress;
 use crate::table::table;
 
 /// Descriptors that a daemon with many ports wants.
@@ -80,7 +81,9 @@ impl Check {
 
 /// Looks at everything, and with `clean` removes what was left behind; fails when vmlan cannot run here.
 pub fn run(control: anyhow::Result<PathBuf>, clean: bool, output: Output) -> Result<(), Failure> {
+    let progress = Progress::start("looking at this machine");
     let checks = checks(control, clean);
+    drop(progress);
     if output.json {
         print_json(&checks)?;
     } else {

@@ -6,6 +6,7 @@ mod support;
 mod pty;
 mod screen;
 mod top;
+mod wait;
 mod watch;
 
 /// Two ports, of which one has a long path.
