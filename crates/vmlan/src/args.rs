@@ -268,7 +268,7 @@ pub enum Command {
 /// How to write the archive of `vmlan support`.
 #[derive(Debug, Args)]
 pub struct SupportArguments {
-    /// The archive, which must not be there yet [default: vmlan-support-DATE.tar.gz]
+    /// The archive, which must not be there yet; `-` is standard output [default: vmlan-support-DATE.tar.gz]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace MAC and IP addresses, names of hosts and users, and paths: everywhere the same by the same
@@ -422,6 +422,8 @@ pub enum PortCommand {
     Show {
         #[command(flatten)]
         port: PortName,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Let everything pass a port again that `port down` or `enabled = false` stopped
     ///

@@ -461,6 +461,8 @@ fn help_version_completions_and_manual_need_no_daemon() {
         (&["--version"], "\ncommit    "),
         (&["version"], "\nfeatures  "),
         (&["version", "--json"], "\"commit\""),
+        (&["--json", "--version"], "\"commit\""),
+        (&["--version", "--json"], "\"features\""),
         (&["completions", "bash"], "VMLAN_COMPLETE=\"bash\""),
         (&["completions", "zsh"], "#compdef vmlan"),
         (&["completions", "fish"], "complete --keep-order"),

@@ -6,13 +6,13 @@ use super::Failure;
 use super::list::{macs, vlan};
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::{line, or_dash, print, print_json};
+use crate::output::{Answer, line, or_dash, print};
 
-/// Shows a port, and the lines for each program that fits.
-pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> {
+/// A port, and the lines for each program that fits.
+pub fn show(client: &Client, path: &str, output: Output) -> Result<Answer, Failure> {
     let port: vmlan_api::Port = client.get(path)?;
     if output.json {
-        return print_json(&port);
+        return Answer::json(&port, output);
     }
     let counters = &port.counters;
     let state = match &port.reason {
@@ -49,7 +49,7 @@ pub fn show(client: &Client, path: &str, output: Output) -> Result<(), Failure> 
         text.push_str(&format!("\n{program}:\n"));
         what.lines().for_each(|one| text.push_str(&format!("  {}\n", vmlan_api::escaped(one))));
     }
-    print(&text)
+    Ok(Answer::text(&text))
 }
 
 /// Says how a vhost-user port and its guest woke each other.

@@ -8,6 +8,7 @@ use vmlan_api::keys::{Key, Keyed, Value};
 use super::{Failure, apply, other_side};
 use crate::args::{Output, PortCommand, PortName};
 use crate::client::{Client, encode};
+use crate::watch;
 
 /// Adds, shows, removes or changes a port.
 pub fn run(client: &Client, command: PortCommand, output: Output) -> Result<(), Failure> {
@@ -19,7 +20,10 @@ pub fn run(client: &Client, command: PortCommand, output: Output) -> Result<(), 
             apply::tell(&report, output)?;
             if dry_run || output.json { Ok(()) } else { other_side::hint(client, &network, &name) }
         }
-        PortCommand::Show { port } => other_side::show(client, &path_of(&port)?, output),
+        PortCommand::Show { port, watch } => {
+            let path = path_of(&port)?;
+            watch::show(watch, output, |output| other_side::show(client, &path, output))
+        }
         PortCommand::Remove { port, dry_run } => {
             let report = client.delete(&format!("{}{}", path_of(&port)?, dry(dry_run)))?;
             apply::tell(&report, output)

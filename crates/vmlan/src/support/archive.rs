@@ -10,6 +10,9 @@ use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+/// Archives with the same date, and how far they are numbered.
+const MOST_ALIKE: usize = 100;
+
 /// A file of the archive.
 #[derive(Debug)]
 pub struct Part {
@@ -26,40 +29,79 @@ pub fn default_name() -> String {
     format!("vmlan-support-{now}")
 }
 
-/// Refuses a place that is taken, by whatever, also by a link to nothing.
-///
-/// # Errors
-/// Something is there, or its directory cannot be looked at.
-pub fn check_free(path: &Path) -> anyhow::Result<()> {
-    match path.symlink_metadata() {
-        Ok(_) => anyhow::bail!("{} is there already; name another file with --output", path.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-                anyhow::bail!("{} is not a directory", parent.display())
+/// The place of an archive: a file that only its owner can read, and that is not there.
+#[derive(Debug)]
+pub struct Place(Vec<PathBuf>);
+
+impl Place {
+    /// The file at `path`. It is made and removed, so that nothing is collected in vain and nothing is left when the
+    /// command is ended.
+    ///
+    /// # Errors
+    /// Something is there, also a link to nothing, or no file can be made there.
+    pub fn at(path: PathBuf) -> anyhow::Result<Place> {
+        Place(vec![path]).tried()
+    }
+
+    /// The same with the usual name, and the first free number behind it where that is taken.
+    ///
+    /// # Errors
+    /// No file can be made there.
+    pub fn usual(name: &str) -> anyhow::Result<Place> {
+        let numbered = (2..=MOST_ALIKE).map(|number| format!("{name}-{number}.tar.gz").into());
+        Place([format!("{name}.tar.gz").into()].into_iter().chain(numbered).collect()).tried()
+    }
+
+    fn tried(self) -> anyhow::Result<Place> {
+        let (path, _) = self.make()?;
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        Ok(self)
+    }
+
+    /// Makes the file.
+    fn make(&self) -> anyhow::Result<(&Path, File)> {
+        for path in &self.0 {
+            match create(path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                    return match parent.filter(|parent| !parent.is_dir()) {
+                        Some(parent) => Err(anyhow::anyhow!("{} is not a directory", parent.display())),
+                        None => Err(error).with_context(|| format!("cannot make {}", path.display())),
+                    };
+                }
             }
-            _ => Ok(()),
-        },
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        }
+        let first = self.0.first().map(|path| path.display().to_string()).unwrap_or_default();
+        anyhow::bail!("{first} is there already; name another file with --output")
+    }
+
+    /// Writes the archive, and tells where it is.
+    ///
+    /// # Errors
+    /// Something is there meanwhile, or it cannot be written; a half one is removed.
+    pub fn write(&self, directory: &str, parts: &[Part]) -> anyhow::Result<&Path> {
+        let (path, file) = self.make()?;
+        let written = pack(&file, directory, parts).and_then(|()| file.sync_all());
+        written.with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
+            // The error that is told is the one of writing.
+            let _ = std::fs::remove_file(path);
+        })?;
+        Ok(path)
     }
 }
 
-/// Writes a file that was not there and that only its owner can read. A half one is removed.
-///
-/// # Errors
-/// Something is there meanwhile, or it cannot be written.
-pub fn write(path: &Path, directory: &str, parts: &[Part]) -> anyhow::Result<()> {
-    // `O_EXCL` follows no link.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    pack(file, directory, parts).with_context(|| format!("cannot write {}", path.display())).inspect_err(
-        |_| {
-            // The error that is told is the one of writing.
-            let _ = std::fs::remove_file(path);
-        },
-    )
+/// Makes a file that was not there; `O_EXCL` follows no link.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn pack(file: File, directory: &str, parts: &[Part]) -> io::Result<()> {
+/// Writes the archive, without a file of its own.
+///
+/// # Errors
+/// It cannot be written.
+pub fn pack(file: impl Write, directory: &str, parts: &[Part]) -> io::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut archive = tar::Builder::new(GzEncoder::new(io::BufWriter::new(file), Compression::default()));
     for part in parts {
@@ -71,8 +113,7 @@ fn pack(file: File, directory: &str, parts: &[Part]) -> io::Result<()> {
         archive.append_data(&mut header, path, part.content.as_bytes())?;
     }
     let mut file = archive.into_inner()?.finish()?;
-    file.flush()?;
-    file.get_ref().sync_all()
+    file.flush()
 }
 
 #[cfg(test)]
@@ -89,14 +130,17 @@ mod tests {
         symlink(path("nothing"), path("link")).expect("a link");
         let parts = [Part { name: "a/b.txt".into(), content: "text".into() }];
         for name in ["taken", "link"] {
-            assert!(check_free(&path(name)).is_err() && write(&path(name), "d", &parts).is_err(), "{name}");
+            let refused = Place::at(path(name)).expect_err("a place that is taken");
+            assert!(refused.to_string().contains("is there already"), "{name}: {refused}");
         }
-        assert!(check_free(&path("no/file")).is_err());
+        let refused = Place::at(path("no/file")).expect_err("no directory");
+        assert!(refused.to_string().contains("is not a directory"), "{refused}");
         assert!(!path("nothing").exists());
         assert_eq!(std::fs::read_to_string(path("taken")).expect("the file"), "mine");
 
-        check_free(&path("new")).expect("a free place");
-        write(&path("new"), "d", &parts).expect("an archive");
+        let place = Place::at(path("new")).expect("a free place");
+        assert!(!path("new").exists(), "without an archive there is no file");
+        place.write("d", &parts).expect("an archive");
         assert_eq!(path("new").metadata().expect("the archive").permissions().mode() & 0o777, 0o600);
         let file = File::open(path("new")).expect("the archive");
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
@@ -105,6 +149,16 @@ mod tests {
         assert_eq!(entry.path().expect("a path").to_str(), Some("d/a/b.txt"));
         assert_eq!(io::read_to_string(&mut entry).expect("text"), "text");
         assert!(entries.next().is_none());
+    }
+
+    #[test]
+    fn those_of_one_moment_have_numbers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let name = directory.path().join("it").to_str().expect("text").to_owned();
+        for expected in ["it.tar.gz", "it-2.tar.gz", "it-3.tar.gz"] {
+            let place = Place::usual(&name).expect("a free place");
+            assert!(place.write("it", &[]).expect("an archive").ends_with(expected), "{place:?}");
+        }
     }
 
     #[test]

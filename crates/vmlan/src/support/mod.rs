@@ -18,6 +18,7 @@ use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,9 +43,23 @@ pub fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let directory = archive::default_name();
-    let path = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{directory}.tar.gz")));
+    let to_stdout = arguments.output.as_deref() == Some(Path::new("-"));
+    if to_stdout && io::stdout().is_terminal() {
+        let message =
+            "-o - writes the archive to standard output, which is a terminal; name a file, or a pipe";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if to_stdout && output.json {
+        return Err(Failure::Usage(
+            "--json writes to standard output too; name a file instead of -".to_owned(),
+        ));
+    }
     // Better now than after all the work.
-    archive::check_free(&path)?;
+    let place = match &arguments.output {
+        _ if to_stdout => None,
+        Some(path) => Some(archive::Place::at(path.clone())?),
+        None => Some(archive::Place::usual(&directory)?),
+    };
     // One that is not absolute looks like no path.
     let relative = control.as_ref().ok().filter(|control| control.is_relative()).cloned();
     let mut collector = Collector::new(&control);
@@ -69,8 +84,16 @@ pub fn run(
     let mut parts = vec![Part { name: README.to_owned(), content: readme }];
     let contents = found.iter().filter_map(|found| Some((found.name, found.content.as_ref().ok()?)));
     parts.extend(contents.map(|(name, text)| Part { name: name.to_owned(), content: text.clone() }));
-    archive::write(&path, &directory, &parts)?;
-    tell(&path, &found, &parts, silence, arguments.mask, output)
+    match place {
+        Some(place) => {
+            let path = place.write(&directory, &parts)?;
+            tell(path, &found, &parts, silence, arguments.mask, output)
+        }
+        None => archive::pack(io::stdout().lock(), &directory, &parts).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => anyhow::Error::new(error).context("standard output cannot be written").into(),
+        }),
+    }
 }
 
 /// Leaves out files that would make it all too large.

@@ -54,12 +54,40 @@ pub fn mask_file(text: &str) -> String {
         at = span.end;
     }
     masked.push_str(text.get(at..).unwrap_or_default());
-    // A secret that is commented out is one as well.
-    let lines = masked.split_inclusive('\n').map(|line| match line.trim_start().starts_with('#') {
-        true => mask_line(line).0,
-        false => line.to_owned(),
+    mask_comments(&masked)
+}
+
+/// The file without secrets that are commented out, on lines of their own or behind values.
+fn mask_comments(text: &str) -> String {
+    let Ok(table) = DeTable::parse(text) else { return mask_broken(text) };
+    let mut words = Vec::new();
+    find_words(table.get_ref(), &mut words);
+    let is_word = |at: usize| words.iter().any(|word| word.contains(&at));
+    let mut start = 0;
+    let lines = text.split_inclusive('\n').map(|line| {
+        let mut signs = line.match_indices('#').map(|(at, _)| at);
+        let comment = signs.find(|at| !is_word(start + at));
+        start += line.len();
+        let Some(at) = comment else { return line.to_owned() };
+        format!("{}{}", &line[..at], mask_line(&line[at..]).0)
     });
     lines.collect()
+}
+
+/// Finds keys and values, in which a `#` begins no comment.
+fn find_words(table: &DeTable<'_>, words: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        words.push(key.span());
+        find_words_of(value, words);
+    }
+}
+
+fn find_words_of(value: &toml::Spanned<DeValue<'_>>, words: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => find_words(table, words),
+        DeValue::Array(values) => values.iter().for_each(|value| find_words_of(value, words)),
+        _ => words.push(value.span()),
+    }
 }
 
 fn find(table: &DeTable<'_>, spans: &mut Vec<Range<usize>>) {
@@ -124,6 +152,20 @@ mod tests {
         for kept in
             ["# mine", "mtu = 1500 # why", "private_key = \"masked\" # k", "n = 1", "[token]\nport = 5"]
         {
+            assert!(masked.contains(kept), "{kept}: {masked}");
+        }
+    }
+
+    #[test]
+    fn comments_behind_values_lose_their_secrets_too() {
+        let text = "a = 1 # password = s3\nb = \"# token = x\" # why\nc = [\n  1, # key: s3\n  \"#\",\n]\n\"d#\" = 2 # psk=s3\n";
+        let masked = mask_file(text);
+        assert!(!masked.contains("s3"), "{masked}");
+        for kept in [
+            "a = 1 # password = \"masked\"\n",
+            "b = \"# token = x\" # why\n",
+            "  1, # key: \"masked\"\n  \"#\",\n]",
+        ] {
             assert!(masked.contains(kept), "{kept}: {masked}");
         }
     }

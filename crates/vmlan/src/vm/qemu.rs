@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Component, Path};
 
 use super::program::option;
 
@@ -86,7 +87,10 @@ fn hindrance(object: &BTreeMap<String, String>) -> Option<String> {
 
 /// True for paths at which files are memory, as far as a path says that.
 fn is_in_memory(path: &str) -> bool {
-    ["/dev/shm", "/dev/hugepages"].iter().any(|root| std::path::Path::new(path).starts_with(root))
+    let path = Path::new(path);
+    // A path that goes up again may lead anywhere, by links too.
+    let goes_up = path.components().any(|component| component == Component::ParentDir);
+    !goes_up && ["/dev/shm", "/dev/hugepages"].iter().any(|root| path.starts_with(root))
 }
 
 /// Finds out whose memory the machine has.
@@ -191,6 +195,10 @@ mod tests {
             ("-object memory-backend-memfd,id=m,size=1G,share=off -M memory-backend=m", "share=on"),
             ("-object memory-backend-file,id=m,size=1G,mem-path=/dev/shm/a -M memory-backend=m", "share=on"),
             ("-object memory-backend-file,id=m,mem-path=/srv/a,share=on -M memory-backend=m", "/dev/shm"),
+            (
+                "-object memory-backend-file,id=m,mem-path=/dev/shm/../a,share=on -M memory-backend=m",
+                "/dev/shm",
+            ),
             (
                 "-object memory-backend-file,id=m,mem-path=/dev/shm/a,share=on,rom=on -M memory-backend=m",
                 "read-only",

@@ -204,6 +204,18 @@ fn a_daemon_that_does_not_answer_or_answers_without_end_does_not_hold_it_up() {
 }
 
 #[test]
+fn a_pipe_gets_the_archive_and_nothing_else() {
+    let directory = directory();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" support --control none.sock --seconds 0 -o - >it.tar.gz", VMLAN]);
+    shell.current_dir(directory.path());
+    succeeds(&testbed::run(shell, PATIENCE));
+    assert!(unpack(&directory.path().join("it.tar.gz"))["README.txt"].contains("No daemon answers"));
+    let refused = support(&directory.path().join("none.sock"), Path::new("-"), &["--json"]);
+    assert!(refused.status.code() == Some(2) && refused.stderr.contains("name a file"), "{refused:?}");
+}
+
+#[test]
 fn a_place_that_is_taken_is_left_as_it_is() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);

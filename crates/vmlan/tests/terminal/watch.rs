@@ -72,6 +72,7 @@ fn documents_in_a_pipe_are_a_line_each() {
         &["forward", "list"],
         &["filter", "list"],
         &["status", "--fast"],
+        &["port", "show", "lab/web"],
     ] {
         let mut lines = Piped::start(&daemon, &[listing, &["--json", "--watch=0.1"]].concat());
         for _ in 0..2 {
