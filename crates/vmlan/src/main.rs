@@ -9,6 +9,7 @@ mod command;
 mod demo;
 mod doctor;
 mod host;
+mod mark;
 mod names;
 mod output;
 mod progress;

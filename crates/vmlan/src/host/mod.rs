@@ -1,7 +1,5 @@
 //! `vmlan host`: gives this machine an interface on a network, for as long as the command runs, or longer.
 
-mod mark;
-
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -17,9 +15,9 @@ use vmlan_api::{ApplyReport, ErrorCode, PortState};
 use crate::args::HostArguments;
 use crate::client::{Client, ClientError};
 use crate::command::{Failure, port_path};
+use crate::mark::Mark;
 use crate::output::print;
 use crate::signals::Endings;
-use mark::Mark;
 
 /// Adds the port, in place of one that a killed command left, and removes it again at a signal.
 pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
@@ -27,7 +25,7 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
     let mut endings = Endings::new().context("signals cannot be waited for")?;
     let HostArguments { network, port, .. } = arguments;
     let path = port_path(network, port);
-    let mark = Mark::set(client, arguments)?;
+    let mark = Mark::set(client, "host", (network, port))?;
     let access = |vlan| vmlan_api::VlanConfig { access: Some(vlan), ..Default::default() };
     let wanted =
         vmlan_api::PortConfig { vlan: arguments.vlan.map(access), ..platform::port(client, arguments)? };

@@ -2,23 +2,27 @@
 //!
 //! A port of the machine's own is added before, and removed when its command ends. The port's name is the machine's,
 //! and its MAC address follows from that name, so that the machine has the same address whenever it runs.
+//!
+//! A command that is killed leaves its port, and its machine runs on at it: so the port does not go with the command.
+//! The next command for a machine of that name takes the port away when nothing is connected to it any more.
 
 mod child;
 mod program;
 mod qemu;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
 use serde_json::json;
-use vmlan_api::{ApplyReport, ErrorCode};
+use vmlan_api::{ApplyReport, ErrorCode, PortState};
 
 use crate::args::{Attach, VmArguments};
 use crate::client::{Client, ClientError, encode};
 use crate::command::{Failure, port_path, stable_mac};
+use crate::mark::Mark;
 use crate::output::tell;
 use child::Keeper;
 use program::{Program, Socket};
@@ -188,17 +192,36 @@ struct Port<'c> {
     name: String,
     mac: String,
     socket: String,
+    /// Says that this command runs.
+    _mark: Mark,
 }
 
 impl<'c> Port<'c> {
     /// Adds a port of this name, or of the name with the lowest number that is free.
     fn add(client: &'c Client, network: &str, wanted: &str, kind: Socket) -> Result<Port<'c>, Failure> {
         let ports: Vec<vmlan_api::Port> = client.get(&format!("/v1/networks/{}/ports", encode(network)))?;
-        let taken: BTreeSet<String> = ports.into_iter().map(|port| port.port).collect();
+        let taken: BTreeMap<String, PortState> =
+            ports.into_iter().map(|port| (port.port, port.state)).collect();
         let numbered = (2..MOST_NAMES).map(|number| format!("{wanted}-{number}"));
-        let names = [wanted.to_owned()].into_iter().chain(numbered).filter(|name| !taken.contains(name));
+        let names = [wanted.to_owned()].into_iter().chain(numbered);
         let directory = directory(client)?;
         for name in names {
+            let state = taken.get(&name);
+            if state == Some(&PortState::Up) {
+                continue;
+            }
+            let mark = match Mark::set(client, "vm", (network, &name)) {
+                Ok(mark) => mark,
+                Err(error) if error.is::<ClientError>() => return Err(error.into()),
+                // Another command for that name runs.
+                Err(_) => continue,
+            };
+            if state.is_some() {
+                if !mark.was_left() {
+                    continue;
+                }
+                client.delete::<ApplyReport>(&port_path(network, &name))?;
+            }
             let mac = stable_mac(network, &name);
             let socket = directory.join(format!("{network}-{name}.sock"));
             let socket = socket.to_str().context("the control socket's path is no text")?.to_owned();
@@ -208,7 +231,7 @@ impl<'c> Port<'c> {
                 Socket::Datagram => json!({ "datagram": listen, "mac": mac }),
                 Socket::VhostUser => json!({ "vhost_user": listen, "mac": mac }),
             };
-            let port = Port { client, path: port_path(network, &name), name, mac, socket };
+            let port = Port { client, path: port_path(network, &name), name, mac, socket, _mark: mark };
             match client.post::<ApplyReport>(&port.path, &table) {
                 Ok(_) => return Ok(port),
                 // Another command was faster.

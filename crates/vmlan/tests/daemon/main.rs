@@ -15,4 +15,5 @@ mod tunnel;
 mod uplink_guard;
 #[cfg(target_os = "linux")]
 mod vhost_user;
+mod vm;
 mod web_page;

@@ -1,4 +1,5 @@
-//! The mark of a `vmlan host` that runs: a lock beside the control socket, named by daemon, network and port.
+//! The mark of a `vmlan host` or `vmlan vm` that runs: a lock beside the control socket, named by command, daemon,
+//! network and port.
 //!
 //! Its file goes with a command that ends in order. So a file that no process holds was left by a command that was
 //! killed, and the port of that name is that command's, unless it was removed since.
@@ -6,7 +7,6 @@
 use vmlan_daemon::lock::{Lock, LockError};
 use vmlan_drivers::unix::Directory;
 
-use crate::args::HostArguments;
 use crate::client::{Client, encode};
 
 /// A mark that is set, until it is dropped.
@@ -16,15 +16,14 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Sets the mark.
+    /// Sets the mark of a command of this name, for a port by its network and name.
     ///
     /// # Errors
     /// When another command has set it, or the daemon does not answer. Where no mark can be set, nothing counts as
     /// left.
-    pub fn set(client: &Client, arguments: &HostArguments) -> anyhow::Result<Mark> {
-        let HostArguments { network, port, .. } = arguments;
+    pub fn set(client: &Client, command: &str, (network, port): (&str, &str)) -> anyhow::Result<Mark> {
         let status: vmlan_api::Status = client.get("/v1/status")?;
-        let name = format!(".host-{}-{}.{}.lock", status.pid, encode(network), encode(port));
+        let name = format!(".{command}-{}-{}.{}.lock", status.pid, encode(network), encode(port));
         let none = Mark { _lock: None, was_left: false };
         let Some(directory) = client.path().parent().and_then(|path| Directory::open(path).ok()) else {
             return Ok(none);
@@ -36,7 +35,7 @@ impl Mark {
                 let process =
                     process.map_or("another process".to_owned(), |process| format!("process {process}"));
                 anyhow::bail!(
-                    "{process} runs `vmlan host` for port {port} of network {network}; end that, or name another port \
+                    "{process} runs `vmlan {command}` for port {port} of network {network}; end that, or name another port \
                      with --port"
                 )
             }
