@@ -18,7 +18,7 @@ struct Lab {
 }
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(
         namespaces(),
         tool("unshare"),
@@ -35,8 +35,12 @@ pub fn run(page: &str) {
 
 #[track_caller]
 fn by_bgp(lab: &mut Lab) {
-    // The answers that the page shows are there before any guest has asked for another.
+    // What the page shows is there before any guest has asked for another.
     lab.follow("## MAC addresses by BGP");
+    for number in [2, 3] {
+        let line = format!("^52:54:00:00:00:0{number} dst 192.0.2.{number} self extern_learn");
+        lab.wait(1, &format!("bridge fdb show dev vxlan0 | grep -q '{line}'"));
+    }
     assert_eq!(lab.ping(1, 2), "3 received");
 
     // Group frames may pass meanwhile, which are few.
@@ -47,6 +51,10 @@ fn by_bgp(lab: &mut Lab) {
     assert!(more < 100, "host 3 got {more} frames while 200 requests and answers passed between the others");
 
     lab.follow("## A guest moves");
+    for host in [1, 3] {
+        let line = "^52:54:00:00:00:01 *remote *192.0.2.2 .*0/1$";
+        lab.wait(host, &format!("vtysh -c 'show evpn mac vni 100' | grep -q '{line}'"));
+    }
     lab.wait_ping(3, 1);
     lab.wait_ping(2, 1);
 

@@ -43,17 +43,17 @@ macro_rules! recipes {
 
 recipes! {
     containers: "containers.md", interfaces::containers;
+    hosts: "several-hosts.md", hosts::follow;
     killed: "killed.md", interfaces::namespaces;
-    hosts: "several-hosts.md", hosts::run;
     laptops: "laptops.md", laptops::follow;
     libvirt: "libvirt.md", libvirt::follow;
     namespaces: "namespaces.md", interfaces::namespaces;
     other_user: "other-user.md", interfaces::other_user;
     qemu: "qemu.md", qemu::follow;
     qemu_tap: "qemu-tap.md", qemu::follow;
-    replacing_linux_bridge: "replacing-linux-bridge.md", replacing_linux_bridge::run;
-    replacing_open_vswitch: "replacing-open-vswitch.md", replacing_open_vswitch::run;
-    replacing_vde: "replacing-vde.md", replacing_vde::run;
+    replacing_linux_bridge: "replacing-linux-bridge.md", replacing_linux_bridge::follow;
+    replacing_open_vswitch: "replacing-open-vswitch.md", replacing_open_vswitch::follow;
+    replacing_vde: "replacing-vde.md", replacing_vde::follow;
     router: "router.md", router::follow;
     vlans: "vlans.md", vlans::follow;
 }

@@ -28,7 +28,7 @@ cat heard
 ";
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(
         namespaces(),
         tool("unshare"),

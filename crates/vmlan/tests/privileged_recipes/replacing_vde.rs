@@ -5,7 +5,7 @@ use testbed::require;
 use crate::machine::Machine;
 
 #[track_caller]
-pub fn run(page: &str) {
+pub fn follow(page: &str) {
     require!(
         namespaces(),
         tool("unshare"),
