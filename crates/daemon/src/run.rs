@@ -21,6 +21,9 @@ use vmlan_ports::panics::{Relapses, caught};
 /// How long the end of the process waits for its threads.
 const LEFTOVERS: Duration = Duration::from_millis(500);
 
+/// Ports that are enough for a word before they are set up.
+const MANY: usize = 64;
+
 /// The options of `vmlan run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -94,6 +97,10 @@ async fn serve(
         .context("cannot start the data plane")?;
     supervisor.set_control(control_path);
     supervisor.take_over(control_path, &config);
+    let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
+    if ports >= MANY {
+        tracing::info!("setting up {ports} ports, which may take some seconds");
+    }
     let report = supervisor.apply(config, false).await;
 
     let (stop, stopped) = oneshot::channel::<()>();

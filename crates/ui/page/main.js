@@ -70,7 +70,7 @@ function show(focus) {
 function tell(error) {
   trouble.hidden = error === null;
   if (error !== null) {
-    const lost = error.status === 403 ? "This page is of an earlier `vmlan ui`." : `Nothing is heard of vmlan: ${error.message}`;
+    const lost = error.status === 403 ? "This page is of an earlier `vmlan ui`, or of the daemon before it was started anew: `vmlan ui --link` prints the new link." : `Nothing is heard of vmlan: ${error.message}`;
     setText(trouble, lost);
   }
 }
@@ -86,7 +86,7 @@ function update(what) {
 
 async function start() {
   if (!takeKey()) {
-    tell(new Error("open the link that `vmlan ui` printed"));
+    tell(new Error("open the link that `vmlan ui`, or `vmlan ui --link`, printed"));
     return;
   }
   const nav = document.getElementById("nav");

@@ -114,7 +114,7 @@ export function config({ about }) {
     button("Back to what runs", load),
   );
   const file = h("p", {});
-  const rights = about.writes ? "This page may apply it." : "This page changes nothing: `vmlan ui --writes` may, and so does `vmlan apply FILE`.";
+  const rights = about.writes ? "This page may apply it." : "This page changes nothing: `vmlan ui --writes` may, the daemon's own page with `ui_writes = true`, and `vmlan apply FILE`.";
   load();
   get("/v1/status").then(
     (status) => setText(file, `The daemon's file: ${status.config ?? "none"}. ${rights}`),
