@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testbed::poll_until;
 
 use crate::page::form;
 use crate::recipe::Action;
@@ -17,7 +18,10 @@ use crate::shell::Shell;
 use crate::support::VMLAN;
 
 /// How long a command may take, and what it shows may take to come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a machine may take to end.
+const END: Duration = Duration::from_secs(10);
 
 /// Makes the namespaces a system of their own, and says so when that is done.
 const BEGIN: &str = "\
@@ -134,7 +138,12 @@ fn watch(shell: &mut Shell, commands: &str, shows: &str) {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The processes of a namespace end with its first one, which ends with `unshare`.
+        // All processes of a namespace end with its first one. A shell that is busy does not hear of it.
+        let _ = self.shell.try_run("exit", END);
+        let ended = poll_until(END, || !matches!(self.child.try_wait(), Ok(None)));
+        if ended {
+            return;
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
