@@ -235,10 +235,10 @@ pub enum Command {
         #[arg(long)]
         clean: bool,
     },
-    /// Explain an error's code or a drop reason, and what to do about it
+    /// Explain an error's code, a drop reason or a finding of doctor, and what to do about it
     #[command(after_help = "Example: vmlan explain source_guard")]
     Explain {
-        /// The word, as errors and counters have it
+        /// The word, as errors, counters and doctor have it
         #[arg(add = ArgValueCompleter::new(names::explained))]
         word: String,
     },

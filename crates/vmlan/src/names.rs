@@ -7,7 +7,7 @@ use clap_complete::engine::CompletionCandidate;
 use vmlan_api::keys::{Key, Keyed, Value};
 
 use crate::client::Client;
-use crate::command::{control_path, port_keys, words};
+use crate::command::{control_path, explained_words, port_keys, words};
 
 /// The networks.
 pub fn networks(word: &OsStr) -> Vec<CompletionCandidate> {
@@ -17,9 +17,7 @@ pub fn networks(word: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The words that `vmlan explain` explains.
 pub fn explained(word: &OsStr) -> Vec<CompletionCandidate> {
-    let codes = vmlan_api::ErrorCode::ALL.iter().map(|code| code.name());
-    let reasons = vmlan_frame::DropReason::ALL.iter().map(|reason| reason.name());
-    beginning(word, codes.chain(reasons).map(str::to_owned))
+    beginning(word, explained_words().map(str::to_owned))
 }
 
 /// The networks, and the ports as NETWORK/PORT.

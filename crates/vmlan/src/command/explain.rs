@@ -1,4 +1,4 @@
-//! `explain`: the meaning of a word that an error or a counter has, and the remedy.
+//! `explain`: the meaning of a word that an error, a counter or doctor has, and the remedy.
 
 use serde::Serialize;
 use vmlan_api::{ErrorCode, nearest};
@@ -6,6 +6,7 @@ use vmlan_frame::{Direction, DropReason};
 
 use super::Failure;
 use crate::args::Output;
+use crate::doctor::Subject;
 use crate::output::{print, print_json};
 
 /// An explanation.
@@ -21,13 +22,22 @@ struct Explanation {
     remedy: &'static str,
 }
 
-/// Prints the explanation of an error's code or of a drop reason.
+/// The words that are explained.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    let codes = ErrorCode::ALL.iter().map(|code| code.name());
+    let reasons = DropReason::ALL.iter().map(|reason| reason.name());
+    codes.chain(reasons).chain(Subject::ALL.iter().map(|subject| subject.name()))
+}
+
+/// Prints the explanation of an error's code, a drop reason or a finding of doctor.
 pub fn run(word: &str, output: Output) -> Result<(), Failure> {
     let Some(found) = find(word) else {
-        let known = ErrorCode::ALL.iter().map(|code| code.name());
-        let near = nearest(word, known.chain(DropReason::ALL.iter().map(|reason| reason.name())));
+        let near = nearest(word, words());
         let meant = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-        let message = format!("there is no error code or drop reason `{}`{meant}", vmlan_api::escaped(word));
+        let message = format!(
+            "no error code, drop reason or finding of doctor is called `{}`{meant}",
+            vmlan_api::escaped(word)
+        );
         return Err(Failure::Failed(anyhow::anyhow!(message)));
     };
     if output.json {
@@ -52,7 +62,15 @@ fn find(word: &str) -> Option<Explanation> {
             remedy: reason.remedy(),
         })
     };
-    of_code.or_else(of_reason)
+    let of_subject = || {
+        Subject::ALL.iter().find(|subject| subject.name() == word).map(|subject| Explanation {
+            word: subject.name(),
+            kind: "a finding of `vmlan doctor`".to_owned(),
+            meaning: subject.meaning(),
+            remedy: subject.remedy(),
+        })
+    };
+    of_code.or_else(of_reason).or_else(of_subject)
 }
 
 fn of_reason(reason: DropReason) -> &'static str {
@@ -68,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_reasons_are_found_by_name() {
+    fn codes_reasons_and_findings_are_found_by_name() {
         let code = find("unknown_key").expect("an explanation");
         assert_eq!(
             (code.kind.as_str(), code.meaning),
@@ -76,13 +94,19 @@ mod tests {
         );
         let reason = find("queue_full").expect("an explanation");
         assert_eq!(reason.remedy, DropReason::QueueFull.remedy());
+        let finding = find("net_admin").expect("an explanation");
+        assert_eq!(finding.meaning, Subject::NetAdmin.meaning());
         assert_eq!(find("queue"), None);
     }
 
     #[test]
-    fn no_word_is_a_code_and_a_reason() {
-        for reason in DropReason::ALL {
-            assert!(ErrorCode::ALL.iter().all(|code| code.name() != reason.name()), "{}", reason.name());
+    fn every_word_is_explained_once_and_with_a_remedy() {
+        let mut seen = std::collections::BTreeSet::new();
+        for word in words() {
+            let found = find(word).expect(word);
+            assert!(seen.insert(word), "{word} is there twice");
+            assert!(found.meaning.ends_with('.') && found.remedy.ends_with('.'), "{word}");
+            assert!(found.remedy.split_whitespace().count() > 1, "{word}");
         }
     }
 }

@@ -20,6 +20,7 @@ mod uplink;
 use anyhow::Context;
 use clap_complete::env::Shells;
 
+pub use self::explain::words as explained_words;
 pub use self::other_side::{lines_for, stable_mac};
 pub use self::place::{check_private, control_path, default_file, others};
 pub use self::port::{path as port_path, port_keys, words};

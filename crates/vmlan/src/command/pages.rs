@@ -1,4 +1,5 @@
-//! The pages on the commands, below docs/commands: made of the command line as clap knows it, by a test.
+//! The pages on the commands, below docs/commands, made of the command line as clap knows it, and the one on doctor's
+//! findings; by a test.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +8,16 @@ use clap::{Arg, Command, CommandFactory};
 
 use super::man::{ENVIRONMENT, EXAMPLES, EXIT_STATUS, FILES};
 use crate::args::Arguments;
+use crate::doctor::Subject;
 
 /// The place of the pages in the tree.
 const DIRECTORY: &str = "docs/commands";
 
 /// The page that lists the others.
 const INDEX: &str = "README.md";
+
+/// The page on doctor's findings.
+const FINDINGS: &str = "../findings.md";
 
 /// The lines at the top of every page.
 const NOTE: &str = "<!-- Made of the command line's definitions by `cargo xtask man`. -->\n\n";
@@ -74,7 +79,33 @@ fn pages() -> Vec<(String, String)> {
         section(&mut text, command, 1);
         (format!("{}.md", command.get_name()), text)
     };
-    [(INDEX.to_owned(), index)].into_iter().chain(visible().map(page)).collect()
+    let others = [(INDEX.to_owned(), index), (FINDINGS.to_owned(), findings())];
+    others.into_iter().chain(visible().map(page)).collect()
+}
+
+/// The page on doctor's findings. Of the words for pages in them it makes links.
+fn findings() -> String {
+    let mut page =
+        "<!-- Made of the definitions in crates/vmlan/src/doctor/subject.rs by `cargo xtask man`. -->\n\n\
+                    # Findings of doctor\n\n"
+            .to_owned();
+    page.push_str(&wrapped(
+        "`vmlan doctor` looks at these things, one a line: whether each is well, what it found, and, where there is \
+         something to do, the line that does it. `vmlan explain CHECK` says what is here.",
+    ));
+    page.push('\n');
+    let linked = |text: &str| {
+        let words = text.split(' ').map(|word| match word.strip_prefix("docs/") {
+            Some(target) => format!("[docs/{}]({target})", target.split('#').next().unwrap_or(target)),
+            None => word.to_owned(),
+        });
+        wrapped(&words.collect::<Vec<_>>().join(" "))
+    };
+    for subject in Subject::ALL {
+        let remedy = linked(&format!("**What to do:** {}", subject.remedy()));
+        page.push_str(&format!("\n## `{}`\n\n{}\n\n{remedy}\n", subject.name(), linked(subject.meaning())));
+    }
+    page
 }
 
 /// A command and its subcommands.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use vmlan_api::{Listener, Service};
 
-use super::Check;
+use super::{Check, Subject};
 use crate::client::{Bounds, Client, ClientError};
 
-const NAME: &str = "control_socket";
+const NAME: Subject = Subject::ControlSocket;
 /// The most that a daemon's answer may take: one that hangs is a finding.
 const BOUNDS: Bounds = Bounds { time: Some(Duration::from_secs(5)), octets: 64 << 10 };
 
@@ -22,8 +22,8 @@ pub fn checks(path: anyhow::Result<PathBuf>) -> Vec<Check> {
 /// A TCP socket of the daemon's.
 fn listener(listener: &Listener) -> Check {
     let name = match listener.service {
-        Service::Metrics => "metrics",
-        Service::Ui => "web_page",
+        Service::Metrics => Subject::Metrics,
+        Service::Ui => Subject::WebPage,
     };
     match &listener.reason {
         None => Check::ok(name, format!("served at {}", listener.address)),

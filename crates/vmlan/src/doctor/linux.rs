@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::Check;
+use super::{Check, Subject};
 
 /// Where root's control socket lives.
 pub const ROOT_RUNTIME_DIRECTORY: &str = "/run";
@@ -25,9 +25,9 @@ pub fn checks() -> Vec<Check> {
     let tap_works = net_admin && matches!(tun.status, super::Level::Ok);
     vec![
         match net_admin {
-            true => Check::ok("net_admin", "yes"),
+            true => Check::ok(Subject::NetAdmin, "yes"),
             false => Check::warn(
-                "net_admin",
+                Subject::NetAdmin,
                 "no",
                 "making TAP devices needs CAP_NET_ADMIN: run as root, or have root make a persistent device that you own",
             ),
@@ -36,19 +36,29 @@ pub fn checks() -> Vec<Check> {
         namespaces(),
         trunk::check(),
         at_least(
-            "max_dgram_qlen",
+            Subject::MaxDgramQlen,
             "net/unix/max_dgram_qlen",
             WANTED_DATAGRAMS,
             "datagram guests lose bursts",
         ),
-        at_least("rmem_max", "net/core/rmem_max", WANTED_RMEM, "datagram ports get smaller receive buffers"),
-        at_least("wmem_max", "net/core/wmem_max", WANTED_WMEM, "datagram ports get smaller send buffers"),
+        at_least(
+            Subject::RmemMax,
+            "net/core/rmem_max",
+            WANTED_RMEM,
+            "datagram ports get smaller receive buffers",
+        ),
+        at_least(
+            Subject::WmemMax,
+            "net/core/wmem_max",
+            WANTED_WMEM,
+            "datagram ports get smaller send buffers",
+        ),
         interface_ports(),
         vhost_user::check(),
         ping(),
         nft(),
         Check::ok(
-            "kinds",
+            Subject::Kinds,
             match tap_works {
                 true => "stream, datagram, vde, tunnel, vhost_user, tap",
                 false => "stream, datagram, vde, tunnel, vhost_user",
@@ -60,7 +70,7 @@ pub fn checks() -> Vec<Check> {
 /// Asks the system for a socket as an uplink sends guests' echo requests by.
 fn ping() -> Check {
     use vmlan_sys::inet::{self, Version};
-    let name = "ping_sockets";
+    let name = Subject::PingSockets;
     match (inet::ping(Version::V4), inet::raw(Version::V4)) {
         (Ok(_), _) => Check::ok(name, "yes"),
         (Err(_), Ok(_)) => Check::ok(name, "raw sockets instead"),
@@ -75,7 +85,7 @@ fn ping() -> Check {
 /// Asks the kernel for what an interface port needs of it: its tables and its program.
 fn interface_ports() -> Check {
     use vmlan_drivers::host::fast::{Tables, from_guest};
-    let name = "interface_ports";
+    let name = Subject::InterfacePorts;
     let tables = Tables::new(1, 1);
     let loaded =
         tables.and_then(|tables| vmlan_sys::ebpf::load_classifier("vmlan_doctor", &from_guest(&tables)));
@@ -91,7 +101,7 @@ fn interface_ports() -> Check {
 
 /// The program that mode `kernel` of an uplink needs.
 fn nft() -> Check {
-    let name = "nft";
+    let name = Subject::Nft;
     let output = Command::new("nft").arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => {
@@ -107,7 +117,7 @@ fn nft() -> Check {
 }
 
 fn tun() -> Check {
-    let name = "dev_net_tun";
+    let name = Subject::Tun;
     let device = "/dev/net/tun";
     match OpenOptions::new().read(true).write(true).open(device) {
         Ok(_) => Check::ok(name, device),
@@ -125,7 +135,7 @@ fn tun() -> Check {
 
 /// Asks util-linux's unshare, because a namespace of our own would be one for good.
 fn namespaces() -> Check {
-    let name = "namespaces";
+    let name = Subject::Namespaces;
     let user: &[&str] =
         if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
     let made = Command::new("unshare")
@@ -149,7 +159,7 @@ fn namespaces() -> Check {
     }
 }
 
-fn at_least(name: &'static str, key: &str, wanted: u64, consequence: &str) -> Check {
+fn at_least(name: Subject, key: &str, wanted: u64, consequence: &str) -> Check {
     match sysctl(key) {
         Some(value) if value >= wanted => Check::ok(name, value.to_string()),
         Some(value) => {

@@ -6,6 +6,7 @@ mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
 mod sockets;
+mod subject;
 
 #[cfg(target_os = "linux")]
 use linux as platform;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use platform::ROOT_RUNTIME_DIRECTORY;
+pub use subject::Subject;
 
 use crate::args::Output;
 use crate::command::Failure;
@@ -33,8 +35,8 @@ const HEAD: [&str; 4] = ["STATUS", "CHECK", "VALUE", "HINT"];
 /// One look at the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Name of the thing that was looked at; stable.
-    check: &'static str,
+    /// The thing that was looked at.
+    check: Subject,
     /// How it is.
     status: Level,
     /// Finding of the check.
@@ -66,15 +68,15 @@ impl Level {
 }
 
 impl Check {
-    fn ok(check: &'static str, value: impl Into<String>) -> Self {
+    fn ok(check: Subject, value: impl Into<String>) -> Self {
         Self { check, status: Level::Ok, value: value.into(), hint: None }
     }
 
-    fn warn(check: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn warn(check: Subject, value: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { check, status: Level::Warn, value: value.into(), hint: Some(hint.into()) }
     }
 
-    fn fail(check: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn fail(check: Subject, value: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { check, status: Level::Fail, value: value.into(), hint: Some(hint.into()) }
     }
 }
@@ -111,7 +113,7 @@ fn checks(control: anyhow::Result<PathBuf>, clean: bool) -> Vec<Check> {
 fn row(check: &Check) -> Vec<String> {
     vec![
         check.status.as_str().to_owned(),
-        check.check.to_owned(),
+        check.check.name().to_owned(),
         check.value.clone(),
         check.hint.clone().unwrap_or_default(),
     ]
@@ -120,8 +122,8 @@ fn row(check: &Check) -> Vec<String> {
 fn user() -> Check {
     let uid = rustix::process::geteuid();
     match uid.is_root() {
-        true => Check::ok("user", "root"),
-        false => Check::ok("user", format!("uid {}", uid.as_raw())),
+        true => Check::ok(Subject::User, "root"),
+        false => Check::ok(Subject::User, format!("uid {}", uid.as_raw())),
     }
 }
 
@@ -133,7 +135,7 @@ fn descriptors() -> Check {
                 && limit.maximum.is_some_and(|most| most < WANTED_DESCRIPTORS) =>
         {
             Check::warn(
-                "descriptors",
+                Subject::Descriptors,
                 current.to_string(),
                 format!(
                     "a port takes a few each; for many ports raise the hard limit to {WANTED_DESCRIPTORS} (LimitNOFILE=)"
@@ -141,19 +143,19 @@ fn descriptors() -> Check {
             )
         }
         Some(current) if current < WANTED_DESCRIPTORS => Check::warn(
-            "descriptors",
+            Subject::Descriptors,
             current.to_string(),
             format!("a port takes a few each; for many ports run `ulimit -n {WANTED_DESCRIPTORS}` before"),
         ),
-        Some(current) => Check::ok("descriptors", current.to_string()),
-        None => Check::ok("descriptors", "unlimited"),
+        Some(current) => Check::ok(Subject::Descriptors, current.to_string()),
+        None => Check::ok(Subject::Descriptors, "unlimited"),
     }
 }
 
 /// Looks for the servers that an uplink asks for names.
 fn resolver() -> Check {
     const FILE: &str = "/etc/resolv.conf";
-    let name = "resolver";
+    let name = Subject::Resolver;
     let hint =
         "guests of an uplink resolve names of their network only: name a server there, or set `dns.servers`";
     match std::fs::read_to_string(FILE) {
@@ -176,7 +178,7 @@ fn servers<'a>(text: &'a str) -> Vec<&'a str> {
 
 /// Checks for leftovers of a killed daemon on interfaces; removes them if `clean` is set.
 fn leftovers(clean: bool) -> Check {
-    let name = "leftovers";
+    let name = Subject::Leftovers;
     let found = match vmlan_daemon::leftovers::find() {
         Ok(found) => found,
         Err(error) => return Check::warn(name, format!("not known: {error}"), "run this as root"),

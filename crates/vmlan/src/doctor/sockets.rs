@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::net::SocketType;
 use vmlan_drivers::unix::Directory;
 
-use super::Check;
+use super::{Check, Subject};
 
-const NAME: &str = "sockets";
+const NAME: Subject = Subject::Sockets;
 
 /// Names that are shown.
 const MOST: usize = 8;

@@ -6,7 +6,7 @@ use rustix::thread::CapabilitySet;
 use vmlan_drivers::host::programs;
 use vmlan_sys::{ebpf, packet, rights};
 
-use crate::doctor::{Check, Level};
+use crate::doctor::{Check, Level, Subject};
 
 /// Versions of Linux: the first whose interfaces have hooks of their own (tcx), and the first for mode `xdp`.
 const TCX: (u32, u32) = (6, 6);
@@ -82,7 +82,7 @@ impl Needs {
         };
         // `xdp` is for those who ask for it; the others are what `auto` chooses from.
         let others = lacking.iter().any(|lacking| !lacking.starts_with("xdp"));
-        Check { check: "trunk", status: if others { Level::Warn } else { Level::Ok }, value, hint }
+        Check { check: Subject::Trunk, status: if others { Level::Warn } else { Level::Ok }, value, hint }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use super::super::Check;
+use super::super::{Check, Subject};
 use super::sysctl;
 
 /// Descriptors that a port with the default number of queues may take: three for each of 36 rings, those of a message
@@ -41,7 +41,7 @@ struct Limits {
 
 impl Limits {
     fn judge(&self) -> Check {
-        let name = "vhost_user";
+        let name = Subject::VhostUser;
         let free = self.requests.map(|(most, taken)| most.saturating_sub(taken));
         let shown =
             |limit: Option<u64>, without: &str| limit.map_or(without.into(), |limit| limit.to_string());
