@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
+use vmlan_drivers::inject;
 use vmlan_ports::panics::{Relapses, caught};
 use vmlan_ports::throttle::Throttle;
 use vmlan_ui::{Connections, Limits, Options, Server};
@@ -90,6 +91,7 @@ async fn accept(server: &Server, connections: &mut Connections) {
     let mut throttle = Throttle::new();
     loop {
         throttle.pass().await;
+        inject::panic_at(|| "page-accept".to_owned());
         server.accept(connections).await;
     }
 }

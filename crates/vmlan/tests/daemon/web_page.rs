@@ -165,6 +165,20 @@ fn the_page_comes_goes_and_moves_with_the_configuration() {
 }
 
 #[test]
+fn a_panic_costs_the_page_a_moment_and_keeps_the_link() {
+    let port = free_port();
+    let daemon = Daemon::start_injecting(&[], &config(port, ""));
+    let page = Page::open(&daemon);
+    daemon.inject_panic("page-accept");
+    // The one that it waits for is served before it comes there.
+    assert!(page.ask("GET /", "").contains("<title>vmlan</title>"));
+    daemon.wait_panicked("page-accept");
+    assert!(page.ask("GET /v1/ports", "").contains("\"web\""));
+    assert_eq!(link(&daemon).as_deref().map(|link| link.contains(&page.address)), Some(true));
+    daemon.stop();
+}
+
+#[test]
 fn clients_that_say_nothing_hurt_nobody() {
     let port = free_port();
     let daemon = Daemon::start(&config(port, ""));
