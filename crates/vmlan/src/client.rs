@@ -116,8 +116,7 @@ impl ClientError {
                 })
             }
             Self::Slow { .. } => Some(
-                "it is busy or hangs: `vmlan doctor` names its process, and `vmlan support` collects what a bug report \
-                 needs"
+                "it is busy or hangs; `vmlan support` collects what a bug report needs, its threads too"
                     .to_owned(),
             ),
             _ => None,
