@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::shell::{Error, cargo, is_root, run as run_command};
-use crate::{book, dependencies, features, fuzz, links, macos, man, processors, prose, test, version};
+use crate::{
+    alone, book, debian, dependencies, features, fuzz, links, macos, man, processors, prose, test, version,
+};
 
 /// Long enough to find what a change broke, short enough for every push.
 const FUZZ_SECONDS: u32 = 10;
@@ -25,12 +27,14 @@ pub enum Step {
     Docs,
     /// The documents as a book, in which every link leads somewhere.
     Book,
-    /// Every crate that others may use can be packaged.
+    /// Every crate that others may use can be packaged, and the packages are whole.
     Package,
     /// Type-check for macOS.
     Macos,
     /// Type-check for other processors.
     Processors,
+    /// The Debian package, installed and tried in a machine of its own.
+    Debian,
     /// Each fuzz target for a short time.
     Fuzz,
     /// All tests; as root, one that cannot run fails.
@@ -39,7 +43,7 @@ pub enum Step {
 
 impl Step {
     /// All of them. The tests come last, so that their closing line stands at the end.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Format,
         Self::Version,
         Self::Clippy,
@@ -50,6 +54,7 @@ impl Step {
         Self::Package,
         Self::Macos,
         Self::Processors,
+        Self::Debian,
         Self::Fuzz,
         Self::Test,
     ];
@@ -66,6 +71,7 @@ impl Step {
             Self::Package => "package",
             Self::Macos => "macos",
             Self::Processors => "processors",
+            Self::Debian => "debian",
             Self::Fuzz => "fuzz",
             Self::Test => "test",
         }
@@ -102,24 +108,14 @@ impl Step {
                 cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
             )),
             Self::Book => book::check(),
-            Self::Package => package(),
+            Self::Package => alone::run(),
             Self::Macos => macos::run(),
             Self::Processors => processors::run(),
+            Self::Debian => debian::check(),
             Self::Fuzz => fuzz::run(FUZZ_SECONDS, &[]),
             Self::Test => test::run(false, is_root(), &[]),
         }
     }
-}
-
-/// Packages every crate but those that are the project's own, without building what was packaged: that takes as long
-/// as a build of all.
-fn package() -> Result<(), Error> {
-    let mut command =
-        cargo(["package", "--locked", "--allow-dirty", "--no-verify", "--quiet", "--workspace"]);
-    for own in ["vmlan-attack", "vmlan-bench", "vmlan-book", "vmlan-testbed", "vmlan-uring", "xtask"] {
-        command.args(["--exclude", own]);
-    }
-    run_command(&mut command)
 }
 
 /// Runs the steps, all of them even when one fails, and closes with a line for each.

@@ -4,6 +4,7 @@
 //! Progress and messages go to standard error; what a tool prints stays where the tool prints it. The exit status
 //! is 0, 1 when a task failed, 2 for a command line that is not understood.
 
+mod alone;
 mod attack;
 mod bench;
 mod book;
@@ -36,7 +37,7 @@ Tasks:
                                   --quick leaves out tests that need root, QEMU or other programs;
                                   ARGS go to the test runner, for example a part of a test's name
   ci [STEP...]                    the whole check: format, version, clippy, features, dependencies, docs,
-                                  book, package, macos, processors, fuzz, test
+                                  book, package, macos, processors, debian, fuzz, test
   fuzz [--seconds N] [TARGET...]  fuzz each target (default: all, 60 s each)
   openapi                         write the description of the control interface, crates/api/openapi.json
   man                             write what is made of definitions: the manual page vmlan.toml(5), the pages on commands, error
@@ -44,6 +45,7 @@ Tasks:
   book [--open]                   build the documents as a book, target/book/html/index.html, and check its links
   package [--arch amd64|arm64] [--profile PROFILE] [--binary FILE] [--version V]
                                   make the Debian package, of a release build unless told otherwise
+  package --test                  install the package of a development build in a machine, and try it there
   macos                           build and link for aarch64-apple-darwin
   bench [--only tap,dgram,stream,scale,fair,host] [--rounds N] [--seconds S] [--long S] [--patience S]
         [--json FILE] [--markdown FILE] [--charts DIRECTORY] [--list]
@@ -65,7 +67,7 @@ enum Task {
     Macos,
     Man,
     Openapi,
-    Package(debian::Package),
+    Package(debian::Task),
     Bench { arguments: Vec<String> },
     Attack { arguments: Vec<String> },
 }
@@ -95,7 +97,7 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Macos => macos::run()?,
         Task::Man => man::write().and(book::write())?,
         Task::Openapi => openapi::write()?,
-        Task::Package(package) => debian::run(&package).map(drop)?,
+        Task::Package(package) => debian::perform(&package)?,
         Task::Bench { arguments } => bench::run(&arguments)?,
         Task::Attack { arguments } => attack::run(&arguments)?,
     }
@@ -185,7 +187,7 @@ mod tests {
             ("book", Task::Book { open: false }),
             ("book --open", Task::Book { open: true }),
             ("openapi", Task::Openapi),
-            ("package", Task::Package(debian::Package::default())),
+            ("package", Task::Package(debian::Task::Make(debian::Package::default()))),
             ("bench", Task::Bench { arguments: vec![] }),
             ("bench --list", Task::Bench { arguments: vec!["--list".into()] }),
             (

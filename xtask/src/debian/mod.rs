@@ -1,5 +1,7 @@
 //! The Debian package: the program is built by Cargo, and debhelper packs it with what `packaging/` holds.
 
+mod check;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +69,15 @@ impl Architecture {
     }
 }
 
+/// The task that the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Make a package.
+    Make(Package),
+    /// Make one and try it.
+    Check,
+}
+
 /// A package to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -90,7 +101,10 @@ impl Default for Package {
 ///
 /// # Errors
 /// When there is one that it does not know.
-pub fn parse(words: Vec<String>) -> Result<Package, Error> {
+pub fn parse(words: Vec<String>) -> Result<Task, Error> {
+    if words == ["--test"] {
+        return Ok(Task::Check);
+    }
     let mut package = Package::default();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -103,7 +117,26 @@ pub fn parse(words: Vec<String>) -> Result<Package, Error> {
             _ => return Err(Error::Usage(format!("package does not know {word:?}"))),
         }
     }
-    Ok(package)
+    Ok(Task::Make(package))
+}
+
+/// Makes a package, or makes one and tries it.
+///
+/// # Errors
+/// Those of [`run`] and [`check`].
+pub fn perform(task: &Task) -> Result<(), Error> {
+    match task {
+        Task::Make(package) => run(package).map(drop),
+        Task::Check => check(),
+    }
+}
+
+/// Installs the package of a development build in a machine of its own, and tries it there.
+///
+/// # Errors
+/// When something is wrong with it.
+pub fn check() -> Result<(), Error> {
+    check::run()
 }
 
 /// Makes the package, which lintian has no complaint about. Returns where it is; nothing where tools are missing and
@@ -170,7 +203,7 @@ fn pack(package: &Package, binary: &Path) -> Result<PathBuf, Error> {
     let mut inside = program("env", ["--chdir"]);
     inside.arg(&tree).arg(pack.get_program()).args(pack.get_args());
     // What is packed has the date of the commit, so that the same commit makes the same package.
-    inside.env("SOURCE_DATE_EPOCH", seconds).env_remove("CARGO").env("LC_ALL", "C.UTF-8");
+    inside.env("SOURCE_DATE_EPOCH", seconds).env("DEB_BUILD_OPTIONS", "nocheck").env("LC_ALL", "C.UTF-8");
     if package.profile != "release" {
         // Nobody keeps it, so the smallest size is not worth the time.
         inside.env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
@@ -211,6 +244,7 @@ fn stage(package: &Package, binary: &Path, tree: &Path) -> Result<(), Error> {
             .ok_or_else(|| Error::Failed(format!("`{} {}` failed", binary.display(), arguments.join(" "))))
     };
     eprint!("packing {}", ask(&["version"])?);
+    ask(&["check", &tree.join("vmlan.toml").to_string_lossy()])?;
     ask(&["man", "--directory", &tree.join("man").to_string_lossy()])?;
     for (shell, name) in [("bash", "vmlan"), ("zsh", "_vmlan"), ("fish", "vmlan.fish")] {
         write(&tree.join("completions").join(shell).join(name), &ask(&["completions", shell])?)?;
@@ -283,16 +317,17 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Package, Error> {
+    fn parsed(line: &str) -> Result<Task, Error> {
         parse(line.split_whitespace().map(str::to_owned).collect())
     }
 
     #[test]
     fn arguments_are_understood() {
-        assert_eq!(parsed(""), Ok(Package::default()));
+        assert_eq!(parsed(""), Ok(Task::Make(Package::default())));
+        assert_eq!(parsed("--test"), Ok(Task::Check));
         let arm = Package { architecture: Architecture::Arm64, profile: "dev".into(), ..Package::default() };
-        assert_eq!(parsed("--arch arm64 --profile dev"), Ok(arm));
-        for line in ["--arch", "--arch mips", "arm64", "--profile"] {
+        assert_eq!(parsed("--arch arm64 --profile dev"), Ok(Task::Make(arm)));
+        for line in ["--arch", "--arch mips", "arm64", "--profile", "--test x"] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
     }
