@@ -8,8 +8,8 @@ use crate::shell::{Error, cargo, program, root, run as run_command, target};
 /// The project's own crates, which nobody else needs.
 const OWN: [&str; 6] = ["vmlan-attack", "vmlan-bench", "vmlan-book", "vmlan-testbed", "vmlan-uring", "xtask"];
 
-/// Packages every crate but those that are the project's own, unpacks them to a workspace of nothing else, and checks the
-/// program there. Cargo's own verification would build everything once more for each crate.
+/// Packages every crate but those that are the project's own, unpacks them to a workspace of nothing else, and checks
+/// the program there. Cargo's own verification would build everything once more for each crate.
 ///
 /// # Errors
 /// When a crate cannot be packed, or lacks something.
@@ -48,6 +48,8 @@ pub fn run() -> Result<(), Error> {
         let path = alone.join(name);
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
+    // The lock file is cut down to these crates, for which nothing has to be asked when all is here.
+    run_command(&mut cargo(["fetch", "--quiet", "--locked"]))?;
     let mut check = cargo(["check", "--offline", "--package", "vmlan", "--manifest-path"]);
     run_command(check.arg(alone.join("Cargo.toml")).arg("--target-dir").arg(target()))
 }

@@ -99,5 +99,11 @@ impl Residence {
 }
 
 fn unreachable(path: &Path, error: &io::Error) -> String {
-    format!("cannot enter the network namespace {}: {error}; see `ip netns list`", path.display())
+    let cure = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "give vmlan CAP_SYS_ADMIN; the unit of its package has a drop-in for that"
+        }
+        _ => "see `ip netns list`",
+    };
+    format!("cannot enter the network namespace {}: {error}; {cure}", path.display())
 }
