@@ -123,7 +123,7 @@ pub fn parse(words: Vec<String>) -> Result<Task, Error> {
 /// Makes a package, or makes one and tries it.
 ///
 /// # Errors
-/// Those of [`run`] and [`check`].
+/// Those of [`run`] and [`check()`].
 pub fn perform(task: &Task) -> Result<(), Error> {
     match task {
         Task::Make(package) => run(package).map(drop),
