@@ -37,7 +37,8 @@ fn case_6_promiscuity_is_given_back_and_that_of_others_stays() {
     assert_eq!(lab.promiscuity(), 0);
     let daemon = lab.start(&lab.config(""));
     wait_until("the interface to be promiscuous", PATIENCE, || lab.promiscuity() == 1);
-    let mut foreign = lab.host.spawn("tcpdump", ["-i", "eth0", "-n", "-w", "/dev/null"]);
+    // Of another user it would give the file, which is everybody's, to that user.
+    let mut foreign = lab.host.spawn("tcpdump", ["-Z", "root", "-i", "eth0", "-n", "-w", "/dev/null"]);
     foreign.wait_for_log("listening on", PATIENCE);
     assert_eq!(lab.promiscuity(), 2);
     daemon.stop();
