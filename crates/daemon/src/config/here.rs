@@ -2,8 +2,9 @@
 //!
 //! Everything is looked at, nothing is changed; what is found may be otherwise a moment later.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
@@ -14,13 +15,15 @@ use super::port_path;
 use super::valid::ValidConfig;
 use vmlan_ports::{Belonging, join};
 
-/// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned.
-pub fn here(config: &ValidConfig) -> Vec<Error> {
+/// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned. Sockets
+/// and addresses that a daemon has by its configuration `running` are left alone: whoever looks at a socket connects to
+/// it, and the daemon gives up what it has to go on with another configuration.
+pub fn here(config: &ValidConfig, running: Option<&ValidConfig>) -> Vec<Error> {
+    let running: BTreeSet<Belonging> = running.into_iter().flat_map(sockets).collect();
+    let look = |belonging: &Belonging| if running.contains(belonging) { None } else { look(belonging) };
     let mut found = Vec::new();
-    for (at, address) in
-        [("daemon.metrics", config.metrics()), ("daemon.ui", config.ui().map(|page| page.address))]
-    {
-        let fault = address.and_then(|address| look(&Belonging::Tcp(address)));
+    for (at, address) in own(config) {
+        let fault = look(&Belonging::Tcp(address));
         found.extend(fault.map(|(code, message)| Error::at(code, at, message)));
     }
     for (network, settings) in config.networks() {
@@ -40,6 +43,23 @@ pub fn here(config: &ValidConfig) -> Vec<Error> {
     found
 }
 
+/// The TCP addresses of a daemon itself, and the keys that name them.
+fn own(config: &ValidConfig) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    let page = config.ui().map(|page| page.address);
+    let named = |(key, address): (_, Option<_>)| Some((key, address?));
+    [("daemon.metrics", config.metrics()), ("daemon.ui", page)].into_iter().filter_map(named)
+}
+
+/// What a daemon with this configuration listens at.
+fn sockets(config: &ValidConfig) -> impl Iterator<Item = Belonging> {
+    let ports = config.networks().values().flat_map(|network| network.ports.values());
+    let of_ports = ports.flat_map(|port| port.attachment.belongings()).map(|(belonging, _)| belonging);
+    let own = own(config).map(|(_, address)| Belonging::Tcp(address));
+    let is_socket =
+        |belonging: &_| matches!(belonging, Belonging::Socket(_) | Belonging::Tcp(_) | Belonging::Udp(_));
+    of_ports.chain(own).filter(is_socket)
+}
+
 type Fault = (ErrorCode, String);
 
 fn look(belonging: &Belonging) -> Option<Fault> {
@@ -56,8 +76,7 @@ fn look(belonging: &Belonging) -> Option<Fault> {
                 Some((ErrorCode::BadPath, message))
             }
         },
-        // It is made, or waited for.
-        Belonging::Interface(_) => privilege("an interface port"),
+        Belonging::Interface(name) => free(name).or_else(|| privilege("an interface port")),
         Belonging::Descriptor(_) => None,
     }
 }
@@ -77,7 +96,7 @@ fn socket(path: &Path) -> Option<Fault> {
     }
     let datagrams = UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok();
     if datagrams || UnixStream::connect(path).is_ok() {
-        let message = format!("a program listens at {}; end it, if it is not this vmlan", path.display());
+        let message = format!("a program listens at {}; end it, or choose another path", path.display());
         return Some((ErrorCode::Conflict, message));
     }
     let is_other = path.symlink_metadata().is_ok_and(|found| {
@@ -97,7 +116,7 @@ fn directory(path: &Path) -> Option<Fault> {
 fn bindable(error: Option<std::io::Error>, belonging: &Belonging) -> Option<Fault> {
     let error = error?;
     let cure = match error.kind() {
-        ErrorKind::AddrInUse => "a program uses it; end it, if it is not this vmlan, or choose another port",
+        ErrorKind::AddrInUse => "a program uses it; end it, or choose another port",
         ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
         ErrorKind::PermissionDenied => "ports below 1024 are for root",
         _ => "choose another address",
@@ -123,6 +142,19 @@ fn device(name: &str) -> Option<Fault> {
     }
 }
 
+/// The interface of a port. It is made, or waited for, where it is not there.
+fn free(name: &str) -> Option<Fault> {
+    let is_a_part = Path::new("/sys/class/net").join(name).join("master").exists();
+    is_a_part.then(|| {
+        let message = format!(
+            "{name} is a port of a bridge, bond or the like; `ip link set {name} nomaster` takes it out, and `ip -d \
+             link show {name}` says of which"
+        );
+        (ErrorCode::Conflict, message)
+    })
+}
+
+/// The interface of a trunk.
 fn interface(name: &str) -> Option<Fault> {
     let there = !cfg!(target_os = "linux") || Path::new("/sys/class/net").join(name).exists();
     (!there).then(|| (ErrorCode::BadDeviceName, format!("there is no interface {name} on this machine")))

@@ -1,19 +1,23 @@
 //! `check` and `apply`: configuration files.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 use vmlan_daemon::config::{self, ConfigErrors, Located, ValidConfig};
 
-use super::Failure;
+use super::{Failure, control_path};
 use crate::args::Output;
-use crate::client::Client;
+use crate::client::{Bounds, Client};
 use crate::output::{self, or_dash, print, print_json};
 use crate::table::table;
 
+/// The most that a check waits for the vmlan that runs, and that it reads of its configuration.
+const LOOK: Bounds = Bounds { time: Some(Duration::from_secs(5)), octets: 64 << 20 };
+
 /// Checks a file and tells what it holds, or every fault in it, and everything that can never be set up; with `here`
-/// also what this machine lacks for it.
-pub fn check(file: &Path, here: bool, output: Output) -> Result<(), Failure> {
+/// also what this machine lacks for it, beside the vmlan at `control` if one runs.
+pub fn check(file: &Path, here: bool, control: Option<&Path>, output: Output) -> Result<(), Failure> {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(errors) if output.json => return told_as_json(file, &errors),
@@ -22,7 +26,7 @@ pub fn check(file: &Path, here: bool, output: Output) -> Result<(), Failure> {
     let mut found = config::hindrances(&config);
     let never = found.len();
     if here {
-        found.extend(config::here(&config));
+        found.extend(config::here(&config, running(control).as_ref()));
     }
     let notes = config::notes(&config);
     let ports: usize = config.networks().values().map(|network| network.ports.len()).sum();
@@ -49,6 +53,12 @@ pub fn check(file: &Path, here: bool, output: Output) -> Result<(), Failure> {
     );
     print(&summary)?;
     tell_notes(&notes)
+}
+
+/// The configuration of the vmlan that runs, if one answers.
+fn running(control: Option<&Path>) -> Option<ValidConfig> {
+    let client = Client::new(&control_path(control).ok()?).ok()?.bounded(LOOK);
+    config::validate(client.get("/v1/config").ok()?).ok()
 }
 
 /// The faults of a file for a program, each with its place.

@@ -75,7 +75,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let config = file.or(config).or_else(place::default_file);
             Ok(vmlan_daemon::run::run(vmlan_daemon::run::Options { config, control })?)
         }
-        Command::Check { file, here } => apply::check(&file, here, output),
+        Command::Check { file, here } => apply::check(&file, here, control.as_deref(), output),
         Command::Apply { file, dry_run } => apply::apply(&client()?, file.as_deref(), dry_run, output),
         Command::Status { fast: None, watch } => {
             let client = client()?;

@@ -6,6 +6,7 @@ mod support;
 mod attach;
 mod bug_report;
 mod change;
+mod check;
 mod filter;
 mod lifecycle;
 mod policy;

@@ -76,6 +76,11 @@ fn a_port_is_added_by_the_command_line_and_check_looks_at_this_machine() {
     let check = |file: &str| lab.host.exec(VMLAN, ["check", file, "--here"]);
     let file = file.to_str().expect("text");
     check(file).expect_success();
+    lab.host.exec("ip", ["link", "add", "later", "type", "veth", "peer", "name", "other"]).expect_success();
+    lab.host.exec("ip", ["link", "add", "br0", "type", "bridge"]).expect_success();
+    lab.host.exec("ip", ["link", "set", "later", "master", "br0"]).expect_success();
+    let output = check(file);
+    assert!(!output.success() && output.stderr.contains("ip link set later nomaster"), "{output:?}");
     let config = lab.veth(2, "").replace(&lab.guest(2).path().display().to_string(), "not-there");
     std::fs::write(file, config).expect("a file");
     let output = check(file);
