@@ -339,7 +339,8 @@ fn what_a_guest_does_not_read_is_counted_as_its_drops() {
         testbed::ping(lab.guest(1), v4(7), 1500);
         daemon.port("silent").counters.drops.get("queue_full").is_some_and(|count| *count > 100)
     });
-    assert!(carried(&daemon, "guest1") > 1500);
+    // More than the queue has room for went by the kernel; the first ones may have gone by the daemon.
+    assert!(carried(&daemon, "guest1") > 1000);
     assert_balanced(&daemon);
     daemon.stop();
 }
