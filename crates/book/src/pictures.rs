@@ -137,26 +137,27 @@ fn learning() -> Picture {
 fn vlans() -> Picture {
     let mut picture = Picture::new(
         760.0,
-        260.0,
+        290.0,
         "VLANs",
         "Ports web and db are access ports of VLAN 10, port test is one of VLAN 20: their guests see no tags. The \
-         port router has VLANs 10 and 20 with tags and VLAN 1 without. Frames stay in their VLAN.",
+         port router has VLANs 10 and 20 with tags and VLAN 1, its native one, without. Frames stay in their VLAN.",
     );
-    picture.boxed(Own, (300.0, 30.0, 170.0, 200.0), &[]);
-    picture.centred(385.0, 52.0, "network lab");
-    picture.boxed(Area, (312.0, 64.0, 146.0, 96.0), &["VLAN 10"]);
-    picture.boxed(Area, (312.0, 168.0, 146.0, 50.0), &["VLAN 20"]);
+    picture.boxed(Area, (280.0, 20.0, 210.0, 250.0), &["network lab"]);
+    for (y, height, name) in [(56.0, 90.0, "VLAN 10"), (160.0, 40.0, "VLAN 20"), (214.0, 40.0, "VLAN 1")] {
+        picture.boxed(Own, (310.0, y, 150.0, height), &[name]);
+    }
     for (y, name, access) in
-        [(64.0, "web", "access = 10"), (122.0, "db", "access = 10"), (176.0, "test", "access = 20")]
+        [(60.0, "web", "access = 10"), (106.0, "db", "access = 10"), (162.0, "test", "access = 20")]
     {
         picture.boxed(Guest, (20.0, y, 90.0, 36.0), &[name]);
-        picture.both(&[(110.0, y + 18.0), (300.0, y + 18.0)]);
-        picture.centred(205.0, y + 11.0, access);
+        picture.both(&[(110.0, y + 18.0), (310.0, y + 18.0)]);
+        picture.centred(195.0, y + 11.0, access);
     }
-    picture.boxed(Guest, (630.0, 100.0, 110.0, 54.0), &["router", "sees tags"]);
-    picture.both(&[(470.0, 127.0), (630.0, 127.0)]);
-    picture.centred(550.0, 114.0, "tagged = [10, 20]");
-    picture.centred(550.0, 148.0, "native = 1");
+    picture.boxed(Guest, (612.0, 56.0, 132.0, 198.0), &["router", "tagged = [10, 20]", "native = 1"]);
+    for (y, frames) in [(101.0, "with tag 10"), (180.0, "with tag 20"), (234.0, "no tag")] {
+        picture.both(&[(460.0, y), (612.0, y)]);
+        picture.centred(551.0, y - 7.0, frames);
+    }
     picture
 }
 
@@ -215,9 +216,10 @@ fn uplink() -> Picture {
     picture.boxed(Host, (620.0, 56.0, 120.0, 44.0), &["resolvers", "of this host"]);
     picture.boxed(Host, (620.0, 150.0, 120.0, 56.0), &["the internet", "out and in"]);
     picture.both(&[(530.0, 80.0), (620.0, 80.0)]);
-    picture.arrow(&[(530.0, 168.0), (620.0, 168.0)]);
-    picture.arrow(&[(620.0, 194.0), (530.0, 194.0)]);
-    picture.centred(585.0, 186.0, "forward");
+    picture.arrow(&[(530.0, 164.0), (620.0, 164.0)]);
+    picture.centred(585.0, 158.0, "flows");
+    picture.arrow(&[(620.0, 200.0), (530.0, 200.0)]);
+    picture.centred(585.0, 194.0, "forwards");
     picture
 }
 
@@ -249,89 +251,104 @@ fn fast() -> Picture {
     picture.arrow(&[(395.0, 70.0), (395.0, 146.0)]);
     picture.label(405.0, 94.0, "decisions");
     picture.arrow(&[(480.0, 70.0), (480.0, 90.0), (560.0, 90.0), (560.0, 175.0), (620.0, 175.0)]);
+    picture.label(570.0, 96.0, "slow: sent by a worker");
     picture
 }
 
 fn rings() -> Picture {
     let mut picture = Picture::new(
         760.0,
-        280.0,
+        376.0,
         "vhost-user rings",
-        "The monitor hands the guest's memory to vmlan over a socket. Rings and buffers are in that memory. A worker \
-         reads what the guest sends from one ring and writes what it gets into the other; kicks and calls tell that \
-         there is something.",
+        "Rings and buffers are in the guest's memory. A worker reads what the guest sends from one ring and writes \
+         what it gets into the other. A kick by the guest tells the worker that there is something, a call by the \
+         worker tells the guest. The monitor hands memory, kicks and calls over a socket to the connection, which \
+         maps the memory and starts the rings at the worker.",
     );
-    picture.boxed(Area, (20.0, 20.0, 420.0, 244.0), &["memory of the guest, shared"]);
-    picture.boxed(Guest, (40.0, 110.0, 110.0, 60.0), &["guest", "virtio-net"]);
-    picture.boxed(Table, (220.0, 66.0, 180.0, 60.0), &["transmit ring", "buffers that it sends"]);
-    picture.boxed(Table, (220.0, 166.0, 180.0, 60.0), &["receive ring", "buffers that it gave"]);
-    picture.boxed(Own, (600.0, 110.0, 140.0, 60.0), &["worker", "copies a batch"]);
-    picture.arrow(&[(150.0, 126.0), (220.0, 100.0)]);
-    picture.arrow(&[(220.0, 190.0), (150.0, 156.0)]);
-    picture.arrow(&[(400.0, 96.0), (600.0, 126.0)]);
-    picture.arrow(&[(600.0, 154.0), (400.0, 196.0)]);
-    picture.label(520.0, 92.0, "kick: there is something");
-    picture.label(520.0, 200.0, "call: it is done");
-    picture.boxed(Own, (560.0, 222.0, 180.0, 42.0), &["connection", "maps, starts rings"]);
-    picture.boxed(Guest, (600.0, 20.0, 140.0, 42.0), &["monitor", "QEMU and others"]);
-    picture.arrow(&[(740.0, 41.0), (750.0, 41.0), (750.0, 243.0), (740.0, 243.0)]);
+    picture.boxed(Guest, (20.0, 160.0, 100.0, 60.0), &["guest", "virtio-net"]);
+    picture.boxed(Area, (150.0, 100.0, 250.0, 180.0), &["memory of the guest, shared"]);
+    picture.boxed(Table, (170.0, 132.0, 210.0, 56.0), &["transmit ring", "buffers that it sends"]);
+    picture.boxed(Table, (170.0, 208.0, 210.0, 56.0), &["receive ring", "buffers that it gave"]);
+    picture.boxed(Own, (560.0, 160.0, 150.0, 60.0), &["worker", "copies a batch"]);
+    picture.arrow(&[(120.0, 178.0), (170.0, 162.0)]);
+    picture.arrow(&[(170.0, 230.0), (120.0, 204.0)]);
+    picture.arrow(&[(380.0, 160.0), (560.0, 178.0)]);
+    picture.arrow(&[(560.0, 202.0), (380.0, 232.0)]);
+    picture.arrow(&[(50.0, 160.0), (50.0, 30.0), (670.0, 30.0), (670.0, 160.0)]);
+    picture.centred(360.0, 46.0, "kick: there is something");
+    picture.arrow(&[(600.0, 160.0), (600.0, 66.0), (90.0, 66.0), (90.0, 160.0)]);
+    picture.centred(360.0, 82.0, "call: it is done");
+    picture.boxed(Guest, (20.0, 312.0, 130.0, 48.0), &["monitor", "QEMU and others"]);
+    picture.boxed(Own, (430.0, 312.0, 180.0, 48.0), &["connection", "one for each port"]);
+    picture.arrow(&[(150.0, 336.0), (430.0, 336.0)]);
+    picture.centred(288.0, 328.0, "memory, kicks and calls");
+    picture.arrow(&[(460.0, 312.0), (460.0, 258.0), (400.0, 258.0)]);
+    picture.label(468.0, 290.0, "maps");
+    picture.arrow(&[(584.0, 312.0), (584.0, 220.0)]);
+    picture.label(592.0, 270.0, "starts rings");
     picture
 }
 
 fn workers() -> Picture {
     let mut picture = Picture::new(
         760.0,
-        270.0,
+        286.0,
         "Control and workers",
         "The control thread has the configuration, the control socket and a task for each port. It sends commands to \
-         workers, which move all frames of their ports, each with its own buffers and counters. Workers share the \
-         table of ports and the FDB, and read them without a lock.",
+         every worker and hears of faults from each. Workers move all frames of their ports, each with its own \
+         buffers and counters. They share the table of ports and the FDB, and read them without a lock.",
     );
     picture.boxed(
         Own,
-        (20.0, 30.0, 200.0, 96.0),
+        (20.0, 44.0, 200.0, 98.0),
         &["control", "configuration, interface,", "a task for each port"],
     );
-    for (index, y) in [30.0, 84.0].into_iter().enumerate() {
+    picture.boxed(Area, (354.0, 14.0, 202.0, 142.0), &["workers"]);
+    for (index, y) in [44.0, 100.0].into_iter().enumerate() {
         picture.boxed(Own, (370.0, y, 170.0, 42.0), &[&format!("worker {index}"), "buffers, queues"]);
         picture.boxed(Guest, (620.0, y, 120.0, 42.0), &["its ports", "take turns"]);
         picture.both(&[(540.0, y + 21.0), (620.0, y + 21.0)]);
+        picture.both(&[(220.0, y + 21.0), (370.0, y + 21.0)]);
     }
-    picture.arrow(&[(220.0, 51.0), (370.0, 51.0)]);
-    picture.centred(295.0, 42.0, "commands");
-    picture.arrow(&[(370.0, 105.0), (220.0, 105.0)]);
-    picture.centred(295.0, 96.0, "faults");
-    picture.boxed(Table, (250.0, 196.0, 290.0, 54.0), &["ports and FDB", "read without a lock"]);
-    picture.arrow(&[(120.0, 126.0), (120.0, 223.0), (250.0, 223.0)]);
-    picture.label(132.0, 180.0, "replaces");
-    picture.arrow(&[(455.0, 196.0), (455.0, 126.0)]);
-    picture.label(467.0, 166.0, "every worker reads");
+    picture.centred(286.0, 89.0, "commands to each,");
+    picture.centred(286.0, 106.0, "faults from each");
+    picture.boxed(Table, (250.0, 212.0, 290.0, 54.0), &["ports and FDB", "read without a lock"]);
+    picture.arrow(&[(120.0, 142.0), (120.0, 239.0), (250.0, 239.0)]);
+    picture.label(132.0, 196.0, "replaces");
+    picture.arrow(&[(455.0, 212.0), (455.0, 156.0)]);
+    picture.label(467.0, 188.0, "every worker reads");
     picture
 }
 
 fn restart() -> Picture {
     let mut picture = Picture::new(
         760.0,
-        270.0,
+        334.0,
         "A restart",
         "What the daemon finds again when it starts: the configuration file, leases and names of an uplink, \
-         positions of packed rings, tables of the kernel's fast way after a kill. What it makes anew: sockets, TAPs, \
-         the forwarding database and the flows of an uplink.",
+         positions of packed rings, persistent TAPs, and after a kill the kernel's fast way with its addresses and \
+         counters. What it makes anew: sockets, other TAPs, learnt addresses, the flows of an uplink and other \
+         counters.",
     );
-    picture.boxed(Own, (14.0, 100.0, 126.0, 54.0), &["daemon", "ends or is killed"]);
-    picture.boxed(Own, (620.0, 100.0, 120.0, 54.0), &["daemon", "starts"]);
-    picture.boxed(Area, (180.0, 16.0, 400.0, 112.0), &["kept"]);
-    picture.boxed(Table, (196.0, 46.0, 180.0, 34.0), &["configuration file"]);
-    picture.boxed(Table, (196.0, 88.0, 180.0, 34.0), &["leases and names"]);
-    picture.boxed(Table, (386.0, 46.0, 180.0, 34.0), &["packed rings"]);
-    picture.boxed(Table, (386.0, 88.0, 180.0, 34.0), &["fast way, if killed"]);
-    picture.boxed(Area, (180.0, 142.0, 400.0, 112.0), &["made anew"]);
-    picture.boxed(Host, (196.0, 172.0, 180.0, 34.0), &["sockets, TAPs"]);
-    picture.boxed(Host, (196.0, 214.0, 180.0, 34.0), &["learnt addresses"]);
-    picture.boxed(Host, (386.0, 172.0, 180.0, 34.0), &["uplink's flows"]);
-    picture.boxed(Host, (386.0, 214.0, 180.0, 34.0), &["counters"]);
-    picture.arrow(&[(140.0, 120.0), (180.0, 90.0)]);
-    picture.arrow(&[(580.0, 90.0), (620.0, 120.0)]);
-    picture.arrow(&[(580.0, 176.0), (620.0, 144.0)]);
+    picture.boxed(Own, (14.0, 130.0, 126.0, 54.0), &["daemon", "ends or is killed"]);
+    picture.boxed(Own, (620.0, 130.0, 120.0, 54.0), &["daemon", "starts"]);
+    picture.boxed(Area, (180.0, 16.0, 400.0, 172.0), &["kept"]);
+    picture.boxed(Table, (196.0, 44.0, 180.0, 40.0), &["configuration file"]);
+    picture.boxed(Table, (384.0, 44.0, 180.0, 40.0), &["leases, names", "of an uplink"]);
+    picture.boxed(Table, (196.0, 91.0, 180.0, 40.0), &["packed rings", "their positions"]);
+    picture.boxed(Table, (384.0, 91.0, 180.0, 40.0), &["persistent TAPs"]);
+    picture.boxed(
+        Table,
+        (196.0, 138.0, 368.0, 40.0),
+        &["the kernel's fast way, after a kill", "with its addresses and counters"],
+    );
+    picture.boxed(Area, (180.0, 202.0, 400.0, 116.0), &["made anew"]);
+    picture.boxed(Host, (196.0, 230.0, 180.0, 36.0), &["sockets, other TAPs"]);
+    picture.boxed(Host, (196.0, 274.0, 180.0, 36.0), &["learnt addresses"]);
+    picture.boxed(Host, (384.0, 230.0, 180.0, 36.0), &["uplink's flows"]);
+    picture.boxed(Host, (384.0, 274.0, 180.0, 36.0), &["other counters"]);
+    picture.arrow(&[(140.0, 142.0), (180.0, 104.0)]);
+    picture.arrow(&[(580.0, 104.0), (620.0, 142.0)]);
+    picture.arrow(&[(660.0, 184.0), (660.0, 260.0), (580.0, 260.0)]);
     picture
 }
