@@ -84,14 +84,14 @@ fn silent_move(lab: &mut Lab) {
     lab.hosts[2]
         .run(&format!("ip netns exec app ip neighbour replace 10.0.0.1 lladdr {web} nud permanent dev eth0"));
     lab.hosts[0].run(
-        "ip netns exec web sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-        vmlan port add lab web interface name=ve-web create=veth \\
-          peer.name=eth0 peer.netns=web peer.address=10.0.0.1/24 peer.mac=52:54:00:00:00:01
-        until ip -n web address show eth0 | grep -q 10.0.0.1; do sleep 0.1; done
-        ip -n web neighbour replace 10.0.0.3 lladdr 52:54:00:00:00:03 nud permanent dev eth0",
+        "ip netns exec web sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
     );
     lab.wait(3, &format!("bridge fdb show dev vxlan0 | grep -q '^{web} dst 192.0.2.2'"));
     lab.follow("### A live migration");
+    lab.hosts[0].run(
+        "until ip -n web address show eth0 | grep -q 10.0.0.1; do sleep 0.1; done
+        ip -n web neighbour replace 10.0.0.3 lladdr 52:54:00:00:00:03 nud permanent dev eth0",
+    );
     lab.wait(3, &format!("! bridge fdb show dev vxlan0 | grep -q '^{web} dst 192.0.2.2'"));
     lab.wait_ping(3, 1);
     lab.wait(3, &format!("bridge fdb show dev vxlan0 | grep -q '^{web} dst 192.0.2.1'"));
