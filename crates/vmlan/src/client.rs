@@ -3,10 +3,15 @@
 //! A daemon that hangs still accepts connections, for its kernel does. So a client for people ([`Client::telling`])
 //! says after a moment that no answer comes, and gives up on a question after [`QUESTION`]. A change may take long,
 //! with many ports for instance: that has no limit, and a line on the terminal shows how far it is.
+//!
+//! A command that takes the signals itself, because it has to undo what it did, lends them to its client
+//! ([`Client::ended_by`]). A first signal ends a question at once, and leaves a change [`GRACE`] to be answered, so that
+//! it can be undone; a further one ends either at once.
 
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -22,6 +27,7 @@ use vmlan_api::{Error, ErrorCode};
 use crate::command::others;
 use crate::output::tell;
 use crate::progress::Progress;
+use crate::signals::Endings;
 
 /// Octets of an answer that is still read.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -35,6 +41,8 @@ const QUIET: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// The most that the answer to a question may take, for a client for people.
 const QUESTION: Duration = Duration::from_secs(60);
+/// The time in which a change may still be answered after a first signal.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The most that an answer may take.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +96,12 @@ pub enum ClientError {
         /// The time that it had.
         time: Duration,
     },
+    /// A signal came before the answer.
+    #[error("ended by a signal while vmlan at {} did not answer", .path.display())]
+    Ended {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The program that answers does not speak the interface.
     #[error("what answers at {} is not vmlan, or of another version: {what}", .path.display())]
     Foreign {
@@ -139,6 +153,8 @@ pub struct Client {
     path: PathBuf,
     bounds: Bounds,
     tells: bool,
+    /// Of a command that takes the signals in place of the system.
+    endings: Option<Arc<Endings>>,
     /// The process that listens, since the last connection.
     pid: Cell<Option<i32>>,
 }
@@ -151,7 +167,7 @@ impl Client {
     pub fn new(path: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let bounds = Bounds { time: None, octets: LARGEST_ANSWER };
-        Ok(Self { runtime, path: path.to_owned(), bounds, tells: false, pid: Cell::new(None) })
+        Ok(Self { runtime, path: path.to_owned(), bounds, tells: false, endings: None, pid: Cell::new(None) })
     }
 
     /// The same client for a command at which somebody waits.
@@ -162,6 +178,11 @@ impl Client {
     /// The same client for a command that has the terminal to itself.
     pub fn silent(self) -> Self {
         Self { tells: false, ..self }
+    }
+
+    /// The same client for a command that takes these signals: they end the wait for an answer.
+    pub fn ended_by(self, endings: Arc<Endings>) -> Self {
+        Self { endings: Some(endings), ..self }
     }
 
     /// The same client with other bounds for each answer, but for streams.
@@ -311,7 +332,7 @@ impl Client {
     fn fetch(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let is_question = method == Method::GET;
         let answer = self.ask(method, path, body);
-        self.runtime.block_on(async {
+        let answer = async {
             let time = self.bounds.time.or((self.tells && is_question).then_some(QUESTION));
             let answer = async {
                 match is_question {
@@ -322,7 +343,31 @@ impl Client {
             let Some(time) = time else { return answer.await };
             let slow = |_| Err(ClientError::Slow { path: self.path.clone(), time });
             tokio::time::timeout(time, answer).await.unwrap_or_else(slow)
-        })
+        };
+        self.runtime.block_on(self.until_signal(is_question, answer))
+    }
+
+    /// Waits for an answer until a signal ends the wait.
+    async fn until_signal<T>(
+        &self,
+        is_question: bool,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let Some(endings) = &self.endings else { return answer.await };
+        let mut answer = std::pin::pin!(answer);
+        let is_first = !endings.have_come();
+        tokio::select! {
+            answer = &mut answer => return answer,
+            () = endings.next() => {}
+        }
+        let ended = ClientError::Ended { path: self.path.clone() };
+        if is_question || !is_first {
+            return Err(ended);
+        }
+        tokio::select! {
+            answer = tokio::time::timeout(GRACE, answer) => answer.unwrap_or(Err(ended)),
+            () = endings.next() => Err(ended),
+        }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {

@@ -11,7 +11,7 @@ use crate::client::{Client, encode};
 
 /// A mark that is set, until it is dropped.
 pub struct Mark {
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
     was_left: bool,
 }
 
@@ -24,13 +24,13 @@ impl Mark {
     pub fn set(client: &Client, command: &str, (network, port): (&str, &str)) -> anyhow::Result<Mark> {
         let status: vmlan_api::Status = client.get("/v1/status")?;
         let name = format!(".{command}-{}-{}.{}.lock", status.pid, encode(network), encode(port));
-        let none = Mark { _lock: None, was_left: false };
+        let none = Mark { lock: None, was_left: false };
         let Some(directory) = client.path().parent().and_then(|path| Directory::open(path).ok()) else {
             return Ok(none);
         };
         let was_left = directory.find(name.as_ref()).is_ok();
         match Lock::take(&directory, &name) {
-            Ok(lock) => Ok(Mark { _lock: Some(lock), was_left }),
+            Ok(lock) => Ok(Mark { lock: Some(lock), was_left }),
             Err(LockError::Taken(process)) => {
                 let process =
                     process.map_or("another process".to_owned(), |process| format!("process {process}"));
@@ -41,6 +41,12 @@ impl Mark {
             }
             Err(LockError::Foreign | LockError::System(_)) => Ok(none),
         }
+    }
+
+    /// Leaves it behind as a killed command does, for the port stays too.
+    pub fn leave(self) {
+        // The process ends soon, and its descriptor with it.
+        std::mem::forget(self.lock);
     }
 
     /// True if a killed command left it.

@@ -1,6 +1,7 @@
 //! A signal ends a capture in order: what was captured until then still arrives.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::{io, process, thread};
 
 use crate::client::{Client, ClientError};
@@ -12,11 +13,14 @@ use crate::signals::Endings;
 /// # Errors
 /// No thread or descriptor.
 pub fn end_on_signal(control: PathBuf, capture: u64) -> io::Result<()> {
-    let mut endings = Endings::new()?;
+    let endings = Endings::new()?;
     let run = move || {
+        let endings = Arc::new(endings);
         endings.wait();
-        let ended =
-            Client::new(&control).map_err(anyhow::Error::new).and_then(|client| Ok(end(&client, capture)?));
+        let ended = Client::new(&control).map_err(anyhow::Error::new).and_then(|client| {
+            // A daemon that hangs is told of, and a second signal ends the wait for it.
+            Ok(end(&client.telling().ended_by(endings.clone()), capture)?)
+        });
         if let Err(error) = ended {
             // Without an answer nothing more arrives, and nobody has to wait for it.
             tell(&format!("error: the capture cannot be ended in order: {error:#}"));

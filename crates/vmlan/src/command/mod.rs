@@ -120,7 +120,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Forward(command) => uplink::forward(&client()?, command, output),
         Command::Up { name } => up::run(&name, control.as_deref()),
-        Command::Vm(arguments) => vm::run(&client()?, arguments),
+        Command::Vm(arguments) => vm::run(client()?, arguments),
         Command::Counters { which, watch } => {
             let client = client()?;
             watch::show(watch, output, |output| list::counters(&client, which.as_deref(), output))
@@ -135,7 +135,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Port(command) => port::run(&client()?, command, output),
         Command::Filter(command) => filter::run(&client()?, command, output),
         Command::Tunnel(command) => tunnel::run(command),
-        Command::Host(arguments) => host::run(&client()?, &arguments),
+        Command::Host(arguments) => host::run(client()?, &arguments),
         #[cfg(feature = "demo")]
         Command::Demo => demo::run(),
         Command::Doctor { clean } => doctor::run(control_path(control.as_deref()), clean, output),

@@ -25,7 +25,7 @@ pub fn run(client: &Client, listen: SocketAddr, writes: bool) -> Result<(), Fail
         read_config: config::read_posted,
         limits: Limits::default(),
     };
-    let mut endings = Endings::new().map_err(anyhow::Error::new)?;
+    let endings = Endings::new().map_err(anyhow::Error::new)?;
     let served = endings.run_until_one(async {
         let server = Server::bind(options).await.map_err(anyhow::Error::new)?;
         let link = server.link();

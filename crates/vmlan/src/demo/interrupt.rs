@@ -9,7 +9,7 @@ use crate::signals::Endings;
 /// # Errors
 /// No thread or descriptor.
 pub fn clean_up_on_signal(directory: PathBuf, file: PathBuf) -> io::Result<()> {
-    let mut endings = Endings::new()?;
+    let endings = Endings::new()?;
     let end = move || {
         endings.wait();
         // Who ends the process does not wait for the reason why something stays.

@@ -9,6 +9,8 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use vmlan_api::{ApplyReport, ErrorCode, PortState};
 
@@ -20,9 +22,11 @@ use crate::output::print;
 use crate::signals::Endings;
 
 /// Adds the port, in place of one that a killed command left, and removes it again at a signal.
-pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
-    // From here on a signal waits until everything is there, so that everything is taken away again.
-    let mut endings = Endings::new().context("signals cannot be waited for")?;
+pub fn run(client: Client, arguments: &HostArguments) -> Result<(), Failure> {
+    // From here on a signal waits until everything is there, so that everything is taken away again: for as long as the
+    // daemon answers.
+    let endings = Arc::new(Endings::new().context("signals cannot be waited for")?);
+    let client = &client.ended_by(endings.clone());
     let HostArguments { network, port, .. } = arguments;
     let path = port_path(network, port);
     let mark = Mark::set(client, "host", (network, port))?;
@@ -47,6 +51,10 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
             let reason = error.without_staying();
             return Err(anyhow::anyhow!("the interface cannot be made: {reason}").into());
         }
+        Err(error @ ClientError::Ended { .. }) => {
+            mark.leave();
+            return Err(stays(&error, network, port, "is made when the daemon goes on"));
+        }
         report => report?,
     };
     let joined = set_up(client, &path);
@@ -64,10 +72,25 @@ pub fn run(client: &Client, arguments: &HostArguments) -> Result<(), Failure> {
         }
         endings.wait();
     }
-    let removed = client.delete::<ApplyReport>(&path).context("the port cannot be removed");
+    let removed = match client.delete::<ApplyReport>(&path) {
+        Err(error @ ClientError::Ended { .. }) => {
+            mark.leave();
+            return Err(stays(&error, network, port, "is left behind"));
+        }
+        removed => removed.context("the port cannot be removed"),
+    };
     joined?;
     removed?;
     Ok(())
+}
+
+/// The error of a command that was ended before its port was gone.
+fn stays(error: &ClientError, network: &str, port: &str, how: &str) -> Failure {
+    anyhow::anyhow!(
+        "{error}: port {port} of network {network} {how}; the next `vmlan host` for it takes it away, as does \
+         `vmlan port remove {network} {port}`"
+    )
+    .into()
 }
 
 /// True if the port at `path` was left by a killed command.

@@ -62,7 +62,7 @@ pub fn run(client: Client, network: Option<&str>) -> Result<(), Failure> {
 
     let (tell, happenings) = mpsc::channel();
     // Signals are taken before the terminal is changed.
-    let mut endings = Endings::new().context("signals cannot be waited for")?;
+    let endings = Endings::new().context("signals cannot be waited for")?;
     spawn(&tell, move |tell| {
         endings.wait();
         let _ = tell.send(Happening::Ended);

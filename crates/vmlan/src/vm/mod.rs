@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::json;
@@ -24,6 +25,7 @@ use crate::client::{Client, ClientError, encode};
 use crate::command::{Failure, port_path, stable_mac};
 use crate::mark::Mark;
 use crate::output::tell;
+use crate::signals::Endings;
 use child::Keeper;
 use program::{Program, Socket};
 use qemu::Memory;
@@ -35,7 +37,7 @@ const HAS_VHOST_USER: bool = cfg!(target_os = "linux");
 const MOST_NAMES: usize = 1000;
 
 /// Runs the machine; an exit code of its command other than 0 is [`Failure::Exited`].
-pub fn run(client: &Client, arguments: VmArguments) -> Result<(), Failure> {
+pub fn run(client: Client, arguments: VmArguments) -> Result<(), Failure> {
     let mut command = arguments.command;
     let Some((program_name, own)) = command.split_first() else {
         return Err(Failure::Usage("name the command that runs the machine".to_owned()));
@@ -62,13 +64,21 @@ pub fn run(client: &Client, arguments: VmArguments) -> Result<(), Failure> {
     let wanted = program.name(own);
     // From here on a signal is the command's, or ends it before it begins.
     let mut keeper = Keeper::new().context("signals cannot be waited for")?;
+    let endings = Arc::new(Endings::new().context("signals cannot be waited for")?);
+    let client = &client.ended_by(endings.clone());
     let network = network(client, arguments.network)?;
     let port = Port::add(client, &network, &wanted, socket)?;
+    if endings.have_come() {
+        port.remove();
+        return Err(anyhow::anyhow!("ended by a signal before the machine was started").into());
+    }
     let added = program.network(socket, &command, &port.socket, &port.mac);
     let by = if socket == Socket::VhostUser { ", by vhost-user" } else { "" };
     tell(&format!("{} is on network {network} as {}, {}{by}", wanted, port.name, port.mac));
     command.extend(memory.into_iter().chain(added).map(OsString::from));
     let ended = keeper.run(&command);
+    // They were the machine's.
+    endings.pass_over();
     port.remove();
     let program = command[0].to_string_lossy().into_owned();
     match ended.with_context(|| format!("{program} cannot be run"))? {
@@ -188,12 +198,13 @@ fn netdev(socket: Socket) -> &'static str {
 /// The port of a machine.
 struct Port<'c> {
     client: &'c Client,
+    network: String,
     path: String,
     name: String,
     mac: String,
     socket: String,
     /// Says that this command runs.
-    _mark: Mark,
+    mark: Mark,
 }
 
 impl<'c> Port<'c> {
@@ -231,7 +242,8 @@ impl<'c> Port<'c> {
                 Socket::Datagram => json!({ "datagram": listen, "mac": mac }),
                 Socket::VhostUser => json!({ "vhost_user": listen, "mac": mac }),
             };
-            let port = Port { client, path: port_path(network, &name), name, mac, socket, _mark: mark };
+            let (path, network) = (port_path(network, &name), network.to_owned());
+            let port = Port { client, network, path, name, mac, socket, mark };
             match client.post::<ApplyReport>(&port.path, &table) {
                 Ok(_) => return Ok(port),
                 // Another command was faster.
@@ -242,6 +254,11 @@ impl<'c> Port<'c> {
                         anyhow::anyhow!("the port cannot be made: {}", error.without_staying()).into()
                     );
                 }
+                Err(error @ ClientError::Ended { .. }) => {
+                    let stays = port.stays("is made when the daemon goes on");
+                    port.mark.leave();
+                    return Err(anyhow::anyhow!("{error}: {stays}").into());
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -249,7 +266,7 @@ impl<'c> Port<'c> {
     }
 
     /// Removes the port. Its machine has ended, so that nothing hangs on it.
-    fn remove(&self) {
+    fn remove(self) {
         match self.client.delete::<ApplyReport>(&self.path) {
             Ok(_) => {}
             // Somebody removed it, or the daemon was started again.
@@ -258,8 +275,23 @@ impl<'c> Port<'c> {
             Err(
                 ClientError::Closed { .. } | ClientError::Broken { .. } | ClientError::Unreachable { .. },
             ) => {}
+            Err(error @ ClientError::Ended { .. }) => {
+                tell(&format!("{error}: {}", self.stays("is left behind")));
+                self.mark.leave();
+            }
             Err(error) => tell(&format!("port {} cannot be removed: {error}", self.name)),
         }
+    }
+}
+
+impl Port<'_> {
+    /// What a command says that was ended before its port was gone.
+    fn stays(&self, how: &str) -> String {
+        let Port { network, name, .. } = self;
+        format!(
+            "port {name} of network {network} {how}; the next `vmlan vm` for a machine of that name takes it away, as \
+             does `vmlan port remove {network} {name}`"
+        )
     }
 }
 

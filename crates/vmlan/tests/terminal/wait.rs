@@ -1,16 +1,20 @@
 //! A daemon that does not answer, and work that takes its time: what a command says meanwhile.
 
+use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use testbed::wait_until;
 
 use crate::pty::Pty;
-use crate::support::{PATIENCE, VMLAN, directory};
+use crate::support::{Daemon, PATIENCE, VMLAN, directory};
 
 /// A control socket that accepts and never answers, until it is told to close.
 struct Silent {
@@ -79,6 +83,97 @@ fn a_daemon_that_does_not_answer_is_told_and_waited_for() {
         child.wait().expect("our own child");
         reader.join().expect("no panic");
     }
+}
+
+/// A command at a control socket, with what it says on stderr.
+struct Waiting {
+    child: std::process::Child,
+    told: Arc<Mutex<String>>,
+}
+
+impl Waiting {
+    fn start(control: &Path, arguments: &[&str]) -> Waiting {
+        let mut command = Command::new(VMLAN);
+        command.arg("--control").arg(control).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("vmlan can be started");
+        let mut stderr = child.stderr.take().expect("a pipe");
+        let told = Arc::new(Mutex::new(String::new()));
+        let sink = told.clone();
+        thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = stderr.read(&mut piece) {
+                sink.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..length]));
+            }
+        });
+        Waiting { child, told }
+    }
+
+    fn wait_said(&self, what: &str) {
+        wait_until(what, PATIENCE, || self.told.lock().expect("no panic").contains(what));
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("our own child");
+    }
+
+    fn wait_end(&mut self) {
+        wait_until("the end of the command", PATIENCE, || {
+            self.child.try_wait().expect("our own child").is_some()
+        });
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Fails when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_of_a_command_that_takes_signals() {
+    let silent = Silent::start();
+    let qemu = silent.directory.path().join("qemu-system-x86_64");
+    fs::write(&qemu, "#!/bin/sh\necho stream\n").expect("our own directory");
+    fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let qemu = qemu.to_str().expect("text");
+    let vm = ["vm", "lab", "--", qemu, "-name", "web"];
+    let host = ["host", "lab", "--address", "192.0.2.1/24"];
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP];
+    let cases = [&vm[..], &host].into_iter().flat_map(|command| signals.map(|signal| (command, signal)));
+    let mut commands: Vec<_> =
+        cases.map(|(arguments, signal)| (Waiting::start(&silent.control(), arguments), signal)).collect();
+    for (command, signal) in &mut commands {
+        command.wait_said("Ctrl-C ends the wait");
+        command.signal(*signal);
+        command.wait_end();
+        command.wait_said("ended by a signal while vmlan at");
+    }
+}
+
+#[test]
+fn a_machine_ends_though_the_daemon_does_not_remove_its_port() {
+    let daemon = Daemon::start("[network.lab]\n");
+    let qemu = daemon.path("qemu-system-x86_64");
+    let script = "#!/bin/sh\nif [ \"$2\" = help ]; then echo stream; exit; fi\nexec sleep 1000\n";
+    fs::write(&qemu, script).expect("our own directory");
+    fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let control = daemon.path("control.sock");
+    let arguments = ["vm", "lab", "--", qemu.to_str().expect("text"), "-name", "web"];
+    let mut command = Waiting::start(&control, &arguments);
+    command.wait_said("web is on network lab");
+    let process = Pid::from_raw(i32::try_from(daemon.pid()).expect("a pid")).expect("a pid");
+
+    kill_process(process, Signal::STOP).expect("our own child");
+    command.signal(Signal::TERM);
+    command.wait_said("Ctrl-C ends the wait");
+    command.signal(Signal::INT);
+    command.wait_end();
+    command.wait_said("port web of network lab is left behind");
+
+    kill_process(process, Signal::CONT).expect("our own child");
 }
 
 #[test]
