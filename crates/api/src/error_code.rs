@@ -61,7 +61,7 @@ codes! {
          take.",
         "Compare it with the paths in docs/api.md; `field` names the member.";
     NotFound, "not_found", 404,
-        "There is no such path, capture, rule, uplink, lease, flow or forward.",
+        "There is no such path, capture, rule, uplink, lease, flow or forward; or `vmlan explain` knows no such word.",
         "docs/api.md lists the paths; the list commands, as `vmlan filter list`, `vmlan leases` and `vmlan flows`, \
          have the numbers.";
     MethodNotAllowed, "method_not_allowed", 405,

@@ -34,12 +34,20 @@ pub const COMPLETE: &str = "VMLAN_COMPLETE";
 
 /// Tells what the arguments ask for by themselves, help and version, or what is wrong with them.
 fn told_by_arguments(error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    // What is behind `--` is another program's.
+    let wants_json =
+        std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json");
     if wants_json && error.kind() == clap::error::ErrorKind::DisplayVersion {
         return match output::print_json(&version::json()) {
             Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(1),
         };
+    }
+    if wants_json && error.use_stderr() {
+        let message = error.to_string();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
+        output::tell_json(&vmlan_api::Error::new(vmlan_api::ErrorCode::BadRequest, message));
+        return ExitCode::from(2);
     }
     error.exit()
 }

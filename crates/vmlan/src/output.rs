@@ -86,6 +86,9 @@ pub fn tell_json(error: &vmlan_api::Error) {
 
 /// An error in the form of the control interface.
 pub fn error_for_programs(error: &anyhow::Error) -> vmlan_api::Error {
+    if let Some(own) = error.downcast_ref::<vmlan_api::Error>() {
+        return own.clone();
+    }
     match error.downcast_ref::<ClientError>() {
         Some(error) => error.to_api(),
         None => vmlan_api::Error::new(vmlan_api::ErrorCode::Internal, format!("{error:#}")),

@@ -452,6 +452,21 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn errors_of_the_command_line_have_their_code_in_json() {
+    for (arguments, exit, code) in [
+        (&["explain", "source_gard"][..], 1, "not_found"),
+        (&["vm"], 2, "bad_request"),
+        (&["frobnicate"], 2, "bad_request"),
+        (&["port", "show", "web"], 2, "bad_request"),
+        (&["status", "--control", "/nonexistent/vmlan.sock"], 1, "unavailable"),
+    ] {
+        let output = vmlan(&[&["--json"], arguments].concat());
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!((output.status.code(), error["code"].as_str()), (Some(exit), Some(code)), "{output:?}");
+    }
+}
+
+#[test]
 fn help_version_completions_and_manual_need_no_daemon() {
     for (arguments, word) in [
         (&["--help"][..], "Usage: vmlan"),

@@ -1,7 +1,7 @@
 //! `explain`: the meaning of a word that an error, a counter or doctor has, and the remedy.
 
 use serde::Serialize;
-use vmlan_api::{ErrorCode, nearest};
+use vmlan_api::{Error, ErrorCode, nearest};
 use vmlan_frame::{Direction, DropReason};
 
 use super::Failure;
@@ -22,9 +22,14 @@ struct Explanation {
     remedy: &'static str,
 }
 
+/// The codes of errors, with the one of programs that do not know a code.
+fn all_codes() -> impl Iterator<Item = ErrorCode> {
+    ErrorCode::ALL.iter().copied().chain([ErrorCode::Other])
+}
+
 /// The words that are explained.
 pub fn words() -> impl Iterator<Item = &'static str> {
-    let codes = ErrorCode::ALL.iter().map(|code| code.name());
+    let codes = all_codes().map(ErrorCode::name);
     let reasons = DropReason::ALL.iter().map(|reason| reason.name());
     codes.chain(reasons).chain(Subject::ALL.iter().map(|subject| subject.name()))
 }
@@ -38,7 +43,7 @@ pub fn run(word: &str, output: Output) -> Result<(), Failure> {
             "no error code, drop reason or finding of doctor is called `{}`{meant}",
             vmlan_api::escaped(word)
         );
-        return Err(Failure::Failed(anyhow::anyhow!(message)));
+        return Err(Failure::Failed(anyhow::Error::new(Error::new(ErrorCode::NotFound, message))));
     };
     if output.json {
         return print_json(&found);
@@ -48,7 +53,7 @@ pub fn run(word: &str, output: Output) -> Result<(), Failure> {
 }
 
 fn find(word: &str) -> Option<Explanation> {
-    let of_code = ErrorCode::ALL.iter().find(|code| code.name() == word).map(|code| Explanation {
+    let of_code = all_codes().find(|code| code.name() == word).map(|code| Explanation {
         word: code.name(),
         kind: format!("an error code (status {})", code.status()),
         meaning: code.cause(),
