@@ -35,7 +35,7 @@ use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
-use vmlan_sys::guest_memory::{Area, Mapping, Span};
+use vmlan_sys::guest_memory::{Area, Mapping, Refused, Span};
 
 use super::packed::{self, Cursor, LastTurn};
 use crate::unix::{Access, Directory, MadeDirectory};
@@ -160,7 +160,18 @@ impl Checkpoints {
         }
         for _ in 0..TRIES {
             let Some(file) = lock(&directory, name, OFlags::CREATE)? else { continue };
-            let mapping = Checkpoints::map(&file)?;
+            let mapping = match Checkpoints::map(&file)? {
+                Ok(mapping) => mapping,
+                Err(Refused::FileSystem(_)) => {
+                    // Nothing can ever be kept in it.
+                    unlinkat(&directory, name, AtFlags::empty())?;
+                    return Err(io::Error::other(
+                        "the file for them is not on tmpfs; let RUNTIME_DIRECTORY or XDG_RUNTIME_DIR name a directory \
+                         that is",
+                    ));
+                }
+                Err(refused) => return Err(io::Error::other(refused)),
+            };
             let name = name.into();
             let checkpoints = Checkpoints { mapping: Arc::new(mapping), file, directory, name, _made: made };
             checkpoints.initialize();
@@ -169,13 +180,13 @@ impl Checkpoints {
         Err(Errno::WOULDBLOCK.into())
     }
 
-    fn map(file: &OwnedFd) -> io::Result<Mapping> {
+    fn map(file: &OwnedFd) -> io::Result<Result<Mapping, Refused>> {
         if fstat(file)?.st_size as u64 != SIZE {
             // All of it is zeros then.
             ftruncate(file, 0)?;
             ftruncate(file, SIZE)?;
         }
-        Mapping::new(file.as_fd(), 0, SIZE).map_err(io::Error::other)
+        Ok(Mapping::new(file.as_fd(), 0, SIZE))
     }
 
     /// Empties a file that is new, or has another form.

@@ -88,6 +88,23 @@ fn what_is_not_ours_is_not_opened() {
 }
 
 #[test]
+fn a_file_that_is_not_in_memory_is_told_of_and_removed() {
+    let program = std::env::current_exe().expect("our own path");
+    let disk = tempfile::tempdir_in(program.parent().expect("a directory")).expect("a directory");
+    let at = |path: &Path| rustix::fs::statfs(path).expect("a file system").f_type;
+    if at(disk.path()) == at(Path::new("/dev/shm")) {
+        eprintln!("SKIPPED: the target directory is on tmpfs");
+        return;
+    }
+
+    let error = Checkpoints::open(&disk.path().join("lab:vu.rings")).err().expect("no tmpfs");
+
+    let told = error.to_string();
+    assert!(told.contains("not on tmpfs; let RUNTIME_DIRECTORY") && !told.contains("guest"), "{told}");
+    assert_eq!(std::fs::read_dir(disk.path()).expect("our own directory").count(), 0);
+}
+
+#[test]
 fn what_has_another_form_is_emptied() {
     let directory = directory();
     let path = directory.path().join("lab:a.rings");
