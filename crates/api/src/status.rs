@@ -43,6 +43,9 @@ pub struct Listener {
     pub address: String,
     /// Why nothing is served there; it is tried again every two seconds. None where all is well.
     pub reason: Option<String>,
+    /// True for a web page that may change the configuration.
+    #[serde(default)]
+    pub writes: bool,
 }
 
 /// A service that the daemon offers over TCP.

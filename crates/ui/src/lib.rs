@@ -51,6 +51,8 @@ pub struct Options {
     pub read_config: ReadConfig,
     /// Bounds.
     pub limits: Limits,
+    /// Takes word of each change that a page asked for, with the daemon's answer to it; printable ASCII.
+    pub on_change: fn(&str),
 }
 
 /// Limits on what a client can make the server hold.

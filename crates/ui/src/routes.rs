@@ -39,6 +39,11 @@ pub(crate) fn of(method: &Method, path: &str, query: Option<&str>, writes: bool)
     }
 }
 
+/// True if the daemon changes its configuration at such a request.
+pub(crate) fn changes(method: &Method, target: &str) -> bool {
+    method != Method::GET && !target.starts_with("/v1/capture") && !target.ends_with("?dry_run=true")
+}
+
 /// True if the path is that of a capture.
 fn is_capture(path: &str) -> bool {
     let number = path.strip_prefix("/v1/capture/");
@@ -48,6 +53,21 @@ fn is_capture(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn captures_and_dry_runs_change_nothing() {
+        for (method, target, expected) in [
+            (Method::GET, "/v1/ports", false),
+            (Method::POST, "/v1/capture", false),
+            (Method::DELETE, "/v1/capture/7", false),
+            (Method::POST, "/v1/apply?dry_run=true", false),
+            (Method::POST, "/v1/apply?dry_run=false", true),
+            (Method::POST, "/v1/reload", true),
+            (Method::PATCH, "/v1/networks/lab/ports/web", true),
+        ] {
+            assert_eq!(changes(&method, target), expected, "{method} {target}");
+        }
+    }
 
     #[test]
     fn only_what_reads_goes_on_unless_the_page_may_write() {

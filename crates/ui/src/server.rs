@@ -254,10 +254,14 @@ impl Shared {
     }
 
     async fn ask(&self, method: Method, target: &str, body: Bytes) -> Response<Body> {
+        let change = routes::changes(&method, target).then(|| format!("{method} {target}"));
         let answer = match proxy::ask(&self.options.control, method, target, body).await {
             Ok(answer) => answer,
             Err(message) => return error(&Error::new(ErrorCode::Unavailable, message)),
         };
+        if let Some(change) = change {
+            (self.options.on_change)(&format!("{change}, answered with status {}", answer.status().as_u16()));
+        }
         let (parts, body) = answer.into_parts();
         let mut response = Response::new(Either::Right(body));
         *response.status_mut() = parts.status;

@@ -49,6 +49,7 @@ impl Ui {
                     writes: Arc::default(),
                     read_config,
                     limits: Limits::default(),
+                    on_change: |_| {},
                 };
                 change(&mut options);
                 let server = Server::bind(options).await.expect("a server");
@@ -378,6 +379,7 @@ async fn it_listens_on_this_host_alone() {
         writes: Arc::default(),
         read_config: |_| Ok(vmlan_api::Config::default()),
         limits: Limits::default(),
+        on_change: |_| {},
     };
     for listen in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
         let error = Server::bind(options(listen)).await.expect_err("no loopback address");

@@ -31,6 +31,8 @@ pub(crate) struct Shown(Mutex<Rows>);
 struct Rows {
     listeners: BTreeMap<Service, Listener>,
     page: Option<WebPage>,
+    /// Leave of the web page to change the configuration.
+    writes: bool,
 }
 
 impl Shown {
@@ -70,7 +72,8 @@ impl Shown {
         }
         match address {
             Some(address) => {
-                let row = Listener { service, address: address.to_string(), reason };
+                let writes = service == Service::Ui && rows.writes;
+                let row = Listener { service, address: address.to_string(), reason, writes };
                 rows.listeners.insert(service, row);
             }
             None => drop(rows.listeners.remove(&service)),
@@ -86,8 +89,13 @@ impl Shown {
     /// Shows whether the web page may change the configuration.
     #[cfg(feature = "ui")]
     fn set_writes(&self, writes: bool) {
-        if let Some(page) = &mut self.0.lock().page {
+        let mut rows = self.0.lock();
+        rows.writes = writes;
+        if let Some(page) = &mut rows.page {
             page.writes = writes;
+        }
+        if let Some(row) = rows.listeners.get_mut(&Service::Ui) {
+            row.writes = writes;
         }
     }
 }

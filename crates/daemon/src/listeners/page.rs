@@ -39,9 +39,12 @@ pub(super) async fn set(
 ) -> Result<(), String> {
     let address = wanted.map(|page| page.address);
     let writes = wanted.is_some_and(|page| page.writes);
-    open.writes.store(writes, Ordering::Relaxed);
+    let wrote = open.writes.swap(writes, Ordering::Relaxed);
     socket.shown.set_writes(writes);
     if address.is_some() && address == open.address {
+        if wrote != writes {
+            tracing::info!(owner = true, "the web page {} from now on", may(writes));
+        }
         return socket.state();
     }
     open.address = address;
@@ -59,6 +62,7 @@ pub(super) async fn set(
         writes: open.writes.clone(),
         read_config: config::read_posted,
         limits: Limits::default(),
+        on_change: |change| tracing::info!(owner = true, "asked by the web page: {change}"),
     };
     let shown = socket.shown.clone();
     socket.set(address, move |listener| serve(listener, options, shown)).await
@@ -78,13 +82,19 @@ async fn serve(listener: TcpListener, options: Options, shown: Arc<Shown>) {
     shown.set_page(vmlan_api::WebPage { link: server.link(), writes });
     tracing::info!(
         owner = true,
-        "the web page is at {listen}; `vmlan ui --link` prints the link that opens it"
+        "the web page is at {listen} and {}; `vmlan ui --link` prints the link that opens it",
+        may(writes)
     );
     let mut connections = server.connections();
     let mut relapses = Relapses::default();
     while let Err(panic) = caught(accept(&server, &mut connections)).await {
         relapses.begin_anew("the web page", panic).await;
     }
+}
+
+/// Leave of the page, in words.
+fn may(writes: bool) -> &'static str {
+    if writes { "may change the configuration" } else { "only reads" }
 }
 
 async fn accept(server: &Server, connections: &mut Connections) {

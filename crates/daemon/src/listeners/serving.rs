@@ -30,7 +30,7 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn new(shown: Arc<Shown>) -> Listeners {
-        let socket = |service| Socket { service, shown: shown.clone(), task: None };
+        let socket = |service| Socket { service, shown: shown.clone(), served: None, task: None };
         Listeners {
             metrics: socket(Service::Metrics),
             page: socket(Service::Ui),
@@ -77,6 +77,8 @@ impl Listeners {
 pub(super) struct Socket {
     service: Service,
     pub(super) shown: Arc<Shown>,
+    /// The address that was asked for last.
+    served: Option<SocketAddr>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -94,6 +96,10 @@ impl Socket {
         S: Future<Output = ()> + Send,
     {
         self.stop().await;
+        let before = std::mem::replace(&mut self.served, address);
+        if let Some(before) = before.filter(|before| address != Some(*before)) {
+            tracing::info!(owner = true, "daemon.{}: no longer served at {before}", self.service.as_str());
+        }
         let Some(address) = address else {
             self.shown.set(self.service, None, None);
             return Ok(());
@@ -105,7 +111,13 @@ impl Socket {
         let shown = self.shown.clone();
         self.task = Some(tokio::spawn(async move {
             let listener = match bound {
-                Ok(listener) => listener,
+                Ok(listener) => {
+                    // The page has more to say.
+                    if service == Service::Metrics {
+                        tracing::info!(owner = true, "daemon.metrics: served at {address}");
+                    }
+                    listener
+                }
                 Err(error) => {
                     tracing::error!(owner = true, "{error}");
                     let listener = bind_some_time(service, address).await;

@@ -35,7 +35,8 @@ fn served_at(listener: &vmlan_api::Listener) -> String {
         (Some(reason), _) => format!("{address}, failed: {reason}"),
         (None, vmlan_api::Service::Metrics) => format!("http://{address}/metrics"),
         (None, vmlan_api::Service::Ui) => {
-            format!("{address}; `vmlan ui --link` prints the link that opens it")
+            let may = if listener.writes { "may change the configuration" } else { "only reads" };
+            format!("{address} ({may}); `vmlan ui --link` prints the link that opens it")
         }
     }
 }

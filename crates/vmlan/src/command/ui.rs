@@ -11,7 +11,7 @@ use vmlan_ui::{Limits, Options, Server};
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
-use crate::output::{Answer, print};
+use crate::output::{Answer, print, tell};
 use crate::signals::Endings;
 
 /// Serves the page until a signal ends it.
@@ -24,6 +24,7 @@ pub fn run(client: &Client, listen: SocketAddr, writes: bool) -> Result<(), Fail
         writes: Arc::new(AtomicBool::new(writes)),
         read_config: config::read_posted,
         limits: Limits::default(),
+        on_change: |change| tell(&format!("asked by the page: {change}")),
     };
     let endings = Endings::new().map_err(anyhow::Error::new)?;
     let served = endings.run_until_one(async {

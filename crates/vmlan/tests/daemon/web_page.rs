@@ -115,10 +115,21 @@ fn the_link_alone_opens_the_page_which_changes_what_it_may() {
     let wanted = wanted.replace("[network", "ui_writes = true\n[network");
     let done = page.ask("POST /ui/apply", &wanted);
     assert!(status(&done) == "200" && done.contains("\"done\""), "{done}");
+    // All of it leaves its trace.
+    daemon.wait_for_log("the web page may change the configuration from now on");
+    daemon.wait_for_log("asked by the web page: POST /v1/apply, answered with status 200");
+    assert!(daemon.status().listeners.iter().all(|listener| listener.writes), "{:?}", daemon.status());
+    let shown = daemon.cli(&["status"]).expect_success().stdout;
+    assert!(shown.contains(&format!("{address} (may change the configuration)")), "{shown}");
     wait_until("the port at its new place", PATIENCE, || daemon.path("other.sock").exists());
     daemon.write_config(&config(port, ""));
     daemon.cli(&["apply"]).expect_success();
     assert_eq!(status(&page.ask("POST /ui/apply", &wanted)), "405");
+    daemon.wait_for_log("the web page only reads from now on");
+    assert_eq!(daemon.log().matches("asked by the web page").count(), 1, "{}", daemon.log());
+    daemon.write_config("");
+    daemon.cli(&["apply"]).expect_success();
+    daemon.wait_for_log(&format!("daemon.ui: no longer served at {address}"));
     daemon.stop();
 }
 
@@ -139,7 +150,8 @@ fn the_page_comes_goes_and_moves_with_the_configuration() {
     let page = Page::open(&daemon);
     let told = daemon.cli(&["status"]).expect_success().stdout;
     assert!(
-        told.contains(&format!("127.0.0.1:{first}; `vmlan ui --link`")) && !told.contains("token"),
+        told.contains(&format!("127.0.0.1:{first} (only reads); `vmlan ui --link`"))
+            && !told.contains("token"),
         "{told}"
     );
 
