@@ -5,8 +5,8 @@
 //! with many ports for instance: that has no limit, and a line on the terminal shows how far it is.
 //!
 //! A command that takes the signals itself, because it has to undo what it did, lends them to its client
-//! ([`Client::ended_by`]). A first signal ends a question at once, and leaves a change [`GRACE`] to be answered, so that
-//! it can be undone; a further one ends either at once.
+//! ([`Client::ended_by`]). A first signal ends a question at once, and leaves a change [`GRACE`] to be answered, so
+//! that it can be undone; a further one ends either at once.
 
 use std::cell::Cell;
 use std::io;

@@ -50,7 +50,7 @@ fn own(config: &ValidConfig) -> impl Iterator<Item = (&'static str, SocketAddr)>
     [("daemon.metrics", config.metrics()), ("daemon.ui", page)].into_iter().filter_map(named)
 }
 
-/// What a daemon with this configuration listens at.
+/// The sockets and addresses at which a daemon with this configuration listens.
 fn sockets(config: &ValidConfig) -> impl Iterator<Item = Belonging> {
     let ports = config.networks().values().flat_map(|network| network.ports.values());
     let of_ports = ports.flat_map(|port| port.attachment.belongings()).map(|(belonging, _)| belonging);

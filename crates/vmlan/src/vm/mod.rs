@@ -285,7 +285,7 @@ impl<'c> Port<'c> {
 }
 
 impl Port<'_> {
-    /// What a command says that was ended before its port was gone.
+    /// The words of a command that was ended before its port was gone.
     fn stays(&self, how: &str) -> String {
         let Port { network, name, .. } = self;
         format!(
