@@ -6,6 +6,10 @@ use std::path::Path;
 use crate::packages;
 use crate::shell::{self, Error, capture, cargo, has_program, is_root, target};
 
+/// The crates that are tested: all but the book, which has a step of its own. With its features of common crates all of
+/// them would be built once more.
+pub const MEMBERS: [&str; 3] = ["--workspace", "--exclude", "vmlan-book"];
+
 /// Documentation tests, then all others, so that the runner's closing line stands at the end. `quick` leaves out every
 /// test that needs something of the machine; `require_all` makes such a need that is not met a failure.
 ///
@@ -32,7 +36,7 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
 
     // Arguments for the runner choose tests, and say nothing about examples in the documentation.
     let documentation = if runner_arguments.is_empty() {
-        shell::run(&mut cargo(["test", "--workspace", "--doc"])).and_then(|()| examples())
+        shell::run(cargo(["test", "--doc"]).args(MEMBERS)).and_then(|()| examples())
     } else {
         Ok(())
     };
@@ -46,8 +50,7 @@ pub fn run(quick: bool, require_all: bool, runner_arguments: &[String]) -> Resul
         cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests"])
     };
     if !names_package(runner_arguments) {
-        // The book has a step of its own.
-        runner.args(["--workspace", "--exclude", "vmlan-book"]);
+        runner.args(MEMBERS);
     }
     runner.args(runner_arguments).env("VMLAN_SKIP_LOG", &skipped);
     if quick {

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use super::{Package, copy, failed, write};
 use crate::packages::{self, Tool};
 use crate::shell::{self, Error, cargo, is_root, program, root, target};
+use crate::test;
 
 const TOOLS: [Tool; 3] = [
     Tool { file: "/usr/sbin/debootstrap", package: "debootstrap" },
@@ -46,7 +47,7 @@ pub fn run() -> Result<(), Error> {
     }
     shell::run(program("python3", ["-c", READ_PLIST]).arg(root().join("packaging/macos/vmlan.plist")))?;
     // The one that the tests use, so that nothing is built for this alone.
-    shell::run(&mut cargo(["test", "--no-run", "--quiet", "--locked", "--workspace"]))?;
+    shell::run(cargo(["test", "--no-run", "--quiet", "--locked"]).args(test::MEMBERS))?;
     let package =
         Package { profile: "dev".into(), binary: Some(target().join("debug/vmlan")), ..Package::default() };
     let Some(made) = super::run(&package)? else { return Ok(()) };
