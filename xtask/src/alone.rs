@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::shell::{Error, cargo, program, root, run as run_command, target};
 
-/// The project's own crates, which nobody else needs.
-const OWN: [&str; 6] = ["vmlan-attack", "vmlan-bench", "vmlan-book", "vmlan-testbed", "vmlan-uring", "xtask"];
+/// The project's own crates, which nobody else needs, and which are for Linux alone.
+pub const OWN: [&str; 6] =
+    ["vmlan-attack", "vmlan-bench", "vmlan-book", "vmlan-testbed", "vmlan-uring", "xtask"];
 
 /// Packages every crate but those that are the project's own, unpacks them to a workspace of nothing else, and checks
 /// the program there. Cargo's own verification would build everything once more for each crate.

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::alone::OWN;
 use crate::packages::{self, Tool};
 use crate::shell::{Error, capture, cargo, program, run as run_command, target};
 
@@ -21,10 +22,6 @@ pub(crate) const NEEDED: [Tool; 2] = [
 const PIP: Tool = Tool { file: "/usr/bin/pip3", package: "python3-pip" };
 /// From PyPI, with versions that are known to work together.
 const LINKER: [&str; 2] = ["ziglang==0.17.1", "cargo-zigbuild==0.24.0"];
-/// Test support and the benchmark for Linux, the book, and this program.
-const NOT_THERE: [&str; 6] =
-    ["vmlan-testbed", "vmlan-bench", "vmlan-book", "vmlan-attack", "vmlan-uring", "xtask"];
-
 /// Builds what can be built; says so and does nothing where the compiler is missing and may not be installed.
 ///
 /// # Errors
@@ -48,7 +45,7 @@ pub fn run() -> Result<(), Error> {
 /// Type-checks libraries and binaries of the workspace.
 fn check() -> Result<(), Error> {
     let mut check = cargo(["check", "--workspace", "--lib", "--bins"]);
-    for package in NOT_THERE {
+    for package in OWN {
         check.args(["--exclude", package]);
     }
     run_command(for_target(&mut check, TARGET))

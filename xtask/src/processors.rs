@@ -6,9 +6,6 @@ use crate::macos::{NEEDED, for_target};
 use crate::packages;
 use crate::shell::{Error, cargo, run as run_command};
 
-/// The whole program is for these; only type-checked where a linker or an emulator is missing.
-const WHOLE: &str = "aarch64-unknown-linux-gnu";
-
 /// The libraries without system calls are for those of 32 bits too.
 const NARROW: &str = "i686-unknown-linux-gnu";
 const PURE: [&str; 6] =
@@ -23,8 +20,9 @@ pub fn run() -> Result<(), Error> {
         return Ok(());
     }
     let package = Package { architecture: Architecture::Arm64, profile: "dev".into(), ..Package::default() };
+    // Only type-checked where a linker or an emulator is missing.
     if debian::run(&package)?.is_none() {
-        run_command(for_target(&mut cargo(["check", "--package", "vmlan"]), WHOLE))?;
+        run_command(for_target(&mut cargo(["check", "--package", "vmlan"]), debian::CROSS_TARGET))?;
     }
     let mut check = cargo(["check"]);
     for package in PURE {
