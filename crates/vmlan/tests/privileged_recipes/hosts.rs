@@ -5,7 +5,7 @@
 
 use testbed::{require, wait_until};
 
-use crate::machine::{Machine, PATIENCE};
+use crate::machine::{Machine, PATIENCE, needs};
 use crate::recipe::{Action, section, steps, text};
 
 const GUESTS: [&str; 3] = ["web", "db", "app"];
@@ -19,15 +19,7 @@ struct Lab {
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(
-        namespaces(),
-        tool("unshare"),
-        tool("bash"),
-        tool("bridge"),
-        tool("vtysh"),
-        tool("curl"),
-        file("/usr/lib/frr/bgpd")
-    );
+    require!(needs(), tool("bridge"), tool("vtysh"), tool("curl"), file("/usr/lib/frr/bgpd"));
     let page = text(page);
     by_bgp(&mut Lab::new(&page));
     by_static_peers(&mut Lab::new(&page));

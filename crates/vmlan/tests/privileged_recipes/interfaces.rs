@@ -2,23 +2,23 @@
 
 use testbed::require;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 #[track_caller]
 pub fn namespaces(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"));
+    require!(needs());
     crate::follow(page, &mut [&mut Machine::new("host")]);
 }
 
 #[track_caller]
 pub fn containers(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), tool("crun"));
+    require!(needs(), tool("crun"));
     crate::follow(page, &mut [&mut Machine::new("host")]);
 }
 
 #[track_caller]
 pub fn other_user(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), tool("python3"), tool("runuser"));
+    require!(needs(), tool("python3"), tool("runuser"));
     let mut host = Machine::new("host");
     // Every user may open the device, as with udev.
     host.run("mknod /run/tun c 10 200; chmod 666 /run/tun; mount --bind /run/tun /dev/net/tun");

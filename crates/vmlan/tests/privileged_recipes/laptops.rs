@@ -3,7 +3,7 @@
 use testbed::require;
 
 use crate::guest;
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 /// The LAN's switch and router.
 const LAN: &str = "\
@@ -18,7 +18,7 @@ dnsmasq --interface=br0 --bind-interfaces --except-interface=lo --port=0 --user=
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), tool("dnsmasq"), qemu());
+    require!(needs(), tool("dnsmasq"), qemu());
     let [mut lan, mut first, mut second] = ["lan", "laptop1", "laptop2"].map(Machine::new);
     lan.join("eth1", &first, "eth0");
     lan.join("eth2", &second, "eth0");

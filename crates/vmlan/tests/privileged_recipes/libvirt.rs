@@ -6,7 +6,7 @@ use std::path::Path;
 use testbed::require;
 
 use crate::guest;
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 use crate::shell::Shell;
 
 /// Starts what a system with libvirt has, with directories as the package makes them.
@@ -19,7 +19,7 @@ until virsh -c qemu:///system list > /dev/null 2>&1; do sleep 0.1; done
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), qemu());
+    require!(needs(), qemu());
     require!(tool("virsh"), tool("libvirtd"), tool("virtlogd"), file("/etc/libvirt/qemu.conf"));
     let mut host = Machine::new("host");
     guest::write_system(&host.work());

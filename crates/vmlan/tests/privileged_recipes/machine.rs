@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testbed::poll_until;
+use testbed::require::{Need, namespaces, tool};
 
 use crate::page::form;
 use crate::recipe::Action;
@@ -42,6 +43,11 @@ pub struct Machine {
     directory: TempDir,
     child: Child,
     shell: Shell,
+}
+
+/// The needs of every machine.
+pub fn needs() -> Vec<Need> {
+    [&namespaces()[..], &[tool("unshare"), tool("bash")]].concat()
 }
 
 impl Machine {

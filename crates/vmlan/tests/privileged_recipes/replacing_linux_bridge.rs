@@ -2,11 +2,11 @@
 
 use testbed::require;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"));
+    require!(needs());
     let mut host = Machine::new("host");
     crate::follow(page, &mut [&mut host]);
 

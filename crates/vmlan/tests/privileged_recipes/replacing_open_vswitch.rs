@@ -2,7 +2,7 @@
 
 use testbed::require;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 /// Database and switch, with all that they keep below /run, as Debian's service has them.
 const SWITCH: &str = "\
@@ -29,14 +29,7 @@ cat heard
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(
-        namespaces(),
-        tool("unshare"),
-        tool("bash"),
-        tool("ovs-vswitchd"),
-        tool("ovs-vsctl"),
-        tool("tcpdump")
-    );
+    require!(needs(), tool("ovs-vswitchd"), tool("ovs-vsctl"), tool("tcpdump"));
     let mut host = Machine::new("host");
     host.run(SWITCH);
     crate::follow(page, &mut [&mut host]);

@@ -2,7 +2,7 @@
 
 use testbed::require;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 /// A guest that asks for its address by DHCP, and goes out by the router that it is told of.
 const GUEST: &str = r#"
@@ -22,7 +22,7 @@ until ip netns exec guest ping -c 1 -W 1 192.0.2.2; do :; done
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), tool("nft"), tool("dnsmasq"), tool("busybox"));
+    require!(needs(), tool("nft"), tool("dnsmasq"), tool("busybox"));
     let (mut host, mut internet) = (Machine::new("host"), Machine::new("internet"));
     host.join("eth0", &internet, "eth0");
     host.run("ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up");

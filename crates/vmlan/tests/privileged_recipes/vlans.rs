@@ -3,11 +3,11 @@
 use testbed::require;
 
 use crate::guest;
-use crate::machine::Machine;
+use crate::machine::{Machine, needs};
 
 #[track_caller]
 pub fn follow(page: &str) {
-    require!(namespaces(), tool("unshare"), tool("bash"), qemu());
+    require!(needs(), qemu());
     let mut host = Machine::new("host");
     guest::write_system(&host.work());
 
