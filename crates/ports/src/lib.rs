@@ -107,7 +107,7 @@ pub use vmlan_dataplane::Effort;
 pub use wire::on_wire;
 
 pub use datagram::Datagram;
-pub use interface::{Interface, Peer, Source as InterfaceSource};
+pub use interface::{Interface, Peer, Source as InterfaceSource, controlled};
 pub use stream::Stream;
 pub use tap::{Tap, TapSource};
 pub use tunnel::{Tunnel, TunnelAddresses, TunnelSource};

@@ -13,7 +13,7 @@ use vmlan_api::{Error, ErrorCode};
 
 use super::port_path;
 use super::valid::ValidConfig;
-use vmlan_ports::{Belonging, join};
+use vmlan_ports::{Belonging, controlled, join};
 
 /// Looks for what this machine lacks for `config`, each with the dotted path of the port or trunk concerned. Sockets
 /// and addresses that a daemon has by its configuration `running` are left alone: whoever looks at a socket connects to
@@ -145,13 +145,7 @@ fn device(name: &str) -> Option<Fault> {
 /// The interface of a port. It is made, or waited for, where it is not there.
 fn free(name: &str) -> Option<Fault> {
     let is_a_part = Path::new("/sys/class/net").join(name).join("master").exists();
-    is_a_part.then(|| {
-        let message = format!(
-            "{name} is a port of a bridge, bond or the like; `ip link set {name} nomaster` takes it out, and `ip -d \
-             link show {name}` says of which"
-        );
-        (ErrorCode::Conflict, message)
-    })
+    is_a_part.then(|| (ErrorCode::Conflict, controlled(name)))
 }
 
 /// The interface of a trunk.

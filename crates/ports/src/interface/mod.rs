@@ -37,6 +37,14 @@ pub(crate) const ENTRY: Entry = Entry {
     check: |validator, at, port| validator.interface_port(at, port.interface.as_ref()?).map(Attachment::new),
 };
 
+/// The words of a refusal, with the cure, for an interface that is a port of a bridge, a bond or the like.
+pub fn controlled(name: &str) -> String {
+    format!(
+        "{name} is a port of a bridge, bond or the like; `ip link set {name} nomaster` takes it out, and `ip -d link \
+         show {name}` says of which"
+    )
+}
+
 /// An interface behind which a guest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {

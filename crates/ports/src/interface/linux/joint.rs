@@ -11,7 +11,7 @@ use vmlan_drivers::host::{Bounded, Longest, fast as programs};
 use vmlan_frame::MacAddr;
 use vmlan_sys::ebpf::Hook;
 
-use super::super::Source;
+use super::super::{Source, controlled};
 use super::fast::Place;
 use super::shared::Shared;
 use super::{make, pins};
@@ -180,10 +180,7 @@ async fn usable(kernel: &Kernel, interface: &Interface) -> Result<MacAddr, Apart
             format!("{name} carries frames of another port or trunk of vmlan's; choose another interface")
         }
         (Some(mac), _) => match interface.controller {
-            Some(_) => format!(
-                "{name} is a port of a bridge, bond or the like; `ip link set {name} nomaster` takes it out, and \
-                 `ip -d link show {name}` says of which"
-            ),
+            Some(_) => controlled(name),
             None if kernel.has_default_route(interface.index).await? => format!(
                 "the host's default route leaves by {name}, which a port would take from the host; join the network \
                  to it as its trunk: `trunk = {{ interface = \"{name}\" }}`"
