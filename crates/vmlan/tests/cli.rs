@@ -15,6 +15,8 @@ use vmlan_daemon::config::Change;
 use vmlan_daemon::control::{self, ControlSocket, Limits};
 use vmlan_daemon::handle::{self, Query, Request};
 
+#[path = "support/program.rs"]
+mod program;
 #[path = "cli/ui.rs"]
 mod ui;
 #[path = "cli/uplink.rs"]

@@ -7,13 +7,9 @@ use super::*;
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A program that says what it was started with, and then does as `script` says.
+/// A program in the daemon's directory.
 fn program(daemon: &Daemon, name: &str, script: &str) -> String {
-    let netdevs =
-        "if [ \"$1 $2\" = \"-netdev help\" ]; then echo socket; echo stream; echo vhost-user; exit 0; fi";
-    let path = daemon.write(name, &format!("#!/bin/sh\n{netdevs}\necho \"$@\"\n{script}\n"));
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a mode");
-    path
+    crate::program::program(daemon.directory.path(), name, script)
 }
 
 #[test]

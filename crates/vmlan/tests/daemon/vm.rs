@@ -1,28 +1,17 @@
 //! `vmlan vm` after one that was killed.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use testbed::wait_until;
 use vmlan_guest::Attachment;
 
-use super::support::{Daemon, PATIENCE, Peer, VMLAN};
-
-/// A program that has QEMU's name, and says its arguments; then it waits for the end of its input.
-#[track_caller]
-fn machine(daemon: &Daemon) -> String {
-    let path = daemon.path("qemu-system-x86_64");
-    let script = "#!/bin/sh\nif [ \"$1 $2\" = \"-netdev help\" ]; then echo stream; exit 0; fi\necho \"$@\"\ncat >/dev/null\n";
-    fs::write(&path, script).expect("our own directory");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our own file");
-    path.to_str().expect("text").to_owned()
-}
+use super::support::{Daemon, PATIENCE, Peer, VMLAN, program};
 
 #[test]
 fn the_port_of_a_killed_command_goes_when_its_machine_is_gone() {
     let daemon = Daemon::start("[network.lab]\n");
-    let machine = machine(&daemon);
+    // It waits for the end of its input.
+    let machine = program(&daemon.path(""), "qemu-system-x86_64", "cat >/dev/null");
     let arguments = ["vm", "lab", "--control", daemon.control().to_str().expect("text"), "--", &machine]
         .map(str::to_owned);
     let command = || {

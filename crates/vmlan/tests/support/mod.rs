@@ -8,6 +8,7 @@ mod http;
 mod monitor;
 mod peer;
 mod probe;
+mod program;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -31,6 +32,7 @@ pub use http::{Answer, Events};
 pub use monitor::{FRAMES, GuestMemory, Monitor};
 pub use peer::{Peer, TYPE, exchange, is_apart, mac, meet, numbered, reach};
 pub use probe::Probe;
+pub use program::program;
 
 /// The most that any wait may take; other tests may have the machine to themselves meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,8 +1,6 @@
 //! A daemon that does not answer, and work that takes its time: what a command says meanwhile.
 
-use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use testbed::wait_until;
 
 use crate::pty::Pty;
-use crate::support::{Daemon, PATIENCE, VMLAN, directory};
+use crate::support::{Daemon, PATIENCE, VMLAN, directory, program};
 
 /// A control socket that accepts and never answers, until it is told to close.
 struct Silent {
@@ -56,32 +54,11 @@ fn a_daemon_that_does_not_answer_is_told_and_waited_for() {
     let silent = Silent::start();
     let pid = std::process::id();
     for arguments in [&["ports"][..], &["network", "add", "lab"], &["events"]] {
-        let mut child = Command::new(VMLAN)
-            .args(arguments)
-            .arg("--control")
-            .arg(silent.control())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("vmlan can be started");
-        let mut stderr = child.stderr.take().expect("a pipe");
-        let told = Arc::new(Mutex::new(String::new()));
-        let sink = told.clone();
-        let reader = thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(length @ 1..) = stderr.read(&mut piece) {
-                sink.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..length]));
-            }
-        });
-        let said = || told.lock().expect("no panic").clone();
-        wait_until("word that nothing answers", PATIENCE, || {
-            said().contains(&format!("(process {pid}) has not answered for 3 seconds"))
-        });
-        assert_eq!(child.try_wait().expect("our own child"), None, "{arguments:?} waits on: {}", said());
-        assert!(!said().contains('\x1b'), "{}", said());
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-        reader.join().expect("no panic");
+        let mut command = Waiting::start(&silent.control(), arguments);
+        command.wait_said(&format!("(process {pid}) has not answered for 3 seconds"));
+        let said = command.said();
+        assert_eq!(command.child.try_wait().expect("our own child"), None, "{arguments:?} waits on: {said}");
+        assert!(!said.contains('\x1b'), "{said}");
     }
 }
 
@@ -108,8 +85,12 @@ impl Waiting {
         Waiting { child, told }
     }
 
+    fn said(&self) -> String {
+        self.told.lock().expect("no panic").clone()
+    }
+
     fn wait_said(&self, what: &str) {
-        wait_until(what, PATIENCE, || self.told.lock().expect("no panic").contains(what));
+        wait_until(what, PATIENCE, || self.said().contains(what));
     }
 
     fn signal(&self, signal: Signal) {
@@ -135,11 +116,8 @@ impl Drop for Waiting {
 #[test]
 fn a_signal_ends_the_wait_of_a_command_that_takes_signals() {
     let silent = Silent::start();
-    let qemu = silent.directory.path().join("qemu-system-x86_64");
-    fs::write(&qemu, "#!/bin/sh\necho stream\n").expect("our own directory");
-    fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
-    let qemu = qemu.to_str().expect("text");
-    let vm = ["vm", "lab", "--", qemu, "-name", "web"];
+    let qemu = program(silent.directory.path(), "qemu-system-x86_64", "");
+    let vm = ["vm", "lab", "--", &qemu, "-name", "web"];
     let host = ["host", "lab", "--address", "192.0.2.1/24"];
     let signals = [Signal::INT, Signal::TERM, Signal::HUP];
     let cases = [&vm[..], &host].into_iter().flat_map(|command| signals.map(|signal| (command, signal)));
@@ -156,12 +134,9 @@ fn a_signal_ends_the_wait_of_a_command_that_takes_signals() {
 #[test]
 fn a_machine_ends_though_the_daemon_does_not_remove_its_port() {
     let daemon = Daemon::start("[network.lab]\n");
-    let qemu = daemon.path("qemu-system-x86_64");
-    let script = "#!/bin/sh\nif [ \"$2\" = help ]; then echo stream; exit; fi\nexec sleep 1000\n";
-    fs::write(&qemu, script).expect("our own directory");
-    fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let qemu = program(&daemon.path(""), "qemu-system-x86_64", "exec sleep 1000");
     let control = daemon.path("control.sock");
-    let arguments = ["vm", "lab", "--", qemu.to_str().expect("text"), "-name", "web"];
+    let arguments = ["vm", "lab", "--", &qemu, "-name", "web"];
     let mut command = Waiting::start(&control, &arguments);
     command.wait_said("web is on network lab");
     let process = Pid::from_raw(i32::try_from(daemon.pid()).expect("a pid")).expect("a pid");
