@@ -106,6 +106,23 @@ fn a_bridge_keeps_what_it_has_of_its_ports() {
     daemon.stop();
 }
 
+/// Such a bridge loses its address with its last port, which is ours.
+#[test]
+fn a_bridge_without_other_ports_is_joined_again() {
+    require!(namespaces());
+    let lab = Lab::new();
+    lab.host.ip(["link", "add", "br0", "type", "bridge"]);
+    lab.host.configure("br0", &Interface::new());
+    let daemon = lab.start(&lab.bridge_config());
+    for mtu in [1400, 1500] {
+        daemon.write_config(&format!("[network.lab]\nmtu = {mtu}\n{}", lab.bridge_config()));
+        daemon.cli(&["apply"]).expect_success();
+        daemon.wait_up(&["trunk"]);
+        assert_ne!(lab.bridge_line()[1], "00:00:00:00:00:00");
+    }
+    daemon.stop();
+}
+
 #[test]
 fn what_is_no_bridge_is_told() {
     require!(namespaces());

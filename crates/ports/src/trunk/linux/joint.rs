@@ -23,7 +23,7 @@ use crate::apart::Apart;
 use crate::describe;
 use crate::interface_lock::{Hold, hold};
 use crate::kernel::{Interface, Kernel, KernelError, Kind};
-use crate::{Seat, vlan_role};
+use crate::{Seat, stable, vlan_role};
 use crate::{Trunk, TrunkInterface};
 
 /// A use of the interface that has nothing to do with the trunk.
@@ -432,6 +432,9 @@ fn usable(interface: &Interface, config: &Trunk) -> Result<MacAddr, String> {
         return Err(format!("{name} is no bridge; write `interface = \"{name}\"`, or name a bridge"));
     }
     let mac = interface.mac.filter(|mac| mac.is_station());
+    // A bridge lost its own when its last port left it, and takes that of the port that it gets.
+    let joins = interface.kind == Kind::Bridge && (wants_bridge || config.mode == TrunkMode::Bridge);
+    let mac = mac.or_else(|| joins.then(|| stable::mac(name, "bridge")));
     mac.ok_or_else(|| format!("{name} is no Ethernet interface, or has no address; name another"))
 }
 
